@@ -1,0 +1,2 @@
+//! The `fanfare` binary: parse, choose the role, run, exit code.
+fn main() {}
