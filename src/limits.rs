@@ -1,1 +1,140 @@
-//! Every bound, in one file.
+//! Every bound in one file, related to each other by `const` assertions.
+//!
+//! A bound without a reason beside it is a defect. Sizes are bytes unless the name says otherwise.
+
+use std::time::Duration;
+
+// ---- Words -------------------------------------------------------------------------------------
+
+/// Shortest topic: one byte of kind, the colon, one byte of id.
+pub const TOPIC_BYTES_MIN: usize = 3;
+/// Longest topic. Fits the `u8` lengths of node-to-node frames.
+pub const TOPIC_BYTES_MAX: usize = 200;
+/// Longest event type.
+pub const TYPE_BYTES_MAX: usize = 64;
+/// Longest key of an event, before JSON escapes.
+pub const KEY_BYTES_MAX: usize = 200;
+/// Longest event id that a publisher may give.
+pub const ID_BYTES_MAX: usize = 128;
+/// Largest data of one event.
+pub const EVENT_BYTES_MAX: usize = 16 * 1024;
+/// Deepest nesting of an event's data. The scanner keeps one bit a level in one word.
+pub const JSON_DEPTH_MAX: u32 = 64;
+/// Longest member, video, reaction or conversation name, before percent-encoding.
+pub const NAME_BYTES_MAX: usize = 128;
+
+// ---- HTTP --------------------------------------------------------------------------------------
+
+/// Largest request head: a hundred topics of 200 bytes in the query fit, with the usual headers.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Most headers in one request; browsers send about 20.
+pub const HEADERS_MAX: usize = 96;
+/// Largest body that is read whole.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Longest line of an NDJSON body: an event, its envelope, and JSON's own escapes.
+pub const LINE_BYTES_MAX: usize = 32 * 1024;
+/// Rejected NDJSON lines that an answer lists one by one.
+pub const REJECTED_LISTED_MAX: usize = 100;
+/// Requests answered for one connection before others get their turn.
+pub const PIPELINE_BURST: usize = 64;
+/// Bytes of answers that may wait for a client that sends requests and reads nothing; past it, it is not read from.
+pub const ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// From the first byte of a request (or the accept) to the end of its head.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two requests of a kept-alive connection.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Without progress while a body is read, or an answer written.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+// ---- Streams -----------------------------------------------------------------------------------
+
+/// Topics of one connection.
+pub const TOPICS_PER_CONNECTION_MAX: usize = 100;
+/// Sent to clients as `heartbeat_ms`; a comment goes out after this much silence.
+pub const HEARTBEAT: Duration = Duration::from_secs(20);
+/// The promise: a comment line at least this often.
+pub const HEARTBEAT_PROMISED: Duration = Duration::from_secs(25);
+/// How long one sweep over a shard's slots takes: the precision of every timeout of a connection.
+pub const SWEEP: Duration = Duration::from_secs(4);
+/// A shard's clock tick: the sweep is cut into this many equal parts.
+pub const TICK: Duration = Duration::from_millis(100);
+/// `connected` comes after this long even when topics are still pending.
+pub const CONNECTED_WAIT: Duration = Duration::from_secs(1);
+/// `TCP_USER_TIMEOUT`: unacknowledged data for this long ends a connection.
+pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that takes nothing for this long while something waits for it is cut.
+pub const STALLED_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that vanished is gone within this.
+pub const VANISHED_MAX: Duration = Duration::from_secs(55);
+/// Backlog of one connection, beyond what the kernel took.
+pub const BACKLOG_BYTES: usize = 64 * 1024;
+/// Merged entries (`sum` and `latest`) that a connection's backlog holds past its byte budget.
+pub const BACKLOG_KEYS_MAX: usize = 256;
+/// Events of class `ephemeral` are dropped after waiting longer than this in our queues, unless configured.
+pub const EPHEMERAL_TTL: Duration = Duration::from_secs(5);
+/// Kernel send buffer of a viewer's socket (the kernel doubles it for its own bookkeeping).
+pub const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Unsent bytes past which the kernel calls a socket unwritable (`TCP_NOTSENT_LOWAT`).
+pub const NOTSENT_LOWAT_BYTES: usize = 32 * 1024;
+
+// ---- A shard -----------------------------------------------------------------------------------
+
+/// Shards of one node: bits of a core set.
+pub const SHARDS_MAX: usize = 128;
+/// Backlog of a listening socket; the kernel caps it at `net.core.somaxconn`.
+pub const LISTEN_BACKLOG: i32 = 65_535;
+/// Connections accepted before the shard turns to its other work.
+pub const ACCEPT_BURST: usize = 64;
+/// Pause after an accept error that would repeat at once (out of files or memory).
+pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// Readiness events taken from the kernel at once.
+pub const READY_BATCH: usize = 256;
+/// Sends of a fan-out before the shard looks at sockets and its mailbox again: about a millisecond.
+pub const FANOUT_BURST: usize = 256;
+/// Sends for one topic before the next topic's turn, within a burst.
+pub const FANOUT_SLICE: usize = 64;
+/// One read from a socket.
+pub const READ_BYTES: usize = 64 * 1024;
+/// Reads from one socket before others get their turn.
+pub const READ_BURST: usize = 4;
+/// Messages that a shard's mailbox holds.
+pub const MAILBOX_MESSAGES: usize = 16 * 1024;
+/// Bytes of events that wait for another shard whose mailbox is full; past it they are dropped by class.
+pub const MESH_BACKLOG_BYTES: usize = 4 * 1024 * 1024;
+/// A shard's own log of one topic, past which a fan-out reads nothing new until viewers caught up.
+pub const LOG_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+// ---- Dispatching -------------------------------------------------------------------------------
+
+/// A cached subscription entry is at most this old.
+pub const SUBSCRIBERS_CACHE_AGE: Duration = Duration::from_secs(2);
+/// Topics in a dispatcher's cache, a shard.
+pub const SUBSCRIBERS_CACHE_TOPICS: usize = 65_536;
+/// Events that wait for a look-up in the key-value store, a shard; past it publishers get 503.
+pub const LOOKUP_WAITING_EVENTS: usize = 65_536;
+/// A topic is let go this long after its last viewer left.
+pub const TOPIC_LINGER: Duration = Duration::from_secs(5);
+
+// ---- Storing -----------------------------------------------------------------------------------
+
+/// How long `Retry-After` asks clients to wait when the database or a queue is full, in seconds.
+pub const RETRY_AFTER_SECONDS: u32 = 1;
+
+// The longest silence is the heartbeat plus one sweep, since a slot is looked at once a sweep.
+const _: () = assert!(HEARTBEAT.as_millis() + SWEEP.as_millis() < HEARTBEAT_PROMISED.as_millis());
+// A vanished client is noticed by an unacknowledged heartbeat.
+const _: () =
+    assert!(HEARTBEAT.as_millis() + SWEEP.as_millis() + TCP_USER_TIMEOUT.as_millis() < VANISHED_MAX.as_millis());
+const _: () = assert!(SWEEP.as_millis().is_multiple_of(TICK.as_millis()));
+// The scanner's stack is one word.
+const _: () = assert!(JSON_DEPTH_MAX <= u64::BITS);
+// An event fits a body, a line and, three times over, a connection's backlog.
+const _: () = assert!(EVENT_BYTES_MAX + KEY_BYTES_MAX + ID_BYTES_MAX + TOPIC_BYTES_MAX < LINE_BYTES_MAX);
+const _: () = assert!(LINE_BYTES_MAX <= BODY_BYTES_MAX);
+const _: () = assert!(EVENT_BYTES_MAX * 3 <= BACKLOG_BYTES);
+// A full request can be held back while its answers wait.
+const _: () = assert!(HEAD_BYTES_MAX + BODY_BYTES_MAX < ANSWER_BYTES_MAX);
+// A hundred topics fit one head, with room for other headers.
+const _: () = assert!(TOPICS_PER_CONNECTION_MAX * (TOPIC_BYTES_MAX + "&topic=".len()) < HEAD_BYTES_MAX - 8 * 1024);
+const _: () = assert!(SHARDS_MAX <= u128::BITS as usize);
+const _: () = assert!(TOPIC_BYTES_MAX <= u8::MAX as usize && TYPE_BYTES_MAX <= u8::MAX as usize);

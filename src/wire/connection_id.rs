@@ -1,0 +1,100 @@
+//! Names of nodes and connections.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+/// A node's name: 64 random bits, new at every start, so that a dead process's subscriptions are never mistaken for a
+/// live one's. Written as 13 characters of Crockford's base 32.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub u64);
+
+const CROCKFORD: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+impl NodeId {
+    /// A new random name. Fails only where the kernel has no randomness to give.
+    pub fn random() -> Result<NodeId, getrandom::Error> {
+        getrandom::u64().map(NodeId)
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for shift in (0..13).rev() {
+            let digit = (self.0 >> (shift * 5)) & 31;
+            write!(formatter, "{}", char::from(CROCKFORD[digit as usize]))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// A connection's name: says where it lives, so that routing needs no table, and carries 64 random bits, so that it
+/// cannot be guessed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    /// The node that holds it.
+    pub node: NodeId,
+    /// The shard on that node.
+    pub shard: u16,
+    /// The slot on that shard.
+    pub slot: u32,
+    /// Which owner of that slot.
+    pub generation: u32,
+    /// What makes the name a secret.
+    pub secret: u64,
+}
+
+const ID_BYTES: usize = 8 + 2 + 4 + 4 + 8;
+
+impl ConnectionId {
+    /// The text that clients get: 35 characters of URL-safe base64.
+    pub fn encode(&self) -> String {
+        let mut bytes = [0; ID_BYTES];
+        bytes[..8].copy_from_slice(&self.node.0.to_be_bytes());
+        bytes[8..10].copy_from_slice(&self.shard.to_be_bytes());
+        bytes[10..14].copy_from_slice(&self.slot.to_be_bytes());
+        bytes[14..18].copy_from_slice(&self.generation.to_be_bytes());
+        bytes[18..].copy_from_slice(&self.secret.to_be_bytes());
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// Reads a text that a client sent; `None` where it is no name of ours.
+    pub fn decode(text: &str) -> Option<ConnectionId> {
+        let bytes: [u8; ID_BYTES] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
+        let number =
+            |range: std::ops::Range<usize>| bytes[range].iter().fold(0u64, |value, &byte| value << 8 | u64::from(byte));
+        Some(ConnectionId {
+            node: NodeId(number(0..8)),
+            shard: number(8..10) as u16,
+            slot: number(10..14) as u32,
+            generation: number(14..18) as u32,
+            secret: number(18..26),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn round_trips(node: u64, shard: u16, slot: u32, generation: u32, secret: u64) {
+            let id = ConnectionId { node: NodeId(node), shard, slot, generation, secret };
+            prop_assert!(ConnectionId::decode(&id.encode()) == Some(id));
+        }
+
+        #[test]
+        fn noise_is_refused_or_read_without_panic(text in "\\PC{0,60}") {
+            let _ = ConnectionId::decode(&text);
+        }
+    }
+}

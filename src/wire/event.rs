@@ -1,0 +1,188 @@
+//! Events as publishers write them: `{"type":"like","data":{…},"key":"…","id":"…"}`.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use super::json::{self, JsonError};
+use super::topic::{self, TopicError};
+use crate::limits::{EVENT_BYTES_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, TYPE_BYTES_MAX};
+
+/// What an event type promises a client; see the README's table of delivery classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Counts add up: for a client that lags, events of the same topic, type and key merge and `count` grows.
+    Sum,
+    /// Only the newest value of a topic, type and key matters.
+    Latest,
+    /// Worth something for a short while only; dropped after its time to live in a queue.
+    Ephemeral,
+    /// None may be lost: in history, in history's order.
+    Every,
+}
+
+impl Class {
+    /// Every class, in the order of the design's table.
+    pub const ALL: [Class; 4] = [Class::Sum, Class::Latest, Class::Ephemeral, Class::Every];
+
+    /// The name used in settings and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Class::Sum => "sum",
+            Class::Latest => "latest",
+            Class::Ephemeral => "ephemeral",
+            Class::Every => "every",
+        }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl FromStr for Class {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Class, String> {
+        Class::ALL
+            .into_iter()
+            .find(|class| class.name() == text)
+            .ok_or_else(|| format!("\"{text}\" is no delivery class; those are sum, latest, ephemeral and every"))
+    }
+}
+
+/// An event as a publisher gave it, borrowed from the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft<'a> {
+    /// Where it goes; a valid topic.
+    pub topic: Cow<'a, str>,
+    /// Its type: 1 to 64 bytes of `A-Z a-z 0-9 . _ -`.
+    pub kind: Cow<'a, str>,
+    /// What events of one topic and type are told apart by when they merge; up to 200 bytes.
+    pub key: Option<Cow<'a, str>>,
+    /// The identity the publisher gave it, up to 128 bytes; one is made up where there is none.
+    pub id: Option<Cow<'a, str>>,
+    /// Any JSON value, as written; line breaks between tokens are still in it.
+    pub data: &'a [u8],
+}
+
+/// Why a text is no event. The message is fit for a client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EventError {
+    /// Not valid UTF-8, and where it stops being that.
+    #[error("not valid UTF-8 at byte {0}")]
+    Utf8(usize),
+    /// Not valid JSON.
+    #[error("not valid JSON: {0}")]
+    Json(#[from] JsonError),
+    /// A field that must be there is not.
+    #[error("the field \"{0}\" is missing")]
+    Missing(&'static str),
+    /// A field of the wrong kind or size.
+    #[error("the field \"{field}\" must be {expected}")]
+    Field {
+        /// Its name.
+        field: &'static str,
+        /// What it must be, in words.
+        expected: &'static str,
+    },
+    /// Data beyond [`EVENT_BYTES_MAX`].
+    #[error("data has {0} bytes; an event holds at most {EVENT_BYTES_MAX}")]
+    TooLarge(usize),
+    /// The topic is none.
+    #[error("{0}")]
+    Topic(#[from] TopicError),
+}
+
+impl<'a> Draft<'a> {
+    /// Reads one event. `topic` is the one of the request's path (already checked); without one, the text must have a
+    /// field `topic`. Fields that Fanfare does not know are ignored.
+    pub fn parse(text: &'a [u8], topic: Option<&'a str>) -> Result<Draft<'a>, EventError> {
+        if let Err(error) = std::str::from_utf8(text) {
+            return Err(EventError::Utf8(error.valid_up_to()));
+        }
+        let (mut named, mut kind, mut key, mut id, mut data) = (None, None, None, None, None);
+        json::members(text, |name, value| {
+            match name {
+                b"topic" => named = Some(value),
+                b"type" => kind = Some(value),
+                b"key" => key = Some(value),
+                b"id" => id = Some(value),
+                b"data" => data = Some(value),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        let topic = match topic {
+            Some(topic) => Cow::Borrowed(topic),
+            None => {
+                let raw = named.ok_or(EventError::Missing("topic"))?;
+                let text = json::string(raw).ok_or(EventError::Field { field: "topic", expected: "a string" })?;
+                topic::check(&text)?;
+                text
+            }
+        };
+        let kind = json::string(kind.ok_or(EventError::Missing("type"))?)
+            .filter(|kind| is_type(kind))
+            .ok_or(EventError::Field { field: "type", expected: "1 to 64 bytes of A-Z a-z 0-9 . _ -" })?;
+        let key = optional(key, "key", KEY_BYTES_MAX, "a string of at most 200 bytes")?;
+        let id = optional(id, "id", ID_BYTES_MAX, "a string of 1 to 128 bytes")?;
+        let data = data.unwrap_or(b"null");
+        if data.len() > EVENT_BYTES_MAX {
+            return Err(EventError::TooLarge(data.len()));
+        }
+        Ok(Draft { topic, kind, key, id: id.filter(|id| !id.is_empty()), data })
+    }
+}
+
+fn optional<'a>(
+    raw: Option<&'a [u8]>,
+    field: &'static str,
+    bytes_max: usize,
+    expected: &'static str,
+) -> Result<Option<Cow<'a, str>>, EventError> {
+    match raw {
+        None | Some(b"null") => Ok(None),
+        Some(raw) => match json::string(raw) {
+            Some(text) if text.len() <= bytes_max => Ok(Some(text)),
+            _ => Err(EventError::Field { field, expected }),
+        },
+    }
+}
+
+/// Whether `text` can be the name of an event type.
+pub fn is_type(text: &str) -> bool {
+    (1..=TYPE_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_publishers_write() {
+        let draft =
+            Draft::parse(br#"{"type":"like","data":{"a":1},"key":"k\u0041","id":"x"}"#, Some("live:42")).unwrap();
+        assert_eq!((&*draft.topic, &*draft.kind, draft.key.as_deref()), ("live:42", "like", Some("kA")));
+        assert_eq!((draft.id.as_deref(), draft.data), (Some("x"), &br#"{"a":1}"#[..]));
+        let draft = Draft::parse(br#"{"topic":"live:1","type":"x","key":null}"#, None).unwrap();
+        assert_eq!((&*draft.topic, draft.key, draft.data), ("live:1", None, &b"null"[..]));
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let parse = |text: &str| Draft::parse(text.as_bytes(), None).unwrap_err();
+        assert_eq!(parse(r#"{"type":"x"}"#), EventError::Missing("topic"));
+        assert_eq!(parse(r#"{"topic":"a:b"}"#), EventError::Missing("type"));
+        assert!(matches!(parse(r#"{"topic":"a b:c","type":"x"}"#), EventError::Topic(_)));
+        assert!(matches!(parse(r#"{"topic":"a:b","type":"x y"}"#), EventError::Field { field: "type", .. }));
+        assert!(matches!(parse(r#"{"topic":"a:b","type":"x","key":7}"#), EventError::Field { field: "key", .. }));
+        assert!(matches!(parse("{"), EventError::Json(_)));
+        let large = format!(r#"{{"topic":"a:b","type":"x","data":"{}"}}"#, "x".repeat(EVENT_BYTES_MAX));
+        assert_eq!(parse(&large), EventError::TooLarge(EVENT_BYTES_MAX + 2));
+        assert_eq!(Draft::parse(b"{\"a\":\"\xff\"}", None), Err(EventError::Utf8(6)));
+    }
+}

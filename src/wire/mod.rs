@@ -1,0 +1,11 @@
+//! Formats only, no IO: what Fanfare's bytes look like on every wire.
+
+pub mod connection_id;
+pub mod event;
+pub mod frame;
+pub mod http;
+pub mod json;
+pub mod request;
+pub mod response;
+pub mod sse;
+pub mod topic;

@@ -1,0 +1,232 @@
+//! Reading request heads (RFC 9112), on httparse.
+
+use std::mem::MaybeUninit;
+
+use super::http::{HttpError, Method};
+use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
+
+/// How a request's body is delimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyLength {
+    /// This many bytes; none without a `Content-Length`.
+    Known(u64),
+    /// The chunked transfer coding.
+    Chunked,
+}
+
+/// A parsed head, borrowed from the bytes read. Header values that are not UTF-8 count as absent.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// The method.
+    pub method: Method,
+    /// The path, still percent-encoded, starting with `/` (or `*`).
+    pub path: &'a str,
+    /// What follows the first `?`, without it.
+    pub query: Option<&'a str>,
+    /// Whether the connection may carry another request after this one.
+    pub keep_alive: bool,
+    /// Whether the client speaks 1.1 (else 1.0).
+    pub is_http11: bool,
+    /// How the body is delimited.
+    pub body: BodyLength,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+    /// `Accept` names `text/event-stream`.
+    pub accepts_event_stream: bool,
+    /// `Origin`.
+    pub origin: Option<&'a str>,
+    /// `Access-Control-Request-Method`: a CORS preflight.
+    pub preflight: bool,
+    /// `If-None-Match`.
+    pub if_none_match: Option<&'a str>,
+    /// `Last-Event-ID`.
+    pub last_event_id: Option<&'a str>,
+    /// `Authorization`.
+    pub authorization: Option<&'a str>,
+}
+
+/// The offset behind the empty line that ends a head, looking from `from` on; `None` while it has not come. A caller
+/// that comes back with more bytes passes where it left off less three.
+pub fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    while let Some(found) = memchr::memchr(b'\n', &bytes[at..]) {
+        let feed = at + found;
+        match &bytes[feed + 1..] {
+            [b'\n', ..] => return Some(feed + 2),
+            [b'\r', b'\n', ..] => return Some(feed + 3),
+            _ => at = feed + 1,
+        }
+    }
+    None
+}
+
+/// Reads the head that `bytes` start with and [`head_end`] found complete.
+pub fn parse(bytes: &[u8]) -> Result<Request<'_>, HttpError> {
+    let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut head = httparse::Request::new(&mut []);
+    match head.parse_with_uninit_headers(bytes, &mut headers) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Err(HttpError::bad("the request's head is cut short")),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(HttpError::new(431, format!("a request may have {HEADERS_MAX} headers")));
+        }
+        Err(httparse::Error::Version) => return Err(HttpError::new(505, "this server speaks HTTP/1.1 and HTTP/1.0")),
+        Err(error) => return Err(HttpError::bad(format!("this is not an HTTP request: {error}"))),
+    }
+    let target = head.path.expect("a complete head has a target");
+    let is_http11 = head.version.expect("a complete head has a version") == 1;
+    let target = absolute_form(target);
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    let mut request = Request {
+        method: Method::from_token(head.method.expect("a complete head has a method")),
+        path,
+        query,
+        keep_alive: is_http11,
+        is_http11,
+        body: BodyLength::Known(0),
+        expects_continue: false,
+        accepts_event_stream: false,
+        origin: None,
+        preflight: false,
+        if_none_match: None,
+        last_event_id: None,
+        authorization: None,
+    };
+    read_headers(&mut request, head.headers)?;
+    Ok(request)
+}
+
+/// The path of an absolute-form target (RFC 9112 section 3.2.2), which servers must accept; others as they are.
+fn absolute_form(target: &str) -> &str {
+    match target.strip_prefix("http://").or_else(|| target.strip_prefix("https://")) {
+        Some(rest) => rest.find('/').map_or("/", |slash| &rest[slash..]),
+        None => target,
+    }
+}
+
+fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>]) -> Result<(), HttpError> {
+    let (mut length, mut chunked, mut hosts) = (None, false, 0);
+    for header in headers {
+        let text = || std::str::from_utf8(header.value).ok().map(str::trim);
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        // The length tells most headers apart before any comparison.
+        match header.name.len() {
+            4 if is("host") => hosts += 1,
+            6 if is("accept") => {
+                request.accepts_event_stream |= text().is_some_and(|value| value.contains("text/event-stream"));
+            }
+            6 if is("origin") => request.origin = text(),
+            6 if is("expect") => {
+                if !text().is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
+                    return Err(HttpError::new(417, "the only expectation served is 100-continue"));
+                }
+                request.expects_continue = request.is_http11;
+            }
+            10 if is("connection") => {
+                for option in text().unwrap_or("").split(',').map(str::trim) {
+                    if option.eq_ignore_ascii_case("close") {
+                        request.keep_alive = false;
+                    } else if option.eq_ignore_ascii_case("keep-alive") && !request.is_http11 {
+                        request.keep_alive = true;
+                    }
+                }
+            }
+            13 if is("last-event-id") => request.last_event_id = text(),
+            13 if is("authorization") => request.authorization = text(),
+            13 if is("if-none-match") => request.if_none_match = text(),
+            14 if is("content-length") => {
+                let value = text().and_then(decimal).ok_or(HttpError::bad("Content-Length is not a number"))?;
+                if length.is_some_and(|other| other != value) {
+                    return Err(HttpError::bad("two different Content-Lengths"));
+                }
+                length = Some(value);
+            }
+            17 if is("transfer-encoding") => {
+                if chunked || !text().is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
+                    return Err(HttpError::new(501, "the only transfer coding served is chunked"));
+                }
+                chunked = true;
+            }
+            29 if is("access-control-request-method") => request.preflight = true,
+            _ => {}
+        }
+    }
+    if hosts > 1 || (hosts == 0 && request.is_http11) {
+        return Err(HttpError::bad("an HTTP/1.1 request has exactly one Host header"));
+    }
+    if chunked && (length.is_some() || !request.is_http11) {
+        // RFC 9112 section 6.3: a sign of request smuggling.
+        return Err(HttpError::bad("Transfer-Encoding together with Content-Length, or in HTTP/1.0"));
+    }
+    request.body = if chunked { BodyLength::Chunked } else { BodyLength::Known(length.unwrap_or(0)) };
+    Ok(())
+}
+
+/// Digits only: no sign, no space, no list.
+fn decimal(text: &str) -> Option<u64> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+/// The answer to a head that does not end.
+pub fn head_too_large() -> HttpError {
+    HttpError::new(431, format!("a request's head may have {HEAD_BYTES_MAX} bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(text: &str) -> u16 {
+        parse(text.as_bytes()).map_or_else(|error| error.status, |_| 200)
+    }
+
+    #[test]
+    fn reads_a_request() {
+        let text = "POST /v1/x?topic=a%3Ab&y HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nConnection: Close\r\n\
+                    Accept: text/html, text/event-stream;q=0.9\r\nExpect: 100-continue\r\n\r\nhello";
+        let request = parse(text.as_bytes()).unwrap();
+        assert_eq!((request.path, request.query), ("/v1/x", Some("topic=a%3Ab&y")));
+        assert_eq!(request.body, BodyLength::Known(5));
+        assert!(!request.keep_alive && request.accepts_event_stream && request.expects_continue);
+        assert_eq!(head_end(text.as_bytes(), 0), Some(text.len() - 5));
+        let request = parse(b"GET http://h:1/a?b HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").unwrap();
+        assert_eq!((request.path, request.query, request.keep_alive), ("/a", Some("b"), true));
+    }
+
+    #[test]
+    fn head_ends_where_it_ends_however_it_is_cut() {
+        let text = b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET";
+        for cut in 0..text.len() {
+            let end = head_end(&text[..cut], 0);
+            assert_eq!(end, (cut >= text.len() - 3).then_some(text.len() - 3), "{cut}");
+            assert_eq!(head_end(text, cut.min(text.len() - 3).saturating_sub(3)), Some(text.len() - 3), "{cut}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_could_be_read_in_two_ways() {
+        let with = |headers: &str| format!("POST / HTTP/1.1\r\nHost: h\r\n{headers}\r\n");
+        assert_eq!(status(&with("")), 200);
+        assert_eq!(status(&with("Content-Length: 5\r\nContent-Length: 5\r\n")), 200);
+        assert_eq!(status(&with("Content-Length: 5\r\nContent-Length: 6\r\n")), 400);
+        assert_eq!(status(&with("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n")), 400);
+        assert_eq!(status(&with("Transfer-Encoding: gzip, chunked\r\n")), 501);
+        assert_eq!(status(&with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n")), 501);
+        for length in ["-1", "+1", "1 1", "0x1", "", "99999999999999999999"] {
+            assert_eq!(status(&with(&format!("Content-Length: {length}\r\n"))), 400, "{length}");
+        }
+        assert_eq!(status(&with("Host: other\r\n")), 400);
+        assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), 400);
+        assert_eq!(status("GET / HTTP/2.0\r\n\r\n"), 505);
+        assert_eq!(status(&with("Bad Header: x\r\n")), 400);
+        assert_eq!(status(&with(&"X: y\r\n".repeat(200))), 431);
+        assert_eq!(status(&with("Expect: tea\r\n")), 417);
+        assert_eq!(status("\u{0}\u{1}\u{2}\r\n\r\n"), 400);
+    }
+}

@@ -1,0 +1,228 @@
+//! Writing answers (RFC 9112) and errors (RFC 9457).
+
+use super::http::HttpError;
+use super::request::Request;
+use crate::limits::RETRY_AFTER_SECONDS;
+
+/// What of a request its answer depends on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AnswerTo {
+    /// A HEAD request: no body, though its length is told.
+    pub is_head: bool,
+    /// The connection ends after the answer.
+    pub closes: bool,
+    /// An HTTP/1.0 client that asked for keep-alive must be told that it got it.
+    pub is_http10: bool,
+    /// `Access-Control-Allow-Origin` is due: index into the configured origins, or any of them.
+    pub cors: Cors,
+}
+
+/// Whether a browser of another origin may read the answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Cors {
+    /// No header: same origin, or not allowed.
+    #[default]
+    None,
+    /// Any origin, without credentials.
+    Any,
+    /// The configured origin of this index.
+    Origin(u16),
+}
+
+/// The configured origins that browsers may call from.
+#[derive(Debug, Clone, Default)]
+pub struct Origins(pub Vec<String>);
+
+impl Origins {
+    /// What to tell a request that came with this `Origin`.
+    pub fn check(&self, origin: Option<&str>) -> Cors {
+        let Some(origin) = origin else { return Cors::None };
+        match self.0.iter().position(|allowed| allowed == "*" || allowed == origin) {
+            None => Cors::None,
+            Some(index) if self.0[index] == "*" => Cors::Any,
+            Some(index) => u16::try_from(index).map_or(Cors::None, Cors::Origin),
+        }
+    }
+
+    /// Appends the headers that `cors` asks for.
+    pub fn write(&self, cors: Cors, out: &mut Vec<u8>) {
+        match cors {
+            Cors::None => {}
+            Cors::Any => out.extend_from_slice(b"Access-Control-Allow-Origin: *\r\n"),
+            Cors::Origin(index) => {
+                out.extend_from_slice(b"Access-Control-Allow-Origin: ");
+                out.extend_from_slice(self.0[usize::from(index)].as_bytes());
+                out.extend_from_slice(b"\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n");
+            }
+        }
+    }
+}
+
+impl AnswerTo {
+    /// What the answer to `request` depends on.
+    pub fn new(request: &Request<'_>, cors: Cors) -> AnswerTo {
+        AnswerTo {
+            is_head: request.method == super::http::Method::Head,
+            closes: !request.keep_alive,
+            is_http10: !request.is_http11,
+            cors,
+        }
+    }
+}
+
+/// The reason phrase of a status (RFC 9110 section 15).
+pub const fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        412 => "Precondition Failed",
+        413 => "Content Too Large",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "Unknown",
+    }
+}
+
+fn push_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// Writes answers into an output buffer, with what all answers of a node share.
+#[derive(Debug)]
+pub struct Answers<'a> {
+    /// Where to.
+    pub out: &'a mut Vec<u8>,
+    /// The configured origins.
+    pub origins: &'a Origins,
+    /// An IMF-fixdate for `Date` (RFC 9110 section 6.6.1).
+    pub date: &'a str,
+}
+
+impl Answers<'_> {
+    /// Appends a whole answer. `headers` are complete lines, each with its CR LF.
+    pub fn whole(&mut self, to: AnswerTo, status: u16, content_type: &str, headers: &str, body: &[u8]) {
+        self.start(to, status);
+        if !content_type.is_empty() {
+            self.out.extend_from_slice(b"Content-Type: ");
+            self.out.extend_from_slice(content_type.as_bytes());
+            self.out.extend_from_slice(b"\r\n");
+        }
+        self.out.extend_from_slice(headers.as_bytes());
+        if status != 204 && status != 304 {
+            self.out.extend_from_slice(b"Content-Length: ");
+            push_number(self.out, body.len());
+            self.out.extend_from_slice(b"\r\n");
+        }
+        self.out.extend_from_slice(b"\r\n");
+        if !to.is_head {
+            self.out.extend_from_slice(body);
+        }
+    }
+
+    /// Appends the status line and the headers that every answer has.
+    fn start(&mut self, to: AnswerTo, status: u16) {
+        if status == 202 {
+            // The answer to a publisher, the only one that is written a hundred thousand times a second.
+            self.out.extend_from_slice(b"HTTP/1.1 202 Accepted\r\nDate: ");
+        } else {
+            self.out.extend_from_slice(b"HTTP/1.1 ");
+            push_number(self.out, status);
+            self.out.push(b' ');
+            self.out.extend_from_slice(reason(status).as_bytes());
+            self.out.extend_from_slice(b"\r\nDate: ");
+        }
+        self.out.extend_from_slice(self.date.as_bytes());
+        self.out.extend_from_slice(b"\r\n");
+        if to.closes {
+            self.out.extend_from_slice(b"Connection: close\r\n");
+        } else if to.is_http10 {
+            self.out.extend_from_slice(b"Connection: keep-alive\r\n");
+        }
+        self.origins.write(to.cors, self.out);
+    }
+
+    /// Appends an answer of JSON.
+    pub fn json(&mut self, to: AnswerTo, status: u16, body: &[u8]) {
+        self.whole(to, status, "application/json", "", body);
+    }
+
+    /// Appends an error as `application/problem+json` (RFC 9457).
+    pub fn problem(&mut self, to: AnswerTo, error: &HttpError) {
+        let body = serde_json::json!({
+            "type": "about:blank",
+            "title": reason(error.status),
+            "status": error.status,
+            "detail": error.detail,
+        });
+        let headers = match (error.allow, error.status) {
+            (Some(allow), _) => format!("Allow: {allow}\r\n"),
+            (None, 429 | 503) => format!("Retry-After: {RETRY_AFTER_SECONDS}\r\n"),
+            (None, _) => String::new(),
+        };
+        self.whole(to, error.status, "application/problem+json", &headers, body.to_string().as_bytes());
+    }
+
+    /// Appends the head of a stream. The body has no length and no chunks: it ends with the connection (RFC 9112
+    /// section 6.3), so that one frame's bytes serve every connection.
+    pub fn stream(&mut self, to: AnswerTo) {
+        self.start(AnswerTo { closes: true, ..to }, 200);
+        self.out.extend_from_slice(
+            b"Content-Type: text/event-stream\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\n\r\n",
+        );
+    }
+}
+
+/// What a client that waits for it gets before it sends its body.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(write: impl FnOnce(&mut Answers<'_>)) -> String {
+        let (mut out, origins) = (Vec::new(), Origins(vec!["https://a.example".into()]));
+        write(&mut Answers { out: &mut out, origins: &origins, date: "D" });
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn answers_and_problems() {
+        let to = AnswerTo { cors: Cors::Origin(0), ..AnswerTo::default() };
+        assert_eq!(
+            answer(|answers| answers.json(to, 202, b"{}")),
+            "HTTP/1.1 202 Accepted\r\nDate: D\r\nAccess-Control-Allow-Origin: https://a.example\r\n\
+             Access-Control-Allow-Credentials: true\r\nVary: Origin\r\nContent-Type: application/json\r\n\
+             Content-Length: 2\r\n\r\n{}"
+        );
+        let head = AnswerTo { is_head: true, closes: true, ..AnswerTo::default() };
+        let text = answer(|answers| answers.problem(head, &HttpError::method("GET, POST")));
+        assert!(text.contains("405 Method Not Allowed") && text.contains("Allow: GET, POST\r\n"), "{text}");
+        assert!(text.ends_with("\r\n\r\n") && text.contains("Connection: close"), "{text}");
+        let text = answer(|answers| answers.problem(AnswerTo::default(), &HttpError::unavailable("full")));
+        assert!(text.contains("Retry-After: 1\r\n") && text.ends_with("\"type\":\"about:blank\"}"), "{text}");
+    }
+
+    #[test]
+    fn origins_are_matched_whole() {
+        let origins = Origins(vec!["https://a.example".into()]);
+        assert_eq!(origins.check(Some("https://a.example")), Cors::Origin(0));
+        assert_eq!(origins.check(Some("https://a.example.evil")), Cors::None);
+        assert_eq!(origins.check(None), Cors::None);
+        assert_eq!(Origins(vec!["*".into()]).check(Some("null")), Cors::Any);
+    }
+}

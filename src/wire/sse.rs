@@ -1,0 +1,72 @@
+//! What a stream carries beside events (WHATWG HTML, section 9.2, server-sent events): its head, the comment that keeps it
+//! alive, and the control events, which are named so that `EventSource.onmessage` gets events only.
+
+use serde_json::{Value, json};
+
+/// A comment line: keeps proxies and NATs from closing an idle stream, and finds dead peers.
+pub const HEARTBEAT: &[u8] = b":\n\n";
+
+/// Why a stream is closed by the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ByeReason {
+    /// The node shuts down.
+    Drain,
+    /// The client lagged past its backlog and should resume from history.
+    Backlog,
+    /// The node takes no more streams now.
+    Busy,
+}
+
+impl ByeReason {
+    /// The word on the wire and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ByeReason::Drain => "drain",
+            ByeReason::Backlog => "backlog",
+            ByeReason::Busy => "busy",
+        }
+    }
+}
+
+fn control(out: &mut Vec<u8>, name: &str, data: &Value) {
+    out.extend_from_slice(b"event: ");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\ndata: ");
+    serde_json::to_writer(&mut *out, data).expect("writing to a Vec cannot fail");
+    out.extend_from_slice(b"\n\n");
+}
+
+/// The first event of a stream. `pending` are topics that are not registered yet.
+pub fn connected(out: &mut Vec<u8>, connection: &str, node: &str, heartbeat_ms: u64, pending: &[&str]) {
+    let data = json!({"connection": connection, "node": node, "heartbeat_ms": heartbeat_ms, "pending": pending});
+    control(out, "connected", &data);
+}
+
+/// The reconnection time that the client shall use from now on, in milliseconds.
+pub fn retry(out: &mut Vec<u8>, retry_ms: u32) {
+    out.extend_from_slice(b"retry: ");
+    out.extend_from_slice(itoa::Buffer::new().format(retry_ms).as_bytes());
+    out.extend_from_slice(b"\n\n");
+}
+
+/// The last event of a stream that the server ends, with the reconnection time before it.
+pub fn bye(out: &mut Vec<u8>, reason: ByeReason, retry_ms: u32) {
+    retry(out, retry_ms);
+    control(out, "bye", &json!({"reason": reason.name(), "retry_ms": retry_ms}));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_events_are_named_single_lines() {
+        let mut out = Vec::new();
+        connected(&mut out, "c", "n", 20_000, &["live:1"]);
+        bye(&mut out, ByeReason::Drain, 1500);
+        let text = String::from_utf8(out).unwrap();
+        let expected = "event: connected\ndata: {\"connection\":\"c\",\"heartbeat_ms\":20000,\"node\":\"n\",\"pending\":\
+                        [\"live:1\"]}\n\nretry: 1500\n\nevent: bye\ndata: {\"reason\":\"drain\",\"retry_ms\":1500}\n\n";
+        assert_eq!(text, expected);
+    }
+}
