@@ -1,0 +1,300 @@
+//! What waits for a reader that lags: a queue that merges by delivery class, so that it stays small and still tells the
+//! truth. Used for a connection that does not read, for a topic whose fan-out falls behind, and between cores.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::limits::{BACKLOG_BYTES, BACKLOG_KEYS_MAX};
+use crate::wire::event::Class;
+use crate::wire::frame::{ByIdentity, Frame};
+
+/// How much a backlog holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes up to which every class is queued.
+    pub bytes: usize,
+    /// Merged entries of `sum` and `latest` that are kept past that.
+    pub keys: usize,
+}
+
+impl Bounds {
+    /// Those of one connection.
+    pub const CONNECTION: Bounds = Bounds { bytes: BACKLOG_BYTES, keys: BACKLOG_KEYS_MAX };
+}
+
+/// What became of a frame, or of an older one that made room for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// It waits.
+    Queued,
+    /// It took the place of an older one of the same identity, whose count it carries on.
+    Merged,
+    /// There is no room for its class; the reader has to resume from history.
+    Overrun,
+    /// There is no room for its class, and it is gone.
+    Dropped,
+    /// It waits; the oldest `sum` entry went for it, which stood for this many events.
+    Displaced(u64),
+}
+
+#[derive(Debug)]
+struct Entry {
+    frame: Arc<Frame>,
+    count: u64,
+    queued_at_ms: u64,
+}
+
+/// What [`Backlog::drain`] left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Frames handed out.
+    pub frames: u64,
+    /// `ephemeral` frames that had waited past their time to live.
+    pub expired: u64,
+}
+
+/// A bounded queue of frames that merges by class.
+///
+/// A merged entry moves to the end, where its newest event belongs, so nothing is reordered within a topic.
+#[derive(Debug)]
+pub struct Backlog {
+    /// Merged entries leave a hole behind.
+    entries: VecDeque<Option<Entry>>,
+    /// The number of `entries[0]`, counted from the queue's beginning.
+    first: u64,
+    index: HashMap<ByIdentity, u64, foldhash::fast::RandomState>,
+    bytes: usize,
+    live: usize,
+    overrun: bool,
+    bounds: Bounds,
+}
+
+impl Backlog {
+    /// An empty one.
+    pub fn new(bounds: Bounds) -> Backlog {
+        Backlog {
+            entries: VecDeque::new(),
+            first: 0,
+            index: HashMap::default(),
+            bytes: 0,
+            live: 0,
+            overrun: false,
+            bounds,
+        }
+    }
+
+    /// Bytes of the frames that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Frames that wait.
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Whether something of class `every` (or more keys than fit) found no room: what is handed out has a hole, and the
+    /// reader must resume from history.
+    pub fn overrun(&self) -> bool {
+        self.overrun
+    }
+
+    /// Adds `frame`, standing for `count` events.
+    pub fn push(&mut self, frame: &Arc<Frame>, count: u64, now_ms: u64) -> Pushed {
+        let class = frame.class();
+        let merges = matches!(class, Class::Sum | Class::Latest);
+        let size = frame.bytes().len();
+        let mut outcome = Pushed::Queued;
+        let mut total = count;
+        // One look-up serves both: finding what to merge with, and noting where the newest now is.
+        let next = self.first + self.entries.len() as u64;
+        let merged = if merges { self.index.insert(ByIdentity(Arc::clone(frame)), next) } else { None };
+        if let Some(number) = merged {
+            let old = self.take(number).expect("the index names live entries only");
+            if class == Class::Sum {
+                total += old.count;
+            }
+            outcome = Pushed::Merged;
+        } else if self.bytes + size > self.bounds.bytes {
+            match class {
+                Class::Every => {
+                    self.overrun = true;
+                    return Pushed::Overrun;
+                }
+                Class::Ephemeral => return Pushed::Dropped,
+                Class::Sum | Class::Latest if self.index.len() > self.bounds.keys => {
+                    // Its own entry in the index is the one too many.
+                    match self.displace_oldest_sum() {
+                        Some(lost) => outcome = Pushed::Displaced(lost),
+                        None => {
+                            self.index.remove(&ByIdentity(Arc::clone(frame)));
+                            self.overrun = true;
+                            return Pushed::Overrun;
+                        }
+                    }
+                }
+                Class::Sum | Class::Latest => {}
+            }
+        } else if class == Class::Every && self.overrun {
+            // After a hole nothing of class `every` may follow: it would look complete.
+            return Pushed::Overrun;
+        }
+        let entry = Entry { frame: Arc::clone(frame), count: total, queued_at_ms: now_ms };
+        self.entries.push_back(Some(entry));
+        self.live += 1;
+        self.bytes += size;
+        self.trim();
+        outcome
+    }
+
+    /// Takes the entry of this number out, leaving a hole.
+    fn take(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.entries.get_mut((number - self.first) as usize)?.take()?;
+        self.live -= 1;
+        self.bytes -= entry.frame.bytes().len();
+        Some(entry)
+    }
+
+    fn displace_oldest_sum(&mut self) -> Option<u64> {
+        let at = self
+            .entries
+            .iter()
+            .position(|entry| entry.as_ref().is_some_and(|entry| entry.frame.class() == Class::Sum))?;
+        let entry = self.take(self.first + at as u64)?;
+        self.index.remove(&ByIdentity(entry.frame));
+        Some(entry.count)
+    }
+
+    /// Keeps holes from outnumbering what lives.
+    fn trim(&mut self) {
+        while let Some(None) = self.entries.front() {
+            self.entries.pop_front();
+            self.first += 1;
+        }
+        if self.entries.len() > 64 && self.entries.len() > 4 * self.live {
+            self.entries.retain(Option::is_some);
+            for (offset, entry) in self.entries.iter().enumerate() {
+                let entry = entry.as_ref().expect("holes are gone");
+                if matches!(entry.frame.class(), Class::Sum | Class::Latest) {
+                    self.index.insert(ByIdentity(Arc::clone(&entry.frame)), self.first + offset as u64);
+                }
+            }
+        }
+    }
+
+    /// Hands out all that waits, in order, with the counts they stand for; then the queue is empty, but remembers whether
+    /// it was overrun.
+    pub fn drain(&mut self, now_ms: u64, mut each: impl FnMut(&Arc<Frame>, u64)) -> Drained {
+        let mut drained = Drained::default();
+        for entry in self.entries.drain(..).flatten() {
+            let ttl = u64::from(entry.frame.ttl_ms());
+            if entry.frame.class() == Class::Ephemeral && now_ms.saturating_sub(entry.queued_at_ms) > ttl {
+                drained.expired += 1;
+                continue;
+            }
+            drained.frames += 1;
+            each(&entry.frame, entry.count);
+        }
+        self.index.clear();
+        self.bytes = 0;
+        self.live = 0;
+        drained
+    }
+
+    /// Events that wait, counting what was merged.
+    pub fn events(&self) -> u64 {
+        self.entries.iter().flatten().map(|entry| entry.count).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::frame::tests::frame;
+    use proptest::prelude::*;
+
+    fn drained(backlog: &mut Backlog, now: u64) -> (Vec<(String, u64)>, Drained) {
+        let mut out = Vec::new();
+        let rest = backlog.drain(now, |frame, count| {
+            let mut bytes = Vec::new();
+            frame.write_counted(count, &mut bytes);
+            out.push((String::from_utf8(bytes).unwrap(), count));
+        });
+        (out, rest)
+    }
+
+    #[test]
+    fn past_its_budget_every_is_overrun_and_sums_go_on() {
+        let mut backlog = Backlog::new(Bounds { bytes: 1000, keys: 2 });
+        let comment = frame("live:1", "comment", None, Class::Every, &format!("\"{}\"", "x".repeat(700)));
+        assert_eq!(backlog.push(&comment, 1, 0), Pushed::Queued);
+        assert_eq!(backlog.push(&comment, 1, 0), Pushed::Overrun);
+        let like = |key: &str| frame("live:1", "like", Some(key), Class::Sum, &format!("\"{}\"", "y".repeat(200)));
+        assert_eq!(backlog.push(&like("a"), 1, 0), Pushed::Queued);
+        assert_eq!(backlog.push(&like("a"), 1, 0), Pushed::Merged);
+        assert_eq!(backlog.push(&like("b"), 1, 0), Pushed::Queued);
+        assert_eq!(backlog.push(&like("c"), 1, 0), Pushed::Displaced(2));
+        let typing = frame("chat:1", "typing", None, Class::Ephemeral, "1");
+        assert_eq!(backlog.push(&typing, 1, 0), Pushed::Dropped);
+        assert!(backlog.overrun());
+        assert_eq!(backlog.push(&comment, 1, 0), Pushed::Overrun);
+        assert_eq!(drained(&mut backlog, 0).0.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [1, 1, 1]);
+        assert!(backlog.is_empty() && backlog.bytes() == 0 && backlog.overrun());
+    }
+
+    #[test]
+    fn more_latest_keys_than_fit_is_an_overrun_not_a_silent_loss() {
+        let mut backlog = Backlog::new(Bounds { bytes: 0, keys: 1 });
+        let receipt = |key: &str| frame("chat:1", "receipt", Some(key), Class::Latest, "1");
+        assert_eq!(backlog.push(&receipt("a"), 1, 0), Pushed::Queued);
+        assert_eq!(backlog.push(&receipt("b"), 1, 0), Pushed::Overrun);
+        assert_eq!(backlog.push(&receipt("a"), 1, 0), Pushed::Merged);
+        assert!(backlog.overrun());
+    }
+
+    #[test]
+    fn ephemeral_frames_expire() {
+        let mut backlog = Backlog::new(Bounds::CONNECTION);
+        let typing = frame("chat:1", "typing", None, Class::Ephemeral, "1");
+        backlog.push(&typing, 1, 0);
+        backlog.push(&typing, 1, 1000);
+        assert_eq!(drained(&mut backlog, 5500).1, Drained { frames: 1, expired: 1 });
+    }
+
+    proptest! {
+        /// Against a model without bounds: sums exact, newest of latest, all of the rest, newest events in order.
+        #[test]
+        fn merges_and_loses_nothing(ops in prop::collection::vec((0usize..2, 0usize..4, 0usize..3), 1..300)) {
+            let mut backlog = Backlog::new(Bounds { bytes: 1 << 20, keys: 256 });
+            let mut events = Vec::new();
+            for (number, &(topic, kind, key)) in ops.iter().enumerate() {
+                let class = Class::ALL[kind];
+                let frame = frame(&format!("t:{topic}"), class.name(), Some(&key.to_string()), class, &number.to_string());
+                backlog.push(&frame, 1, 0);
+                events.push(frame);
+            }
+            prop_assert!(!backlog.overrun());
+            prop_assert_eq!(backlog.bytes(), backlog.entries.iter().flatten().map(|e| e.frame.bytes().len()).sum::<usize>());
+            let (mut seen, mut counts) = (Vec::new(), HashMap::new());
+            backlog.drain(0, |frame, count| {
+                seen.push(Arc::clone(frame));
+                counts.insert(ByIdentity(Arc::clone(frame)), count);
+            });
+            // What should be left: each event that is not followed by another of its identity, where its class merges.
+            let expected: Vec<_> = events.iter().enumerate().filter(|(at, frame)| {
+                !matches!(frame.class(), Class::Sum | Class::Latest)
+                    || !events[at + 1..].iter().any(|later| later.identity() == frame.identity())
+            }).map(|(_, frame)| frame.bytes().to_vec()).collect();
+            prop_assert_eq!(seen.iter().map(|frame| frame.bytes().to_vec()).collect::<Vec<_>>(), expected);
+            for frame in seen.iter().filter(|frame| frame.class() == Class::Sum) {
+                let total = events.iter().filter(|event| event.identity() == frame.identity()).count() as u64;
+                prop_assert_eq!(counts[&ByIdentity(Arc::clone(frame))], total);
+            }
+        }
+    }
+}

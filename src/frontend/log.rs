@@ -1,0 +1,138 @@
+//! The bytes of one topic that not every viewer on a shard has got yet: one run of memory, so that what a viewer lacks is
+//! one slice of it, whatever number of events that is.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::wire::frame::Frame;
+
+/// A place in a topic's log: bytes since its beginning, modulo 2^32. Logs stay far shorter than that.
+pub type Cursor = u32;
+
+/// Capacity that an emptied log keeps.
+const KEPT_BYTES: usize = 4096;
+
+/// The tail of one topic's events on one shard.
+#[derive(Debug, Default)]
+pub struct Log {
+    bytes: Vec<u8>,
+    /// The cursor of `bytes[0]`.
+    base: Cursor,
+    /// Where each frame ends, oldest first: needed when a viewer takes a part only.
+    ends: VecDeque<(Cursor, Arc<Frame>)>,
+}
+
+impl Log {
+    /// The cursor behind the newest frame.
+    pub fn end(&self) -> Cursor {
+        self.base.wrapping_add(self.bytes.len() as u32)
+    }
+
+    /// Bytes held.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Appends a frame.
+    pub fn push(&mut self, frame: &Arc<Frame>) {
+        self.bytes.extend_from_slice(frame.bytes());
+        self.ends.push_back((self.end(), Arc::clone(frame)));
+    }
+
+    /// All that follows `cursor`.
+    pub fn since(&self, cursor: Cursor) -> &[u8] {
+        &self.bytes[self.offset(cursor)..]
+    }
+
+    fn offset(&self, cursor: Cursor) -> usize {
+        cursor.wrapping_sub(self.base) as usize
+    }
+
+    /// For a viewer at `cursor` that took `taken` bytes more: the rest of the frame that was cut, if one was, and the whole
+    /// frames behind it.
+    pub fn split(&self, cursor: Cursor, taken: usize) -> (Range<usize>, impl Iterator<Item = &Arc<Frame>>) {
+        let at = self.offset(cursor) + taken;
+        // Frames that ended before or at the cut are through.
+        let first = self.ends.partition_point(|(end, _)| self.offset(*end) <= at);
+        let start = if first == 0 { 0 } else { self.offset(self.ends[first - 1].0) };
+        let (torn, whole) = match self.ends.get(first) {
+            Some((end, _)) if start < at => (at..self.offset(*end), first + 1),
+            _ => (at..at, first),
+        };
+        (torn, self.ends.range(whole..).map(|(_, frame)| frame))
+    }
+
+    /// The bytes at a place that [`split`](Log::split) named.
+    pub fn slice(&self, place: Range<usize>) -> &[u8] {
+        &self.bytes[place]
+    }
+
+    /// Number of frames that follow `cursor`.
+    pub fn frames_since(&self, cursor: Cursor) -> usize {
+        let at = self.offset(cursor);
+        self.ends.len() - self.ends.partition_point(|(end, _)| self.offset(*end) <= at)
+    }
+
+    /// Forgets what precedes `cursor`, when that is worth the move.
+    pub fn trim(&mut self, cursor: Cursor) {
+        let dead = self.offset(cursor);
+        if dead == self.bytes.len() {
+            self.base = cursor;
+            self.bytes.clear();
+            self.ends.clear();
+            if self.bytes.capacity() > KEPT_BYTES {
+                self.bytes = Vec::new();
+                self.ends = VecDeque::new();
+            }
+        } else if dead > self.bytes.len() / 2 {
+            let gone = self.ends.partition_point(|(end, _)| self.offset(*end) <= dead);
+            self.ends.drain(..gone);
+            self.bytes.drain(..dead);
+            self.base = cursor;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::event::Class;
+    use crate::wire::frame::tests::frame;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_cut_anywhere_loses_nothing(sizes in prop::collection::vec(0usize..60, 1..20), skip: prop::sample::Index, cut: prop::sample::Index, base: u32) {
+            let mut log = Log { base, ..Log::default() };
+            let frames: Vec<_> = sizes.iter().map(|size| frame("a:b", "x", None, Class::Every, &"1".repeat(size + 1))).collect();
+            let mut cursors = vec![log.end()];
+            for frame in &frames {
+                log.push(frame);
+                cursors.push(log.end());
+            }
+            let from = skip.index(cursors.len());
+            let rest = log.since(cursors[from]).to_vec();
+            prop_assert_eq!(&rest, &frames[from..].iter().flat_map(|f| f.bytes().to_vec()).collect::<Vec<_>>());
+            prop_assert_eq!(log.frames_since(cursors[from]), frames.len() - from);
+            let taken = cut.index(rest.len() + 1);
+            let (torn, whole) = log.split(cursors[from], taken);
+            let mut again = rest[..taken].to_vec();
+            let whole: Vec<_> = whole.cloned().collect();
+            again.extend_from_slice(log.slice(torn));
+            for frame in whole {
+                again.extend_from_slice(frame.bytes());
+            }
+            prop_assert_eq!(&again, &rest);
+            // Trimming to any earlier frame's end changes nothing for those behind it.
+            log.trim(cursors[from]);
+            prop_assert_eq!(log.since(cursors[from]), &rest[..]);
+            prop_assert_eq!(log.frames_since(cursors[from]), frames.len() - from);
+        }
+    }
+}

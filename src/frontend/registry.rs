@@ -1,0 +1,297 @@
+//! Which cores of this node have viewers of which topics, and whether the node is registered for them: kept once a topic,
+//! at its home shard.
+//!
+//! Inputs are what cores want and what the key-value store answered; effects are routes to announce to all cores,
+//! registrations to send, and cores to tell that a topic is ready.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::limits::{SHARDS_MAX, TOPIC_LINGER};
+use crate::wire::topic::Topic;
+
+/// A set of cores of one node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CoreSet(u128);
+
+const _: () = assert!(SHARDS_MAX <= 128);
+
+impl CoreSet {
+    /// The set of one core.
+    pub fn of(core: usize) -> CoreSet {
+        CoreSet(1 << core)
+    }
+
+    /// Whether no core is in it.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether `core` is in it.
+    pub fn contains(self, core: usize) -> bool {
+        self.0 >> core & 1 == 1
+    }
+
+    /// How many are in it.
+    pub fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    /// With or without `core`.
+    #[must_use]
+    pub fn with(self, core: usize, present: bool) -> CoreSet {
+        if present { CoreSet(self.0 | 1 << core) } else { CoreSet(self.0 & !(1 << core)) }
+    }
+
+    /// Its members, lowest first.
+    pub fn iter(self) -> impl Iterator<Item = usize> {
+        let mut bits = self.0;
+        std::iter::from_fn(move || {
+            let core = bits.trailing_zeros() as usize;
+            bits &= bits.wrapping_sub(1);
+            (core < 128).then_some(core)
+        })
+    }
+
+    /// The member that puts this topic's events in order: the same one on every core, another one for another topic, and
+    /// one that has viewers itself, so that ordering costs no extra crossing. `None` for the empty set.
+    pub fn sequencer(self, topic_hash: u64) -> Option<usize> {
+        let count = self.len();
+        if count == 0 {
+            return None;
+        }
+        self.iter().nth((topic_hash % count as u64) as usize)
+    }
+}
+
+/// What the shell is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Tell every core where the topic's viewers are.
+    Announce {
+        /// The topic.
+        topic: Topic,
+        /// The cores that have viewers.
+        cores: CoreSet,
+    },
+    /// Tell this core that the topic is registered.
+    Ready {
+        /// The topic.
+        topic: Topic,
+        /// The core that waits for it.
+        core: usize,
+    },
+    /// Tell the key-value store that this node wants the topic, or does not want it any more.
+    Register {
+        /// The topic.
+        topic: Topic,
+        /// Whether it is wanted.
+        wanted: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Registration {
+    /// A registration is on its way, or is to be sent again.
+    Asked,
+    Held,
+    /// Nobody watches; it is let go at this time unless somebody comes back.
+    Lingering { until: Instant },
+}
+
+#[derive(Debug)]
+struct Entry {
+    cores: CoreSet,
+    waiting: CoreSet,
+    registration: Registration,
+}
+
+/// The registry of the topics whose home this shard is.
+#[derive(Debug, Default)]
+pub struct Registry {
+    entries: HashMap<Topic, Entry, foldhash::fast::RandomState>,
+    /// Topics that began to linger, oldest first; an entry counts only if the topic lingers until just then.
+    lingering: VecDeque<(Instant, Topic)>,
+}
+
+impl Registry {
+    /// Topics known here.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// A core's first viewer of `topic` came, or its last one left.
+    pub fn want(&mut self, topic: &Topic, core: usize, wanted: bool, now: Instant, effects: &mut Vec<Effect>) {
+        let Some(entry) = self.entries.get_mut(topic) else {
+            if wanted {
+                let cores = CoreSet::of(core);
+                let entry = Entry { cores, waiting: cores, registration: Registration::Asked };
+                self.entries.insert(topic.clone(), entry);
+                effects.push(Effect::Announce { topic: topic.clone(), cores });
+                effects.push(Effect::Register { topic: topic.clone(), wanted: true });
+            }
+            return;
+        };
+        if entry.cores.contains(core) != wanted {
+            entry.cores = entry.cores.with(core, wanted);
+            effects.push(Effect::Announce { topic: topic.clone(), cores: entry.cores });
+        }
+        if wanted {
+            if let Registration::Lingering { .. } = entry.registration {
+                entry.registration = Registration::Held;
+            }
+            match entry.registration {
+                Registration::Held => effects.push(Effect::Ready { topic: topic.clone(), core }),
+                _ => entry.waiting = entry.waiting.with(core, true),
+            }
+        } else {
+            entry.waiting = entry.waiting.with(core, false);
+            if entry.cores.is_empty() && entry.registration == Registration::Held {
+                Self::linger(&mut self.lingering, topic, entry, now);
+            }
+        }
+    }
+
+    fn linger(lingering: &mut VecDeque<(Instant, Topic)>, topic: &Topic, entry: &mut Entry, now: Instant) {
+        let until = now + TOPIC_LINGER;
+        entry.registration = Registration::Lingering { until };
+        lingering.push_back((until, topic.clone()));
+    }
+
+    /// The key-value store holds the registration of `topic`.
+    pub fn registered(&mut self, topic: &Topic, now: Instant, effects: &mut Vec<Effect>) {
+        let Some(entry) = self.entries.get_mut(topic) else { return };
+        if entry.registration != Registration::Asked {
+            return;
+        }
+        entry.registration = Registration::Held;
+        for core in std::mem::take(&mut entry.waiting).iter() {
+            effects.push(Effect::Ready { topic: topic.clone(), core });
+        }
+        if entry.cores.is_empty() {
+            Self::linger(&mut self.lingering, topic, entry, now);
+        }
+    }
+
+    /// Lets go of topics whose linger is over.
+    pub fn tick(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        while self.lingering.front().is_some_and(|(until, _)| *until <= now) {
+            let (due, topic) = self.lingering.pop_front().expect("it was just seen");
+            let lingers = self
+                .entries
+                .get(&topic)
+                .is_some_and(|entry| entry.registration == Registration::Lingering { until: due });
+            if lingers {
+                self.entries.remove(&topic);
+                effects.push(Effect::Register { topic, wanted: false });
+            }
+        }
+    }
+
+    /// How long until [`tick`](Registry::tick) has something to do.
+    pub fn due_in(&self, now: Instant) -> Option<Duration> {
+        self.lingering.front().map(|(until, _)| until.saturating_duration_since(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn topic() -> Topic {
+        Topic::parse("live:1").unwrap()
+    }
+
+    #[test]
+    fn a_reload_does_not_flap() {
+        let (mut registry, start, mut effects) = (Registry::default(), Instant::now(), Vec::new());
+        registry.want(&topic(), 1, true, start, &mut effects);
+        registry.registered(&topic(), start, &mut effects);
+        registry.want(&topic(), 1, false, start, &mut effects);
+        registry.tick(start + TOPIC_LINGER - Duration::from_millis(1), &mut effects);
+        effects.clear();
+        registry.want(&topic(), 0, true, start, &mut effects);
+        assert_eq!(
+            effects,
+            [
+                Effect::Announce { topic: topic(), cores: CoreSet::of(0) },
+                Effect::Ready { topic: topic(), core: 0 }
+            ]
+        );
+        effects.clear();
+        registry.tick(start + TOPIC_LINGER * 2, &mut effects);
+        assert_eq!(effects, []);
+        registry.want(&topic(), 0, false, start, &mut effects);
+        effects.clear();
+        registry.tick(start + TOPIC_LINGER, &mut effects);
+        assert_eq!(effects, [Effect::Register { topic: topic(), wanted: false }]);
+        assert!(registry.is_empty());
+    }
+
+    proptest! {
+        /// What cores are told and what the store is told follow what cores want, whatever the order of things.
+        #[test]
+        fn announced_and_registered_match_what_is_wanted(
+            ops in prop::collection::vec((0usize..4, any::<bool>(), 0u64..4000, any::<bool>()), 1..100),
+        ) {
+            let (mut registry, mut now, mut effects) = (Registry::default(), Instant::now(), Vec::new());
+            let (mut wanted, mut announced, mut stored, mut asked) = (CoreSet::default(), CoreSet::default(), false, false);
+            let mut ready = CoreSet::default();
+            for (core, wants, pause, answers) in ops {
+                now += Duration::from_millis(pause);
+                registry.tick(now, &mut effects);
+                registry.want(&topic(), core, wants, now, &mut effects);
+                wanted = wanted.with(core, wants);
+                ready = ready.with(core, ready.contains(core) && wants);
+                // Answers come in order, each after its question.
+                for effect in std::mem::take(&mut effects) {
+                    match effect {
+                        Effect::Announce { cores, .. } => announced = cores,
+                        Effect::Ready { core, .. } => ready = ready.with(core, true),
+                        Effect::Register { wanted, .. } => {
+                            prop_assert!(wanted != stored && !asked, "told twice");
+                            if wanted { asked = true } else { stored = false }
+                        }
+                    }
+                }
+                if asked && answers {
+                    asked = false;
+                    stored = true;
+                    registry.registered(&topic(), now, &mut effects);
+                    for effect in std::mem::take(&mut effects) {
+                        let Effect::Ready { core, .. } = effect else { panic!("{effect:?}") };
+                        ready = ready.with(core, true);
+                    }
+                }
+                prop_assert_eq!(announced, wanted);
+                if stored {
+                    prop_assert_eq!(ready.0 & wanted.0, wanted.0, "whoever wants a registered topic was told");
+                }
+                prop_assert!(stored || asked || wanted.is_empty());
+            }
+            if asked {
+                registry.registered(&topic(), now, &mut effects);
+            }
+            for core in 0..4 {
+                registry.want(&topic(), core, false, now, &mut effects);
+            }
+            effects.clear();
+            registry.tick(now + TOPIC_LINGER, &mut effects);
+            prop_assert!(registry.is_empty() && registry.lingering.is_empty());
+        }
+
+        #[test]
+        fn sequencer_is_a_member(bits: u128, hash: u64) {
+            let set = CoreSet(bits);
+            prop_assert_eq!(set.sequencer(hash).is_some(), bits != 0);
+            prop_assert!(set.sequencer(hash).is_none_or(|core| set.contains(core)));
+            prop_assert_eq!(set.iter().count(), set.len());
+        }
+    }
+}

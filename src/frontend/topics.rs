@@ -1,0 +1,309 @@
+//! A shard's table of topics and their viewers, and the order in which viewers are served.
+//!
+//! Every viewer has a cursor into its topic's log. Serving goes round the viewers: each gets, in one write, all that it
+//! lacks at that moment, so what arrives while the shard is busy is batched by itself, and nobody waits longer than one
+//! round.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::log::{Cursor, Log};
+use crate::wire::frame::Frame;
+use crate::wire::topic::Topic;
+
+/// The place of a topic in a shard's table.
+pub type TopicIndex = u32;
+
+/// One subscription of one connection, as the topic knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Viewer {
+    /// The connection's slot.
+    pub slot: u32,
+    /// What it has got of the topic's log.
+    pub cursor: Cursor,
+}
+
+/// One topic that has, or lately had, viewers on this shard.
+#[derive(Debug)]
+pub struct TopicEntry {
+    /// Its name.
+    pub topic: Topic,
+    /// Who watches, in the order of serving.
+    pub viewers: Vec<Viewer>,
+    /// What some viewer lacks.
+    pub log: Log,
+    /// Whether the node's registration of the topic is known to be in place.
+    pub registered: bool,
+    /// Who waits for that.
+    pub waiting: Vec<u32>,
+    /// The viewer to serve next.
+    next: u32,
+    /// Viewers to visit until all have all.
+    remaining: u32,
+    /// The log's end when the present round began.
+    round_began: Cursor,
+    /// Whether it is in the queue of topics to serve.
+    pub queued: bool,
+}
+
+/// What [`Topics::leave`] changed: viewers that moved to another place, as (slot, new place).
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// At most two moves.
+    pub moved: [Option<(u32, u32)>; 2],
+    /// Nobody watches any more; the topic is forgotten on this shard.
+    pub empty: Option<Topic>,
+}
+
+/// A shard's topics.
+#[derive(Debug, Default)]
+pub struct Topics {
+    names: HashMap<Topic, TopicIndex, foldhash::fast::RandomState>,
+    entries: Vec<Option<TopicEntry>>,
+    free: Vec<TopicIndex>,
+    viewers: usize,
+}
+
+impl Topics {
+    /// Topics with viewers.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether nobody watches anything.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Subscriptions, over all topics.
+    pub fn viewers(&self) -> usize {
+        self.viewers
+    }
+
+    /// The place of a topic, if it has viewers here.
+    pub fn find(&self, topic: &str) -> Option<TopicIndex> {
+        self.names.get(topic).copied()
+    }
+
+    /// The topic at a place that [`join`](Topics::join) or [`find`](Topics::find) gave and that still has viewers.
+    pub fn get(&self, index: TopicIndex) -> &TopicEntry {
+        self.entries[index as usize].as_ref().expect("a topic that is referred to exists")
+    }
+
+    /// Same, to change it.
+    pub fn get_mut(&mut self, index: TopicIndex) -> &mut TopicEntry {
+        self.entries[index as usize].as_mut().expect("a topic that is referred to exists")
+    }
+
+    /// The topic at a place that may be free by now.
+    pub fn try_get_mut(&mut self, index: TopicIndex) -> Option<&mut TopicEntry> {
+        self.entries.get_mut(index as usize)?.as_mut()
+    }
+
+    /// Every topic and its entry.
+    pub fn iter(&self) -> impl Iterator<Item = &TopicEntry> {
+        self.entries.iter().flatten()
+    }
+
+    /// Adds a viewer. Gives the topic's place, the viewer's place in it, and whether it is the first on this shard.
+    pub fn join(&mut self, topic: &Topic, slot: u32) -> (TopicIndex, u32, bool) {
+        let (index, first) = match self.names.get(topic) {
+            Some(&index) => (index, false),
+            None => {
+                let entry = TopicEntry {
+                    topic: topic.clone(),
+                    viewers: Vec::new(),
+                    log: Log::default(),
+                    registered: false,
+                    waiting: Vec::new(),
+                    next: 0,
+                    remaining: 0,
+                    round_began: 0,
+                    queued: false,
+                };
+                let index = match self.free.pop() {
+                    Some(index) => {
+                        self.entries[index as usize] = Some(entry);
+                        index
+                    }
+                    None => {
+                        self.entries.push(Some(entry));
+                        u32::try_from(self.entries.len() - 1).expect("fewer topics than 2^32")
+                    }
+                };
+                self.names.insert(topic.clone(), index);
+                (index, true)
+            }
+        };
+        self.viewers += 1;
+        let entry = self.get_mut(index);
+        // Behind all others: unvisited in this round, and with nothing to get yet.
+        let viewer = Viewer { slot, cursor: entry.log.end() };
+        entry.viewers.push(viewer);
+        if entry.remaining > 0 {
+            entry.remaining = entry.viewers.len() as u32;
+        }
+        (index, u32::try_from(entry.viewers.len() - 1).expect("fewer viewers than 2^32"), first)
+    }
+
+    /// Removes the viewer at `place`. Others may move; the caller keeps their places up to date.
+    pub fn leave(&mut self, index: TopicIndex, place: u32) -> Left {
+        self.viewers -= 1;
+        let entry = self.get_mut(index);
+        let mut left = Left::default();
+        let place = place as usize;
+        let next = entry.next as usize;
+        // Those before `next` were visited in this round, the others not; removing must keep both sides apart, or a
+        // viewer could be passed over while the log behind it is trimmed.
+        let hole = if place < next {
+            let last_visited = next - 1;
+            entry.viewers[place] = entry.viewers[last_visited];
+            if place != last_visited {
+                left.moved[0] = Some((entry.viewers[place].slot, place as u32));
+            }
+            entry.next -= 1;
+            last_visited
+        } else {
+            place
+        };
+        entry.viewers.swap_remove(hole);
+        if let Some(viewer) = entry.viewers.get(hole) {
+            left.moved[1] = Some((viewer.slot, hole as u32));
+        }
+        if entry.remaining > 0 {
+            entry.remaining = entry.viewers.len() as u32;
+        }
+        if entry.viewers.is_empty() {
+            let entry = self.entries[index as usize].take().expect("it was just changed");
+            self.names.remove(&entry.topic);
+            self.free.push(index);
+            left.empty = Some(entry.topic);
+        }
+        left
+    }
+}
+
+impl TopicEntry {
+    /// Appends a frame that every viewer is to get.
+    pub fn append(&mut self, frame: &Arc<Frame>) {
+        if self.log.is_empty() {
+            self.round_began = self.log.end();
+        }
+        self.log.push(frame);
+        self.remaining = self.viewers.len() as u32;
+    }
+
+    /// The place of the viewer to serve next; `None` when all have all, and then the log is empty.
+    pub fn next_viewer(&mut self) -> Option<u32> {
+        if self.remaining == 0 {
+            let end = self.log.end();
+            self.log.trim(end);
+            return None;
+        }
+        if self.next as usize >= self.viewers.len() {
+            self.next = 0;
+            // Everyone was visited since the round began, and got at least what there was then.
+            let seen = self.round_began;
+            self.log.trim(seen);
+            self.round_began = self.log.end();
+        }
+        let place = self.next;
+        self.next += 1;
+        self.remaining -= 1;
+        Some(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::event::Class;
+    use crate::wire::frame::tests::frame;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    #[derive(Debug, Clone)]
+    enum Op {
+        Join,
+        Leave(prop::sample::Index),
+        Publish,
+        Serve(u8),
+    }
+
+    fn ops() -> impl Strategy<Value = Vec<Op>> {
+        let op = prop_oneof![
+            3 => Just(Op::Join),
+            2 => any::<prop::sample::Index>().prop_map(Op::Leave),
+            3 => Just(Op::Publish),
+            3 => (0u8..12).prop_map(Op::Serve),
+        ];
+        prop::collection::vec(op, 1..200)
+    }
+
+    proptest! {
+        /// Whoever joins, leaves or is served when: each viewer gets just the frames published while it watched, in order.
+        #[test]
+        fn every_viewer_gets_all_since_it_joined(ops in ops()) {
+            let topic = Topic::parse("live:1").unwrap();
+            let mut topics = Topics::default();
+            let mut places: BTreeMap<u32, u32> = BTreeMap::new();
+            let mut got: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+            let mut due: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+            let (mut slots, mut published) = (0, 0);
+            let serve = |topics: &mut Topics, got: &mut BTreeMap<u32, Vec<u8>>, times: usize| {
+                let Some(index) = topics.find("live:1") else { return };
+                for _ in 0..times {
+                    let entry = topics.get_mut(index);
+                    let Some(place) = entry.next_viewer() else { return };
+                    let viewer = entry.viewers[place as usize];
+                    got.get_mut(&viewer.slot).unwrap().extend_from_slice(entry.log.since(viewer.cursor));
+                    entry.viewers[place as usize].cursor = entry.log.end();
+                }
+            };
+            for op in ops {
+                match op {
+                    Op::Join => {
+                        let (_, place, first) = topics.join(&topic, slots);
+                        prop_assert_eq!(first, places.is_empty());
+                        places.insert(slots, place);
+                        got.insert(slots, Vec::new());
+                        due.insert(slots, Vec::new());
+                        slots += 1;
+                    }
+                    Op::Leave(index) if !places.is_empty() => {
+                        let slot = *places.keys().nth(index.index(places.len())).unwrap();
+                        let place = places.remove(&slot).unwrap();
+                        let index = topics.find("live:1").unwrap();
+                        let left = topics.leave(index, place);
+                        for (slot, place) in left.moved.into_iter().flatten() {
+                            places.insert(slot, place);
+                        }
+                        due.remove(&slot);
+                        prop_assert_eq!(left.empty.is_some(), places.is_empty());
+                    }
+                    Op::Publish => if let Some(index) = topics.find("live:1") {
+                        published += 1;
+                        let frame = frame("live:1", "x", None, Class::Every, &published.to_string());
+                        topics.get_mut(index).append(&frame);
+                        due.values_mut().for_each(|bytes| bytes.extend_from_slice(frame.bytes()));
+                    },
+                    Op::Serve(times) => serve(&mut topics, &mut got, usize::from(times)),
+                    Op::Leave(_) => {}
+                }
+                if let Some(index) = topics.find("live:1") {
+                    for (slot, place) in &places {
+                        prop_assert_eq!(topics.get(index).viewers[*place as usize].slot, *slot);
+                    }
+                }
+                prop_assert_eq!(topics.viewers(), places.len());
+            }
+            serve(&mut topics, &mut got, usize::MAX);
+            for (slot, bytes) in &due {
+                prop_assert_eq!(&got[slot], bytes);
+            }
+            if let Some(index) = topics.find("live:1") {
+                prop_assert!(topics.get(index).log.is_empty());
+            }
+        }
+    }
+}
