@@ -2,6 +2,7 @@
 pub mod args;
 pub mod backend;
 pub mod client;
+pub mod dispatch;
 pub mod frontend;
 pub mod limits;
 pub mod settings;

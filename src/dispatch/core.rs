@@ -1,0 +1,197 @@
+//! Where an event goes: which nodes want its topic, from a cache that the key-value store keeps true. One a shard; no IO,
+//! no clock.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::limits::{LOOKUP_WAITING_EVENTS, SUBSCRIBERS_CACHE_AGE, SUBSCRIBERS_CACHE_TOPICS};
+use crate::wire::connection_id::NodeId;
+use crate::wire::frame::Frame;
+use crate::wire::topic::Topic;
+
+/// What is known of a topic's subscribers.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Routed {
+    /// These nodes want it; none is an answer too.
+    To {
+        /// The nodes.
+        nodes: Arc<[NodeId]>,
+        /// The answer grows old: ask again, without waiting.
+        refresh: bool,
+    },
+    /// Unknown: encode the event, [`hold`](Dispatcher::hold) it, and ask if told to.
+    Unknown,
+}
+
+/// Too many events wait for look-ups: the publisher is to come back later.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many events wait for the key-value store")]
+pub struct Full;
+
+#[derive(Debug)]
+struct Known {
+    nodes: Arc<[NodeId]>,
+    learned: Instant,
+    asked_again: bool,
+}
+
+/// A shard's dispatcher.
+#[derive(Debug, Default)]
+pub struct Dispatcher {
+    known: HashMap<Topic, Known, foldhash::fast::RandomState>,
+    held: HashMap<Topic, Vec<Arc<Frame>>, foldhash::fast::RandomState>,
+    held_events: usize,
+}
+
+impl Dispatcher {
+    /// Topics in the cache.
+    pub fn cached(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Events that wait for a look-up.
+    pub fn held_events(&self) -> usize {
+        self.held_events
+    }
+
+    /// Who wants `topic`.
+    pub fn route(&mut self, topic: &str, now: Instant) -> Routed {
+        // Behind events that wait, later ones wait too: order within a topic holds.
+        let Some(known) = self.known.get_mut(topic) else { return Routed::Unknown };
+        let age = now.saturating_duration_since(known.learned);
+        if age >= SUBSCRIBERS_CACHE_AGE {
+            self.known.remove(topic);
+            return Routed::Unknown;
+        }
+        // A hot topic asks before its entry is too old, so that no event ever waits for the answer.
+        let refresh = age >= SUBSCRIBERS_CACHE_AGE / 2 && !known.asked_again;
+        known.asked_again |= refresh;
+        Routed::To { nodes: Arc::clone(&known.nodes), refresh }
+    }
+
+    /// Keeps an event until its topic's subscribers are known. True if the store is to be asked now.
+    pub fn hold(&mut self, topic: &Topic, frame: Arc<Frame>) -> Result<bool, Full> {
+        if self.held_events >= LOOKUP_WAITING_EVENTS {
+            return Err(Full);
+        }
+        self.held_events += 1;
+        let held = self.held.entry(topic.clone()).or_default();
+        held.push(frame);
+        Ok(held.len() == 1)
+    }
+
+    /// The store's answer. Gives back the events that waited for it, in order.
+    pub fn learn(&mut self, topic: &Topic, nodes: Arc<[NodeId]>, now: Instant) -> Vec<Arc<Frame>> {
+        if self.known.len() >= SUBSCRIBERS_CACHE_TOPICS && !self.known.contains_key(topic) {
+            self.known.retain(|_, known| now.saturating_duration_since(known.learned) < SUBSCRIBERS_CACHE_AGE);
+            if self.known.len() >= SUBSCRIBERS_CACHE_TOPICS {
+                // More hot topics than fit: starting over costs one look-up each, keeping order costs every event.
+                self.known.clear();
+            }
+        }
+        self.known.insert(topic.clone(), Known { nodes, learned: now, asked_again: false });
+        let held = self.held.remove(topic).unwrap_or_default();
+        self.held_events -= held.len();
+        held
+    }
+
+    /// What was cached of `topic` is no longer true.
+    pub fn forget(&mut self, topic: &Topic) {
+        self.known.remove(topic);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::event::Class;
+    use crate::wire::frame::tests::frame;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    #[derive(Debug, Clone)]
+    enum Op {
+        Publish,
+        Answer,
+        Change(bool),
+        Wait(u64),
+    }
+
+    proptest! {
+        /// Against a store that changes under it: every event goes, once and in order, where the store last said so, and
+        /// nothing is answered from what is older than the cache may be.
+        #[test]
+        fn events_follow_the_store(ops in prop::collection::vec(prop_oneof![
+            4 => Just(Op::Publish),
+            3 => Just(Op::Answer),
+            1 => any::<bool>().prop_map(Op::Change),
+            1 => (0u64..3000).prop_map(Op::Wait),
+        ], 1..200)) {
+            let topic = Topic::parse("live:1").unwrap();
+            let (mut dispatcher, mut now) = (Dispatcher::default(), Instant::now());
+            let nodes = |wanted: bool| -> Arc<[NodeId]> { if wanted { Arc::new([NodeId(1)]) } else { Arc::new([]) } };
+            // Answers under way carry what the store held when asked; changes invalidate in the same order.
+            let (mut wanted, mut asked, mut published, mut sent) = (false, Vec::new(), 0u64, Vec::new());
+            for op in ops {
+                match op {
+                    Op::Publish => {
+                        published += 1;
+                        match dispatcher.route("live:1", now) {
+                            Routed::To { nodes: known, refresh } => {
+                                prop_assert_eq!(known, nodes(wanted), "the cache is as fresh as what it was told");
+                                if refresh { asked.push(wanted); }
+                                sent.push(published);
+                            }
+                            Routed::Unknown => {
+                                let frame = frame("live:1", "x", None, Class::Every, &published.to_string());
+                                if dispatcher.hold(&topic, frame).unwrap() { asked.push(wanted); }
+                            }
+                        }
+                    }
+                    Op::Answer if !asked.is_empty() => {
+                        let held = dispatcher.learn(&topic, nodes(asked.remove(0)), now);
+                        sent.extend(held.iter().map(|frame| {
+                            let text = String::from_utf8(frame.bytes().to_vec()).unwrap();
+                            text.rsplit(':').next().unwrap().trim_end_matches("}\n\n").parse::<u64>().unwrap()
+                        }));
+                    }
+                    Op::Change(to) if to != wanted => {
+                        // Messages come in order: what was asked before the change is answered before it.
+                        while !asked.is_empty() {
+                            let held = dispatcher.learn(&topic, nodes(asked.remove(0)), now);
+                            sent.extend(held.iter().map(|frame| {
+                                let text = String::from_utf8(frame.bytes().to_vec()).unwrap();
+                                text.rsplit(':').next().unwrap().trim_end_matches("}\n\n").parse::<u64>().unwrap()
+                            }));
+                        }
+                        wanted = to;
+                        dispatcher.forget(&topic);
+                    }
+                    Op::Wait(ms) => now += Duration::from_millis(ms),
+                    _ => {}
+                }
+            }
+            if !asked.is_empty() {
+                let held = dispatcher.learn(&topic, nodes(wanted), now);
+                prop_assert_eq!(sent.len() + held.len(), published as usize);
+            } else {
+                prop_assert_eq!(sent.len(), published as usize);
+            }
+            prop_assert!(sent.is_sorted(), "{:?}", sent);
+            prop_assert_eq!(dispatcher.held_events(), 0);
+        }
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let (mut dispatcher, topic) = (Dispatcher::default(), Topic::parse("live:1").unwrap());
+        let frame = frame("live:1", "x", None, Class::Every, "1");
+        for number in 0..LOOKUP_WAITING_EVENTS {
+            assert_eq!(dispatcher.hold(&topic, Arc::clone(&frame)), Ok(number == 0));
+        }
+        assert_eq!(dispatcher.hold(&topic, Arc::clone(&frame)), Err(Full));
+        assert_eq!(dispatcher.learn(&topic, Arc::new([]), Instant::now()).len(), LOOKUP_WAITING_EVENTS);
+        assert_eq!(dispatcher.held_events(), 0);
+    }
+}

@@ -1,0 +1,6 @@
+//! The dispatcher role's cores: which nodes want an event, and the key-value store that knows.
+
+pub mod core;
+pub mod kv;
+pub mod memory;
+pub mod types;
