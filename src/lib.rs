@@ -5,5 +5,6 @@ pub mod client;
 pub mod dispatch;
 pub mod frontend;
 pub mod limits;
+pub mod runtime;
 pub mod settings;
 pub mod wire;

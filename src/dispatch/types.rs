@@ -37,7 +37,8 @@ const DEFAULT: TypeInfo = TypeInfo { class: Class::Ephemeral, ttl_ms: EPHEMERAL_
 
 impl Default for Types {
     fn default() -> Types {
-        let known = BUILT_IN.into_iter().map(|(name, class)| (name.to_owned(), TypeInfo { class, ..DEFAULT })).collect();
+        let known =
+            BUILT_IN.into_iter().map(|(name, class)| (name.to_owned(), TypeInfo { class, ..DEFAULT })).collect();
         Types { known }
     }
 }

@@ -96,7 +96,9 @@ enum Registration {
     Asked,
     Held,
     /// Nobody watches; it is let go at this time unless somebody comes back.
-    Lingering { until: Instant },
+    Lingering {
+        until: Instant,
+    },
 }
 
 #[derive(Debug)]
@@ -219,10 +221,7 @@ mod tests {
         registry.want(&topic(), 0, true, start, &mut effects);
         assert_eq!(
             effects,
-            [
-                Effect::Announce { topic: topic(), cores: CoreSet::of(0) },
-                Effect::Ready { topic: topic(), core: 0 }
-            ]
+            [Effect::Announce { topic: topic(), cores: CoreSet::of(0) }, Effect::Ready { topic: topic(), core: 0 }]
         );
         effects.clear();
         registry.tick(start + TOPIC_LINGER * 2, &mut effects);

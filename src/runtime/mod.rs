@@ -1,0 +1,8 @@
+//! What every role runs on: pinned executors, readiness, mailboxes between threads, listeners, time.
+
+pub mod clock;
+pub mod cores;
+pub mod listener;
+pub mod mailbox;
+pub mod open_files;
+pub mod readiness;

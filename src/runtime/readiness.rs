@@ -1,0 +1,112 @@
+//! Which of a shard's descriptors are ready: one epoll set, which is itself a descriptor whose readiness glommio waits
+//! for through io_uring.
+//!
+//! A connection that waits in such a set costs this process nothing at all; a future a connection would cost its state,
+//! a waker and a pending submission each (the README's performance section has the figures).
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use futures_lite::AsyncReadExt;
+use glommio::net::TcpStream;
+use rustix::event::{Timespec, epoll};
+
+use crate::limits::READY_BATCH;
+
+/// What to be told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// Edge-triggered: readable.
+    Read,
+    /// Level-triggered: readable. For listeners, whose queue may outlast one burst.
+    ReadLevel,
+    /// Edge-triggered: readable, writable, closed by the peer.
+    Socket,
+}
+
+/// A descriptor that is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ready {
+    /// The number it was added with.
+    pub token: u64,
+    /// There may be something to read, or an end, or an error.
+    pub readable: bool,
+    /// There may be room to write.
+    pub writable: bool,
+    /// The peer closed its side, or the connection broke.
+    pub hung_up: bool,
+}
+
+/// An epoll set.
+#[derive(Debug)]
+pub struct Readiness {
+    set: OwnedFd,
+}
+
+impl Readiness {
+    /// An empty set.
+    pub fn new() -> io::Result<Readiness> {
+        Ok(Readiness { set: epoll::create(epoll::CreateFlags::CLOEXEC)? })
+    }
+
+    /// Adds a descriptor; closing it takes it out again.
+    pub fn add(&self, descriptor: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        use epoll::EventFlags;
+        let flags = match interest {
+            Interest::Read => EventFlags::IN | EventFlags::ET,
+            Interest::ReadLevel => EventFlags::IN,
+            Interest::Socket => EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET,
+        };
+        Ok(epoll::add(&self.set, descriptor, epoll::EventData::new_u64(token), flags)?)
+    }
+
+    /// Takes a descriptor out.
+    pub fn remove(&self, descriptor: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.set, descriptor)?)
+    }
+
+    /// Replaces what is in `ready` by what is ready now; never waits.
+    pub fn poll(&self, ready: &mut Vec<Ready>) -> io::Result<()> {
+        self.take(ready, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))
+    }
+
+    /// Same, waiting on this thread until there is something.
+    pub fn wait_blocking(&self, ready: &mut Vec<Ready>) -> io::Result<()> {
+        self.take(ready, None)
+    }
+
+    fn take(&self, ready: &mut Vec<Ready>, timeout: Option<&Timespec>) -> io::Result<()> {
+        use epoll::EventFlags;
+        ready.clear();
+        let mut events = [const { std::mem::MaybeUninit::uninit() }; READY_BATCH];
+        let events = match epoll::wait(&self.set, &mut events, timeout) {
+            Ok((events, _)) => events,
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        ready.extend(events.iter().map(|event| {
+            let flags = event.flags;
+            let hung_up = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+            Ready {
+                token: event.data.u64(),
+                readable: hung_up || flags.contains(EventFlags::IN),
+                writable: flags.contains(EventFlags::OUT),
+                hung_up,
+            }
+        }));
+        Ok(())
+    }
+
+    /// Waits, through glommio and so through io_uring, until something in the set is ready.
+    ///
+    /// glommio's public interface waits for readiness of streams only, and its stream takes any descriptor: it polls the
+    /// descriptor, then tries `recv`, which an epoll set refuses. Either way the wait is over.
+    pub async fn wait(&self) {
+        // SAFETY: the descriptor is open for as long as `self`, which this future borrows, and `ManuallyDrop` keeps the
+        // stream from closing it. Nothing is read or written through it.
+        let stream = unsafe { TcpStream::from_raw_fd(self.set.as_raw_fd()) };
+        let mut stream = ManuallyDrop::new(stream);
+        let _ = stream.read(&mut [0]).await;
+    }
+}
