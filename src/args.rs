@@ -262,14 +262,14 @@ impl Args {
             Some(Command::Backend(node)) => (Role::Backend, node),
             Some(Command::Subscribe(args)) => {
                 return before
-                    .nothing("subscribe")
+                    .none_for("subscribe")
                     .map(|()| Action::Subscribe(args));
             }
             Some(Command::Publish(args)) => {
-                return before.nothing("publish").map(|()| Action::Publish(args));
+                return before.none_for("publish").map(|()| Action::Publish(args));
             }
             Some(Command::Bench(args)) => {
-                return before.nothing("bench").map(|()| Action::Bench(args));
+                return before.none_for("bench").map(|()| Action::Bench(args));
             }
         };
         Ok(Action::Run(role, Flags::from(node).over(before)))
@@ -288,7 +288,7 @@ impl Flags {
     }
 
     /// Refuses flags of a node in front of a client's command, where they would do nothing.
-    fn nothing(&self, command: &str) -> Result<(), clap::Error> {
+    fn none_for(&self, command: &str) -> Result<(), clap::Error> {
         let first = match (&self.config, self.print_config, self.given.keys().next()) {
             (Some(_), ..) => "config",
             (_, true, _) => "print-config",

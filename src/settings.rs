@@ -345,3 +345,111 @@ fn cors_origins(layers: &Layers) -> Result<CorsOrigins, SettingsError> {
         fault,
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Action, Args};
+    use clap::Parser;
+    use std::os::unix::ffi::OsStringExt;
+
+    fn resolve(line: &str, environment: &[(&str, &[u8])]) -> Result<Settings, SettingsError> {
+        let words = ["fanfare"].into_iter().chain(line.split_whitespace());
+        let Action::Run(role, flags) = Args::try_parse_from(words).unwrap().action().unwrap()
+        else {
+            panic!("{line} runs no role");
+        };
+        let variable = |(name, value): &(&str, &[u8])| {
+            (OsString::from(name), OsString::from_vec(value.to_vec()))
+        };
+        Settings::resolve(role, &flags, environment.iter().map(variable))
+    }
+
+    #[test]
+    fn flags_become_typed_values() {
+        let line = "dispatcher --kv rediss://kv --listen [::1]:0 --cores 1 --drain 1500ms --dc eu \
+                    --peer us=https://u.example,https://v.example:8081 --cors-origin * --trusted-proxy 10.0.0.0/8";
+        let settings = resolve(line, &[]).unwrap();
+        assert_eq!(settings.role, Role::Dispatcher);
+        assert_eq!(settings.kv, Kv::Redis("rediss://kv".to_owned()));
+        assert_eq!(settings.listen, "[::1]:0".parse().unwrap());
+        assert_eq!(settings.cores, Cores::Count(1.try_into().unwrap()));
+        assert_eq!(settings.drain, Duration::from_millis(1500));
+        assert_eq!(settings.peers["us"].urls[1].port(), Some(8081));
+        assert_eq!(settings.cors_origins, CorsOrigins::Any);
+        assert_eq!(settings.trusted_proxies, ["10.0.0.0/8".parse().unwrap()]);
+        assert_eq!(settings.auth, Auth::None);
+        assert_eq!(
+            settings.origin("drain"),
+            &Source::Flag("--drain".to_owned())
+        );
+        assert_eq!(settings.origin("listen").to_string(), "flag --listen");
+        assert_eq!(settings.origin("internal"), &Source::Default);
+    }
+
+    #[test]
+    fn an_empty_list_undoes_that_of_a_lower_layer() {
+        let environment: [(&str, &[u8]); 1] = [("FANFARE_CORS_ORIGIN", b"https://a.example")];
+        let listed = CorsOrigins::Listed(vec!["https://a.example".to_owned()]);
+        assert_eq!(resolve("", &environment).unwrap().cors_origins, listed);
+        let none = CorsOrigins::Listed(Vec::new());
+        assert_eq!(
+            resolve("--cors-origin=", &environment)
+                .unwrap()
+                .cors_origins,
+            none
+        );
+    }
+
+    #[test]
+    fn a_type_that_nobody_configured_is_ephemeral() {
+        let settings = resolve("", &[]).unwrap();
+        assert_eq!(settings.event("wave"), EventSettings::of(Class::Ephemeral));
+        assert_eq!(settings.event("like").class, Class::Sum);
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        std::fs::write(&file, "hunter2hunter2hunter2").unwrap();
+        let line = format!(
+            "--kv redis://:hunter2@kv --db postgres://a:hunter2@db/f --cluster-secret-file {}",
+            file.display()
+        );
+        let settings = resolve(&line, &[]).unwrap();
+        assert_eq!(
+            settings.cluster_secret.as_ref().unwrap().expose(),
+            "hunter2hunter2hunter2"
+        );
+        let shown = format!("{settings:?}");
+        assert!(
+            shown.contains("redis://:***@kv") && !shown.contains("hunter2"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_variable_that_is_not_utf8_is_refused_and_others_are_left_alone() {
+        let error = resolve("", &[("FANFARE_DC", b"\xff")]).unwrap_err();
+        assert!(
+            error.to_string().contains("environment FANFARE_DC"),
+            "{error}"
+        );
+        assert!(
+            resolve("", &[("PATH", b"\xff"), ("FANFAREX", b"x")])
+                .unwrap()
+                .warnings
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_role_can_refuse_a_setting_by_its_source() {
+        let settings = resolve("--listen 127.0.0.1:80", &[]).unwrap();
+        let error = settings.refuse("listen", "the port is taken", "give another port");
+        let text =
+            "--listen \"127.0.0.1:80\" (flag --listen): the port is taken; give another port";
+        assert_eq!(error.to_string(), text);
+    }
+}

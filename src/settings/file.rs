@@ -94,7 +94,7 @@ impl File<'_> {
             setting: setting.to_owned(),
             value: mask(self.text.get(value.span()).unwrap_or_default()),
             origin: Box::new(origin.clone()),
-            problem: format!("not expected to be of type {}", value.get_ref().type_str()),
+            problem: format!("a value of type {}", value.get_ref().type_str()),
             remedy: remedy.to_owned(),
         }
     }

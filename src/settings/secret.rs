@@ -129,6 +129,14 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_password_survives_however_it_is_written(password in "\\PC*", scheme in "[a-z+]{1,9}") {
+            let url = format!("{scheme}://ana:{password}@kv:6379/0");
+            proptest::prop_assert_eq!(mask(&url), format!("{scheme}://ana:***@kv:6379/0"));
+        }
+    }
+
     #[test]
     fn a_secret_is_trimmed_bounded_and_not_shown() {
         let folder = tempfile::tempdir().unwrap();

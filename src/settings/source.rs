@@ -246,8 +246,13 @@ pub(super) fn split_named(setting: &str, text: &str) -> Vec<String> {
     }
 }
 
+/// The parts of a list; an empty text is an empty list, so that a flag can undo a file's.
 pub(super) fn split(text: &str) -> impl Iterator<Item = String> {
-    text.split(',').map(|part| part.trim().to_owned())
+    let parts = (!text.trim().is_empty()).then(|| text.split(','));
+    parts
+        .into_iter()
+        .flatten()
+        .map(|part| part.trim().to_owned())
 }
 
 fn invalid_pair(key: &Key, value: &str, origin: Source, problem: &str) -> SettingsError {

@@ -14,15 +14,17 @@ pub(super) fn check(settings: &mut Settings) -> Result<(), SettingsError> {
 }
 
 impl Settings {
-    /// Where the value of a setting came from, by its name in the file.
-    fn origin(&self, name: &str) -> &Source {
+    /// Where the value of a setting came from, by its name in the file, such as `listen`.
+    pub fn origin(&self, name: &str) -> &Source {
         self.layers
             .plain
             .get(name)
             .map_or(&Source::Default, |raw| &raw.origin)
     }
 
-    fn refuse(&self, name: &str, problem: &str, remedy: &str) -> SettingsError {
+    /// An error about a setting that only its use shows to be bad, such as `listen` with a port that
+    /// is taken: `problem` says what is wrong, `remedy` what would do.
+    pub fn refuse(&self, name: &str, problem: &str, remedy: &str) -> SettingsError {
         let value = self
             .layers
             .plain
