@@ -29,7 +29,7 @@ Exit status: 0 after a clean drain, 1 when something failed, 2 for a setting tha
 
 /// Live interactions (likes, comments, viewer counts, typing, presence) to everyone who is
 /// watching, over Server-Sent Events. Without a command it is `fanfare all`.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "fanfare", version, after_help = EXAMPLES, subcommand_value_name = "COMMAND")]
 pub struct Args {
     /// What to do; nothing is the same as `all`.
@@ -41,7 +41,7 @@ pub struct Args {
 }
 
 /// The words that may follow `fanfare`.
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub enum Command {
     /// Run every role in one process, with an embedded key-value store and SQLite (the default)
     All(NodeArgs),
@@ -140,8 +140,8 @@ pub struct NodeArgs {
     pub trusted_proxy: Option<Vec<String>>,
 }
 
-/// The flags of `fanfare subscribe`.
-#[derive(Clone, Debug, clap::Args)]
+/// The flags of `fanfare subscribe`. Not `Debug`, since they hold a token.
+#[derive(Clone, clap::Args)]
 #[command(after_help = "\
 Examples:
   fanfare subscribe live:42
@@ -175,8 +175,8 @@ pub struct SubscribeArgs {
     pub count: Option<u64>,
 }
 
-/// The flags of `fanfare publish`.
-#[derive(Clone, Debug, clap::Args)]
+/// The flags of `fanfare publish`. Not `Debug`, since they hold a token.
+#[derive(Clone, clap::Args)]
 #[command(after_help = "\
 Examples:
   fanfare publish live:42 like '{\"member\":\"ana\"}'
@@ -223,7 +223,6 @@ pub struct BenchArgs {
 }
 
 /// What the command line asks for.
-#[derive(Debug)]
 pub enum Action {
     /// Run a node of this role.
     Run(Role, Flags),
