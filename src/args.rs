@@ -1,1 +1,338 @@
-//! The command line as typed.
+//! The command line as typed: what was given, and nothing else. Defaults, files and the environment
+//! are the business of [`crate::settings`], so every flag of a node is optional here and still text.
+
+use crate::settings::Role;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  fanfare                                          everything in one process on 127.0.0.1:8080
+  fanfare all --listen 0.0.0.0:8080 --auth jwt --jwt-key-file keys.json
+  fanfare frontend --dispatchers http://10.0.0.5:8081 --internal 10.0.0.7:8081 \\
+          --cluster-secret-file /etc/fanfare/secret
+  fanfare --config /etc/fanfare.toml --print-config   what would apply, and where it comes from
+  fanfare subscribe live:42                        watch a topic
+  fanfare publish live:42 like '{\"member\":\"ana\"}'  send an event to it
+
+Settings come from defaults, then --config FILE (TOML), then FANFARE_* variables, then flags; the
+later wins. --cluster-secret-file is cluster_secret_file in the file and FANFARE_CLUSTER_SECRET_FILE
+in the environment, and so for every other. An empty variable counts as not set. Event types are set
+in the file only, such as:
+  [events.wave]
+  class = \"ephemeral\"   # sum, latest, ephemeral or every
+  ttl = \"5s\"            # ephemeral only; history = 1000 and max_age = \"1h\" belong to every
+
+Exit status: 0 after a clean drain, 1 when something failed, 2 for a setting that will not do.";
+
+/// Live interactions (likes, comments, viewer counts, typing, presence) to everyone who is
+/// watching, over Server-Sent Events. Without a command it is `fanfare all`.
+#[derive(Parser)]
+#[command(name = "fanfare", version, after_help = EXAMPLES, subcommand_value_name = "COMMAND")]
+pub struct Args {
+    /// What to do; nothing is the same as `all`.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Flags of a node given before the command's word.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// The words that may follow `fanfare`.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run every role in one process, with an embedded key-value store and SQLite (the default)
+    All(NodeArgs),
+    /// Hold viewers' connections and write events to them
+    Frontend(NodeArgs),
+    /// Take events and send each to the frontends whose viewers want it
+    Dispatcher(NodeArgs),
+    /// Take likes, comments and messages, store them, and hand them to a dispatcher
+    Backend(NodeArgs),
+    /// Print the events of one or more topics as they happen
+    Subscribe(SubscribeArgs),
+    /// Send one event to a topic
+    Publish(PublishArgs),
+    /// Generate load, check that nothing is lost, and report latency, memory and CPU
+    Bench(BenchArgs),
+}
+
+/// The flags that every role takes. Their texts become typed values in [`crate::settings`], which
+/// says what is wrong with one in terms of where it came from.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct NodeArgs {
+    /// Read settings from this TOML file [default: none]
+    #[arg(long, value_name = "FILE", help_heading = "Settings")]
+    pub config: Option<PathBuf>,
+    /// Print the settings that would apply, as TOML, with where each came from, and exit
+    #[arg(long, help_heading = "Settings")]
+    pub print_config: bool,
+    /// Log what passes this filter, such as info or fanfare=debug [default: info]
+    #[arg(long, value_name = "FILTER", help_heading = "Settings")]
+    pub log: Option<String>,
+
+    /// Serve the public on this address and port; port 0 takes a free one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Listening")]
+    pub listen: Option<String>,
+    /// Serve other nodes and operators on this address and port [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Listening")]
+    pub internal: Option<String>,
+    /// Tell other nodes to reach the internal listener by this URL [default: the address it listens on]
+    #[arg(long, value_name = "URL", help_heading = "Listening")]
+    pub advertise: Option<String>,
+    /// Share the public port with other processes on this box (SO_REUSEPORT) [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", help_heading = "Listening")]
+    pub reuse_port: Option<String>,
+    /// Run one shard on each of this many cores, or of those listed, such as 0,2-3 [default: all]
+    #[arg(long, value_name = "CORES", help_heading = "Listening")]
+    pub cores: Option<String>,
+    /// Spread the closing of streams over this time when told to stop [default: 30s]
+    #[arg(long, value_name = "DURATION", help_heading = "Listening")]
+    pub drain: Option<String>,
+
+    /// Keep subscriptions and history here: memory, redis://HOST or rediss://HOST [default: memory, for `all`]
+    #[arg(long, value_name = "URL", help_heading = "Storage")]
+    pub kv: Option<String>,
+    /// Keep likes and comments here: sqlite:PATH or postgres://HOST/NAME [default: sqlite:fanfare.db, for `all`]
+    #[arg(long, value_name = "URL", help_heading = "Storage")]
+    pub db: Option<String>,
+    /// Offer these reactions, with commas between [default: like,celebrate,support,love,insightful,funny]
+    #[arg(long, value_name = "NAME,…", help_heading = "Storage")]
+    pub reactions: Option<Vec<String>>,
+
+    /// Reach dispatchers at these internal URLs, with commas between [default: none]
+    #[arg(long, value_name = "URL,…", help_heading = "Cluster")]
+    pub dispatchers: Option<Vec<String>>,
+    /// Share the secret in this file with the other nodes of this data center [default: none]
+    #[arg(long, value_name = "FILE", help_heading = "Cluster")]
+    pub cluster_secret_file: Option<String>,
+    /// Name the data center that this node is in [default: local]
+    #[arg(long, value_name = "NAME", help_heading = "Cluster")]
+    pub dc: Option<String>,
+    /// Send events on to the data center NAME by its dispatchers' internal URLs; repeatable [default: none]
+    #[arg(long, value_name = "NAME=URL,…", help_heading = "Cluster")]
+    pub peer: Option<Vec<String>>,
+    /// Share the secret in this file with the data center NAME; repeatable [default: none]
+    #[arg(long, value_name = "NAME=FILE", help_heading = "Cluster")]
+    pub peer_secret_file: Option<Vec<String>>,
+    /// Allow plain http:// to data centers beyond this box [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", help_heading = "Cluster")]
+    pub peer_insecure: Option<String>,
+
+    /// Ask for tokens (jwt), or let everyone do everything (none) [default: none]
+    #[arg(long, value_name = "none|jwt", help_heading = "Access")]
+    pub auth: Option<String>,
+    /// Check tokens by the secret, PEM key or JWKS in this file, read again when it changes [default: none]
+    #[arg(long, value_name = "FILE", help_heading = "Access")]
+    pub jwt_key_file: Option<String>,
+    /// Take tokens also from the cookie of this name [default: none]
+    #[arg(long, value_name = "NAME", help_heading = "Access")]
+    pub jwt_cookie: Option<String>,
+    /// Let pages of these origins use the API, with commas between, or * for any [default: none]
+    #[arg(long, value_name = "ORIGIN,…", help_heading = "Access")]
+    pub cors_origin: Option<Vec<String>>,
+    /// Believe X-Forwarded-For from these addresses or networks, with commas between [default: none]
+    #[arg(long, value_name = "NETWORK,…", help_heading = "Access")]
+    pub trusted_proxy: Option<Vec<String>>,
+}
+
+/// The flags of `fanfare subscribe`. Not `Debug`, since they hold a token.
+#[derive(Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  fanfare subscribe live:42
+  fanfare subscribe live:42 chat:7 --json --count 10 | jq .data")]
+pub struct SubscribeArgs {
+    /// Topics to watch, such as live:42; at least one
+    #[arg(value_name = "TOPIC", required = true)]
+    pub topics: Vec<String>,
+    /// Connect to the frontend at this URL
+    #[arg(
+        long,
+        env = "FANFARE_URL",
+        hide_env = true,
+        default_value = "http://127.0.0.1:8080"
+    )]
+    pub url: String,
+    /// Say that this member is watching [default: nobody]
+    #[arg(long, value_name = "NAME")]
+    pub member: Option<String>,
+    /// Resume after the event at this position, as an earlier stream's id: line gave it [default: from now on]
+    #[arg(long, value_name = "POSITION")]
+    pub last_event_id: Option<String>,
+    /// Present this token; FANFARE_TOKEN keeps it out of the list of processes [default: none]
+    #[arg(long, env = "FANFARE_TOKEN", hide_env = true)]
+    pub token: Option<String>,
+    /// Print each event's data as it came, one a line [default: readable lines]
+    #[arg(long)]
+    pub json: bool,
+    /// Stop after this many events [default: never]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+}
+
+/// The flags of `fanfare publish`. Not `Debug`, since they hold a token.
+#[derive(Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  fanfare publish live:42 like '{\"member\":\"ana\"}'
+  date +%s | fanfare publish clock:tick second")]
+pub struct PublishArgs {
+    /// Topic to send to, such as live:42
+    #[arg(value_name = "TOPIC")]
+    pub topic: String,
+    /// Type of the event, such as like
+    #[arg(value_name = "TYPE")]
+    pub event_type: String,
+    /// Data of the event as JSON [default: standard input, or null if that is a terminal]
+    #[arg(value_name = "JSON", allow_hyphen_values = true)]
+    pub data: Option<String>,
+    /// Send to the dispatcher at this URL
+    #[arg(
+        long,
+        env = "FANFARE_URL",
+        hide_env = true,
+        default_value = "http://127.0.0.1:8080"
+    )]
+    pub url: String,
+    /// Key under which events of one type merge or replace one another [default: none]
+    #[arg(long)]
+    pub key: Option<String>,
+    /// Identity of the event, so that a repeat is recognised [default: one is made]
+    #[arg(long)]
+    pub id: Option<String>,
+    /// Present this token; FANFARE_TOKEN keeps it out of the list of processes [default: none]
+    #[arg(long, env = "FANFARE_TOKEN", hide_env = true)]
+    pub token: Option<String>,
+}
+
+/// The arguments of `fanfare bench`, which the load generator reads itself.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BenchArgs {
+    /// Scenario and its flags
+    #[arg(
+        value_name = "SCENARIO",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub scenario: Vec<String>,
+}
+
+/// What the command line asks for.
+pub enum Action {
+    /// Run a node of this role.
+    Run(Role, Flags),
+    /// Watch topics.
+    Subscribe(SubscribeArgs),
+    /// Send an event.
+    Publish(PublishArgs),
+    /// Generate load.
+    Bench(BenchArgs),
+}
+
+/// The flags of a node that were given, under their settings' names.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--config`.
+    pub config: Option<PathBuf>,
+    /// `--print-config`.
+    pub print_config: bool,
+    /// Every other flag that was given; a repeatable one once for each time.
+    pub given: BTreeMap<&'static str, Vec<String>>,
+}
+
+impl Args {
+    /// Joins flags before the command's word to those after it (which win), so that
+    /// `fanfare --config F frontend` and `fanfare frontend --config F` are the same.
+    ///
+    /// # Errors
+    /// A node's flags before a command that is not a role are a usage error.
+    pub fn action(self) -> Result<Action, clap::Error> {
+        let before = Flags::from(self.node);
+        let (role, node) = match self.command {
+            None => (Role::All, NodeArgs::default()),
+            Some(Command::All(node)) => (Role::All, node),
+            Some(Command::Frontend(node)) => (Role::Frontend, node),
+            Some(Command::Dispatcher(node)) => (Role::Dispatcher, node),
+            Some(Command::Backend(node)) => (Role::Backend, node),
+            Some(Command::Subscribe(args)) => {
+                return before
+                    .none_for("subscribe")
+                    .map(|()| Action::Subscribe(args));
+            }
+            Some(Command::Publish(args)) => {
+                return before.none_for("publish").map(|()| Action::Publish(args));
+            }
+            Some(Command::Bench(args)) => {
+                return before.none_for("bench").map(|()| Action::Bench(args));
+            }
+        };
+        Ok(Action::Run(role, Flags::from(node).over(before)))
+    }
+}
+
+impl Flags {
+    fn over(self, before: Flags) -> Flags {
+        let mut given = before.given;
+        given.extend(self.given);
+        Flags {
+            config: self.config.or(before.config),
+            print_config: self.print_config || before.print_config,
+            given,
+        }
+    }
+
+    /// Refuses flags of a node in front of a client's command, where they would do nothing.
+    fn none_for(&self, command: &str) -> Result<(), clap::Error> {
+        let first = match (&self.config, self.print_config, self.given.keys().next()) {
+            (Some(_), ..) => "config",
+            (_, true, _) => "print-config",
+            (.., Some(name)) => name,
+            _ => return Ok(()),
+        };
+        let flag = first.replace('_', "-");
+        let message = format!("--{flag} sets up a node and does nothing for `fanfare {command}`");
+        Err(Args::command().error(ErrorKind::ArgumentConflict, message))
+    }
+}
+
+impl From<NodeArgs> for Flags {
+    fn from(node: NodeArgs) -> Flags {
+        let one = |value: Option<String>| value.map(|value| vec![value]);
+        let given = [
+            ("log", one(node.log)),
+            ("listen", one(node.listen)),
+            ("internal", one(node.internal)),
+            ("advertise", one(node.advertise)),
+            ("reuse_port", one(node.reuse_port)),
+            ("cores", one(node.cores)),
+            ("drain", one(node.drain)),
+            ("kv", one(node.kv)),
+            ("db", one(node.db)),
+            ("reactions", node.reactions),
+            ("dispatchers", node.dispatchers),
+            ("cluster_secret_file", one(node.cluster_secret_file)),
+            ("dc", one(node.dc)),
+            ("peer", node.peer),
+            ("peer_secret_file", node.peer_secret_file),
+            ("peer_insecure", one(node.peer_insecure)),
+            ("auth", one(node.auth)),
+            ("jwt_key_file", one(node.jwt_key_file)),
+            ("jwt_cookie", one(node.jwt_cookie)),
+            ("cors_origin", node.cors_origin),
+            ("trusted_proxy", node.trusted_proxy),
+        ];
+        Flags {
+            config: node.config,
+            print_config: node.print_config,
+            given: given
+                .into_iter()
+                .filter_map(|(name, values)| Some((name, values?)))
+                .collect(),
+        }
+    }
+}

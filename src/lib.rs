@@ -1,10 +1,42 @@
-//! Fanfare delivers live interactions to everyone watching, over Server-Sent Events.
+//! Fanfare delivers live interactions (likes, comments, viewer counts, typing, receipts, presence) to everyone
+//! watching, over Server-Sent Events, from one binary a box.
+//!
+//! # The path of a like, in reading order
+//!
+//! | module | what happens there |
+//! |---|---|
+//! | [`server`] | a shard: accepts, reads requests, answers, holds streams; the shell around all cores |
+//! | [`backend`] | the like is stored, by a thread of its own, and acknowledged once it is on disk |
+//! | [`dispatch`] | which nodes want `live:42`? from a cache that the key-value store keeps true |
+//! | [`frontend`] | which cores of this node, which connections of this core; what waits for whom |
+//! | [`wire`] | the formats: topics, events, frames, HTTP, the stream |
+//! | [`runtime`] | pinned executors, readiness, mailboxes between threads, listeners, time |
+//! | [`client`] | the other end: `fanfare subscribe`, `publish`, `bench` |
+//! | [`args`], [`settings`], [`limits`] | what was asked for, what holds, and every bound |
+//!
+//! # Invariants
+//!
+//! 1. A connection never leaves its shard; shards share nothing but mailboxes and read-only data.
+//! 2. An event is encoded once a node, never once a connection; only what was merged for a lagging client is encoded
+//!    again.
+//! 3. No queue is unbounded, and a slow reader costs only itself. Every drop, merge and disconnect is counted by reason.
+//! 4. Nothing that blocks (database, key-value client, DNS, file) runs on a shard's executor.
+//! 5. Decisions live in synchronous cores ([`frontend`], [`dispatch::core`]) that take `now` and inputs and return
+//!    effects; [`server`] is the shell that does the IO.
+//! 6. Memory of an idle connection is its slot: no buffer, no timer of its own, no task.
+//! 7. Bounds live in [`limits`], related to each other by `const` assertions.
+
 pub mod args;
 pub mod backend;
 pub mod client;
 pub mod dispatch;
+pub mod error;
 pub mod frontend;
 pub mod limits;
+pub mod observe;
+pub mod roles;
 pub mod runtime;
+pub mod server;
 pub mod settings;
+pub mod web;
 pub mod wire;

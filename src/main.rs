@@ -1,2 +1,50 @@
 //! The `fanfare` binary: parse, choose the role, run, exit code.
-fn main() {}
+
+use clap::Parser;
+use fanfare::args::{Action, Args, Flags};
+use fanfare::settings::{Role, Settings};
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Exit status for a command line or a setting that will not do.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match Args::parse().action() {
+        Ok(Action::Run(role, flags)) => node(role, &flags),
+        Ok(Action::Subscribe(_) | Action::Publish(_) | Action::Bench(_)) => unbuilt("this command"),
+        Err(error) => error.exit(),
+    }
+}
+
+fn node(role: Role, flags: &Flags) -> ExitCode {
+    let settings = match Settings::resolve(role, flags, std::env::vars_os()) {
+        Ok(settings) => settings,
+        Err(error) => {
+            eprintln!("fanfare: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    if !flags.print_config {
+        return run(settings);
+    }
+    for warning in &settings.warnings {
+        eprintln!("fanfare: warning: {warning}");
+    }
+    // A reader such as `head` may have gone, which is no reason to panic.
+    match std::io::stdout().write_all(settings.to_toml().as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Runs a role until it is told to stop.
+fn run(settings: Settings) -> ExitCode {
+    unbuilt(&format!("role {}", settings.role))
+}
+
+/// Says that a part is not in this build.
+fn unbuilt(what: &str) -> ExitCode {
+    eprintln!("fanfare: {what} is not part of this build");
+    ExitCode::FAILURE
+}

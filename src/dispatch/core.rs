@@ -152,7 +152,7 @@ mod tests {
                     Op::Answer if !asked.is_empty() => {
                         let held = dispatcher.learn(&topic, nodes(asked.remove(0)), now);
                         sent.extend(held.iter().map(|frame| {
-                            let text = String::from_utf8(frame.bytes().to_vec()).unwrap();
+                            let text = String::from_utf8(frame.event().to_vec()).unwrap();
                             text.rsplit(':').next().unwrap().trim_end_matches("}\n\n").parse::<u64>().unwrap()
                         }));
                     }
@@ -161,7 +161,7 @@ mod tests {
                         while !asked.is_empty() {
                             let held = dispatcher.learn(&topic, nodes(asked.remove(0)), now);
                             sent.extend(held.iter().map(|frame| {
-                                let text = String::from_utf8(frame.bytes().to_vec()).unwrap();
+                                let text = String::from_utf8(frame.event().to_vec()).unwrap();
                                 text.rsplit(':').next().unwrap().trim_end_matches("}\n\n").parse::<u64>().unwrap()
                             }));
                         }

@@ -221,9 +221,7 @@ mod tests {
     fn drained(backlog: &mut Backlog, now: u64) -> (Vec<(String, u64)>, Drained) {
         let mut out = Vec::new();
         let rest = backlog.drain(now, |frame, count| {
-            let mut bytes = Vec::new();
-            frame.write_counted(count, &mut bytes);
-            out.push((String::from_utf8(bytes).unwrap(), count));
+            out.push((String::from_utf8(frame.recounted(count).event().to_vec()).unwrap(), count));
         });
         (out, rest)
     }

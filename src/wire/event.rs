@@ -9,7 +9,7 @@ use super::topic::{self, TopicError};
 use crate::limits::{EVENT_BYTES_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, TYPE_BYTES_MAX};
 
 /// What an event type promises a client; see the README's table of delivery classes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
     /// Counts add up: for a client that lags, events of the same topic, type and key merge and `count` grows.
     Sum,
@@ -42,14 +42,16 @@ impl fmt::Display for Class {
     }
 }
 
-impl FromStr for Class {
-    type Err = String;
+/// A word that names no [`Class`].
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a delivery class; give sum, latest, ephemeral or every")]
+pub struct UnknownClass;
 
-    fn from_str(text: &str) -> Result<Class, String> {
-        Class::ALL
-            .into_iter()
-            .find(|class| class.name() == text)
-            .ok_or_else(|| format!("\"{text}\" is no delivery class; those are sum, latest, ephemeral and every"))
+impl FromStr for Class {
+    type Err = UnknownClass;
+
+    fn from_str(text: &str) -> Result<Class, UnknownClass> {
+        Class::ALL.into_iter().find(|class| class.name() == text).ok_or(UnknownClass)
     }
 }
 

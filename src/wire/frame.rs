@@ -1,11 +1,13 @@
 //! An event as viewers get it: encoded once a node, then only copied.
 
+use std::io::Write as _;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::event::Class;
 use super::json;
+use crate::limits::LINE_BYTES_MAX;
 
 /// What [`Frame::encode`] needs.
 #[derive(Debug, Clone, Copy)]
@@ -30,10 +32,15 @@ pub struct Event<'a> {
 
 /// One event's bytes on an SSE stream, with the places that delivery looks at.
 ///
+/// The bytes are a chunk (RFC 9112 section 7.1), so that they can go to every HTTP/1.1 connection as they are: some
+/// clients hand out a body without chunks only in blocks of their own size, which holds events back.
+///
 /// The part between id and time, `"topic":…,"type":…,"key":…`, is the same for two events just when topic, type and
 /// key are: it serves as the key under which events merge.
 pub struct Frame {
     bytes: Box<[u8]>,
+    /// Where the event itself starts, behind the chunk's size line; it ends before the chunk's last two bytes.
+    start: u16,
     identity: Range<u16>,
     topic: Range<u16>,
     count_at: Range<u16>,
@@ -59,7 +66,9 @@ fn place(at: usize) -> u16 {
 impl Frame {
     /// Encodes `event` with a count of one.
     pub fn encode(event: &Event<'_>) -> Frame {
-        let mut bytes = Vec::with_capacity(160 + event.data.len());
+        let mut bytes = Vec::with_capacity(192 + event.data.len());
+        // Room for the size line, whose length is known only at the end.
+        bytes.extend_from_slice(&[0; SIZE_LINE_BYTES_MAX]);
         bytes.extend_from_slice(b"data: {\"id\":");
         json::push_string(&mut bytes, event.id);
         bytes.push(b',');
@@ -92,11 +101,19 @@ impl Frame {
             bytes[data_start..].iter_mut().filter(|byte| matches!(**byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
         }
         bytes.extend_from_slice(b"}\n\n");
+        let mut line = Vec::with_capacity(SIZE_LINE_BYTES_MAX);
+        push_size_line(&mut line, bytes.len() - SIZE_LINE_BYTES_MAX);
+        bytes.extend_from_slice(b"\r\n");
+        let from = SIZE_LINE_BYTES_MAX - line.len();
+        bytes[from..SIZE_LINE_BYTES_MAX].copy_from_slice(&line);
+        let bytes = bytes.split_off(from);
+        let moved = |range: Range<u16>| range.start - place(from)..range.end - place(from);
         Frame {
             bytes: bytes.into_boxed_slice(),
-            identity: identity_start..identity_end,
-            topic: topic_start..topic_end,
-            count_at,
+            start: place(line.len()),
+            identity: moved(identity_start..identity_end),
+            topic: moved(topic_start..topic_end),
+            count_at: if count_at.is_empty() { 0..0 } else { moved(count_at) },
             class: event.class,
             ttl_ms: event.ttl_ms,
             count: 1,
@@ -105,9 +122,14 @@ impl Frame {
         }
     }
 
-    /// What is written to a stream.
+    /// What is written to a stream: the event as one chunk.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The event alone, for streams without chunks (HTTP/1.0).
+    pub fn event(&self) -> &[u8] {
+        &self.bytes[usize::from(self.start)..self.bytes.len() - 2]
     }
 
     /// The delivery class.
@@ -146,21 +168,50 @@ impl Frame {
         &self.bytes[usize::from(self.identity.start)..usize::from(self.identity.end)]
     }
 
-    /// Appends the frame with `count` instead of its own. Class `sum` only; others are appended as they are.
-    pub fn write_counted(&self, count: u64, out: &mut Vec<u8>) {
-        if self.count_at.is_empty() || count == u64::from(self.count) {
-            out.extend_from_slice(&self.bytes);
-            return;
+    /// The same event, standing for `count` of them. Class `sum` only; others stay as they are.
+    pub fn recounted(self: &Arc<Frame>, count: u64) -> Arc<Frame> {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        if self.count_at.is_empty() || count == self.count {
+            return Arc::clone(self);
         }
-        out.extend_from_slice(&self.bytes[..usize::from(self.count_at.start)]);
-        out.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());
-        out.extend_from_slice(&self.bytes[usize::from(self.count_at.end)..]);
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(count).as_bytes();
+        let place_of = |at: u16| usize::from(at - self.start);
+        let (head, tail) = (place_of(self.count_at.start), place_of(self.count_at.end));
+        let event = self.event();
+        let size = head + digits.len() + event.len() - tail;
+        let mut bytes = Vec::with_capacity(size + SIZE_LINE_BYTES_MAX + 2);
+        push_size_line(&mut bytes, size);
+        let start = place(bytes.len());
+        bytes.extend_from_slice(&event[..head]);
+        bytes.extend_from_slice(digits);
+        bytes.extend_from_slice(&event[tail..]);
+        bytes.extend_from_slice(b"\r\n");
+        let moved = |range: &Range<u16>| range.start - self.start + start..range.end - self.start + start;
+        let count_start = self.count_at.start - self.start + start;
+        Arc::new(Frame {
+            bytes: bytes.into_boxed_slice(),
+            start,
+            identity: moved(&self.identity),
+            topic: moved(&self.topic),
+            count_at: count_start..count_start + place(digits.len()),
+            count,
+            ..**self
+        })
     }
+}
+
+/// Longest size line of a chunk that holds one event: four hex digits, CR, LF.
+const SIZE_LINE_BYTES_MAX: usize = 6;
+const _: () = assert!(LINE_BYTES_MAX * 2 < 0xFFFF);
+
+fn push_size_line(out: &mut Vec<u8>, size: usize) {
+    write!(out, "{size:x}\r\n").expect("writing to a Vec cannot fail");
 }
 
 impl std::fmt::Debug for Frame {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Frame({:?})", String::from_utf8_lossy(&self.bytes))
+        write!(formatter, "Frame({:?})", String::from_utf8_lossy(self.event()))
     }
 }
 
@@ -197,17 +248,25 @@ pub(crate) mod tests {
         let like = frame("live:42", "like", Some("like"), Class::Sum, r#"{"member":"ana"}"#);
         let expected = "data: {\"id\":\"i\",\"topic\":\"live:42\",\"type\":\"like\",\"key\":\"like\",\"at\":7,\"count\":1,\
                         \"data\":{\"member\":\"ana\"}}\n\n";
-        assert_eq!(std::str::from_utf8(like.bytes()).unwrap(), expected);
+        assert_eq!(std::str::from_utf8(like.event()).unwrap(), expected);
+        let chunk = |event: &str| format!("{:x}\r\n{event}\r\n", event.len());
+        assert_eq!(std::str::from_utf8(like.bytes()).unwrap(), chunk(expected));
         assert_eq!(like.topic(), "live:42");
-        let mut merged = Vec::new();
-        like.write_counted(1234, &mut merged);
-        assert_eq!(String::from_utf8(merged).unwrap(), expected.replace("\"count\":1", "\"count\":1234"));
+        for count in [1234, 7, u32::MAX] {
+            let merged = like.recounted(1).recounted(99).recounted(u64::from(count));
+            let expected = expected.replace("\"count\":1", &format!("\"count\":{count}"));
+            assert_eq!(std::str::from_utf8(merged.event()).unwrap(), expected);
+            assert_eq!(std::str::from_utf8(merged.bytes()).unwrap(), chunk(&expected));
+            assert_eq!((merged.identity(), merged.topic(), merged.count()), (like.identity(), "live:42", count));
+        }
+        let viewers = frame("live:42", "viewers", None, Class::Latest, "1");
+        assert!(Arc::ptr_eq(&viewers, &viewers.recounted(7)));
     }
 
     #[test]
     fn line_breaks_cannot_forge_lines() {
         let frame = frame("a:b", "x", Some("k\r\ndata: y"), Class::Ephemeral, "{\n\r\"a\":\r\n1}");
-        let text = std::str::from_utf8(frame.bytes()).unwrap();
+        let text = std::str::from_utf8(frame.event()).unwrap();
         assert_eq!(text.matches(['\n', '\r']).count(), 2, "{text}");
         assert!(text.ends_with("{  \"a\":  1}}\n\n"));
     }

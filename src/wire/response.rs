@@ -2,6 +2,7 @@
 
 use super::http::HttpError;
 use super::request::Request;
+use super::sse::Framing;
 use crate::limits::RETRY_AFTER_SECONDS;
 
 /// What of a request its answer depends on.
@@ -177,13 +178,18 @@ impl Answers<'_> {
         self.whole(to, error.status, "application/problem+json", &headers, body.to_string().as_bytes());
     }
 
-    /// Appends the head of a stream. The body has no length and no chunks: it ends with the connection (RFC 9112
-    /// section 6.3), so that one frame's bytes serve every connection.
-    pub fn stream(&mut self, to: AnswerTo) {
+    /// Appends the head of a stream, which ends with its connection. Gives how its body is to be delimited.
+    pub fn stream(&mut self, to: AnswerTo) -> Framing {
         self.start(AnswerTo { closes: true, ..to }, 200);
         self.out.extend_from_slice(
-            b"Content-Type: text/event-stream\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\n\r\n",
+            b"Content-Type: text/event-stream\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\n",
         );
+        let framing = if to.is_http10 { Framing::Close } else { Framing::Chunked };
+        if framing == Framing::Chunked {
+            self.out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        self.out.extend_from_slice(b"\r\n");
+        framing
     }
 }
 

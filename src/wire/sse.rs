@@ -3,8 +3,44 @@
 
 use serde_json::{Value, json};
 
-/// A comment line: keeps proxies and NATs from closing an idle stream, and finds dead peers.
-pub const HEARTBEAT: &[u8] = b":\n\n";
+/// How a stream's body is delimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// HTTP/1.1: by chunks, one for each event or message of ours.
+    Chunked,
+    /// HTTP/1.0: by the end of the connection.
+    Close,
+}
+
+impl Framing {
+    /// Appends what `write` appends, as one chunk where there are chunks.
+    pub fn wrap(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+        if self == Framing::Close {
+            return write(out);
+        }
+        let mut body = Vec::new();
+        write(&mut body);
+        out.extend_from_slice(format!("{:x}\r\n", body.len()).as_bytes());
+        out.extend_from_slice(&body);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// A comment line: keeps proxies and NATs from closing an idle stream, and finds dead peers.
+    pub const fn heartbeat(self) -> &'static [u8] {
+        match self {
+            Framing::Chunked => b"3\r\n:\n\n\r\n",
+            Framing::Close => b":\n\n",
+        }
+    }
+
+    /// What ends the body.
+    pub const fn end(self) -> &'static [u8] {
+        match self {
+            Framing::Chunked => b"0\r\n\r\n",
+            Framing::Close => b"",
+        }
+    }
+}
 
 /// Why a stream is closed by the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +94,16 @@ pub fn bye(out: &mut Vec<u8>, reason: ByeReason, retry_ms: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chunks_say_their_size() {
+        let mut out = Vec::new();
+        Framing::Chunked.wrap(&mut out, |out| out.extend_from_slice(&[b'x'; 26]));
+        assert_eq!(out, [b"1a\r\n", &[b'x'; 26][..], b"\r\n"].concat());
+        let mut out = Vec::new();
+        Framing::Close.wrap(&mut out, |out| out.push(b'x'));
+        assert_eq!(out, b"x");
+    }
 
     #[test]
     fn control_events_are_named_single_lines() {

@@ -1,0 +1,220 @@
+//! Event types: which delivery class each has, and its bounds.
+
+use super::source::{Layers, Raw, Source};
+use super::values::{Fault, duration, fault};
+use crate::error::SettingsError;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The keys of a table `[events.NAME]`.
+pub(super) const EVENT_KEYS: [&str; 4] = ["class", "ttl", "history", "max_age"];
+
+const TTL_DEFAULT: Duration = Duration::from_secs(5);
+const HISTORY_DEFAULT: u32 = 1_000;
+const MAX_AGE_DEFAULT: Duration = Duration::from_secs(3600);
+
+/// What waits longer than an hour for a client is not ephemeral.
+const TTL_MAX: Duration = Duration::from_secs(3600);
+/// At 16 KiB an event this is 16 GiB a topic, more than a key-value store should be asked for.
+const HISTORY_MAX: u32 = 1_000_000;
+/// History is for reconnecting, not an archive: thirty days.
+const MAX_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The longest type's name in a table, in bytes.
+const TYPE_BYTES_MAX: usize = 64;
+
+pub use crate::wire::event::{Class, UnknownClass};
+
+/// The settings of one event type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventSettings {
+    /// The delivery class.
+    pub class: Class,
+    /// How long an event may wait in queues; above 0, at most 1 h. `Some` for `ephemeral` only.
+    pub ttl: Option<Duration>,
+    /// How many events of a topic are kept, 1 to 1,000,000. `Some` for `every` only.
+    pub history: Option<u32>,
+    /// How long they are kept; above 0, at most 30 days. `Some` for `every` only.
+    pub max_age: Option<Duration>,
+}
+
+impl EventSettings {
+    /// A type of this class with default bounds; `EventSettings::of(Class::Ephemeral)` is what every
+    /// type has that the settings do not name.
+    pub fn of(class: Class) -> EventSettings {
+        let every = class == Class::Every;
+        EventSettings {
+            class,
+            ttl: (class == Class::Ephemeral).then_some(TTL_DEFAULT),
+            history: every.then_some(HISTORY_DEFAULT),
+            max_age: every.then_some(MAX_AGE_DEFAULT),
+        }
+    }
+
+    /// The fields that apply, as TOML.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let time = |time: Duration| format!("\"{}\"", humantime::format_duration(time));
+        [
+            ("class", Some(format!("\"{}\"", self.class))),
+            ("ttl", self.ttl.map(time)),
+            ("history", self.history.map(|count| count.to_string())),
+            ("max_age", self.max_age.map(time)),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+    }
+}
+
+/// The built-in types with what the layers change of them, and the layers' own types.
+pub(super) fn resolve(layers: &Layers) -> Result<BTreeMap<String, EventSettings>, SettingsError> {
+    let mut events: BTreeMap<String, EventSettings> = BUILT_IN
+        .into_iter()
+        .map(|(name, class)| (name.to_owned(), EventSettings::of(class)))
+        .collect();
+    for (event_type, given) in &layers.events {
+        let built_in = events
+            .get(event_type)
+            .map_or(Class::Ephemeral, |event| event.class);
+        let event = one(event_type, given, built_in)?;
+        events.insert(event_type.clone(), event);
+    }
+    Ok(events)
+}
+
+fn one(
+    event_type: &str,
+    given: &BTreeMap<&'static str, Raw>,
+    built_in: Class,
+) -> Result<EventSettings, SettingsError> {
+    let invalid = |field: &str, raw: &Raw, fault: Fault| SettingsError::Invalid {
+        setting: format!("events.{event_type}.{field}"),
+        value: raw.values.concat(),
+        origin: Box::new(raw.origin.clone()),
+        problem: fault.problem,
+        remedy: fault.remedy,
+    };
+    if event_type.is_empty()
+        || event_type.len() > TYPE_BYTES_MAX
+        || event_type.contains(char::is_control)
+    {
+        return Err(SettingsError::Invalid {
+            setting: "events".to_owned(),
+            value: event_type.to_owned(),
+            origin: Box::new(
+                given
+                    .values()
+                    .next()
+                    .map_or(Source::Default, |raw| raw.origin.clone()),
+            ),
+            problem: "not a type's name".to_owned(),
+            remedy: format!("give 1 to {TYPE_BYTES_MAX} bytes without control characters"),
+        });
+    }
+    let class = match given.get("class") {
+        None => built_in,
+        Some(raw) => raw.values.concat().parse().map_err(|UnknownClass| {
+            let remedy = "give sum, latest, ephemeral or every".to_owned();
+            invalid(
+                "class",
+                raw,
+                Fault {
+                    problem: "not a delivery class".to_owned(),
+                    remedy,
+                },
+            )
+        })?,
+    };
+    let mut event = EventSettings::of(class);
+    for (field, raw) in given {
+        let text = raw.values.concat();
+        let outcome = match *field {
+            "ttl" => belongs(class, Class::Ephemeral)
+                .and_then(|()| bounded(&text, TTL_MAX))
+                .map(|ttl| event.ttl = Some(ttl)),
+            "max_age" => belongs(class, Class::Every)
+                .and_then(|()| bounded(&text, MAX_AGE_MAX))
+                .map(|age| event.max_age = Some(age)),
+            "history" => belongs(class, Class::Every)
+                .and_then(|()| count(&text))
+                .map(|count| event.history = Some(count)),
+            _ => Ok(()),
+        };
+        outcome.map_err(|fault| invalid(field, raw, fault))?;
+    }
+    Ok(event)
+}
+
+fn belongs(class: Class, wanted: Class) -> Result<(), Fault> {
+    if class == wanted {
+        return Ok(());
+    }
+    fault(
+        format!("a type of class {class} has none"),
+        format!("leave it out, or give the type class = \"{wanted}\""),
+    )
+}
+
+fn bounded(text: &str, max: Duration) -> Result<Duration, Fault> {
+    let time = duration(text)?;
+    if time.is_zero() || time > max {
+        let max = humantime::format_duration(max);
+        return fault(
+            "out of bounds",
+            format!("give more than 0s and at most {max}"),
+        );
+    }
+    Ok(time)
+}
+
+fn count(text: &str) -> Result<u32, Fault> {
+    match text.parse::<u32>() {
+        Ok(count) if (1..=HISTORY_MAX).contains(&count) => Ok(count),
+        _ => fault(
+            "out of bounds",
+            format!("give a number of events, 1 to {HISTORY_MAX}"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_read_as_they_are_written() {
+        for class in [Class::Sum, Class::Latest, Class::Ephemeral, Class::Every] {
+            assert_eq!(class.to_string().parse(), Ok(class));
+        }
+        assert_eq!("Sum".parse::<Class>(), Err(UnknownClass));
+    }
+
+    #[test]
+    fn built_in_types_have_the_classes_of_the_design() {
+        let events = resolve(&Layers::default()).unwrap();
+        assert_eq!(
+            events["like"],
+            EventSettings {
+                class: Class::Sum,
+                ttl: None,
+                history: None,
+                max_age: None
+            }
+        );
+        for name in ["viewers", "receipt", "presence", "unlike"] {
+            assert_eq!(events[name].class, Class::Latest, "{name}");
+        }
+        assert_eq!(events["typing"].ttl, Some(Duration::from_secs(5)));
+        for name in ["comment", "message", "deleted"] {
+            assert_eq!(
+                (events[name].class, events[name].history),
+                (Class::Every, Some(1_000)),
+                "{name}"
+            );
+            assert_eq!(
+                events[name].max_age,
+                Some(Duration::from_secs(3600)),
+                "{name}"
+            );
+        }
+        assert_eq!(events.len(), 9);
+    }
+}

@@ -1,0 +1,499 @@
+//! Typed values of settings, each parsed from one text.
+
+use super::secret::mask;
+use humantime::parse_duration;
+use ipnet::IpNet;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+use url::{Host, Url};
+
+/// The largest core number and count: what the kernel's affinity mask of this C library can name.
+const CORES_MAX: usize = libc::CPU_SETSIZE as usize;
+
+/// The longest drain: an hour, so that a slip such as `30d` is found before it keeps a box from restarting.
+const DRAIN_MAX: Duration = Duration::from_secs(3600);
+
+/// What is wrong with a text, and what would do.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub problem: String,
+    pub remedy: String,
+}
+
+pub(super) fn fault<T>(problem: impl Into<String>, remedy: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault {
+        problem: problem.into(),
+        remedy: remedy.into(),
+    })
+}
+
+/// The cores on which shards run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cores {
+    /// All that the process may use.
+    All,
+    /// This many of those that the process may use.
+    Count(NonZeroUsize),
+    /// Those with these numbers, ascending, each once, at least one.
+    List(Vec<usize>),
+}
+
+/// The key-value store.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Kv {
+    /// Inside the process; for `all` only.
+    Memory,
+    /// A Redis or Valkey at this URL, which may hold a password: `Debug` masks it.
+    Redis(String),
+}
+
+/// The database.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Database {
+    /// A SQLite file.
+    Sqlite(PathBuf),
+    /// A PostgreSQL at this URL, which may hold a password: `Debug` masks it.
+    Postgres(String),
+}
+
+impl fmt::Debug for Kv {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kv::Memory => out.write_str("Memory"),
+            Kv::Redis(url) => write!(out, "Redis({:?})", mask(url)),
+        }
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Database::Sqlite(path) => write!(out, "Sqlite({path:?})"),
+            Database::Postgres(url) => write!(out, "Postgres({:?})", mask(url)),
+        }
+    }
+}
+
+/// Whose pages may use the API from a browser.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CorsOrigins {
+    /// Anyone's (`*`).
+    Any,
+    /// Those of these origins, as browsers write them: `https://example.com`. None may be listed.
+    Listed(Vec<String>),
+}
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, Fault> {
+    match text.parse() {
+        Ok(address) => Ok(address),
+        Err(_) => fault(
+            "not an IP address with a port",
+            "give one such as 127.0.0.1:8080, [::1]:8080, or 0.0.0.0:8080 for every address of the box",
+        ),
+    }
+}
+
+/// Whether an address stays on this box, also one of IPv4 written as IPv6.
+pub(super) fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+/// Whether a URL's host stays on this box.
+pub(super) fn is_loopback_url(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => is_loopback(address.into()),
+        Some(Host::Ipv6(address)) => is_loopback(address.into()),
+        None => false,
+    }
+}
+
+/// The URL of a node: scheme, host and port only.
+pub(super) fn node_url(text: &str) -> Result<Url, Fault> {
+    const REMEDY: &str = "give one such as http://10.0.0.5:8081";
+    let url = match Url::parse(text) {
+        Ok(url) => url,
+        Err(error) => return fault(format!("not a URL ({error})"), REMEDY),
+    };
+    if !matches!(url.scheme(), "http" | "https") {
+        return fault("not an http:// or https:// URL", REMEDY);
+    }
+    if url.port() == Some(0) {
+        return fault("port 0 cannot be connected to", REMEDY);
+    }
+    let extra = !url.username().is_empty() || url.password().is_some() || url.path() != "/";
+    if extra || url.query().is_some() || url.fragment().is_some() {
+        return fault("more than scheme, host and port", REMEDY);
+    }
+    Ok(url)
+}
+
+pub(super) fn switch(text: &str) -> Result<bool, Fault> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => fault("neither true nor false", "give true or false"),
+    }
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
+    match parse_duration(text) {
+        Ok(duration) => Ok(duration),
+        Err(_) => fault(
+            "not a duration",
+            "give a number and a unit, such as 500ms, 30s or 1m",
+        ),
+    }
+}
+
+pub(super) fn drain(text: &str) -> Result<Duration, Fault> {
+    let drain = duration(text)?;
+    if drain > DRAIN_MAX {
+        return fault("longer than an hour", "give 0s to 1h, such as 30s");
+    }
+    Ok(drain)
+}
+
+pub(super) fn cores(text: &str) -> Result<Cores, Fault> {
+    let bad = || {
+        fault(
+            format!(
+                "neither a count (1 to {CORES_MAX}) nor a list of cores (0 to {})",
+                CORES_MAX - 1
+            ),
+            "give all, a count such as 2, or a list such as 0,2-3 (2-2 for core 2 alone)",
+        )
+    };
+    let number = |text: &str| text.trim().parse::<usize>().ok();
+    if text == "all" {
+        return Ok(Cores::All);
+    }
+    if let Some(count) = number(text) {
+        return match NonZeroUsize::new(count) {
+            Some(count) if count.get() <= CORES_MAX => Ok(Cores::Count(count)),
+            _ => bad(),
+        };
+    }
+    let mut list = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        match (number(first), number(last)) {
+            (Some(first), Some(last)) if first <= last && last < CORES_MAX => {
+                list.extend(first..=last)
+            }
+            _ => return bad(),
+        }
+    }
+    let given = list.len();
+    list.sort_unstable();
+    list.dedup();
+    if list.len() < given {
+        return fault(
+            "a core is listed twice",
+            "give each core once, such as 0,2-3",
+        );
+    }
+    Ok(Cores::List(list))
+}
+
+pub(super) fn kv(text: &str) -> Result<Kv, Fault> {
+    const REMEDY: &str =
+        "give memory, redis://HOST:6379 or rediss://HOST:6379 (redis+cluster:// for a Cluster)";
+    if text == "memory" {
+        return Ok(Kv::Memory);
+    }
+    let Ok(url) = Url::parse(text) else {
+        return fault("neither memory nor a URL", REMEDY);
+    };
+    if !matches!(
+        url.scheme(),
+        "redis" | "rediss" | "redis+cluster" | "rediss+cluster"
+    ) {
+        return fault("not a key-value store that Fanfare knows", REMEDY);
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return fault("a URL without a host", REMEDY);
+    }
+    Ok(Kv::Redis(text.to_owned()))
+}
+
+pub(super) fn database(text: &str) -> Result<Database, Fault> {
+    const REMEDY: &str =
+        "give sqlite:PATH, such as sqlite:/var/lib/fanfare/fanfare.db, or postgres://HOST/NAME";
+    if let Some(path) = text.strip_prefix("sqlite:") {
+        return match path {
+            "" => fault("no path", REMEDY),
+            // SQLite reads these as databases in memory or as URIs that can ask for one; a like that
+            // is answered must be on disk.
+            _ if path.starts_with(':') || path.starts_with("file:") => {
+                fault("not a path on disk", REMEDY)
+            }
+            _ => Ok(Database::Sqlite(PathBuf::from(path))),
+        };
+    }
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "postgres" | "postgresql") => {
+            if url.host_str().is_none_or(str::is_empty)
+                && !url.query_pairs().any(|(name, _)| name == "host")
+            {
+                return fault("a URL without a host", REMEDY);
+            }
+            Ok(Database::Postgres(text.to_owned()))
+        }
+        _ => fault("not a database that Fanfare knows", REMEDY),
+    }
+}
+
+/// The name of a data center. It begins every position, so it has no colon.
+pub(super) fn data_center(text: &str) -> Result<String, Fault> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=32).contains(&text.len()) && text.bytes().all(fits) {
+        return Ok(text.to_owned());
+    }
+    fault(
+        "not a data center's name",
+        "give 1 to 32 of a-z, 0-9 and -, such as eu-1",
+    )
+}
+
+pub(super) fn reaction(text: &str) -> Result<String, Fault> {
+    let fits = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-')
+    };
+    if (1..=32).contains(&text.len()) && text.bytes().all(fits) {
+        return Ok(text.to_owned());
+    }
+    fault(
+        "not a reaction's name",
+        "give 1 to 32 of a-z, 0-9, _ and -, such as like",
+    )
+}
+
+/// A cookie's name: a token of RFC 9110.
+pub(super) fn cookie(text: &str) -> Result<String, Fault> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if !text.is_empty() && text.bytes().all(fits) {
+        return Ok(text.to_owned());
+    }
+    fault(
+        "not a cookie's name",
+        "give letters, digits, _ and -, such as fanfare_token",
+    )
+}
+
+/// An origin as browsers send it, or `*`.
+pub(super) fn origin(text: &str) -> Result<String, Fault> {
+    const REMEDY: &str = "give origins such as https://example.com, or * alone";
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    match Url::parse(text) {
+        Ok(url) if url.origin().is_tuple() && url.path() == "/" && url.query().is_none() => {
+            Ok(url.origin().ascii_serialization())
+        }
+        _ => fault("not an origin", REMEDY),
+    }
+}
+
+pub(super) fn network(text: &str) -> Result<IpNet, Fault> {
+    match text
+        .parse::<IpNet>()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+    {
+        Ok(network) => Ok(network),
+        Err(_) => fault(
+            "neither an IP address nor a network",
+            "give ones such as 10.0.0.7 or 10.0.0.0/8",
+        ),
+    }
+}
+
+/// A filter of log lines, as `RUST_LOG` has them.
+pub(super) fn log_filter(text: &str) -> Result<String, Fault> {
+    match tracing_subscriber::EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => fault(
+            format!("not a log filter ({error})"),
+            "give one such as info or fanfare=debug",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_a_count_or_a_list() {
+        assert_eq!(cores("all").unwrap(), Cores::All);
+        assert_eq!(
+            cores("2").unwrap(),
+            Cores::Count(NonZeroUsize::new(2).unwrap())
+        );
+        assert_eq!(cores("0,2-3").unwrap(), Cores::List(vec![0, 2, 3]));
+        assert_eq!(cores("7-7").unwrap(), Cores::List(vec![7]));
+        for bad in [
+            "",
+            "0",
+            "-1",
+            "1025",
+            "0,0",
+            "0-2,1",
+            "3-2",
+            "0-99999999999",
+            "a",
+            "1,",
+            "1.5",
+        ] {
+            assert!(cores(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn stores_are_known_and_durable() {
+        assert_eq!(kv("memory").unwrap(), Kv::Memory);
+        for good in [
+            "redis://kv",
+            "rediss://ana:pw@kv:6379/1",
+            "redis+cluster://kv:6379?node=kv2:6379",
+        ] {
+            assert_eq!(kv(good).unwrap(), Kv::Redis(good.to_owned()));
+        }
+        for bad in ["", "redis", "redis://", "http://kv", "Memory"] {
+            assert!(kv(bad).is_err(), "{bad}");
+        }
+        assert_eq!(
+            database("sqlite:a/b.db").unwrap(),
+            Database::Sqlite("a/b.db".into())
+        );
+        for good in [
+            "postgres://db/fanfare",
+            "postgresql:///f?host=/run/postgresql",
+        ] {
+            assert_eq!(database(good).unwrap(), Database::Postgres(good.to_owned()));
+        }
+        for bad in [
+            "",
+            "fanfare.db",
+            "sqlite:",
+            "sqlite::memory:",
+            "sqlite:file:x?mode=memory",
+            "mysql://db/x",
+            "postgres:///f",
+        ] {
+            assert!(database(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_password() {
+        let shown = format!(
+            "{:?} {:?}",
+            kv("redis://:hunter2@kv").unwrap(),
+            database("postgres://a:hunter2@db/f").unwrap()
+        );
+        assert_eq!(
+            shown,
+            "Redis(\"redis://:***@kv\") Postgres(\"postgres://a:***@db/f\")"
+        );
+    }
+
+    #[test]
+    fn node_urls_are_bare() {
+        assert_eq!(node_url("http://10.0.0.5:8081").unwrap().port(), Some(8081));
+        assert_eq!(
+            node_url("https://[::1]/").unwrap().host_str(),
+            Some("[::1]")
+        );
+        for bad in [
+            "",
+            "10.0.0.5:8081",
+            "ftp://h",
+            "http://h:0",
+            "http://u:p@h",
+            "http://h/x",
+            "http://h?x",
+            "http://h#x",
+        ] {
+            assert!(node_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn loopback_is_known_in_all_its_spellings() {
+        for near in [
+            "http://127.9.9.9",
+            "http://[::1]",
+            "http://localhost:1",
+            "http://[::ffff:127.0.0.1]",
+        ] {
+            assert!(is_loopback_url(&node_url(near).unwrap()), "{near}");
+        }
+        for far in [
+            "http://10.0.0.1",
+            "http://localhost.example",
+            "http://127.0.0.1.example",
+            "http://[::2]",
+        ] {
+            assert!(!is_loopback_url(&node_url(far).unwrap()), "{far}");
+        }
+    }
+
+    #[test]
+    fn durations_need_a_unit() {
+        assert_eq!(duration("500ms").unwrap(), Duration::from_millis(500));
+        assert_eq!(duration("1m").unwrap(), Duration::from_secs(60));
+        assert_eq!(drain("0s").unwrap(), Duration::ZERO);
+        for bad in ["", "30", "-5s", "5 parsecs", "s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert!(drain("61m").is_err());
+    }
+
+    #[test]
+    fn origins_are_as_browsers_write_them() {
+        assert_eq!(
+            origin("https://Example.COM:443/").unwrap(),
+            "https://example.com"
+        );
+        assert_eq!(
+            origin("http://localhost:3000").unwrap(),
+            "http://localhost:3000"
+        );
+        for bad in [
+            "",
+            "null",
+            "example.com",
+            "https://example.com/page",
+            "file:///x",
+            "**",
+        ] {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn networks_may_be_single_addresses() {
+        assert!(
+            network("10.0.0.7")
+                .unwrap()
+                .contains(&"10.0.0.7".parse::<IpAddr>().unwrap())
+        );
+        assert!(
+            network("10.0.0.0/8")
+                .unwrap()
+                .contains(&"10.9.9.9".parse::<IpAddr>().unwrap())
+        );
+        assert!(
+            !network("10.0.0.7")
+                .unwrap()
+                .contains(&"10.0.0.8".parse::<IpAddr>().unwrap())
+        );
+        for bad in ["", "10.0.0.0/33", "proxy", "10.0.0"] {
+            assert!(network(bad).is_err(), "{bad}");
+        }
+    }
+}

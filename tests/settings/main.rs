@@ -1,0 +1,5 @@
+//! Settings of the built program, as an operator meets them.
+
+mod layers;
+mod place;
+mod refused;
