@@ -61,9 +61,13 @@ async function syncClock() {
         clock.offset = now + round / 2 - Date.now();
         clock.known = true;
       }
-    } catch { /* the state pill already says that the server is away */ }
+    } catch {
+      // The state pill says that the server is away, and `connected` asks again.
+      return;
+    }
   }
 }
+let clockReady = syncClock();
 
 // ---- counts
 
@@ -88,8 +92,14 @@ function showCounts() {
   });
 }
 
+let loading = 0;
+
+/** Reads the totals, again until it works; a later call takes the place of one that is still trying. */
 async function loadCounts() {
-  for (let wait = 500; ; wait = Math.min(wait * 2, 15_000)) {
+  const turn = ++loading;
+  // Totals are compared with events by the server's time.
+  await clockReady;
+  for (let wait = 500; turn === loading; wait = Math.min(wait * 2, 15_000)) {
     const sentAt = clock.now();
     try {
       const response = await fetch(likesUrl, { cache: "no-store", signal: AbortSignal.timeout(10_000) });
@@ -141,7 +151,8 @@ for (const reaction of REACTIONS) {
   name.className = "name";
   total.className = "number";
   text.append(name, total);
-  button.append(icon(reaction), text);
+  // The main button's heart takes the button's colour.
+  button.append(icon(reaction === "like" ? "heart" : reaction), text);
   const press = new Press({ url: likesUrl, member, reaction, stored: kept.has(reaction), changed });
   press.show = () => {
     const value = tally.get(reaction), label = NAMES[reaction][0];
@@ -211,7 +222,7 @@ function feed(reaction, who, count) {
   name.className = "who";
   name.textContent = who === member ? `${who} (you)` : who;
   const said = document.createElement("span");
-  said.className = "many";
+  said.className = "said";
   said.textContent = count > 1 ? `and ${number.format(count - 1)} more` : NAMES[reaction]?.[1] ?? "reacts";
   item.append(avatar, name, said, icon(reaction));
   $("feed").append(item);
@@ -272,8 +283,8 @@ function connect() {
     attempts = 0;
     setState("live", "Live");
     // What was missed while away shows in the totals, and these count from here on.
+    if (!clock.known) clockReady = syncClock();
     loadCounts();
-    if (!clock.known) syncClock();
   });
   stream.addEventListener("bye", (message) => {
     let reason = "";
@@ -318,7 +329,6 @@ $("copy").addEventListener("click", async () => {
 });
 if (video !== "42") document.title = `Fanfare live: ${video}`;
 
-syncClock();
 setInterval(syncClock, CLOCK_EVERY_MS);
 connect();
 // Totals show even if the stream cannot be had.

@@ -1,9 +1,10 @@
 // Hearts: reactions that rise over the stage. Bounded three ways, so that a burst of a million likes
-// costs a phone no more than a busy second: hearts started a frame, hearts alive, hearts waiting.
+// costs a phone no more than a busy second: hearts started a frame, hearts alive, hearts waiting. Reactions take
+// turns, so that a rare one is seen in the middle of a burst of another.
 
 const PER_FRAME = 4;
 const ALIVE_MAX = 90;
-const WAITING_MAX = 240;
+const WAITING_MAX = 36; // of each reaction
 const SVG = "http://www.w3.org/2000/svg";
 
 /** An icon of the page's sprite sheet. */
@@ -18,7 +19,7 @@ export function icon(reaction) {
 }
 
 export class Hearts {
-  #layer; #waiting = []; #alive = 0; #shown = 0; #scheduled = false; #height = 0;
+  #layer; #waiting = new Map(); #alive = 0; #shown = 0; #scheduled = false; #height = 0;
 
   constructor(layer) {
     this.#layer = layer;
@@ -29,17 +30,29 @@ export class Hearts {
   rise(reaction, count, mine) {
     // Nobody sees a hidden tab, and browsers hold its frames back: a pile of hearts would wait there.
     if (document.hidden) return;
-    const room = Math.min(count, WAITING_MAX - this.#waiting.length);
-    for (let i = 0; i < room; i++) this.#waiting.push({ reaction, mine: mine && i === 0 });
+    const queue = this.#waiting.get(reaction) ?? { count: 0, mine: false };
+    queue.count = Math.min(WAITING_MAX, queue.count + count);
+    queue.mine ||= mine;
+    this.#waiting.set(reaction, queue);
     this.#schedule();
   }
 
+  // A Map keeps the order in which its keys were added: the first is served and goes to the end.
+  #next() {
+    const [[reaction, queue]] = this.#waiting;
+    const heart = { reaction, mine: queue.mine };
+    this.#waiting.delete(reaction);
+    queue.mine = false;
+    if (--queue.count > 0) this.#waiting.set(reaction, queue);
+    return heart;
+  }
+
   #schedule() {
-    if (this.#scheduled || this.#waiting.length === 0) return;
+    if (this.#scheduled || this.#waiting.size === 0) return;
     this.#scheduled = true;
     requestAnimationFrame(() => {
       this.#scheduled = false;
-      for (let i = 0; i < PER_FRAME && this.#alive < ALIVE_MAX && this.#waiting.length > 0; i++) this.#start(this.#waiting.shift());
+      for (let i = 0; i < PER_FRAME && this.#alive < ALIVE_MAX && this.#waiting.size > 0; i++) this.#start(this.#next());
       // With all places taken, the next heart that ends schedules again.
       if (this.#alive < ALIVE_MAX) this.#schedule();
     });

@@ -2,7 +2,8 @@
 
 export const REACTIONS = ["like", "celebrate", "support", "love", "insightful", "funny"];
 
-// Two nodes' clocks differ by some milliseconds; what is older than this is surely older.
+// Messages within this time of each other are taken in the order they arrive, since clocks of nodes differ and likes
+// that are stored together need not be stored in the order they were accepted. Beyond it, `at` decides.
 const CLOCK_SLACK_MS = 1_000;
 const RETRIES_MAX = 6;
 const REQUEST_TIMEOUT_MS = 15_000;
@@ -13,7 +14,7 @@ export class Tally {
 
   #entry(reaction) {
     let entry = this.#totals.get(reaction);
-    if (!entry) this.#totals.set(reaction, (entry = { total: 0, at: 0, snapshotAt: 0 }));
+    if (!entry) this.#totals.set(reaction, (entry = { total: 0, at: 0, snapshotAt: 0, lowered: false }));
     return entry;
   }
 
@@ -29,8 +30,12 @@ export class Tally {
   snapshot(reactions, sentAt) {
     for (const reaction of new Set([...REACTIONS, ...this.#totals.keys(), ...Object.keys(reactions)])) {
       const entry = this.#entry(reaction), total = reactions[reaction] ?? 0;
-      if (entry.at < sentAt - CLOCK_SLACK_MS) entry.total = total;
-      else if (!entry.lowered) entry.total = Math.max(entry.total, total);
+      if (entry.at < sentAt - CLOCK_SLACK_MS) {
+        entry.total = total;
+        entry.lowered = false;
+      } else if (!entry.lowered) {
+        entry.total = Math.max(entry.total, total);
+      }
       entry.snapshotAt = sentAt;
     }
   }
@@ -38,9 +43,9 @@ export class Tally {
   /** A `like`: raises the total. It lowers it only if it is clearly newer than what is shown, which heals a missed `unlike`. */
   like(reaction, total, at) {
     const entry = this.#entry(reaction);
-    const newest = Math.max(entry.at, entry.snapshotAt);
-    const late = entry.lowered ? at < entry.at : false;
-    if (!late && (total > entry.total || at > newest + CLOCK_SLACK_MS)) {
+    const late = entry.lowered && at < entry.at - CLOCK_SLACK_MS;
+    const newer = at > Math.max(entry.at, entry.snapshotAt) + CLOCK_SLACK_MS;
+    if (!late && (total > entry.total || newer)) {
       entry.total = total;
       entry.lowered = false;
     }
@@ -50,9 +55,9 @@ export class Tally {
   /** An `unlike`: lowers the total, unless it is one from before what is shown, as a new subscriber is sent. */
   unlike(reaction, total, at) {
     const entry = this.#entry(reaction);
-    if (at < entry.at || at < entry.snapshotAt - CLOCK_SLACK_MS) return;
+    if (at < Math.max(entry.at, entry.snapshotAt) - CLOCK_SLACK_MS) return;
     entry.total = total;
-    entry.at = at;
+    entry.at = Math.max(entry.at, at);
     entry.lowered = true;
   }
 }

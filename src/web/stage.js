@@ -11,9 +11,9 @@ const LIGHTS = [
   { x: 0.90, hue: 345, phase: 0.8, speed: 0.36 },
 ];
 const ROWS = [
-  { y: 0.845, size: 0.105, step: 0.040, bob: 0.006, shade: "#17102b" },
-  { y: 0.905, size: 0.145, step: 0.055, bob: 0.010, shade: "#0f0a1d" },
-  { y: 0.985, size: 0.200, step: 0.078, bob: 0.015, shade: "#07050e" },
+  { y: 0.845, size: 0.105, step: 0.040, bob: 0.006, shade: "#4a2370", light: "#b46adf" },
+  { y: 0.905, size: 0.145, step: 0.055, bob: 0.010, shade: "#2b1549", light: "#8a4cc0" },
+  { y: 0.985, size: 0.200, step: 0.078, bob: 0.015, shade: "#180d2c", light: "#7a43ae" },
 ];
 
 // A small seeded generator: the same audience at every visit and in every screenshot.
@@ -27,13 +27,18 @@ function seeded(seed) {
 }
 
 /** Draws one person, from behind, into a sprite of `size` pixels: pose 0 watches, 1 raises one arm, 2 both, 3 holds a phone. */
-function person(size, pose, shade) {
+function person(size, pose, { shade, light }) {
   const sprite = document.createElement("canvas");
   sprite.width = Math.ceil(size * 1.2);
   sprite.height = Math.ceil(size * 1.7);
   const g = sprite.getContext("2d");
   g.translate(sprite.width / 2, sprite.height - size);
-  g.fillStyle = g.strokeStyle = shade;
+  // Lit from the stage: bright at the edge of hair and hands, dark towards the viewer.
+  const body = g.createLinearGradient(0, -size * 0.5, 0, size * 0.9);
+  body.addColorStop(0, light);
+  body.addColorStop(0.5, shade);
+  body.addColorStop(1, "#0b0716");
+  g.fillStyle = g.strokeStyle = body;
   g.lineCap = "round";
   g.beginPath();
   g.arc(0, size * 0.16, size * 0.155, 0, Math.PI * 2);
@@ -120,7 +125,7 @@ export class Stage {
     }
     g.stroke();
     this.#crowd = ROWS.map((row) => {
-      const size = row.size * h, sprites = [0, 1, 2, 3].map((pose) => person(size, pose, row.shade)), people = [];
+      const size = row.size * h, sprites = [0, 1, 2, 3].map((pose) => person(size, pose, row)), people = [];
       const step = row.step * h * 1.55;
       for (let x = -step; x < w + step; x += step * (0.85 + random() * 0.3)) {
         const dice = random();
@@ -161,7 +166,7 @@ export class Stage {
   #economise(cost) {
     this.#cost += cost;
     if (++this.#frames < 40) return;
-    if (this.#cost / this.#frames > 12 && this.#scale > 0.6) {
+    if (this.#cost / this.#frames > 8 && this.#scale > 0.6) {
       this.#scale *= 0.75;
       this.#resize();
     }
@@ -198,7 +203,7 @@ export class Stage {
       const cells = Math.round((0.24 + 0.42 * middle + 0.22 * (wave * 0.5 + 0.5) + 0.18 * this.#energy) * 17);
       const hue = 330 - 120 * (i / columns);
       for (let cell = 0; cell < Math.min(cells, 19); cell++) {
-        g.fillStyle = `hsl(${hue + cell * 2.4} 92% ${30 + cell * 1.9}% / ${Math.min(0.9, glow * (0.32 + cell * 0.022))})`;
+        g.fillStyle = `hsl(${hue + cell * 2.4} 92% ${30 + cell * 1.9}% / ${Math.min(0.9, glow * (0.42 + cell * 0.026))})`;
         g.fillRect(left + i * gap + gap * 0.16, floor - (cell + 1) * h * 0.0295, gap * 0.68, h * 0.0195);
       }
     }
@@ -214,19 +219,26 @@ export class Stage {
     g.fillStyle = g.strokeStyle = "#0b0716";
     g.lineCap = "round";
     g.beginPath();
-    g.arc(x + sway, y - unit * 21.5, unit * 2.9, 0, Math.PI * 2);
+    g.ellipse(x + sway, y - unit * 21.2, unit * 2.3, unit * 2.8, 0, 0, Math.PI * 2);
     g.fill();
+    g.fillRect(x + sway - unit * 0.95, y - unit * 19.5, unit * 1.9, unit * 3);
     g.beginPath();
-    g.moveTo(x - unit * 5.4, y - unit * 4);
-    g.quadraticCurveTo(x - unit * 6.4, y - unit * 17.6, x + sway, y - unit * 18.4);
-    g.quadraticCurveTo(x + unit * 6.4, y - unit * 17.6, x + unit * 5.4, y - unit * 4);
+    g.moveTo(x - unit * 3.8, y - unit * 4);
+    g.lineTo(x - unit * 4.9, y - unit * 14);
+    g.quadraticCurveTo(x - unit * 4.9, y - unit * 17, x + sway - unit, y - unit * 17.4);
+    g.lineTo(x + sway + unit, y - unit * 17.4);
+    g.quadraticCurveTo(x + unit * 4.9, y - unit * 17, x + unit * 4.9, y - unit * 14);
+    g.lineTo(x + unit * 3.8, y - unit * 4);
     g.fill();
-    g.lineWidth = unit * 2.1;
+    g.lineWidth = unit * 1.9;
+    g.lineJoin = "round";
     g.beginPath();
-    g.moveTo(x - unit * 4.4, y - unit * 14.8);
-    g.quadraticCurveTo(x - unit * 9, y - unit * 13, x - unit * 7, y - unit * 6.5);
-    g.moveTo(x + unit * 4.4, y - unit * 14.8);
-    g.quadraticCurveTo(x + unit * 9, y - unit * 20, x + unit * 7.6 + sway, y - unit * (27 + 2 * this.#energy));
+    g.moveTo(x - unit * 4.1, y - unit * 15.6);
+    g.lineTo(x - unit * 7.4, y - unit * 10.8);
+    g.lineTo(x - unit * 4.2 + sway, y - unit * 7.2);
+    g.moveTo(x + unit * 4.1, y - unit * 15.6);
+    g.lineTo(x + unit * 7.2, y - unit * 19.4);
+    g.lineTo(x + unit * 6.2 + sway * 2, y - unit * (26 + 2 * this.#energy));
     g.stroke();
     g.fillRect(0, y + unit * 4.6, w, h - y);
     g.beginPath();
@@ -238,6 +250,15 @@ export class Stage {
     g.fillStyle = `hsl(335 95% 62% / ${Math.min(1, glow)})`;
     g.fillRect(x - unit * 16.6, y - unit * 6.5, unit * 33.2, unit * 0.55);
     g.fillRect(0, y + unit * 4.6, w, unit * 0.4);
+    const floor = g.createLinearGradient(0, y + unit * 5, 0, y + unit * 22);
+    floor.addColorStop(0, `hsl(322 90% 45% / ${0.55 * glow})`);
+    floor.addColorStop(1, "hsl(300 90% 30% / 0)");
+    g.fillStyle = floor;
+    g.fillRect(0, y + unit * 5, w, unit * 17);
+    for (let i = -3; i <= 3; i++) {
+      g.fillStyle = `hsl(${322 - i * 22} 95% 66% / ${0.35 + 0.55 * Math.abs(Math.sin(now / 260 + i * 1.7)) * glow})`;
+      g.fillRect(x + i * unit * 4.4 - unit * 1.5, y - unit * 2.6, unit * 3, unit * 5.2);
+    }
   }
 
   #beam(g, w, h, light, time, glow) {

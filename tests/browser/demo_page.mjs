@@ -153,6 +153,19 @@ const steps = {
     await pressed(ana, "like", false);
   },
 
+  async "a viewer who was offline says so, comes back, and shows what was missed"({ ana, bo }) {
+    bo.refusals = true;
+    await bo.context().setOffline(true);
+    await bo.locator('#state[data-state="offline"]').waitFor();
+    await screenshot(bo, "offline");
+    await ana.locator("#insightful").click();
+    await count(ana, "insightful", 2);
+    await bo.context().setOffline(false);
+    await bo.locator('#state[data-state="live"]').waitFor();
+    await count(bo, "insightful", 2);
+    bo.refusals = false;
+  },
+
   async "a crowd's likes show as many hearts as they count"({ bo }) {
     const before = await heartsShown(bo);
     await bo.evaluate(async ([video]) => {
