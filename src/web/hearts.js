@@ -19,11 +19,15 @@ export function icon(reaction) {
 }
 
 export class Hearts {
-  #layer; #waiting = new Map(); #alive = 0; #shown = 0; #scheduled = false; #height = 0;
+  #layer; #waiting = new Map(); #alive = 0; #shown = 0; #scheduled = false; #height = 0; #places = ALIVE_MAX;
 
   constructor(layer) {
     this.#layer = layer;
-    new ResizeObserver(([entry]) => { this.#height = entry.contentRect.height; }).observe(layer);
+    new ResizeObserver(([{ contentRect: { width, height } }]) => {
+      this.#height = height;
+      // On a phone's width fewer are already a crowd.
+      this.#places = Math.min(ALIVE_MAX, Math.max(ALIVE_MAX / 2, Math.round(width / 10)));
+    }).observe(layer);
   }
 
   /** Lets `count` hearts of a reaction rise; what is beyond the bounds is not shown, only counted by the page. */
@@ -52,9 +56,9 @@ export class Hearts {
     this.#scheduled = true;
     requestAnimationFrame(() => {
       this.#scheduled = false;
-      for (let i = 0; i < PER_FRAME && this.#alive < ALIVE_MAX && this.#waiting.size > 0; i++) this.#start(this.#next());
+      for (let i = 0; i < PER_FRAME && this.#alive < this.#places && this.#waiting.size > 0; i++) this.#start(this.#next());
       // With all places taken, the next heart that ends schedules again.
-      if (this.#alive < ALIVE_MAX) this.#schedule();
+      if (this.#alive < this.#places) this.#schedule();
     });
   }
 
