@@ -1,0 +1,199 @@
+//! The demo page at `/` and its files, compiled into the binary: nothing to install, nothing fetched from elsewhere.
+//!
+//! The files are served as they are; a browser asks again with `If-None-Match`, so a new binary's page is seen at once.
+
+/// What the demo page may do, for the `Content-Security-Policy` header of every [`Asset`]: its own files and its own
+/// server, no inline script or style, no frame around it.
+pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// One file of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asset {
+    /// The value of `Content-Type`, with its charset where it has one.
+    pub content_type: &'static str,
+    /// The whole file; at most 64 KiB.
+    pub body: &'static [u8],
+    /// A strong entity tag in its quotes, as `ETag` and `If-None-Match` carry it; it changes whenever the body does.
+    pub etag: &'static str,
+}
+
+/// The longest file this module accepts, in bytes: the page is to be light, and each file fits one write.
+const ASSET_BYTES_MAX: usize = 64 * 1024;
+
+/// The quotes and 16 hexadecimal digits.
+const ETAG_BYTES: usize = 18;
+
+// The tag is computed while compiling, so a request only compares and copies.
+const fn etag(body: &[u8]) -> [u8; ETAG_BYTES] {
+    // FNV-1a, 64 bits: tells versions of one file apart, which is all that an entity tag does.
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut index = 0;
+    while index < body.len() {
+        hash = (hash ^ body[index] as u64).wrapping_mul(0x0000_0100_0000_01b3);
+        index += 1;
+    }
+    let digits = b"0123456789abcdef";
+    let mut tag = [b'"'; ETAG_BYTES];
+    let mut place = 0;
+    while place < 16 {
+        tag[1 + place] = digits[((hash >> (60 - 4 * place)) & 0xf) as usize];
+        place += 1;
+    }
+    tag
+}
+
+macro_rules! asset {
+    ($file:literal, $content_type:expr) => {{
+        const BODY: &[u8] = include_bytes!($file);
+        const TAG: [u8; ETAG_BYTES] = etag(BODY);
+        const ASSET: Asset = Asset {
+            content_type: $content_type,
+            body: BODY,
+            etag: match std::str::from_utf8(&TAG) {
+                Ok(text) => text,
+                Err(_) => panic!("quotes and hexadecimal digits are UTF-8"),
+            },
+        };
+        const { assert!(BODY.len() <= ASSET_BYTES_MAX) };
+        ASSET
+    }};
+}
+
+/// The file for a request's path (without its query), or `None` where the page has none.
+///
+/// The path is compared as it is: `/index.html` is the page too, `/./demo.js` is nothing.
+pub fn asset(path: &str) -> Option<Asset> {
+    const SCRIPT: &str = "text/javascript; charset=utf-8";
+    let asset = match path {
+        "/" | "/index.html" => asset!("index.html", "text/html; charset=utf-8"),
+        "/demo.css" => asset!("demo.css", "text/css; charset=utf-8"),
+        "/demo.js" => asset!("demo.js", SCRIPT),
+        "/hearts.js" => asset!("hearts.js", SCRIPT),
+        "/likes.js" => asset!("likes.js", SCRIPT),
+        "/stage.js" => asset!("stage.js", SCRIPT),
+        "/favicon.svg" => asset!("favicon.svg", "image/svg+xml"),
+        _ => return None,
+    };
+    Some(asset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    const PATHS: [&str; 7] = [
+        "/",
+        "/demo.css",
+        "/demo.js",
+        "/hearts.js",
+        "/likes.js",
+        "/stage.js",
+        "/favicon.svg",
+    ];
+
+    fn text(path: &str) -> &'static str {
+        std::str::from_utf8(asset(path).expect(path).body).expect("the files are UTF-8")
+    }
+
+    /// The quoted values that follow `before` in `text`.
+    fn quoted_after<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
+        text.split(before)
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .collect()
+    }
+
+    #[test]
+    fn every_file_that_the_page_names_is_served() {
+        let page = text("/");
+        let mut named: BTreeSet<String> = BTreeSet::new();
+        for value in quoted_after(page, "href=\"")
+            .into_iter()
+            .chain(quoted_after(page, "src=\""))
+        {
+            if !value.starts_with('#') {
+                named.insert(value.to_owned());
+            }
+        }
+        for module in PATHS.iter().filter(|path| path.ends_with(".js")) {
+            for value in quoted_after(text(module), "from \"./") {
+                named.insert(format!("/{value}"));
+            }
+        }
+        assert!(
+            named.contains("/demo.js") && named.contains("/stage.js"),
+            "found only {named:?}"
+        );
+        for path in named {
+            assert!(
+                asset(&path).is_some(),
+                "{path} is named by the page and not served"
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_in_the_page_needs_more_than_its_policy_allows() {
+        for path in PATHS {
+            let file = text(path);
+            for foreign in [
+                "https://",
+                "http://",
+                "style=\"",
+                "<style",
+                "onclick=",
+                "onload=",
+                "javascript:",
+                "eval(",
+            ] {
+                let allowed = file.matches("http://www.w3.org/2000/svg").count();
+                let found = file.matches(foreign).count();
+                let excused = if foreign == "http://" { allowed } else { 0 };
+                assert_eq!(found, excused, "{path} contains {foreign}");
+            }
+        }
+        assert_eq!(
+            text("/").matches("<script").count(),
+            quoted_after(text("/"), "<script type=\"module\" src=\"").len()
+        );
+    }
+
+    #[test]
+    fn tags_are_quoted_and_differ_between_files() {
+        let tags: BTreeSet<&str> = PATHS
+            .iter()
+            .map(|path| asset(path).expect(path).etag)
+            .collect();
+        assert_eq!(tags.len(), PATHS.len());
+        for tag in tags {
+            let digits = tag
+                .strip_prefix('"')
+                .and_then(|rest| rest.strip_suffix('"'))
+                .expect("quotes");
+            assert!(
+                digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+                "{tag}"
+            );
+        }
+        // FNV-1a's published value for "a".
+        assert_eq!(&etag(b"a"), b"\"af63dc4c8601ec8c\"");
+    }
+
+    #[test]
+    fn other_paths_are_not_the_page() {
+        assert_eq!(asset("/index.html"), asset("/"));
+        for path in [
+            "",
+            "//",
+            "/demo.js/",
+            "/./demo.js",
+            "/mod.rs",
+            "/v1/time",
+            "/DEMO.CSS",
+        ] {
+            assert_eq!(asset(path), None, "{path}");
+        }
+    }
+}
