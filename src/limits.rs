@@ -35,8 +35,6 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 pub const LINE_BYTES_MAX: usize = 32 * 1024;
 /// Rejected NDJSON lines that an answer lists one by one.
 pub const REJECTED_LISTED_MAX: usize = 100;
-/// Requests answered for one connection before others get their turn.
-pub const PIPELINE_BURST: usize = 64;
 /// Bytes of answers that may wait for a client that sends requests and reads nothing; past it, it is not read from.
 pub const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// From the first byte of a request (or the accept) to the end of its head.
@@ -101,8 +99,10 @@ pub const READ_BURST: usize = 4;
 pub const MAILBOX_MESSAGES: usize = 16 * 1024;
 /// Bytes of events that wait for another shard whose mailbox is full; past it they are dropped by class.
 pub const MESH_BACKLOG_BYTES: usize = 4 * 1024 * 1024;
-/// A shard's own log of one topic, past which a fan-out reads nothing new until viewers caught up.
-pub const LOG_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A shard's log of one topic; past it what arrives merges by class until viewers caught up.
+pub const LOG_BYTES_MAX: usize = 1024 * 1024;
+/// Merged entries that wait behind a full log, past as many bytes again.
+pub const LOG_KEYS_MAX: usize = 4096;
 
 // ---- Dispatching -------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ pub enum Answer {
 
 /// A key-value store as shards use it.
 pub trait KeyValue: Send + Sync {
-    /// Takes a question of `shard`; the answer arrives there as a message. Never blocks.
-    fn submit(&self, shard: usize, request: Request);
+    /// Takes a question of `shard`; never blocks. What the store can say at once is appended to `answers`, each with the
+    /// shard that is to hear it, and the caller passes it on; the rest arrives as messages later.
+    fn submit(&self, shard: usize, request: Request, answers: &mut Vec<(usize, Answer)>);
 }

@@ -8,27 +8,28 @@ use crate::wire::connection_id::NodeId;
 use crate::wire::topic::Topic;
 
 /// Subscriptions in memory.
-pub struct MemoryKv<F> {
+#[derive(Debug)]
+pub struct MemoryKv {
     table: Mutex<HashMap<Topic, HashSet<NodeId>>>,
     shards: usize,
-    deliver: F,
 }
 
-impl<F: Fn(usize, Answer) + Send + Sync> MemoryKv<F> {
-    /// An empty store for `shards` shards; `deliver` puts an answer into a shard's mailbox.
-    pub fn new(shards: usize, deliver: F) -> MemoryKv<F> {
-        MemoryKv { table: Mutex::default(), shards, deliver }
+impl MemoryKv {
+    /// An empty store for `shards` shards.
+    pub fn new(shards: usize) -> MemoryKv {
+        MemoryKv { table: Mutex::default(), shards }
     }
 }
 
-impl<F: Fn(usize, Answer) + Send + Sync> KeyValue for MemoryKv<F> {
-    fn submit(&self, shard: usize, request: Request) {
-        // Answers are sent under the lock, so that every shard hears of changes in the order in which they happened.
+impl KeyValue for MemoryKv {
+    // A shard hears its own answers before it opens its mailbox again. So what it learns here was true before any
+    // invalidation that it hears of later.
+    fn submit(&self, shard: usize, request: Request, answers: &mut Vec<(usize, Answer)>) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         match request {
             Request::Subscribers(topic) => {
                 let nodes: Arc<[NodeId]> = table.get(&topic).into_iter().flatten().copied().collect();
-                (self.deliver)(shard, Answer::Subscribers(topic, nodes));
+                answers.push((shard, Answer::Subscribers(topic, nodes)));
             }
             Request::Apply { node, changes } => {
                 for (topic, wanted) in &changes {
@@ -48,11 +49,11 @@ impl<F: Fn(usize, Answer) + Send + Sync> KeyValue for MemoryKv<F> {
                     };
                     if changed {
                         for shard in 0..self.shards {
-                            (self.deliver)(shard, Answer::Invalidated(topic.clone()));
+                            answers.push((shard, Answer::Invalidated(topic.clone())));
                         }
                     }
                 }
-                (self.deliver)(shard, Answer::Applied(changes));
+                answers.push((shard, Answer::Applied(changes)));
             }
         }
     }
@@ -64,14 +65,12 @@ mod tests {
 
     #[test]
     fn caches_hear_of_a_change_before_who_asked_for_it() {
-        let heard = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&heard);
-        let kv = MemoryKv::new(2, move |shard, answer| sink.lock().unwrap().push((shard, answer)));
+        let (kv, mut heard) = (MemoryKv::new(2), Vec::new());
         let topic = Topic::parse("live:1").unwrap();
         let changes = vec![(topic.clone(), true)];
-        kv.submit(1, Request::Apply { node: NodeId(7), changes: changes.clone() });
-        kv.submit(0, Request::Subscribers(topic.clone()));
-        kv.submit(1, Request::Apply { node: NodeId(7), changes: changes.clone() });
+        kv.submit(1, Request::Apply { node: NodeId(7), changes: changes.clone() }, &mut heard);
+        kv.submit(0, Request::Subscribers(topic.clone()), &mut heard);
+        kv.submit(1, Request::Apply { node: NodeId(7), changes: changes.clone() }, &mut heard);
         let invalidated = Answer::Invalidated(topic.clone());
         let expected = [
             (0, invalidated.clone()),
@@ -80,11 +79,11 @@ mod tests {
             (0, Answer::Subscribers(topic.clone(), Arc::new([NodeId(7)]))),
             (1, Answer::Applied(changes)),
         ];
-        assert_eq!(*heard.lock().unwrap(), expected);
-        heard.lock().unwrap().clear();
+        assert_eq!(heard, expected);
+        heard.clear();
         let changes = vec![(topic.clone(), false)];
-        kv.submit(0, Request::Apply { node: NodeId(7), changes });
-        kv.submit(0, Request::Subscribers(topic.clone()));
-        assert_eq!(heard.lock().unwrap().last().unwrap().1, Answer::Subscribers(topic, Arc::new([])));
+        kv.submit(0, Request::Apply { node: NodeId(7), changes }, &mut heard);
+        kv.submit(0, Request::Subscribers(topic.clone()), &mut heard);
+        assert_eq!(heard.last().unwrap().1, Answer::Subscribers(topic, Arc::new([])));
     }
 }

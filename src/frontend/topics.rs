@@ -7,7 +7,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::backlog::{Backlog, Bounds, Pushed};
 use super::log::{Cursor, Log};
+use crate::limits::{LOG_BYTES_MAX, LOG_KEYS_MAX};
 use crate::wire::frame::Frame;
 use crate::wire::topic::Topic;
 
@@ -32,6 +34,8 @@ pub struct TopicEntry {
     pub viewers: Vec<Viewer>,
     /// What some viewer lacks.
     pub log: Log,
+    /// What came while the log was full: the fan-out falls behind, so events merge by class before they are served.
+    overflow: Option<Box<Backlog>>,
     /// Whether the node's registration of the topic is known to be in place.
     pub registered: bool,
     /// Who waits for that.
@@ -114,6 +118,7 @@ impl Topics {
                     topic: topic.clone(),
                     viewers: Vec::new(),
                     log: Log::default(),
+                    overflow: None,
                     registered: false,
                     waiting: Vec::new(),
                     next: 0,
@@ -185,7 +190,17 @@ impl Topics {
 
 impl TopicEntry {
     /// Appends a frame that every viewer is to get.
-    pub fn append(&mut self, frame: &Arc<Frame>) {
+    pub fn append(&mut self, frame: &Arc<Frame>, now_ms: u64) -> Pushed {
+        if self.overflow.is_some() || self.log.len() >= LOG_BYTES_MAX {
+            let bounds = Bounds { bytes: LOG_BYTES_MAX, keys: LOG_KEYS_MAX };
+            let overflow = self.overflow.get_or_insert_with(|| Box::new(Backlog::new(bounds)));
+            return overflow.push(frame, u64::from(frame.count()), now_ms);
+        }
+        self.push(frame);
+        Pushed::Queued
+    }
+
+    fn push(&mut self, frame: &Arc<Frame>) {
         if self.log.is_empty() {
             self.round_began = self.log.end();
         }
@@ -193,18 +208,31 @@ impl TopicEntry {
         self.remaining = self.viewers.len() as u32;
     }
 
+    /// Lets what overflowed follow, merged, once the log has room.
+    fn refill(&mut self, now_ms: u64) {
+        if self.log.len() < LOG_BYTES_MAX / 2
+            && let Some(mut overflow) = self.overflow.take()
+        {
+            overflow.drain(now_ms, |frame, count| self.push(&frame.recounted(count)));
+        }
+    }
+
     /// The place of the viewer to serve next; `None` when all have all, and then the log is empty.
-    pub fn next_viewer(&mut self) -> Option<u32> {
+    pub fn next_viewer(&mut self, now_ms: u64) -> Option<u32> {
         if self.remaining == 0 {
             let end = self.log.end();
             self.log.trim(end);
-            return None;
+            self.refill(now_ms);
+            if self.remaining == 0 {
+                return None;
+            }
         }
         if self.next as usize >= self.viewers.len() {
             self.next = 0;
             // Everyone was visited since the round began, and got at least what there was then.
             let seen = self.round_began;
             self.log.trim(seen);
+            self.refill(now_ms);
             self.round_began = self.log.end();
         }
         let place = self.next;
@@ -254,7 +282,7 @@ mod tests {
                 let Some(index) = topics.find("live:1") else { return };
                 for _ in 0..times {
                     let entry = topics.get_mut(index);
-                    let Some(place) = entry.next_viewer() else { return };
+                    let Some(place) = entry.next_viewer(0) else { return };
                     let viewer = entry.viewers[place as usize];
                     got.get_mut(&viewer.slot).unwrap().extend_from_slice(entry.log.since(viewer.cursor));
                     entry.viewers[place as usize].cursor = entry.log.end();
@@ -284,7 +312,7 @@ mod tests {
                     Op::Publish => if let Some(index) = topics.find("live:1") {
                         published += 1;
                         let frame = frame("live:1", "x", None, Class::Every, &published.to_string());
-                        topics.get_mut(index).append(&frame);
+                        topics.get_mut(index).append(&frame, 0);
                         due.values_mut().for_each(|bytes| bytes.extend_from_slice(frame.bytes()));
                     },
                     Op::Serve(times) => serve(&mut topics, &mut got, usize::from(times)),

@@ -2,7 +2,9 @@
 
 use super::source::{Layers, Raw, Source};
 use super::values::{Fault, duration, fault};
+use crate::dispatch::types::BUILT_IN;
 use crate::error::SettingsError;
+use crate::limits::TYPE_BYTES_MAX;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -19,8 +21,6 @@ const TTL_MAX: Duration = Duration::from_secs(3600);
 const HISTORY_MAX: u32 = 1_000_000;
 /// History is for reconnecting, not an archive: thirty days.
 const MAX_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
-/// The longest type's name in a table, in bytes.
-const TYPE_BYTES_MAX: usize = 64;
 
 pub use crate::wire::event::{Class, UnknownClass};
 

@@ -1,0 +1,119 @@
+//! Counters: one set a shard, on cache lines of its own, written by that shard only.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::wire::event::Class;
+
+/// A number that one shard writes and anyone reads.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds to it. A plain load and store, since only one thread writes.
+    #[inline]
+    pub fn add(&self, amount: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+    }
+
+    /// Sets it, for what goes up and down.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Reads it.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! metrics {
+    ($($kind:ident $field:ident $name:literal $labels:literal $help:literal;)*) => {
+        /// The numbers of one shard.
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub struct Counters {
+            $(#[doc = $help] pub $field: Counter,)*
+            /// Events taken from publishers, by class.
+            pub events_in: [Counter; 4],
+        }
+
+        /// Every metric's name, kind, labels and help, in the order of the exposition.
+        const METRICS: &[(&str, &str, &str, &str, fn(&Counters) -> u64)] = &[
+            $(($name, stringify!($kind), $labels, $help, |counters| counters.$field.get()),)*
+        ];
+    };
+}
+
+metrics! {
+    gauge connections "fanfare_connections" r#"kind="stream""# "Open connections.";
+    gauge http_connections "fanfare_connections" r#"kind="http""# "Open connections.";
+    gauge lagging "fanfare_connections" r#"kind="lagging""# "Open connections.";
+    gauge topics "fanfare_topics" "" "Topics with viewers, a shard each.";
+    gauge subscriptions "fanfare_subscriptions" "" "Subscriptions of open streams.";
+    counter accepted "fanfare_accepted_total" "" "Connections accepted.";
+    counter accept_errors "fanfare_accept_errors_total" "" "Accepts that failed, such as for want of open files.";
+    counter requests "fanfare_requests_total" "" "Requests answered, streams included.";
+    counter rejected "fanfare_rejected_total" "" "Requests answered with a 4xx or 5xx status.";
+    counter unwanted "fanfare_events_unwanted_total" "" "Events of topics that no node has viewers of.";
+    counter deliveries "fanfare_deliveries_total" "" "Events handed to the kernel for a viewer, merged ones once.";
+    counter delivered_bytes "fanfare_delivered_bytes_total" "" "Bytes handed to the kernel for viewers.";
+    counter writes "fanfare_writes_total" "" "System calls that wrote to viewers.";
+    counter merged "fanfare_merged_total" "" "Events that merged with a newer one for a reader that lags.";
+    counter dropped_overrun "fanfare_dropped_total" r#"reason="overrun""# "Events dropped.";
+    counter dropped_displaced "fanfare_dropped_total" r#"reason="displaced""# "Events dropped.";
+    counter dropped_backlog "fanfare_dropped_total" r#"reason="backlog""# "Events dropped.";
+    counter dropped_expired "fanfare_dropped_total" r#"reason="expired""# "Events dropped.";
+    counter dropped_closed "fanfare_dropped_total" r#"reason="closed""# "Events dropped.";
+    counter closed_client "fanfare_disconnects_total" r#"reason="client""# "Streams ended.";
+    counter closed_stalled "fanfare_disconnects_total" r#"reason="stalled""# "Streams ended.";
+    counter closed_backlog "fanfare_disconnects_total" r#"reason="backlog""# "Streams ended.";
+    counter closed_drain "fanfare_disconnects_total" r#"reason="drain""# "Streams ended.";
+    counter timeouts "fanfare_timeouts_total" "" "Requests that took too long to arrive, and idle connections closed.";
+    counter lookups "fanfare_kv_lookups_total" "" "Look-ups in the key-value store.";
+    counter crossings "fanfare_mesh_messages_total" "" "Messages sent to another core.";
+    gauge mesh_waiting "fanfare_mesh_waiting" "" "Messages and events that wait for a full mailbox of another core.";
+    counter likes_stored "fanfare_likes_stored_total" "" "Likes stored and taken back.";
+    counter store_errors "fanfare_store_errors_total" "" "Answers of the database that were errors, or a full queue.";
+}
+
+/// All shards' numbers in the Prometheus text format, version 0.0.4.
+pub fn exposition(shards: &[Counters]) -> String {
+    let mut out = String::with_capacity(8 * 1024);
+    let mut previous = "";
+    for &(name, kind, labels, help, value) in METRICS {
+        if name != previous {
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+            previous = name;
+        }
+        let comma = if labels.is_empty() { "" } else { "," };
+        for (shard, counters) in shards.iter().enumerate() {
+            let _ = writeln!(out, "{name}{{{labels}{comma}shard=\"{shard}\"}} {}", value(counters));
+        }
+    }
+    let _ = writeln!(out, "# HELP fanfare_events_total Events taken from publishers.\n# TYPE fanfare_events_total counter");
+    for class in Class::ALL {
+        for (shard, counters) in shards.iter().enumerate() {
+            let value = counters.events_in[class as usize].get();
+            let _ = writeln!(out, "fanfare_events_total{{class=\"{class}\",shard=\"{shard}\"}} {value}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_stand_together() {
+        let text = exposition(&[Counters::default(), Counters::default()]);
+        let mut families: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+        let count = families.len();
+        families.sort_unstable();
+        families.dedup();
+        assert_eq!(families.len(), count, "a family is declared once");
+        assert!(text.contains("fanfare_dropped_total{reason=\"overrun\",shard=\"1\"} 0\n"), "{text}");
+    }
+}

@@ -1,0 +1,73 @@
+//! A connection that sends requests: what was read and not understood yet, what was answered and not taken yet.
+
+use super::lines::Lines;
+use crate::wire::http::Chunked;
+use crate::wire::response::AnswerTo;
+
+/// The state of a connection between requests, and within one.
+#[derive(Debug, Default)]
+pub struct Http {
+    /// Bytes read that belong to requests not complete yet, or not yet to be answered.
+    pub input: Vec<u8>,
+    /// Of which so many were searched for the end of a head.
+    pub scanned: usize,
+    /// Bytes of the request at the start of `input`, once its head is known.
+    pub need: usize,
+    /// Answers that the kernel has not taken.
+    pub output: Vec<u8>,
+    /// Of which so many are sent.
+    pub sent: usize,
+    /// What the bytes that come next are.
+    pub body: Body,
+    /// An answer is due that comes from elsewhere; later requests wait, since answers come in order.
+    pub awaiting: Option<AnswerTo>,
+    /// The client was told to go on with its body.
+    pub continued: bool,
+    /// Answer, then close.
+    pub closing: bool,
+    /// The answer is out and our side is shut; what still comes is thrown away, so that the answer is not lost to a reset
+    /// (RFC 9112 section 9.6).
+    pub lingering: bool,
+    /// The client will send nothing more.
+    pub ended: bool,
+    /// Reading stopped for want of room, or of a turn: there may be more in the socket.
+    pub unread: bool,
+    /// It came in by the internal listener.
+    pub internal: bool,
+}
+
+/// What the bytes that come next are.
+#[derive(Debug, Default)]
+pub enum Body {
+    /// A head, and a body of known length that is answered as a whole.
+    #[default]
+    Whole,
+    /// A chunked body, collected.
+    Chunked {
+        /// The head it belongs to.
+        head: Vec<u8>,
+        /// Finds the chunks.
+        decoder: Chunked,
+        /// What came so far.
+        body: Vec<u8>,
+    },
+    /// A body of lines, taken one by one as they come.
+    Lines(Box<Lines>),
+}
+
+impl Http {
+    /// A fresh connection's.
+    pub fn new(internal: bool) -> Http {
+        Http { internal, ..Http::default() }
+    }
+
+    /// Whether answers wait for the client to read.
+    pub fn has_output(&self) -> bool {
+        self.sent < self.output.len()
+    }
+
+    /// Whether it is between two requests, with nothing of the next one.
+    pub fn is_idle(&self) -> bool {
+        self.input.is_empty() && self.awaiting.is_none() && matches!(self.body, Body::Whole)
+    }
+}

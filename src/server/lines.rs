@@ -1,0 +1,169 @@
+//! A body of lines (NDJSON), taken one by one as they come: never more than a line of it is held.
+
+use crate::limits::{LINE_BYTES_MAX, REJECTED_LISTED_MAX};
+use crate::wire::http::Chunked;
+use crate::wire::response::AnswerTo;
+
+/// What of the body is still to come.
+#[derive(Debug)]
+pub enum Remaining {
+    /// So many bytes.
+    Known(u64),
+    /// Chunks.
+    Chunked(Chunked),
+}
+
+/// The state between two reads of such a body.
+#[derive(Debug)]
+pub struct Lines {
+    /// What the answer depends on.
+    pub to: AnswerTo,
+    /// What is still to come.
+    pub remaining: Remaining,
+    /// The start of a line whose end has not come.
+    partial: Vec<u8>,
+    /// The present line is too long; the rest of it is passed over.
+    skipping: bool,
+    /// Lines that ended.
+    line: u64,
+    accepted: u64,
+    rejected: u64,
+    listed: Vec<serde_json::Value>,
+}
+
+impl Lines {
+    /// At the start of a body.
+    pub fn new(to: AnswerTo, remaining: Remaining) -> Lines {
+        Lines {
+            to,
+            remaining,
+            partial: Vec::new(),
+            skipping: false,
+            line: 0,
+            accepted: 0,
+            rejected: 0,
+            listed: Vec::new(),
+        }
+    }
+
+    /// Takes a piece of the body; calls `each` with every line that ends in it.
+    pub fn feed(&mut self, mut piece: &[u8], each: &mut impl FnMut(&[u8]) -> Result<(), String>) {
+        while let Some(end) = memchr::memchr(b'\n', piece) {
+            let (line, rest) = piece.split_at(end);
+            piece = &rest[1..];
+            if self.partial.is_empty() && !self.skipping {
+                self.take(line, each);
+            } else {
+                self.extend(line);
+                self.finish_partial(each);
+            }
+        }
+        self.extend(piece);
+    }
+
+    /// The body ended: its last line needs no line end.
+    pub fn finish(&mut self, each: &mut impl FnMut(&[u8]) -> Result<(), String>) {
+        if !self.partial.is_empty() || self.skipping {
+            self.finish_partial(each);
+        }
+    }
+
+    fn extend(&mut self, bytes: &[u8]) {
+        if self.skipping || self.partial.len() + bytes.len() > LINE_BYTES_MAX {
+            self.skipping = true;
+            self.partial.clear();
+        } else {
+            self.partial.extend_from_slice(bytes);
+        }
+    }
+
+    fn finish_partial(&mut self, each: &mut impl FnMut(&[u8]) -> Result<(), String>) {
+        if std::mem::take(&mut self.skipping) {
+            self.line += 1;
+            self.reject(format!("longer than {LINE_BYTES_MAX} bytes"));
+        } else {
+            let line = std::mem::take(&mut self.partial);
+            self.take(&line, each);
+        }
+    }
+
+    fn take(&mut self, line: &[u8], each: &mut impl FnMut(&[u8]) -> Result<(), String>) {
+        self.line += 1;
+        if line.len() > LINE_BYTES_MAX {
+            return self.reject(format!("longer than {LINE_BYTES_MAX} bytes"));
+        }
+        if line.trim_ascii().is_empty() {
+            return;
+        }
+        match each(line) {
+            Ok(()) => self.accepted += 1,
+            Err(detail) => self.reject(detail),
+        }
+    }
+
+    fn reject(&mut self, detail: String) {
+        self.rejected += 1;
+        if self.listed.len() < REJECTED_LISTED_MAX {
+            self.listed.push(serde_json::json!({"line": self.line, "detail": detail}));
+        }
+    }
+
+    /// The answer's body.
+    pub fn answer(self) -> Vec<u8> {
+        let answer =
+            serde_json::json!({"accepted": self.accepted, "rejected_total": self.rejected, "rejected": self.listed});
+        answer.to_string().into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn run(pieces: &[&[u8]]) -> (Vec<Vec<u8>>, serde_json::Value) {
+        let mut lines = Lines::new(AnswerTo::default(), Remaining::Known(0));
+        let mut seen = Vec::new();
+        let mut each = |line: &[u8]| {
+            if line.starts_with(b"bad") {
+                return Err("bad".to_owned());
+            }
+            seen.push(line.to_vec());
+            Ok(())
+        };
+        pieces.iter().for_each(|piece| lines.feed(piece, &mut each));
+        lines.finish(&mut each);
+        (seen, serde_json::from_slice(&lines.answer()).unwrap())
+    }
+
+    #[test]
+    fn long_lines_are_passed_over_and_numbered() {
+        let long = vec![b'x'; LINE_BYTES_MAX + 1];
+        let body = [b"a\n\nbad\n", &long[..], b"\n", &long[..], b"\nb"].concat();
+        for cut in [0, 3, 9, LINE_BYTES_MAX, LINE_BYTES_MAX + 12, body.len()] {
+            let (seen, answer) = run(&[&body[..cut], &body[cut..]]);
+            assert_eq!(seen, [b"a", b"b"], "{cut}");
+            assert_eq!((&answer["accepted"], &answer["rejected_total"]), (&2.into(), &3.into()));
+            let numbers: Vec<u64> = answer["rejected"].as_array().unwrap().iter().map(|r| r["line"].as_u64().unwrap()).collect();
+            assert_eq!(numbers, [3, 4, 5]);
+        }
+    }
+
+    #[test]
+    fn only_the_first_rejected_are_listed() {
+        let (_, answer) = run(&["bad\n".repeat(150).as_bytes()]);
+        assert_eq!(answer["rejected_total"], 150);
+        assert_eq!(answer["rejected"].as_array().unwrap().len(), 100);
+    }
+
+    proptest! {
+        #[test]
+        fn cuts_do_not_matter(lines in prop::collection::vec("[a-z]{0,9}", 0..20), cut: prop::sample::Index) {
+            let body = lines.join("\n");
+            let cut = cut.index(body.len() + 1);
+            let (seen, _) = run(&[&body.as_bytes()[..cut], &body.as_bytes()[cut..]]);
+            let expected: Vec<_> = body.split('\n').filter(|l| !l.is_empty() && !l.starts_with("bad")).map(|l| l.as_bytes().to_vec()).collect();
+            prop_assert_eq!(seen, expected);
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What shards, and threads that may block, tell a shard.
+
+use std::sync::Arc;
+
+use super::slots::Conn;
+use crate::backend::store::{Outcome, StoreError};
+use crate::dispatch::kv::Answer;
+use crate::frontend::registry::CoreSet;
+use crate::wire::frame::Frame;
+use crate::wire::http::HttpError;
+use crate::wire::topic::Topic;
+
+/// A message into a shard's mailbox.
+#[derive(Debug)]
+pub enum Message {
+    /// To the core that orders a topic's events: pass it on to every core with viewers.
+    Sequence(Arc<Frame>),
+    /// To a core with viewers: serve them.
+    Deliver(Arc<Frame>),
+    /// To a topic's home: the first viewer on `core` came, or the last one left.
+    Want {
+        /// The topic.
+        topic: Topic,
+        /// The core.
+        core: usize,
+        /// Whether it wants the topic.
+        wanted: bool,
+    },
+    /// To every core: where a topic's viewers are.
+    Announce {
+        /// The topic.
+        topic: Topic,
+        /// The cores that have viewers.
+        cores: CoreSet,
+    },
+    /// To a core that waits for it: the topic is registered.
+    Ready(Topic),
+    /// From the key-value store.
+    Kv(Answer),
+    /// From the database.
+    Stored(Ticket, Result<Outcome, StoreError>),
+    /// To the core that holds a connection: change its topics.
+    ChangeTopics(Box<ChangeTopics>),
+    /// Back to the core that was asked to.
+    TopicsChanged {
+        /// The connection whose request it was.
+        asker: Conn,
+        /// Its answer: the body, or what is wrong.
+        result: Result<Vec<u8>, HttpError>,
+    },
+    /// Stop taking work, end the streams.
+    Drain,
+}
+
+/// A change to the topics of an open stream.
+#[derive(Debug)]
+pub struct ChangeTopics {
+    /// The stream.
+    pub conn: Conn,
+    /// The unguessable part of its id.
+    pub secret: u64,
+    /// Topics to add.
+    pub add: Vec<Topic>,
+    /// Topics to remove.
+    pub remove: Vec<Topic>,
+    /// Where the request came in.
+    pub asker: (usize, Conn),
+}
+
+/// What a command to the database belongs to.
+#[derive(Debug)]
+pub struct Ticket {
+    /// The shard that asked.
+    pub shard: usize,
+    /// The connection whose request it was.
+    pub conn: Conn,
+    /// What follows once it is stored.
+    pub then: Then,
+}
+
+/// What follows once a command is stored.
+#[derive(Debug)]
+pub enum Then {
+    /// Tell the viewers of a like.
+    Liked {
+        /// Where they are.
+        topic: Topic,
+        /// Who liked.
+        member: String,
+        /// How.
+        reaction: String,
+    },
+    /// Tell the viewers of a like that was taken back.
+    Unliked {
+        /// Where they are.
+        topic: Topic,
+        /// Which reaction.
+        reaction: String,
+    },
+    /// Answer only.
+    Counts,
+}

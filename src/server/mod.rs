@@ -1,0 +1,23 @@
+//! A shard: one pinned executor with its own listeners, connections and tables. The shell around the cores: it reads and
+//! writes sockets and mailboxes, and lets the cores decide.
+//!
+//! In the order of a connection's life: [`slots`] (what a connection is), [`receive`] (bytes to requests), [`routes`]
+//! (requests to resources), [`streams`] (a request becomes a stream), [`publish`] and [`likes`] (what is published),
+//! [`mesh`] (between cores), [`fanout`] (to viewers), [`sweep`] (time), [`admin`] (what a node tells).
+
+pub mod admin;
+pub mod fanout;
+pub mod http_connection;
+pub mod likes;
+pub mod lines;
+pub mod mesh;
+pub mod message;
+pub mod node;
+pub mod publish;
+pub mod receive;
+pub mod routes;
+pub mod shard;
+pub mod slots;
+pub mod streams;
+pub mod sweep;
+pub mod topic_changes;

@@ -1,0 +1,78 @@
+//! What the shards of a node share: read-only data, and the ways to reach each other.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use super::message::{Message, Ticket};
+use crate::backend::store::Store;
+use crate::dispatch::kv::KeyValue;
+use crate::dispatch::types::Types;
+use crate::observe::metrics::Counters;
+use crate::runtime::mailbox::Sender;
+use crate::wire::connection_id::NodeId;
+use crate::wire::frame::topic_hash;
+use crate::wire::response::Origins;
+
+/// Which roles a node has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roles {
+    /// Holds viewers.
+    pub frontend: bool,
+    /// Takes events.
+    pub dispatcher: bool,
+    /// Takes likes.
+    pub backend: bool,
+    /// Shows the demo page.
+    pub demo: bool,
+}
+
+/// One node: one process.
+pub struct Node {
+    /// Its name.
+    pub id: NodeId,
+    /// Its name, as clients see it.
+    pub name: String,
+    /// Its roles.
+    pub roles: Roles,
+    /// When it started.
+    pub started: Instant,
+    /// Its public address.
+    pub public: SocketAddr,
+    /// Its internal address.
+    pub internal: SocketAddr,
+    /// Event types.
+    pub types: Types,
+    /// Reactions that can be stored.
+    pub reactions: Vec<String>,
+    /// Origins that browsers may call from.
+    pub origins: Origins,
+    /// The secret that internal requests carry, if there is one.
+    pub cluster_secret: Option<String>,
+    /// How long a drain takes.
+    pub drain: Duration,
+    /// Into each shard's mailbox.
+    pub mail: Vec<Sender<Message>>,
+    /// Each shard's numbers.
+    pub counters: Vec<Counters>,
+    /// The key-value store.
+    pub kv: Arc<dyn KeyValue>,
+    /// The database, on a node that is a backend.
+    pub store: Option<Store<Ticket>>,
+    /// The node takes no more streams.
+    pub draining: AtomicBool,
+}
+
+impl Node {
+    /// Shards.
+    pub fn shards(&self) -> usize {
+        self.mail.len()
+    }
+
+    /// The shard that keeps what there must be one of for a topic.
+    pub fn home(&self, topic: &str) -> usize {
+        // The upper bits: the lower ones choose the sequencer and table buckets.
+        ((topic_hash(topic) >> 32) % self.shards() as u64) as usize
+    }
+}

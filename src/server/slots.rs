@@ -1,0 +1,287 @@
+//! A shard's connections. An idle stream is one slot of 56 bytes and its places in the topics' tables: no buffer, no
+//! timer, no task.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::http_connection::Http;
+use crate::frontend::backlog::Backlog;
+use crate::frontend::topics::TopicIndex;
+use crate::wire::sse::Framing;
+
+/// One connection of this shard, for as long as it lives: the slot may be another's later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Conn {
+    /// The slot.
+    pub slot: u32,
+    /// Which owner of it.
+    pub generation: u32,
+}
+
+impl Conn {
+    /// As a readiness token. Generations stay below 2^31, so tokens with the highest bit are free for other uses.
+    pub fn token(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.slot)
+    }
+
+    /// From a readiness token.
+    pub fn from_token(token: u64) -> Conn {
+        Conn { slot: token as u32, generation: (token >> 32) as u32 }
+    }
+}
+
+/// A subscription as its connection knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscription {
+    /// The topic's place in the shard's table.
+    pub topic: TopicIndex,
+    /// The viewer's place in the topic.
+    pub place: u32,
+}
+
+/// The subscriptions of one connection: one mostly, up to a hundred.
+#[derive(Debug, Default)]
+pub enum Subscriptions {
+    /// None.
+    #[default]
+    None,
+    /// One, with no memory of its own.
+    One(Subscription),
+    /// Several.
+    #[expect(clippy::box_collection, reason = "a Vec would make every slot 16 bytes larger")]
+    Many(Box<Vec<Subscription>>),
+}
+
+impl Subscriptions {
+    /// All of them.
+    pub fn as_slice(&self) -> &[Subscription] {
+        match self {
+            Subscriptions::None => &[],
+            Subscriptions::One(one) => std::slice::from_ref(one),
+            Subscriptions::Many(many) => many,
+        }
+    }
+
+    /// Same, to change their places.
+    pub fn as_mut_slice(&mut self) -> &mut [Subscription] {
+        match self {
+            Subscriptions::None => &mut [],
+            Subscriptions::One(one) => std::slice::from_mut(one),
+            Subscriptions::Many(many) => many,
+        }
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, subscription: Subscription) {
+        match self {
+            Subscriptions::None => *self = Subscriptions::One(subscription),
+            Subscriptions::One(one) => *self = Subscriptions::Many(Box::new(vec![*one, subscription])),
+            Subscriptions::Many(many) => many.push(subscription),
+        }
+    }
+
+    /// Removes that of a topic.
+    pub fn remove(&mut self, topic: TopicIndex) -> Option<Subscription> {
+        let at = self.as_slice().iter().position(|subscription| subscription.topic == topic)?;
+        let removed = self.as_slice()[at];
+        match self {
+            Subscriptions::Many(many) => {
+                many.swap_remove(at);
+                if many.is_empty() {
+                    *self = Subscriptions::None;
+                }
+            }
+            _ => *self = Subscriptions::None,
+        }
+        Some(removed)
+    }
+}
+
+/// What a stream that lags has waiting.
+#[derive(Debug)]
+pub struct Lag {
+    /// Bytes that must go first: the rest of a frame that was cut, or what was drained from the backlog.
+    pub unsent: Vec<u8>,
+    /// Of which so many are sent.
+    pub sent: usize,
+    /// What merges meanwhile.
+    pub backlog: Backlog,
+    /// When the client last took something, in the shard's seconds.
+    pub progress: u32,
+    /// It ends once `unsent` is through.
+    pub ends: bool,
+}
+
+/// What a connection is at the moment.
+#[derive(Debug, Default)]
+pub enum Kind {
+    /// Nobody's.
+    #[default]
+    Free,
+    /// Sends requests.
+    Http(Box<Http>),
+    /// An SSE stream that keeps up.
+    Stream,
+    /// An SSE stream that does not.
+    Lagging(Box<Lag>),
+}
+
+/// One connection.
+#[derive(Debug, Default)]
+pub struct Slot {
+    socket: Option<OwnedFd>,
+    /// Which owner this is.
+    pub generation: u32,
+    /// When the sweep has something to do, in the shard's seconds: a heartbeat, or a timeout.
+    pub due: u32,
+    /// A stream whose `connected` has not been sent yet: events pass it by until then.
+    pub waiting: bool,
+    /// Delimits its body by its end (HTTP/1.0).
+    pub unframed: bool,
+    /// What it is.
+    pub kind: Kind,
+    /// What it watches.
+    pub subscriptions: Subscriptions,
+}
+
+const _: () = assert!(size_of::<Slot>() <= 56);
+
+impl Slot {
+    /// Its socket. The slot must be somebody's.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_ref().expect("a slot in use has a socket").as_fd()
+    }
+
+    /// How its stream is delimited.
+    pub fn framing(&self) -> Framing {
+        if self.unframed { Framing::Close } else { Framing::Chunked }
+    }
+}
+
+/// Slots in one allocation: growing never moves or doubles what is there.
+const SLOTS_PER_PAGE: usize = 256;
+
+/// A shard's slots.
+#[derive(Debug, Default)]
+pub struct Slots {
+    pages: Vec<Box<[Slot]>>,
+    free: Vec<u32>,
+    used: usize,
+    secrets: RandomState,
+}
+
+impl Slots {
+    /// Connections.
+    pub fn len(&self) -> usize {
+        self.used
+    }
+
+    /// Whether there is no connection.
+    pub fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    /// Slots, free ones included: the sweep goes over all.
+    pub fn capacity(&self) -> u32 {
+        (self.pages.len() * SLOTS_PER_PAGE) as u32
+    }
+
+    /// Takes a socket in.
+    pub fn insert(&mut self, socket: OwnedFd, kind: Kind) -> Conn {
+        if self.free.is_empty() {
+            let first = self.capacity();
+            self.pages.push((0..SLOTS_PER_PAGE).map(|_| Slot::default()).collect());
+            self.free.extend((first..first + SLOTS_PER_PAGE as u32).rev());
+        }
+        let slot = self.free.pop().expect("a page was just added if there was none");
+        self.used += 1;
+        let entry = self.at_mut(slot);
+        entry.socket = Some(socket);
+        entry.kind = kind;
+        Conn { slot, generation: entry.generation }
+    }
+
+    /// Closes a connection's socket and frees its slot.
+    pub fn remove(&mut self, conn: Conn) {
+        let entry = self.at_mut(conn.slot);
+        debug_assert_eq!(entry.generation, conn.generation);
+        let generation = (conn.generation + 1) & (u32::MAX >> 1);
+        *entry = Slot { generation, ..Slot::default() };
+        self.used -= 1;
+        self.free.push(conn.slot);
+    }
+
+    /// The slot at a place, whoever owns it.
+    #[inline]
+    pub fn at(&self, slot: u32) -> &Slot {
+        &self.pages[slot as usize / SLOTS_PER_PAGE][slot as usize % SLOTS_PER_PAGE]
+    }
+
+    /// Same, to change it.
+    #[inline]
+    pub fn at_mut(&mut self, slot: u32) -> &mut Slot {
+        &mut self.pages[slot as usize / SLOTS_PER_PAGE][slot as usize % SLOTS_PER_PAGE]
+    }
+
+    /// The connection's slot, if it still lives.
+    pub fn get_mut(&mut self, conn: Conn) -> Option<&mut Slot> {
+        let page = self.pages.get_mut(conn.slot as usize / SLOTS_PER_PAGE)?;
+        let slot = &mut page[conn.slot as usize % SLOTS_PER_PAGE];
+        (slot.generation == conn.generation && slot.socket.is_some()).then_some(slot)
+    }
+
+    /// Same, to look only.
+    pub fn get(&self, conn: Conn) -> Option<&Slot> {
+        let slot = &self.pages.get(conn.slot as usize / SLOTS_PER_PAGE)?[conn.slot as usize % SLOTS_PER_PAGE];
+        (slot.generation == conn.generation && slot.socket.is_some()).then_some(slot)
+    }
+
+    /// The connection that has this slot now, if one does.
+    pub fn owner(&self, slot: u32) -> Option<Conn> {
+        let entry = self.at(slot);
+        entry.socket.as_ref().map(|_| Conn { slot, generation: entry.generation })
+    }
+
+    /// The 64 bits of a connection's id that nobody can guess: a keyed hash (SipHash), so that they need no memory.
+    pub fn secret(&self, conn: Conn) -> u64 {
+        self.secrets.hash_one(conn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket() -> OwnedFd {
+        std::net::UdpSocket::bind("127.0.0.1:0").unwrap().into()
+    }
+
+    #[test]
+    fn a_slot_knows_its_owners_apart() {
+        let mut slots = Slots::default();
+        let first = slots.insert(socket(), Kind::Stream);
+        slots.remove(first);
+        let second = slots.insert(socket(), Kind::Stream);
+        assert_eq!(first.slot, second.slot);
+        assert!(slots.get(first).is_none() && slots.get(second).is_some());
+        assert_ne!(slots.secret(first), slots.secret(second));
+        assert_eq!(Conn::from_token(second.token()), second);
+        assert_eq!((slots.len(), slots.owner(second.slot)), (1, Some(second)));
+        assert!(slots.get(Conn { slot: 1 << 20, generation: 0 }).is_none());
+    }
+
+    #[test]
+    fn subscriptions_come_and_go() {
+        let mut subscriptions = Subscriptions::default();
+        for topic in 0..3 {
+            subscriptions.push(Subscription { topic, place: topic * 10 });
+        }
+        assert_eq!(subscriptions.remove(1), Some(Subscription { topic: 1, place: 10 }));
+        assert_eq!(subscriptions.remove(1), None);
+        assert_eq!(subscriptions.as_slice().len(), 2);
+        subscriptions.remove(0);
+        subscriptions.remove(2);
+        assert!(matches!(subscriptions, Subscriptions::None));
+    }
+}
