@@ -12,9 +12,12 @@ const _: () = assert!(STORE_BATCH_COMMANDS <= STORE_QUEUE_COMMANDS);
 /// How long a batch waits for another process that holds the database's write lock before its commands get 503.
 pub const STORE_BUSY_MS: u64 = 1_000;
 
-/// Pages (4 KiB) in the write-ahead log before a commit also copies them back to the database: 32 MiB. A hot page is
-/// copied once for all its changes since the last time, so larger is faster, but the pause grows with it.
-pub const STORE_WAL_PAGES: u32 = 8_192;
+/// Bytes in a page of a new database.
+pub const STORE_PAGE_BYTES: u32 = 2_048;
+
+/// Pages in the write-ahead log before a commit also copies them back to the database: 32 MiB. A hot page is copied once
+/// for all its changes since the last time, so larger is faster, but the pause grows with it.
+pub const STORE_WAL_PAGES: u32 = 16_384;
 
 /// Page cache of the storage connection in KiB. Likes arrive in random order of their keys, so the inner pages and
 /// the leaves of hot videos should stay in memory.

