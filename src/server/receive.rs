@@ -1,0 +1,487 @@
+//! From sockets to requests: accepting, reading, finding where requests begin and end, and sending answers.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, accept_with, recv, send, shutdown};
+use tracing::warn;
+
+use super::http_connection::{Body, Http};
+use super::lines::{Lines, Remaining};
+use super::routes::Handled;
+use super::shard::Shard;
+use super::slots::{Conn, Kind};
+use crate::limits::*;
+use crate::runtime::readiness::Interest;
+use crate::wire::http::{Chunked, HttpError, Method, Piece};
+use crate::wire::request::{self, BodyLength, Request};
+use crate::wire::response::{AnswerTo, CONTINUE};
+
+impl Shard {
+    /// Accepts a burst of connections, and reads from each at once: a client mostly has sent its request by then.
+    pub(super) fn accept(&mut self, door: usize) {
+        for _ in 0..ACCEPT_BURST {
+            let Some(door) = self.doors.get(door) else { return };
+            if door.closed_until.is_some() {
+                return;
+            }
+            let internal = door.internal;
+            match accept_with(&door.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok(socket) => {
+                    let conn = self.slots.insert(socket, Kind::Http(Box::new(Http::new(internal))));
+                    let slot = self.slots.at(conn.slot);
+                    if let Err(error) = self.readiness.add(slot.socket(), conn.token(), Interest::Socket) {
+                        warn!(%error, "cannot watch a new connection");
+                        self.slots.remove(conn);
+                        continue;
+                    }
+                    self.requests_open += 1;
+                    self.counters().accepted.add(1);
+                    self.set_due(conn, HEAD_TIMEOUT.as_secs() as u32);
+                    self.on_readable(conn, false);
+                }
+                Err(Errno::AGAIN) => return,
+                // The client left before it was accepted.
+                Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => {}
+                Err(error) => return self.pause_accepting(door.token, error),
+            }
+        }
+    }
+
+    /// An error such as too many open files would repeat at once: leave the queue alone for a moment.
+    fn pause_accepting(&mut self, token: u64, error: Errno) {
+        self.counters().accept_errors.add(1);
+        if !std::mem::replace(&mut self.accept_error_logged, true) {
+            let open = self.slots.len();
+            warn!(%error, open, "cannot accept connections; retrying, and not saying so again");
+        }
+        let until = self.clock.instant + ACCEPT_BACKOFF;
+        if let Some(door) = self.doors.iter_mut().find(|door| door.token == token) {
+            let _ = self.readiness.remove(door.listener.as_fd());
+            door.closed_until = Some(until);
+        }
+    }
+
+    /// Accepts again where a pause is over.
+    pub(super) fn reopen_doors(&mut self) {
+        for door in &mut self.doors {
+            if door.closed_until.is_some_and(|until| until <= self.clock.instant)
+                && self.readiness.add(&door.listener, door.token, Interest::ReadLevel).is_ok()
+            {
+                door.closed_until = None;
+            }
+        }
+    }
+
+    /// Sets when the sweep looks at a connection.
+    pub(super) fn set_due(&mut self, conn: Conn, seconds: u32) {
+        let due = self.clock.seconds() + seconds;
+        if let Some(slot) = self.slots.get_mut(conn) {
+            slot.due = due;
+        }
+    }
+
+    /// Reads requests, and answers those that are complete.
+    pub(super) fn on_readable(&mut self, conn: Conn, hung_up: bool) {
+        let Some(mut http) = self.take_http(conn) else { return };
+        http.unread = false;
+        let mut buffer = std::mem::take(&mut self.read_buffer);
+        let mut alive = true;
+        for turn in 0.. {
+            if turn == READ_BURST && !hung_up {
+                http.unread = true;
+                self.again.push(conn);
+                break;
+            }
+            // Nothing more is read for a client that does not take its answers.
+            if http.input.len() > HEAD_BYTES_MAX + BODY_BYTES_MAX || http.output.len() > ANSWER_BYTES_MAX {
+                http.unread = true;
+                break;
+            }
+            let Some(slot) = self.slots.get(conn) else {
+                alive = false;
+                break;
+            };
+            match recv(slot.socket(), &mut buffer[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => {
+                    http.ended = true;
+                    break;
+                }
+                Ok((count, _)) => {
+                    if !http.lingering {
+                        self.feed(conn, &mut http, &buffer[..count]);
+                    }
+                    // A short read emptied the socket; a new edge tells of more.
+                    if count < buffer.len() && !hung_up || self.slots.get(conn).is_none_or(|slot| !matches!(slot.kind, Kind::Free)) {
+                        break;
+                    }
+                }
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                Err(_) => {
+                    alive = false;
+                    break;
+                }
+            }
+        }
+        self.read_buffer = buffer;
+        self.put_http(conn, http, alive);
+    }
+
+    /// Takes a connection's request state out of its slot while requests are served, which may need all of the shard.
+    pub(super) fn take_http(&mut self, conn: Conn) -> Option<Box<Http>> {
+        let slot = self.slots.get_mut(conn)?;
+        match std::mem::take(&mut slot.kind) {
+            Kind::Http(http) => Some(http),
+            other => {
+                slot.kind = other;
+                None
+            }
+        }
+    }
+
+    /// Puts it back, sends what was answered, and closes or goes on as its state says. A connection that became a stream
+    /// meanwhile needs it no more.
+    pub(super) fn put_http(&mut self, conn: Conn, mut http: Box<Http>, alive: bool) {
+        let Some(slot) = self.slots.get_mut(conn) else {
+            self.out.clear();
+            return;
+        };
+        if !matches!(slot.kind, Kind::Free) {
+            return;
+        }
+        let sent = alive && self.flush(conn, &mut http);
+        let nothing_due = !http.has_output() && http.awaiting.is_none();
+        if !sent || (http.ended && nothing_due) || (http.lingering && http.ended) {
+            self.close_http(conn);
+            return;
+        }
+        if http.closing && nothing_due && !http.lingering {
+            http.lingering = true;
+            if let Some(slot) = self.slots.get(conn) {
+                let _ = shutdown(slot.socket(), Shutdown::Write);
+            }
+            self.set_due(conn, HEAD_TIMEOUT.as_secs() as u32 / 2);
+        }
+        self.slots.get_mut(conn).expect("it was just there").kind = Kind::Http(http);
+    }
+
+    /// Sends `self.out` behind what already waits. False if the connection is broken.
+    fn flush(&mut self, conn: Conn, http: &mut Http) -> bool {
+        if !http.has_output() {
+            if self.out.is_empty() {
+                return true;
+            }
+            // Mostly the kernel takes all of it, and nothing is kept.
+            http.output.clear();
+            http.sent = 0;
+            let Some(slot) = self.slots.get(conn) else { return false };
+            let taken = match send_now(slot.socket(), &self.out) {
+                Ok(taken) => taken,
+                Err(_) => {
+                    self.out.clear();
+                    return false;
+                }
+            };
+            http.output.extend_from_slice(&self.out[taken..]);
+            self.out.clear();
+            true
+        } else {
+            http.output.append(&mut self.out);
+            let Some(slot) = self.slots.get(conn) else { return false };
+            match send_now(slot.socket(), &http.output[http.sent..]) {
+                Ok(taken) => http.sent += taken,
+                Err(_) => return false,
+            }
+            if !http.has_output() {
+                http.output = Vec::new();
+                http.sent = 0;
+            }
+            true
+        }
+    }
+
+    /// The kernel has room again: send what waits, then go on with requests that were held back.
+    pub(super) fn on_http_writable(&mut self, conn: Conn) {
+        let Some(mut http) = self.take_http(conn) else { return };
+        if !http.has_output() {
+            self.slots.get_mut(conn).expect("it was just there").kind = Kind::Http(http);
+            return;
+        }
+        let alive = self.flush(conn, &mut http);
+        self.set_due(conn, BODY_TIMEOUT.as_secs() as u32);
+        if alive && !http.has_output() {
+            self.feed(conn, &mut http, &[]);
+            if http.unread {
+                self.again.push(conn);
+            }
+        }
+        self.put_http(conn, http, alive);
+    }
+
+    /// Frees a connection that sends requests.
+    pub(super) fn close_http(&mut self, conn: Conn) {
+        self.out.clear();
+        self.requests_open -= 1;
+        self.slots.remove(conn);
+    }
+
+    /// Takes bytes that came; answers what they complete, and keeps the rest.
+    pub(super) fn feed(&mut self, conn: Conn, http: &mut Http, bytes: &[u8]) {
+        if http.input.is_empty() {
+            let used = self.consume(conn, http, bytes);
+            http.input.extend_from_slice(&bytes[used..]);
+        } else {
+            http.input.extend_from_slice(bytes);
+            let mut input = std::mem::take(&mut http.input);
+            let used = self.consume(conn, http, &input);
+            if used == input.len() {
+                input = Vec::new();
+            } else {
+                input.drain(..used);
+            }
+            http.input = input;
+        }
+    }
+
+    /// Serves the requests at the start of `input`. Gives how much of it they were.
+    fn consume(&mut self, conn: Conn, http: &mut Http, input: &[u8]) -> usize {
+        let mut at = 0;
+        loop {
+            if http.awaiting.is_some() || http.closing || self.out.len() + http.output.len() > ANSWER_BYTES_MAX {
+                return if http.closing { input.len() } else { at };
+            }
+            let rest = &input[at..];
+            let step = match &mut http.body {
+                Body::Whole => self.consume_whole(conn, http, rest),
+                Body::Chunked { .. } => self.consume_chunked(conn, http, rest),
+                Body::Lines(_) => self.consume_lines(conn, http, rest),
+            };
+            match step {
+                Ok(Some(used)) => {
+                    at += used;
+                    http.scanned = 0;
+                    http.need = 0;
+                    http.continued = false;
+                    // A stream reads no more requests, and its slot is no longer ours.
+                    if self.slots.get(conn).is_none_or(|slot| !matches!(slot.kind, Kind::Free)) {
+                        return input.len();
+                    }
+                }
+                Ok(None) => {
+                    // Bodies that are taken as they come leave nothing behind.
+                    return if matches!(http.body, Body::Whole) { at } else { input.len() };
+                }
+                Err(error) => {
+                    self.fail(http, &error);
+                    return input.len();
+                }
+            }
+        }
+    }
+
+    /// An error after which nobody knows where the next request begins: answer, then close.
+    fn fail(&mut self, http: &mut Http, error: &HttpError) {
+        self.counters().requests.add(1);
+        self.counters().rejected.add(1);
+        http.closing = true;
+        self.answers().problem(AnswerTo { closes: true, ..AnswerTo::default() }, error);
+    }
+
+    /// A request whose head, and body of known length, are served together. `None` while more must come.
+    fn consume_whole(&mut self, conn: Conn, http: &mut Http, input: &[u8]) -> Result<Option<usize>, HttpError> {
+        // RFC 9112 section 2.2: empty lines before a request are to be ignored.
+        let blank = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        if blank > 0 && http.need == 0 {
+            return if blank > 8 {
+                Err(HttpError::bad("a request begins with its method"))
+            } else if blank < input.len() {
+                self.consume_whole(conn, http, &input[blank..]).map(|used| used.map(|used| used + blank))
+            } else {
+                Ok(None)
+            };
+        }
+        if input.len() < http.need || input.is_empty() {
+            return Ok(None);
+        }
+        let Some(end) = request::head_end(input, http.scanned.min(input.len())) else {
+            if input.len() > HEAD_BYTES_MAX {
+                return Err(request::head_too_large());
+            }
+            http.scanned = input.len().saturating_sub(3);
+            return Ok(None);
+        };
+        if end > HEAD_BYTES_MAX {
+            return Err(request::head_too_large());
+        }
+        let request = request::parse(&input[..end])?;
+        let is_lines = request.method == Method::Post && request.path == "/v1/events" && self.node.roles.dispatcher;
+        if is_lines {
+            let error = self.check_lines(&request, http.internal);
+            if let Some(error) = error {
+                return Err(error);
+            }
+        }
+        let length = match request.body {
+            BodyLength::Known(length) if is_lines && length > 0 => {
+                self.start_lines(http, &request, Remaining::Known(length));
+                return Ok(Some(end));
+            }
+            BodyLength::Chunked if is_lines => {
+                self.start_lines(http, &request, Remaining::Chunked(Chunked::default()));
+                return Ok(Some(end));
+            }
+            BodyLength::Chunked => {
+                let head = input[..end].to_vec();
+                http.body = Body::Chunked { head, decoder: Chunked::default(), body: Vec::new() };
+                self.go_on(http, &request);
+                return Ok(Some(end));
+            }
+            BodyLength::Known(length) if length > BODY_BYTES_MAX as u64 => return Err(too_large()),
+            BodyLength::Known(length) => length as usize,
+        };
+        if input.len() < end + length {
+            if !std::mem::replace(&mut http.continued, true) {
+                self.go_on(http, &request);
+            }
+            http.scanned = end.saturating_sub(4);
+            http.need = end + length;
+            return Ok(None);
+        }
+        self.serve(conn, http, &request, &input[end..end + length]);
+        Ok(Some(end + length))
+    }
+
+    /// Tells a client that waits for it to send its body.
+    fn go_on(&mut self, http: &Http, request: &Request<'_>) {
+        if request.expects_continue && !http.closing {
+            self.out.extend_from_slice(CONTINUE);
+        }
+    }
+
+    fn start_lines(&mut self, http: &mut Http, request: &Request<'_>, remaining: Remaining) {
+        let to = AnswerTo::new(request, self.node.origins.check(request.origin));
+        self.go_on(http, request);
+        http.body = Body::Lines(Box::new(Lines::new(to, remaining)));
+    }
+
+    /// Collects a chunked body, and serves its request once it is complete.
+    fn consume_chunked(&mut self, conn: Conn, http: &mut Http, input: &[u8]) -> Result<Option<usize>, HttpError> {
+        let Body::Chunked { head, mut decoder, mut body } = std::mem::take(&mut http.body) else {
+            unreachable!("called for chunked bodies only");
+        };
+        let mut at = 0;
+        loop {
+            match decoder.next(input, at)? {
+                Piece::Data(range) => {
+                    at = range.end;
+                    if body.len() + range.len() > BODY_BYTES_MAX {
+                        return Err(too_large());
+                    }
+                    body.extend_from_slice(&input[range]);
+                }
+                Piece::More => {
+                    http.body = Body::Chunked { head, decoder, body };
+                    return Ok(None);
+                }
+                Piece::End(end) => {
+                    let request = request::parse(&head).expect("it was parsed before");
+                    self.serve(conn, http, &request, &body);
+                    return Ok(Some(end));
+                }
+            }
+        }
+    }
+
+    /// Takes the lines that came of a body of lines, and answers at its end.
+    fn consume_lines(&mut self, _conn: Conn, http: &mut Http, input: &[u8]) -> Result<Option<usize>, HttpError> {
+        let Body::Lines(mut lines) = std::mem::take(&mut http.body) else {
+            unreachable!("called for bodies of lines only");
+        };
+        let mut at = 0;
+        let ended = loop {
+            let mut remaining = std::mem::replace(&mut lines.remaining, Remaining::Known(0));
+            let (piece, ended) = match &mut remaining {
+                Remaining::Known(left) => {
+                    let taken = (*left).min((input.len() - at) as u64) as usize;
+                    *left -= taken as u64;
+                    (at..at + taken, *left == 0)
+                }
+                Remaining::Chunked(decoder) => match decoder.next(input, at)? {
+                    Piece::Data(range) => (range, false),
+                    Piece::More => (input.len()..input.len(), false),
+                    Piece::End(end) => (end..end, true),
+                },
+            };
+            lines.remaining = remaining;
+            at = piece.end;
+            if !piece.is_empty() {
+                lines.feed(&input[piece], &mut |line| self.publish_line(line));
+            }
+            if ended || at == input.len() {
+                break ended;
+            }
+        };
+        if !ended {
+            http.body = Body::Lines(lines);
+            return Ok(None);
+        }
+        lines.finish(&mut |line| self.publish_line(line));
+        let to = lines.to;
+        let answer = lines.answer();
+        self.counters().requests.add(1);
+        self.answers().json(to, 202, &answer);
+        http.closing |= to.closes;
+        Ok(Some(at))
+    }
+
+    /// Serves one whole request: answers it, or notes that an answer will come, or makes it a stream.
+    fn serve(&mut self, conn: Conn, http: &mut Http, request: &Request<'_>, body: &[u8]) {
+        let to = AnswerTo::new(request, self.node.origins.check(request.origin));
+        self.counters().requests.add(1);
+        http.closing |= to.closes;
+        match self.handle(conn, http, request, to, body) {
+            Ok(Handled::Answered) => {}
+            Ok(Handled::Later) => http.awaiting = Some(to),
+            Ok(Handled::Stream(opening)) => self.open_stream(conn, http, opening, to),
+            Err(error) => {
+                self.counters().rejected.add(1);
+                self.answers().problem(to, &error);
+            }
+        }
+        if !http.ended {
+            self.set_due(conn, IDLE_TIMEOUT.as_secs() as u32);
+        }
+    }
+
+    /// The answer that a request waited for; then the requests behind it go on.
+    pub(super) fn answer_later(&mut self, conn: Conn, write: impl FnOnce(&mut Shard, AnswerTo)) {
+        let Some(mut http) = self.take_http(conn) else { return };
+        if let Some(to) = http.awaiting.take() {
+            write(self, to);
+            self.set_due(conn, IDLE_TIMEOUT.as_secs() as u32);
+            self.feed(conn, &mut http, &[]);
+            if http.unread {
+                self.again.push(conn);
+            }
+        }
+        self.put_http(conn, http, true);
+    }
+}
+
+fn too_large() -> HttpError {
+    HttpError::new(413, format!("a body may have {BODY_BYTES_MAX} bytes; POST /v1/events takes any number of lines"))
+}
+
+/// Sends what the kernel takes at once. `Ok(0)` if it takes nothing now.
+pub(super) fn send_now(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match send(&socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(taken) => return Ok(taken),
+            Err(Errno::AGAIN) => return Ok(0),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! One shard: its state, and its turn.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime};
+
+use super::mesh::Outgoing;
+use super::message::Message;
+use super::node::Node;
+use super::slots::{Conn, Kind, Slots};
+use super::streams::Waiter;
+use crate::dispatch::core::Dispatcher;
+use crate::frontend::registry::{CoreSet, Effect, Registry};
+use crate::frontend::topics::{TopicIndex, Topics};
+use crate::limits::{READ_BYTES, TICK};
+use crate::observe::metrics::Counters;
+use crate::runtime::clock::Clock;
+use crate::runtime::mailbox::Mailbox;
+use crate::runtime::readiness::{Interest, Readiness, Ready};
+use crate::wire::response::Answers;
+use crate::wire::topic::Topic;
+
+/// Readiness tokens that name no connection.
+const PUBLIC: u64 = u64::MAX;
+const INTERNAL: u64 = u64::MAX - 1;
+const MAILBOX: u64 = u64::MAX - 2;
+const TIMER: u64 = u64::MAX - 3;
+
+/// What a shard starts with.
+pub struct Parts {
+    /// Its number on this node.
+    pub id: usize,
+    /// What it shares with the others.
+    pub node: Arc<Node>,
+    /// Where others reach it.
+    pub mailbox: Mailbox<Message>,
+    /// Its public listener.
+    pub public: TcpListener,
+    /// Its internal listener.
+    pub internal: TcpListener,
+}
+
+/// A listener and whether accepting from it is paused.
+pub(super) struct Door {
+    pub(super) listener: TcpListener,
+    pub(super) token: u64,
+    pub(super) internal: bool,
+    /// Set after an error that would repeat at once.
+    pub(super) closed_until: Option<Instant>,
+}
+
+/// One shard.
+pub struct Shard {
+    pub(super) id: usize,
+    pub(super) node: Arc<Node>,
+    pub(super) clock: Clock,
+    pub(super) readiness: Readiness,
+    mailbox: Mailbox<Message>,
+    pub(super) doors: Vec<Door>,
+    pub(super) slots: Slots,
+    pub(super) topics: Topics,
+    /// Topics with viewers that lack something, in the order in which they are served.
+    pub(super) unserved: VecDeque<TopicIndex>,
+    /// Where on this node each topic's viewers are.
+    pub(super) routes: HashMap<Topic, CoreSet, foldhash::fast::RandomState>,
+    pub(super) registry: Registry,
+    pub(super) effects: Vec<Effect>,
+    /// Registrations to send to the key-value store with the end of this turn.
+    pub(super) registrations: Vec<(Topic, bool)>,
+    pub(super) dispatcher: Dispatcher,
+    /// To each other core: what its full mailbox did not take.
+    pub(super) outgoing: Vec<Option<Box<Outgoing>>>,
+    /// Messages to itself.
+    pub(super) local: VecDeque<Message>,
+    /// Streams whose `connected` waits for topics.
+    pub(super) waiters: HashMap<u32, Waiter>,
+    pub(super) waiter_deadlines: VecDeque<(Instant, u32)>,
+    pub(super) next_waiter: u32,
+    /// Connections with more to read, or to answer, than one turn allowed.
+    pub(super) again: Vec<Conn>,
+    /// Streams that a write found broken.
+    pub(super) broken: Vec<Conn>,
+    pub(super) read_buffer: Vec<u8>,
+    /// Answers being written.
+    pub(super) out: Vec<u8>,
+    /// A write of several topics being put together.
+    pub(super) scratch: Vec<u8>,
+    pub(super) event_number: u64,
+    pub(super) next_tick: Instant,
+    /// The next slot that the sweep looks at.
+    pub(super) sweep_at: u32,
+    pub(super) streams: u64,
+    pub(super) requests_open: u64,
+    pub(super) lagging: u64,
+    pub(super) draining: Option<super::sweep::Draining>,
+    pub(super) accept_error_logged: bool,
+}
+
+impl Shard {
+    /// Runs a shard until it is drained.
+    pub async fn run(parts: Parts) -> std::io::Result<()> {
+        let readiness = Readiness::new()?;
+        readiness.add(&parts.mailbox, MAILBOX, Interest::Read)?;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        let tick = Timespec { tv_sec: 0, tv_nsec: TICK.as_nanos() as _ };
+        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: tick, it_value: tick })?;
+        // Edge-triggered, so the timer is never read: each expiry is a new edge.
+        readiness.add(&timer, TIMER, Interest::Read)?;
+        let door = |listener, token, internal| Door { listener, token, internal, closed_until: None };
+        let doors = vec![door(parts.public, PUBLIC, false), door(parts.internal, INTERNAL, true)];
+        for door in &doors {
+            readiness.add(&door.listener, door.token, Interest::ReadLevel)?;
+        }
+        let clock = Clock::start();
+        let shards = parts.node.shards();
+        let mut shard = Shard {
+            id: parts.id,
+            node: parts.node,
+            next_tick: clock.instant + TICK,
+            clock,
+            readiness,
+            mailbox: parts.mailbox,
+            doors,
+            slots: Slots::default(),
+            topics: Topics::default(),
+            unserved: VecDeque::new(),
+            routes: HashMap::default(),
+            registry: Registry::default(),
+            effects: Vec::new(),
+            registrations: Vec::new(),
+            dispatcher: Dispatcher::default(),
+            outgoing: (0..shards).map(|_| None).collect(),
+            local: VecDeque::new(),
+            waiters: HashMap::new(),
+            waiter_deadlines: VecDeque::new(),
+            next_waiter: 0,
+            again: Vec::new(),
+            broken: Vec::new(),
+            read_buffer: vec![0; READ_BYTES],
+            out: Vec::new(),
+            scratch: Vec::new(),
+            event_number: 0,
+            sweep_at: 0,
+            streams: 0,
+            requests_open: 0,
+            lagging: 0,
+            draining: None,
+            accept_error_logged: false,
+        };
+        let mut ready = Vec::new();
+        while !shard.is_drained() {
+            if shard.turn(&mut ready)? {
+                // There is more to do: let other tasks of this executor have their turn, and go on.
+                glommio::executor().yield_now().await;
+            } else {
+                shard.readiness.wait().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// One turn: everything that is ready, and a slice of the fan-out. True if there is more to do at once.
+    fn turn(&mut self, ready: &mut Vec<Ready>) -> std::io::Result<bool> {
+        self.readiness.poll(ready)?;
+        self.clock.update();
+        // Messages come before sockets: what a core announced before a client was told of it is known here before that
+        // client's next request is read.
+        self.open_mail();
+        for event in ready.iter() {
+            self.on_ready(event);
+        }
+        for conn in std::mem::take(&mut self.again) {
+            self.on_readable(conn, false);
+        }
+        self.open_local();
+        self.send_registrations();
+        self.retry_outgoing();
+        if self.clock.instant >= self.next_tick {
+            self.next_tick = self.clock.instant + TICK;
+            self.tick();
+        }
+        self.fan_out();
+        self.send_registrations();
+        Ok(!self.unserved.is_empty()
+            || !self.again.is_empty()
+            || !self.local.is_empty()
+            || ready.len() == crate::limits::READY_BATCH
+            || !self.mailbox.is_empty())
+    }
+
+    fn on_ready(&mut self, event: &Ready) {
+        match event.token {
+            MAILBOX | TIMER => {}
+            PUBLIC => self.accept(0),
+            INTERNAL => self.accept(1),
+            token => {
+                let conn = Conn::from_token(token);
+                let Some(slot) = self.slots.get(conn) else { return };
+                match slot.kind {
+                    Kind::Http(_) => {
+                        if event.writable {
+                            self.on_http_writable(conn);
+                        }
+                        if event.readable {
+                            self.on_readable(conn, event.hung_up);
+                        }
+                    }
+                    Kind::Stream | Kind::Lagging(_) if event.hung_up => self.close_stream(conn, super::streams::Ended::Client),
+                    Kind::Stream | Kind::Lagging(_) => {
+                        if event.readable {
+                            self.discard_input(conn);
+                        }
+                        if event.writable {
+                            self.on_stream_writable(conn);
+                        }
+                    }
+                    Kind::Free => {}
+                }
+            }
+        }
+    }
+
+    fn open_mail(&mut self) {
+        // What a shard tells itself precedes what others told it since.
+        self.open_local();
+        // No more than was there at the start, so that shards which answer each other cannot hold the turn forever.
+        for _ in 0..self.mailbox.len() + 1 {
+            let Some(message) = self.mailbox.next() else { break };
+            self.on_message(message);
+            self.open_local();
+        }
+    }
+
+    fn open_local(&mut self) {
+        while let Some(message) = self.local.pop_front() {
+            self.on_message(message);
+        }
+    }
+
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Sequence(frame) => self.sequence(&frame),
+            Message::Deliver(frame) => self.deliver(&frame),
+            Message::Want { topic, core, wanted } => {
+                self.registry.want(&topic, core, wanted, self.clock.instant, &mut self.effects);
+                self.apply_effects();
+            }
+            Message::Announce { topic, cores } => {
+                if cores.is_empty() {
+                    self.routes.remove(&topic);
+                } else {
+                    self.routes.insert(topic, cores);
+                }
+            }
+            Message::Ready(topic) => self.on_topic_ready(&topic),
+            Message::Kv(answer) => self.on_kv(answer),
+            Message::Stored(ticket, result) => self.on_stored(ticket, result),
+            Message::ChangeTopics(change) => self.on_change_topics(*change),
+            Message::TopicsChanged { asker, result } => self.on_topics_changed(asker, result),
+            Message::Drain => self.start_draining(),
+        }
+    }
+
+    /// Does what the registry decided.
+    pub(super) fn apply_effects(&mut self) {
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Announce { topic, cores } => {
+                    for shard in 0..self.node.shards() {
+                        self.send(shard, Message::Announce { topic: topic.clone(), cores });
+                    }
+                }
+                Effect::Ready { topic, core } => self.send(core, Message::Ready(topic)),
+                Effect::Register { topic, wanted } => self.registrations.push((topic, wanted)),
+            }
+        }
+        self.effects = effects;
+    }
+
+    /// This shard's numbers.
+    pub(super) fn counters(&self) -> &Counters {
+        &self.node.counters[self.id]
+    }
+
+    /// Writes answers to `self.out`.
+    pub(super) fn answers(&mut self) -> Answers<'_> {
+        Answers { out: &mut self.out, origins: &self.node.origins, date: self.clock.date() }
+    }
+
+    /// Whether this node takes no more streams.
+    pub(super) fn is_draining(&self) -> bool {
+        self.node.draining.load(Ordering::Relaxed)
+    }
+
+    /// Stops listening.
+    pub(super) fn close_doors(&mut self, internal_too: bool) {
+        self.doors.retain(|door| {
+            let stays = door.internal && !internal_too;
+            if !stays {
+                // Closing the listener takes it out of the set; this only says so.
+                let _ = self.readiness.remove(door.listener.as_fd());
+            }
+            stays
+        });
+    }
+}
