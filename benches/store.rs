@@ -26,58 +26,25 @@ struct Scenario {
 }
 
 const SCENARIOS: [Scenario; 4] = [
-    Scenario {
-        name: "one hot video, new members, 2 shards",
-        threads: 2,
-        videos: 1,
-        members: None,
-    },
-    Scenario {
-        name: "10,000 videos, new members, 2 shards",
-        threads: 2,
-        videos: 10_000,
-        members: None,
-    },
-    Scenario {
-        name: "10,000 videos, a thread a submitter",
-        threads: SUBMITTERS,
-        videos: 10_000,
-        members: None,
-    },
-    Scenario {
-        name: "one hot video, 1,000 members (repeats)",
-        threads: 2,
-        videos: 1,
-        members: Some(1_000),
-    },
+    Scenario { name: "one hot video, new members, 2 shards", threads: 2, videos: 1, members: None },
+    Scenario { name: "10,000 videos, new members, 2 shards", threads: 2, videos: 10_000, members: None },
+    Scenario { name: "10,000 videos, a thread a submitter", threads: SUBMITTERS, videos: 10_000, members: None },
+    Scenario { name: "one hot video, 1,000 members (repeats)", threads: 2, videos: 1, members: Some(1_000) },
 ];
 
 fn main() {
     // Cargo passes `--bench` along; only plain words are ours.
-    let mut words = std::env::args()
-        .skip(1)
-        .filter(|word| !word.starts_with('-'));
-    let seconds: u64 = words
-        .next()
-        .map_or(5, |word| word.parse().expect("SECONDS is a whole number"));
+    let mut words = std::env::args().skip(1).filter(|word| !word.starts_with('-'));
+    let seconds: u64 = words.next().map_or(5, |word| word.parse().expect("SECONDS is a whole number"));
     let length = Duration::from_secs(seconds.clamp(1, 60));
-    let base = words
-        .next()
-        .unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").to_owned());
+    let base = words.next().unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").to_owned());
     let directory = tempfile::tempdir_in(&base).expect("the directory is writable");
 
     let flush = flush_us(directory.path());
     println!("disk: appending 64 KiB and flushing it takes {flush} µs (median), {base}");
-    println!(
-        "{:42} {:>10} {:>9} {:>9} {:>9} {:>9}",
-        "scenario", "likes/s", "p50 µs", "p90 µs", "p99 µs", "max µs"
-    );
+    println!("{:42} {:>10} {:>9} {:>9} {:>9} {:>9}", "scenario", "likes/s", "p50 µs", "p90 µs", "p99 µs", "max µs");
     for (index, scenario) in SCENARIOS.iter().enumerate() {
-        run(
-            scenario,
-            length,
-            &directory.path().join(format!("{index}.db")),
-        );
+        run(scenario, length, &directory.path().join(format!("{index}.db")));
     }
 }
 
@@ -98,8 +65,7 @@ fn flush_us(directory: &Path) -> u128 {
 
 fn run(scenario: &Scenario, length: Duration, path: &Path) {
     let threads = scenario.threads;
-    let (inboxes, outboxes): (Vec<Sender<Answer>>, Vec<Receiver<Answer>>) =
-        (0..threads).map(|_| unbounded()).unzip();
+    let (inboxes, outboxes): (Vec<Sender<Answer>>, Vec<Receiver<Answer>>) = (0..threads).map(|_| unbounded()).unzip();
     let (store, thread) = sqlite::start(path, move |ticket: Ticket, result| {
         // A submitter that is done no longer listens.
         let _ = inboxes[ticket.0 % threads].send((ticket, result));
@@ -131,30 +97,13 @@ fn run(scenario: &Scenario, length: Duration, path: &Path) {
     thread.join().expect("the storage thread ends");
 
     let connection = rusqlite::Connection::open(path).expect("reopens");
-    let ask = |sql| {
-        connection
-            .query_row(sql, [], |row| row.get::<_, u64>(0))
-            .expect("a number")
-    };
-    assert_eq!(
-        ask("SELECT count(*) FROM likes"),
-        created,
-        "every like acknowledged as new is a row"
-    );
-    assert_eq!(
-        ask("SELECT sum(likes) FROM like_counts"),
-        created,
-        "and is counted once"
-    );
+    let ask = |sql| connection.query_row(sql, [], |row| row.get::<_, u64>(0)).expect("a number");
+    assert_eq!(ask("SELECT count(*) FROM likes"), created, "every like acknowledged as new is a row");
+    assert_eq!(ask("SELECT sum(likes) FROM like_counts"), created, "and is counted once");
     let at = |quantile| latency.value_at_quantile(quantile);
     let rate = acknowledged as f64 / seconds;
     let (name, max) = (scenario.name, latency.max());
-    println!(
-        "{name:42} {rate:>10.0} {:>9} {:>9} {:>9} {max:>9}",
-        at(0.5),
-        at(0.9),
-        at(0.99)
-    );
+    println!("{name:42} {rate:>10.0} {:>9} {:>9} {:>9} {max:>9}", at(0.5), at(0.9), at(0.99));
 }
 
 /// Keeps this shard's share of the submitters busy until the deadline; returns likes acknowledged, likes that were new, and latency in µs.
@@ -172,10 +121,7 @@ fn serve(
         random ^= random << 17;
         random
     };
-    let at = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("after 1970")
-        .as_millis() as u64;
+    let at = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64;
     let mut submit = |submitter: usize| {
         let number = next();
         let member = scenario.members.map_or(number, |members| number % members);
@@ -185,9 +131,7 @@ fn serve(
             reaction: "like".into(),
             at,
         };
-        store
-            .try_submit(command, (submitter, Instant::now()))
-            .expect("64 fit into the queue");
+        store.try_submit(command, (submitter, Instant::now())).expect("64 fit into the queue");
     };
     let mut latency = hdrhistogram::Histogram::new(3).expect("three digits are allowed");
     let (mut acknowledged, mut created) = (0, 0);
@@ -197,17 +141,12 @@ fn serve(
         in_flight += 1;
     }
     while in_flight > 0 {
-        let ((submitter, submitted), result) =
-            answers.recv().expect("the store answers all it took");
-        let Ok(Outcome::Liked { created: new, .. }) = result else {
-            panic!("{result:?}")
-        };
+        let ((submitter, submitted), result) = answers.recv().expect("the store answers all it took");
+        let Ok(Outcome::Liked { created: new, .. }) = result else { panic!("{result:?}") };
         acknowledged += 1;
         created += u64::from(new);
         let now = Instant::now();
-        latency
-            .record((now - submitted).as_micros() as u64)
-            .expect("it grows to what is recorded");
+        latency.record((now - submitted).as_micros() as u64).expect("it grows to what is recorded");
         if now < deadline {
             submit(submitter);
         } else {

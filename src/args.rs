@@ -151,12 +151,7 @@ pub struct SubscribeArgs {
     #[arg(value_name = "TOPIC", required = true)]
     pub topics: Vec<String>,
     /// Connect to the frontend at this URL
-    #[arg(
-        long,
-        env = "FANFARE_URL",
-        hide_env = true,
-        default_value = "http://127.0.0.1:8080"
-    )]
+    #[arg(long, env = "FANFARE_URL", hide_env = true, default_value = "http://127.0.0.1:8080")]
     pub url: String,
     /// Say that this member is watching [default: nobody]
     #[arg(long, value_name = "NAME")]
@@ -192,12 +187,7 @@ pub struct PublishArgs {
     #[arg(value_name = "JSON", allow_hyphen_values = true)]
     pub data: Option<String>,
     /// Send to the dispatcher at this URL
-    #[arg(
-        long,
-        env = "FANFARE_URL",
-        hide_env = true,
-        default_value = "http://127.0.0.1:8080"
-    )]
+    #[arg(long, env = "FANFARE_URL", hide_env = true, default_value = "http://127.0.0.1:8080")]
     pub url: String,
     /// Key under which events of one type merge or replace one another [default: none]
     #[arg(long)]
@@ -214,11 +204,7 @@ pub struct PublishArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub struct BenchArgs {
     /// Scenario and its flags
-    #[arg(
-        value_name = "SCENARIO",
-        trailing_var_arg = true,
-        allow_hyphen_values = true
-    )]
+    #[arg(value_name = "SCENARIO", trailing_var_arg = true, allow_hyphen_values = true)]
     pub scenario: Vec<String>,
 }
 
@@ -260,9 +246,7 @@ impl Args {
             Some(Command::Dispatcher(node)) => (Role::Dispatcher, node),
             Some(Command::Backend(node)) => (Role::Backend, node),
             Some(Command::Subscribe(args)) => {
-                return before
-                    .none_for("subscribe")
-                    .map(|()| Action::Subscribe(args));
+                return before.none_for("subscribe").map(|()| Action::Subscribe(args));
             }
             Some(Command::Publish(args)) => {
                 return before.none_for("publish").map(|()| Action::Publish(args));
@@ -279,11 +263,7 @@ impl Flags {
     fn over(self, before: Flags) -> Flags {
         let mut given = before.given;
         given.extend(self.given);
-        Flags {
-            config: self.config.or(before.config),
-            print_config: self.print_config || before.print_config,
-            given,
-        }
+        Flags { config: self.config.or(before.config), print_config: self.print_config || before.print_config, given }
     }
 
     /// Refuses flags of a node in front of a client's command, where they would do nothing.
@@ -329,10 +309,7 @@ impl From<NodeArgs> for Flags {
         Flags {
             config: node.config,
             print_config: node.print_config,
-            given: given
-                .into_iter()
-                .filter_map(|(name, values)| Some((name, values?)))
-                .collect(),
+            given: given.into_iter().filter_map(|(name, values)| Some((name, values?))).collect(),
         }
     }
 }

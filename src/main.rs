@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use fanfare::args::{Action, Args, Flags};
+use fanfare::roles;
 use fanfare::settings::{Role, Settings};
 use std::io::Write;
 use std::process::ExitCode;
@@ -26,7 +27,7 @@ fn node(role: Role, flags: &Flags) -> ExitCode {
         }
     };
     if !flags.print_config {
-        return run(settings);
+        return roles::run(&settings);
     }
     for warning in &settings.warnings {
         eprintln!("fanfare: warning: {warning}");
@@ -36,11 +37,6 @@ fn node(role: Role, flags: &Flags) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
-}
-
-/// Runs a role until it is told to stop.
-fn run(settings: Settings) -> ExitCode {
-    unbuilt(&format!("role {}", settings.role))
 }
 
 /// Says that a part is not in this build.

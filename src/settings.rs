@@ -137,12 +137,11 @@ impl Settings {
         let environment: BTreeMap<OsString, OsString> = environment.into_iter().collect();
         let mut layers = Layers::defaults();
         if let Some((path, origin)) = config(flags, &environment) {
-            let text =
-                std::fs::read_to_string(&path).map_err(|error| SettingsError::Unreadable {
-                    path: path.clone(),
-                    origin,
-                    error,
-                })?;
+            let text = std::fs::read_to_string(&path).map_err(|error| SettingsError::Unreadable {
+                path: path.clone(),
+                origin,
+                error,
+            })?;
             file::lay(&mut layers, &path, &text)?;
         }
         let warnings = layers.environment(&environment)?;
@@ -200,9 +199,7 @@ impl Layers {
             return Ok(None);
         };
         let text = raw.values.concat();
-        parse(&text)
-            .map(Some)
-            .map_err(|fault| invalid(flag(name), &text, &raw.origin, fault))
+        parse(&text).map(Some).map_err(|fault| invalid(flag(name), &text, &raw.origin, fault))
     }
 
     fn list<T: PartialEq>(
@@ -248,21 +245,13 @@ fn config(flags: &Flags, environment: &BTreeMap<OsString, OsString>) -> Option<(
     if let Some(path) = &flags.config {
         return Some((path.clone(), Source::Flag("--config".to_owned())));
     }
-    let path = environment
-        .get(&OsString::from(VARIABLE))
-        .filter(|path| !path.is_empty())?;
-    Some((
-        PathBuf::from(path),
-        Source::Environment(VARIABLE.to_owned()),
-    ))
+    let path = environment.get(&OsString::from(VARIABLE)).filter(|path| !path.is_empty())?;
+    Some((PathBuf::from(path), Source::Environment(VARIABLE.to_owned())))
 }
 
 fn secret(path: &str) -> Result<Secret, Fault> {
     Secret::read(Path::new(path)).or_else(|problem| {
-        values::fault(
-            problem,
-            "give a file that holds only the secret, such as `openssl rand -hex 32` prints",
-        )
+        values::fault(problem, "give a file that holds only the secret, such as `openssl rand -hex 32` prints")
     })
 }
 
@@ -270,8 +259,7 @@ fn peers(layers: &Layers) -> Result<BTreeMap<String, Peer>, SettingsError> {
     let mut peers = BTreeMap::new();
     for (name, raw) in layers.named.get("peer").into_iter().flatten() {
         let setting = format!("--peer {name}");
-        values::data_center(name)
-            .map_err(|fault| invalid("--peer".to_owned(), name, &raw.origin, fault))?;
+        values::data_center(name).map_err(|fault| invalid("--peer".to_owned(), name, &raw.origin, fault))?;
         let urls = typed_list(setting.clone(), raw, values::node_url)?;
         if urls.is_empty() {
             let fault = Fault {
@@ -287,10 +275,7 @@ fn peers(layers: &Layers) -> Result<BTreeMap<String, Peer>, SettingsError> {
         let setting = format!("--peer-secret-file {name}");
         let peer = match peers.get_mut(name) {
             Some(peer) => Ok(peer),
-            None => values::fault(
-                "no --peer has this name",
-                format!("give --peer {name}=URL, or leave it out"),
-            ),
+            None => values::fault("no --peer has this name", format!("give --peer {name}=URL, or leave it out")),
         };
         let taken = peer.and_then(|peer| secret(&text).map(|secret| peer.secret = Some(secret)));
         taken.map_err(|fault| invalid(setting, &text, &raw.origin, fault))?;
@@ -307,9 +292,7 @@ fn auth(layers: &Layers) -> Result<Auth, SettingsError> {
     let cookie = layers.one("jwt_cookie", values::cookie)?;
     // Checked even if it has no use, so that a slip is found before somebody turns tokens on.
     let key_file = layers.one("jwt_key_file", |path| match std::fs::read(path) {
-        Ok(key) if key.trim_ascii().is_empty() => {
-            values::fault("the file is empty", "give a file with a key")
-        }
+        Ok(key) if key.trim_ascii().is_empty() => values::fault("the file is empty", "give a file with a key"),
         Ok(_) => Ok(PathBuf::from(path)),
         Err(error) => values::fault(error.to_string(), "give a file that this user may read"),
     })?;
@@ -318,8 +301,7 @@ fn auth(layers: &Layers) -> Result<Auth, SettingsError> {
         (Some(true), None) => Err(SettingsError::Missing {
             setting: "--jwt-key-file".to_owned(),
             problem: "--auth jwt needs it".to_owned(),
-            remedy: "give a file with the secret, PEM key or JWKS that tokens are checked by"
-                .to_owned(),
+            remedy: "give a file with the secret, PEM key or JWKS that tokens are checked by".to_owned(),
         }),
         _ => Ok(Auth::None),
     }
@@ -338,12 +320,7 @@ fn cors_origins(layers: &Layers) -> Result<CorsOrigins, SettingsError> {
         problem: "* allows every origin, so the others say nothing".to_owned(),
         remedy: "give * alone, or the origins without it".to_owned(),
     };
-    Err(invalid(
-        "--cors-origin".to_owned(),
-        &raw.values.join(","),
-        &raw.origin,
-        fault,
-    ))
+    Err(invalid("--cors-origin".to_owned(), &raw.values.join(","), &raw.origin, fault))
 }
 
 #[cfg(test)]
@@ -355,13 +332,10 @@ mod tests {
 
     fn resolve(line: &str, environment: &[(&str, &[u8])]) -> Result<Settings, SettingsError> {
         let words = ["fanfare"].into_iter().chain(line.split_whitespace());
-        let Action::Run(role, flags) = Args::try_parse_from(words).unwrap().action().unwrap()
-        else {
+        let Action::Run(role, flags) = Args::try_parse_from(words).unwrap().action().unwrap() else {
             panic!("{line} runs no role");
         };
-        let variable = |(name, value): &(&str, &[u8])| {
-            (OsString::from(name), OsString::from_vec(value.to_vec()))
-        };
+        let variable = |(name, value): &(&str, &[u8])| (OsString::from(name), OsString::from_vec(value.to_vec()));
         Settings::resolve(role, &flags, environment.iter().map(variable))
     }
 
@@ -379,10 +353,7 @@ mod tests {
         assert_eq!(settings.cors_origins, CorsOrigins::Any);
         assert_eq!(settings.trusted_proxies, ["10.0.0.0/8".parse().unwrap()]);
         assert_eq!(settings.auth, Auth::None);
-        assert_eq!(
-            settings.origin("drain"),
-            &Source::Flag("--drain".to_owned())
-        );
+        assert_eq!(settings.origin("drain"), &Source::Flag("--drain".to_owned()));
         assert_eq!(settings.origin("listen").to_string(), "flag --listen");
         assert_eq!(settings.origin("internal"), &Source::Default);
     }
@@ -393,12 +364,7 @@ mod tests {
         let listed = CorsOrigins::Listed(vec!["https://a.example".to_owned()]);
         assert_eq!(resolve("", &environment).unwrap().cors_origins, listed);
         let none = CorsOrigins::Listed(Vec::new());
-        assert_eq!(
-            resolve("--cors-origin=", &environment)
-                .unwrap()
-                .cors_origins,
-            none
-        );
+        assert_eq!(resolve("--cors-origin=", &environment).unwrap().cors_origins, none);
     }
 
     #[test]
@@ -413,43 +379,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("secret");
         std::fs::write(&file, "hunter2hunter2hunter2").unwrap();
-        let line = format!(
-            "--kv redis://:hunter2@kv --db postgres://a:hunter2@db/f --cluster-secret-file {}",
-            file.display()
-        );
+        let line =
+            format!("--kv redis://:hunter2@kv --db postgres://a:hunter2@db/f --cluster-secret-file {}", file.display());
         let settings = resolve(&line, &[]).unwrap();
-        assert_eq!(
-            settings.cluster_secret.as_ref().unwrap().expose(),
-            "hunter2hunter2hunter2"
-        );
+        assert_eq!(settings.cluster_secret.as_ref().unwrap().expose(), "hunter2hunter2hunter2");
         let shown = format!("{settings:?}");
-        assert!(
-            shown.contains("redis://:***@kv") && !shown.contains("hunter2"),
-            "{shown}"
-        );
+        assert!(shown.contains("redis://:***@kv") && !shown.contains("hunter2"), "{shown}");
     }
 
     #[test]
     fn a_variable_that_is_not_utf8_is_refused_and_others_are_left_alone() {
         let error = resolve("", &[("FANFARE_DC", b"\xff")]).unwrap_err();
-        assert!(
-            error.to_string().contains("environment FANFARE_DC"),
-            "{error}"
-        );
-        assert!(
-            resolve("", &[("PATH", b"\xff"), ("FANFAREX", b"x")])
-                .unwrap()
-                .warnings
-                .is_empty()
-        );
+        assert!(error.to_string().contains("environment FANFARE_DC"), "{error}");
+        assert!(resolve("", &[("PATH", b"\xff"), ("FANFAREX", b"x")]).unwrap().warnings.is_empty());
     }
 
     #[test]
     fn a_role_can_refuse_a_setting_by_its_source() {
         let settings = resolve("--listen 127.0.0.1:80", &[]).unwrap();
         let error = settings.refuse("listen", "the port is taken", "give another port");
-        let text =
-            "--listen \"127.0.0.1:80\" (flag --listen): the port is taken; give another port";
+        let text = "--listen \"127.0.0.1:80\" (flag --listen): the port is taken; give another port";
         assert_eq!(error.to_string(), text);
     }
 }

@@ -24,11 +24,7 @@ pub enum Command {
         at: u64,
     },
     /// Takes that reaction back; one that is not there changes nothing.
-    Unlike {
-        video: String,
-        member: String,
-        reaction: String,
-    },
+    Unlike { video: String, member: String, reaction: String },
     /// Reads the counts of a video, with every command submitted before it on the same thread applied.
     Counts { video: String },
 }
@@ -93,11 +89,7 @@ pub enum OpenError {
     #[error("database {path}: it belongs to another program; choose another path", path = .path.display())]
     Foreign { path: PathBuf },
     #[error("database {path}: it has schema version {found}, but this build knows versions up to {known}; run a newer fanfare", path = .path.display())]
-    NewerSchema {
-        path: PathBuf,
-        found: i64,
-        known: i64,
-    },
+    NewerSchema { path: PathBuf, found: i64, known: i64 },
     #[error("database {path}: it is read-only for this user; make the file and its directory writable", path = .path.display())]
     ReadOnly { path: PathBuf },
     #[error("database {path}: another process keeps it locked", path = .path.display())]
@@ -129,9 +121,7 @@ pub(super) type Submitted<T> = (Command, T);
 
 impl<T: Send + 'static> Clone for Store<T> {
     fn clone(&self) -> Self {
-        Store {
-            sender: Arc::clone(&self.sender),
-        }
+        Store { sender: Arc::clone(&self.sender) }
     }
 }
 
@@ -139,12 +129,7 @@ impl<T: Send + 'static> Store<T> {
     /// A handle and the end of the queue from which a storage thread takes.
     pub(super) fn channel() -> (Store<T>, Receiver<Submitted<T>>) {
         let (sender, receiver) = bounded(STORE_QUEUE_COMMANDS);
-        (
-            Store {
-                sender: Arc::new(RwLock::new(Some(sender))),
-            },
-            receiver,
-        )
+        (Store { sender: Arc::new(RwLock::new(Some(sender))) }, receiver)
     }
 
     /// Queues a command; never waits for the disk. The answer comes to the function given at start, with `ticket`.
@@ -154,23 +139,12 @@ impl<T: Send + 'static> Store<T> {
     pub fn try_submit(&self, command: Command, ticket: T) -> Result<(), Full<T>> {
         let sender = self.sender.read().unwrap_or_else(PoisonError::into_inner);
         let Some(sender) = sender.as_ref() else {
-            return Err(Full {
-                ticket,
-                closed: true,
-            });
+            return Err(Full { ticket, closed: true });
         };
-        sender
-            .try_send((command, ticket))
-            .map_err(|error| match error {
-                TrySendError::Full((_, ticket)) => Full {
-                    ticket,
-                    closed: false,
-                },
-                TrySendError::Disconnected((_, ticket)) => Full {
-                    ticket,
-                    closed: true,
-                },
-            })
+        sender.try_send((command, ticket)).map_err(|error| match error {
+            TrySendError::Full((_, ticket)) => Full { ticket, closed: false },
+            TrySendError::Disconnected((_, ticket)) => Full { ticket, closed: true },
+        })
     }
 
     /// Commands waiting in the queue, not counting those of the batch being stored; 0 once closed.
@@ -181,10 +155,7 @@ impl<T: Send + 'static> Store<T> {
 
     /// Takes no more commands through any handle. What was taken is stored and answered, then the thread ends.
     pub fn close(&self) {
-        self.sender
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        self.sender.write().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
@@ -203,13 +174,7 @@ mod tests {
             store.try_submit(counts(), ticket).expect("there is room");
         }
         assert_eq!(store.queued(), STORE_QUEUE_COMMANDS);
-        assert_eq!(
-            store.try_submit(counts(), 7_000_000),
-            Err(Full {
-                ticket: 7_000_000,
-                closed: false
-            })
-        );
+        assert_eq!(store.try_submit(counts(), 7_000_000), Err(Full { ticket: 7_000_000, closed: false }));
         assert_eq!(receiver.try_recv(), Ok((counts(), 0)));
         assert_eq!(store.try_submit(counts(), 7_000_001), Ok(()));
     }
@@ -220,33 +185,15 @@ mod tests {
         let other = store.clone();
         store.try_submit(counts(), 1).expect("there is room");
         other.close();
-        assert_eq!(
-            store.try_submit(counts(), 2),
-            Err(Full {
-                ticket: 2,
-                closed: true
-            })
-        );
+        assert_eq!(store.try_submit(counts(), 2), Err(Full { ticket: 2, closed: true }));
         assert_eq!(store.queued(), 0);
-        assert_eq!(
-            receiver
-                .iter()
-                .map(|(_, ticket)| ticket)
-                .collect::<Vec<_>>(),
-            [1]
-        );
+        assert_eq!(receiver.iter().map(|(_, ticket)| ticket).collect::<Vec<_>>(), [1]);
     }
 
     #[test]
     fn a_thread_that_ended_refuses_commands() {
         let (store, receiver) = Store::channel();
         drop(receiver);
-        assert_eq!(
-            store.try_submit(counts(), 3),
-            Err(Full {
-                ticket: 3,
-                closed: true
-            })
-        );
+        assert_eq!(store.try_submit(counts(), 3), Err(Full { ticket: 3, closed: true }));
     }
 }

@@ -92,7 +92,8 @@ pub fn exposition(shards: &[Counters]) -> String {
             let _ = writeln!(out, "{name}{{{labels}{comma}shard=\"{shard}\"}} {}", value(counters));
         }
     }
-    let _ = writeln!(out, "# HELP fanfare_events_total Events taken from publishers.\n# TYPE fanfare_events_total counter");
+    let _ =
+        writeln!(out, "# HELP fanfare_events_total Events taken from publishers.\n# TYPE fanfare_events_total counter");
     for class in Class::ALL {
         for (shard, counters) in shards.iter().enumerate() {
             let value = counters.events_in[class as usize].get();

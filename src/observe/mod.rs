@@ -1,3 +1,4 @@
 //! What a node tells of itself.
 
+pub mod log;
 pub mod metrics;

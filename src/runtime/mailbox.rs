@@ -63,6 +63,16 @@ impl<M> Sender<M> {
         Ok(())
     }
 
+    /// Messages that wait.
+    pub fn len(&self) -> usize {
+        self.sender.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.sender.is_empty()
+    }
+
     fn wake(&self) {
         if !self.wake.signalled.swap(true, Ordering::AcqRel) {
             // The counter cannot overflow, since it is written at most once a look; a full one would wake just as well.

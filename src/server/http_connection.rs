@@ -66,6 +66,11 @@ impl Http {
         self.sent < self.output.len()
     }
 
+    /// Whether a body is on its way in.
+    pub fn needs_body(&self) -> bool {
+        self.need > 0 || !matches!(self.body, Body::Whole)
+    }
+
     /// Whether it is between two requests, with nothing of the next one.
     pub fn is_idle(&self) -> bool {
         self.input.is_empty() && self.awaiting.is_none() && matches!(self.body, Body::Whole)

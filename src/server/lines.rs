@@ -144,7 +144,8 @@ mod tests {
             let (seen, answer) = run(&[&body[..cut], &body[cut..]]);
             assert_eq!(seen, [b"a", b"b"], "{cut}");
             assert_eq!((&answer["accepted"], &answer["rejected_total"]), (&2.into(), &3.into()));
-            let numbers: Vec<u64> = answer["rejected"].as_array().unwrap().iter().map(|r| r["line"].as_u64().unwrap()).collect();
+            let numbers: Vec<u64> =
+                answer["rejected"].as_array().unwrap().iter().map(|r| r["line"].as_u64().unwrap()).collect();
             assert_eq!(numbers, [3, 4, 5]);
         }
     }

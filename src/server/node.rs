@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use super::message::{Message, Ticket};
@@ -26,6 +26,14 @@ pub struct Roles {
     pub backend: bool,
     /// Shows the demo page.
     pub demo: bool,
+}
+
+impl Roles {
+    /// Their names.
+    pub fn names(self) -> Vec<&'static str> {
+        let all = [(self.frontend, "frontend"), (self.dispatcher, "dispatcher"), (self.backend, "backend")];
+        all.into_iter().filter_map(|(has, name)| has.then_some(name)).collect()
+    }
 }
 
 /// One node: one process.
@@ -62,6 +70,8 @@ pub struct Node {
     pub store: Option<Store<Ticket>>,
     /// The node takes no more streams.
     pub draining: AtomicBool,
+    /// Shards with nothing left to end. They stay until all are, since they answer each other.
+    pub drained: AtomicUsize,
 }
 
 impl Node {

@@ -86,6 +86,7 @@ impl Shard {
     pub(super) fn on_readable(&mut self, conn: Conn, hung_up: bool) {
         let Some(mut http) = self.take_http(conn) else { return };
         http.unread = false;
+        let was_idle = http.is_idle();
         let mut buffer = std::mem::take(&mut self.read_buffer);
         let mut alive = true;
         for turn in 0.. {
@@ -113,7 +114,9 @@ impl Shard {
                         self.feed(conn, &mut http, &buffer[..count]);
                     }
                     // A short read emptied the socket; a new edge tells of more.
-                    if count < buffer.len() && !hung_up || self.slots.get(conn).is_none_or(|slot| !matches!(slot.kind, Kind::Free)) {
+                    if count < buffer.len() && !hung_up
+                        || self.slots.get(conn).is_none_or(|slot| !matches!(slot.kind, Kind::Free))
+                    {
                         break;
                     }
                 }
@@ -126,6 +129,12 @@ impl Shard {
             }
         }
         self.read_buffer = buffer;
+        if http.needs_body() {
+            self.set_due(conn, BODY_TIMEOUT.as_secs() as u32);
+        } else if was_idle && !http.is_idle() {
+            // From its first byte on, however slowly the others come.
+            self.set_due(conn, HEAD_TIMEOUT.as_secs() as u32);
+        }
         self.put_http(conn, http, alive);
     }
 

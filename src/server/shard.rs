@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::TcpListener;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
 
 use super::mesh::Outgoing;
 use super::message::Message;
@@ -210,7 +211,9 @@ impl Shard {
                             self.on_readable(conn, event.hung_up);
                         }
                     }
-                    Kind::Stream | Kind::Lagging(_) if event.hung_up => self.close_stream(conn, super::streams::Ended::Client),
+                    Kind::Stream | Kind::Lagging(_) if event.hung_up => {
+                        self.close_stream(conn, super::streams::Ended::Client)
+                    }
                     Kind::Stream | Kind::Lagging(_) => {
                         if event.readable {
                             self.discard_input(conn);
@@ -236,7 +239,7 @@ impl Shard {
         }
     }
 
-    fn open_local(&mut self) {
+    pub(super) fn open_local(&mut self) {
         while let Some(message) = self.local.pop_front() {
             self.on_message(message);
         }
@@ -296,17 +299,5 @@ impl Shard {
     /// Whether this node takes no more streams.
     pub(super) fn is_draining(&self) -> bool {
         self.node.draining.load(Ordering::Relaxed)
-    }
-
-    /// Stops listening.
-    pub(super) fn close_doors(&mut self, internal_too: bool) {
-        self.doors.retain(|door| {
-            let stays = door.internal && !internal_too;
-            if !stays {
-                // Closing the listener takes it out of the set; this only says so.
-                let _ = self.readiness.remove(door.listener.as_fd());
-            }
-            stays
-        });
     }
 }

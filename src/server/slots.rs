@@ -6,6 +6,7 @@ use std::hash::BuildHasher;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::http_connection::Http;
+use super::streams::Ended;
 use crate::frontend::backlog::Backlog;
 use crate::frontend::topics::TopicIndex;
 use crate::wire::sse::Framing;
@@ -109,8 +110,8 @@ pub struct Lag {
     pub backlog: Backlog,
     /// When the client last took something, in the shard's seconds.
     pub progress: u32,
-    /// It ends once `unsent` is through.
-    pub ends: bool,
+    /// It ends, for this reason, once `unsent` is through.
+    pub ends: Option<Ended>,
 }
 
 /// What a connection is at the moment.

@@ -66,25 +66,17 @@ impl EventSettings {
 
 /// The built-in types with what the layers change of them, and the layers' own types.
 pub(super) fn resolve(layers: &Layers) -> Result<BTreeMap<String, EventSettings>, SettingsError> {
-    let mut events: BTreeMap<String, EventSettings> = BUILT_IN
-        .into_iter()
-        .map(|(name, class)| (name.to_owned(), EventSettings::of(class)))
-        .collect();
+    let mut events: BTreeMap<String, EventSettings> =
+        BUILT_IN.into_iter().map(|(name, class)| (name.to_owned(), EventSettings::of(class))).collect();
     for (event_type, given) in &layers.events {
-        let built_in = events
-            .get(event_type)
-            .map_or(Class::Ephemeral, |event| event.class);
+        let built_in = events.get(event_type).map_or(Class::Ephemeral, |event| event.class);
         let event = one(event_type, given, built_in)?;
         events.insert(event_type.clone(), event);
     }
     Ok(events)
 }
 
-fn one(
-    event_type: &str,
-    given: &BTreeMap<&'static str, Raw>,
-    built_in: Class,
-) -> Result<EventSettings, SettingsError> {
+fn one(event_type: &str, given: &BTreeMap<&'static str, Raw>, built_in: Class) -> Result<EventSettings, SettingsError> {
     let invalid = |field: &str, raw: &Raw, fault: Fault| SettingsError::Invalid {
         setting: format!("events.{event_type}.{field}"),
         value: raw.values.concat(),
@@ -92,19 +84,11 @@ fn one(
         problem: fault.problem,
         remedy: fault.remedy,
     };
-    if event_type.is_empty()
-        || event_type.len() > TYPE_BYTES_MAX
-        || event_type.contains(char::is_control)
-    {
+    if event_type.is_empty() || event_type.len() > TYPE_BYTES_MAX || event_type.contains(char::is_control) {
         return Err(SettingsError::Invalid {
             setting: "events".to_owned(),
             value: event_type.to_owned(),
-            origin: Box::new(
-                given
-                    .values()
-                    .next()
-                    .map_or(Source::Default, |raw| raw.origin.clone()),
-            ),
+            origin: Box::new(given.values().next().map_or(Source::Default, |raw| raw.origin.clone())),
             problem: "not a type's name".to_owned(),
             remedy: format!("give 1 to {TYPE_BYTES_MAX} bytes without control characters"),
         });
@@ -113,29 +97,22 @@ fn one(
         None => built_in,
         Some(raw) => raw.values.concat().parse().map_err(|UnknownClass| {
             let remedy = "give sum, latest, ephemeral or every".to_owned();
-            invalid(
-                "class",
-                raw,
-                Fault {
-                    problem: "not a delivery class".to_owned(),
-                    remedy,
-                },
-            )
+            invalid("class", raw, Fault { problem: "not a delivery class".to_owned(), remedy })
         })?,
     };
     let mut event = EventSettings::of(class);
     for (field, raw) in given {
         let text = raw.values.concat();
         let outcome = match *field {
-            "ttl" => belongs(class, Class::Ephemeral)
-                .and_then(|()| bounded(&text, TTL_MAX))
-                .map(|ttl| event.ttl = Some(ttl)),
+            "ttl" => {
+                belongs(class, Class::Ephemeral).and_then(|()| bounded(&text, TTL_MAX)).map(|ttl| event.ttl = Some(ttl))
+            }
             "max_age" => belongs(class, Class::Every)
                 .and_then(|()| bounded(&text, MAX_AGE_MAX))
                 .map(|age| event.max_age = Some(age)),
-            "history" => belongs(class, Class::Every)
-                .and_then(|()| count(&text))
-                .map(|count| event.history = Some(count)),
+            "history" => {
+                belongs(class, Class::Every).and_then(|()| count(&text)).map(|count| event.history = Some(count))
+            }
             _ => Ok(()),
         };
         outcome.map_err(|fault| invalid(field, raw, fault))?;
@@ -147,20 +124,14 @@ fn belongs(class: Class, wanted: Class) -> Result<(), Fault> {
     if class == wanted {
         return Ok(());
     }
-    fault(
-        format!("a type of class {class} has none"),
-        format!("leave it out, or give the type class = \"{wanted}\""),
-    )
+    fault(format!("a type of class {class} has none"), format!("leave it out, or give the type class = \"{wanted}\""))
 }
 
 fn bounded(text: &str, max: Duration) -> Result<Duration, Fault> {
     let time = duration(text)?;
     if time.is_zero() || time > max {
         let max = humantime::format_duration(max);
-        return fault(
-            "out of bounds",
-            format!("give more than 0s and at most {max}"),
-        );
+        return fault("out of bounds", format!("give more than 0s and at most {max}"));
     }
     Ok(time)
 }
@@ -168,10 +139,7 @@ fn bounded(text: &str, max: Duration) -> Result<Duration, Fault> {
 fn count(text: &str) -> Result<u32, Fault> {
     match text.parse::<u32>() {
         Ok(count) if (1..=HISTORY_MAX).contains(&count) => Ok(count),
-        _ => fault(
-            "out of bounds",
-            format!("give a number of events, 1 to {HISTORY_MAX}"),
-        ),
+        _ => fault("out of bounds", format!("give a number of events, 1 to {HISTORY_MAX}")),
     }
 }
 
@@ -190,30 +158,14 @@ mod tests {
     #[test]
     fn built_in_types_have_the_classes_of_the_design() {
         let events = resolve(&Layers::default()).unwrap();
-        assert_eq!(
-            events["like"],
-            EventSettings {
-                class: Class::Sum,
-                ttl: None,
-                history: None,
-                max_age: None
-            }
-        );
+        assert_eq!(events["like"], EventSettings { class: Class::Sum, ttl: None, history: None, max_age: None });
         for name in ["viewers", "receipt", "presence", "unlike"] {
             assert_eq!(events[name].class, Class::Latest, "{name}");
         }
         assert_eq!(events["typing"].ttl, Some(Duration::from_secs(5)));
         for name in ["comment", "message", "deleted"] {
-            assert_eq!(
-                (events[name].class, events[name].history),
-                (Class::Every, Some(1_000)),
-                "{name}"
-            );
-            assert_eq!(
-                events[name].max_age,
-                Some(Duration::from_secs(3600)),
-                "{name}"
-            );
+            assert_eq!((events[name].class, events[name].history), (Class::Every, Some(1_000)), "{name}");
+            assert_eq!(events[name].max_age, Some(Duration::from_secs(3600)), "{name}");
         }
         assert_eq!(events.len(), 9);
     }

@@ -48,48 +48,27 @@ impl File<'_> {
     }
 
     fn origin(&self, span: Range<usize>) -> Source {
-        Source::File {
-            path: self.path.to_owned(),
-            line: self.line(span.start),
-        }
+        Source::File { path: self.path.to_owned(), line: self.line(span.start) }
     }
 
     fn syntax(&self, error: &toml::de::Error) -> SettingsError {
         let span = error.span().unwrap_or(0..0);
         // The parser's message about a repeated key does not name it. Anything else in the span may
         // be part of a value, thus of a secret.
-        let named = self
-            .text
-            .get(span.clone())
-            .filter(|_| error.message() == "duplicate key");
+        let named = self.text.get(span.clone()).filter(|_| error.message() == "duplicate key");
         let message = match named {
             Some(key) => format!("duplicate key {key}; give it once"),
             None => error.message().to_owned(),
         };
-        SettingsError::Syntax {
-            path: self.path.to_owned(),
-            line: self.line(span.start),
-            message,
-        }
+        SettingsError::Syntax { path: self.path.to_owned(), line: self.line(span.start), message }
     }
 
     fn unknown(&self, key: &str, span: Range<usize>, remedy: String) -> SettingsError {
         let line = self.line(span.start);
-        SettingsError::UnknownKey {
-            key: key.to_owned(),
-            path: self.path.to_owned(),
-            line,
-            remedy,
-        }
+        SettingsError::UnknownKey { key: key.to_owned(), path: self.path.to_owned(), line, remedy }
     }
 
-    fn wrong(
-        &self,
-        setting: &str,
-        value: &Spanned<DeValue<'_>>,
-        origin: &Source,
-        remedy: &str,
-    ) -> SettingsError {
+    fn wrong(&self, setting: &str, value: &Spanned<DeValue<'_>>, origin: &Source, remedy: &str) -> SettingsError {
         SettingsError::Invalid {
             setting: setting.to_owned(),
             value: mask(self.text.get(value.span()).unwrap_or_default()),
@@ -108,20 +87,14 @@ impl File<'_> {
     ) -> Result<Vec<String>, SettingsError> {
         match (key.shape, value.get_ref()) {
             (Shape::Text, DeValue::String(text)) => Ok(vec![text.clone().into_owned()]),
-            (Shape::Text, DeValue::Integer(count)) if key.name == "cores" => {
-                Ok(vec![count.to_string()])
-            }
+            (Shape::Text, DeValue::Integer(count)) if key.name == "cores" => Ok(vec![count.to_string()]),
             (Shape::Text, _) => Err(self.wrong(setting, value, origin, "give a string")),
             (Shape::Switch, DeValue::Boolean(on)) => Ok(vec![on.to_string()]),
-            (Shape::Switch, _) => {
-                Err(self.wrong(setting, value, origin, "give true or false, without quotes"))
-            }
+            (Shape::Switch, _) => Err(self.wrong(setting, value, origin, "give true or false, without quotes")),
             (Shape::List, DeValue::String(text)) => Ok(split(text).collect()),
             (Shape::Named, DeValue::String(text)) => Ok(split_named(key.name, text)),
             // A secret file is one path, so a list of them means nothing.
-            (Shape::Named, _) if key.name != "peer" => {
-                Err(self.wrong(setting, value, origin, "give a string"))
-            }
+            (Shape::Named, _) if key.name != "peer" => Err(self.wrong(setting, value, origin, "give a string")),
             (Shape::List | Shape::Named, DeValue::Array(items)) => items
                 .iter()
                 .map(|item| match item.get_ref() {
@@ -129,9 +102,7 @@ impl File<'_> {
                     _ => Err(self.wrong(setting, item, origin, "give an array of strings")),
                 })
                 .collect(),
-            (Shape::List | Shape::Named, _) => {
-                Err(self.wrong(setting, value, origin, "give an array of strings"))
-            }
+            (Shape::List | Shape::Named, _) => Err(self.wrong(setting, value, origin, "give an array of strings")),
         }
     }
 
@@ -143,10 +114,7 @@ impl File<'_> {
         origin: Source,
     ) -> Result<(), SettingsError> {
         let DeValue::Table(table) = value.get_ref() else {
-            let remedy = format!(
-                "give a table, such as [{}] with a line for each name",
-                key.name
-            );
+            let remedy = format!("give a table, such as [{}] with a line for each name", key.name);
             return Err(self.wrong(&flag(key.name), value, &origin, &remedy));
         };
         for (name, value) in table {
@@ -154,23 +122,13 @@ impl File<'_> {
             let setting = format!("{}.{}", key.name, name.get_ref());
             let values = self.texts(&setting, key, value, &origin)?;
             let raw = Raw { values, origin };
-            layers
-                .named
-                .entry(key.name)
-                .or_default()
-                .insert(name.get_ref().clone().into_owned(), raw);
+            layers.named.entry(key.name).or_default().insert(name.get_ref().clone().into_owned(), raw);
         }
         Ok(())
     }
 
-    fn events(
-        &self,
-        layers: &mut Layers,
-        value: &Spanned<DeValue<'_>>,
-        origin: Source,
-    ) -> Result<(), SettingsError> {
-        const REMEDY: &str =
-            "give a table for each type, such as [events.like] with class = \"sum\"";
+    fn events(&self, layers: &mut Layers, value: &Spanned<DeValue<'_>>, origin: Source) -> Result<(), SettingsError> {
+        const REMEDY: &str = "give a table for each type, such as [events.like] with class = \"sum\"";
         let DeValue::Table(types) = value.get_ref() else {
             return Err(self.wrong("events", value, &origin, REMEDY));
         };
@@ -190,39 +148,19 @@ impl File<'_> {
                 let text = match (name, value.get_ref()) {
                     ("history", DeValue::Integer(count)) => count.to_string(),
                     ("history", _) => {
-                        return Err(self.wrong(
-                            &setting,
-                            value,
-                            &origin,
-                            "give a number of events",
-                        ));
+                        return Err(self.wrong(&setting, value, &origin, "give a number of events"));
                     }
                     (_, DeValue::String(text)) => text.clone().into_owned(),
                     ("class", _) => {
                         return Err(self.wrong(&setting, value, &origin, "give a string"));
                     }
                     _ => {
-                        return Err(self.wrong(
-                            &setting,
-                            value,
-                            &origin,
-                            "give a duration such as \"5s\"",
-                        ));
+                        return Err(self.wrong(&setting, value, &origin, "give a duration such as \"5s\""));
                     }
                 };
-                given.push((
-                    name,
-                    Raw {
-                        values: vec![text],
-                        origin,
-                    },
-                ));
+                given.push((name, Raw { values: vec![text], origin }));
             }
-            layers
-                .events
-                .entry(event_type.get_ref().clone().into_owned())
-                .or_default()
-                .extend(given);
+            layers.events.entry(event_type.get_ref().clone().into_owned()).or_default().extend(given);
         }
         Ok(())
     }

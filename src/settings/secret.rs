@@ -91,9 +91,7 @@ fn mask_parameters(text: &str) -> String {
 fn speaks_of_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     // `cluster_secret_file=…` names a path, which is no secret.
-    ["password", "passwd", "secret", "token"]
-        .iter()
-        .any(|word| name.ends_with(word))
+    ["password", "passwd", "secret", "token"].iter().any(|word| name.ends_with(word))
 }
 
 #[cfg(test)]
@@ -105,23 +103,11 @@ mod tests {
         for (text, masked) in [
             ("redis://ana:hunter2@kv:6379/0", "redis://ana:***@kv:6379/0"),
             ("redis://:hunter2@kv", "redis://:***@kv"),
-            (
-                "postgres://ana:hun/t@er?2@db/fanfare",
-                "postgres://ana:***@db/fanfare",
-            ),
+            ("postgres://ana:hun/t@er?2@db/fanfare", "postgres://ana:***@db/fanfare"),
             ("postgres://ana@db/fanfare", "postgres://ana@db/fanfare"),
-            (
-                "postgres://db/f?user=ana&password=hunter2&x=1",
-                "postgres://db/f?user=ana&password=***&x=1",
-            ),
-            (
-                "host=db password=hunter2 user=ana",
-                "host=db password=*** user=ana",
-            ),
-            (
-                "rediss://kv?sentinelPassword=hunter2",
-                "rediss://kv?sentinelPassword=***",
-            ),
+            ("postgres://db/f?user=ana&password=hunter2&x=1", "postgres://db/f?user=ana&password=***&x=1"),
+            ("host=db password=hunter2 user=ana", "host=db password=*** user=ana"),
+            ("rediss://kv?sentinelPassword=hunter2", "rediss://kv?sentinelPassword=***"),
             ("/etc/fanfare/secret", "/etc/fanfare/secret"),
             ("sqlite:fanfare.db", "sqlite:fanfare.db"),
         ] {
@@ -145,19 +131,10 @@ mod tests {
         let secret = Secret::read(&path).unwrap();
         assert_eq!(secret.expose(), "hunter2hunter2");
         assert_eq!(format!("{secret:?}"), "***");
-        for bad in [
-            "",
-            " \n",
-            "two words",
-            "é",
-            &"x".repeat(SECRET_BYTES_MAX + 1),
-        ] {
+        for bad in ["", " \n", "two words", "é", &"x".repeat(SECRET_BYTES_MAX + 1)] {
             std::fs::write(&path, bad).unwrap();
             let error = Secret::read(&path).unwrap_err();
-            assert!(
-                bad.trim().is_empty() || !error.contains(bad.trim()),
-                "{error}"
-            );
+            assert!(bad.trim().is_empty() || !error.contains(bad.trim()), "{error}");
         }
         std::fs::remove_file(&path).unwrap();
         assert!(Secret::read(&path).is_err());

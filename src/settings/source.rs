@@ -59,11 +59,7 @@ pub(super) struct Key {
 }
 
 const fn key(name: &'static str, shape: Shape, default: Option<&'static str>) -> Key {
-    Key {
-        name,
-        shape,
-        default,
-    }
+    Key { name, shape, default }
 }
 
 /// Every setting but the event types, in the order in which they are printed.
@@ -76,11 +72,7 @@ pub(super) const KEYS: [Key; 21] = [
     key("drain", Shape::Text, Some("30s")),
     key("kv", Shape::Text, Some("memory")),
     key("db", Shape::Text, Some("sqlite:fanfare.db")),
-    key(
-        "reactions",
-        Shape::List,
-        Some("like,celebrate,support,love,insightful,funny"),
-    ),
+    key("reactions", Shape::List, Some("like,celebrate,support,love,insightful,funny")),
     key("dispatchers", Shape::List, None),
     key("cluster_secret_file", Shape::Text, None),
     key("dc", Shape::Text, Some("local")),
@@ -137,9 +129,7 @@ impl Layers {
         let mut layers = Layers::default();
         for key in &KEYS {
             if let Some(default) = key.default {
-                layers
-                    .set(key, vec![default.to_owned()], Source::Default)
-                    .expect("no default is named");
+                layers.set(key, vec![default.to_owned()], Source::Default).expect("no default is named");
             }
         }
         layers
@@ -158,10 +148,7 @@ impl Layers {
             let Some(key) = KEYS.iter().find(|key| variable(key.name) == name) else {
                 if !OTHER_VARIABLES.contains(&name) {
                     let known = KEYS.iter().map(|key| variable(key.name));
-                    warnings.push(format!(
-                        "environment {name} is not a setting; {}",
-                        suggest(name, known)
-                    ));
+                    warnings.push(format!("environment {name} is not a setting; {}", suggest(name, known)));
                 }
                 continue;
             };
@@ -180,11 +167,7 @@ impl Layers {
                 });
             };
             let values = match key.shape {
-                Shape::Named => text
-                    .split(';')
-                    .filter(|part| !part.trim().is_empty())
-                    .map(str::to_owned)
-                    .collect(),
+                Shape::Named => text.split(';').filter(|part| !part.trim().is_empty()).map(str::to_owned).collect(),
                 _ => vec![text.to_owned()],
             };
             self.set(key, values, origin)?;
@@ -215,17 +198,13 @@ impl Layers {
             Shape::Named => {
                 let mut seen: BTreeMap<String, Raw> = BTreeMap::new();
                 for value in values {
-                    let named = value
-                        .split_once('=')
-                        .filter(|(name, rest)| !name.trim().is_empty() && !rest.is_empty());
+                    let named =
+                        value.split_once('=').filter(|(name, rest)| !name.trim().is_empty() && !rest.is_empty());
                     let Some((name, rest)) = named else {
                         return Err(invalid_pair(key, &value, origin, "not NAME=VALUE"));
                     };
                     let values = split_named(key.name, rest);
-                    let raw = Raw {
-                        values,
-                        origin: origin.clone(),
-                    };
+                    let raw = Raw { values, origin: origin.clone() };
                     if seen.insert(name.trim().to_owned(), raw).is_some() {
                         return Err(invalid_pair(key, &value, origin, "its name is given twice"));
                     }
@@ -239,28 +218,17 @@ impl Layers {
 
 /// A peer has several URLs; a path may contain commas.
 pub(super) fn split_named(setting: &str, text: &str) -> Vec<String> {
-    if setting == "peer" {
-        split(text).collect()
-    } else {
-        vec![text.to_owned()]
-    }
+    if setting == "peer" { split(text).collect() } else { vec![text.to_owned()] }
 }
 
 /// The parts of a list; an empty text is an empty list, so that a flag can undo a file's.
 pub(super) fn split(text: &str) -> impl Iterator<Item = String> {
     let parts = (!text.trim().is_empty()).then(|| text.split(','));
-    parts
-        .into_iter()
-        .flatten()
-        .map(|part| part.trim().to_owned())
+    parts.into_iter().flatten().map(|part| part.trim().to_owned())
 }
 
 fn invalid_pair(key: &Key, value: &str, origin: Source, problem: &str) -> SettingsError {
-    let example = if key.name == "peer" {
-        "eu=https://eu.example:8081"
-    } else {
-        "eu=/etc/fanfare/eu.secret"
-    };
+    let example = if key.name == "peer" { "eu=https://eu.example:8081" } else { "eu=/etc/fanfare/eu.secret" };
     SettingsError::Invalid {
         setting: flag(key.name),
         value: mask(value),
@@ -274,19 +242,10 @@ fn invalid_pair(key: &Key, value: &str, origin: Source, problem: &str) -> Settin
 pub(super) fn suggest<T: AsRef<str>>(given: &str, known: impl Iterator<Item = T>) -> String {
     let known: Vec<T> = known.collect();
     // The names of one family share their prefix, which must not make strangers look alike.
-    let bare = |name: &str| {
-        name.trim_start_matches("FANFARE_")
-            .to_ascii_lowercase()
-            .replace('-', "_")
-    };
+    let bare = |name: &str| name.trim_start_matches("FANFARE_").to_ascii_lowercase().replace('-', "_");
     let near = known
         .iter()
-        .map(|name| {
-            (
-                strsim::jaro_winkler(&bare(given), &bare(name.as_ref())),
-                name.as_ref(),
-            )
-        })
+        .map(|name| (strsim::jaro_winkler(&bare(given), &bare(name.as_ref())), name.as_ref()))
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|left, right| left.0.total_cmp(&right.0));
     match near {

@@ -16,35 +16,20 @@ pub(super) fn check(settings: &mut Settings) -> Result<(), SettingsError> {
 impl Settings {
     /// Where the value of a setting came from, by its name in the file, such as `listen`.
     pub fn origin(&self, name: &str) -> &Source {
-        self.layers
-            .plain
-            .get(name)
-            .map_or(&Source::Default, |raw| &raw.origin)
+        self.layers.plain.get(name).map_or(&Source::Default, |raw| &raw.origin)
     }
 
     /// An error about a setting that only its use shows to be bad, such as `listen` with a port that
     /// is taken: `problem` says what is wrong, `remedy` what would do.
     pub fn refuse(&self, name: &str, problem: &str, remedy: &str) -> SettingsError {
-        let value = self
-            .layers
-            .plain
-            .get(name)
-            .map(|raw| raw.values.join(","))
-            .unwrap_or_default();
-        let fault = Fault {
-            problem: problem.to_owned(),
-            remedy: remedy.to_owned(),
-        };
+        let value = self.layers.plain.get(name).map(|raw| raw.values.join(",")).unwrap_or_default();
+        let fault = Fault { problem: problem.to_owned(), remedy: remedy.to_owned() };
         invalid(flag(name), &value, self.origin(name), fault)
     }
 }
 
 fn missing(name: &str, role: Role, remedy: &str) -> SettingsError {
-    SettingsError::Missing {
-        setting: flag(name),
-        problem: format!("a {role} needs it"),
-        remedy: remedy.to_owned(),
-    }
+    SettingsError::Missing { setting: flag(name), problem: format!("a {role} needs it"), remedy: remedy.to_owned() }
 }
 
 /// A frontend needs dispatchers; a dispatcher a store; a backend dispatchers, a database and a store.
@@ -57,11 +42,7 @@ fn needs(settings: &Settings) -> Result<(), SettingsError> {
     if role != Role::All && settings.kv == Kv::Memory {
         const REMEDY: &str = "give redis://HOST:6379 or rediss://HOST:6379";
         if *settings.origin("kv") != Source::Default {
-            return Err(settings.refuse(
-                "kv",
-                &format!("memory is for `all` only, not for a {role}"),
-                REMEDY,
-            ));
+            return Err(settings.refuse("kv", &format!("memory is for `all` only, not for a {role}"), REMEDY));
         }
         if role != Role::Frontend {
             return Err(missing("kv", role, REMEDY));
@@ -69,34 +50,20 @@ fn needs(settings: &Settings) -> Result<(), SettingsError> {
     }
     // The default is a file in the working directory, which several backends would not share.
     if role == Role::Backend && *settings.origin("db") == Source::Default {
-        return Err(missing(
-            "db",
-            role,
-            "give postgres://HOST/NAME, or sqlite:PATH for a single backend",
-        ));
+        return Err(missing("db", role, "give postgres://HOST/NAME, or sqlite:PATH for a single backend"));
     }
     if settings.reactions.is_empty() {
-        return Err(settings.refuse(
-            "reactions",
-            "no reaction",
-            "give one or more, such as like,love",
-        ));
+        return Err(settings.refuse("reactions", "no reaction", "give one or more, such as like,love"));
     }
     Ok(())
 }
 
 fn listeners(settings: &mut Settings) -> Result<(), SettingsError> {
     let (listen, internal) = (settings.listen, settings.internal);
-    let overlap = listen.ip() == internal.ip()
-        || listen.ip().is_unspecified()
-        || internal.ip().is_unspecified();
+    let overlap = listen.ip() == internal.ip() || listen.ip().is_unspecified() || internal.ip().is_unspecified();
     if internal.port() != 0 && listen.port() == internal.port() && overlap {
         let problem = format!("--listen {listen} takes this port");
-        return Err(settings.refuse(
-            "internal",
-            &problem,
-            "give the two listeners ports of their own",
-        ));
+        return Err(settings.refuse("internal", &problem, "give the two listeners ports of their own"));
     }
     if !is_loopback(internal.ip()) && settings.cluster_secret.is_none() {
         return Err(settings.refuse(
@@ -105,25 +72,24 @@ fn listeners(settings: &mut Settings) -> Result<(), SettingsError> {
             "give --cluster-secret-file FILE, or an address in 127.0.0.0/8",
         ));
     }
-    if internal.ip().is_unspecified() && settings.role != Role::All && settings.advertise.is_none()
-    {
+    if internal.ip().is_unspecified() && settings.role != Role::All && settings.advertise.is_none() {
         return Err(settings.refuse(
             "internal",
             "other nodes cannot connect to this address",
             "give --advertise URL, or listen on one address of the box",
         ));
     }
-    let secrets = settings.peers.iter().filter_map(|(name, peer)| {
-        Some((format!("--peer-secret-file {name}"), peer.secret.as_ref()?))
-    });
     let secrets = settings
-        .cluster_secret
+        .peers
         .iter()
-        .map(|secret| ("--cluster-secret-file".to_owned(), secret))
-        .chain(secrets);
+        .filter_map(|(name, peer)| Some((format!("--peer-secret-file {name}"), peer.secret.as_ref()?)));
+    let secrets =
+        settings.cluster_secret.iter().map(|secret| ("--cluster-secret-file".to_owned(), secret)).chain(secrets);
     let short: Vec<String> = secrets
         .filter(|(_, secret)| secret.expose().len() < SECRET_BYTES_GOOD)
-        .map(|(setting, _)| format!("The secret of {setting} has fewer than {SECRET_BYTES_GOOD} bytes and may be guessed."))
+        .map(|(setting, _)| {
+            format!("The secret of {setting} has fewer than {SECRET_BYTES_GOOD} bytes and may be guessed.")
+        })
         .collect();
     settings.warnings.extend(short);
     Ok(())
@@ -133,41 +99,23 @@ fn peers(settings: &Settings) -> Result<(), SettingsError> {
     for (name, peer) in &settings.peers {
         let raw = &settings.layers.named["peer"][name];
         let refuse = |problem: String, remedy: &str| {
-            let fault = Fault {
-                problem,
-                remedy: remedy.to_owned(),
-            };
-            invalid(
-                format!("--peer {name}"),
-                &raw.values.join(","),
-                &raw.origin,
-                fault,
-            )
+            let fault = Fault { problem, remedy: remedy.to_owned() };
+            invalid(format!("--peer {name}"), &raw.values.join(","), &raw.origin, fault)
         };
         if *name == settings.dc {
             let problem = format!("this node is in data center {name} itself");
-            return Err(refuse(
-                problem,
-                "name the other data center, or give this one's as --dc NAME",
-            ));
+            return Err(refuse(problem, "name the other data center, or give this one's as --dc NAME"));
         }
-        let plain = peer
-            .urls
-            .iter()
-            .find(|url| url.scheme() == "http" && !is_loopback_url(url));
+        let plain = peer.urls.iter().find(|url| url.scheme() == "http" && !is_loopback_url(url));
         if let Some(url) = plain.filter(|_| !settings.peer_insecure) {
             let problem = format!("{url} would send events and the peer's secret in the clear");
-            return Err(refuse(
-                problem,
-                "give an https:// URL, or --peer-insecure if the way there is safe",
-            ));
+            return Err(refuse(problem, "give an https:// URL, or --peer-insecure if the way there is safe"));
         }
     }
     if !settings.peers.is_empty() && *settings.origin("dc") == Source::Default {
         return Err(SettingsError::Missing {
             setting: "--dc".to_owned(),
-            problem: "--peer needs it, since peers must know one another by different names"
-                .to_owned(),
+            problem: "--peer needs it, since peers must know one another by different names".to_owned(),
             remedy: "give this data center's name, such as eu-1".to_owned(),
         });
     }
@@ -185,15 +133,11 @@ fn access(settings: &mut Settings) -> Result<(), SettingsError> {
             }
             for name in ["jwt_key_file", "jwt_cookie"] {
                 if settings.layers.plain.contains_key(name) {
-                    settings
-                        .warnings
-                        .push(format!("{} does nothing without --auth jwt.", flag(name)));
+                    settings.warnings.push(format!("{} does nothing without --auth jwt.", flag(name)));
                 }
             }
         }
-        Auth::Jwt {
-            cookie: Some(_), ..
-        } if settings.cors_origins == CorsOrigins::Any => {
+        Auth::Jwt { cookie: Some(_), .. } if settings.cors_origins == CorsOrigins::Any => {
             return Err(settings.refuse(
                 "cors_origin",
                 "with --jwt-cookie every page could act for a member who visits it",

@@ -24,10 +24,7 @@ pub(super) struct Fault {
 }
 
 pub(super) fn fault<T>(problem: impl Into<String>, remedy: impl Into<String>) -> Result<T, Fault> {
-    Err(Fault {
-        problem: problem.into(),
-        remedy: remedy.into(),
-    })
+    Err(Fault { problem: problem.into(), remedy: remedy.into() })
 }
 
 /// The cores on which shards run.
@@ -142,10 +139,7 @@ pub(super) fn switch(text: &str) -> Result<bool, Fault> {
 pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
     match parse_duration(text) {
         Ok(duration) => Ok(duration),
-        Err(_) => fault(
-            "not a duration",
-            "give a number and a unit, such as 500ms, 30s or 1m",
-        ),
+        Err(_) => fault("not a duration", "give a number and a unit, such as 500ms, 30s or 1m"),
     }
 }
 
@@ -160,10 +154,7 @@ pub(super) fn drain(text: &str) -> Result<Duration, Fault> {
 pub(super) fn cores(text: &str) -> Result<Cores, Fault> {
     let bad = || {
         fault(
-            format!(
-                "neither a count (1 to {CORES_MAX}) nor a list of cores (0 to {})",
-                CORES_MAX - 1
-            ),
+            format!("neither a count (1 to {CORES_MAX}) nor a list of cores (0 to {})", CORES_MAX - 1),
             "give all, a count such as 2, or a list such as 0,2-3 (2-2 for core 2 alone)",
         )
     };
@@ -181,9 +172,7 @@ pub(super) fn cores(text: &str) -> Result<Cores, Fault> {
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         match (number(first), number(last)) {
-            (Some(first), Some(last)) if first <= last && last < CORES_MAX => {
-                list.extend(first..=last)
-            }
+            (Some(first), Some(last)) if first <= last && last < CORES_MAX => list.extend(first..=last),
             _ => return bad(),
         }
     }
@@ -191,27 +180,20 @@ pub(super) fn cores(text: &str) -> Result<Cores, Fault> {
     list.sort_unstable();
     list.dedup();
     if list.len() < given {
-        return fault(
-            "a core is listed twice",
-            "give each core once, such as 0,2-3",
-        );
+        return fault("a core is listed twice", "give each core once, such as 0,2-3");
     }
     Ok(Cores::List(list))
 }
 
 pub(super) fn kv(text: &str) -> Result<Kv, Fault> {
-    const REMEDY: &str =
-        "give memory, redis://HOST:6379 or rediss://HOST:6379 (redis+cluster:// for a Cluster)";
+    const REMEDY: &str = "give memory, redis://HOST:6379 or rediss://HOST:6379 (redis+cluster:// for a Cluster)";
     if text == "memory" {
         return Ok(Kv::Memory);
     }
     let Ok(url) = Url::parse(text) else {
         return fault("neither memory nor a URL", REMEDY);
     };
-    if !matches!(
-        url.scheme(),
-        "redis" | "rediss" | "redis+cluster" | "rediss+cluster"
-    ) {
+    if !matches!(url.scheme(), "redis" | "rediss" | "redis+cluster" | "rediss+cluster") {
         return fault("not a key-value store that Fanfare knows", REMEDY);
     }
     if url.host_str().is_none_or(str::is_empty) {
@@ -221,24 +203,19 @@ pub(super) fn kv(text: &str) -> Result<Kv, Fault> {
 }
 
 pub(super) fn database(text: &str) -> Result<Database, Fault> {
-    const REMEDY: &str =
-        "give sqlite:PATH, such as sqlite:/var/lib/fanfare/fanfare.db, or postgres://HOST/NAME";
+    const REMEDY: &str = "give sqlite:PATH, such as sqlite:/var/lib/fanfare/fanfare.db, or postgres://HOST/NAME";
     if let Some(path) = text.strip_prefix("sqlite:") {
         return match path {
             "" => fault("no path", REMEDY),
             // SQLite reads these as databases in memory or as URIs that can ask for one; a like that
             // is answered must be on disk.
-            _ if path.starts_with(':') || path.starts_with("file:") => {
-                fault("not a path on disk", REMEDY)
-            }
+            _ if path.starts_with(':') || path.starts_with("file:") => fault("not a path on disk", REMEDY),
             _ => Ok(Database::Sqlite(PathBuf::from(path))),
         };
     }
     match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "postgres" | "postgresql") => {
-            if url.host_str().is_none_or(str::is_empty)
-                && !url.query_pairs().any(|(name, _)| name == "host")
-            {
+            if url.host_str().is_none_or(str::is_empty) && !url.query_pairs().any(|(name, _)| name == "host") {
                 return fault("a URL without a host", REMEDY);
             }
             Ok(Database::Postgres(text.to_owned()))
@@ -253,23 +230,15 @@ pub(super) fn data_center(text: &str) -> Result<String, Fault> {
     if (1..=32).contains(&text.len()) && text.bytes().all(fits) {
         return Ok(text.to_owned());
     }
-    fault(
-        "not a data center's name",
-        "give 1 to 32 of a-z, 0-9 and -, such as eu-1",
-    )
+    fault("not a data center's name", "give 1 to 32 of a-z, 0-9 and -, such as eu-1")
 }
 
 pub(super) fn reaction(text: &str) -> Result<String, Fault> {
-    let fits = |byte: u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-')
-    };
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
     if (1..=32).contains(&text.len()) && text.bytes().all(fits) {
         return Ok(text.to_owned());
     }
-    fault(
-        "not a reaction's name",
-        "give 1 to 32 of a-z, 0-9, _ and -, such as like",
-    )
+    fault("not a reaction's name", "give 1 to 32 of a-z, 0-9, _ and -, such as like")
 }
 
 /// A cookie's name: a token of RFC 9110.
@@ -278,10 +247,7 @@ pub(super) fn cookie(text: &str) -> Result<String, Fault> {
     if !text.is_empty() && text.bytes().all(fits) {
         return Ok(text.to_owned());
     }
-    fault(
-        "not a cookie's name",
-        "give letters, digits, _ and -, such as fanfare_token",
-    )
+    fault("not a cookie's name", "give letters, digits, _ and -, such as fanfare_token")
 }
 
 /// An origin as browsers send it, or `*`.
@@ -299,15 +265,9 @@ pub(super) fn origin(text: &str) -> Result<String, Fault> {
 }
 
 pub(super) fn network(text: &str) -> Result<IpNet, Fault> {
-    match text
-        .parse::<IpNet>()
-        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-    {
+    match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
         Ok(network) => Ok(network),
-        Err(_) => fault(
-            "neither an IP address nor a network",
-            "give ones such as 10.0.0.7 or 10.0.0.0/8",
-        ),
+        Err(_) => fault("neither an IP address nor a network", "give ones such as 10.0.0.7 or 10.0.0.0/8"),
     }
 }
 
@@ -315,10 +275,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, Fault> {
 pub(super) fn log_filter(text: &str) -> Result<String, Fault> {
     match tracing_subscriber::EnvFilter::try_new(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(error) => fault(
-            format!("not a log filter ({error})"),
-            "give one such as info or fanfare=debug",
-        ),
+        Err(error) => fault(format!("not a log filter ({error})"), "give one such as info or fanfare=debug"),
     }
 }
 
@@ -329,25 +286,10 @@ mod tests {
     #[test]
     fn cores_are_a_count_or_a_list() {
         assert_eq!(cores("all").unwrap(), Cores::All);
-        assert_eq!(
-            cores("2").unwrap(),
-            Cores::Count(NonZeroUsize::new(2).unwrap())
-        );
+        assert_eq!(cores("2").unwrap(), Cores::Count(NonZeroUsize::new(2).unwrap()));
         assert_eq!(cores("0,2-3").unwrap(), Cores::List(vec![0, 2, 3]));
         assert_eq!(cores("7-7").unwrap(), Cores::List(vec![7]));
-        for bad in [
-            "",
-            "0",
-            "-1",
-            "1025",
-            "0,0",
-            "0-2,1",
-            "3-2",
-            "0-99999999999",
-            "a",
-            "1,",
-            "1.5",
-        ] {
+        for bad in ["", "0", "-1", "1025", "0,0", "0-2,1", "3-2", "0-99999999999", "a", "1,", "1.5"] {
             assert!(cores(bad).is_err(), "{bad}");
         }
     }
@@ -355,24 +297,14 @@ mod tests {
     #[test]
     fn stores_are_known_and_durable() {
         assert_eq!(kv("memory").unwrap(), Kv::Memory);
-        for good in [
-            "redis://kv",
-            "rediss://ana:pw@kv:6379/1",
-            "redis+cluster://kv:6379?node=kv2:6379",
-        ] {
+        for good in ["redis://kv", "rediss://ana:pw@kv:6379/1", "redis+cluster://kv:6379?node=kv2:6379"] {
             assert_eq!(kv(good).unwrap(), Kv::Redis(good.to_owned()));
         }
         for bad in ["", "redis", "redis://", "http://kv", "Memory"] {
             assert!(kv(bad).is_err(), "{bad}");
         }
-        assert_eq!(
-            database("sqlite:a/b.db").unwrap(),
-            Database::Sqlite("a/b.db".into())
-        );
-        for good in [
-            "postgres://db/fanfare",
-            "postgresql:///f?host=/run/postgresql",
-        ] {
+        assert_eq!(database("sqlite:a/b.db").unwrap(), Database::Sqlite("a/b.db".into()));
+        for good in ["postgres://db/fanfare", "postgresql:///f?host=/run/postgresql"] {
             assert_eq!(database(good).unwrap(), Database::Postgres(good.to_owned()));
         }
         for bad in [
@@ -390,54 +322,28 @@ mod tests {
 
     #[test]
     fn debug_shows_no_password() {
-        let shown = format!(
-            "{:?} {:?}",
-            kv("redis://:hunter2@kv").unwrap(),
-            database("postgres://a:hunter2@db/f").unwrap()
-        );
-        assert_eq!(
-            shown,
-            "Redis(\"redis://:***@kv\") Postgres(\"postgres://a:***@db/f\")"
-        );
+        let shown =
+            format!("{:?} {:?}", kv("redis://:hunter2@kv").unwrap(), database("postgres://a:hunter2@db/f").unwrap());
+        assert_eq!(shown, "Redis(\"redis://:***@kv\") Postgres(\"postgres://a:***@db/f\")");
     }
 
     #[test]
     fn node_urls_are_bare() {
         assert_eq!(node_url("http://10.0.0.5:8081").unwrap().port(), Some(8081));
-        assert_eq!(
-            node_url("https://[::1]/").unwrap().host_str(),
-            Some("[::1]")
-        );
-        for bad in [
-            "",
-            "10.0.0.5:8081",
-            "ftp://h",
-            "http://h:0",
-            "http://u:p@h",
-            "http://h/x",
-            "http://h?x",
-            "http://h#x",
-        ] {
+        assert_eq!(node_url("https://[::1]/").unwrap().host_str(), Some("[::1]"));
+        for bad in
+            ["", "10.0.0.5:8081", "ftp://h", "http://h:0", "http://u:p@h", "http://h/x", "http://h?x", "http://h#x"]
+        {
             assert!(node_url(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn loopback_is_known_in_all_its_spellings() {
-        for near in [
-            "http://127.9.9.9",
-            "http://[::1]",
-            "http://localhost:1",
-            "http://[::ffff:127.0.0.1]",
-        ] {
+        for near in ["http://127.9.9.9", "http://[::1]", "http://localhost:1", "http://[::ffff:127.0.0.1]"] {
             assert!(is_loopback_url(&node_url(near).unwrap()), "{near}");
         }
-        for far in [
-            "http://10.0.0.1",
-            "http://localhost.example",
-            "http://127.0.0.1.example",
-            "http://[::2]",
-        ] {
+        for far in ["http://10.0.0.1", "http://localhost.example", "http://127.0.0.1.example", "http://[::2]"] {
             assert!(!is_loopback_url(&node_url(far).unwrap()), "{far}");
         }
     }
@@ -455,43 +361,18 @@ mod tests {
 
     #[test]
     fn origins_are_as_browsers_write_them() {
-        assert_eq!(
-            origin("https://Example.COM:443/").unwrap(),
-            "https://example.com"
-        );
-        assert_eq!(
-            origin("http://localhost:3000").unwrap(),
-            "http://localhost:3000"
-        );
-        for bad in [
-            "",
-            "null",
-            "example.com",
-            "https://example.com/page",
-            "file:///x",
-            "**",
-        ] {
+        assert_eq!(origin("https://Example.COM:443/").unwrap(), "https://example.com");
+        assert_eq!(origin("http://localhost:3000").unwrap(), "http://localhost:3000");
+        for bad in ["", "null", "example.com", "https://example.com/page", "file:///x", "**"] {
             assert!(origin(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn networks_may_be_single_addresses() {
-        assert!(
-            network("10.0.0.7")
-                .unwrap()
-                .contains(&"10.0.0.7".parse::<IpAddr>().unwrap())
-        );
-        assert!(
-            network("10.0.0.0/8")
-                .unwrap()
-                .contains(&"10.9.9.9".parse::<IpAddr>().unwrap())
-        );
-        assert!(
-            !network("10.0.0.7")
-                .unwrap()
-                .contains(&"10.0.0.8".parse::<IpAddr>().unwrap())
-        );
+        assert!(network("10.0.0.7").unwrap().contains(&"10.0.0.7".parse::<IpAddr>().unwrap()));
+        assert!(network("10.0.0.0/8").unwrap().contains(&"10.9.9.9".parse::<IpAddr>().unwrap()));
+        assert!(!network("10.0.0.7").unwrap().contains(&"10.0.0.8".parse::<IpAddr>().unwrap()));
         for bad in ["", "10.0.0.0/33", "proxy", "10.0.0"] {
             assert!(network(bad).is_err(), "{bad}");
         }

@@ -83,15 +83,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    const PATHS: [&str; 7] = [
-        "/",
-        "/demo.css",
-        "/demo.js",
-        "/hearts.js",
-        "/likes.js",
-        "/stage.js",
-        "/favicon.svg",
-    ];
+    const PATHS: [&str; 7] = ["/", "/demo.css", "/demo.js", "/hearts.js", "/likes.js", "/stage.js", "/favicon.svg"];
 
     fn text(path: &str) -> &'static str {
         std::str::from_utf8(asset(path).expect(path).body).expect("the files are UTF-8")
@@ -99,20 +91,14 @@ mod tests {
 
     /// The quoted values that follow `before` in `text`.
     fn quoted_after<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
-        text.split(before)
-            .skip(1)
-            .filter_map(|rest| rest.split('"').next())
-            .collect()
+        text.split(before).skip(1).filter_map(|rest| rest.split('"').next()).collect()
     }
 
     #[test]
     fn every_file_that_the_page_names_is_served() {
         let page = text("/");
         let mut named: BTreeSet<String> = BTreeSet::new();
-        for value in quoted_after(page, "href=\"")
-            .into_iter()
-            .chain(quoted_after(page, "src=\""))
-        {
+        for value in quoted_after(page, "href=\"").into_iter().chain(quoted_after(page, "src=\"")) {
             if !value.starts_with('#') {
                 named.insert(value.to_owned());
             }
@@ -122,15 +108,9 @@ mod tests {
                 named.insert(format!("/{value}"));
             }
         }
-        assert!(
-            named.contains("/demo.js") && named.contains("/stage.js"),
-            "found only {named:?}"
-        );
+        assert!(named.contains("/demo.js") && named.contains("/stage.js"), "found only {named:?}");
         for path in named {
-            assert!(
-                asset(&path).is_some(),
-                "{path} is named by the page and not served"
-            );
+            assert!(asset(&path).is_some(), "{path} is named by the page and not served");
         }
     }
 
@@ -138,16 +118,8 @@ mod tests {
     fn nothing_in_the_page_needs_more_than_its_policy_allows() {
         for path in PATHS {
             let file = text(path);
-            for foreign in [
-                "https://",
-                "http://",
-                "style=\"",
-                "<style",
-                "onclick=",
-                "onload=",
-                "javascript:",
-                "eval(",
-            ] {
+            for foreign in ["https://", "http://", "style=\"", "<style", "onclick=", "onload=", "javascript:", "eval("]
+            {
                 let allowed = file.matches("http://www.w3.org/2000/svg").count();
                 let found = file.matches(foreign).count();
                 let excused = if foreign == "http://" { allowed } else { 0 };
@@ -162,20 +134,11 @@ mod tests {
 
     #[test]
     fn tags_are_quoted_and_differ_between_files() {
-        let tags: BTreeSet<&str> = PATHS
-            .iter()
-            .map(|path| asset(path).expect(path).etag)
-            .collect();
+        let tags: BTreeSet<&str> = PATHS.iter().map(|path| asset(path).expect(path).etag).collect();
         assert_eq!(tags.len(), PATHS.len());
         for tag in tags {
-            let digits = tag
-                .strip_prefix('"')
-                .and_then(|rest| rest.strip_suffix('"'))
-                .expect("quotes");
-            assert!(
-                digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
-                "{tag}"
-            );
+            let digits = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).expect("quotes");
+            assert!(digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()), "{tag}");
         }
         // FNV-1a's published value for "a".
         assert_eq!(&etag(b"a"), b"\"af63dc4c8601ec8c\"");
@@ -184,15 +147,7 @@ mod tests {
     #[test]
     fn other_paths_are_not_the_page() {
         assert_eq!(asset("/index.html"), asset("/"));
-        for path in [
-            "",
-            "//",
-            "/demo.js/",
-            "/./demo.js",
-            "/mod.rs",
-            "/v1/time",
-            "/DEMO.CSS",
-        ] {
+        for path in ["", "//", "/demo.js/", "/./demo.js", "/mod.rs", "/v1/time", "/DEMO.CSS"] {
             assert_eq!(asset(path), None, "{path}");
         }
     }

@@ -1,13 +1,13 @@
 //! An event as viewers get it: encoded once a node, then only copied.
 
-use std::io::Write as _;
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::io::Write as _;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::event::Class;
 use super::json;
-use crate::limits::LINE_BYTES_MAX;
+use crate::limits::{EVENT_BYTES_MAX, LINE_BYTES_MAX};
 
 /// What [`Frame::encode`] needs.
 #[derive(Debug, Clone, Copy)]
@@ -203,7 +203,7 @@ impl Frame {
 
 /// Longest size line of a chunk that holds one event: four hex digits, CR, LF.
 const SIZE_LINE_BYTES_MAX: usize = 6;
-const _: () = assert!(LINE_BYTES_MAX * 2 < 0xFFFF);
+const _: () = assert!(EVENT_BYTES_MAX + LINE_BYTES_MAX <= 0xFFFF);
 
 fn push_size_line(out: &mut Vec<u8>, size: usize) {
     write!(out, "{size:x}\r\n").expect("writing to a Vec cannot fail");

@@ -7,13 +7,10 @@ use std::process::Command;
 #[test]
 fn a_later_layer_wins_and_each_value_says_where_it_came_from() {
     let here = Place::new();
-    let file = "# four settings\nlisten = \"127.0.0.1:1111\"\ninternal = \"127.0.0.1:2222\"\ndrain = \"1m\"\ndc = \"file\"\n";
+    let file =
+        "# four settings\nlisten = \"127.0.0.1:1111\"\ninternal = \"127.0.0.1:2222\"\ndrain = \"1m\"\ndc = \"file\"\n";
     here.put("fanfare.toml", file);
-    let environment = [
-        ("FANFARE_INTERNAL", "127.0.0.1:3333"),
-        ("FANFARE_DRAIN", "2m"),
-        ("FANFARE_DC", ""),
-    ];
+    let environment = [("FANFARE_INTERNAL", "127.0.0.1:3333"), ("FANFARE_DRAIN", "2m"), ("FANFARE_DC", "")];
     let (toml, warnings) = here.print("--config fanfare.toml --drain 500ms", &environment);
     has(
         &toml,
@@ -34,14 +31,8 @@ fn the_file_may_be_named_by_the_environment_and_a_flag_wins() {
     here.put("one.toml", "dc = \"one\"\n");
     here.put("two.toml", "dc = \"two\"\n");
     let environment = [("FANFARE_CONFIG", "one.toml")];
-    has(
-        &here.print("", &environment).0,
-        &["dc = \"one\"  # file one.toml line 1"],
-    );
-    has(
-        &here.print("--config two.toml", &environment).0,
-        &["dc = \"two\"  # file two.toml line 1"],
-    );
+    has(&here.print("", &environment).0, &["dc = \"one\"  # file one.toml line 1"]);
+    has(&here.print("--config two.toml", &environment).0, &["dc = \"two\"  # file two.toml line 1"]);
     let message = here.refused("", &[("FANFARE_CONFIG", "none.toml")]);
     has(&message, &["none.toml", "environment FANFARE_CONFIG"]);
 }
@@ -53,10 +44,7 @@ fn flags_work_with_and_without_the_word_all_and_before_and_after_it() {
         let (toml, _) = here.print(line, &[]);
         has(&toml, &["# fanfare all\n", "dc = \"x\"  # flag --dc\n"]);
     }
-    has(
-        &here.print(&format!("--dc x frontend {CLUSTER}"), &[]).0,
-        &["# fanfare frontend\n", "dc = \"x\""],
-    );
+    has(&here.print(&format!("--dc x frontend {CLUSTER}"), &[]).0, &["# fanfare frontend\n", "dc = \"x\""]);
     here.refuses("--dc x subscribe live:42", &["--dc", "subscribe"]);
 }
 
@@ -72,23 +60,13 @@ fn printed_settings_are_toml_that_means_the_same() {
     );
     let run = |path: &Path, name: &str| {
         let output = Command::new(env!("CARGO_BIN_EXE_fanfare"))
-            .args([
-                "--print-config",
-                "--trusted-proxy",
-                "10.0.0.0/8,::1",
-                "--config",
-            ])
+            .args(["--print-config", "--trusted-proxy", "10.0.0.0/8,::1", "--config"])
             .arg(path)
             .current_dir(here.folder.path())
             .env_clear()
             .output()
             .unwrap();
-        assert_eq!(
-            output.status.code(),
-            Some(0),
-            "{name}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert_eq!(output.status.code(), Some(0), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
     let first = run(&path, "as written");
@@ -100,27 +78,13 @@ fn printed_settings_are_toml_that_means_the_same() {
     assert_eq!(table["peer_secret_file"]["ap"].as_str(), Some("secret"));
     assert_eq!(table["events"]["like"]["history"].as_integer(), Some(7));
     assert_eq!(table["events"]["like"]["max_age"].as_str(), Some("1h"));
-    assert_eq!(
-        table["events"]["odd type."]["class"].as_str(),
-        Some("ephemeral")
-    );
+    assert_eq!(table["events"]["odd type."]["class"].as_str(), Some("ephemeral"));
     assert_eq!(table["events"]["odd type."]["ttl"].as_str(), Some("1m 30s"));
-    has(
-        &first,
-        &[
-            "# advertise is not set\n",
-            "events.like.max_age = \"1h\"  # default\n",
-        ],
-    );
+    has(&first, &["# advertise is not set\n", "events.like.max_age = \"1h\"  # default\n"]);
     for line in first.lines() {
-        assert!(
-            line.starts_with("# ") || line.contains("  # "),
-            "no source in {line:?}"
-        );
+        assert!(line.starts_with("# ") || line.contains("  # "), "no source in {line:?}");
     }
-    let again: toml::Table = run(&here.put("again.toml", &first), "as printed")
-        .parse()
-        .unwrap();
+    let again: toml::Table = run(&here.put("again.toml", &first), "as printed").parse().unwrap();
     assert_eq!(table, again);
 }
 
@@ -137,10 +101,7 @@ fn what_each_role_prints_it_also_reads() {
         let (first, _) = here.print(line, &[]);
         here.put("again.toml", &first);
         let (again, _) = here.print(&format!("{role} --config again.toml"), &[]);
-        assert_eq!(
-            first.parse::<toml::Table>().unwrap(),
-            again.parse::<toml::Table>().unwrap()
-        );
+        assert_eq!(first.parse::<toml::Table>().unwrap(), again.parse::<toml::Table>().unwrap());
     }
 }
 
@@ -158,23 +119,9 @@ fn defaults_are_those_of_the_design() {
     ] {
         assert_eq!(toml[name].as_str(), Some(value), "{name}");
     }
-    let reactions: Vec<&str> = toml["reactions"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|name| name.as_str().unwrap())
-        .collect();
-    assert_eq!(
-        reactions,
-        [
-            "like",
-            "celebrate",
-            "support",
-            "love",
-            "insightful",
-            "funny"
-        ]
-    );
+    let reactions: Vec<&str> =
+        toml["reactions"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    assert_eq!(reactions, ["like", "celebrate", "support", "love", "insightful", "funny"]);
 }
 
 #[test]
@@ -210,10 +157,7 @@ fn no_secret_is_ever_shown() {
     ];
     for text in texts {
         assert!(!text.contains("hunter2"), "{text}");
-        assert!(
-            !text.contains("0123456789abcdef") && !text.contains("nobody else"),
-            "{text}"
-        );
+        assert!(!text.contains("0123456789abcdef") && !text.contains("nobody else"), "{text}");
     }
 }
 
@@ -221,14 +165,8 @@ fn no_secret_is_ever_shown() {
 fn the_environment_takes_lists_and_names_and_unknown_names_are_warned_of() {
     let here = Place::new();
     let environment = [
-        (
-            "FANFARE_CORS_ORIGIN",
-            "https://a.example, https://b.example",
-        ),
-        (
-            "FANFARE_PEER",
-            "us=https://u.example,https://v.example;ap=https://w.example",
-        ),
+        ("FANFARE_CORS_ORIGIN", "https://a.example, https://b.example"),
+        ("FANFARE_PEER", "us=https://u.example,https://v.example;ap=https://w.example"),
         ("FANFARE_DC", "eu"),
         ("FANFARE_LOG", "fanfare=debug"),
         ("FANFARE_REUSE_PORT", "1"),
@@ -249,10 +187,7 @@ fn the_environment_takes_lists_and_names_and_unknown_names_are_warned_of() {
     );
     has(
         &warnings,
-        &[
-            "FANFARE_LISTNE is not a setting; did you mean FANFARE_LISTEN?",
-            "FANFARE_ZZZ is not a setting; known are",
-        ],
+        &["FANFARE_LISTNE is not a setting; did you mean FANFARE_LISTEN?", "FANFARE_ZZZ is not a setting; known are"],
     );
     assert_eq!(warnings.lines().count(), 2, "{warnings}");
 }
@@ -260,10 +195,7 @@ fn the_environment_takes_lists_and_names_and_unknown_names_are_warned_of() {
 #[test]
 fn peers_of_several_layers_join_by_name() {
     let here = Place::new();
-    here.put(
-        "f.toml",
-        "dc = \"eu\"\npeer.us = [\"https://old.example\"]\npeer.ap = [\"https://w.example\"]\n",
-    );
+    here.put("f.toml", "dc = \"eu\"\npeer.us = [\"https://old.example\"]\npeer.ap = [\"https://w.example\"]\n");
     let (toml, _) = here.print("--config f.toml --peer us=https://new.example", &[]);
     has(
         &toml,
@@ -280,40 +212,19 @@ fn help_teaches_every_flag_and_its_default() {
     let output = here.run("--help", &[]);
     assert_eq!(output.status.code(), Some(0));
     let help = String::from_utf8(output.stdout).unwrap();
-    has(
-        &help,
-        &[
-            "Examples:",
-            "fanfare subscribe live:42",
-            "FANFARE_",
-            "[events.wave]",
-            "Exit status:",
-        ],
-    );
+    has(&help, &["Examples:", "fanfare subscribe live:42", "FANFARE_", "[events.wave]", "Exit status:"]);
     let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let (toml, _) = here.print("", &[]);
     let settings = toml.parse::<toml::Table>().unwrap();
-    let unset = toml
-        .lines()
-        .filter_map(|line| line.strip_prefix("# ")?.strip_suffix(" is not set"));
-    for name in settings
-        .keys()
-        .map(String::as_str)
-        .chain(unset)
-        .filter(|name| *name != "events")
-    {
+    let unset = toml.lines().filter_map(|line| line.strip_prefix("# ")?.strip_suffix(" is not set"));
+    for name in settings.keys().map(String::as_str).chain(unset).filter(|name| *name != "events") {
         let flag = format!("--{}", name.replace('_', "-"));
-        let at = words
-            .find(&format!(" {flag} "))
-            .or_else(|| words.find(&format!(" {flag}[")))
-            .expect(&flag);
+        let at = words.find(&format!(" {flag} ")).or_else(|| words.find(&format!(" {flag}["))).expect(&flag);
         let text = &words[at..];
         let default = text.find("[default: ").map(|at| &text[at + 10..]).unwrap();
         let shown = match settings.get(name) {
             Some(toml::Value::String(value)) => value.clone(),
-            Some(toml::Value::Array(_)) => {
-                "like,celebrate,support,love,insightful,funny".to_owned()
-            }
+            Some(toml::Value::Array(_)) => "like,celebrate,support,love,insightful,funny".to_owned(),
             Some(value) => value.to_string(),
             None if name == "advertise" => "the address it listens on".to_owned(),
             None => "none".to_owned(),

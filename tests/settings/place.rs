@@ -67,5 +67,4 @@ pub fn has(text: &str, parts: &[&str]) {
 }
 
 /// Settings with which every role of a cluster starts.
-pub const CLUSTER: &str =
-    "--kv redis://127.0.0.1 --db sqlite:x.db --dispatchers http://127.0.0.1:8081";
+pub const CLUSTER: &str = "--kv redis://127.0.0.1 --db sqlite:x.db --dispatchers http://127.0.0.1:8081";

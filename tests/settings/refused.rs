@@ -6,132 +6,55 @@ use crate::place::{CLUSTER, Place, has};
 fn a_file_with_a_slip_is_refused_with_key_and_line() {
     let here = Place::new();
     for (text, parts) in [
-        (
-            "\nlistne = \"x\"\n",
-            &["listne", "line 2", "did you mean listen?"][..],
-        ),
-        (
-            "cluster-secret-file = \"x\"\n",
-            &["cluster-secret-file", "did you mean cluster_secret_file?"],
-        ),
+        ("\nlistne = \"x\"\n", &["listne", "line 2", "did you mean listen?"][..]),
+        ("cluster-secret-file = \"x\"\n", &["cluster-secret-file", "did you mean cluster_secret_file?"]),
         ("qqq = 1\n", &["qqq", "known are listen,"]),
         ("dc = \"a\"\ndc = \"b\"\n", &["duplicate key dc", "line 2"]),
         ("dc = \n", &["line 1"]),
-        (
-            "listen = 8080\n",
-            &["--listen", "8080", "line 1", "give a string"],
-        ),
-        (
-            "reuse_port = \"true\"\n",
-            &["--reuse-port", "true or false"],
-        ),
-        (
-            "cors_origin = [1]\n",
-            &["--cors-origin", "array of strings"],
-        ),
+        ("listen = 8080\n", &["--listen", "8080", "line 1", "give a string"]),
+        ("reuse_port = \"true\"\n", &["--reuse-port", "true or false"]),
+        ("cors_origin = [1]\n", &["--cors-origin", "array of strings"]),
         ("peer = \"https://x.example\"\n", &["--peer", "[peer]"]),
-        (
-            "peer_secret_file.us = [\"a\", \"b\"]\n",
-            &["peer_secret_file.us", "give a string"],
-        ),
-        (
-            "drain = \"30\"\n",
-            &["--drain \"30\"", "file f.toml line 1", "500ms, 30s or 1m"],
-        ),
+        ("peer_secret_file.us = [\"a\", \"b\"]\n", &["peer_secret_file.us", "give a string"]),
+        ("drain = \"30\"\n", &["--drain \"30\"", "file f.toml line 1", "500ms, 30s or 1m"]),
         (
             "[events.like]\nclass = \"some\"\n",
-            &[
-                "events.like.class \"some\"",
-                "line 2",
-                "sum, latest, ephemeral or every",
-            ],
+            &["events.like.class \"some\"", "line 2", "sum, latest, ephemeral or every"],
         ),
-        (
-            "[events.typing]\nttl = \"-5s\"\n",
-            &["events.typing.ttl \"-5s\"", "line 2"],
-        ),
-        (
-            "[events.typing]\nttl = -5\n",
-            &["events.typing.ttl \"-5\"", "duration"],
-        ),
-        (
-            "[events.typing]\nttl = \"0s\"\n",
-            &["events.typing.ttl", "more than 0s"],
-        ),
-        (
-            "[events.like]\nttl = \"5s\"\n",
-            &["events.like.ttl", "class sum has none"],
-        ),
-        (
-            "[events.comment]\nhistory = -1\n",
-            &["events.comment.history \"-1\"", "1 to"],
-        ),
-        (
-            "[events.comment]\nhistory = \"many\"\n",
-            &["events.comment.history", "number"],
-        ),
-        (
-            "[events.comment]\nmax_age = \"31days\"\n",
-            &["events.comment.max_age", "30days"],
-        ),
-        (
-            "[events.like]\nclas = \"sum\"\n",
-            &["events.like.clas", "line 2", "did you mean class?"],
-        ),
+        ("[events.typing]\nttl = \"-5s\"\n", &["events.typing.ttl \"-5s\"", "line 2"]),
+        ("[events.typing]\nttl = -5\n", &["events.typing.ttl \"-5\"", "duration"]),
+        ("[events.typing]\nttl = \"0s\"\n", &["events.typing.ttl", "more than 0s"]),
+        ("[events.like]\nttl = \"5s\"\n", &["events.like.ttl", "class sum has none"]),
+        ("[events.comment]\nhistory = -1\n", &["events.comment.history \"-1\"", "1 to"]),
+        ("[events.comment]\nhistory = \"many\"\n", &["events.comment.history", "number"]),
+        ("[events.comment]\nmax_age = \"31days\"\n", &["events.comment.max_age", "30days"]),
+        ("[events.like]\nclas = \"sum\"\n", &["events.like.clas", "line 2", "did you mean class?"]),
         ("[events.like]\n[events.like]\n", &["like", "line 2"]),
         ("events.like = \"sum\"\n", &["events.like", "[events.like]"]),
-        (
-            "[events.\"\"]\nclass = \"sum\"\n",
-            &["events", "type's name"],
-        ),
+        ("[events.\"\"]\nclass = \"sum\"\n", &["events", "type's name"]),
     ] {
         here.put("f.toml", text);
         let message = here.refused("--config f.toml", &[]);
         has(&message, parts);
         has(&message, &["f.toml"]);
     }
-    here.refuses(
-        "--config none.toml",
-        &["--config none.toml", "No such file", "flag --config"],
-    );
+    here.refuses("--config none.toml", &["--config none.toml", "No such file", "flag --config"]);
 }
 
 #[test]
 fn a_role_that_lacks_what_it_needs_says_so() {
     let here = Place::new();
-    here.refuses(
-        "frontend",
-        &[
-            "--dispatchers is not set",
-            "a frontend needs it",
-            "http://10.0.0.5:8081",
-        ],
-    );
-    here.refuses(
-        "backend --kv redis://h --db sqlite:x.db",
-        &["--dispatchers", "a backend needs it"],
-    );
-    here.refuses(
-        "dispatcher",
-        &["--kv is not set", "a dispatcher needs it", "redis://HOST"],
-    );
-    here.refuses(
-        "backend --dispatchers http://h --db sqlite:x.db",
-        &["--kv", "a backend needs it"],
-    );
-    here.refuses(
-        "backend --dispatchers http://h --kv redis://h",
-        &["--db", "a backend needs it", "postgres://"],
-    );
+    here.refuses("frontend", &["--dispatchers is not set", "a frontend needs it", "http://10.0.0.5:8081"]);
+    here.refuses("backend --kv redis://h --db sqlite:x.db", &["--dispatchers", "a backend needs it"]);
+    here.refuses("dispatcher", &["--kv is not set", "a dispatcher needs it", "redis://HOST"]);
+    here.refuses("backend --dispatchers http://h --db sqlite:x.db", &["--kv", "a backend needs it"]);
+    here.refuses("backend --dispatchers http://h --kv redis://h", &["--db", "a backend needs it", "postgres://"]);
     for role in ["frontend", "dispatcher", "backend"] {
         let line = format!("{role} --kv memory --db sqlite:x.db --dispatchers http://h");
         here.refuses(&line, &["--kv \"memory\" (flag --kv)", "`all` only", role]);
     }
     here.refuses("--reactions= ", &["--reactions"]);
-    here.refuses(
-        "--auth jwt",
-        &["--jwt-key-file is not set", "--auth jwt needs it"],
-    );
+    here.refuses("--auth jwt", &["--jwt-key-file is not set", "--auth jwt needs it"]);
     for role in ["frontend", "dispatcher", "backend"] {
         let (toml, _) = here.print(&format!("{role} {CLUSTER}"), &[]);
         has(&toml, &[&format!("# fanfare {role}\n")]);
@@ -142,112 +65,43 @@ fn a_role_that_lacks_what_it_needs_says_so() {
 fn a_bad_value_is_named_with_its_source_and_what_would_do() {
     let here = Place::new();
     for (line, parts) in [
-        (
-            "--listen localhost:80",
-            &[
-                "--listen \"localhost:80\" (flag --listen)",
-                "127.0.0.1:8080",
-            ][..],
-        ),
-        (
-            "--internal 127.0.0.1:99999",
-            &["--internal \"127.0.0.1:99999\"", "port"],
-        ),
-        (
-            "--advertise 10.0.0.1",
-            &["--advertise", "http://10.0.0.5:8081"],
-        ),
+        ("--listen localhost:80", &["--listen \"localhost:80\" (flag --listen)", "127.0.0.1:8080"][..]),
+        ("--internal 127.0.0.1:99999", &["--internal \"127.0.0.1:99999\"", "port"]),
+        ("--advertise 10.0.0.1", &["--advertise", "http://10.0.0.5:8081"]),
         ("--cores 0", &["--cores \"0\"", "a count such as 2"]),
-        (
-            "--reuse-port=maybe",
-            &["--reuse-port \"maybe\"", "true or false"],
-        ),
+        ("--reuse-port=maybe", &["--reuse-port \"maybe\"", "true or false"]),
         ("--drain 2h", &["--drain \"2h\"", "an hour"]),
-        (
-            "--kv memcached://h",
-            &["--kv \"memcached://h\"", "redis://"],
-        ),
-        (
-            "--db sqlite::memory:",
-            &["--db \"sqlite::memory:\"", "on disk"],
-        ),
-        (
-            "--dispatchers http://h,http://h/",
-            &["--dispatchers", "given twice"],
-        ),
+        ("--kv memcached://h", &["--kv \"memcached://h\"", "redis://"]),
+        ("--db sqlite::memory:", &["--db \"sqlite::memory:\"", "on disk"]),
+        ("--dispatchers http://h,http://h/", &["--dispatchers", "given twice"]),
         ("--dc EU", &["--dc \"EU\"", "a-z"]),
         ("--peer eu", &["--peer \"eu\"", "NAME=VALUE", "eu=https://"]),
-        (
-            "--dc a --peer eu=https://x --peer eu=https://y",
-            &["--peer", "given twice"],
-        ),
-        (
-            "--peer-secret-file eu=secret",
-            &["--peer-secret-file eu", "no --peer has this name"],
-        ),
-        (
-            "--cluster-secret-file none",
-            &["--cluster-secret-file \"none\"", "No such file"],
-        ),
-        (
-            "--cluster-secret-file empty",
-            &["--cluster-secret-file \"empty\"", "empty"],
-        ),
+        ("--dc a --peer eu=https://x --peer eu=https://y", &["--peer", "given twice"]),
+        ("--peer-secret-file eu=secret", &["--peer-secret-file eu", "no --peer has this name"]),
+        ("--cluster-secret-file none", &["--cluster-secret-file \"none\"", "No such file"]),
+        ("--cluster-secret-file empty", &["--cluster-secret-file \"empty\"", "empty"]),
         ("--auth basic", &["--auth \"basic\"", "none or jwt"]),
-        (
-            "--auth jwt --jwt-key-file none",
-            &["--jwt-key-file \"none\"", "No such file"],
-        ),
+        ("--auth jwt --jwt-key-file none", &["--jwt-key-file \"none\"", "No such file"]),
         ("--jwt-cookie a;b", &["--jwt-cookie", "fanfare_token"]),
-        (
-            "--cors-origin example.com",
-            &["--cors-origin \"example.com\"", "https://example.com"],
-        ),
-        (
-            "--cors-origin *,https://a.example",
-            &["--cors-origin", "* alone"],
-        ),
-        (
-            "--auth jwt --jwt-key-file key --jwt-cookie t --cors-origin *",
-            &["--cors-origin \"*\"", "name the origins"],
-        ),
-        (
-            "--trusted-proxy proxy",
-            &["--trusted-proxy \"proxy\"", "10.0.0.0/8"],
-        ),
-        (
-            "--log fanfare=loud",
-            &["--log \"fanfare=loud\"", "fanfare=debug"],
-        ),
-        (
-            "--reactions like,like",
-            &["--reactions \"like\"", "given twice"],
-        ),
-        (
-            "--internal 127.0.0.1:8080",
-            &["--internal \"127.0.0.1:8080\"", "--listen 127.0.0.1:8080"],
-        ),
+        ("--cors-origin example.com", &["--cors-origin \"example.com\"", "https://example.com"]),
+        ("--cors-origin *,https://a.example", &["--cors-origin", "* alone"]),
+        ("--auth jwt --jwt-key-file key --jwt-cookie t --cors-origin *", &["--cors-origin \"*\"", "name the origins"]),
+        ("--trusted-proxy proxy", &["--trusted-proxy \"proxy\"", "10.0.0.0/8"]),
+        ("--log fanfare=loud", &["--log \"fanfare=loud\"", "fanfare=debug"]),
+        ("--reactions like,like", &["--reactions \"like\"", "given twice"]),
+        ("--internal 127.0.0.1:8080", &["--internal \"127.0.0.1:8080\"", "--listen 127.0.0.1:8080"]),
     ] {
         here.refuses(line, parts);
     }
     let message = here.refused("", &[("FANFARE_LISTEN", "nonsense")]);
-    has(
-        &message,
-        &["--listen \"nonsense\" (environment FANFARE_LISTEN)"],
-    );
+    has(&message, &["--listen \"nonsense\" (environment FANFARE_LISTEN)"]);
 }
 
 #[test]
 fn an_internal_listener_that_others_reach_needs_a_secret() {
     let here = Place::new();
-    here.refuses(
-        "--internal 0.0.0.0:8081",
-        &["--internal \"0.0.0.0:8081\"", "--cluster-secret-file"],
-    );
-    here.refuses(
-        "--internal [::]:8081",
-        &["--internal", "--cluster-secret-file"],
-    );
+    here.refuses("--internal 0.0.0.0:8081", &["--internal \"0.0.0.0:8081\"", "--cluster-secret-file"]);
+    here.refuses("--internal [::]:8081", &["--internal", "--cluster-secret-file"]);
     here.print("--internal 0.0.0.0:8081 --cluster-secret-file secret", &[]);
     here.print("--internal 127.8.9.10:0", &[]);
     here.print("--internal [::1]:8081", &[]);
@@ -261,27 +115,12 @@ fn an_internal_listener_that_others_reach_needs_a_secret() {
 #[test]
 fn a_plain_http_peer_beyond_this_box_must_be_asked_for() {
     let here = Place::new();
-    here.refuses(
-        "--dc eu --peer us=http://10.0.0.1:8081",
-        &["--peer us", "http://10.0.0.1:8081", "--peer-insecure"],
-    );
-    here.refuses(
-        "--dc eu --peer us=https://u.example,http://10.0.0.1",
-        &["--peer us", "--peer-insecure"],
-    );
-    here.refuses(
-        "--dc eu --peer us=http://10.0.0.1 --peer-insecure=false",
-        &["--peer-insecure"],
-    );
+    here.refuses("--dc eu --peer us=http://10.0.0.1:8081", &["--peer us", "http://10.0.0.1:8081", "--peer-insecure"]);
+    here.refuses("--dc eu --peer us=https://u.example,http://10.0.0.1", &["--peer us", "--peer-insecure"]);
+    here.refuses("--dc eu --peer us=http://10.0.0.1 --peer-insecure=false", &["--peer-insecure"]);
     here.print("--dc eu --peer us=http://10.0.0.1 --peer-insecure", &[]);
-    here.print(
-        "--dc eu --peer us=http://127.0.0.2:8081 --peer ap=https://10.0.0.1",
-        &[],
-    );
-    here.refuses(
-        "--dc eu --peer eu=https://x.example",
-        &["--peer eu", "data center eu itself"],
-    );
+    here.print("--dc eu --peer us=http://127.0.0.2:8081 --peer ap=https://10.0.0.1", &[]);
+    here.refuses("--dc eu --peer eu=https://x.example", &["--peer eu", "data center eu itself"]);
     here.refuses("--peer eu=https://x.example", &["--dc is not set"]);
 }
 
@@ -290,14 +129,8 @@ fn open_doors_are_warned_of() {
     let here = Place::new();
     let warned = |line: &str| here.print(line, &[]).1;
     has(&warned("--listen 0.0.0.0:0"), &["--auth none", "0.0.0.0:0"]);
-    has(
-        &warned("--jwt-key-file key"),
-        &["--jwt-key-file does nothing without --auth jwt"],
-    );
-    assert_eq!(
-        warned("--listen 0.0.0.0:0 --auth jwt --jwt-key-file key"),
-        ""
-    );
+    has(&warned("--jwt-key-file key"), &["--jwt-key-file does nothing without --auth jwt"]);
+    assert_eq!(warned("--listen 0.0.0.0:0 --auth jwt --jwt-key-file key"), "");
     assert_eq!(warned("--listen 127.0.0.2:0"), "");
     assert_eq!(warned("--listen [::ffff:127.0.0.1]:0"), "");
 }

@@ -35,12 +35,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn open(path: &Path) -> Result<Writer, OpenError> {
         let connection = schema::open(path, Missing::Create)?;
-        Ok(Writer {
-            path: path.to_owned(),
-            connection: Some(connection),
-            counts: Counts::default(),
-            failing: false,
-        })
+        Ok(Writer { path: path.to_owned(), connection: Some(connection), counts: Counts::default(), failing: false })
     }
 
     /// Runs `commands` in order in one transaction and returns a result for each, after it is on disk. If the
@@ -58,22 +53,12 @@ impl Writer {
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::error!(path = %self.path.display(), detail, "the database fails; answering 503 until it works");
                 }
-                commands
-                    .iter()
-                    .map(|_| {
-                        Err(StoreError::Unavailable {
-                            detail: detail.clone(),
-                        })
-                    })
-                    .collect()
+                commands.iter().map(|_| Err(StoreError::Unavailable { detail: detail.clone() })).collect()
             }
         }
     }
 
-    fn transact(
-        &mut self,
-        commands: &[Command],
-    ) -> Result<Vec<Result<Outcome, StoreError>>, String> {
+    fn transact(&mut self, commands: &[Command]) -> Result<Vec<Result<Outcome, StoreError>>, String> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => schema::open(&self.path, Missing::Refuse).map_err(|error| error.to_string())?,
@@ -114,12 +99,8 @@ fn transact(
         results.push(match execute(connection, counts, command) {
             Ok(outcome) => Ok(outcome),
             Err(Failure::Refused(error)) => Err(error),
-            Err(Failure::Statement(error))
-                if !connection.is_autocommit() && concerns_one(&error) =>
-            {
-                Err(StoreError::Invalid {
-                    detail: error.to_string(),
-                })
+            Err(Failure::Statement(error)) if !connection.is_autocommit() && concerns_one(&error) => {
+                Err(StoreError::Invalid { detail: error.to_string() })
             }
             Err(Failure::Statement(error)) => return Err(error),
         });
@@ -131,23 +112,10 @@ fn transact(
     Ok(results)
 }
 
-fn execute(
-    connection: &Connection,
-    counts: &mut Counts,
-    command: &Command,
-) -> Result<Outcome, Failure> {
+fn execute(connection: &Connection, counts: &mut Counts, command: &Command) -> Result<Outcome, Failure> {
     match command {
-        Command::Like {
-            video,
-            member,
-            reaction,
-            at,
-        } => counts.like(connection, video, member, reaction, *at),
-        Command::Unlike {
-            video,
-            member,
-            reaction,
-        } => counts.unlike(connection, video, member, reaction),
+        Command::Like { video, member, reaction, at } => counts.like(connection, video, member, reaction, *at),
+        Command::Unlike { video, member, reaction } => counts.unlike(connection, video, member, reaction),
         Command::Counts { video } => counts.counts(connection, video),
     }
 }
@@ -157,10 +125,7 @@ fn execute(
 /// around them.
 fn concerns_one(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error_code();
-    matches!(
-        code,
-        Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch)
-    )
+    matches!(code, Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch))
 }
 
 /// Ends the failed transaction; returns whether the connection can be used on. What is known to pass (a full disk, a

@@ -40,15 +40,13 @@ impl Counts {
         };
         let counts = self.of_video(connection, video)?;
         let created = connection
-            .prepare_cached("INSERT INTO likes (video, member, reaction, at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")?
+            .prepare_cached(
+                "INSERT INTO likes (video, member, reaction, at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            )?
             .execute(params![video, member, reaction, at])?
             == 1;
         let reaction_likes = change(counts, reaction, created, |likes| likes + 1);
-        Ok(Outcome::Liked {
-            created,
-            likes: total(counts),
-            reaction_likes,
-        })
+        Ok(Outcome::Liked { created, likes: total(counts), reaction_likes })
     }
 
     /// Takes a like back, in one statement as well.
@@ -66,29 +64,15 @@ impl Counts {
             == 1;
         // Saturating, since somebody may have edited the database by hand.
         let reaction_likes = change(counts, reaction, removed, |likes| likes.saturating_sub(1));
-        Ok(Outcome::Unliked {
-            removed,
-            likes: total(counts),
-            reaction_likes,
-        })
+        Ok(Outcome::Unliked { removed, likes: total(counts), reaction_likes })
     }
 
-    pub(super) fn counts(
-        &mut self,
-        connection: &Connection,
-        video: &str,
-    ) -> Result<Outcome, Failure> {
+    pub(super) fn counts(&mut self, connection: &Connection, video: &str) -> Result<Outcome, Failure> {
         let counts = self.of_video(connection, video)?;
-        let mut reactions: Vec<_> = counts
-            .iter()
-            .filter(|count| count.likes > 0)
-            .map(|count| (count.reaction.clone(), count.likes))
-            .collect();
+        let mut reactions: Vec<_> =
+            counts.iter().filter(|count| count.likes > 0).map(|count| (count.reaction.clone(), count.likes)).collect();
         reactions.sort_unstable();
-        Ok(Outcome::Counts {
-            likes: total(counts),
-            reactions,
-        })
+        Ok(Outcome::Counts { likes: total(counts), reactions })
     }
 
     /// Writes what changed; must come before the commit.
@@ -104,9 +88,7 @@ impl Counts {
                         .execute(params![video, count.reaction, count.likes.cast_signed()])?;
                 } else {
                     connection
-                        .prepare_cached(
-                            "DELETE FROM like_counts WHERE video = ?1 AND reaction = ?2",
-                        )?
+                        .prepare_cached("DELETE FROM like_counts WHERE video = ?1 AND reaction = ?2")?
                         .execute(params![video, count.reaction])?;
                 }
                 count.changed = false;
@@ -115,50 +97,30 @@ impl Counts {
         Ok(())
     }
 
-    fn of_video(
-        &mut self,
-        connection: &Connection,
-        video: &str,
-    ) -> rusqlite::Result<&mut Vec<ReactionCount>> {
+    fn of_video(&mut self, connection: &Connection, video: &str) -> rusqlite::Result<&mut Vec<ReactionCount>> {
         if !self.videos.contains_key(video) {
             let counts = connection
                 .prepare_cached("SELECT reaction, likes FROM like_counts WHERE video = ?1")?
                 .query_map([video], |row| {
                     let likes: i64 = row.get(1)?;
-                    Ok(ReactionCount {
-                        reaction: row.get(0)?,
-                        likes: likes.max(0).cast_unsigned(),
-                        changed: false,
-                    })
+                    Ok(ReactionCount { reaction: row.get(0)?, likes: likes.max(0).cast_unsigned(), changed: false })
                 })?
                 .collect::<rusqlite::Result<Vec<_>>>()?;
             self.videos.insert(video.to_owned(), counts);
         }
-        Ok(self
-            .videos
-            .get_mut(video)
-            .expect("it was there or has just been inserted"))
+        Ok(self.videos.get_mut(video).expect("it was there or has just been inserted"))
     }
 }
 
 /// Applies `step` to the count of `reaction` if `changed`, and returns it. A video has a handful of reactions, so a
 /// scan beats a table.
-fn change(
-    counts: &mut Vec<ReactionCount>,
-    reaction: &str,
-    changed: bool,
-    step: impl Fn(u64) -> u64,
-) -> u64 {
+fn change(counts: &mut Vec<ReactionCount>, reaction: &str, changed: bool, step: impl Fn(u64) -> u64) -> u64 {
     let position = counts.iter().position(|count| count.reaction == reaction);
     if !changed {
         return position.map_or(0, |position| counts[position].likes);
     }
     let position = position.unwrap_or_else(|| {
-        counts.push(ReactionCount {
-            reaction: reaction.to_owned(),
-            likes: 0,
-            changed: true,
-        });
+        counts.push(ReactionCount { reaction: reaction.to_owned(), likes: 0, changed: true });
         counts.len() - 1
     });
     let count = &mut counts[position];

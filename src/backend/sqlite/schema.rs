@@ -35,17 +35,12 @@ pub(super) enum Missing {
 pub(super) fn open(path: &Path, missing: Missing) -> Result<Connection, OpenError> {
     // SQLite gives a meaning to names such as ":memory:" and "file:…", but not to absolute paths; and a later change of
     // the working directory must not lead to another file.
-    let absolute = std::path::absolute(path).map_err(|error| OpenError::Failed {
-        path: path.to_owned(),
-        detail: error.to_string(),
-    })?;
+    let absolute = std::path::absolute(path)
+        .map_err(|error| OpenError::Failed { path: path.to_owned(), detail: error.to_string() })?;
     let path = absolute.as_path();
     let directory = path.parent().unwrap_or(path);
     if !directory.is_dir() {
-        return Err(OpenError::DirectoryMissing {
-            path: path.to_owned(),
-            directory: directory.to_owned(),
-        });
+        return Err(OpenError::DirectoryMissing { path: path.to_owned(), directory: directory.to_owned() });
     }
     // No mutex, since one thread at a time uses the connection.
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -56,13 +51,9 @@ pub(super) fn open(path: &Path, missing: Missing) -> Result<Connection, OpenErro
     let mut connection = Connection::open_with_flags(path, flags).map_err(named)?;
     // SQLite falls back to reading when it may not write; that would only show at the first like.
     if connection.is_readonly("main").map_err(named)? {
-        return Err(OpenError::ReadOnly {
-            path: path.to_owned(),
-        });
+        return Err(OpenError::ReadOnly { path: path.to_owned() });
     }
-    connection
-        .busy_timeout(Duration::from_millis(STORE_BUSY_MS))
-        .map_err(named)?;
+    connection.busy_timeout(Duration::from_millis(STORE_BUSY_MS)).map_err(named)?;
     // Checked before anything is changed, so that a file that is not ours stays as it was.
     check_owner(&connection, path)?;
     configure(&connection, path)?;
@@ -71,26 +62,17 @@ pub(super) fn open(path: &Path, missing: Missing) -> Result<Connection, OpenErro
 }
 
 fn check_owner(connection: &Connection, path: &Path) -> Result<(), OpenError> {
-    let read = |sql: &str| {
-        connection
-            .query_row(sql, [], |row| row.get::<_, i64>(0))
-            .map_err(|error| named(path, error))
-    };
+    let read =
+        |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(|error| named(path, error));
     let application = read("PRAGMA application_id")?;
     let objects = read("SELECT count(*) FROM sqlite_schema")?;
     if application != APPLICATION_ID && (application != 0 || objects != 0) {
-        return Err(OpenError::Foreign {
-            path: path.to_owned(),
-        });
+        return Err(OpenError::Foreign { path: path.to_owned() });
     }
     let found = read("PRAGMA user_version")?;
     let known = MIGRATIONS.len() as i64;
     if found > known {
-        return Err(OpenError::NewerSchema {
-            path: path.to_owned(),
-            found,
-            known,
-        });
+        return Err(OpenError::NewerSchema { path: path.to_owned(), found, known });
     }
     Ok(())
 }
@@ -99,35 +81,19 @@ fn configure(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let named = |error| named(path, error);
     // Only a new file takes this. Likes land on random pages and a commit writes each page it touched, so a smaller page than
     // the usual 4 KiB writes less: likes over 10,000 videos gained 10 to 15 %, and 1 KiB pages nothing more.
-    connection
-        .pragma_update(None, "page_size", STORE_PAGE_BYTES)
-        .map_err(named)?;
-    let mode: String = connection
-        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
-        .map_err(named)?;
+    connection.pragma_update(None, "page_size", STORE_PAGE_BYTES).map_err(named)?;
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(named)?;
     if mode != "wal" {
         return Err(OpenError::Failed {
             path: path.to_owned(),
-            detail: format!(
-                "its file system allows no write-ahead log (journal mode {mode}); use a local disk"
-            ),
+            detail: format!("its file system allows no write-ahead log (journal mode {mode}); use a local disk"),
         });
     }
     // FULL flushes the log at every commit: an answer means that a power cut loses nothing.
-    connection
-        .pragma_update(None, "synchronous", "FULL")
-        .map_err(named)?;
-    connection
-        .pragma_update(None, "cache_size", -i64::from(STORE_CACHE_KIB))
-        .map_err(named)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(named)?;
+    connection.pragma_update(None, "cache_size", -i64::from(STORE_CACHE_KIB)).map_err(named)?;
     // The pragma answers with a row, which pragma_update does not take.
-    connection
-        .query_row(
-            &format!("PRAGMA wal_autocheckpoint = {STORE_WAL_PAGES}"),
-            [],
-            |_| Ok(()),
-        )
-        .map_err(named)?;
+    connection.query_row(&format!("PRAGMA wal_autocheckpoint = {STORE_WAL_PAGES}"), [], |_| Ok(())).map_err(named)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
 }
@@ -142,10 +108,7 @@ fn migrate(connection: &mut Connection, migrations: &[&str]) -> rusqlite::Result
         }
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        if let Some(migration) = usize::try_from(version)
-            .ok()
-            .and_then(|version| migrations.get(version))
-        {
+        if let Some(migration) = usize::try_from(version).ok().and_then(|version| migrations.get(version)) {
             transaction.execute_batch(migration)?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.pragma_update(None, "user_version", version + 1)?;
@@ -160,10 +123,7 @@ fn named(path: &Path, error: rusqlite::Error) -> OpenError {
         Some(ErrorCode::NotADatabase) => OpenError::NotADatabase { path },
         Some(ErrorCode::ReadOnly) => OpenError::ReadOnly { path },
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked { path },
-        _ => OpenError::Failed {
-            path,
-            detail: error.to_string(),
-        },
+        _ => OpenError::Failed { path, detail: error.to_string() },
     }
 }
 
@@ -172,9 +132,7 @@ mod tests {
     use super::*;
 
     fn version(connection: &Connection) -> i64 {
-        connection
-            .query_row("PRAGMA user_version", [], |row| row.get(0))
-            .expect("a version")
+        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("a version")
     }
 
     #[test]
@@ -187,9 +145,7 @@ mod tests {
         migrate(&mut connection, &[first, second]).expect("second");
         migrate(&mut connection, &[first, second]).expect("nothing left");
         assert_eq!(version(&connection), 2);
-        let rows: i64 = connection
-            .query_row("SELECT count(*) FROM a", [], |row| row.get(0))
-            .expect("rows");
+        let rows: i64 = connection.query_row("SELECT count(*) FROM a", [], |row| row.get(0)).expect("rows");
         assert_eq!(rows, 2);
     }
 
@@ -197,14 +153,10 @@ mod tests {
     fn a_migration_that_fails_leaves_the_version_before_it_whole() {
         let mut connection = Connection::open_in_memory().expect("memory");
         let broken = "CREATE TABLE b (x); INSERT INTO nowhere VALUES (1)";
-        migrate(&mut connection, &["CREATE TABLE a (x)", broken])
-            .expect_err("the second is broken");
+        migrate(&mut connection, &["CREATE TABLE a (x)", broken]).expect_err("the second is broken");
         assert_eq!(version(&connection), 1);
-        let tables: String = connection
-            .query_row("SELECT group_concat(name) FROM sqlite_schema", [], |row| {
-                row.get(0)
-            })
-            .expect("tables");
+        let tables: String =
+            connection.query_row("SELECT group_concat(name) FROM sqlite_schema", [], |row| row.get(0)).expect("tables");
         assert_eq!(tables, "a");
     }
 
@@ -217,19 +169,14 @@ mod tests {
         assert_eq!(version(&connection), MIGRATIONS.len() as i64);
         let pragma = |name: &str| {
             connection
-                .query_row(&format!("PRAGMA {name}"), [], |row| {
-                    row.get::<_, rusqlite::types::Value>(0)
-                })
+                .query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, rusqlite::types::Value>(0))
                 .expect("pragma")
         };
         assert_eq!(pragma("synchronous"), 2.into(), "FULL");
         assert_eq!(pragma("page_size"), i64::from(STORE_PAGE_BYTES).into());
         assert_eq!(pragma("journal_mode"), "wal".to_owned().into());
         assert_eq!(pragma("busy_timeout"), (STORE_BUSY_MS as i64).into());
-        assert_eq!(
-            pragma("wal_autocheckpoint"),
-            i64::from(STORE_WAL_PAGES).into()
-        );
+        assert_eq!(pragma("wal_autocheckpoint"), i64::from(STORE_WAL_PAGES).into());
     }
 
     #[test]
@@ -239,10 +186,7 @@ mod tests {
         let check = |path: &Path, says: &str| {
             let error = open(path, Missing::Create).expect_err("cannot be opened");
             let text = error.to_string();
-            assert!(
-                text.contains(&path.display().to_string()) && text.contains(says),
-                "{text}"
-            );
+            assert!(text.contains(&path.display().to_string()) && text.contains(says), "{text}");
         };
 
         check(&at("missing/fanfare.db"), "does not exist");
@@ -251,25 +195,17 @@ mod tests {
         check(directory.path(), "unable to open");
 
         let other = Connection::open(at("other.db")).expect("other");
-        other
-            .execute_batch("CREATE TABLE likes (x)")
-            .expect("table");
+        other.execute_batch("CREATE TABLE likes (x)").expect("table");
         check(&at("other.db"), "another program");
-        let tables: i64 = other
-            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-            .expect("tables");
+        let tables: i64 = other.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).expect("tables");
         assert_eq!(tables, 1, "the other program's file was left alone");
 
         let newer = open(&at("newer.db"), Missing::Create).expect("opens");
-        newer
-            .pragma_update(None, "user_version", 99)
-            .expect("version");
+        newer.pragma_update(None, "user_version", 99).expect("version");
         check(&at("newer.db"), "schema version 99");
 
         let locked = open(&at("locked.db"), Missing::Create).expect("opens");
-        locked
-            .pragma_update(None, "user_version", 0)
-            .expect("version");
+        locked.pragma_update(None, "user_version", 0).expect("version");
         locked.execute_batch("BEGIN IMMEDIATE").expect("lock");
         check(&at("locked.db"), "locked");
     }
@@ -292,10 +228,7 @@ mod tests {
     fn reopening_does_not_make_an_empty_database_of_one_that_went_away() {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("gone.db");
-        assert!(matches!(
-            open(&path, Missing::Refuse),
-            Err(OpenError::Failed { .. })
-        ));
+        assert!(matches!(open(&path, Missing::Refuse), Err(OpenError::Failed { .. })));
         assert!(!path.exists());
     }
 
@@ -306,8 +239,7 @@ mod tests {
         let path = directory.path().join("fanfare.db");
         drop(open(&path, Missing::Create).expect("opens"));
         let mode = |path: &Path, mode| {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-                .expect("permissions");
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("permissions");
         };
         mode(directory.path(), 0o755);
         mode(&path, 0o444);

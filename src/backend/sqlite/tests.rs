@@ -15,35 +15,23 @@ use std::sync::Barrier;
 type Answer = (u64, Result<Outcome, StoreError>);
 
 fn like(video: &str, member: &str) -> Command {
-    Command::Like {
-        video: video.into(),
-        member: member.into(),
-        reaction: "like".into(),
-        at: 1_732_313_131_123,
-    }
+    Command::Like { video: video.into(), member: member.into(), reaction: "like".into(), at: 1_732_313_131_123 }
 }
 
 fn counts(video: &str) -> Command {
-    Command::Counts {
-        video: video.into(),
-    }
+    Command::Counts { video: video.into() }
 }
 
 /// A store whose answers come out of a channel in the order in which they were given.
 fn collecting(path: &Path) -> (Store<u64>, Receiver<Answer>, std::thread::JoinHandle<()>) {
     let (sender, answers) = unbounded();
-    let (store, thread) = start(path, move |ticket, result| {
-        sender.send((ticket, result)).expect("it is received")
-    })
-    .expect("the database opens");
+    let (store, thread) = start(path, move |ticket, result| sender.send((ticket, result)).expect("it is received"))
+        .expect("the database opens");
     (store, answers, thread)
 }
 
 fn number(connection: &Connection, sql: &str) -> u64 {
-    connection
-        .query_row(sql, [], |row| row.get::<_, Option<u64>>(0))
-        .expect("a number")
-        .unwrap_or(0)
+    connection.query_row(sql, [], |row| row.get::<_, Option<u64>>(0)).expect("a number").unwrap_or(0)
 }
 
 /// What the store should be: a set of likes, and everything else worked out from it.
@@ -63,23 +51,12 @@ impl Model {
 
     fn run(&mut self, command: &Command) -> Outcome {
         let (video, reaction, changed) = match command.clone() {
-            Command::Like {
-                video,
-                member,
-                reaction,
-                ..
-            } => {
+            Command::Like { video, member, reaction, .. } => {
                 let created = self.likes.insert((video.clone(), member, reaction.clone()));
                 (video, reaction, created)
             }
-            Command::Unlike {
-                video,
-                member,
-                reaction,
-            } => {
-                let removed = self
-                    .likes
-                    .remove(&(video.clone(), member, reaction.clone()));
+            Command::Unlike { video, member, reaction } => {
+                let removed = self.likes.remove(&(video.clone(), member, reaction.clone()));
                 (video, reaction, removed)
             }
             Command::Counts { video } => (video, String::new(), false),
@@ -88,20 +65,9 @@ impl Model {
         let likes = reactions.values().sum();
         let reaction_likes = reactions.get(&reaction).copied().unwrap_or(0);
         match command {
-            Command::Like { .. } => Outcome::Liked {
-                created: changed,
-                likes,
-                reaction_likes,
-            },
-            Command::Unlike { .. } => Outcome::Unliked {
-                removed: changed,
-                likes,
-                reaction_likes,
-            },
-            Command::Counts { .. } => Outcome::Counts {
-                likes,
-                reactions: reactions.into_iter().collect(),
-            },
+            Command::Like { .. } => Outcome::Liked { created: changed, likes, reaction_likes },
+            Command::Unlike { .. } => Outcome::Unliked { removed: changed, likes, reaction_likes },
+            Command::Counts { .. } => Outcome::Counts { likes, reactions: reactions.into_iter().collect() },
         }
     }
 
@@ -125,10 +91,7 @@ fn check_counts(connection: &Connection) {
     let counted = "SELECT video, reaction, count(*) FROM likes GROUP BY video, reaction";
     let kept = "SELECT video, reaction, likes FROM like_counts";
     for (one, other) in [(counted, kept), (kept, counted)] {
-        let differing = number(
-            connection,
-            &format!("SELECT count(*) FROM ({one} EXCEPT {other})"),
-        );
+        let differing = number(connection, &format!("SELECT count(*) FROM ({one} EXCEPT {other})"));
         assert_eq!(differing, 0, "counts differ from the likes");
     }
 }
@@ -140,17 +103,8 @@ fn command() -> impl Strategy<Value = Command> {
         let (video, member) = (format!("v{video}"), format!("m{member}"));
         let reaction = reaction.to_owned();
         match kind {
-            0..=2 => Command::Like {
-                video,
-                member,
-                reaction,
-                at: 5,
-            },
-            3..=5 => Command::Unlike {
-                video,
-                member,
-                reaction,
-            },
+            0..=2 => Command::Like { video, member, reaction, at: 5 },
+            3..=5 => Command::Unlike { video, member, reaction },
             _ => Command::Counts { video },
         }
     })
@@ -245,18 +199,14 @@ fn the_same_like_twice_at_once_is_created_once() {
             scope.spawn(move || {
                 for round in 0..200_u64 {
                     barrier.wait();
-                    store
-                        .try_submit(like("42", &format!("m{round}")), round * 2 + thread)
-                        .expect("there is room");
+                    store.try_submit(like("42", &format!("m{round}")), round * 2 + thread).expect("there is room");
                 }
             });
         }
     });
     let mut created = vec![0; 200];
     for (ticket, result) in answers.iter().take(400) {
-        let Ok(Outcome::Liked { created: new, .. }) = result else {
-            panic!("{result:?}")
-        };
+        let Ok(Outcome::Liked { created: new, .. }) = result else { panic!("{result:?}") };
         created[ticket as usize / 2] += u32::from(new);
     }
     assert_eq!(created, vec![1; 200]);
@@ -269,32 +219,19 @@ fn an_answer_comes_after_its_commit() {
     drop(Writer::open(&path).expect("opens"));
     let other = Connection::open(&path).expect("opens");
     let (sender, seen) = unbounded();
-    let (store, thread) = start(
-        &path,
-        move |member: String, result: Result<Outcome, StoreError>| {
-            let rows = other
-                .query_row(
-                    "SELECT count(*) FROM likes WHERE member = ?1",
-                    [member],
-                    |row| row.get::<_, u64>(0),
-                )
-                .expect("a number");
-            sender.send((rows, result.is_ok())).expect("it is received");
-        },
-    )
+    let (store, thread) = start(&path, move |member: String, result: Result<Outcome, StoreError>| {
+        let rows = other
+            .query_row("SELECT count(*) FROM likes WHERE member = ?1", [member], |row| row.get::<_, u64>(0))
+            .expect("a number");
+        sender.send((rows, result.is_ok())).expect("it is received");
+    })
     .expect("opens");
     for member in 0..500 {
-        store
-            .try_submit(like("42", &member.to_string()), member.to_string())
-            .expect("there is room");
+        store.try_submit(like("42", &member.to_string()), member.to_string()).expect("there is room");
     }
     drop(store);
     thread.join().expect("the storage thread ends");
-    assert_eq!(
-        seen.iter().collect::<Vec<_>>(),
-        vec![(1, true); 500],
-        "another connection sees each answered like"
-    );
+    assert_eq!(seen.iter().collect::<Vec<_>>(), vec![(1, true); 500], "another connection sees each answered like");
 }
 
 #[test]
@@ -303,27 +240,14 @@ fn closing_stores_and_answers_what_was_taken() {
     let path = directory.path().join("fanfare.db");
     let (store, answers, thread) = collecting(&path);
     let taken = STORE_QUEUE_COMMANDS as u64;
-    assert!(
-        taken > STORE_BATCH_COMMANDS as u64,
-        "more than a batch is waiting"
-    );
+    assert!(taken > STORE_BATCH_COMMANDS as u64, "more than a batch is waiting");
     for member in 0..taken {
-        store
-            .try_submit(like("42", &member.to_string()), member)
-            .expect("there is room");
+        store.try_submit(like("42", &member.to_string()), member).expect("there is room");
     }
     store.close();
-    assert!(
-        store
-            .try_submit(like("42", "late"), taken)
-            .expect_err("closed")
-            .closed
-    );
+    assert!(store.try_submit(like("42", "late"), taken).expect_err("closed").closed);
     thread.join().expect("the storage thread ends");
-    assert_eq!(
-        answers.iter().filter(|(_, result)| result.is_ok()).count() as u64,
-        taken
-    );
+    assert_eq!(answers.iter().filter(|(_, result)| result.is_ok()).count() as u64, taken);
     let connection = Connection::open(&path).expect("reopens");
     assert_eq!(number(&connection, "SELECT likes FROM like_counts"), taken);
 }
@@ -335,47 +259,15 @@ fn a_command_that_is_refused_does_not_touch_the_others_of_its_batch() {
     let mut writer = Writer::open(&path).expect("opens");
     let trigger = "CREATE TEMP TRIGGER poison BEFORE INSERT ON likes WHEN new.member = 'poison'
          BEGIN SELECT RAISE(ABORT, 'poisoned'); END";
-    writer
-        .connection()
-        .expect("open")
-        .execute_batch(trigger)
-        .expect("trigger");
-    let late = Command::Like {
-        video: "42".into(),
-        member: "late".into(),
-        reaction: "like".into(),
-        at: u64::MAX,
-    };
-    let results = writer.run(&[
-        like("42", "ana"),
-        like("42", "poison"),
-        late,
-        like("42", "bo"),
-        counts("42"),
-    ]);
-    let liked = |likes| {
-        Ok(Outcome::Liked {
-            created: true,
-            likes,
-            reaction_likes: likes,
-        })
-    };
+    writer.connection().expect("open").execute_batch(trigger).expect("trigger");
+    let late = Command::Like { video: "42".into(), member: "late".into(), reaction: "like".into(), at: u64::MAX };
+    let results = writer.run(&[like("42", "ana"), like("42", "poison"), late, like("42", "bo"), counts("42")]);
+    let liked = |likes| Ok(Outcome::Liked { created: true, likes, reaction_likes: likes });
     assert_eq!(results[0], liked(1));
-    assert!(
-        matches!(&results[1], Err(StoreError::Invalid { detail }) if detail.contains("poisoned")),
-        "{results:?}"
-    );
-    assert!(
-        matches!(&results[2], Err(StoreError::Invalid { detail }) if detail.contains("18446744073709551615"))
-    );
+    assert!(matches!(&results[1], Err(StoreError::Invalid { detail }) if detail.contains("poisoned")), "{results:?}");
+    assert!(matches!(&results[2], Err(StoreError::Invalid { detail }) if detail.contains("18446744073709551615")));
     assert_eq!(results[3], liked(2));
-    assert_eq!(
-        results[4],
-        Ok(Outcome::Counts {
-            likes: 2,
-            reactions: vec![("like".into(), 2)]
-        })
-    );
+    assert_eq!(results[4], Ok(Outcome::Counts { likes: 2, reactions: vec![("like".into(), 2)] }));
     let connection = Connection::open(&path).expect("reopens");
     assert_eq!(number(&connection, "SELECT count(*) FROM likes"), 2);
     check_counts(&connection);

@@ -16,54 +16,29 @@ fn a_full_disk_is_unavailable_until_there_is_room() {
     let path = directory.path().join("fanfare.db");
     let mut writer = Writer::open(&path).expect("opens");
     let limit = |writer: &Writer, pages: u32| {
-        let connection = writer
-            .connection()
-            .expect("a full disk needs no new connection");
-        connection
-            .query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
-            .expect("pragma");
+        let connection = writer.connection().expect("a full disk needs no new connection");
+        connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).expect("pragma");
     };
     limit(&writer, 20);
     let mut stored = 0;
-    let batch = |round: u64| {
-        (0..50)
-            .map(|member| like("42", &format!("{round}-{member}")))
-            .collect::<Vec<_>>()
-    };
+    let batch = |round: u64| (0..50).map(|member| like("42", &format!("{round}-{member}"))).collect::<Vec<_>>();
     let full = (0..1_000).find(|round| {
         let results = writer.run(&batch(*round));
         let ok = results.iter().filter(|result| result.is_ok()).count() as u64;
-        assert!(
-            ok == 0 || ok == 50,
-            "all of a batch or nothing: {results:?}"
-        );
+        assert!(ok == 0 || ok == 50, "all of a batch or nothing: {results:?}");
         stored += ok;
         ok == 0
     });
     let full = full.expect("20 pages fill up");
     assert!(stored > 0);
     let results = writer.run(&batch(full));
-    assert!(
-        matches!(&results[0], Err(StoreError::Unavailable { detail }) if detail.contains("full")),
-        "{results:?}"
-    );
-    let expected = Ok(Outcome::Counts {
-        likes: stored,
-        reactions: vec![("like".into(), stored)],
-    });
+    assert!(matches!(&results[0], Err(StoreError::Unavailable { detail }) if detail.contains("full")), "{results:?}");
+    let expected = Ok(Outcome::Counts { likes: stored, reactions: vec![("like".into(), stored)] });
     assert_eq!(writer.run(&[counts("42")]), [expected], "reads go on");
     limit(&writer, 100_000);
     let results = writer.run(&batch(full));
-    let last = Outcome::Liked {
-        created: true,
-        likes: stored + 50,
-        reaction_likes: stored + 50,
-    };
-    assert_eq!(
-        results.last(),
-        Some(&Ok(last)),
-        "counts go on from what is stored"
-    );
+    let last = Outcome::Liked { created: true, likes: stored + 50, reaction_likes: stored + 50 };
+    assert_eq!(results.last(), Some(&Ok(last)), "counts go on from what is stored");
     check_counts(&Connection::open(&path).expect("reopens"));
 }
 
@@ -74,19 +49,9 @@ fn a_database_that_went_away_and_came_back_is_opened_again() {
     let path = directory.path().join("fanfare.db");
     let mut writer = Writer::open(&path).expect("opens");
     assert!(writer.run(&[like("42", "ana")])[0].is_ok());
-    writer
-        .connection()
-        .expect("open")
-        .execute_batch("PRAGMA query_only = 1")
-        .expect("pragma");
-    assert!(matches!(
-        writer.run(&[like("42", "bo")])[0],
-        Err(StoreError::Unavailable { .. })
-    ));
-    assert!(
-        writer.connection().is_none(),
-        "a connection that refuses writes is not kept"
-    );
+    writer.connection().expect("open").execute_batch("PRAGMA query_only = 1").expect("pragma");
+    assert!(matches!(writer.run(&[like("42", "bo")])[0], Err(StoreError::Unavailable { .. })));
+    assert!(writer.connection().is_none(), "a connection that refuses writes is not kept");
     let aside = directory.path().join("aside.db");
     std::fs::rename(&path, &aside).expect("rename");
     let results = writer.run(&[counts("42")]);
@@ -96,25 +61,13 @@ fn a_database_that_went_away_and_came_back_is_opened_again() {
     );
     assert!(!path.exists(), "no empty database in its place");
     std::fs::rename(&aside, &path).expect("rename");
-    assert_eq!(
-        writer.run(&[like("42", "bo")]),
-        [Ok(Outcome::Liked {
-            created: true,
-            likes: 2,
-            reaction_likes: 2
-        })]
-    );
+    assert_eq!(writer.run(&[like("42", "bo")]), [Ok(Outcome::Liked { created: true, likes: 2, reaction_likes: 2 })]);
 }
 
 /// Runs this test binary again as another process with one of the parts of `child_process`.
 fn child(part: &str, path: &Path) -> Child {
     std::process::Command::new(std::env::current_exe().expect("this binary"))
-        .args([
-            "--exact",
-            "backend::sqlite::tests::failures::child_process",
-            "--ignored",
-            "--nocapture",
-        ])
+        .args(["--exact", "backend::sqlite::tests::failures::child_process", "--ignored", "--nocapture"])
         .env("FANFARE_TEST_CHILD", part)
         .env("FANFARE_TEST_PATH", path)
         .stdin(Stdio::piped())
@@ -142,17 +95,12 @@ fn child_process() {
 fn load(path: &Path) {
     let salt = std::process::id();
     let (sender, answers) = unbounded::<u64>();
-    let (store, _thread) = start(
-        path,
-        move |ticket: u64, result: Result<Outcome, StoreError>| {
-            result.expect("it is stored");
-            // Each line is one write, short enough for a pipe to take whole, so a kill cuts none in half.
-            std::io::stdout()
-                .write_all(format!("acknowledged {salt}-{ticket}\n").as_bytes())
-                .expect("the parent reads");
-            sender.send(ticket).expect("it is received");
-        },
-    )
+    let (store, _thread) = start(path, move |ticket: u64, result: Result<Outcome, StoreError>| {
+        result.expect("it is stored");
+        // Each line is one write, short enough for a pipe to take whole, so a kill cuts none in half.
+        std::io::stdout().write_all(format!("acknowledged {salt}-{ticket}\n").as_bytes()).expect("the parent reads");
+        sender.send(ticket).expect("it is received");
+    })
     .expect("opens");
     let submit = |ticket: u64| {
         let command = like(&format!("v{}", ticket % 5), &format!("{salt}-{ticket}"));
@@ -189,21 +137,13 @@ fn every_acknowledged_like_survives_kill_9() {
                 }
             }
         }
-        assert!(
-            count >= round * 700,
-            "the child ended by itself after {count}"
-        );
+        assert!(count >= round * 700, "the child ended by itself after {count}");
         assert!(!child.wait().expect("it ended").success(), "it was killed");
 
         let connection = Connection::open(&path).expect("reopens");
-        let mut statement = connection
-            .prepare("SELECT member FROM likes")
-            .expect("statement");
-        let stored: BTreeSet<String> = statement
-            .query_map([], |row| row.get(0))
-            .expect("rows")
-            .collect::<Result<_, _>>()
-            .expect("rows");
+        let mut statement = connection.prepare("SELECT member FROM likes").expect("statement");
+        let stored: BTreeSet<String> =
+            statement.query_map([], |row| row.get(0)).expect("rows").collect::<Result<_, _>>().expect("rows");
         let lost: Vec<_> = acknowledged.difference(&stored).collect();
         assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
         check_counts(&connection);
@@ -215,21 +155,14 @@ fn lock(path: &Path) {
     let connection = Connection::open(path).expect("opens");
     connection.execute_batch("BEGIN IMMEDIATE").expect("lock");
     println!("\nlocked");
-    std::io::stdin()
-        .read_line(&mut String::new())
-        .expect("the parent lets go");
+    std::io::stdin().read_line(&mut String::new()).expect("the parent lets go");
     connection.execute_batch("ROLLBACK").expect("unlock");
 }
 
 fn locked_by_child(path: &Path) -> Child {
     let mut child = child("lock", path);
     let lines = BufReader::new(child.stdout.as_mut().expect("piped")).lines();
-    assert!(
-        lines
-            .map(|line| line.expect("readable"))
-            .any(|line| line == "locked"),
-        "the child has the lock"
-    );
+    assert!(lines.map(|line| line.expect("readable")).any(|line| line == "locked"), "the child has the lock");
     child
 }
 
@@ -241,21 +174,11 @@ fn a_lock_of_another_process_is_unavailable_and_a_short_one_is_waited_for() {
 
     let mut child = locked_by_child(&path);
     store.try_submit(counts("42"), 0).expect("room");
-    let nothing = Outcome::Counts {
-        likes: 0,
-        reactions: vec![],
-    };
-    assert_eq!(
-        answers.recv().expect("an answer"),
-        (0, Ok(nothing)),
-        "reads need no lock"
-    );
+    let nothing = Outcome::Counts { likes: 0, reactions: vec![] };
+    assert_eq!(answers.recv().expect("an answer"), (0, Ok(nothing)), "reads need no lock");
     store.try_submit(like("42", "ana"), 1).expect("room");
     let (_, result) = answers.recv().expect("an answer");
-    assert!(
-        matches!(&result, Err(StoreError::Unavailable { detail }) if detail.contains("locked")),
-        "{result:?}"
-    );
+    assert!(matches!(&result, Err(StoreError::Unavailable { detail }) if detail.contains("locked")), "{result:?}");
 
     // Let go before or while the store waits for it: either way the like is stored. A child that is slow to let go costs
     // a try, not the test.
@@ -264,14 +187,7 @@ fn a_lock_of_another_process_is_unavailable_and_a_short_one_is_waited_for() {
         store.try_submit(like("42", "ana"), 2).expect("room");
         answers.recv().expect("an answer").1.ok()
     });
-    assert_eq!(
-        stored,
-        Some(Outcome::Liked {
-            created: true,
-            likes: 1,
-            reaction_likes: 1
-        })
-    );
+    assert_eq!(stored, Some(Outcome::Liked { created: true, likes: 1, reaction_likes: 1 }));
     assert!(child.wait().expect("it ended").success());
 }
 
@@ -281,15 +197,9 @@ fn limit(path: &Path) {
     let mut members = 0..;
     let mut run = || {
         for member in members.by_ref().take(100) {
-            store
-                .try_submit(like("42", &format!("member-{member}")), member)
-                .expect("there is room");
+            store.try_submit(like("42", &format!("member-{member}")), member).expect("there is room");
         }
-        answers
-            .iter()
-            .take(100)
-            .filter(|(_, result)| result.is_ok())
-            .count() as u64
+        answers.iter().take(100).filter(|(_, result)| result.is_ok()).count() as u64
     };
     let mut stored = run();
     assert_eq!(stored, 100);
@@ -307,20 +217,13 @@ fn limit(path: &Path) {
     drop(store);
     thread.join().expect("the storage thread ends");
     let connection = Connection::open(path).expect("reopens");
-    assert_eq!(
-        number(&connection, "SELECT count(*) FROM likes"),
-        stored,
-        "all that was acknowledged, nothing else"
-    );
+    assert_eq!(number(&connection, "SELECT count(*) FROM likes"), stored, "all that was acknowledged, nothing else");
     check_counts(&connection);
 }
 
 /// Sets this process's soft limit of file sizes in bytes, and ignores the signal that a write beyond it raises.
 fn set_file_size_limit(bytes: Option<u64>) {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid structure for both calls, and ignoring a signal installs no handler.
     unsafe {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
@@ -333,12 +236,7 @@ fn set_file_size_limit(bytes: Option<u64>) {
 #[test]
 fn write_errors_are_unavailable_and_pass() {
     let directory = tempfile::tempdir().expect("directory");
-    let output = child("limit", &directory.path().join("fanfare.db"))
-        .wait_with_output()
-        .expect("it ended");
+    let output = child("limit", &directory.path().join("fanfare.db")).wait_with_output().expect("it ended");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{text}"
-    );
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }

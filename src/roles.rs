@@ -1,0 +1,278 @@
+//! Starts the roles of a node, and ends them.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing::{error, info, warn};
+
+use crate::backend::sqlite;
+use crate::dispatch::memory::MemoryKv;
+use crate::dispatch::types::Types;
+use crate::error::SettingsError;
+use crate::limits::{MAILBOX_MESSAGES, SHARDS_MAX};
+use crate::observe::log;
+use crate::observe::metrics::Counters;
+use crate::runtime::listener::{self, Sharing};
+use crate::runtime::{cores, mailbox, open_files};
+use crate::server::message::Message;
+use crate::server::node::{Node, Roles};
+use crate::server::shard::{Parts, Shard};
+use crate::settings::{Auth, Cores, CorsOrigins, Database, Kv, Role, Settings};
+use crate::wire::connection_id::NodeId;
+use crate::wire::response::Origins;
+
+/// Exit status for a setting that will not do.
+const USAGE: u8 = 2;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("{0}")]
+    Settings(#[from] SettingsError),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("no randomness from the kernel: {0}")]
+    Randomness(#[from] getrandom::Error),
+}
+
+/// Runs a node until it is told to stop. 0 after a clean drain, 1 when something broke, 2 for settings that will not do.
+pub fn run(settings: &Settings) -> ExitCode {
+    log::start(&settings.log);
+    for warning in &settings.warnings {
+        warn!("{warning}");
+    }
+    match start(settings) {
+        Ok(code) => code,
+        Err(StartError::Settings(error)) => {
+            eprintln!("fanfare: {error}");
+            ExitCode::from(USAGE)
+        }
+        Err(error) => {
+            eprintln!("fanfare: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Refuses what the settings can say and this build cannot do yet.
+fn refuse_unbuilt(settings: &Settings) -> Result<(), SettingsError> {
+    if settings.role != Role::All {
+        let remedy = "run `fanfare all`, which has every role in one process";
+        return Err(settings.refuse("role", &format!("the role {} cannot run on its own yet", settings.role), remedy));
+    }
+    if settings.kv != Kv::Memory {
+        return Err(settings.refuse(
+            "kv",
+            "this build has the embedded key-value store only",
+            "leave it out, or give memory",
+        ));
+    }
+    if settings.auth != Auth::None {
+        return Err(settings.refuse(
+            "auth",
+            "this build cannot check tokens yet",
+            "keep --listen on loopback behind a proxy that does, with --auth none",
+        ));
+    }
+    Ok(())
+}
+
+/// The processors that shards run on.
+fn choose_cores(settings: &Settings) -> Result<Vec<usize>, SettingsError> {
+    let available = cores::available();
+    let problem = |text: String| settings.refuse("cores", &text, &format!("this process may use {available:?}"));
+    let chosen = match &settings.cores {
+        Cores::All => available,
+        Cores::Count(count) if count.get() > available.len() => {
+            return Err(problem(format!("more than the {} processors that this process may use", available.len())));
+        }
+        Cores::Count(count) => available[..count.get()].to_vec(),
+        Cores::List(list) => match list.iter().find(|core| !available.contains(core)) {
+            Some(core) => return Err(problem(format!("processor {core} is not one that this process may use"))),
+            None => list.clone(),
+        },
+    };
+    Ok(chosen.into_iter().take(SHARDS_MAX).collect())
+}
+
+fn listen(
+    settings: &Settings,
+    name: &str,
+    address: SocketAddr,
+    shards: usize,
+    sharing: Sharing,
+) -> Result<Vec<std::net::TcpListener>, SettingsError> {
+    listener::bind(address, shards, sharing).map_err(|error| {
+        let remedy = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "stop what listens there, or give another port (0 takes a free one)",
+            std::io::ErrorKind::PermissionDenied => "give a port from 1024 up, or the capability CAP_NET_BIND_SERVICE",
+            _ => "give an address of this machine, such as 127.0.0.1:8080",
+        };
+        settings.refuse(name, &error.to_string(), remedy)
+    })
+}
+
+fn start(settings: &Settings) -> Result<ExitCode, StartError> {
+    refuse_unbuilt(settings)?;
+    let open_files = open_files::raise();
+    let cores = choose_cores(settings)?;
+    let shards = cores.len();
+    let sharing = if settings.reuse_port { Sharing::Processes } else { Sharing::Alone };
+    let public = listen(settings, "listen", settings.listen, shards, sharing)?;
+    let internal = listen(settings, "internal", settings.internal, shards, Sharing::Alone)?;
+    let (public_address, internal_address) = (public[0].local_addr()?, internal[0].local_addr()?);
+
+    let mut mail = Vec::with_capacity(shards);
+    let mut mailboxes = Vec::with_capacity(shards);
+    for _ in 0..shards {
+        let (sender, mailbox) = mailbox::mailbox::<Message>(MAILBOX_MESSAGES)?;
+        mail.push(sender);
+        mailboxes.push(mailbox);
+    }
+    let Database::Sqlite(path) = &settings.db else {
+        return Err(settings.refuse("db", "this build stores in SQLite only", "give sqlite:PATH").into());
+    };
+    let answer_to = mail.clone();
+    let (store, storage) = sqlite::start(path, move |ticket: crate::server::message::Ticket, result| {
+        // The shard is gone only when the node is; then nobody waits for the answer.
+        let _ = answer_to[ticket.shard].send(Message::Stored(ticket, result));
+    })
+    .map_err(|error| {
+        settings.refuse("db", &error.to_string(), "give a path that this user can write, as sqlite:PATH")
+    })?;
+
+    let id = NodeId::random()?;
+    let mut types = Types::default();
+    for (name, event) in &settings.events {
+        let ttl_ms = event.ttl.map(|ttl| u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX));
+        types.set(name, event.class, ttl_ms);
+    }
+    let node = Arc::new(Node {
+        id,
+        name: id.to_string(),
+        roles: Roles { frontend: true, dispatcher: true, backend: true, demo: true },
+        started: Instant::now(),
+        public: public_address,
+        internal: internal_address,
+        types,
+        reactions: settings.reactions.clone(),
+        origins: Origins(match &settings.cors_origins {
+            CorsOrigins::Any => vec!["*".to_owned()],
+            CorsOrigins::Listed(list) => list.clone(),
+        }),
+        cluster_secret: settings.cluster_secret.as_ref().map(|secret| secret.expose().to_owned()),
+        drain: settings.drain,
+        mail,
+        counters: (0..shards).map(|_| Counters::default()).collect(),
+        kv: Arc::new(MemoryKv::new(shards)),
+        store: Some(store),
+        draining: AtomicBool::new(false),
+        drained: AtomicUsize::new(0),
+    });
+
+    abort_on_panic();
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let executors = cores
+        .iter()
+        .zip(mailboxes)
+        .zip(public.into_iter().zip(internal))
+        .enumerate()
+        .map(|(shard, ((&core, mailbox), (public, internal)))| {
+            let parts = Parts { id: shard, node: Arc::clone(&node), mailbox, public, internal };
+            cores::spawn(shard, core, move || Shard::run(parts))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    greet(&node, &cores, open_files);
+
+    let signalled = Arc::clone(&node);
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for (count, signal) in signals.forever().enumerate() {
+            if count > 0 {
+                warn!(signal, "second signal: ending at once");
+                std::process::exit(1);
+            }
+            info!(signal, drain_seconds = signalled.drain.as_secs(), "draining; a second signal ends at once");
+            signalled.draining.store(true, Ordering::Release);
+            for mail in &signalled.mail {
+                let _ = mail.send(Message::Drain);
+            }
+        }
+    })?;
+
+    let mut code = ExitCode::SUCCESS;
+    for (shard, executor) in executors.into_iter().enumerate() {
+        match executor.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                error!(shard, %error, "a shard ended");
+                code = ExitCode::FAILURE;
+            }
+            Err(error) => {
+                error!(shard, %error, "a shard's executor ended");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    // What was taken is stored before the process ends.
+    if let Some(store) = &node.store {
+        store.close();
+    }
+    if storage.join().is_err() {
+        error!("the storage thread broke");
+        code = ExitCode::FAILURE;
+    }
+    info!("drained");
+    Ok(code)
+}
+
+/// A shard that panicked would leave its part of the connections dead and the rest alive: end, and be restarted.
+fn abort_on_panic() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        usual(panic);
+        std::process::abort();
+    }));
+}
+
+/// Says where to look, and what to try.
+fn greet(node: &Node, cores: &[usize], open_files: Option<u64>) {
+    let (public, internal) = (reachable(node.public), reachable(node.internal));
+    info!(
+        node = node.name,
+        public = %public,
+        internal = %internal,
+        shards = cores.len(),
+        cores = ?cores,
+        open_files,
+        "ready"
+    );
+    let files = open_files.map_or("any number of".to_owned(), |files| files.to_string());
+    // A reader that is gone is no reason to stop.
+    let _ = writeln!(
+        std::io::stdout(),
+        "Fanfare {} is ready: {} shards, {files} open files allowed.\n\n  \
+         Look     http://{public}/\n  \
+         Watch    curl -N 'http://{public}/v1/events?topic=live:42'\n  \
+         Like     curl -d '{{\"member\":\"ana\",\"reaction\":\"like\"}}' http://{public}/v1/videos/42/likes\n  \
+         Metrics  http://{internal}/metrics\n",
+        env!("CARGO_PKG_VERSION"),
+        cores.len(),
+    );
+}
+
+/// An address that can be typed into a browser on this machine.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => [127, 0, 0, 1].into(),
+            SocketAddr::V6(_) => [0, 0, 0, 0, 0, 0, 0, 1].into(),
+        });
+    }
+    address
+}

@@ -1,0 +1,105 @@
+//! The internal listener: what a node tells of itself, and publishing for backends.
+
+use serde_json::json;
+
+use super::routes::Handled;
+use super::shard::Shard;
+use crate::observe::metrics::{Counters, exposition};
+use crate::wire::http::{HttpError, Method};
+use crate::wire::request::Request;
+use crate::wire::response::AnswerTo;
+
+impl Shard {
+    /// A request to the internal listener.
+    pub(super) fn handle_internal(
+        &mut self,
+        request: &Request<'_>,
+        to: AnswerTo,
+        parts: &[&str],
+        body: &[u8],
+    ) -> Result<Handled, HttpError> {
+        let get = || self.only(request, Method::Get, "GET, HEAD");
+        let (status, content_type, answer) = match parts {
+            ["metrics"] => {
+                get()?;
+                (200, "text/plain; version=0.0.4; charset=utf-8", exposition(&self.node.counters))
+            }
+            ["health", "live"] => {
+                get()?;
+                (200, "application/json", r#"{"live":true}"#.to_owned())
+            }
+            ["health", "ready"] => {
+                get()?;
+                match self.not_ready() {
+                    None => (200, "application/json", r#"{"ready":true}"#.to_owned()),
+                    Some(reason) => return Err(HttpError::unavailable(reason)),
+                }
+            }
+            _ => {
+                self.check_secret(request)?;
+                match parts {
+                    ["v1", "node"] => {
+                        self.only(request, Method::Get, "GET, HEAD")?;
+                        (200, "application/json", self.node_info())
+                    }
+                    ["v1", "topics", topic, "events"] if self.node.roles.dispatcher => {
+                        self.only(request, Method::Post, "POST")?;
+                        return self.publish_one(topic, to, body);
+                    }
+                    ["v1", "events"] if self.node.roles.dispatcher => {
+                        self.only(request, Method::Post, "POST")?;
+                        self.answers().json(to, 202, br#"{"accepted":0,"rejected_total":0,"rejected":[]}"#);
+                        return Ok(Handled::Answered);
+                    }
+                    _ => return Err(HttpError::not_found()),
+                }
+            }
+        };
+        self.answers().whole(to, status, content_type, "Cache-Control: no-store\r\n", answer.as_bytes());
+        Ok(Handled::Answered)
+    }
+
+    /// Refuses requests without the cluster's secret, where there is one. Compared in constant time.
+    pub(super) fn check_secret(&self, request: &Request<'_>) -> Result<(), HttpError> {
+        let Some(secret) = &self.node.cluster_secret else { return Ok(()) };
+        let given = request.authorization.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or("");
+        let fits = subtle::ConstantTimeEq::ct_eq(given.as_bytes(), secret.as_bytes());
+        if bool::from(fits) { Ok(()) } else { Err(HttpError::new(401, "this needs the cluster's secret")) }
+    }
+
+    /// This node as it sees itself.
+    fn node_info(&self) -> String {
+        let node = &self.node;
+        let sum = |field: fn(&Counters) -> u64| node.counters.iter().map(field).sum::<u64>();
+        let shards: Vec<_> = node
+            .counters
+            .iter()
+            .enumerate()
+            .map(|(shard, counters)| {
+                json!({
+                    "shard": shard,
+                    "streams": counters.connections.get(),
+                    "lagging": counters.lagging.get(),
+                    "requests": counters.http_connections.get(),
+                    "topics": counters.topics.get(),
+                    "subscriptions": counters.subscriptions.get(),
+                    "mailbox": node.mail[shard].len(),
+                    "mesh_waiting": counters.mesh_waiting.get(),
+                })
+            })
+            .collect();
+        json!({
+            "node": node.name,
+            "version": env!("CARGO_PKG_VERSION"),
+            "roles": node.roles.names(),
+            "uptime_seconds": node.started.elapsed().as_secs(),
+            "draining": self.is_draining(),
+            "connections": sum(|counters| counters.connections.get()),
+            "topics": sum(|counters| counters.topics.get()),
+            "subscriptions": sum(|counters| counters.subscriptions.get()),
+            "queues": {"store": node.store.as_ref().map(|store| store.queued())},
+            "shards": shards,
+        })
+        .to_string()
+    }
+}

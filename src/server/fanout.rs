@@ -1,0 +1,266 @@
+//! To the viewers: each gets, in one write, all that it lacks at that moment, of all its topics.
+
+use super::receive::send_now;
+use super::shard::Shard;
+use super::slots::{Conn, Kind};
+use super::streams::{Ended, bye};
+use crate::frontend::topics::TopicIndex;
+use crate::limits::{FANOUT_BURST, FANOUT_SLICE, HEARTBEAT};
+use crate::wire::sse::{ByeReason, Framing};
+
+impl Shard {
+    /// Serves a burst of viewers, topic by topic in turns, so that a topic with many viewers does not delay one with few.
+    pub(super) fn fan_out(&mut self) {
+        let mut left = FANOUT_BURST;
+        while left > 0 {
+            let Some(index) = self.unserved.pop_front() else { break };
+            let slice = FANOUT_SLICE.min(left);
+            let served = self.serve_topic(index, slice);
+            left -= served.min(left).max(1);
+            if served == slice && self.topics.try_get_mut(index).is_some() {
+                self.unserved.push_back(index);
+            }
+        }
+        // Ending a stream moves viewers, so it waits until nobody looks at them.
+        for conn in std::mem::take(&mut self.broken) {
+            self.close_stream(conn, Ended::Client);
+        }
+    }
+
+    /// Serves up to `slice` viewers of one topic; fewer when all have all.
+    fn serve_topic(&mut self, index: TopicIndex, slice: usize) -> usize {
+        let now_ms = self.clock.unix_ms;
+        for served in 0..slice {
+            // The last viewer may have left since the topic was put in the queue.
+            let Some(entry) = self.topics.try_get_mut(index) else { return served };
+            match entry.next_viewer(now_ms) {
+                Some(place) => self.serve_viewer(index, place),
+                None => {
+                    entry.queued = false;
+                    return served;
+                }
+            }
+        }
+        slice
+    }
+
+    /// Writes what one viewer lacks.
+    fn serve_viewer(&mut self, index: TopicIndex, place: u32) {
+        let entry = self.topics.get_mut(index);
+        let viewer = &mut entry.viewers[place as usize];
+        let end = entry.log.end();
+        if viewer.cursor == end {
+            return;
+        }
+        let number = viewer.slot;
+        let slot = self.slots.at_mut(number);
+        if slot.waiting {
+            viewer.cursor = end;
+            return;
+        }
+        let single = slot.subscriptions.as_slice().len() == 1;
+        if !(single && matches!(slot.kind, Kind::Stream) && !slot.unframed) {
+            return self.serve_viewer_of_many(number);
+        }
+        let bytes = entry.log.since(viewer.cursor);
+        let counters = &self.node.counters[self.id];
+        counters.writes.add(1);
+        match send_now(slot.socket(), bytes) {
+            Ok(taken) if taken == bytes.len() => {
+                counters.delivered_bytes.add(taken as u64);
+                counters.deliveries.add(entry.log.frames_since(viewer.cursor) as u64);
+                viewer.cursor = end;
+                slot.due = self.clock.seconds() + HEARTBEAT.as_secs() as u32;
+            }
+            Ok(taken) => {
+                counters.delivered_bytes.add(taken as u64);
+                self.fall_behind(number, taken);
+            }
+            Err(_) => {
+                let conn = Conn { slot: number, generation: slot.generation };
+                viewer.cursor = end;
+                self.broken.push(conn);
+            }
+        }
+    }
+
+    /// Same for a viewer of several topics, one that lags, or one without chunks.
+    fn serve_viewer_of_many(&mut self, number: u32) {
+        let slot = self.slots.at(number);
+        match slot.kind {
+            Kind::Lagging(_) => return self.merge_what_waits(number),
+            Kind::Stream => {}
+            Kind::Free | Kind::Http(_) => unreachable!("only streams watch topics"),
+        }
+        self.scratch.clear();
+        let mut frames = 0;
+        for subscription in slot.subscriptions.as_slice() {
+            let entry = self.topics.get(subscription.topic);
+            let cursor = entry.viewers[subscription.place as usize].cursor;
+            frames += entry.log.frames_since(cursor);
+            match slot.framing() {
+                Framing::Chunked => self.scratch.extend_from_slice(entry.log.since(cursor)),
+                Framing::Close => {
+                    entry.log.split(cursor, 0).1.for_each(|frame| self.scratch.extend_from_slice(frame.event()));
+                }
+            }
+        }
+        let counters = &self.node.counters[self.id];
+        counters.writes.add(1);
+        match send_now(slot.socket(), &self.scratch) {
+            Ok(taken) if taken < self.scratch.len() && slot.framing() == Framing::Close => {
+                // Without chunks the log's bytes are not what is sent: what is left waits as it is.
+                counters.delivered_bytes.add(taken as u64);
+                let unsent = self.scratch[taken..].to_vec();
+                self.catch_up(number);
+                self.lag(number, unsent);
+            }
+            Ok(taken) if taken < self.scratch.len() => {
+                counters.delivered_bytes.add(taken as u64);
+                self.fall_behind(number, taken);
+            }
+            Ok(taken) => {
+                counters.delivered_bytes.add(taken as u64);
+                counters.deliveries.add(frames as u64);
+                self.catch_up(number);
+                let due = self.clock.seconds() + HEARTBEAT.as_secs() as u32;
+                self.slots.at_mut(number).due = due;
+            }
+            Err(_) => {
+                let conn = Conn { slot: number, generation: slot.generation };
+                self.catch_up(number);
+                self.broken.push(conn);
+            }
+        }
+    }
+
+    /// Moves a viewer's cursors to the ends of its topics' logs.
+    fn catch_up(&mut self, number: u32) {
+        for subscription in self.slots.at(number).subscriptions.as_slice() {
+            let entry = self.topics.get_mut(subscription.topic);
+            let end = entry.log.end();
+            entry.viewers[subscription.place as usize].cursor = end;
+        }
+    }
+
+    /// The kernel took `taken` bytes of what a viewer lacks, and no more: the rest of the frame that was cut goes first, whole
+    /// frames behind it wait and merge.
+    fn fall_behind(&mut self, number: u32, mut taken: usize) {
+        self.lag(number, Vec::new());
+        let now_ms = self.clock.unix_ms;
+        let counters = &self.node.counters[self.id];
+        let slot = self.slots.at_mut(number);
+        let Kind::Lagging(lag) = &mut slot.kind else { unreachable!("it was just made so") };
+        let mut merged = [0; 5];
+        for subscription in slot.subscriptions.as_slice() {
+            let entry = self.topics.get_mut(subscription.topic);
+            let viewer = &mut entry.viewers[subscription.place as usize];
+            let lacked = entry.log.since(viewer.cursor).len();
+            let here = taken.min(lacked);
+            taken -= here;
+            let (torn, whole) = entry.log.split(viewer.cursor, here);
+            let mut waiting = 0;
+            for frame in whole {
+                waiting += 1;
+                count_into(&mut merged, lag.backlog.push(frame, u64::from(frame.count()), now_ms));
+            }
+            lag.unsent.extend_from_slice(entry.log.slice(torn));
+            counters.deliveries.add((entry.log.frames_since(viewer.cursor) - waiting) as u64);
+            viewer.cursor = entry.log.end();
+        }
+        add_counts(counters, &merged);
+    }
+
+    /// A viewer that lags gets nothing now: what came joins what waits for it.
+    fn merge_what_waits(&mut self, number: u32) {
+        let now_ms = self.clock.unix_ms;
+        let slot = self.slots.at_mut(number);
+        let Kind::Lagging(lag) = &mut slot.kind else { unreachable!("called for viewers that lag") };
+        let mut merged = [0; 5];
+        for subscription in slot.subscriptions.as_slice() {
+            let entry = self.topics.get_mut(subscription.topic);
+            let viewer = &mut entry.viewers[subscription.place as usize];
+            for frame in entry.log.split(viewer.cursor, 0).1 {
+                count_into(&mut merged, lag.backlog.push(frame, u64::from(frame.count()), now_ms));
+            }
+            viewer.cursor = entry.log.end();
+        }
+        add_counts(&self.node.counters[self.id], &merged);
+    }
+
+    /// A viewer that lagged reads again: what was cut, then what waits, then it keeps up, or is told to resume.
+    pub(super) fn on_stream_writable(&mut self, conn: Conn) {
+        let (now_ms, seconds, retry_ms) = (self.clock.unix_ms, self.clock.seconds(), self.retry_jitter());
+        let counters = &self.node.counters[self.id];
+        let Some(slot) = self.slots.get_mut(conn) else { return };
+        let framing = slot.framing();
+        let mut lag = match std::mem::take(&mut slot.kind) {
+            Kind::Lagging(lag) => lag,
+            other => {
+                slot.kind = other;
+                return;
+            }
+        };
+        loop {
+            if lag.sent < lag.unsent.len() {
+                counters.writes.add(1);
+                let sent = send_now(slot.socket(), &lag.unsent[lag.sent..]);
+                let taken = sent.as_ref().map_or(0, |taken| *taken);
+                if taken > 0 {
+                    lag.sent += taken;
+                    lag.progress = seconds;
+                    counters.delivered_bytes.add(taken as u64);
+                }
+                if lag.sent < lag.unsent.len() {
+                    slot.kind = Kind::Lagging(lag);
+                    if sent.is_err() {
+                        self.close_stream(conn, Ended::Client);
+                    }
+                    return;
+                }
+                lag.unsent.clear();
+                lag.sent = 0;
+                if let Some(why) = lag.ends {
+                    slot.kind = Kind::Lagging(lag);
+                    return self.close_stream(conn, why);
+                }
+            } else if !lag.backlog.is_empty() {
+                let unsent = &mut lag.unsent;
+                let drained = lag.backlog.drain(now_ms, |frame, count| {
+                    let frame = frame.recounted(count);
+                    unsent.extend_from_slice(if framing == Framing::Chunked { frame.bytes() } else { frame.event() });
+                });
+                counters.dropped_expired.add(drained.expired);
+                counters.deliveries.add(drained.frames);
+            } else if lag.backlog.overrun() {
+                // What it lacks is in history only: it is to come back and resume from there.
+                bye(&mut lag.unsent, framing, ByeReason::Backlog, retry_ms);
+                lag.ends = Some(Ended::Backlog);
+            } else {
+                slot.kind = Kind::Stream;
+                slot.due = seconds + HEARTBEAT.as_secs() as u32;
+                self.lagging -= 1;
+                return;
+            }
+        }
+    }
+}
+
+/// Counts outcomes of pushes while the shard is borrowed.
+fn count_into(counts: &mut [u64; 5], pushed: crate::frontend::backlog::Pushed) {
+    use crate::frontend::backlog::Pushed;
+    match pushed {
+        Pushed::Queued => counts[0] += 1,
+        Pushed::Merged => counts[1] += 1,
+        Pushed::Overrun => counts[2] += 1,
+        Pushed::Dropped => counts[3] += 1,
+        Pushed::Displaced(events) => counts[4] += events,
+    }
+}
+
+fn add_counts(counters: &crate::observe::metrics::Counters, counts: &[u64; 5]) {
+    counters.merged.add(counts[1]);
+    counters.dropped_overrun.add(counts[2]);
+    counters.dropped_backlog.add(counts[3]);
+    counters.dropped_displaced.add(counts[4]);
+}

@@ -1,0 +1,169 @@
+//! The backend's requests: a like is stored first, acknowledged once it is on disk, and then told to the viewers.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::json;
+use tracing::warn;
+
+use super::message::{Then, Ticket};
+use super::routes::Handled;
+use super::shard::Shard;
+use super::slots::Conn;
+use crate::backend::store::{Command, Outcome, StoreError};
+use crate::limits::NAME_BYTES_MAX;
+use crate::wire::event::Draft;
+use crate::wire::http::{HttpError, Method};
+use crate::wire::request::Request;
+use crate::wire::topic::Topic;
+
+/// The body of a like, and of taking it back.
+#[derive(Debug, Deserialize)]
+struct LikeBody {
+    member: Option<String>,
+    #[serde(default = "default_reaction")]
+    reaction: String,
+}
+
+fn default_reaction() -> String {
+    "like".to_owned()
+}
+
+impl Shard {
+    /// `/v1/videos/{video}/likes`
+    pub(super) fn likes(
+        &mut self,
+        conn: Conn,
+        request: &Request<'_>,
+        video: &str,
+        body: &[u8],
+    ) -> Result<Handled, HttpError> {
+        check_name("video", video)?;
+        let topic =
+            Topic::encode("live", video).map_err(|error| HttpError::bad(format!("the video's name: {error}")))?;
+        let (command, then) = match request.method {
+            Method::Get | Method::Head => (Command::Counts { video: video.to_owned() }, Then::Counts),
+            Method::Post | Method::Delete => {
+                let LikeBody { member, reaction } = serde_json::from_slice(body).map_err(|error| {
+                    HttpError::bad(format!("the body must be {{\"member\":\"…\",\"reaction\":\"like\"}}: {error}"))
+                })?;
+                let member = member.ok_or(HttpError::bad("the field \"member\" is missing: who likes?"))?;
+                check_name("member", &member)?;
+                if !self.node.reactions.contains(&reaction) {
+                    let known = self.node.reactions.join(", ");
+                    return Err(HttpError::bad(format!("unknown reaction; this node takes {known}")));
+                }
+                let video = video.to_owned();
+                if request.method == Method::Post {
+                    let command = Command::Like {
+                        video,
+                        member: member.clone(),
+                        reaction: reaction.clone(),
+                        at: self.clock.unix_ms,
+                    };
+                    (command, Then::Liked { topic, member, reaction })
+                } else {
+                    let command = Command::Unlike { video, member, reaction: reaction.clone() };
+                    (command, Then::Unliked { topic, reaction })
+                }
+            }
+            _ => return Err(HttpError::method("GET, HEAD, POST, DELETE, OPTIONS")),
+        };
+        let store = self.node.store.as_ref().expect("a backend has a database");
+        store.try_submit(command, Ticket { shard: self.id, conn, then }).map_err(|full| {
+            self.counters().store_errors.add(1);
+            HttpError::unavailable(full.to_string())
+        })?;
+        Ok(Handled::Later)
+    }
+
+    /// The database answered: tell the viewers what is stored now, then the one who asked.
+    pub(super) fn on_stored(&mut self, ticket: Ticket, result: Result<Outcome, StoreError>) {
+        let answer = match result {
+            Ok(outcome) => Ok(self.tell(ticket.then, outcome)),
+            Err(error) => {
+                self.counters().store_errors.add(1);
+                log_store_error(&error);
+                Err(match error {
+                    StoreError::Unavailable { .. } => {
+                        HttpError::unavailable("the database is unavailable; nothing was stored")
+                    }
+                    StoreError::Invalid { detail } => HttpError::bad(detail),
+                })
+            }
+        };
+        self.answer_later(ticket.conn, |shard, to| match answer {
+            Ok((status, body)) => shard.answers().json(to, status, body.as_bytes()),
+            Err(error) => {
+                shard.counters().rejected.add(1);
+                shard.answers().problem(to, &error);
+            }
+        });
+    }
+
+    /// Publishes what changed. Gives the answer to who asked.
+    fn tell(&mut self, then: Then, outcome: Outcome) -> (u16, String) {
+        match (then, outcome) {
+            (Then::Liked { topic, member, reaction }, Outcome::Liked { created, likes, reaction_likes }) => {
+                if created {
+                    self.counters().likes_stored.add(1);
+                    let data = json!({"member": member, "reaction": reaction, "likes": reaction_likes}).to_string();
+                    self.publish_own(&topic, "like", &reaction, &data);
+                }
+                (if created { 201 } else { 200 }, json!({"likes": likes}).to_string())
+            }
+            (Then::Unliked { topic, reaction }, Outcome::Unliked { removed, likes, reaction_likes }) => {
+                if removed {
+                    self.counters().likes_stored.add(1);
+                    let data = json!({"reaction": reaction, "likes": reaction_likes}).to_string();
+                    self.publish_own(&topic, "unlike", &reaction, &data);
+                }
+                (200, json!({"likes": likes}).to_string())
+            }
+            (Then::Counts, Outcome::Counts { likes, reactions }) => {
+                let reactions: serde_json::Map<_, _> =
+                    reactions.into_iter().map(|(reaction, likes)| (reaction, likes.into())).collect();
+                (200, json!({"likes": likes, "reactions": reactions}).to_string())
+            }
+            (then, outcome) => unreachable!("the database answers what it was asked: {then:?}, {outcome:?}"),
+        }
+    }
+
+    /// Publishes an event of the platform itself.
+    fn publish_own(&mut self, topic: &Topic, kind: &str, key: &str, data: &str) {
+        let draft = Draft {
+            topic: topic.as_str().into(),
+            kind: kind.into(),
+            key: Some(key.into()),
+            id: None,
+            data: data.as_bytes(),
+        };
+        let mut id = String::new();
+        self.new_event_id(&mut id);
+        if self.publish(&draft, &id).is_err() {
+            // The like is stored; the total in the next like's data heals the displays.
+            self.counters().dropped_backlog.add(1);
+        }
+    }
+}
+
+/// Names that are stored: not empty, bounded, and free of control characters.
+fn check_name(what: &str, name: &str) -> Result<(), HttpError> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        let detail = format!("the {what}'s name must have 1 to {NAME_BYTES_MAX} bytes and no control characters");
+        return Err(HttpError::bad(detail));
+    }
+    Ok(())
+}
+
+/// One line a minute at most: a database that is down would fill the log.
+fn log_store_error(error: &StoreError) {
+    static LAST: OnceLock<std::sync::Mutex<Option<Instant>>> = OnceLock::new();
+    let last = LAST.get_or_init(Default::default);
+    let Ok(mut last) = last.try_lock() else { return };
+    if last.is_none_or(|last| last.elapsed() > Duration::from_secs(60)) {
+        *last = Some(Instant::now());
+        warn!(%error, "the database refused; further errors are counted in fanfare_store_errors_total");
+    }
+}

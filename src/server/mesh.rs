@@ -1,0 +1,162 @@
+//! Between the cores of a node: an event goes to the core that orders its topic, and from there to every core that has
+//! viewers of it, and to no other.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::message::Message;
+use super::shard::Shard;
+use crate::frontend::backlog::{Backlog, Bounds, Pushed};
+use crate::limits::{LOG_KEYS_MAX, MESH_BACKLOG_BYTES};
+use crate::wire::frame::Frame;
+
+/// What another core's full mailbox did not take.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Messages that must not be lost. Each belongs to a change of a core's topics, or to an open request, so there are
+    /// never more than those.
+    control: VecDeque<Message>,
+    /// Events for the core to order, which merge by class.
+    sequence: Backlog,
+    /// Events for its viewers, which merge by class.
+    deliver: Backlog,
+}
+
+impl Outgoing {
+    fn new() -> Box<Outgoing> {
+        let bounds = Bounds { bytes: MESH_BACKLOG_BYTES, keys: LOG_KEYS_MAX };
+        Box::new(Outgoing { control: VecDeque::new(), sequence: Backlog::new(bounds), deliver: Backlog::new(bounds) })
+    }
+
+    /// How much waits.
+    pub fn len(&self) -> usize {
+        self.control.len() + self.sequence.len() + self.deliver.len()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Shard {
+    /// Sends a message to a shard, itself included. Nothing blocks and nothing is lost, but events may merge.
+    pub(super) fn send(&mut self, shard: usize, message: Message) {
+        if shard == self.id {
+            self.local.push_back(message);
+            return;
+        }
+        self.counters().crossings.add(1);
+        // Behind what waits already, so that order holds.
+        let refused =
+            if self.outgoing[shard].is_some() { Some(message) } else { self.node.mail[shard].try_send(message).err() };
+        if let Some(message) = refused {
+            self.keep(shard, message);
+        }
+    }
+
+    fn keep(&mut self, shard: usize, message: Message) {
+        let now_ms = self.clock.unix_ms;
+        let outgoing = self.outgoing[shard].get_or_insert_with(Outgoing::new);
+        let pushed = match message {
+            Message::Sequence(frame) => outgoing.sequence.push(&frame, u64::from(frame.count()), now_ms),
+            Message::Deliver(frame) => outgoing.deliver.push(&frame, u64::from(frame.count()), now_ms),
+            message => {
+                outgoing.control.push_back(message);
+                return;
+            }
+        };
+        self.count_pushed(pushed);
+    }
+
+    /// Tries again what full mailboxes did not take.
+    pub(super) fn retry_outgoing(&mut self) {
+        let mut waiting = 0;
+        for shard in 0..self.outgoing.len() {
+            let Some(mut outgoing) = self.outgoing[shard].take() else { continue };
+            let mail = self.node.mail[shard].clone();
+            let mut full = false;
+            while let Some(message) = outgoing.control.pop_front() {
+                if let Err(message) = mail.try_send(message) {
+                    outgoing.control.push_front(message);
+                    full = true;
+                    break;
+                }
+            }
+            let now_ms = self.clock.unix_ms;
+            let mut expired = 0;
+            for (queue, wrap) in [
+                (&mut outgoing.sequence, Message::Sequence as fn(Arc<Frame>) -> Message),
+                (&mut outgoing.deliver, Message::Deliver),
+            ] {
+                if full || queue.is_empty() {
+                    continue;
+                }
+                let mut left = Vec::new();
+                let drained = queue.drain(now_ms, |frame, count| {
+                    let frame = frame.recounted(count);
+                    if full || mail.try_send(wrap(Arc::clone(&frame))).is_err() {
+                        full = true;
+                        left.push(frame);
+                    }
+                });
+                expired += drained.expired;
+                for frame in left {
+                    queue.push(&frame, u64::from(frame.count()), now_ms);
+                }
+            }
+            self.counters().dropped_expired.add(expired);
+            if !outgoing.is_empty() {
+                waiting += outgoing.len();
+                self.outgoing[shard] = Some(outgoing);
+            }
+        }
+        self.counters().mesh_waiting.set(waiting as u64);
+    }
+
+    /// An event arrives at this node, on whichever core.
+    pub(super) fn ingress(&mut self, frame: &Arc<Frame>) {
+        let Some(cores) = self.routes.get(frame.topic()) else { return };
+        match cores.sequencer(frame.topic_hash()) {
+            Some(core) if core == self.id => self.sequence(frame),
+            Some(core) => self.send(core, Message::Sequence(Arc::clone(frame))),
+            None => {}
+        }
+    }
+
+    /// This core orders the topic's events: what passes here first comes first for every viewer of the node.
+    pub(super) fn sequence(&mut self, frame: &Arc<Frame>) {
+        let Some(cores) = self.routes.get(frame.topic()).copied() else { return };
+        for core in cores.iter() {
+            if core == self.id {
+                self.deliver(frame);
+            } else {
+                self.send(core, Message::Deliver(Arc::clone(frame)));
+            }
+        }
+    }
+
+    /// Viewers of this core are to get an event.
+    pub(super) fn deliver(&mut self, frame: &Arc<Frame>) {
+        let Some(index) = self.topics.find(frame.topic()) else { return };
+        let now_ms = self.clock.unix_ms;
+        let entry = self.topics.get_mut(index);
+        let pushed = entry.append(frame, now_ms);
+        if !std::mem::replace(&mut entry.queued, true) {
+            self.unserved.push_back(index);
+        }
+        self.count_pushed(pushed);
+    }
+
+    /// Counts what became of a frame in a queue that merges.
+    pub(super) fn count_pushed(&self, pushed: Pushed) {
+        let counters = self.counters();
+        match pushed {
+            Pushed::Queued => {}
+            Pushed::Merged => counters.merged.add(1),
+            Pushed::Overrun => counters.dropped_overrun.add(1),
+            Pushed::Dropped => counters.dropped_backlog.add(1),
+            Pushed::Displaced(events) => counters.dropped_displaced.add(events),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The dispatcher's requests: an event to a topic, or a line an event.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::message::Message;
+use super::routes::Handled;
+use super::shard::Shard;
+use crate::dispatch::core::Routed;
+use crate::dispatch::kv::{Answer, Request as KvRequest};
+use crate::wire::connection_id::NodeId;
+use crate::wire::event::Draft;
+use crate::wire::frame::{Event, Frame};
+use crate::wire::http::HttpError;
+use crate::wire::json::push_string;
+use crate::wire::request::Request;
+use crate::wire::response::AnswerTo;
+use crate::wire::topic::Topic;
+
+impl Shard {
+    /// `POST /v1/topics/{topic}/events`
+    pub(super) fn publish_one(&mut self, topic: &str, to: AnswerTo, body: &[u8]) -> Result<Handled, HttpError> {
+        let topic = self.path_topic(topic)?;
+        let draft = Draft::parse(body, Some(&topic)).map_err(|error| match error {
+            crate::wire::event::EventError::TooLarge(_) => HttpError::new(413, error.to_string()),
+            error => HttpError::bad(error.to_string()),
+        })?;
+        let mut given = String::new();
+        let id = match &draft.id {
+            Some(id) => id,
+            None => {
+                self.new_event_id(&mut given);
+                given.as_str()
+            }
+        };
+        self.publish(&draft, id)?;
+        let mut answer = Vec::with_capacity(64);
+        answer.extend_from_slice(b"{\"id\":");
+        push_string(&mut answer, id);
+        answer.push(b'}');
+        self.answers().json(to, 202, &answer);
+        Ok(Handled::Answered)
+    }
+
+    /// What keeps a body of lines from being taken at all. Refused before it is read.
+    pub(super) fn check_lines(&self, request: &Request<'_>, internal: bool) -> Option<HttpError> {
+        if internal { self.check_secret(request).err() } else { None }
+    }
+
+    /// One line of `POST /v1/events`.
+    pub(super) fn publish_line(&mut self, line: &[u8]) -> Result<(), String> {
+        let draft = Draft::parse(line, None).map_err(|error| error.to_string())?;
+        let published = match &draft.id {
+            Some(id) => self.publish(&draft, id),
+            None => {
+                let mut id = String::new();
+                self.new_event_id(&mut id);
+                self.publish(&draft, &id)
+            }
+        };
+        published.map_err(|error| error.detail.into_owned())
+    }
+
+    /// A new identity for an event: the node's name, the shard, and a number.
+    pub(super) fn new_event_id(&mut self, id: &mut String) {
+        self.event_number += 1;
+        write!(id, "{}-{:x}-{:x}", self.node.name, self.id, self.event_number)
+            .expect("writing to a String cannot fail");
+    }
+
+    /// Takes an event: to the nodes that want its topic, or nowhere.
+    pub(super) fn publish(&mut self, draft: &Draft<'_>, id: &str) -> Result<(), HttpError> {
+        let info = self.node.types.get(&draft.kind);
+        self.counters().events_in[info.class as usize].add(1);
+        let encode = |at| {
+            Arc::new(Frame::encode(&Event {
+                id,
+                topic: &draft.topic,
+                kind: &draft.kind,
+                key: draft.key.as_deref(),
+                at,
+                data: draft.data,
+                class: info.class,
+                ttl_ms: info.ttl_ms,
+            }))
+        };
+        match self.dispatcher.route(&draft.topic, self.clock.instant) {
+            Routed::To { nodes, refresh } => {
+                if nodes.is_empty() {
+                    self.counters().unwanted.add(1);
+                } else {
+                    self.dispatch(&nodes, &encode(self.clock.unix_ms));
+                }
+                if refresh {
+                    self.look_up(Topic::parse(&draft.topic).expect("the topic was checked"));
+                }
+                Ok(())
+            }
+            Routed::Unknown => {
+                let topic = Topic::parse(&draft.topic).expect("the topic was checked");
+                match self.dispatcher.hold(&topic, encode(self.clock.unix_ms)) {
+                    Ok(ask) => {
+                        if ask {
+                            self.look_up(topic);
+                        }
+                        Ok(())
+                    }
+                    Err(full) => Err(HttpError::unavailable(full.to_string())),
+                }
+            }
+        }
+    }
+
+    fn look_up(&mut self, topic: Topic) {
+        self.counters().lookups.add(1);
+        self.ask(KvRequest::Subscribers(topic));
+    }
+
+    /// Asks the key-value store, and hears what it can say at once.
+    fn ask(&mut self, request: KvRequest) {
+        let mut answers = Vec::new();
+        self.node.kv.submit(self.id, request, &mut answers);
+        for (shard, answer) in answers {
+            self.send(shard, Message::Kv(answer));
+        }
+    }
+
+    /// What the key-value store said.
+    pub(super) fn on_kv(&mut self, answer: Answer) {
+        match answer {
+            Answer::Subscribers(topic, nodes) => {
+                for frame in self.dispatcher.learn(&topic, Arc::clone(&nodes), self.clock.instant) {
+                    if nodes.is_empty() {
+                        self.counters().unwanted.add(1);
+                    } else {
+                        self.dispatch(&nodes, &frame);
+                    }
+                }
+            }
+            Answer::Invalidated(topic) => self.dispatcher.forget(&topic),
+            Answer::Applied(changes) => {
+                for (topic, wanted) in changes {
+                    if wanted {
+                        self.registry.registered(&topic, self.clock.instant, &mut self.effects);
+                    }
+                }
+                self.apply_effects();
+            }
+        }
+    }
+
+    /// Sends an event to the nodes that want it.
+    fn dispatch(&mut self, nodes: &[NodeId], frame: &Arc<Frame>) {
+        for &node in nodes {
+            // The embedded store knows no other node than this one.
+            if node == self.node.id {
+                self.ingress(frame);
+            }
+        }
+    }
+
+    /// Sends the registrations that this turn brought, as one batch.
+    pub(super) fn send_registrations(&mut self) {
+        if self.registrations.is_empty() {
+            return;
+        }
+        let changes = std::mem::take(&mut self.registrations);
+        self.ask(KvRequest::Apply { node: self.node.id, changes });
+        self.open_local();
+    }
+}

@@ -1,0 +1,139 @@
+//! Requests to resources.
+
+use std::borrow::Cow;
+use std::sync::atomic::Ordering;
+
+use super::http_connection::Http;
+use super::shard::Shard;
+use super::slots::Conn;
+use super::streams::Opening;
+use crate::wire::http::{HttpError, Method, percent_decode};
+use crate::wire::request::Request;
+use crate::wire::response::AnswerTo;
+use crate::{web, wire::topic};
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Handled {
+    /// Its answer is written.
+    Answered,
+    /// Its answer comes from elsewhere.
+    Later,
+    /// It becomes a stream.
+    Stream(Opening),
+}
+
+/// Parts of the longest path, and one more to tell longer ones.
+const PARTS_MAX: usize = 6;
+
+impl Shard {
+    /// Finds the resource and lets it answer.
+    pub(super) fn handle(
+        &mut self,
+        conn: Conn,
+        http: &Http,
+        request: &Request<'_>,
+        to: AnswerTo,
+        body: &[u8],
+    ) -> Result<Handled, HttpError> {
+        if request.method == Method::Options {
+            return Ok(self.options(request, to));
+        }
+        let mut parts = [""; PARTS_MAX];
+        let mut count = 0;
+        for part in request.path.trim_start_matches('/').split('/').take(PARTS_MAX) {
+            parts[count] = part;
+            count += 1;
+        }
+        if http.internal {
+            return self.handle_internal(request, to, &parts[..count], body);
+        }
+        let roles = self.node.roles;
+        match &parts[..count] {
+            ["v1", "topics", topic, "events"] if roles.dispatcher => {
+                self.only(request, Method::Post, "POST, OPTIONS")?;
+                self.publish_one(topic, to, body)
+            }
+            ["v1", "events"] if roles.frontend || roles.dispatcher => match request.method {
+                Method::Get | Method::Head if roles.frontend => self.start_stream(request, to),
+                Method::Post if roles.dispatcher => {
+                    // A body of no length at all: no lines.
+                    self.answers().json(to, 202, br#"{"accepted":0,"rejected_total":0,"rejected":[]}"#);
+                    Ok(Handled::Answered)
+                }
+                _ if roles.frontend && roles.dispatcher => Err(HttpError::method("GET, HEAD, POST, OPTIONS")),
+                _ if roles.frontend => Err(HttpError::method("GET, HEAD, OPTIONS")),
+                _ => Err(HttpError::method("POST, OPTIONS")),
+            },
+            ["v1", "connections", connection, "topics"] if roles.frontend => {
+                self.only(request, Method::Post, "POST, OPTIONS")?;
+                self.change_topics(conn, connection, body)
+            }
+            ["v1", "time"] if roles.frontend => {
+                self.only(request, Method::Get, "GET, HEAD, OPTIONS")?;
+                let now = format!("{{\"now\":{}}}", self.clock.unix_ms);
+                self.answers().whole(to, 200, "application/json", "Cache-Control: no-store\r\n", now.as_bytes());
+                Ok(Handled::Answered)
+            }
+            ["v1", "videos", video, "likes"] if roles.backend => {
+                let video = percent_decode(video, false)?;
+                self.likes(conn, request, &video, body)
+            }
+            _ if roles.demo => self.demo(request, to),
+            _ => Err(HttpError::not_found()),
+        }
+    }
+
+    /// Refuses other methods than the one a resource takes (HEAD goes with GET).
+    pub(super) fn only(&self, request: &Request<'_>, method: Method, allow: &'static str) -> Result<(), HttpError> {
+        let fits = request.method == method || (method == Method::Get && request.method == Method::Head);
+        if fits { Ok(()) } else { Err(HttpError::method(allow)) }
+    }
+
+    /// OPTIONS, and CORS preflights (WHATWG Fetch, section 3.2).
+    fn options(&mut self, request: &Request<'_>, to: AnswerTo) -> Handled {
+        let allowed = "GET, HEAD, POST, DELETE, OPTIONS";
+        let mut headers = format!("Allow: {allowed}\r\n");
+        if request.preflight && to.cors != Default::default() {
+            headers += &format!(
+                "Access-Control-Allow-Methods: {allowed}\r\n\
+                 Access-Control-Allow-Headers: Content-Type, Authorization, Last-Event-ID\r\n\
+                 Access-Control-Max-Age: 86400\r\n"
+            );
+        }
+        self.answers().whole(to, 204, "", &headers, b"");
+        Handled::Answered
+    }
+
+    /// The demo page and what belongs to it.
+    fn demo(&mut self, request: &Request<'_>, to: AnswerTo) -> Result<Handled, HttpError> {
+        let Some(asset) = web::asset(request.path) else { return Err(HttpError::not_found()) };
+        self.only(request, Method::Get, "GET, HEAD, OPTIONS")?;
+        let headers = format!(
+            "ETag: {}\r\nCache-Control: no-cache\r\nContent-Security-Policy: {}\r\nX-Content-Type-Options: nosniff\r\n",
+            asset.etag,
+            web::CONTENT_SECURITY_POLICY
+        );
+        let matches = |tags: &str| {
+            tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == asset.etag || tag.trim() == "*")
+        };
+        if request.if_none_match.is_some_and(matches) {
+            self.answers().whole(to, 304, "", &headers, b"");
+        } else {
+            self.answers().whole(to, 200, asset.content_type, &headers, asset.body);
+        }
+        Ok(Handled::Answered)
+    }
+
+    /// The topic that a part of a path names, decoded once.
+    pub(super) fn path_topic<'a>(&self, part: &'a str) -> Result<Cow<'a, str>, HttpError> {
+        let decoded = percent_decode(part, false)?;
+        topic::check(&decoded).map_err(|error| HttpError::bad(error.to_string()))?;
+        Ok(decoded)
+    }
+
+    /// Why the node is not ready to serve, if it is not.
+    pub(super) fn not_ready(&self) -> Option<&'static str> {
+        self.node.draining.load(Ordering::Relaxed).then_some("draining: this node takes no new streams and ends soon")
+    }
+}

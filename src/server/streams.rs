@@ -1,0 +1,342 @@
+//! The life of an SSE stream: it opens, waits for its topics, is connected, and ends.
+
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use rustix::net::{RecvFlags, recv};
+
+use super::http_connection::Http;
+use super::message::Message;
+use super::receive::send_now;
+use super::routes::Handled;
+use super::shard::Shard;
+use super::slots::{Conn, Kind, Lag, Subscription};
+use crate::frontend::backlog::{Backlog, Bounds};
+use crate::limits::*;
+use crate::wire::connection_id::ConnectionId;
+use crate::wire::http::{HttpError, Method, query_pairs};
+use crate::wire::request::Request;
+use crate::wire::response::{AnswerTo, Answers};
+use crate::wire::sse::{self, ByeReason, Framing};
+use crate::wire::topic::Topic;
+
+/// What a request for a stream asks for.
+#[derive(Debug)]
+pub struct Opening {
+    /// The topics, each once.
+    pub topics: Vec<Topic>,
+}
+
+/// Something that waits until topics are registered, or a second has passed.
+#[derive(Debug)]
+pub struct Waiter {
+    /// The stream.
+    pub conn: Conn,
+    /// Topics that are not registered yet.
+    pub missing: usize,
+    /// Who is to be answered: the stream itself by `connected`, or a request that changed its topics.
+    pub asker: Option<(usize, Conn)>,
+}
+
+/// Why a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The client left, or its connection broke.
+    Client,
+    /// It took nothing for [`STALLED_TIMEOUT`].
+    Stalled,
+    /// It lagged past its backlog, and was told to resume.
+    Backlog,
+    /// The node drains.
+    Drain,
+}
+
+/// Reads the topics of a list, each once, in order.
+pub(super) fn read_topics<T: AsRef<str>>(
+    texts: impl Iterator<Item = Result<T, HttpError>>,
+) -> Result<Vec<Topic>, HttpError> {
+    let mut topics: Vec<Topic> = Vec::new();
+    for text in texts {
+        let text = text?;
+        let topic = Topic::parse(text.as_ref()).map_err(|error| HttpError::bad(error.to_string()))?;
+        if !topics.contains(&topic) {
+            if topics.len() == TOPICS_PER_CONNECTION_MAX {
+                return Err(too_many_topics());
+            }
+            topics.push(topic);
+        }
+    }
+    Ok(topics)
+}
+
+/// The answer to a 101st topic.
+pub(super) fn too_many_topics() -> HttpError {
+    HttpError::bad(format!("a stream has at most {TOPICS_PER_CONNECTION_MAX} topics; open a second one for more"))
+}
+
+impl Shard {
+    /// `GET /v1/events`
+    pub(super) fn start_stream(&mut self, request: &Request<'_>, to: AnswerTo) -> Result<Handled, HttpError> {
+        let pairs = query_pairs(request.query.unwrap_or(""));
+        let topics = read_topics(pairs.filter_map(|pair| match pair {
+            Ok((name, topic)) if name == "topic" => Some(Ok(topic)),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        }))?;
+        if self.is_draining() {
+            if !request.accepts_event_stream {
+                return Err(HttpError::unavailable("this node drains; connect again and reach another one"));
+            }
+            // A browser's EventSource gives up for good on any other status than 200.
+            let retry_ms = self.retry_jitter();
+            let framing = self.answers().stream(to);
+            bye(&mut self.out, framing, ByeReason::Busy, retry_ms);
+            return Ok(Handled::Answered);
+        }
+        if request.method == Method::Head {
+            // As GET would answer, without its body (RFC 9110 section 9.3.2).
+            self.answers().stream(to);
+            return Ok(Handled::Answered);
+        }
+        Ok(Handled::Stream(Opening { topics }))
+    }
+
+    /// A reconnection time of 1 to 3 s, another for each client, so that they do not all come back at once.
+    pub(super) fn retry_jitter(&mut self) -> u32 {
+        self.event_number = self.event_number.wrapping_add(1);
+        let conn = Conn { slot: self.event_number as u32, generation: u32::MAX };
+        1000 + (self.slots.secret(conn) % 2000) as u32
+    }
+
+    /// Turns a connection that sent a request into a stream. What it was answered before goes first.
+    pub(super) fn open_stream(&mut self, conn: Conn, http: &mut Http, opening: Opening, to: AnswerTo) {
+        let framing = {
+            let mut answers = Answers { out: &mut self.out, origins: &self.node.origins, date: self.clock.date() };
+            answers.stream(to)
+        };
+        let slot = self.slots.get_mut(conn).expect("the connection just sent a request");
+        slot.kind = Kind::Stream;
+        slot.unframed = framing == Framing::Close;
+        slot.waiting = true;
+        self.requests_open -= 1;
+        self.streams += 1;
+        let mut early = std::mem::take(&mut http.output);
+        early.drain(..http.sent);
+        self.set_due(conn, HEARTBEAT.as_secs() as u32);
+        let missing = self.subscribe(conn, &opening.topics);
+        if missing.is_empty() {
+            self.write_connected(conn);
+        }
+        early.append(&mut self.out);
+        self.write_stream(conn, &early);
+        if !missing.is_empty() {
+            self.wait_for(conn, &missing, None);
+        }
+    }
+
+    /// Adds a stream to topics. Gives the places of those that are not registered yet.
+    pub(super) fn subscribe(&mut self, conn: Conn, topics: &[Topic]) -> Vec<u32> {
+        let mut missing = Vec::new();
+        for topic in topics {
+            let (index, place, first) = self.topics.join(topic, conn.slot);
+            let slot = self.slots.get_mut(conn).expect("the stream is open");
+            slot.subscriptions.push(Subscription { topic: index, place });
+            if first {
+                self.want(topic, true);
+            }
+            if !self.topics.get(index).registered {
+                missing.push(index);
+            }
+        }
+        missing
+    }
+
+    /// Takes a stream out of a topic.
+    pub(super) fn unsubscribe(&mut self, subscription: Subscription) {
+        let left = self.topics.leave(subscription.topic, subscription.place);
+        for (slot, place) in left.moved.into_iter().flatten() {
+            let moved = self.slots.at_mut(slot).subscriptions.as_mut_slice();
+            let moved = moved.iter_mut().find(|moved| moved.topic == subscription.topic);
+            moved.expect("a viewer's slot knows its topics").place = place;
+        }
+        if let Some(topic) = left.empty {
+            self.want(&topic, false);
+        }
+    }
+
+    /// Tells a topic's home that this core's first viewer came, or its last one left.
+    fn want(&mut self, topic: &Topic, wanted: bool) {
+        let home = self.node.home(topic.as_str());
+        self.send(home, Message::Want { topic: topic.clone(), core: self.id, wanted });
+    }
+
+    /// Answers the stream, or who changed its topics, once these topics are registered.
+    pub(super) fn wait_for(&mut self, conn: Conn, missing: &[u32], asker: Option<(usize, Conn)>) {
+        let id = self.next_waiter;
+        self.next_waiter = self.next_waiter.wrapping_add(1);
+        for &index in missing {
+            self.topics.get_mut(index).waiting.push(id);
+        }
+        self.waiters.insert(id, Waiter { conn, missing: missing.len(), asker });
+        self.waiter_deadlines.push_back((self.clock.instant + CONNECTED_WAIT, id));
+    }
+
+    /// A topic is registered: whoever waited for it waits for one less.
+    pub(super) fn on_topic_ready(&mut self, topic: &Topic) {
+        let Some(index) = self.topics.find(topic.as_str()) else { return };
+        let entry = self.topics.get_mut(index);
+        entry.registered = true;
+        for id in std::mem::take(&mut entry.waiting) {
+            let Some(waiter) = self.waiters.get_mut(&id) else { continue };
+            waiter.missing -= 1;
+            if waiter.missing == 0 {
+                self.end_wait(id);
+            }
+        }
+    }
+
+    /// Ends the waits whose second has passed.
+    pub(super) fn end_late_waits(&mut self, now: Instant) {
+        while self.waiter_deadlines.front().is_some_and(|(deadline, _)| *deadline <= now) {
+            let (_, id) = self.waiter_deadlines.pop_front().expect("it was just seen");
+            self.end_wait(id);
+        }
+    }
+
+    fn end_wait(&mut self, id: u32) {
+        let Some(waiter) = self.waiters.remove(&id) else { return };
+        match waiter.asker {
+            Some(asker) => self.answer_topic_change(waiter.conn, asker),
+            None => {
+                if self.slots.get(waiter.conn).is_some_and(|slot| slot.waiting) {
+                    self.write_connected(waiter.conn);
+                    let bytes = std::mem::take(&mut self.out);
+                    self.write_stream(waiter.conn, &bytes);
+                }
+            }
+        }
+    }
+
+    /// The topics of a stream: all, and those not registered yet.
+    pub(super) fn topics_of(&self, conn: Conn) -> (Vec<&str>, Vec<&str>) {
+        let (mut all, mut pending) = (Vec::new(), Vec::new());
+        let subscriptions = self.slots.get(conn).map_or(&[][..], |slot| slot.subscriptions.as_slice());
+        for subscription in subscriptions {
+            let entry = self.topics.get(subscription.topic);
+            all.push(entry.topic.as_str());
+            if !entry.registered {
+                pending.push(entry.topic.as_str());
+            }
+        }
+        (all, pending)
+    }
+
+    /// Appends `connected` to `self.out`. From here on events reach the stream.
+    fn write_connected(&mut self, conn: Conn) {
+        let id = ConnectionId {
+            node: self.node.id,
+            shard: self.id as u16,
+            slot: conn.slot,
+            generation: conn.generation,
+            secret: self.slots.secret(conn),
+        };
+        let mut out = std::mem::take(&mut self.out);
+        let (_, pending) = self.topics_of(conn);
+        let framing = self.slots.at(conn.slot).framing();
+        let heartbeat = HEARTBEAT.as_millis() as u64;
+        framing.wrap(&mut out, |out| sse::connected(out, &id.encode(), &self.node.name, heartbeat, &pending));
+        self.out = out;
+        // What its topics' logs hold came before it was connected.
+        let slot = self.slots.get_mut(conn).expect("it is being connected");
+        slot.waiting = false;
+        for subscription in slot.subscriptions.as_slice() {
+            let entry = self.topics.get_mut(subscription.topic);
+            let end = entry.log.end();
+            entry.viewers[subscription.place as usize].cursor = end;
+        }
+    }
+
+    /// Writes bytes of its own to a stream, behind what waits for it.
+    pub(super) fn write_stream(&mut self, conn: Conn, bytes: &[u8]) {
+        let Some(slot) = self.slots.get_mut(conn) else { return };
+        match &mut slot.kind {
+            Kind::Lagging(lag) => lag.unsent.extend_from_slice(bytes),
+            Kind::Stream => match send_now(slot.socket(), bytes) {
+                Ok(taken) if taken == bytes.len() => {}
+                Ok(taken) => self.lag(conn.slot, bytes[taken..].to_vec()),
+                Err(_) => self.broken.push(conn),
+            },
+            Kind::Free | Kind::Http(_) => {}
+        }
+    }
+
+    /// From now on what comes for this stream waits for it.
+    pub(super) fn lag(&mut self, slot: u32, unsent: Vec<u8>) {
+        let progress = self.clock.seconds();
+        let lag = Lag { unsent, sent: 0, backlog: Backlog::new(Bounds::CONNECTION), progress, ends: None };
+        self.slots.at_mut(slot).kind = Kind::Lagging(Box::new(lag));
+        self.lagging += 1;
+    }
+
+    /// What a client sends on a stream means nothing; its end does.
+    pub(super) fn discard_input(&mut self, conn: Conn) {
+        let mut buffer = std::mem::take(&mut self.read_buffer);
+        let ended = loop {
+            let Some(slot) = self.slots.get(conn) else { break false };
+            match recv(slot.socket().as_fd(), &mut buffer[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => break true,
+                Ok((count, _)) if count < buffer.len() => break false,
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => break false,
+                Err(_) => break true,
+            }
+        };
+        self.read_buffer = buffer;
+        if ended {
+            self.close_stream(conn, Ended::Client);
+        }
+    }
+
+    /// Ends a stream: out of its topics, socket closed, slot free.
+    pub(super) fn close_stream(&mut self, conn: Conn, why: Ended) {
+        let Some(slot) = self.slots.get_mut(conn) else { return };
+        let subscriptions = std::mem::take(&mut slot.subscriptions);
+        if let Kind::Lagging(lag) = &slot.kind {
+            let lost = lag.backlog.events();
+            self.lagging -= 1;
+            self.counters().dropped_closed.add(lost);
+        }
+        for &subscription in subscriptions.as_slice() {
+            self.unsubscribe(subscription);
+        }
+        self.slots.remove(conn);
+        self.streams -= 1;
+        let counters = self.counters();
+        match why {
+            Ended::Client => counters.closed_client.add(1),
+            Ended::Stalled => counters.closed_stalled.add(1),
+            Ended::Backlog => counters.closed_backlog.add(1),
+            Ended::Drain => counters.closed_drain.add(1),
+        }
+    }
+
+    /// Sends `bye` for a drain, and closes once the client has it.
+    pub(super) fn say_bye(&mut self, conn: Conn) {
+        let retry_ms = self.retry_jitter();
+        let Some(slot) = self.slots.get(conn) else { return };
+        let mut bytes = Vec::new();
+        bye(&mut bytes, slot.framing(), ByeReason::Drain, retry_ms);
+        self.write_stream(conn, &bytes);
+        match self.slots.get_mut(conn).map(|slot| &mut slot.kind) {
+            Some(Kind::Lagging(lag)) => lag.ends = Some(Ended::Drain),
+            Some(Kind::Stream) => self.close_stream(conn, Ended::Drain),
+            _ => {}
+        }
+    }
+}
+
+/// Appends the last event of a stream, and the end of its body.
+pub(super) fn bye(out: &mut Vec<u8>, framing: Framing, reason: ByeReason, retry_ms: u32) {
+    framing.wrap(out, |out| sse::bye(out, reason, retry_ms));
+    out.extend_from_slice(framing.end());
+}

@@ -1,0 +1,160 @@
+//! Time: once a tick a part of the slots is looked at, so that no connection needs a timer of its own.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::shard::Shard;
+use super::slots::{Conn, Kind};
+use super::streams::Ended;
+use crate::limits::*;
+use crate::wire::http::HttpError;
+use crate::wire::response::AnswerTo;
+
+/// A drain under way.
+#[derive(Debug)]
+pub struct Draining {
+    started: Instant,
+    /// Streams open when it began.
+    streams: u64,
+    /// Of which so many were told to go.
+    ended: u64,
+    /// The next slot to look at.
+    at: u32,
+    /// This shard has nothing left to end, and said so.
+    done: bool,
+}
+
+/// After its time, a drain gives clients that do not read this long to take their last bytes.
+const DRAIN_GRACE: Duration = Duration::from_secs(5);
+
+impl Shard {
+    /// What is due once a tick.
+    pub(super) fn tick(&mut self) {
+        let now = self.clock.instant;
+        self.reopen_doors();
+        self.registry.tick(now, &mut self.effects);
+        self.apply_effects();
+        self.end_late_waits(now);
+        self.sweep();
+        self.go_on_draining();
+        self.show_gauges();
+    }
+
+    fn show_gauges(&self) {
+        let counters = self.counters();
+        counters.connections.set(self.streams);
+        counters.http_connections.set(self.requests_open);
+        counters.lagging.set(self.lagging);
+        counters.topics.set(self.topics.len() as u64);
+        counters.subscriptions.set(self.topics.viewers() as u64);
+    }
+
+    /// Looks at the next part of the slots: heartbeats and timeouts.
+    fn sweep(&mut self) {
+        let slots = self.slots.capacity();
+        if slots == 0 {
+            return;
+        }
+        let parts = (SWEEP.as_millis() / TICK.as_millis()) as u32;
+        let seconds = self.clock.seconds();
+        for _ in 0..slots.div_ceil(parts) {
+            if self.sweep_at >= slots {
+                self.sweep_at = 0;
+            }
+            let number = self.sweep_at;
+            self.sweep_at += 1;
+            let slot = self.slots.at(number);
+            let (due, generation) = (slot.due <= seconds, slot.generation);
+            let conn = Conn { slot: number, generation };
+            match &slot.kind {
+                Kind::Free => {}
+                Kind::Lagging(lag) if seconds.saturating_sub(lag.progress) >= STALLED_TIMEOUT.as_secs() as u32 => {
+                    self.close_stream(conn, Ended::Stalled);
+                }
+                Kind::Stream if due => {
+                    let heartbeat = slot.framing().heartbeat();
+                    self.set_due(conn, HEARTBEAT.as_secs() as u32);
+                    self.write_stream(conn, heartbeat);
+                }
+                Kind::Http(_) if due => self.time_out(conn),
+                _ => {}
+            }
+        }
+    }
+
+    /// A request, or the next one, did not come in time; or its answer is not taken.
+    fn time_out(&mut self, conn: Conn) {
+        let Some(mut http) = self.take_http(conn) else { return };
+        if http.awaiting.is_some() {
+            // The answer is ours to give; whoever owes it to us answers or ends.
+            self.set_due(conn, IDLE_TIMEOUT.as_secs() as u32);
+            return self.put_http(conn, http, true);
+        }
+        self.counters().timeouts.add(1);
+        if http.is_idle() || http.has_output() || http.closing {
+            return self.put_http(conn, http, false);
+        }
+        http.closing = true;
+        self.counters().requests.add(1);
+        self.counters().rejected.add(1);
+        let to = AnswerTo { closes: true, ..AnswerTo::default() };
+        self.answers().problem(to, &HttpError::new(408, "the request did not arrive in time"));
+        self.put_http(conn, http, true);
+    }
+
+    /// Begins to end what this shard has.
+    pub(super) fn start_draining(&mut self) {
+        if self.draining.is_none() {
+            let started = self.clock.instant;
+            self.draining = Some(Draining { started, streams: self.streams, ended: 0, at: 0, done: false });
+            self.go_on_draining();
+        }
+    }
+
+    /// Ends as many streams as are due, evenly over the drain's time, so that a restart causes no storm; and connections
+    /// that wait for no answer.
+    fn go_on_draining(&mut self) {
+        let Some(mut draining) = self.draining.take() else { return };
+        let elapsed = self.clock.instant.saturating_duration_since(draining.started);
+        let share = if self.node.drain.is_zero() { 1.0 } else { elapsed.as_secs_f64() / self.node.drain.as_secs_f64() };
+        let due = (draining.streams as f64 * (share + 0.01).min(1.0)).ceil() as u64;
+        while draining.ended < due && draining.at < self.slots.capacity() {
+            let number = draining.at;
+            draining.at += 1;
+            if let (Some(conn), Kind::Stream | Kind::Lagging(_)) =
+                (self.slots.owner(number), &self.slots.at(number).kind)
+            {
+                draining.ended += 1;
+                self.say_bye(conn);
+            }
+        }
+        for number in 0..self.slots.capacity() {
+            let Some(conn) = self.slots.owner(number) else { continue };
+            let overdue = elapsed > self.node.drain + DRAIN_GRACE;
+            let end = match &self.slots.at(number).kind {
+                Kind::Http(http) => overdue || (http.is_idle() && !http.has_output()),
+                Kind::Lagging(_) => overdue,
+                // A stream that took the slot of one that left, while slots before it were ended.
+                Kind::Stream => share >= 1.0,
+                Kind::Free => false,
+            };
+            match (&self.slots.at(number).kind, end) {
+                (Kind::Http(_), true) => self.close_http(conn),
+                (Kind::Lagging(_), true) => self.close_stream(conn, Ended::Stalled),
+                (Kind::Stream, true) => self.say_bye(conn),
+                _ => {}
+            }
+        }
+        if !draining.done && self.slots.is_empty() && self.registrations.is_empty() {
+            draining.done = true;
+            self.node.drained.fetch_add(1, Ordering::AcqRel);
+        }
+        self.draining = Some(draining);
+    }
+
+    /// Whether all shards of the node have nothing left.
+    pub(super) fn is_drained(&self) -> bool {
+        self.draining.as_ref().is_some_and(|draining| draining.done)
+            && self.node.drained.load(Ordering::Acquire) == self.node.shards()
+    }
+}

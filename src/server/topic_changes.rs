@@ -1,0 +1,110 @@
+//! `POST /v1/connections/{connection}/topics`: changes an open stream, on whichever shard it lives.
+
+use serde::Deserialize;
+
+use super::message::{ChangeTopics, Message};
+use super::routes::Handled;
+use super::shard::Shard;
+use super::slots::{Conn, Kind};
+use super::streams::{read_topics, too_many_topics};
+use crate::limits::TOPICS_PER_CONNECTION_MAX;
+use crate::wire::connection_id::ConnectionId;
+use crate::wire::http::{HttpError, percent_decode};
+use crate::wire::topic::Topic;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Body {
+    add: Vec<String>,
+    remove: Vec<String>,
+}
+
+fn gone() -> HttpError {
+    HttpError::new(412, "this connection is gone, or its id is not one of ours; connect again")
+}
+
+impl Shard {
+    /// Hands the change to the shard that holds the connection.
+    pub(super) fn change_topics(&mut self, asker: Conn, connection: &str, body: &[u8]) -> Result<Handled, HttpError> {
+        let connection = percent_decode(connection, false)?;
+        let body: Body = serde_json::from_slice(body)
+            .map_err(|error| HttpError::bad(format!("the body must be {{\"add\":[…],\"remove\":[…]}}: {error}")))?;
+        let list = |topics: &[String]| read_topics(topics.iter().map(Ok));
+        let (add, remove) = (list(&body.add)?, list(&body.remove)?);
+        let id = ConnectionId::decode(&connection).ok_or_else(gone)?;
+        let shard = usize::from(id.shard);
+        if id.node != self.node.id || shard >= self.node.shards() {
+            return Err(gone());
+        }
+        let conn = Conn { slot: id.slot, generation: id.generation };
+        let change = ChangeTopics { conn, secret: id.secret, add, remove, asker: (self.id, asker) };
+        self.send(shard, Message::ChangeTopics(Box::new(change)));
+        Ok(Handled::Later)
+    }
+
+    /// Changes the topics of a stream of this shard.
+    pub(super) fn on_change_topics(&mut self, change: ChangeTopics) {
+        match self.try_change(&change) {
+            Err(error) => self.reply(change.asker, Err(error)),
+            Ok(missing) if missing.is_empty() => self.answer_topic_change(change.conn, change.asker),
+            Ok(missing) => self.wait_for(change.conn, &missing, Some(change.asker)),
+        }
+    }
+
+    /// All of the change, or nothing of it. Gives the places of topics that are not registered yet.
+    fn try_change(&mut self, change: &ChangeTopics) -> Result<Vec<u32>, HttpError> {
+        let slot = self.slots.get(change.conn).ok_or_else(gone)?;
+        if self.slots.secret(change.conn) != change.secret || !matches!(slot.kind, Kind::Stream | Kind::Lagging(_)) {
+            return Err(gone());
+        }
+        let current: Vec<Topic> = slot
+            .subscriptions
+            .as_slice()
+            .iter()
+            .map(|subscription| self.topics.get(subscription.topic).topic.clone())
+            .collect();
+        let removed: Vec<&Topic> =
+            current.iter().filter(|topic| change.remove.contains(topic) && !change.add.contains(topic)).collect();
+        let added: Vec<Topic> = change.add.iter().filter(|topic| !current.contains(topic)).cloned().collect();
+        if current.len() - removed.len() + added.len() > TOPICS_PER_CONNECTION_MAX {
+            return Err(too_many_topics());
+        }
+        let mut missing = self.subscribe(change.conn, &added);
+        // A topic asked for again while it is still pending is waited for again.
+        for topic in change.add.iter().filter(|topic| current.contains(topic)) {
+            missing.extend(self.topics.find(topic.as_str()).filter(|&index| !self.topics.get(index).registered));
+        }
+        for topic in removed {
+            let index = self.topics.find(topic.as_str()).expect("the stream watches it");
+            let slot = self.slots.get_mut(change.conn).expect("it was just there");
+            let subscription = slot.subscriptions.remove(index).expect("the stream watches it");
+            self.unsubscribe(subscription);
+        }
+        Ok(missing)
+    }
+
+    /// Answers who changed a stream's topics with what they are now.
+    pub(super) fn answer_topic_change(&mut self, conn: Conn, asker: (usize, Conn)) {
+        if self.slots.get(conn).is_none() {
+            return self.reply(asker, Err(gone()));
+        }
+        let (topics, pending) = self.topics_of(conn);
+        let body = serde_json::json!({"topics": topics, "pending": pending}).to_string();
+        self.reply(asker, Ok(body.into_bytes()));
+    }
+
+    fn reply(&mut self, (shard, asker): (usize, Conn), result: Result<Vec<u8>, HttpError>) {
+        self.send(shard, Message::TopicsChanged { asker, result });
+    }
+
+    /// The shard that holds the stream answered: pass it on.
+    pub(super) fn on_topics_changed(&mut self, asker: Conn, result: Result<Vec<u8>, HttpError>) {
+        self.answer_later(asker, |shard, to| match result {
+            Ok(body) => shard.answers().json(to, 200, &body),
+            Err(error) => {
+                shard.counters().rejected.add(1);
+                shard.answers().problem(to, &error);
+            }
+        });
+    }
+}
