@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -62,6 +63,7 @@ pub struct Shard {
     pub(super) clock: Clock,
     pub(super) readiness: Readiness,
     mailbox: Mailbox<Message>,
+    timer: OwnedFd,
     pub(super) doors: Vec<Door>,
     pub(super) slots: Slots,
     pub(super) topics: Topics,
@@ -110,7 +112,6 @@ impl Shard {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         let tick = Timespec { tv_sec: 0, tv_nsec: TICK.as_nanos() as _ };
         timerfd_settime(&timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: tick, it_value: tick })?;
-        // Edge-triggered, so the timer is never read: each expiry is a new edge.
         readiness.add(&timer, TIMER, Interest::Read)?;
         let door = |listener, token, internal| Door { listener, token, internal, closed_until: None };
         let doors = vec![door(parts.public, PUBLIC, false), door(parts.internal, INTERNAL, true)];
@@ -126,6 +127,7 @@ impl Shard {
             clock,
             readiness,
             mailbox: parts.mailbox,
+            timer,
             doors,
             slots: Slots::default(),
             topics: Topics::default(),
@@ -196,7 +198,11 @@ impl Shard {
 
     fn on_ready(&mut self, event: &Ready) {
         match event.token {
-            MAILBOX | TIMER => {}
+            MAILBOX => {}
+            TIMER => {
+                // The kernel arms a periodic timer again only once its count was read.
+                let _ = rustix::io::read(&self.timer, &mut [0; 8]);
+            }
             PUBLIC => self.accept(0),
             INTERNAL => self.accept(1),
             token => {
