@@ -1,6 +1,6 @@
 //! Fanfare delivers live interactions to everyone watching, over Server-Sent Events.
 pub mod args;
-pub mod limits;
-pub mod settings;
 pub mod backend;
 pub mod client;
+pub mod limits;
+pub mod settings;
