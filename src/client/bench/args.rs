@@ -138,8 +138,8 @@ pub struct Common {
     /// Topic, or what the topics' names begin with (default: a new one each run)
     #[arg(long)]
     pub topic: Option<String>,
-    /// Connects under way at once
-    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Connects under way at once; above the listener's backlog (often 128) the kernel drops some, which then take 1 s
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub window: u32,
     /// What marks a connection as open
     #[arg(long, value_enum, default_value = "connected")]

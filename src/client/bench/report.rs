@@ -147,7 +147,12 @@ impl Report {
         object.insert("scenario".to_owned(), json!(self.scenario));
         object.insert("ok".to_owned(), json!(self.is_good()));
         for (name, value, _) in &self.rows {
-            object.insert(name.replace([' ', '.'], "_"), value.clone());
+            object.insert(
+                name.replace("/s", "_per_second")
+                    .replace([' ', '.'], "_")
+                    .replace(',', ""),
+                value.clone(),
+            );
         }
         object.insert("problems".to_owned(), json!(self.problems));
         object.insert("notes".to_owned(), json!(self.notes));
@@ -205,10 +210,12 @@ mod tests {
         let mut report = Report::new("broadcast");
         report.count("events lost", 1_234_567);
         report.number("latency p99.9", "ms", 1.234_56);
+        report.number("deliveries/s", "", 5.0);
         report.problem("1 lost".to_owned());
         let json = report.to_json();
         assert_eq!(json["events_lost"], 1_234_567);
         assert_eq!(json["latency_p99_9_ms"], 1.235);
+        assert_eq!(json["deliveries_per_second"], 5.0);
         assert_eq!(json["ok"], false);
         let text = report.to_text();
         assert!(

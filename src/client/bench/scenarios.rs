@@ -16,6 +16,8 @@ const SEARCH_FROM: f64 = 100_000.0;
 const SEARCH_TO: f64 = 100_000_000.0;
 /// Steps that narrow the highest rate down, each by half.
 const SEARCH_HALVINGS: u32 = 4;
+/// A rate holds if at least this share of it was delivered by the time that the last event came.
+const SUSTAINED: f64 = 0.9;
 /// Grace after the last answer of a flood.
 const FLOOD_GRACE_US: u64 = 5_000_000;
 
@@ -230,6 +232,7 @@ pub fn find_max(args: &Broadcast) -> Result<Report, Error> {
             && step.posted.failed == 0
             && step.status.ready >= u64::from(connections)
             && merged <= args.merged_max
+            && step.deliveries_per_second >= asked * SUSTAINED
             && p99_ms <= args.p99_max as f64;
         report.note(format!(
             "asked for {:.0} deliveries/s: {}, got {:.0}, lost {}, merged {merged:.1} %, p99 {p99_ms:.1} ms",
