@@ -222,6 +222,8 @@ impl Fleet {
             all.connect += connect;
             all.errors.extend(report.errors);
         }
+        all.errors.sort();
+        all.errors.dedup();
         all.errors.truncate(8);
         Ok(all)
     }

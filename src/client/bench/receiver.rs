@@ -114,7 +114,6 @@ struct Connection {
     stream: Stream,
     checker: Checker,
     topic: u32,
-    number: u32,
     started_us: u64,
     /// The request is on its way.
     asked: bool,
@@ -343,7 +342,6 @@ impl Shard {
                         stream: Stream::default(),
                         checker: Checker::new(if self.sink.likes { 0 } else { first }),
                         topic,
-                        number,
                         started_us,
                         asked: false,
                         watched: false,
@@ -464,8 +462,7 @@ impl Shard {
                 opening.under_way = opening.under_way.saturating_sub(1);
             }
         }
-        self.sink
-            .note(format!("connection {}: {why}", connection.number));
+        self.sink.note(why);
         if connection.ready && !connection.stalled {
             self.gone.push((connection.topic, connection.checker));
         }

@@ -37,6 +37,8 @@ const LEAD: Duration = Duration::from_millis(150);
 pub enum Error {
     #[error("{0}")]
     Usage(String),
+    #[error("no connection could be opened: {0}")]
+    Unreachable(String),
     #[error(transparent)]
     Http(#[from] http::Error),
     #[error(transparent)]
@@ -174,8 +176,12 @@ impl Setup {
             let ready = now.ready.saturating_sub(before.ready);
             let ended = ready + (now.failed - before.failed) + (now.closed - before.closed);
             self.progress.set_position(ready);
-            if ended >= u64::from(count) {
+            if ended >= u64::from(count) && (ready > 0 || count == 0) {
                 return Ok(started_us);
+            }
+            if ended >= u64::from(count) {
+                let errors = self.fleet.close_all()?.errors.join("; ");
+                return Err(Error::Unreachable(errors));
             }
             if ended != seen {
                 (seen, since) = (ended, Instant::now());
