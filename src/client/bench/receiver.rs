@@ -22,6 +22,8 @@ const READ_BYTES: usize = 256 * 1024;
 const TURN_MS: i32 = 10;
 /// Receive buffer of a connection that is not to read: the kernel's least.
 const STALLED_RECEIVE_BYTES: usize = 2048;
+/// Events that say that a connection has ended.
+const HANG_UP: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
 /// Latencies are kept to the µs up to 10 minutes, with three digits.
 const LATENCY_US_MAX: u64 = 600_000_000;
 
@@ -252,7 +254,8 @@ impl Shard {
                 if writable {
                     self.ask(token);
                 } else {
-                    self.read(token, &mut buffer);
+                    let ended = event.events & HANG_UP != 0;
+                    self.read(token, ended, &mut buffer);
                 }
             }
             let new = self.sink.measured.tally.received.wrapping_sub(before);
@@ -413,7 +416,7 @@ impl Shard {
         }
     }
 
-    fn read(&mut self, token: usize, buffer: &mut [u8]) {
+    fn read(&mut self, token: usize, ended: bool, buffer: &mut [u8]) {
         loop {
             let Some(connection) = self.connections.get_mut(token).and_then(Option::as_mut) else {
                 return;
@@ -441,7 +444,8 @@ impl Shard {
                 Err(error) => Err(format!("read: {error}")),
             };
             match outcome {
-                Ok(read) if read == buffer.len() => {}
+                // A short read has emptied the socket, unless its end is there to be seen.
+                Ok(read) if read == buffer.len() || ended => {}
                 Ok(_) => return,
                 Err(why) => return self.close(token, why),
             }

@@ -38,7 +38,7 @@ impl Epoll {
         Ok(Self { fd })
     }
 
-    /// Waits for `socket` to become readable (level-triggered), or writable too, and reports it as `token`.
+    /// Waits for `socket` to become readable, or else writable, and reports it as `token`.
     ///
     /// # Errors
     /// When the kernel has no room for the watch.
@@ -49,11 +49,13 @@ impl Epoll {
         writable: bool,
         known: bool,
     ) -> io::Result<()> {
-        let events = if writable {
-            libc::EPOLLOUT
-        } else {
-            libc::EPOLLIN | libc::EPOLLRDHUP
-        };
+        // Edge-triggered: level-triggered, the kernel would ask each socket once more after its read.
+        let events = libc::EPOLLET
+            | if writable {
+                libc::EPOLLOUT
+            } else {
+                libc::EPOLLIN | libc::EPOLLRDHUP
+            };
         let mut event = libc::epoll_event {
             events: events as u32,
             u64: token,
