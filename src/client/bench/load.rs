@@ -132,7 +132,8 @@ pub struct Events {
     encoder: Encoder,
     /// Names as they stand in paths; topics' own characters need no encoding in JSON.
     topics: Arc<Vec<String>>,
-    request: Request,
+    /// One a target.
+    requests: Vec<Request>,
     lanes: Vec<Lane>,
     start_us: u64,
     /// With no rate: when to stop.
@@ -142,15 +143,14 @@ pub struct Events {
 }
 
 impl Events {
-    /// Lanes for each of `targets` targets.
+    /// Lanes for each target, of which there are as many as `requests`.
     pub fn new(
         schedule: Schedule,
         mode: PublishMode,
         batch: u32,
         encoder: Encoder,
         topics: Arc<Vec<String>>,
-        request: Request,
-        targets: usize,
+        requests: Vec<Request>,
     ) -> Self {
         let lane = |lane| Lane {
             lane,
@@ -160,7 +160,7 @@ impl Events {
             batch_us: 0,
         };
         Self {
-            lanes: (0..targets)
+            lanes: (0..requests.len())
                 .flat_map(|_| (0..schedule.lanes).map(lane))
                 .collect(),
             schedule,
@@ -168,7 +168,7 @@ impl Events {
             batch,
             encoder,
             topics,
-            request,
+            requests,
             start_us: 0,
             stop_us: 0,
             body: Vec::new(),
@@ -266,7 +266,8 @@ impl Load for Events {
                 lane.next += 1;
             }
         }
-        self.request.write(out, path_topic, &self.body);
+        let target = connection / self.schedule.lanes as usize;
+        self.requests[target].write(out, path_topic, &self.body);
         self.posted.made(first_due_us, now_us);
         self.lanes[connection] = lane;
         Next::Request(Tag {

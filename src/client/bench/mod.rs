@@ -8,6 +8,8 @@ mod check;
 mod fleet;
 mod frames;
 mod load;
+#[cfg(test)]
+mod load_tests;
 mod message;
 mod poster;
 mod receiver;
@@ -18,6 +20,8 @@ mod server;
 mod setup;
 mod sys;
 mod worker;
+#[cfg(test)]
+mod worker_tests;
 
 use std::process::ExitCode;
 

@@ -369,8 +369,7 @@ pub fn likes(common: &Common) -> Result<Report, Error> {
     let received_before = setup.fleet.status()?.received;
     // The order of likes from many clients is not known, so merged ones have no times of their own.
     setup.fleet.begin(start_us + warmup_us, 0.0)?;
-    let request = setup.request("/v1/videos/{topic}/likes", "application/json");
-    let mut request = request;
+    let mut request = setup.requests("/v1/videos/{topic}/likes").swap_remove(0);
     request.before_topic.extend_from_slice(video.as_bytes());
     let request = Arc::new(request);
     let interval_us = common

@@ -52,8 +52,8 @@ pub struct Setup {
     pub fleet: Fleet,
     pub server: Server,
     pub topics: Arc<Vec<String>>,
-    targets: Vec<SocketAddr>,
-    url: Url,
+    /// Where is published: each gets every event.
+    targets: Vec<(SocketAddr, Url)>,
     pub connections: u32,
     /// Connections opened so far, of all kinds; the next has this number.
     opened: u32,
@@ -88,12 +88,13 @@ impl Setup {
         if let Some(internal) = &common.internal_url {
             wait_ready(&Url::parse(internal)?)?;
         }
-        let mut targets = vec![target];
-        if !common.publish_url.is_empty() {
-            targets.clear();
-            for publish in &common.publish_url {
-                targets.push(Url::parse(publish)?.addresses()?[0]);
-            }
+        let mut targets = Vec::new();
+        for publish in &common.publish_url {
+            let url = Url::parse(publish)?;
+            targets.push((url.addresses()?[0], url));
+        }
+        if targets.is_empty() {
+            targets.push((target, url.clone()));
         }
         if common.rate.is_some_and(|rate| !(rate > 0.0 && rate <= 1e9)) {
             return Err(Error::Usage(
@@ -150,7 +151,6 @@ impl Setup {
             server: Server::find(&common.pid, target),
             topics,
             targets,
-            url,
             connections,
             opened: 0,
             progress,
@@ -225,14 +225,9 @@ impl Setup {
                     .to_owned(),
             ));
         }
-        let request = match mode {
-            PublishMode::Single => self.request("/v1/topics/{topic}/events", "application/json"),
-            PublishMode::Ndjson => Request::new(
-                &format!("{}/v1/events", self.url.prefix),
-                &self.url.authority(),
-                "application/x-ndjson",
-                &authorization(&self.common),
-            ),
+        let requests = match mode {
+            PublishMode::Single => self.requests("/v1/topics/{topic}/events"),
+            PublishMode::Ndjson => self.requests_to("/v1/events", "application/x-ndjson"),
         };
         let encoder = Encoder::new(&self.common, self.common.payload.unwrap_or(0) as usize);
         let topics = Arc::clone(&self.topics);
@@ -242,28 +237,30 @@ impl Setup {
             self.common.batch,
             encoder,
             topics,
-            request,
-            self.targets.len(),
+            requests,
         ))
     }
 
-    /// A POST to `--publish-path`, or else to `default_path`.
-    pub fn request(&self, default_path: &str, media_type: &str) -> Request {
+    /// A POST to `--publish-path`, or else to `default_path`, of each target.
+    pub fn requests(&self, default_path: &str) -> Vec<Request> {
         let path = self.common.publish_path.as_deref().unwrap_or(default_path);
-        let path = format!("{}{path}", self.url.prefix);
-        Request::new(
-            &path,
-            &self.url.authority(),
-            media_type,
-            &authorization(&self.common),
-        )
+        self.requests_to(path, "application/json")
+    }
+
+    fn requests_to(&self, path: &str, media_type: &str) -> Vec<Request> {
+        let headers = authorization(&self.common);
+        let request = |(_, url): &(SocketAddr, Url)| {
+            let path = format!("{}{path}", url.prefix);
+            Request::new(&path, &url.authority(), media_type, &headers)
+        };
+        self.targets.iter().map(request).collect()
     }
 
     /// The target of each of a load's connections: `lanes` a target.
     pub fn lane_targets(&self, lanes: usize) -> Vec<SocketAddr> {
         self.targets
             .iter()
-            .flat_map(|target| std::iter::repeat_n(*target, lanes))
+            .flat_map(|(target, _)| std::iter::repeat_n(*target, lanes))
             .collect()
     }
 
