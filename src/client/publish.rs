@@ -10,7 +10,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of JSON read from standard input at most; the server's own limit on an event is lower.
 const INPUT_BYTES_MAX: u64 = 1024 * 1024;
 
-/// What `fanfare publish` takes.
+/// Publish one event and print its id
 #[derive(Debug, Clone, clap::Args)]
 pub struct PublishArgs {
     /// The topic, such as live:42

@@ -15,7 +15,7 @@ const RETRY_MS_MAX: u64 = 30_000;
 /// A stream has a comment line every 25 s at least; one that is silent for twice that is dead.
 const SILENCE: Duration = Duration::from_secs(55);
 
-/// What `fanfare subscribe` takes.
+/// Print what happens on topics, reconnecting and resuming where it broke off
 #[derive(Debug, Clone, clap::Args)]
 pub struct SubscribeArgs {
     /// Topics, such as live:42 chat:7

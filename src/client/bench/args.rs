@@ -1,7 +1,7 @@
 //! The load generator's command line.
 use clap::{Args, Subcommand, ValueEnum};
 
-/// What `fanfare bench` takes.
+/// Load a server, check every delivery, report latency percentiles, memory and CPU
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
     #[command(subcommand)]
