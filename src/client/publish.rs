@@ -11,7 +11,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const INPUT_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Publish one event and print its id
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct PublishArgs {
     /// The topic, such as live:42
     pub topic: String,

@@ -16,7 +16,7 @@ const RETRY_MS_MAX: u64 = 30_000;
 const SILENCE: Duration = Duration::from_secs(55);
 
 /// Print what happens on topics, reconnecting and resuming where it broke off
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct SubscribeArgs {
     /// Topics, such as live:42 chat:7
     #[arg(required = true, value_name = "TOPIC")]
