@@ -3,7 +3,7 @@
 //!
 //! In the order of a connection's life: [`slots`] (what a connection is), [`receive`] (bytes to requests), [`routes`]
 //! (requests to resources), [`streams`] (a request becomes a stream), [`publish`] and [`likes`] (what is published),
-//! [`mesh`] (between cores), [`fanout`] (to viewers), [`sweep`] (time), [`admin`] (what a node tells).
+//! [`mesh`] (between cores), [`fanout`] and [`pages`] (to viewers), [`sweep`] (time), [`admin`] (what a node tells).
 
 pub mod admin;
 pub mod fanout;
@@ -13,6 +13,7 @@ pub mod lines;
 pub mod mesh;
 pub mod message;
 pub mod node;
+pub mod pages;
 pub mod publish;
 pub mod receive;
 pub mod routes;
