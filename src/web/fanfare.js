@@ -50,17 +50,14 @@ const backoff = (attempt) => Math.random() * Math.min(BACKOFF_MS_MAX, BACKOFF_MS
 /** Whether the same request may succeed later. @param {number} status */
 const passing = (status) => status === 0 || status === 408 || status === 425 || status === 429 || status >= 500;
 
-/** @param {number} ms @returns {Promise<void>} */
+/** @param {number} ms */
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** @param {string} text @returns {any} an object, or null */
 function parse(text) {
-  try {
-    const value = JSON.parse(text);
-    return typeof value === "object" ? value : null;
-  } catch {
-    return null;
-  }
+  let value;
+  try { value = JSON.parse(text); } catch { /* not ours */ }
+  return typeof value === "object" ? value : null;
 }
 
 /** @param {Response} response @returns {Promise<Answer>} */

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 
 // The page's modules end in .js and belong to no Node package, so the source is imported as what it is: a module.
 const source = await readFile(new URL("../../src/web/fanfare.js", import.meta.url), "utf8");
-const { connect } = await import(`data:text/javascript,${encodeURIComponent(source)}`);
+export const { connect } = await import(`data:text/javascript,${encodeURIComponent(source)}`);
 
 /** The browser's time when a test starts, Unix ms. */
 export const T = 1_732_313_131_000;
