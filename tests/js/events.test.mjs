@@ -12,7 +12,9 @@ async function reopen(world) {
   world.source.connected();
 }
 
-const comment = (world, n, topic = "live:42") => world.source.event({ type: "comment", id: `c${n}`, topic }, `eu:${n}-0`);
+function comment(world, n, topic = "live:42") {
+  world.source.event({ type: "comment", id: `c${n}`, topic }, `eu:${n}-0`);
+}
 
 test("each event goes to its type's handlers, to * and to onevent, until they are taken off", async (t) => {
   const world = browser(t);
@@ -77,6 +79,24 @@ test("likes are never dropped, though EventSource gives them the id line of the 
   assert.equal(events.length, 5);
 });
 
+test("what has a count is never a repeat, not even with an id line of its own", async (t) => {
+  const world = browser(t);
+  const { events } = await world.open();
+  for (const position of ["eu:1-0", "eu:2-0"]) world.source.event({ type: "like", id: "same", count: 2 }, position);
+  assert.equal(events.length, 2);
+});
+
+test("a topic that is removed and added again starts afresh", async (t) => {
+  const world = browser(t);
+  const { stream, events } = await world.open();
+  comment(world, 1);
+  stream.remove("live:42");
+  stream.add("live:42");
+  comment(world, 2);
+  comment(world, 1);
+  assert.deepEqual(ids(events), ["c1", "c2", "c1"]);
+});
+
 test("the last 1,000 ids of a topic are known, and no more", async (t) => {
   const world = browser(t);
   const { events } = await world.open({ topics: ["live:42", "chat:1"] });
@@ -125,7 +145,7 @@ function timeServer(world, ahead, ways) {
 
 /** Makes the clock known: the first event asks for the time, after a while. */
 async function learnTime(world) {
-  world.source.event({ type: "like", id: "first", count: 1 });
+  for (const id of ["first", "second"]) world.source.event({ type: "like", id, count: 1 });
   for (let step = 0; step < 300; step++) await world.tick(50);
 }
 
@@ -142,8 +162,8 @@ test("the probe with the shortest way gives the clock, corrected by half of it",
   assert.equal(times(world), 0, "half of 10 s by chance: not all who got the event ask at once");
   for (let step = 0; step < 200; step++) await world.tick(10);
   assert.equal(times(world), 4);
-  // The server read its clock 30 ms after the request and the client takes it for 20, so its clock is 10 ms ahead. By any
-  // other of the probes it would be 45 to 150 ms off.
+  // The server read its clock 30 ms after the request and the client takes it for 20, so its clock is 10 ms ahead. By
+  // any other of the probes it would be 45 to 150 ms off.
   world.source.event({ type: "like", id: "b", count: 1, at: Date.now() + 5_000 - 100 });
   assert.equal(stream.latency, 110);
 });
@@ -178,23 +198,24 @@ test("an idle page never asks for the time, a busy one every 10 minutes, and soo
 });
 
 test("a replay and the newest values of a new topic are no latencies", async (t) => {
-  const world = browser(t);
+  const world = browser(t), ahead = 60_000, serverNow = () => Date.now() + ahead;
+  timeServer(world, ahead, Array(4).fill([20, 20]));
   const { stream } = await world.open({ sample: 1 });
   await learnTime(world);
-  world.source.event({ type: "comment", id: "c1", at: Date.now() - 40 }, "eu:1-0");
+  world.source.event({ type: "comment", id: "c1", at: serverNow() - 40 }, "eu:1-0");
   assert.equal(stream.latency, 40);
-  const missed = Date.now();
+  const missed = serverNow();
   await reopen(world);
   world.source.event({ type: "comment", id: "c2", at: missed }, "eu:2-0");
   assert.equal(stream.latency, 40);
   await world.tick(5_000);
-  const before = Date.now() - 1_000;
+  const before = serverNow() - 1_000;
   stream.add("live:7");
   await settle();
   world.source.event({ type: "viewers", id: "v", topic: "live:7", at: before });
   assert.equal(stream.latency, 40);
   await world.tick(100);
-  world.source.event({ type: "viewers", id: "w", topic: "live:7", at: Date.now() - 15 });
+  world.source.event({ type: "viewers", id: "w", topic: "live:7", at: serverNow() - 15 });
   assert.equal(stream.latency, 15);
 });
 

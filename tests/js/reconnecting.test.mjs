@@ -1,5 +1,6 @@
 // How the client comes back, and when it does not: `node --test tests/js/`.
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { browser, json, problem, settle } from "./fakes.mjs";
 
@@ -217,7 +218,7 @@ test("what passes is tried again, not before Retry-After", async (t) => {
   assert.deepEqual(waits(states), [7_000, 2_000], "half of 4 s, by chance");
 });
 
-test("if the failure has passed by the time it asks why, the answer is dropped and the stream comes back", async (t) => {
+test("if the failure has passed when it asks why, the answer is dropped and the stream comes back", async (t) => {
   const world = browser(t);
   await world.start();
   world.source.fail();
@@ -245,8 +246,23 @@ test("closed is closed, whatever it was waiting for", async (t) => {
       await world.tick(600_000);
       assert.deepEqual([world.sources.length, world.requests.length, stream.state], [1, asked, "closed"]);
       assert.equal(world.source.readyState, EventSource.CLOSED);
+      for (const name of ["online", "pagehide", "pageshow", "visibilitychange"]) {
+        assert.deepEqual(getEventListeners(world.page, name), [], "the page would keep it in memory");
+      }
     });
   }
+});
+
+test("closed by the handler of connected, it sends nothing more", async (t) => {
+  const world = browser(t);
+  const { stream } = await world.start();
+  stream.on("connected", () => {
+    stream.close();
+    stream.add("chat:1");
+  });
+  world.source.connected();
+  await world.tick(60_000);
+  assert.deepEqual([world.requests.length, stream.state], [0, "closed"]);
 });
 
 test("a handler that throws stops neither the others nor the stream", async (t) => {
@@ -321,10 +337,32 @@ test("bye because of the token asks for a fresh one before it comes back", async
   assert.equal(world.source.query.get("access_token"), "token-2");
 });
 
+test("bye for another reason keeps the token", async (t) => {
+  const world = browser(t);
+  let given = 0;
+  await world.open({ token: async () => `token-${++given}` });
+  world.source.block("bye", { reason: "drain", retry_ms: 1_500 });
+  await world.tick(1_500);
+  assert.equal(world.source.query.get("access_token"), "token-1");
+});
+
+test("who needs a token while one is asked for gets that one", async (t) => {
+  const world = browser(t);
+  const asked = [];
+  const { stream } = await world.start({ token: () => new Promise((resolve) => asked.push(resolve)) });
+  stream.reconnect();
+  await settle();
+  assert.equal(asked.length, 1);
+  asked[0]("shared");
+  await settle();
+  assert.deepEqual(world.sources.map(({ query }) => query.get("access_token")), ["shared"]);
+});
+
 test("a token that cannot be had is asked for again after a while", async (t) => {
   const world = browser(t);
   let given = 0;
-  const { states } = await world.start({ token: async () => { if (++given === 1) throw new Error("offline"); return "good"; } });
+  const token = async () => ++given === 1 ? Promise.reject(new Error("offline")) : "good";
+  const { states } = await world.start({ token });
   assert.equal(world.sources.length, 0);
   assert.match(states.at(-1).detail, /offline/);
   await world.tick(1_000);
@@ -337,7 +375,7 @@ test("after 401 one fresh token is tried; if that one is refused too, so is the 
   const { stream, states } = await world.start({ token: async () => `token-${++given}` });
   world.answer = () => problem(401, "the token has expired");
   world.source.fail();
-  await world.tick(0);
+  await settle();
   await world.tick(2_000);
   assert.equal(world.source.query.get("access_token"), "token-2");
   world.source.fail();
@@ -350,6 +388,21 @@ test("after 401 one fresh token is tried; if that one is refused too, so is the 
   await settle();
   world.source.connected();
   assert.equal(stream.state, "open");
+});
+
+test("a token that was taken may end like the one before", async (t) => {
+  const world = browser(t);
+  let given = 0;
+  const { stream } = await world.start({ token: async () => `token-${++given}` });
+  world.answer = () => problem(401, "the token has expired");
+  for (let ended = 1; ended <= 3; ended++) {
+    world.source.fail();
+    await settle();
+    await world.tick(30_000);
+    assert.equal(world.source.query.get("access_token"), `token-${ended + 1}`);
+    world.source.connected();
+    assert.equal(stream.state, "open");
+  }
 });
 
 test("with a token that is just text, 401 is the end at once", async (t) => {

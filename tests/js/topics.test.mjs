@@ -104,7 +104,8 @@ test("a topic added to the new stream is sent there though the old one's request
   world.source.connected({ connection: "c2/x" });
   stream.add("chat:2");
   await settle();
-  assert.deepEqual(world.posts("/v1/connections/c2%2Fx/topics").map(({ body }) => body), [{ add: ["chat:2"], remove: [] }]);
+  const sent = world.posts("/v1/connections/c2%2Fx/topics");
+  assert.deepEqual(sent.map(({ body }) => body), [{ add: ["chat:2"], remove: [] }]);
 });
 
 test("412: the connection is gone, and a new one has the full set and resumes", async (t) => {
@@ -122,6 +123,21 @@ test("412: the connection is gone, and a new one has the full set and resumes", 
   world.source.connected({ connection: "c2" });
   await settle();
   assert.equal(world.requests.length, 1);
+});
+
+test("401: the token no longer counts, and a new stream with a fresh one has the full set", async (t) => {
+  const world = browser(t);
+  let given = 0;
+  const { stream } = await world.open({ token: () => `token-${++given}` });
+  world.answer = () => problem(401, "the token has expired");
+  stream.add("chat:1");
+  await settle();
+  await world.tick(2_000);
+  world.source.fail();
+  await settle();
+  await world.tick(4_000);
+  assert.equal(world.source.query.get("access_token"), "token-2");
+  assert.deepEqual(world.source.query.getAll("topic"), ["live:42", "chat:1"]);
 });
 
 test("a server that is busy is asked again after Retry-After, one that is away after a backoff", async (t) => {
