@@ -452,6 +452,7 @@ impl Shard {
         http.closing |= to.closes;
         match self.handle(conn, http, request, to, body) {
             Ok(Handled::Answered) => {}
+            Ok(Handled::AnsweredLast) => http.closing = true,
             Ok(Handled::Later) => http.awaiting = Some(to),
             Ok(Handled::Stream(opening)) => self.open_stream(conn, http, opening, to),
             Err(error) => {
