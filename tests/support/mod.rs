@@ -4,7 +4,7 @@
 //! Every test binary takes from it what it needs, so each sees some of it unused.
 #![allow(dead_code)]
 
-// pub mod crowd;
+pub mod crowd;
 pub mod http;
 pub mod node;
 pub mod sse;
@@ -12,7 +12,7 @@ pub mod sse;
 use std::time::{Duration, Instant};
 
 /// How long a test waits for something that must come. Generous: it ends at once when the thing is there.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Between two looks at a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
