@@ -1,6 +1,7 @@
 //! The command line as typed: what was given, and nothing else. Defaults, files and the environment
 //! are the business of [`crate::settings`], so every flag of a node is optional here and still text.
 
+use crate::client::bench::args::BenchArgs;
 use crate::settings::Role;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -198,14 +199,6 @@ pub struct PublishArgs {
     /// Present this token; FANFARE_TOKEN keeps it out of the list of processes [default: none]
     #[arg(long, env = "FANFARE_TOKEN", hide_env = true)]
     pub token: Option<String>,
-}
-
-/// The arguments of `fanfare bench`, which the load generator reads itself.
-#[derive(Clone, Debug, clap::Args)]
-pub struct BenchArgs {
-    /// Scenario and its flags
-    #[arg(value_name = "SCENARIO", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub scenario: Vec<String>,
 }
 
 /// What the command line asks for.

@@ -73,7 +73,7 @@ pub const EPHEMERAL_TTL: Duration = Duration::from_secs(5);
 /// Kernel send buffer of a viewer's socket (the kernel doubles it for its own bookkeeping).
 pub const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Unsent bytes past which the kernel calls a socket unwritable (`TCP_NOTSENT_LOWAT`).
-pub const NOTSENT_LOWAT_BYTES: usize = 32 * 1024;
+pub const NOTSENT_LOWAT_BYTES: u32 = 32 * 1024;
 
 // ---- A shard -----------------------------------------------------------------------------------
 

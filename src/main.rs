@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use fanfare::args::{Action, Args, Flags};
+use fanfare::client::{bench, publish, subscribe};
 use fanfare::roles;
 use fanfare::settings::{Role, Settings};
 use std::io::Write;
@@ -13,7 +14,9 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     match Args::parse().action() {
         Ok(Action::Run(role, flags)) => node(role, &flags),
-        Ok(Action::Subscribe(_) | Action::Publish(_) | Action::Bench(_)) => unbuilt("this command"),
+        Ok(Action::Subscribe(args)) => subscribe::run(&args),
+        Ok(Action::Publish(args)) => publish::run(&args),
+        Ok(Action::Bench(args)) => bench::run(&args),
         Err(error) => error.exit(),
     }
 }
@@ -37,10 +40,4 @@ fn node(role: Role, flags: &Flags) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
-}
-
-/// Says that a part is not in this build.
-fn unbuilt(what: &str) -> ExitCode {
-    eprintln!("fanfare: {what} is not part of this build");
-    ExitCode::FAILURE
 }

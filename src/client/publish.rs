@@ -1,1 +1,104 @@
-//! publish
+//! `fanfare publish`: one event, from a shell.
+use std::io::{IsTerminal as _, Read as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::http::{self, Error, Request, Url, percent_encode};
+use crate::args::PublishArgs;
+
+/// How long the answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of JSON read from standard input at most; the server's own limit on an event is lower.
+const INPUT_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Publishes and prints the event's id. Exit status 0, 1 when the server did not take it, 2 for a mistake in the arguments.
+pub fn run(args: &PublishArgs) -> ExitCode {
+    match publish(args) {
+        Ok(id) => {
+            println!("{id}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("fanfare publish: {error}");
+            ExitCode::from(match error {
+                Failure::Json(_) | Failure::Http(Error::Url(_)) => 2,
+                _ => 1,
+            })
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the data is not JSON: {0}; a text needs its quotes, as in '\"hello\"'")]
+    Json(serde_json::Error),
+    #[error("cannot read standard input: {0}")]
+    Input(std::io::Error),
+    #[error(transparent)]
+    Http(#[from] Error),
+}
+
+fn publish(args: &PublishArgs) -> Result<String, Failure> {
+    let text = match &args.data {
+        Some(data) => data.clone(),
+        None if std::io::stdin().is_terminal() => "null".to_owned(),
+        None => {
+            let mut text = String::new();
+            std::io::stdin().take(INPUT_BYTES_MAX).read_to_string(&mut text).map_err(Failure::Input)?;
+            // Nothing at all, as from /dev/null, is no data.
+            if text.trim().is_empty() { "null".to_owned() } else { text }
+        }
+    };
+    let body = body(args, &text).map_err(Failure::Json)?;
+    let url = Url::parse(&args.url)?;
+    let path = format!("/v1/topics/{}/events", percent_encode(&args.topic));
+    let bearer = args.token.as_ref().map(|token| format!("Bearer {token}"));
+    let headers: Vec<_> = bearer.iter().map(|value| ("Authorization", value.as_str())).collect();
+    let request = Request {
+        method: "POST",
+        path: &path,
+        headers: &headers,
+        body: Some(("application/json", body.as_bytes())),
+        read_timeout: Some(ANSWER_TIMEOUT),
+    };
+    let text = http::send(&url, &request)?.success()?.text()?;
+    let id = serde_json::from_str::<serde_json::Value>(&text)
+        .ok()
+        .and_then(|answer| answer.get("id")?.as_str().map(str::to_owned));
+    Ok(id.unwrap_or(text))
+}
+
+/// The request's body. The data is put in as it was typed, since numbers and key order are the caller's business.
+fn body(args: &PublishArgs, data: &str) -> Result<String, serde_json::Error> {
+    serde_json::from_str::<serde::de::IgnoredAny>(data)?;
+    let mut body = format!("{{\"type\":{}", serde_json::Value::from(args.event_type.as_str()));
+    for (name, value) in [("key", &args.key), ("id", &args.id)] {
+        if let Some(value) = value {
+            body.push_str(&format!(",\"{name}\":{}", serde_json::Value::from(value.as_str())));
+        }
+    }
+    body.push_str(&format!(",\"data\":{}}}", data.trim()));
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_keeps_the_data_as_typed() {
+        let args = PublishArgs {
+            topic: "live:1".to_owned(),
+            event_type: "li\"ke".to_owned(),
+            data: None,
+            url: String::new(),
+            key: Some("k".to_owned()),
+            id: None,
+            token: None,
+        };
+        let made = body(&args, " {\"b\":1.0,\"a\":12345678901234567890123} \n").unwrap();
+        assert_eq!(made, r#"{"type":"li\"ke","key":"k","data":{"b":1.0,"a":12345678901234567890123}}"#);
+        assert!(body(&args, "hello").is_err());
+        assert!(body(&args, "1} , {").is_err());
+    }
+}

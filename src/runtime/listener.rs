@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::limits::{LISTEN_BACKLOG, SEND_BUFFER_BYTES, TCP_USER_TIMEOUT};
+use crate::limits::{LISTEN_BACKLOG, NOTSENT_LOWAT_BYTES, SEND_BUFFER_BYTES, TCP_USER_TIMEOUT};
 
 /// Whether other processes may listen on the same port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub fn bind(address: SocketAddr, shards: usize, sharing: Sharing) -> io::Result<
         // Accepted sockets inherit all of these.
         socket.set_tcp_nodelay(true)?;
         socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+        // What waits is to wait here, where it can merge, and not in the kernel.
+        socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)?;
         socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
         socket.listen(LISTEN_BACKLOG)?;
         if shard == 0 {

@@ -140,9 +140,9 @@ impl Shard {
             id: None,
             data: data.as_bytes(),
         };
-        let mut id = String::new();
-        self.new_event_id(&mut id);
-        if self.publish(&draft, &id).is_err() {
+        let (published, id) = self.publish_named(&draft);
+        self.new_id = id;
+        if published.is_err() {
             // The like is stored; the total in the next like's data heals the displays.
             self.counters().dropped_backlog.add(1);
         }

@@ -1,6 +1,5 @@
 //! The dispatcher's requests: an event to a topic, or a line an event.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::message::Message;
@@ -25,21 +24,30 @@ impl Shard {
             crate::wire::event::EventError::TooLarge(_) => HttpError::new(413, error.to_string()),
             error => HttpError::bad(error.to_string()),
         })?;
-        let mut given = String::new();
-        let id = match &draft.id {
-            Some(id) => id,
-            None => {
-                self.new_event_id(&mut given);
-                given.as_str()
-            }
-        };
-        self.publish(&draft, id)?;
-        let mut answer = Vec::with_capacity(64);
-        answer.extend_from_slice(b"{\"id\":");
-        push_string(&mut answer, id);
-        answer.push(b'}');
-        self.answers().json(to, 202, &answer);
-        Ok(Handled::Answered)
+        let (published, id) = self.publish_named(&draft);
+        if published.is_ok() {
+            let mut answer = std::mem::take(&mut self.scratch);
+            answer.clear();
+            answer.extend_from_slice(b"{\"id\":");
+            push_string(&mut answer, draft.id.as_deref().unwrap_or(&id));
+            answer.push(b'}');
+            self.answers().json(to, 202, &answer);
+            self.scratch = answer;
+        }
+        self.new_id = id;
+        published.map(|()| Handled::Answered)
+    }
+
+    /// Publishes under the id that the event came with, or a new one. Gives back the buffer with the new one, which is
+    /// the shard's: an event costs no allocation until somebody wants it.
+    pub(super) fn publish_named(&mut self, draft: &Draft<'_>) -> (Result<(), HttpError>, String) {
+        let mut new_id = std::mem::take(&mut self.new_id);
+        new_id.clear();
+        if draft.id.is_none() {
+            self.new_event_id(&mut new_id);
+        }
+        let published = self.publish(draft, draft.id.as_deref().unwrap_or(&new_id));
+        (published, new_id)
     }
 
     /// What keeps a body of lines from being taken at all. Refused before it is read.
@@ -50,22 +58,20 @@ impl Shard {
     /// One line of `POST /v1/events`.
     pub(super) fn publish_line(&mut self, line: &[u8]) -> Result<(), String> {
         let draft = Draft::parse(line, None).map_err(|error| error.to_string())?;
-        let published = match &draft.id {
-            Some(id) => self.publish(&draft, id),
-            None => {
-                let mut id = String::new();
-                self.new_event_id(&mut id);
-                self.publish(&draft, &id)
-            }
-        };
+        let (published, id) = self.publish_named(&draft);
+        self.new_id = id;
         published.map_err(|error| error.detail.into_owned())
     }
 
     /// A new identity for an event: the node's name, the shard, and a number.
     pub(super) fn new_event_id(&mut self, id: &mut String) {
         self.event_number += 1;
-        write!(id, "{}-{:x}-{:x}", self.node.name, self.id, self.event_number)
-            .expect("writing to a String cannot fail");
+        // By hand: formatting machinery would cost more than the rest of a publish that nobody wants.
+        id.push_str(&self.node.name);
+        id.push('-');
+        id.push_str(itoa::Buffer::new().format(self.id));
+        id.push('-');
+        id.push_str(itoa::Buffer::new().format(self.event_number));
     }
 
     /// Takes an event: to the nodes that want its topic, or nowhere.

@@ -93,6 +93,8 @@ pub struct Shard {
     pub(super) out: Vec<u8>,
     /// A write of several topics being put together.
     pub(super) scratch: Vec<u8>,
+    /// The id of the event being published.
+    pub(super) new_id: String,
     pub(super) event_number: u64,
     pub(super) next_tick: Instant,
     /// The next slot that the sweep looks at.
@@ -147,6 +149,7 @@ impl Shard {
             read_buffer: vec![0; READ_BYTES],
             out: Vec::new(),
             scratch: Vec::new(),
+            new_id: String::new(),
             event_number: 0,
             sweep_at: 0,
             streams: 0,

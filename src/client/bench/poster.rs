@@ -1,0 +1,288 @@
+//! The publishing client: keeps requests flowing on a few kept-alive connections, several under way on each where
+//! asked for. What is posted, and when, a [`Load`] says.
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use super::sys::{self, now_us};
+
+/// Bytes waiting to be written on a connection, beyond which no further request is made.
+const UNSENT_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes that an answer may have.
+const ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// Reconnects in a run at most; a server that closes after each answer is no server to measure this way.
+const RECONNECTS_MAX: u32 = 10_000;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One request under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tag {
+    /// When its oldest event was due, in µs since the epoch.
+    pub due_us: u64,
+    pub events: u32,
+}
+
+/// What a connection is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// A request was written.
+    Request(Tag),
+    /// Nothing is due before that time, in µs since the epoch.
+    Wait(u64),
+    /// Nothing will be due any more.
+    Done,
+}
+
+/// What is posted, and what becomes of it.
+pub trait Load {
+    /// Writes the next request of a connection, if one is due at `now_us`.
+    fn next(&mut self, connection: usize, now_us: u64, out: &mut Vec<u8>) -> Next;
+    /// Takes an answer.
+    fn answered(&mut self, tag: Tag, status: u16, body: &[u8], now_us: u64);
+    /// Learns that a request has no answer, and why.
+    fn unanswered(&mut self, tag: Tag, why: &str);
+}
+
+#[derive(Debug)]
+struct Connection {
+    target: SocketAddr,
+    stream: Option<TcpStream>,
+    out: Vec<u8>,
+    written: usize,
+    input: Vec<u8>,
+    under_way: VecDeque<Tag>,
+    done: bool,
+}
+
+/// Posts until the load is done or `deadline_us` has passed; what has no answer by then is reported as unanswered.
+pub fn run(load: &mut impl Load, targets: &[SocketAddr], depth: usize, deadline_us: u64) {
+    let mut connections: Vec<_> = targets
+        .iter()
+        .map(|target| Connection {
+            target: *target,
+            stream: None,
+            out: Vec::new(),
+            written: 0,
+            input: Vec::new(),
+            under_way: VecDeque::new(),
+            done: false,
+        })
+        .collect();
+    let mut buffer = vec![0; 64 * 1024];
+    let mut watched = vec![sys::pollfd(-1, false); connections.len()];
+    let mut reconnects = 0;
+    loop {
+        let mut wake_us = deadline_us;
+        let mut busy = false;
+        for (index, connection) in connections.iter_mut().enumerate() {
+            if watched[index].revents != 0
+                && let Err(why) = connection.receive(load, &mut buffer)
+            {
+                connection.give_up(load, &why);
+            }
+            watched[index].fd = -1;
+            if connection.done && connection.under_way.is_empty() {
+                continue;
+            }
+            if connection.stream.is_none() {
+                match connect(connection.target) {
+                    Ok(stream) if reconnects < RECONNECTS_MAX => connection.stream = Some(stream),
+                    Ok(_) => connection.done = true,
+                    Err(error) => {
+                        load.unanswered(Tag { due_us: now_us(), events: 0 }, &format!("connect: {error}"));
+                        connection.done = true;
+                    }
+                }
+                reconnects += 1;
+            }
+            wake_us = wake_us.min(connection.fill(load, index, depth));
+            if let Err(why) = connection.flush() {
+                connection.give_up(load, &why.to_string());
+                wake_us = 0;
+            }
+            busy |= !connection.done || !connection.under_way.is_empty();
+            if let Some(stream) = &connection.stream {
+                watched[index] = sys::pollfd(stream.as_raw_fd(), connection.written < connection.out.len());
+            }
+        }
+        let now = now_us();
+        if !busy || now >= deadline_us {
+            break;
+        }
+        sys::poll(&mut watched, wake_us.saturating_sub(now));
+    }
+    for connection in &mut connections {
+        connection.give_up(load, "no answer in time");
+    }
+}
+
+fn connect(target: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&target, CONNECT_TIMEOUT)?;
+    stream.set_nodelay(true)?;
+    stream.set_nonblocking(true)?;
+    Ok(stream)
+}
+
+impl Connection {
+    /// Makes requests as far as depth allows; returns when to look again.
+    fn fill(&mut self, load: &mut impl Load, index: usize, depth: usize) -> u64 {
+        while !self.done && self.under_way.len() < depth && self.out.len() < UNSENT_BYTES_MAX {
+            match load.next(index, now_us(), &mut self.out) {
+                Next::Request(tag) => self.under_way.push_back(tag),
+                Next::Wait(until_us) => return until_us,
+                Next::Done => self.done = true,
+            }
+        }
+        u64::MAX
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let Some(stream) = &mut self.stream else {
+            return Ok(());
+        };
+        while self.written < self.out.len() {
+            match stream.write(&self.out[self.written..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => self.written += written,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.out.clear();
+        self.written = 0;
+        Ok(())
+    }
+
+    fn receive(&mut self, load: &mut impl Load, buffer: &mut [u8]) -> Result<(), String> {
+        let Some(stream) = &mut self.stream else {
+            return Ok(());
+        };
+        match stream.read(buffer) {
+            Ok(0) => return Err("the server closed the connection".to_owned()),
+            Ok(read) => self.input.extend_from_slice(&buffer[..read]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                return Ok(());
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+        let mut from = 0;
+        while let Some(answer) = parse(&self.input[from..])? {
+            from += answer.length;
+            if answer.status < 200 {
+                continue;
+            }
+            let tag = self.under_way.pop_front().ok_or("an answer without a request")?;
+            load.answered(tag, answer.status, &answer.body, now_us());
+        }
+        self.input.drain(..from);
+        if self.input.len() > ANSWER_BYTES_MAX {
+            return Err("an answer of more than 256 KiB".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Drops the connection; its requests under way have no answer. Not sent again, since they may have been taken.
+    fn give_up(&mut self, load: &mut impl Load, why: &str) {
+        for tag in self.under_way.drain(..) {
+            load.unanswered(tag, why);
+        }
+        self.stream = None;
+        self.out.clear();
+        self.written = 0;
+        self.input.clear();
+    }
+}
+
+struct Answer<'a> {
+    length: usize,
+    status: u16,
+    body: std::borrow::Cow<'a, [u8]>,
+}
+
+/// The first answer in the input, if it is complete.
+fn parse(input: &[u8]) -> Result<Option<Answer<'_>>, String> {
+    if input.is_empty() {
+        return Ok(None);
+    }
+    let mut slots = [httparse::EMPTY_HEADER; 64];
+    let mut answer = httparse::Response::new(&mut slots);
+    let head = match answer.parse(input).map_err(|error| format!("an answer that is not HTTP: {error}"))? {
+        httparse::Status::Complete(length) => length,
+        httparse::Status::Partial => return Ok(None),
+    };
+    let status = answer.code.unwrap_or(0);
+    let header = |name: &str| {
+        let found = answer.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        found.and_then(|header| std::str::from_utf8(header.value).ok())
+    };
+    if header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
+        return Ok(chunked_body(&input[head..])?.map(|(length, body)| Answer {
+            length: head + length,
+            status,
+            body: body.into(),
+        }));
+    }
+    let bodiless = status < 200 || status == 204;
+    let length = match header("content-length") {
+        Some(length) => length.trim().parse().map_err(|_| "a bad Content-Length")?,
+        None if bodiless => 0,
+        None => return Err("an answer without Content-Length".to_owned()),
+    };
+    Ok(input.get(head..head.saturating_add(length)).map(|body| Answer {
+        length: head + length,
+        status,
+        body: body.into(),
+    }))
+}
+
+/// A chunked body and how long it is on the wire, if it is complete.
+fn chunked_body(input: &[u8]) -> Result<Option<(usize, Vec<u8>)>, String> {
+    let mut body = Vec::new();
+    let mut at = 0;
+    loop {
+        let (digits, size) = match httparse::parse_chunk_size(&input[at..]) {
+            Ok(httparse::Status::Complete(found)) => found,
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(_) => return Err("a bad chunk size".to_owned()),
+        };
+        at += digits;
+        let size = usize::try_from(size).map_err(|_| "a bad chunk size")?;
+        let Some(chunk) = input.get(at..at.saturating_add(size).saturating_add(2)) else {
+            return Ok(None);
+        };
+        // Trailers are not asked for, so the last chunk is followed by the blank line alone.
+        body.extend_from_slice(&chunk[..size]);
+        at += size + 2;
+        if size == 0 {
+            return Ok(Some((at, body)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_cut_at_every_byte() {
+        let answers = [
+            ("HTTP/1.1 202 Accepted\r\ncontent-length: 5\r\n\r\nhello", 202, "hello"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", 200, "hello"),
+            ("HTTP/1.1 204 No Content\r\n\r\n", 204, ""),
+        ];
+        for (text, status, body) in answers {
+            let twice = format!("{text}HTTP");
+            for cut in 0..text.len() {
+                assert!(parse(&text.as_bytes()[..cut]).unwrap().is_none(), "{text:?} cut at {cut}");
+            }
+            let answer = parse(twice.as_bytes()).unwrap().unwrap();
+            assert_eq!((answer.length, answer.status), (text.len(), status));
+            assert_eq!(&*answer.body, body.as_bytes());
+        }
+        assert!(parse(b"SSH\r\n\r\n").is_err());
+        assert!(parse(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+    }
+}
