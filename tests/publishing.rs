@@ -101,7 +101,7 @@ fn long_body_of_lines_kept_in_memory() {
     let line = |number: usize| {
         format!(
             "{{\"topic\":\"chat:{}\",\"type\":\"message\",\"data\":{number}}}\n",
-            if number % 500 == 0 { "long" } else { "none" }
+            if number.is_multiple_of(500) { "long" } else { "none" }
         )
     };
     // 200,000 lines, 9 MiB: far more than any buffer, as chunks that are cut within lines.
