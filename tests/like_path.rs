@@ -57,7 +57,7 @@ fn like_unseen_on_some_shard() {
 #[test]
 fn repeated_like_sent_twice() {
     let node = Node::start();
-    let mut streams = vec![node.stream("topic=live:1")];
+    let mut streams = [node.stream("topic=live:1")];
     assert_eq!(like(&node, "1", "ana", "like").status, 201);
     let again = like(&node, "1", "ana", "like");
     assert_eq!((again.status, again.json()), (200, json!({"likes": 1})));
@@ -201,8 +201,8 @@ fn names_that_need_encoding_reach_another_topic() {
         ("%E2%80%A8", "live:%E2%80%A8", "live:%E2"),
     ] {
         let query = |topic: &str| format!("topic={}", topic.replace('%', "%25"));
-        let mut streams = vec![node.stream(&query(topic))];
-        let mut others = vec![node.stream(&query(other))];
+        let mut streams = [node.stream(&query(topic))];
+        let mut others = [node.stream(&query(other))];
         assert_eq!(like(&node, path, "ana", "like").status, 201, "{path}");
         let event = streams[0].event();
         assert_eq!(event["topic"], topic);
@@ -260,7 +260,7 @@ fn first_viewer_misses_events_of_a_known_empty_topic() {
         for _ in 0..8 {
             node.publish(&topic, &json!({"type": "before"}));
         }
-        let mut streams = vec![node.stream(&format!("topic={topic}"))];
+        let mut streams = [node.stream(&format!("topic={topic}"))];
         // Whichever core takes these knows better from `connected` on.
         for number in 0..8 {
             node.publish(&topic, &json!({"type": "after", "data": number}));
