@@ -281,6 +281,8 @@ fn answers_held_back_and_forgotten() {
         let mut sender = client.socket.try_clone().unwrap();
         let sending = std::thread::spawn(move || {
             std::io::Write::write_all(&mut sender, &request("GET", "/", &[], b"").repeat(REQUESTS)).unwrap();
+            // It needs no more than the answers; none of them may be lost to that.
+            sender.shutdown(std::net::Shutdown::Write).unwrap();
         });
         if !reads_at_once {
             // The node must have stopped reading by then: the kernel's buffers hold neither all requests nor all answers.
@@ -293,6 +295,7 @@ fn answers_held_back_and_forgotten() {
         for number in 0..REQUESTS {
             assert!(client.answer().body == page, "answer {number}, reads at once: {reads_at_once}");
         }
+        client.assert_closed();
         sending.join().unwrap();
     }
     unharmed(&mut node);

@@ -85,19 +85,27 @@ impl Shard {
     /// Reads requests, and answers those that are complete.
     pub(super) fn on_readable(&mut self, conn: Conn, hung_up: bool) {
         let Some(mut http) = self.take_http(conn) else { return };
+        // The edge that told of the client's end may be long past.
+        let to_the_end = hung_up || http.unread || http.held;
         http.unread = false;
         let was_idle = http.is_idle();
+        if std::mem::take(&mut http.held) {
+            self.feed(conn, &mut http, &[]);
+        }
         let mut buffer = std::mem::take(&mut self.read_buffer);
         let mut alive = true;
         for turn in 0.. {
             if turn == READ_BURST && !hung_up {
                 http.unread = true;
-                self.again.push(conn);
+                if !http.held {
+                    self.again.push(conn);
+                }
                 break;
             }
             // Nothing more is read for a client that does not take its answers.
             if http.input.len() > HEAD_BYTES_MAX + BODY_BYTES_MAX || http.output.len() > ANSWER_BYTES_MAX {
                 http.unread = true;
+                http.held |= http.awaiting.is_none();
                 break;
             }
             let Some(slot) = self.slots.get(conn) else {
@@ -114,7 +122,7 @@ impl Shard {
                         self.feed(conn, &mut http, &buffer[..count]);
                     }
                     // A short read emptied the socket; a new edge tells of more.
-                    if count < buffer.len() && !hung_up
+                    if count < buffer.len() && !to_the_end
                         || self.slots.get(conn).is_none_or(|slot| !matches!(slot.kind, Kind::Free))
                     {
                         break;
@@ -161,6 +169,12 @@ impl Shard {
             return;
         }
         let sent = alive && self.flush(conn, &mut http);
+        if sent && http.held && !http.has_output() {
+            // The kernel took all of it at once, so no readiness will tell of room.
+            self.again.push(conn);
+            self.slots.get_mut(conn).expect("it was just there").kind = Kind::Http(http);
+            return;
+        }
         let nothing_due = !http.has_output() && http.awaiting.is_none();
         if !sent || (http.ended && nothing_due) || (http.lingering && http.ended) {
             self.close_http(conn);
@@ -221,8 +235,9 @@ impl Shard {
         let alive = self.flush(conn, &mut http);
         self.set_due(conn, BODY_TIMEOUT.as_secs() as u32);
         if alive && !http.has_output() {
+            http.held = false;
             self.feed(conn, &mut http, &[]);
-            if http.unread {
+            if http.unread && !http.held {
                 self.again.push(conn);
             }
         }
@@ -258,8 +273,15 @@ impl Shard {
     fn consume(&mut self, conn: Conn, http: &mut Http, input: &[u8]) -> usize {
         let mut at = 0;
         loop {
-            if http.awaiting.is_some() || http.closing || self.out.len() + http.output.len() > ANSWER_BYTES_MAX {
-                return if http.closing { input.len() } else { at };
+            if http.closing {
+                return input.len();
+            }
+            if http.awaiting.is_some() {
+                return at;
+            }
+            if self.out.len() + http.output.len() > ANSWER_BYTES_MAX {
+                http.held = true;
+                return at;
             }
             let rest = &input[at..];
             let step = match &mut http.body {
@@ -471,8 +493,9 @@ impl Shard {
         if let Some(to) = http.awaiting.take() {
             write(self, to);
             self.set_due(conn, IDLE_TIMEOUT.as_secs() as u32);
+            http.held = false;
             self.feed(conn, &mut http, &[]);
-            if http.unread {
+            if http.unread && !http.held {
                 self.again.push(conn);
             }
         }
