@@ -32,6 +32,8 @@ pub struct Http {
     pub ended: bool,
     /// Reading stopped for want of room, or of a turn: there may be more in the socket.
     pub unread: bool,
+    /// Too many answers wait: requests in `input`, or in the socket, are to be served once the kernel took them.
+    pub held: bool,
     /// It came in by the internal listener.
     pub internal: bool,
 }

@@ -15,6 +15,7 @@ use crate::backend::store::{Command, Outcome, StoreError};
 use crate::limits::NAME_BYTES_MAX;
 use crate::wire::event::Draft;
 use crate::wire::http::{HttpError, Method};
+use crate::wire::json;
 use crate::wire::request::Request;
 use crate::wire::topic::Topic;
 
@@ -45,7 +46,7 @@ impl Shard {
         let (command, then) = match request.method {
             Method::Get | Method::Head => (Command::Counts { video: video.to_owned() }, Then::Counts),
             Method::Post | Method::Delete => {
-                let LikeBody { member, reaction } = serde_json::from_slice(body).map_err(|error| {
+                let LikeBody { member, reaction } = json::object(body).map_err(|error| {
                     HttpError::bad(format!("the body must be {{\"member\":\"…\",\"reaction\":\"like\"}}: {error}"))
                 })?;
                 let member = member.ok_or(HttpError::bad("the field \"member\" is missing: who likes?"))?;

@@ -1,10 +1,12 @@
 //! A shard: one pinned executor with its own listeners, connections and tables. The shell around the cores: it reads and
 //! writes sockets and mailboxes, and lets the cores decide.
 //!
-//! In the order of a connection's life: [`slots`] (what a connection is), [`receive`] (bytes to requests), [`routes`]
-//! (requests to resources), [`streams`] (a request becomes a stream), [`publish`] and [`likes`] (what is published),
-//! [`mesh`] (between cores), [`fanout`] and [`pages`] (to viewers), [`sweep`] (time), [`admin`] (what a node tells).
+//! In the order of a connection's life: [`slots`] (what a connection is), [`accept`], [`receive`] (bytes to requests),
+//! [`routes`] (requests to resources), [`streams`] (a request becomes a stream), [`publish`] and [`likes`] (what is
+//! published), [`mesh`] (between cores), [`fanout`] and [`pages`] (to viewers), [`sweep`] (time), [`admin`] (what a node
+//! tells).
 
+pub mod accept;
 pub mod admin;
 pub mod fanout;
 pub mod http_connection;

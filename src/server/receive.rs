@@ -1,11 +1,10 @@
-//! From sockets to requests: accepting, reading, finding where requests begin and end, and sending answers.
+//! From sockets to requests: reading, finding where requests begin and end, and sending answers.
 
 use std::io;
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, accept_with, recv, send, shutdown};
-use tracing::warn;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
 use super::http_connection::{Body, Http};
 use super::lines::{Lines, Remaining};
@@ -13,67 +12,11 @@ use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
 use crate::limits::*;
-use crate::runtime::readiness::Interest;
 use crate::wire::http::{Chunked, HttpError, Method, Piece};
 use crate::wire::request::{self, BodyLength, Request};
 use crate::wire::response::{AnswerTo, CONTINUE};
 
 impl Shard {
-    /// Accepts a burst of connections, and reads from each at once: a client mostly has sent its request by then.
-    pub(super) fn accept(&mut self, door: usize) {
-        for _ in 0..ACCEPT_BURST {
-            let Some(door) = self.doors.get(door) else { return };
-            if door.closed_until.is_some() {
-                return;
-            }
-            let internal = door.internal;
-            match accept_with(&door.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok(socket) => {
-                    let conn = self.slots.insert(socket, Kind::Http(Box::new(Http::new(internal))));
-                    let slot = self.slots.at(conn.slot);
-                    if let Err(error) = self.readiness.add(slot.socket(), conn.token(), Interest::Socket) {
-                        warn!(%error, "cannot watch a new connection");
-                        self.slots.remove(conn);
-                        continue;
-                    }
-                    self.requests_open += 1;
-                    self.counters().accepted.add(1);
-                    self.set_due(conn, HEAD_TIMEOUT.as_secs() as u32);
-                    self.on_readable(conn, false);
-                }
-                Err(Errno::AGAIN) => return,
-                // The client left before it was accepted.
-                Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => {}
-                Err(error) => return self.pause_accepting(door.token, error),
-            }
-        }
-    }
-
-    /// An error such as too many open files would repeat at once: leave the queue alone for a moment.
-    fn pause_accepting(&mut self, token: u64, error: Errno) {
-        self.counters().accept_errors.add(1);
-        if !std::mem::replace(&mut self.accept_error_logged, true) {
-            let open = self.slots.len();
-            warn!(%error, open, "cannot accept connections; retrying, and not saying so again");
-        }
-        let until = self.clock.instant + ACCEPT_BACKOFF;
-        if let Some(door) = self.doors.iter_mut().find(|door| door.token == token) {
-            let _ = self.readiness.remove(door.listener.as_fd());
-            door.closed_until = Some(until);
-        }
-    }
-
-    /// Accepts again where a pause is over.
-    pub(super) fn reopen_doors(&mut self) {
-        for door in &mut self.doors {
-            if door.closed_until.is_some_and(|until| until <= self.clock.instant)
-                && self.readiness.add(&door.listener, door.token, Interest::ReadLevel).is_ok()
-            {
-                door.closed_until = None;
-            }
-        }
-    }
-
     /// Sets when the sweep looks at a connection.
     pub(super) fn set_due(&mut self, conn: Conn, seconds: u32) {
         let due = self.clock.seconds() + seconds;
@@ -85,19 +28,27 @@ impl Shard {
     /// Reads requests, and answers those that are complete.
     pub(super) fn on_readable(&mut self, conn: Conn, hung_up: bool) {
         let Some(mut http) = self.take_http(conn) else { return };
+        // The edge that told of the client's end may be long past.
+        let to_the_end = hung_up || http.unread || http.held;
         http.unread = false;
         let was_idle = http.is_idle();
+        if std::mem::take(&mut http.held) {
+            self.feed(conn, &mut http, &[]);
+        }
         let mut buffer = std::mem::take(&mut self.read_buffer);
         let mut alive = true;
         for turn in 0.. {
             if turn == READ_BURST && !hung_up {
                 http.unread = true;
-                self.again.push(conn);
+                if !http.held {
+                    self.again.push(conn);
+                }
                 break;
             }
             // Nothing more is read for a client that does not take its answers.
             if http.input.len() > HEAD_BYTES_MAX + BODY_BYTES_MAX || http.output.len() > ANSWER_BYTES_MAX {
                 http.unread = true;
+                http.held |= http.awaiting.is_none();
                 break;
             }
             let Some(slot) = self.slots.get(conn) else {
@@ -114,7 +65,7 @@ impl Shard {
                         self.feed(conn, &mut http, &buffer[..count]);
                     }
                     // A short read emptied the socket; a new edge tells of more.
-                    if count < buffer.len() && !hung_up
+                    if count < buffer.len() && !to_the_end
                         || self.slots.get(conn).is_none_or(|slot| !matches!(slot.kind, Kind::Free))
                     {
                         break;
@@ -161,6 +112,12 @@ impl Shard {
             return;
         }
         let sent = alive && self.flush(conn, &mut http);
+        if sent && http.held && !http.has_output() {
+            // The kernel took all of it at once, so no readiness will tell of room.
+            self.again.push(conn);
+            self.slots.get_mut(conn).expect("it was just there").kind = Kind::Http(http);
+            return;
+        }
         let nothing_due = !http.has_output() && http.awaiting.is_none();
         if !sent || (http.ended && nothing_due) || (http.lingering && http.ended) {
             self.close_http(conn);
@@ -221,8 +178,9 @@ impl Shard {
         let alive = self.flush(conn, &mut http);
         self.set_due(conn, BODY_TIMEOUT.as_secs() as u32);
         if alive && !http.has_output() {
+            http.held = false;
             self.feed(conn, &mut http, &[]);
-            if http.unread {
+            if http.unread && !http.held {
                 self.again.push(conn);
             }
         }
@@ -258,8 +216,15 @@ impl Shard {
     fn consume(&mut self, conn: Conn, http: &mut Http, input: &[u8]) -> usize {
         let mut at = 0;
         loop {
-            if http.awaiting.is_some() || http.closing || self.out.len() + http.output.len() > ANSWER_BYTES_MAX {
-                return if http.closing { input.len() } else { at };
+            if http.closing {
+                return input.len();
+            }
+            if http.awaiting.is_some() {
+                return at;
+            }
+            if self.out.len() + http.output.len() > ANSWER_BYTES_MAX {
+                http.held = true;
+                return at;
             }
             let rest = &input[at..];
             let step = match &mut http.body {
@@ -452,6 +417,7 @@ impl Shard {
         http.closing |= to.closes;
         match self.handle(conn, http, request, to, body) {
             Ok(Handled::Answered) => {}
+            Ok(Handled::AnsweredLast) => http.closing = true,
             Ok(Handled::Later) => http.awaiting = Some(to),
             Ok(Handled::Stream(opening)) => self.open_stream(conn, http, opening, to),
             Err(error) => {
@@ -470,8 +436,9 @@ impl Shard {
         if let Some(to) = http.awaiting.take() {
             write(self, to);
             self.set_due(conn, IDLE_TIMEOUT.as_secs() as u32);
+            http.held = false;
             self.feed(conn, &mut http, &[]);
-            if http.unread {
+            if http.unread && !http.held {
                 self.again.push(conn);
             }
         }

@@ -17,6 +17,8 @@ use crate::{web, wire::topic};
 pub enum Handled {
     /// Its answer is written.
     Answered,
+    /// Its answer is written and says that the connection ends with it.
+    AnsweredLast,
     /// Its answer comes from elsewhere.
     Later,
     /// It becomes a stream.

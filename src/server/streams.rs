@@ -91,12 +91,12 @@ impl Shard {
             let retry_ms = self.retry_jitter();
             let framing = self.answers().stream(to);
             bye(&mut self.out, framing, ByeReason::Busy, retry_ms);
-            return Ok(Handled::Answered);
+            return Ok(Handled::AnsweredLast);
         }
         if request.method == Method::Head {
             // As GET would answer, without its body (RFC 9110 section 9.3.2).
             self.answers().stream(to);
-            return Ok(Handled::Answered);
+            return Ok(Handled::AnsweredLast);
         }
         Ok(Handled::Stream(Opening { topics }))
     }

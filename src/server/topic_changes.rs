@@ -10,6 +10,7 @@ use super::streams::{read_topics, too_many_topics};
 use crate::limits::TOPICS_PER_CONNECTION_MAX;
 use crate::wire::connection_id::ConnectionId;
 use crate::wire::http::{HttpError, percent_decode};
+use crate::wire::json;
 use crate::wire::topic::Topic;
 
 #[derive(Debug, Default, Deserialize)]
@@ -27,7 +28,7 @@ impl Shard {
     /// Hands the change to the shard that holds the connection.
     pub(super) fn change_topics(&mut self, asker: Conn, connection: &str, body: &[u8]) -> Result<Handled, HttpError> {
         let connection = percent_decode(connection, false)?;
-        let body: Body = serde_json::from_slice(body)
+        let body: Body = json::object(body)
             .map_err(|error| HttpError::bad(format!("the body must be {{\"add\":[…],\"remove\":[…]}}: {error}")))?;
         let list = |topics: &[String]| read_topics(topics.iter().map(Ok));
         let (add, remove) = (list(&body.add)?, list(&body.remove)?);

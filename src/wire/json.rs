@@ -32,6 +32,15 @@ const STRING_STOP: [bool; 256] = {
     table
 };
 
+/// Reads a JSON object into a struct. `serde_json` alone would also take an array of the fields' values, in order, which
+/// is nothing that a client should come to rely on.
+pub fn object<'a, T: serde::Deserialize<'a>>(text: &'a [u8]) -> Result<T, serde_json::Error> {
+    match text.get(skip_space(text, 0)) {
+        Some(b'{') | None => serde_json::from_slice(text),
+        Some(_) => Err(serde::de::Error::custom("expected an object")),
+    }
+}
+
 /// The offset of the first byte at or after `at` that is not JSON white space.
 #[inline]
 pub fn skip_space(text: &[u8], mut at: usize) -> usize {

@@ -1,0 +1,86 @@
+//! Processors: as many shards as asked for, where the process may run. Each test is named after what it prevents.
+
+mod support;
+
+use std::process::Command;
+
+use serde_json::json;
+use support::node::Node;
+
+/// The first processor that this test may use.
+fn first_processor() -> usize {
+    fanfare::runtime::cores::available()[0]
+}
+
+/// The processors that each thread of a process may use, as the kernel writes them.
+fn allowed(pid: i32) -> Vec<(String, String)> {
+    let mut threads = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = std::fs::read_to_string(path.join("comm")).unwrap().trim().to_owned();
+        let status = std::fs::read_to_string(path.join("status")).unwrap();
+        let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+        threads.push((name, list.trim().to_owned()));
+    }
+    threads
+}
+
+/// Likes, events and topic changes work with whatever shards there are.
+fn works(node: &Node, shards: usize) {
+    assert_eq!(node.info()["shards"].as_array().unwrap().len(), shards);
+    let mut streams = node.stream_on_each_shard("topic=live:1");
+    assert_eq!(streams.len(), shards);
+    assert_eq!(node.post("/v1/videos/1/likes", support::reaction("ana", "like")).status, 201);
+    for stream in &mut streams {
+        assert_eq!(stream.event()["type"], "like");
+        let target = format!("/v1/connections/{}/topics", stream.connection());
+        let answer = node.post(&target, json!({"add": ["live:2"]}).to_string());
+        assert_eq!(answer.json(), json!({"topics": ["live:1", "live:2"], "pending": []}));
+    }
+    let id = node.publish("live:2", &json!({"type": "note"}));
+    for stream in &mut streams {
+        assert_eq!(stream.event()["id"], json!(id));
+    }
+}
+
+#[test]
+fn taskset_to_one_processor_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    let processor = first_processor().to_string();
+    let mut command = Command::new("taskset");
+    command.args(["-c", &processor, env!("CARGO_BIN_EXE_fanfare")]);
+    let node = Node::launch(command, folder.path(), &[]);
+    works(&node, 1);
+    for (thread, list) in allowed(node.pid()) {
+        assert_eq!(list, processor, "{thread}");
+    }
+}
+
+#[test]
+fn two_shards_on_one_processor() {
+    let node = Node::with(&["--cores", "2"]);
+    works(&node, 2);
+    let mut pinned: Vec<String> =
+        allowed(node.pid()).into_iter().map(|(_, list)| list).filter(|list| list.parse::<usize>().is_ok()).collect();
+    pinned.sort();
+    pinned.dedup();
+    assert_eq!(pinned.len(), 2, "each shard is pinned to a processor of its own: {:?}", allowed(node.pid()));
+}
+
+#[test]
+fn default_leaves_processors_unused() {
+    let node = Node::with(&[]);
+    works(&node, fanfare::runtime::cores::available().len());
+}
+
+#[test]
+fn more_shards_than_taskset_allows() {
+    let output = Command::new("taskset")
+        .args(["-c", &first_processor().to_string(), env!("CARGO_BIN_EXE_fanfare")])
+        .args(["all", "--listen", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--cores", "2"])
+        .output()
+        .unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("--cores"), "{message}");
+}

@@ -1,0 +1,143 @@
+//! Clients that nobody here wrote: a browser, the usual SSE packages, the usual load generators. Each test is named after
+//! what it prevents. `scripts/test` installs what they need.
+
+mod support;
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use support::eventually;
+use support::node::Node;
+use support::sse::Stream;
+
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Runs a client in `folder`. Gives what it printed, if it ended well.
+#[track_caller]
+fn run(folder: &Path, program: &str, arguments: &[&str]) -> String {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program}: {error}; scripts/test installs it"));
+    let mut stdout = child.stdout.take().unwrap();
+    let printing = std::thread::spawn(move || {
+        let mut text = String::new();
+        stdout.read_to_string(&mut text).map(|_| text)
+    });
+    let mut complaints = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut complaints).unwrap();
+    let status = child.wait().unwrap();
+    let printed = printing.join().unwrap().unwrap();
+    assert!(status.success(), "{program} {arguments:?}: {status}\n{printed}\n{complaints}");
+    printed
+}
+
+/// What must have been installed.
+#[track_caller]
+fn needs(path: &str) -> PathBuf {
+    let path = here(path);
+    assert!(path.exists(), "{} is missing; scripts/test installs it", path.display());
+    path
+}
+
+fn base(node: &Node) -> String {
+    format!("http://{}", node.public)
+}
+
+#[test]
+fn demo_page_broken_in_chromium() {
+    needs("tests/browser/node_modules/playwright-core");
+    let node = Node::start();
+    let screenshots = here("artifacts/browser");
+    let printed = run(&here("tests/browser"), "node", &["demo_page.mjs", &base(&node), screenshots.to_str().unwrap()]);
+    assert!(printed.contains("ok   a like in one tab is seen in the other"), "{printed}");
+    eventually("screenshots", || if screenshots.join("crowd.png").exists() { Ok(()) } else { Err("none".to_owned()) });
+}
+
+#[test]
+fn npm_eventsource_does_not_understand_the_stream() {
+    needs("tests/clients/node_modules/eventsource");
+    let node = Node::start();
+    let printed = run(&here("tests/clients"), "node", &["eventsource_client.mjs", &base(&node)]);
+    assert!(printed.contains("ok, live:7 delivered"), "{printed}");
+}
+
+#[test]
+fn python_sseclient_does_not_understand_the_stream() {
+    let python = needs("target/python/bin/python3");
+    let node = Node::start();
+    let printed = run(&here("tests/clients"), python.to_str().unwrap(), &["sse_client.py", &base(&node)]);
+    assert!(printed.contains("ok, live:7 delivered"), "{printed}");
+}
+
+/// The number behind `name` in what wrk printed, such as `Requests/sec:`.
+fn wrk_requests(printed: &str) -> u64 {
+    let line = printed.lines().find(|line| line.contains(" requests in ")).expect("wrk sums up");
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
+}
+
+/// Adds up the likes that a stream tells of until there are `wanted`.
+#[track_caller]
+fn counts_to(stream: &mut Stream, wanted: u64) {
+    let mut counted = 0;
+    while counted < wanted {
+        counted += stream.event()["count"].as_u64().expect("likes have a count");
+    }
+    assert_eq!(counted, wanted);
+}
+
+#[test]
+fn wrk_gets_an_error() {
+    let node = Node::start();
+    for (script, target) in [("publish.lua", "/v1/topics/live:wrk/events"), ("likes.lua", "/v1/videos/wrk/likes")] {
+        let url = base(&node) + target;
+        let printed = run(&here("tests/clients"), "wrk", &["-t2", "-c64", "-d3s", "-s", script, &url]);
+        assert!(!printed.contains("Non-2xx") && !printed.contains("Socket errors"), "{script}: {printed}");
+        assert!(wrk_requests(&printed) > 100, "{printed}");
+    }
+    // wrk leaves without waiting for its last answers, so there may be more likes than it counted, never fewer.
+    let stored = node.get("/v1/videos/wrk/likes").json()["likes"].as_u64().unwrap();
+    assert!(stored >= 100, "{stored}");
+    assert_eq!(node.metric("fanfare_rejected_total", ""), 0);
+}
+
+#[test]
+fn oha_gets_an_error_or_a_viewer_counts_otherwise() {
+    const REQUESTS: u64 = 20_000;
+    let node = Node::start();
+    let likes = r#"{"member":"oha","reaction":"like"}"#;
+    let event = r#"{"type":"like","key":"like","data":{"likes":1}}"#;
+    let oha = |arguments: &[&str]| -> Value {
+        let number = REQUESTS.to_string();
+        let common = ["-n", &number, "-c", "64", "--no-tui", "--output-format", "json", "-m", "POST"];
+        let printed = run(&here("tests/clients"), "oha", &[&common[..], arguments].concat());
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
+    };
+    let mut streams = node.stream_on_each_shard("topic=live:oha");
+    let report = oha(&["-d", event, &(base(&node) + "/v1/topics/live:oha/events")]);
+    assert_eq!(report["statusCodeDistribution"], json!({"202": REQUESTS}), "{report}");
+    streams.iter_mut().for_each(|stream| counts_to(stream, REQUESTS));
+    // The first like of one member is new, all others are repeats.
+    let report = oha(&["-d", likes, &(base(&node) + "/v1/videos/one/likes")]);
+    assert_eq!(report["statusCodeDistribution"], json!({"200": REQUESTS - 1, "201": 1}), "{report}");
+    // And many videos. A file of whole addresses: oha reads patterns as a regular expression for the host as well, and
+    // what it makes of one may be another machine's address.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("urls");
+    let urls: String = (0..500).map(|video| format!("{}/v1/videos/many-{video}/likes\n", base(&node))).collect();
+    std::fs::write(&file, urls).unwrap();
+    let report = oha(&["-d", likes, "--urls-from-file", file.to_str().unwrap()]);
+    let codes = &report["statusCodeDistribution"];
+    let answered: u64 = ["200", "201"].iter().filter_map(|code| codes[code].as_u64()).sum();
+    assert_eq!((answered, codes.as_object().unwrap().len() <= 2), (REQUESTS, true), "{report}");
+    assert_eq!(node.metric("fanfare_rejected_total", ""), 0);
+    assert!(node.metric("fanfare_requests_total", "") >= 3 * REQUESTS, "all of them reached this node");
+}

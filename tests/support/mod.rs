@@ -1,0 +1,45 @@
+//! What the integration tests share: the built program as a process, clients that speak raw HTTP and SSE, and waiting
+//! for conditions with a deadline.
+//!
+//! Every test binary takes from it what it needs, so each sees some of it unused.
+#![allow(dead_code)]
+
+pub mod crowd;
+pub mod http;
+pub mod node;
+pub mod sse;
+
+use std::time::{Duration, Instant};
+
+/// How long a test waits for something that must come. Generous: it ends at once when the thing is there.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Between two looks at a condition.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Waits until `look` gives something, and fails with `what` and the last thing seen after [`DEADLINE`].
+#[track_caller]
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(seen) if Instant::now() > deadline => panic!("waited {DEADLINE:?} for {what}; last seen: {seen}"),
+            Err(_) => std::thread::sleep(LOOK_EVERY),
+        }
+    }
+}
+
+/// Waits until `look` gives `wanted`.
+#[track_caller]
+pub fn becomes<T: PartialEq + std::fmt::Debug>(what: &str, wanted: T, mut look: impl FnMut() -> T) {
+    eventually(&format!("{what} to become {wanted:?}"), || match look() {
+        seen if seen == wanted => Ok(()),
+        seen => Err(format!("{seen:?}")),
+    });
+}
+
+/// The body that likes and takes back a like.
+pub fn reaction(member: &str, reaction: &str) -> String {
+    serde_json::json!({"member": member, "reaction": reaction}).to_string()
+}

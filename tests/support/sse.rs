@@ -1,0 +1,252 @@
+//! Following a stream as a strict client does: every byte of the chunked coding and of the event stream is checked, so a
+//! torn frame or another connection's bytes fail the test.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read as _};
+use std::net::{SocketAddr, TcpStream};
+
+use fanfare::wire::connection_id::ConnectionId;
+use serde_json::Value;
+
+use super::http::{Answer, Client, request};
+
+/// One dispatched event (WHATWG HTML, section 9.2.6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The last event id that was set, if any was.
+    pub id: Option<String>,
+    /// `message` where it has no name.
+    pub name: String,
+    pub data: String,
+}
+
+impl Message {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("{error} in {:?}", self.data))
+    }
+}
+
+/// Undoes the chunked coding, strictly.
+#[derive(Debug, Default)]
+pub struct Chunks {
+    state: ChunkState,
+}
+
+#[derive(Debug)]
+enum ChunkState {
+    /// In a size line, of which this came.
+    Size(String),
+    /// So much data is to come, and its line end.
+    Data(usize),
+    /// The last chunk came: its empty line is to come.
+    Last(usize),
+}
+
+impl Default for ChunkState {
+    fn default() -> ChunkState {
+        ChunkState::Size(String::new())
+    }
+}
+
+impl Chunks {
+    /// Takes bytes of the connection, appends the body's. True once the body ended.
+    pub fn feed(&mut self, mut bytes: &[u8], body: &mut Vec<u8>) -> bool {
+        while let Some(&first) = bytes.first() {
+            match &mut self.state {
+                ChunkState::Size(line) => {
+                    bytes = &bytes[1..];
+                    line.push(char::from(first));
+                    if let Some(size) = line.strip_suffix("\r\n") {
+                        let size = usize::from_str_radix(size, 16).unwrap_or_else(|_| panic!("chunk size {size:?}"));
+                        self.state = if size == 0 { ChunkState::Last(0) } else { ChunkState::Data(size + 2) };
+                    } else {
+                        assert!(line.len() < 20, "no chunk size: {line:?}");
+                    }
+                }
+                ChunkState::Data(left) if *left > 2 => {
+                    let taken = bytes.len().min(*left - 2);
+                    body.extend_from_slice(&bytes[..taken]);
+                    bytes = &bytes[taken..];
+                    *left -= taken;
+                }
+                ChunkState::Data(left) => {
+                    assert_eq!(first, if *left == 2 { b'\r' } else { b'\n' }, "the end of a chunk");
+                    bytes = &bytes[1..];
+                    *left -= 1;
+                    if *left == 0 {
+                        self.state = ChunkState::default();
+                    }
+                }
+                ChunkState::Last(seen) => {
+                    assert!(*seen < 2 && first == b"\r\n"[*seen], "after the last chunk: {bytes:?}");
+                    bytes = &bytes[1..];
+                    *seen += 1;
+                }
+            }
+        }
+        matches!(self.state, ChunkState::Last(2))
+    }
+}
+
+/// Finds messages in the body of an event stream.
+#[derive(Debug, Default)]
+pub struct Messages {
+    line: Vec<u8>,
+    id: Option<String>,
+    name: String,
+    data: Vec<String>,
+    /// Reconnection times that were set.
+    pub retries: Vec<u64>,
+    /// Comment lines.
+    pub comments: usize,
+}
+
+impl Messages {
+    /// Takes bytes of the body, and hands over each message that ends in them.
+    pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Message)) {
+        for part in bytes.split_inclusive(|&byte| byte == b'\n') {
+            self.line.extend_from_slice(part);
+            if self.line.last() == Some(&b'\n') {
+                let line = std::mem::take(&mut self.line);
+                let line = std::str::from_utf8(&line[..line.len() - 1]).expect("a stream is UTF-8");
+                assert!(!line.contains('\r'), "a carriage return would end a line: {line:?}");
+                self.take(line, &mut each);
+            }
+        }
+    }
+
+    fn take(&mut self, line: &str, each: &mut impl FnMut(Message)) {
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "" if line.is_empty() => {
+                let (name, data) = (std::mem::take(&mut self.name), std::mem::take(&mut self.data));
+                if !data.is_empty() {
+                    let name = if name.is_empty() { "message".to_owned() } else { name };
+                    each(Message { id: self.id.clone(), name, data: data.join("\n") });
+                }
+            }
+            "" => self.comments += 1,
+            "id" => self.id = Some(value.to_owned()),
+            "event" => self.name = value.to_owned(),
+            "data" => self.data.push(value.to_owned()),
+            "retry" => self.retries.push(value.parse().expect("milliseconds")),
+            _ => panic!("a line that no event stream of ours has: {line:?}"),
+        }
+    }
+}
+
+/// An open stream.
+pub struct Stream {
+    pub socket: TcpStream,
+    /// The answer's head.
+    pub head: Answer,
+    /// `None` where the body ends with the connection (HTTP/1.0).
+    chunks: Option<Chunks>,
+    pub messages: Messages,
+    waiting: VecDeque<Message>,
+    ended: bool,
+    /// The `connected` event, once it came.
+    pub hello: Value,
+}
+
+impl Stream {
+    /// Sends the request for a stream, and reads the answer's head.
+    pub fn open(address: SocketAddr, query: &str) -> Stream {
+        let target = format!("/v1/events?{query}");
+        Stream::with_request(address, &request("GET", &target, &[("Accept", "text/event-stream")], b""))
+    }
+
+    /// The same, with a request of one's own.
+    pub fn with_request(address: SocketAddr, request: &[u8]) -> Stream {
+        let mut client = Client::connect(address);
+        client.send(request);
+        Stream::from_client(client)
+    }
+
+    /// From a connection on which the request for a stream was just sent.
+    pub fn from_client(mut client: Client) -> Stream {
+        let head = client.answer_to_head();
+        assert_eq!(head.status, 200, "{head:?}");
+        let chunked = head.header("transfer-encoding") == Some("chunked");
+        let (socket, early) = client.into_parts();
+        let mut stream = Stream {
+            socket,
+            head,
+            chunks: chunked.then(Chunks::default),
+            messages: Messages::default(),
+            waiting: VecDeque::new(),
+            ended: false,
+            hello: Value::Null,
+        };
+        stream.feed(&early);
+        stream
+    }
+
+    /// Opens a stream and waits for `connected`.
+    pub fn connected(address: SocketAddr, query: &str) -> Stream {
+        let mut stream = Stream::open(address, query);
+        stream.wait_connected();
+        stream
+    }
+
+    /// Takes `connected`, which must come first.
+    pub fn wait_connected(&mut self) {
+        let first = self.next().expect("a stream begins with connected");
+        assert_eq!(first.name, "connected", "{first:?}");
+        self.hello = first.json();
+    }
+
+    /// Its id.
+    pub fn connection(&self) -> &str {
+        self.hello["connection"].as_str().expect("connected names the connection")
+    }
+
+    /// The shard that holds it.
+    pub fn shard(&self) -> usize {
+        ConnectionId::decode(self.connection()).expect("an id of ours").shard.into()
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        let waiting = &mut self.waiting;
+        match &mut self.chunks {
+            Some(chunks) => {
+                let mut body = Vec::new();
+                self.ended |= chunks.feed(bytes, &mut body);
+                self.messages.feed(&body, |message| waiting.push_back(message));
+            }
+            None => self.messages.feed(bytes, |message| waiting.push_back(message)),
+        }
+    }
+
+    /// The next message; `None` at the end of the body.
+    #[track_caller]
+    pub fn next(&mut self) -> Option<Message> {
+        let mut bytes = [0; 64 * 1024];
+        loop {
+            if let Some(message) = self.waiting.pop_front() {
+                return Some(message);
+            }
+            if self.ended {
+                return None;
+            }
+            match self.socket.read(&mut bytes) {
+                Ok(0) => {
+                    assert!(self.chunks.is_none(), "the connection ended before the chunked body did");
+                    self.ended = true;
+                }
+                Ok(count) => self.feed(&bytes[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("waiting for the stream's next event: {error}"),
+            }
+        }
+    }
+
+    /// The next message, which must be an event and no control event.
+    #[track_caller]
+    pub fn event(&mut self) -> Value {
+        let message = self.next().expect("the stream goes on");
+        assert_eq!(message.name, "message", "{message:?}");
+        message.json()
+    }
+}
