@@ -87,10 +87,10 @@ pub const ACCEPT_BURST: usize = 64;
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// Readiness events taken from the kernel at once.
 pub const READY_BATCH: usize = 256;
-/// Sends of a fan-out before the shard looks at sockets and its mailbox again: about a millisecond.
-pub const FANOUT_BURST: usize = 256;
+/// Sends of a fan-out before the shard looks at sockets and its mailbox again: about half a millisecond.
+pub const FANOUT_BURST: usize = 128;
 /// Sends for one topic before the next topic's turn, within a burst.
-pub const FANOUT_SLICE: usize = 64;
+pub const FANOUT_SLICE: usize = 32;
 /// One read from a socket.
 pub const READ_BYTES: usize = 64 * 1024;
 /// Reads from one socket before others get their turn.
