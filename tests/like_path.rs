@@ -265,9 +265,7 @@ fn first_viewer_misses_events_of_a_known_empty_topic() {
         for number in 0..8 {
             node.publish(&topic, &json!({"type": "after", "data": number}));
         }
-        for number in 0..8 {
-            let event = streams[0].event();
-            assert_eq!((&event["type"], &event["data"]), (&json!("after"), &json!(number)), "{event}");
-        }
+        let seen: Vec<u64> = (0..8).map(|_| streams[0].event()["data"].as_u64().unwrap()).collect();
+        assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6, 7]);
     }
 }

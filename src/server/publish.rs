@@ -127,7 +127,12 @@ impl Shard {
         let mut answers = Vec::new();
         self.node.kv.submit(self.id, request, &mut answers);
         for (shard, answer) in answers {
-            self.send(shard, Message::Kv(answer));
+            match answer {
+                // At once, so that events which waited for it are on their way before their publisher is answered:
+                // what it publishes next, by any core, comes behind them.
+                Answer::Subscribers(..) if shard == self.id => self.on_kv(answer),
+                _ => self.send(shard, Message::Kv(answer)),
+            }
         }
     }
 

@@ -61,6 +61,15 @@ impl Shard {
                     break;
                 }
                 Ok((count, _)) => {
+                    if self.has_mail() {
+                        match self.open_mail_first(conn, http) {
+                            Some(back) => http = back,
+                            None => {
+                                self.read_buffer = buffer;
+                                return;
+                            }
+                        }
+                    }
                     if !http.lingering {
                         self.feed(conn, &mut http, &buffer[..count]);
                     }
@@ -87,6 +96,16 @@ impl Shard {
             self.set_due(conn, HEAD_TIMEOUT.as_secs() as u32);
         }
         self.put_http(conn, http, alive);
+    }
+
+    /// Hears what came while this turn already served sockets. Whoever sent the bytes just read may know of it, such as of
+    /// a stream that is connected by now. `None` if the connection ended over it.
+    fn open_mail_first(&mut self, conn: Conn, mut http: Box<Http>) -> Option<Box<Http>> {
+        // Messages bring answers to other connections, and perhaps to this one.
+        http.output.append(&mut self.out);
+        self.slots.get_mut(conn)?.kind = Kind::Http(http);
+        self.open_mail();
+        self.take_http(conn)
     }
 
     /// Takes a connection's request state out of its slot while requests are served, which may need all of the shard.

@@ -177,8 +177,8 @@ impl Shard {
     fn turn(&mut self, ready: &mut Vec<Ready>) -> std::io::Result<bool> {
         self.readiness.poll(ready)?;
         self.clock.update();
-        // Messages come before sockets: what a core announced before a client was told of it is known here before that
-        // client's next request is read.
+        // Messages come before sockets, here and between reading a socket and serving what was read: what a core announced
+        // before a client was told of it is known here before that client's next request is served.
         self.open_mail();
         for event in ready.iter() {
             self.on_ready(event);
@@ -240,7 +240,12 @@ impl Shard {
         }
     }
 
-    fn open_mail(&mut self) {
+    /// Whether messages wait.
+    pub(super) fn has_mail(&self) -> bool {
+        !self.mailbox.is_empty()
+    }
+
+    pub(super) fn open_mail(&mut self) {
         // What a shard tells itself precedes what others told it since.
         self.open_local();
         // No more than was there at the start, so that shards which answer each other cannot hold the turn forever.
