@@ -120,3 +120,97 @@ pub(super) fn secret(text: &str, kid: Option<&str>) -> Result<(Option<Box<str>>,
         _ => Err(("several secrets (oct)".to_owned(), "say which by --kid")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys::{Algorithm, Keys};
+    use super::*;
+    use serde_json::{Value, json};
+
+    const X: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+
+    fn parsed(value: &Value) -> Result<Keys, String> {
+        Keys::parse(value.to_string().as_bytes()).map_err(|(problem, _)| problem)
+    }
+
+    fn ed(changes: Value) -> Value {
+        let mut key = json!({"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": X});
+        for (name, value) in changes.as_object().unwrap() {
+            key[name] = value.clone();
+        }
+        key
+    }
+
+    #[test]
+    fn keys_for_other_purposes_are_passed_over() {
+        let others = [
+            json!({"kty": "RSA", "alg": "RSA-OAEP", "n": "AQAB", "e": "AQAB"}),
+            json!({"kty": "RSA", "alg": "PS256", "n": "AQAB", "e": "AQAB"}),
+            json!({"kty": "EC", "crv": "P-384", "x": "", "y": ""}),
+            json!({"kty": "OKP", "crv": "X25519", "x": X}),
+            json!({"kty": "AKP", "alg": "ML-DSA-44", "pub": ""}),
+            json!({"kty": "oct", "alg": "HS512", "k": X}),
+            ed(json!({"use": "enc"})),
+            ed(json!({"key_ops": ["sign"]})),
+        ];
+        let mut all = others.to_vec();
+        all.push(ed(json!({"use": "sig", "key_ops": ["verify"], "alg": "EdDSA", "x5t": "?"})));
+        assert_eq!(parsed(&json!({"keys": all, "extra": 1})).map(|keys| keys.count()), Ok(1));
+        assert!(parsed(&json!({"keys": others})).unwrap_err().contains("no key that can check"));
+        assert_eq!(parsed(&ed(json!({}))).map(|keys| keys.algorithms()), Ok("EdDSA".to_owned()));
+    }
+
+    #[test]
+    fn keys_that_cannot_be_are_refused_with_their_number() {
+        let zeros = "A".repeat(43);
+        let odd = |bytes: usize| URL_SAFE_NO_PAD.encode(vec![0xff; bytes]);
+        for (key, says) in [
+            (ed(json!({"x": "AAAA"})), "Ed25519"),
+            (ed(json!({"x": format!("{X}AAAA")})), "Ed25519"),
+            (ed(json!({"x": format!("{X}=")})), "base64url"),
+            (json!({"kty": "OKP", "crv": "Ed25519"}), "x is missing"),
+            (ed(json!({"d": X})), "private"),
+            (ed(json!({"kid": ""})), "empty kid"),
+            (ed(json!({"kid": 7})), "wrong type"),
+            (json!({"kty": "EC", "crv": "P-256", "x": zeros, "y": zeros}), "point on P-256"),
+            (json!({"kty": "EC", "crv": "P-256", "x": zeros, "y": "AA"}), "32 bytes"),
+            (json!({"kty": "oct", "k": "AAAA"}), "guessed"),
+            (json!({"kty": "RSA", "n": odd(255), "e": "AQAB"}), "2040 bits"),
+            (json!({"kty": "RSA", "n": odd(513), "e": "AQAB"}), "4104 bits"),
+            (json!({"kty": "RSA", "n": odd(256), "e": "AQ"}), "cannot be"),
+            (json!({"kty": "RSA", "n": odd(256), "e": "Ag"}), "cannot be"),
+            (json!({"kty": "RSA", "n": odd(256), "e": ""}), "cannot be"),
+            (json!("a"), "not a JWK"),
+        ] {
+            let problem = parsed(&json!({"keys": [ed(json!({"kid": "first"})), key]})).unwrap_err();
+            assert!(problem.starts_with("key 2: ") || problem.starts_with("key 2 "), "{problem}");
+            assert!(problem.contains(says), "{says:?}: {problem}");
+        }
+        for (value, says) in
+            [(json!({}), "list of keys"), (json!([1]), "list of keys"), (json!({"keys": []}), "no key")]
+        {
+            assert!(parsed(&value).unwrap_err().contains(says));
+        }
+        let (problem, _) = Keys::parse(b"{\"keys\":\n hunter2}").unwrap_err();
+        assert!(problem.contains("line 2") && !problem.contains("hunter2"), "{problem}");
+    }
+
+    #[test]
+    fn names_are_unique_for_an_algorithm() {
+        let secret = json!({"kty": "oct", "kid": "a", "k": X});
+        assert_eq!(parsed(&json!({"keys": [ed(json!({})), secret]})).map(|keys| keys.count()), Ok(2));
+        assert!(parsed(&json!({"keys": [ed(json!({})), ed(json!({}))]})).unwrap_err().contains("same kid"));
+        let many: Vec<Value> = (0..101).map(|number| ed(json!({"kid": number.to_string()}))).collect();
+        assert!(parsed(&json!({"keys": many})).unwrap_err().contains("101 keys"));
+    }
+
+    #[test]
+    fn a_name_picks_its_key_and_no_name_only_what_is_clear() {
+        let count = |keys: &Keys, name| keys.candidates(Some(Algorithm::EdDsa), name).map_or(0, Iterator::count);
+        let unnamed = json!({"kty": "OKP", "crv": "Ed25519", "x": X});
+        let two = parsed(&json!({"keys": [ed(json!({"kid": "a"})), ed(json!({"kid": "b"}))]})).unwrap();
+        assert_eq!([count(&two, Some("a")), count(&two, Some("c")), count(&two, None)], [1, 0, 0]);
+        let mixed = parsed(&json!({"keys": [ed(json!({"kid": "a"})), unnamed]})).unwrap();
+        assert_eq!([count(&mixed, Some("a")), count(&mixed, Some("c")), count(&mixed, None)], [1, 1, 2]);
+    }
+}

@@ -349,3 +349,110 @@ fn public(block: &str) -> Result<Key, Fault> {
         AlgorithmFamily::Hmac => Err(broken()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pem(name: &str) -> String {
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys").join(name)).unwrap()
+    }
+
+    fn fault(content: impl AsRef<[u8]>) -> String {
+        let (problem, remedy) = Keys::parse(content.as_ref()).unwrap_err();
+        format!("{problem}; {remedy}")
+    }
+
+    #[test]
+    fn a_secret_is_text_without_the_space_around_it_or_bytes() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        assert_eq!(Keys::parse(format!("\n {secret}\r\n").as_bytes()), Keys::parse(secret.as_bytes()));
+        let mut bytes = [0xff; 33];
+        assert_eq!(Keys::parse(&bytes).unwrap().algorithms(), "HS256");
+        // White space at the end of bytes may be a part of them.
+        bytes[32] = b'\n';
+        assert_ne!(Keys::parse(&bytes), Keys::parse(&bytes[..32]));
+        assert!(fault(&secret[1..]).contains("openssl rand -base64 48"));
+        assert!(fault(" \n").contains("empty"));
+    }
+
+    #[test]
+    fn several_public_keys_in_one_file_are_all_tried() {
+        let all = pem("rsa.pub.pem") + "a comment\n" + &pem("ec.pub.pem") + &pem("ed.pub.pem");
+        let keys = Keys::parse(all.as_bytes()).unwrap();
+        assert_eq!((keys.count(), keys.algorithms().as_str()), (3, "RS256, ES256, EdDSA"));
+        assert_eq!(keys.candidates(Some(Algorithm::EdDsa), Some("x")).map(Iterator::count), Ok(1));
+        let twice = all.clone() + &pem("ed.pub.pem");
+        let keys = Keys::parse(twice.as_bytes()).unwrap();
+        assert_eq!(keys.candidates(Some(Algorithm::EdDsa), None).map(Iterator::count), Ok(2));
+        assert!(fault(twice + &pem("ed.pub.pem")).contains("more than 4 keys without a name"));
+    }
+
+    #[test]
+    fn what_would_not_check_tokens_is_refused_at_once() {
+        let certificate = pem("rsa.pub.pem").replace("PUBLIC KEY", "CERTIFICATE");
+        for (content, says) in [
+            (pem("rsa.pem"), "private key"),
+            (pem("ec.pem"), "private key"),
+            (pem("ed.pem"), "private key"),
+            (pem("ed.pub.pem") + &pem("ed.pem"), "private key"),
+            (pem("rsa-1024.pub.pem"), "1024 bits"),
+            (pem("ec-384.pub.pem"), "P-256"),
+            (certificate, "other than public keys"),
+            (pem("ed.pub.pem").replace("MCow", "MCox"), "no key that can be read"),
+            (pem("rsa.pub.pem").lines().take(3).collect(), "no key that can be read"),
+            ("-----END PUBLIC KEY----- and 32 bytes and more".to_owned(), "a form that is not read"),
+            ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl".to_owned(), "form"),
+        ] {
+            let fault = fault(&content);
+            assert!(fault.contains(says), "{says:?}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_will_not_do_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing");
+        let large = folder.path().join("large");
+        std::fs::write(&large, vec![b'x'; KEY_FILE_BYTES_MAX as usize + 1]).unwrap();
+        for (path, says) in
+            [(missing.as_path(), "No such file"), (&large, "more than 65536"), (folder.path(), "regular")]
+        {
+            let error = Keys::load(path).unwrap_err();
+            assert!(error.problem.contains(says), "{error}");
+            assert!(error.to_string().starts_with(&path.display().to_string()));
+        }
+        std::fs::write(&large, vec![b'x'; KEY_FILE_BYTES_MAX as usize]).unwrap();
+        assert_eq!(Keys::load(&large).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let keys = Keys::parse(b"hunter2hunter2hunter2hunter2hunter2").unwrap();
+        assert_eq!(format!("{keys:?}"), "[(Hs256, None)]");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_content_is_keys_or_a_fault(
+            content in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+            body in "[A-Za-z0-9+/=\n]{0,120}",
+        ) {
+            let _ = Keys::parse(&content);
+            let pem = format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n");
+            proptest::prop_assert!(Keys::parse(pem.as_bytes()).is_err());
+        }
+
+        #[test]
+        fn der_is_never_a_secret(length in 0usize..2_000) {
+            let mut der = match length {
+                0..128 => vec![0x30, length as u8],
+                128..256 => vec![0x30, 0x81, length as u8],
+                _ => vec![0x30, 0x82, (length >> 8) as u8, length as u8],
+            };
+            der.resize(der.len() + length, 0xa5);
+            proptest::prop_assert!(Keys::parse(&der).is_err());
+            proptest::prop_assert!(Keys::parse(STANDARD.encode(&der).as_bytes()).is_err());
+        }
+    }
+}

@@ -78,7 +78,7 @@ fn check(pattern: &str) -> Result<(), &'static str> {
 }
 
 /// What a verified token allows, or anyone with `--auth none`. Only [`Token::verify`](super::Token::verify) and
-/// [`Rights::everything`] make one. About 72 bytes and its texts: share it in an `Rc` or `Arc`, a connection each.
+/// [`Rights::everything`] make one. Less than 100 bytes and its texts: share it in an `Rc` or `Arc`, a connection each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rights {
     /// The member, 1 to 128 bytes without control characters; `None` for nobody in particular.
@@ -251,6 +251,12 @@ mod tests {
         assert_eq!(ana.require_same_member(&rights(None)), Err(TokenError::OtherSubject));
         assert_eq!(rights(None).require_same_member(&ana), Err(TokenError::OtherSubject));
         assert_eq!(ana.require_same_member(&ana.clone()), Ok(()));
+    }
+
+    #[test]
+    fn rights_are_small() {
+        // Every connection has them.
+        assert!(size_of::<Rights>() <= 96);
     }
 
     #[test]

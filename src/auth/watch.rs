@@ -171,3 +171,100 @@ impl Drop for Watcher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const ONE: &str = "the first secret, which has more than 32 bytes";
+    const TWO: &str = "a second secret that has more than 32 bytes...";
+
+    struct Fixture {
+        _folder: tempfile::TempDir,
+        path: PathBuf,
+        reloader: Reloader,
+    }
+
+    impl Fixture {
+        fn new(now: SystemTime) -> Fixture {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("key");
+            fs::write(&path, ONE).unwrap();
+            let reloader = Reloader::new(&path, now).unwrap();
+            Fixture { _folder: folder, path, reloader }
+        }
+
+        fn holds(&self, secret: &str) -> bool {
+            Keys::parse(secret.as_bytes()).unwrap() == **self.reloader.keys.load()
+        }
+    }
+
+    /// Long after the files of these tests were written.
+    fn later() -> SystemTime {
+        SystemTime::now() + Duration::from_secs(3600)
+    }
+
+    #[test]
+    fn a_bad_file_keeps_the_old_keys_and_is_told_once() {
+        let mut fixture = Fixture::new(later());
+        assert_eq!(fixture.reloader.look(later()), Look::Same);
+        for (bad, says) in [("short", "guessed"), ("", "empty"), ("{", "JSON"), ("-----BEGIN X-----", "other than")] {
+            fs::write(&fixture.path, bad).unwrap();
+            let Look::Kept(error) = fixture.reloader.look(later()) else { panic!("{bad} was taken") };
+            assert!(error.to_string().contains(says) && error.path == fixture.path, "{error}");
+            assert_eq!(fixture.reloader.look(later()), Look::Same);
+            assert!(fixture.holds(ONE));
+        }
+        fs::remove_file(&fixture.path).unwrap();
+        assert!(matches!(fixture.reloader.look(later()), Look::Kept(_)));
+        assert_eq!(fixture.reloader.look(later()), Look::Same);
+        assert!(fixture.holds(ONE));
+        fs::write(&fixture.path, TWO).unwrap();
+        assert_eq!(fixture.reloader.look(later()), Look::Reloaded);
+        assert!(fixture.holds(TWO) && !fixture.holds(ONE));
+    }
+
+    #[test]
+    fn a_change_within_one_tick_of_the_clock_is_seen() {
+        // Of the same size, in the same inode, perhaps with the same time stamps.
+        let mut fixture = Fixture::new(SystemTime::now());
+        assert_eq!(ONE.len(), TWO.len());
+        for secret in [TWO, ONE, TWO, ONE] {
+            fs::write(&fixture.path, secret).unwrap();
+            assert_eq!(fixture.reloader.look(SystemTime::now()), Look::Reloaded);
+            assert!(fixture.holds(secret));
+        }
+        assert_eq!(fixture.reloader.look(SystemTime::now()), Look::Same);
+    }
+
+    #[test]
+    fn a_settled_file_is_not_read_again() {
+        let mut fixture = Fixture::new(later());
+        let seen = fixture.reloader.seen;
+        assert!(seen.is_some());
+        // Were it read, the new content would show.
+        fs::write(&fixture.path, TWO).unwrap();
+        fixture.reloader.seen = Stamp::of(&fixture.path).ok();
+        assert_eq!(fixture.reloader.look(later()), Look::Same);
+        assert!(fixture.holds(ONE));
+    }
+
+    #[test]
+    fn a_file_behind_a_link_is_followed_when_the_link_moves() {
+        // As Kubernetes mounts secrets.
+        let mut fixture = Fixture::new(later());
+        let (target, link) = (fixture.path.with_extension("new"), fixture.path.with_extension("link"));
+        fs::write(&target, TWO).unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        fs::rename(&link, &fixture.path).unwrap();
+        assert_eq!(fixture.reloader.look(later()), Look::Reloaded);
+        assert!(fixture.holds(TWO));
+    }
+
+    #[test]
+    fn a_watcher_does_not_start_on_a_bad_file() {
+        let error = Watcher::start(Path::new("/nowhere/key")).err().unwrap();
+        assert!(error.to_string().starts_with("/nowhere/key: "), "{error}");
+    }
+}
