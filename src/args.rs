@@ -210,13 +210,13 @@ pub struct PublishArgs {
 Examples:
   openssl rand -base64 48 > secret
   fanfare all --auth jwt --jwt-key-file secret
-  export FANFARE_TOKEN=$(fanfare token --key-file secret --sub ana --subscribe 'live:*' --publish live:42)
+  export FANFARE_TOKEN=$(fanfare token --key-file secret --sub ana --subscribe 'live:*')
   fanfare subscribe live:42
 
 The algorithm is that of the key: HS256 for a secret, RS256, ES256 or EdDSA for a private key in PEM
 (openssl genpkey -algorithm ed25519), whose public half the server gets: openssl pkey -pubout.
 
-Exit status: 0, or 2 for a key or a claim that will not do.")]
+Exit status: 0, 1 when the token cannot be written, 2 for a key or a claim that will not do.")]
 pub struct TokenArgs {
     /// Sign with the secret, the private PEM key, or the JWKS's secret in this file
     #[arg(long, value_name = "FILE")]

@@ -223,6 +223,9 @@ mod tests {
         fs::write(&fixture.path, TWO).unwrap();
         assert_eq!(fixture.reloader.look(later()), Look::Reloaded);
         assert!(fixture.holds(TWO) && !fixture.holds(ONE));
+        // A new time of trouble is told again.
+        fs::remove_file(&fixture.path).unwrap();
+        assert!(matches!(fixture.reloader.look(later()), Look::Kept(_)));
     }
 
     #[test]
@@ -235,7 +238,12 @@ mod tests {
             assert_eq!(fixture.reloader.look(SystemTime::now()), Look::Reloaded);
             assert!(fixture.holds(secret));
         }
-        assert_eq!(fixture.reloader.look(SystemTime::now()), Look::Same);
+        // Where the stamps do differ that proves little; what does is that the stamp is not relied on until later.
+        let before = SystemTime::now() - SETTLED;
+        assert_eq!(fixture.reloader.look(before), Look::Same);
+        assert!(fixture.reloader.seen.is_none());
+        assert_eq!(fixture.reloader.look(later()), Look::Same);
+        assert!(fixture.reloader.seen.is_some());
     }
 
     #[test]
