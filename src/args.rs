@@ -7,6 +7,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,6 +59,8 @@ pub enum Command {
     Publish(PublishArgs),
     /// Generate load, check that nothing is lost, and report latency, memory and CPU
     Bench(BenchArgs),
+    /// Mint a token for testing, and print it
+    Token(TokenArgs),
 }
 
 /// The flags that every role takes. Their texts become typed values in [`crate::settings`], which
@@ -201,6 +204,43 @@ pub struct PublishArgs {
     pub token: Option<String>,
 }
 
+/// The flags of `fanfare token`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  openssl rand -base64 48 > secret
+  fanfare all --auth jwt --jwt-key-file secret
+  export FANFARE_TOKEN=$(fanfare token --key-file secret --sub ana --subscribe 'live:*')
+  fanfare subscribe live:42
+
+The algorithm is that of the key: HS256 for a secret, RS256, ES256 or EdDSA for a private key in PEM
+(openssl genpkey -algorithm ed25519), whose public half the server gets: openssl pkey -pubout.
+
+Exit status: 0, 1 when the token cannot be written, 2 for a key or a claim that will not do.")]
+pub struct TokenArgs {
+    /// Sign with the secret, the private PEM key, or the JWKS's secret in this file
+    #[arg(long, value_name = "FILE")]
+    pub key_file: PathBuf,
+    /// Insist on this algorithm: HS256, RS256, ES256 or EdDSA [default: that of the key]
+    #[arg(long, value_name = "NAME")]
+    pub alg: Option<String>,
+    /// Name the key by this kid, for servers with several [default: none, or that of the JWKS's secret]
+    #[arg(long, value_name = "NAME")]
+    pub kid: Option<String>,
+    /// Speak for this member [default: nobody]
+    #[arg(long, value_name = "MEMBER")]
+    pub sub: Option<String>,
+    /// Allow subscribing to this topic, or to all that begin so with a * at the end; repeatable [default: none]
+    #[arg(long, value_name = "TOPIC")]
+    pub subscribe: Vec<String>,
+    /// Allow publishing to this topic, or to all that begin so with a * at the end; repeatable [default: none]
+    #[arg(long, value_name = "TOPIC")]
+    pub publish: Vec<String>,
+    /// Let it expire after this time, such as 30s or 7d
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub ttl: Duration,
+}
+
 /// What the command line asks for.
 pub enum Action {
     /// Run a node of this role.
@@ -211,6 +251,8 @@ pub enum Action {
     Publish(PublishArgs),
     /// Generate load.
     Bench(BenchArgs),
+    /// Mint a token.
+    Token(TokenArgs),
 }
 
 /// The flags of a node that were given, under their settings' names.
@@ -246,6 +288,9 @@ impl Args {
             }
             Some(Command::Bench(args)) => {
                 return before.none_for("bench").map(|()| Action::Bench(args));
+            }
+            Some(Command::Token(args)) => {
+                return before.none_for("token").map(|()| Action::Token(args));
             }
         };
         Ok(Action::Run(role, Flags::from(node).over(before)))

@@ -11,6 +11,7 @@
 //! | [`frontend`] | which cores of this node, which connections of this core; what waits for whom |
 //! | [`wire`] | the formats: topics, events, frames, HTTP, the stream |
 //! | [`runtime`] | pinned executors, readiness, mailboxes between threads, listeners, time |
+//! | [`auth`] | tokens: the keys that check them, and the rights they carry |
 //! | [`client`] | the other end: `fanfare subscribe`, `publish`, `bench` |
 //! | [`args`], [`settings`], [`limits`] | what was asked for, what holds, and every bound |
 //!
@@ -27,6 +28,7 @@
 //! 7. Bounds live in [`limits`], related to each other by `const` assertions.
 
 pub mod args;
+pub mod auth;
 pub mod backend;
 pub mod client;
 pub mod dispatch;

@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use fanfare::args::{Action, Args, Flags};
+use fanfare::auth::mint;
 use fanfare::client::{bench, publish, subscribe};
 use fanfare::roles;
 use fanfare::settings::{Role, Settings};
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
         Ok(Action::Subscribe(args)) => subscribe::run(&args),
         Ok(Action::Publish(args)) => publish::run(&args),
         Ok(Action::Bench(args)) => bench::run(&args),
+        Ok(Action::Token(args)) => mint::run(&args),
         Err(error) => error.exit(),
     }
 }

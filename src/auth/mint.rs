@@ -1,0 +1,158 @@
+//! `fanfare token`: a token for testing. In earnest they come from the service that knows its members.
+
+use super::RSA_BITS_MIN;
+use super::keys::{self, Algorithm, Fault, KeyError, Kind};
+use super::rights::Patterns;
+use super::{SECRET_BYTES_MIN, TOKEN_BYTES_MAX, jwks, token};
+use crate::args::TokenArgs;
+use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
+use jsonwebtoken::{AlgorithmFamily, EncodingKey, Header};
+use serde_json::{Value, json};
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+const KINDS: &str =
+    "give a secret for HS256, or a private PEM key (PKCS#8) for RS256, ES256 (P-256) or EdDSA (Ed25519)";
+const CONVERT: &str = "convert it: openssl pkcs8 -topk8 -nocrypt -in KEY -out NEW";
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("--alg {0:?}: {1}")]
+    Algorithm(String, String),
+    #[error("--{flag} {value:?}: {problem}")]
+    Claim { flag: &'static str, value: String, problem: String },
+    #[error("the token has {0} bytes, and servers take at most {TOKEN_BYTES_MAX}; give fewer or shorter topics")]
+    Oversized(usize),
+    #[error("the key does not sign: {0}")]
+    Signing(jsonwebtoken::errors::Error),
+}
+
+/// Prints a token, alone on a line. Exit status 0, 1 when it cannot be written, 2 for a key or a claim that will not do.
+pub fn run(args: &TokenArgs) -> ExitCode {
+    match mint(args, SystemTime::now()) {
+        Ok(token) => match writeln!(std::io::stdout(), "{token}") {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        Err(error) => {
+            eprintln!("fanfare token: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// A key that signs.
+struct Signer {
+    name: Option<String>,
+    algorithm: Algorithm,
+    key: EncodingKey,
+}
+
+fn mint(args: &TokenArgs, now: SystemTime) -> Result<String, Failure> {
+    let claims = claims(args, now)?;
+    let signer = keys::read(&args.key_file)
+        .and_then(|bytes| signer(&bytes, args.kid.as_deref()))
+        .map_err(|(problem, remedy)| KeyError { path: args.key_file.clone(), problem, remedy })?;
+    if let Some(name) = &args.alg {
+        let wanted = Algorithm::from_name(name).ok_or_else(|| {
+            Failure::Algorithm(
+                name.clone(),
+                "not an algorithm that is served; give HS256, RS256, ES256 or EdDSA".into(),
+            )
+        })?;
+        if wanted != signer.algorithm {
+            let path = args.key_file.display();
+            let problem = format!("the key in {path} is for {}; leave --alg out or give another key", signer.algorithm);
+            return Err(Failure::Algorithm(name.clone(), problem));
+        }
+    }
+    let mut header = Header::new(signer.algorithm.library());
+    header.kid = args.kid.clone().or(signer.name);
+    let token = jsonwebtoken::encode(&header, &claims, &signer.key).map_err(Failure::Signing)?;
+    match token.len() > TOKEN_BYTES_MAX {
+        true => Err(Failure::Oversized(token.len())),
+        false => Ok(token),
+    }
+}
+
+fn claims(args: &TokenArgs, now: SystemTime) -> Result<Value, Failure> {
+    let claim = |flag, value: &str, problem: String| Failure::Claim { flag, value: value.to_owned(), problem };
+    for (flag, topics) in [("subscribe", &args.subscribe), ("publish", &args.publish)] {
+        for topic in topics {
+            Patterns::parse([topic.as_str()]).map_err(|problem| claim(flag, topic, problem.to_owned()))?;
+        }
+    }
+    if let Some(sub) = &args.sub {
+        token::member(sub.clone()).map_err(|error| claim("sub", sub, error.detail()))?;
+    }
+    let ttl = humantime::format_duration(args.ttl).to_string();
+    if args.ttl.as_secs() == 0 {
+        return Err(claim("ttl", &ttl, "shorter than a second; give one such as 1h".to_owned()));
+    }
+    let issued = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let expires = issued.saturating_add(args.ttl.as_secs());
+    let mut claims = json!({
+        "iat": issued,
+        "exp": expires,
+        "fanfare": { "subscribe": args.subscribe, "publish": args.publish },
+    });
+    if let Some(sub) = &args.sub {
+        claims["sub"] = json!(sub);
+    }
+    Ok(claims)
+}
+
+fn signer(bytes: &[u8], kid: Option<&str>) -> Result<Signer, Fault> {
+    let secret = |name: Option<String>, secret: &[u8]| {
+        if secret.len() < SECRET_BYTES_MIN {
+            let problem = format!("a secret of {} bytes, and servers ask for {SECRET_BYTES_MIN}", secret.len());
+            return Err((problem, "make one with: openssl rand -base64 48"));
+        }
+        Ok(Signer { name, algorithm: Algorithm::Hs256, key: EncodingKey::from_secret(secret) })
+    };
+    match keys::kind(bytes)? {
+        Kind::Secret(bytes) => secret(None, bytes),
+        Kind::Json(text) => {
+            let (name, bytes) = jwks::secret(text, kid)?;
+            secret(name.map(String::from), &bytes)
+        }
+        Kind::Pem(text) => private(text),
+    }
+}
+
+/// A private key in PEM.
+fn private(text: &str) -> Result<Signer, Fault> {
+    // `openssl ecparam` puts the curve's parameters before the key.
+    let block = keys::blocks(text).find(|block| block.lines().next().is_some_and(|line| line.contains("PRIVATE KEY")));
+    let block = block.ok_or_else(|| ("this PEM holds no private key".to_owned(), KINDS))?;
+    let line = block.lines().next().unwrap_or("");
+    if ["EC PRIVATE", "ENCRYPTED", "OPENSSH"].iter().any(|form| line.contains(form)) || block.contains("Proc-Type") {
+        return Err(("a private key that is encrypted, or not in PKCS#8".to_owned(), CONVERT));
+    }
+    let bytes = block.as_bytes();
+    let keys = [EncodingKey::from_rsa_pem(bytes), EncodingKey::from_ec_pem(bytes), EncodingKey::from_ed_pem(bytes)];
+    let key = keys.into_iter().find_map(Result::ok);
+    let key = key.ok_or_else(|| ("this PEM holds no private key that can be read".to_owned(), KINDS))?;
+    let algorithm = match key.family() {
+        AlgorithmFamily::Rsa => {
+            let components = DEFAULT_PROVIDER.key_utils.rsa_pub_components_from_private_key;
+            let (modulus, _) =
+                components(key.as_bytes()).map_err(|_| ("an RSA key that cannot be read".to_owned(), KINDS))?;
+            if modulus.len() * 8 < RSA_BITS_MIN {
+                return Err((format!("an RSA key of fewer than {RSA_BITS_MIN} bits"), KINDS));
+            }
+            Algorithm::Rs256
+        }
+        AlgorithmFamily::Ec => {
+            // Reading the key by its algorithm tells other curves apart.
+            let read = (DEFAULT_PROVIDER.signer_factory)(&Algorithm::Es256.library(), &key);
+            read.map_err(|_| ("an EC key that is not on P-256".to_owned(), KINDS))?;
+            Algorithm::Es256
+        }
+        _ => Algorithm::EdDsa,
+    };
+    Ok(Signer { name: None, algorithm, key })
+}

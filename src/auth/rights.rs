@@ -1,0 +1,325 @@
+//! Who somebody is, and which topics they may subscribe to and publish to.
+
+use super::LEEWAY;
+use super::error::{Right, TokenError};
+use crate::limits::TOPIC_BYTES_MAX;
+use crate::wire::topic::{self, Topic};
+use std::fmt;
+
+/// What divides patterns in memory: no topic has this byte.
+const DIVIDER: char = ' ';
+
+/// Topics, each whole or as a prefix followed by `*`: `live:42`, `live:*`, `*`.
+///
+/// A topic is compared byte for byte with what follows decoding its request's path once; nothing is decoded, folded
+/// or normalised after that. So `live:*` allows `live:42` and not `liveX:1`, `LIVE:42` or `live%3A42`, and `live:4*`
+/// allows `live:4` as well as `live:42`. One text in memory, however many patterns; a token's size bounds it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Patterns(Box<str>);
+
+impl Patterns {
+    /// Checks patterns and keeps them.
+    ///
+    /// # Errors
+    /// Says what is wrong with the first that is neither a topic nor the beginning of one with `*` after it.
+    pub fn parse<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Patterns, &'static str> {
+        let mut text = String::new();
+        for pattern in patterns {
+            check(pattern)?;
+            if !text.is_empty() {
+                text.push(DIVIDER);
+            }
+            text.push_str(pattern);
+        }
+        Ok(Patterns(text.into_boxed_str()))
+    }
+
+    /// Whether one of the patterns allows `topic`. It takes time in proportion to the patterns' length.
+    pub fn allow(&self, topic: &Topic) -> bool {
+        self.iter().any(|pattern| match pattern.strip_suffix('*') {
+            Some(prefix) => topic.as_str().starts_with(prefix),
+            None => topic.as_str() == pattern,
+        })
+    }
+
+    /// The patterns, in the token's order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        // An empty text is no pattern, not an empty one.
+        self.0.split(DIVIDER).filter(|pattern| !pattern.is_empty())
+    }
+
+    /// Whether nothing is allowed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Patterns {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_list().entries(self.iter()).finish()
+    }
+}
+
+fn check(pattern: &str) -> Result<(), &'static str> {
+    let Some(prefix) = pattern.strip_suffix('*') else {
+        if pattern.contains('*') {
+            return Err("a topic's * may only be its last character");
+        }
+        return topic::check(pattern).map(|_| ()).map_err(|_| "a topic is kind:id, such as live:42 or live:*");
+    };
+    if prefix.contains('*') {
+        return Err("a topic's * may only be its last character");
+    }
+    let known = prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~:%-".contains(&byte));
+    if prefix.len() > TOPIC_BYTES_MAX || prefix.starts_with(':') || !known {
+        return Err("what precedes a topic's * is not the beginning of a topic");
+    }
+    Ok(())
+}
+
+/// What a verified token allows, or anyone with `--auth none`. Only [`Token::verify`](super::Token::verify) and
+/// [`Rights::everything`] make one. Less than 100 bytes and its texts: share it in an `Rc` or `Arc`, a connection each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// The member, 1 to 128 bytes without control characters; `None` for nobody in particular.
+    pub sub: Option<Box<str>>,
+    /// `exp`, in Unix ms. Every token has one; `None` is for `--auth none`. See [`is_expired`](Rights::is_expired).
+    pub expires_at_ms: Option<u64>,
+    /// Topics whose events they may get.
+    pub subscribe: Patterns,
+    /// Topics that they may send events to.
+    pub publish: Patterns,
+    /// Whether requests may name any member: there are no tokens.
+    unchecked: bool,
+}
+
+impl Rights {
+    pub(super) fn verified(
+        sub: Option<Box<str>>,
+        expires_at_ms: u64,
+        subscribe: Patterns,
+        publish: Patterns,
+    ) -> Rights {
+        Rights { sub, expires_at_ms: Some(expires_at_ms), subscribe, publish, unchecked: false }
+    }
+
+    /// With `--auth none`: everything, for ever, as whatever member the request says (`member=ana`), if any.
+    pub fn everything(member: Option<&str>) -> Rights {
+        let all = Patterns("*".into());
+        Rights {
+            sub: member.map(Box::from),
+            expires_at_ms: None,
+            subscribe: all.clone(),
+            publish: all,
+            unchecked: true,
+        }
+    }
+
+    /// Whether they may get the events of `topic`.
+    pub fn may_subscribe(&self, topic: &Topic) -> bool {
+        self.subscribe.allow(topic)
+    }
+
+    /// Whether they may send events to `topic`.
+    pub fn may_publish(&self, topic: &Topic) -> bool {
+        self.publish.allow(topic)
+    }
+
+    /// [`may_subscribe`](Rights::may_subscribe), as an answer.
+    ///
+    /// # Errors
+    /// 403, naming the right and the topic.
+    pub fn require_subscribe(&self, topic: &Topic) -> Result<(), TokenError> {
+        match self.may_subscribe(topic) {
+            true => Ok(()),
+            false => Err(TokenError::Forbidden { right: Right::Subscribe, topic: topic.clone() }),
+        }
+    }
+
+    /// [`may_publish`](Rights::may_publish), as an answer.
+    ///
+    /// # Errors
+    /// 403, naming the right and the topic.
+    pub fn require_publish(&self, topic: &Topic) -> Result<(), TokenError> {
+        match self.may_publish(topic) {
+            true => Ok(()),
+            false => Err(TokenError::Forbidden { right: Right::Publish, topic: topic.clone() }),
+        }
+    }
+
+    /// The member that a request acts for, given the one that it names: the token's, also where it names none; with
+    /// `--auth none` the one it names.
+    ///
+    /// # Errors
+    /// 403 for a member other than the token's, or for any if the token names none.
+    pub fn member<'a>(&'a self, named: Option<&'a str>) -> Result<Option<&'a str>, TokenError> {
+        if self.unchecked {
+            return Ok(named.or(self.sub.as_deref()));
+        }
+        match (self.sub.as_deref(), named) {
+            (None, Some(_)) => Err(TokenError::NoMember),
+            (Some(sub), Some(named)) if sub != named => Err(TokenError::OtherMember),
+            (sub, _) => Ok(sub),
+        }
+    }
+
+    /// Whether these rights may take the place of an open stream's, or change its topics: they must be the same
+    /// member's. Two that name no member are the same.
+    ///
+    /// # Errors
+    /// 403 for another member.
+    pub fn require_same_member(&self, stream: &Rights) -> Result<(), TokenError> {
+        match self.sub == stream.sub {
+            true => Ok(()),
+            false => Err(TokenError::OtherSubject),
+        }
+    }
+
+    /// Whether they have run out at `now_ms` (Unix ms), with the [`LEEWAY`] that a new request would be given, so
+    /// that a stream is not closed which could be opened again by the same token.
+    pub fn is_expired(&self, now_ms: u64) -> bool {
+        self.expires_at_ms.is_some_and(|expires| expired(expires, now_ms))
+    }
+}
+
+/// Whether a token with this `exp` in Unix ms is past it.
+pub(super) fn expired(expires_at_ms: u64, now_ms: u64) -> bool {
+    now_ms >= expires_at_ms.saturating_add(LEEWAY.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn topic(text: &str) -> Topic {
+        Topic::parse(text).unwrap()
+    }
+
+    fn allows(pattern: &str, text: &str) -> bool {
+        Patterns::parse([pattern]).unwrap().allow(&topic(text))
+    }
+
+    #[test]
+    fn patterns_allow_a_topic_or_what_begins_like_it() {
+        for (pattern, text, expected) in [
+            ("live:42", "live:42", true),
+            ("live:42", "live:421", false),
+            ("live:42", "live:4", false),
+            ("live:*", "live:42", true),
+            ("live:*", "live::", true),
+            ("live:*", "liveX:1", false),
+            ("live:*", "LIVE:42", false),
+            ("live:*", "live%3A42:1", false),
+            ("live:42", "live:%34%32", false),
+            ("live:%34%32", "live:42", false),
+            ("live:%C3%A9", "live:%c3%a9", false),
+            ("live:4*", "live:4", true),
+            ("live:4*", "live:5", false),
+            ("live*", "liveX:1", true),
+            ("*", "presence:ana", true),
+        ] {
+            assert_eq!(allows(pattern, text), expected, "{pattern} {text}");
+        }
+        assert!(!Patterns::default().allow(&topic("live:42")) && Patterns::default().is_empty());
+    }
+
+    #[test]
+    fn what_could_be_misread_is_no_pattern() {
+        let long = format!("live:{}*", "x".repeat(TOPIC_BYTES_MAX));
+        for bad in ["", "live", ":42", "live:", "**", "*:42", "live:*2", "li*ve:*", "live:4 2", "live:42 *", "live:é*"]
+        {
+            assert!(Patterns::parse([bad]).is_err(), "{bad:?}");
+        }
+        for bad in [":*", "live:\u{ff0a}", "live:\0*", "live:%2*a", "live/*", " *", "* ", &long] {
+            assert!(Patterns::parse([bad]).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_speaks_for_the_tokens_member_only() {
+        let rights =
+            |sub: Option<&str>| Rights::verified(sub.map(Box::from), 60_000, Patterns::default(), Patterns::default());
+        let ana = rights(Some("ana"));
+        assert_eq!(ana.member(None), Ok(Some("ana")));
+        assert_eq!(ana.member(Some("ana")), Ok(Some("ana")));
+        assert_eq!(ana.member(Some("Ana")), Err(TokenError::OtherMember));
+        assert_eq!(rights(None).member(Some("ana")), Err(TokenError::NoMember));
+        assert_eq!(rights(None).member(None), Ok(None));
+        assert_eq!(Rights::everything(None).member(Some("bob")), Ok(Some("bob")));
+        assert_eq!(ana.require_same_member(&rights(Some("bob"))), Err(TokenError::OtherSubject));
+        assert_eq!(ana.require_same_member(&rights(None)), Err(TokenError::OtherSubject));
+        assert_eq!(rights(None).require_same_member(&ana), Err(TokenError::OtherSubject));
+        assert_eq!(ana.require_same_member(&ana.clone()), Ok(()));
+    }
+
+    #[test]
+    fn rights_are_small() {
+        // Every connection has them.
+        assert!(size_of::<Rights>() <= 96);
+    }
+
+    #[test]
+    fn rights_run_out_after_the_leeway() {
+        let rights = Rights::verified(None, 60_000, Patterns::default(), Patterns::default());
+        assert!(!rights.is_expired(64_999) && rights.is_expired(65_000));
+        assert!(!Rights::everything(None).is_expired(u64::MAX));
+    }
+
+    /// The model: sets of bytes, spelt out.
+    fn model(patterns: &[String], topic: &[u8]) -> bool {
+        patterns.iter().any(|pattern| {
+            let pattern = pattern.as_bytes();
+            match pattern.split_last() {
+                Some((b'*', prefix)) => topic.len() >= prefix.len() && &topic[..prefix.len()] == prefix,
+                _ => pattern == topic,
+            }
+        })
+    }
+
+    /// Other spellings of a topic that a decoder, a folder or a normaliser would take for the same.
+    fn spellings(text: &str) -> Vec<String> {
+        let percent: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let mut all =
+            vec![text.to_uppercase(), text.to_lowercase(), text.replace(':', "%3A"), text.replace(':', "%3a")];
+        all.extend([percent.clone(), format!("live:{percent}"), text.replace('%', "%25"), format!("{text}%00")]);
+        all.extend([format!("{text}%2A"), text.replace("live", "li%76e"), text.replacen(':', "::", 1)]);
+        all
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn matching_is_the_models(
+            patterns in proptest::collection::vec("(live|Live|chat|l):[a-c%2A.:]{1,4}\\*?|(live:|live|li|)\\*", 0..5),
+            text in "(live|Live|chat|l|liveX):[a-c%2A.:]{1,5}",
+        ) {
+            let rights = Patterns::parse(patterns.iter().map(String::as_str)).unwrap();
+            for text in spellings(&text).into_iter().chain([text]) {
+                if let Ok(topic) = Topic::parse(&text) {
+                    prop_assert_eq!(rights.allow(&topic), model(&patterns, text.as_bytes()), "{:?} {}", rights, text);
+                }
+            }
+        }
+
+        #[test]
+        fn an_exact_right_allows_one_spelling(text in "[a-zA-Z]{1,4}:[a-zA-Z0-9%._~-]{1,8}") {
+            let rights = Patterns::parse([text.as_str()]).unwrap();
+            prop_assert!(rights.allow(&topic(&text)));
+            for other in spellings(&text) {
+                if let Ok(topic) = Topic::parse(&other) {
+                    prop_assert_eq!(rights.allow(&topic), other == text);
+                }
+            }
+        }
+
+        #[test]
+        fn any_text_is_a_pattern_that_shows_itself_or_none(text in "\\PC{0,12}|[a-c:*% ]{0,6}") {
+            if let Ok(patterns) = Patterns::parse([text.as_str()]) {
+                prop_assert_eq!(patterns.iter().collect::<Vec<_>>(), vec![text.as_str()]);
+                prop_assert!(!text[..text.len() - 1].contains('*'));
+            }
+        }
+    }
+}

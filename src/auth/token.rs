@@ -1,0 +1,185 @@
+//! Checking a token: its form, its signature, its times and its claims, in this order.
+
+use super::error::TokenError;
+use super::keys::{Algorithm, Keys};
+use super::rights::{Patterns, Rights, expired};
+use super::{LEEWAY, TOKEN_BYTES_MAX};
+use crate::limits::NAME_BYTES_MAX;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+use std::fmt;
+use std::marker::PhantomData;
+
+/// A token as it came, not yet verified: three parts in base64url (RFC 7515 section 7.1). Never shown by `Debug`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Token<'a>(pub &'a str);
+
+impl fmt::Debug for Token<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("***")
+    }
+}
+
+/// A JSON object and nothing else: derived structs also take an array of their fields.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData)).map(Object)
+    }
+}
+
+/// Keeps a `null` apart from what is absent.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+/// The header's parameters that count. A parameter that comes twice makes the token malformed; keys that a token
+/// brings along (`jwk`, `jku`, `x5c`) are never looked at.
+#[derive(serde::Deserialize)]
+struct Header {
+    alg: String,
+    kid: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    crit: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    b64: Option<Value>,
+}
+
+/// The claims that count; others are not looked at. A claim that comes twice makes the token malformed.
+#[derive(serde::Deserialize)]
+struct Claims {
+    #[serde(default, deserialize_with = "present")]
+    sub: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    exp: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    nbf: Option<Value>,
+    fanfare: Option<Object<Nested>>,
+    #[serde(default, rename = "fanfare.subscribe", deserialize_with = "present")]
+    subscribe: Option<Value>,
+    #[serde(default, rename = "fanfare.publish", deserialize_with = "present")]
+    publish: Option<Value>,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct Nested {
+    #[serde(default, deserialize_with = "present")]
+    subscribe: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    publish: Option<Value>,
+}
+
+impl Token<'_> {
+    /// Verifies the token at `now_ms` (Unix ms) and tells its rights. It does no IO. The signature is most of
+    /// its cost, HS256's the least by far, and nothing of a text over [`TOKEN_BYTES_MAX`] is looked at.
+    ///
+    /// - The key decides the algorithm: a token whose `alg` is another than the key's is refused, and so are `none`,
+    ///   `crit` and unencoded payloads (`b64`).
+    /// - `exp` must be there, since an open stream's rights end with it; `nbf` may be. Both have [`LEEWAY`].
+    /// - `sub` may be absent. It has 1 to 128 bytes and no control characters.
+    /// - Rights are lists of topics, `{"fanfare":{"subscribe":[…],"publish":[…]}}` or
+    ///   `{"fanfare.subscribe":[…],"fanfare.publish":[…]}`, a right in one of the forms only; an absent one allows
+    ///   nothing.
+    /// - `iss`, `aud` and `iat` are not looked at: what a key of the file signed is meant for this service.
+    ///
+    /// # Errors
+    /// Each is answered with 401; its text says nothing of the token's content.
+    pub fn verify(self, keys: &Keys, now_ms: u64) -> Result<Rights, TokenError> {
+        if self.0.len() > TOKEN_BYTES_MAX {
+            return Err(TokenError::Oversized);
+        }
+        let parts = || {
+            let (message, signature) = self.0.rsplit_once('.')?;
+            let (header, payload) = message.split_once('.')?;
+            (!payload.contains('.')).then_some((message, header, payload, signature))
+        };
+        let (message, header, payload, signature) =
+            parts().ok_or(TokenError::Malformed("it is not three parts with dots between"))?;
+        let header: Header = decode(header).ok_or(TokenError::Malformed("its header is not what JWS asks for"))?;
+        if header.crit.is_some() || header.b64.is_some() {
+            return Err(TokenError::Malformed("it asks for extensions (crit, b64) that are not served"));
+        }
+        let algorithm = Algorithm::from_name(&header.alg);
+        let mut candidates = keys.candidates(algorithm, header.kid.as_deref())?;
+        if !candidates.any(|key| key.signed(message.as_bytes(), signature)) {
+            return Err(TokenError::BadSignature);
+        }
+        let claims = decode(payload).ok_or(TokenError::Malformed(
+            "its claims are not a JSON object in which each comes once and fanfare is an object",
+        ))?;
+        rights(claims, now_ms)
+    }
+}
+
+/// A JSON object in base64url without padding.
+fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Option<T> {
+    let bytes = URL_SAFE_NO_PAD.decode(part).ok()?;
+    serde_json::from_slice::<Object<T>>(&bytes).ok().map(|object| object.0)
+}
+
+fn rights(claims: Claims, now_ms: u64) -> Result<Rights, TokenError> {
+    let exp = claims.exp.ok_or(TokenError::Claim("exp is missing; a token must expire"))?;
+    let expires_at_ms = time(&exp).ok_or(TokenError::Claim("exp is not a time in Unix seconds"))?;
+    if expired(expires_at_ms, now_ms) {
+        return Err(TokenError::Expired((now_ms - expires_at_ms) / 1000));
+    }
+    if let Some(nbf) = claims.nbf {
+        let starts_at_ms = time(&nbf).ok_or(TokenError::Claim("nbf is not a time in Unix seconds"))?;
+        if starts_at_ms > now_ms.saturating_add(LEEWAY.as_millis() as u64) {
+            return Err(TokenError::NotYetValid((starts_at_ms - now_ms).div_ceil(1000)));
+        }
+    }
+    let sub = match claims.sub {
+        None => None,
+        Some(Value::String(name)) => Some(member(name)?),
+        Some(_) => return Err(TokenError::Claim("sub is not a text")),
+    };
+    let nested = claims.fanfare.map(|object| object.0).unwrap_or_default();
+    let subscribe = patterns(claims.subscribe, nested.subscribe)?;
+    let publish = patterns(claims.publish, nested.publish)?;
+    Ok(Rights::verified(sub, expires_at_ms, subscribe, publish))
+}
+
+/// A NumericDate (RFC 7519 section 2), perhaps with a fraction, in Unix ms; one that is too large is the end of time.
+fn time(value: &Value) -> Option<u64> {
+    match (value.as_u64(), value.as_f64()) {
+        (Some(seconds), _) => Some(seconds.saturating_mul(1000)),
+        // The cast saturates.
+        (None, Some(seconds)) if seconds.is_finite() && seconds >= 0.0 => Some((seconds * 1000.0) as u64),
+        _ => None,
+    }
+}
+
+/// Checks a member's name.
+pub(super) fn member(name: String) -> Result<Box<str>, TokenError> {
+    match !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.chars().any(char::is_control) {
+        true => Ok(name.into_boxed_str()),
+        false => Err(TokenError::Claim("sub has 1 to 128 bytes and no control characters")),
+    }
+}
+
+fn patterns(dotted: Option<Value>, nested: Option<Value>) -> Result<Patterns, TokenError> {
+    let value = match (dotted, nested) {
+        (Some(_), Some(_)) => return Err(TokenError::Claim("a right comes both nested in fanfare and with a dot")),
+        (Some(value), None) | (None, Some(value)) => value,
+        (None, None) => return Ok(Patterns::default()),
+    };
+    const LIST: TokenError = TokenError::Claim("a right is not a list of topics");
+    let texts: Option<Vec<&str>> = value.as_array().ok_or(LIST)?.iter().map(Value::as_str).collect();
+    Patterns::parse(texts.ok_or(LIST)?).map_err(TokenError::Claim)
+}
+const _: () = assert!(NAME_BYTES_MAX == 128, "the text of member() says so");

@@ -1,0 +1,278 @@
+//! The key file, read again when it changes, so that keys can be rotated while viewers watch.
+
+use super::KEY_FILE_INTERVAL;
+use super::keys::{KeyError, Keys, READABLE};
+use arc_swap::{ArcSwap, Guard};
+use crossbeam_channel::{RecvTimeoutError, Sender};
+use std::convert::Infallible;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A file that changed less than this before it was read is read again at the next look: the time stamps of two
+/// changes within a tick of the file system's clock may be the same (2 s on the coarsest).
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// The keys that hold now, for any number of shards: cloning copies a pointer, loading takes no lock.
+#[derive(Clone, Debug)]
+pub struct SharedKeys(Arc<ArcSwap<Keys>>);
+
+impl SharedKeys {
+    /// The present keys. Hold the guard for one request only, so that old keys are let go.
+    pub fn load(&self) -> Guard<Arc<Keys>> {
+        self.0.load()
+    }
+}
+
+/// What tells one state of a file from another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    modified: (i64, i64),
+    changed: (i64, i64),
+    size: u64,
+    inode: (u64, u64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> std::io::Result<Stamp> {
+        let file = std::fs::metadata(path)?;
+        Ok(Stamp {
+            modified: (file.mtime(), file.mtime_nsec()),
+            changed: (file.ctime(), file.ctime_nsec()),
+            size: file.size(),
+            inode: (file.dev(), file.ino()),
+        })
+    }
+
+    /// Whether a change after `now` would show in the stamp.
+    fn is_settled(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        let settled = SETTLED.as_secs() as i64;
+        now.saturating_sub(self.modified.0.max(self.changed.0)) > settled
+    }
+}
+
+/// What a look at the file came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Look {
+    /// Nothing new.
+    Same,
+    /// New keys hold.
+    Reloaded,
+    /// The file will not do; the old keys still hold. Told once for each way in which it will not.
+    Kept(KeyError),
+}
+
+/// Decides when to read, and which keys hold. It does the reading too, but knows no clock and no thread.
+struct Reloader {
+    path: PathBuf,
+    /// The file's state at the last read; `None` makes the next look read.
+    seen: Option<Stamp>,
+    /// What was last found wrong.
+    problem: Option<KeyError>,
+    keys: SharedKeys,
+}
+
+impl Reloader {
+    fn new(path: &Path, now: SystemTime) -> Result<Reloader, KeyError> {
+        let seen = Stamp::of(path).ok().filter(|stamp| stamp.is_settled(now));
+        let keys = SharedKeys(Arc::new(ArcSwap::from_pointee(Keys::load(path)?)));
+        Ok(Reloader { path: path.to_owned(), seen, problem: None, keys })
+    }
+
+    fn look(&mut self, now: SystemTime) -> Look {
+        // The stamp comes before the reading: what changes in between makes the next look read again.
+        let stamp = match Stamp::of(&self.path) {
+            Ok(stamp) => stamp,
+            Err(error) => {
+                self.seen = None;
+                return self.keep(KeyError { path: self.path.clone(), problem: error.to_string(), remedy: READABLE });
+            }
+        };
+        if self.seen == Some(stamp) {
+            return Look::Same;
+        }
+        self.seen = Some(stamp).filter(|stamp| stamp.is_settled(now));
+        match Keys::load(&self.path) {
+            Ok(keys) => {
+                self.problem = None;
+                if keys == **self.keys.load() {
+                    return Look::Same;
+                }
+                self.keys.0.store(Arc::new(keys));
+                Look::Reloaded
+            }
+            Err(error) => self.keep(error),
+        }
+    }
+
+    fn keep(&mut self, error: KeyError) -> Look {
+        if self.problem.as_ref() == Some(&error) {
+            return Look::Same;
+        }
+        self.problem = Some(error.clone());
+        Look::Kept(error)
+    }
+}
+
+/// Keeps a key file's keys up to date, by a thread of its own that ends when this is dropped.
+pub struct Watcher {
+    keys: SharedKeys,
+    stop: Option<Sender<Infallible>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watcher {
+    /// Reads the file, and from then on looks every [`KEY_FILE_INTERVAL`] whether it changed. A new file that will
+    /// not do is logged, and the old keys hold until one does.
+    ///
+    /// # Errors
+    /// The file will not do at the start.
+    pub fn start(path: &Path) -> Result<Watcher, KeyError> {
+        let mut reloader = Reloader::new(path, SystemTime::now())?;
+        let keys = reloader.keys.clone();
+        let (stop, stopped) = crossbeam_channel::bounded::<Infallible>(0);
+        let run = move || {
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(KEY_FILE_INTERVAL) {
+                match reloader.look(SystemTime::now()) {
+                    Look::Same => {}
+                    Look::Reloaded => {
+                        let keys = reloader.keys.load();
+                        let path = reloader.path.display();
+                        tracing::info!(%path, keys = keys.count(), algorithms = keys.algorithms(), "new keys for tokens");
+                    }
+                    Look::Kept(error) => tracing::warn!(%error, "the keys for tokens stay as they were"),
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("jwt-keys".to_owned()).spawn(run).map_err(|error| KeyError {
+            path: path.to_owned(),
+            problem: format!("no thread to watch it: {error}"),
+            remedy: "raise the limit of threads",
+        })?;
+        Ok(Watcher { keys, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// The keys, for the shards.
+    pub fn keys(&self) -> SharedKeys {
+        self.keys.clone()
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        // Its end is what the thread waits for.
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const ONE: &str = "the first secret, which has more than 32 bytes";
+    const TWO: &str = "a second secret that has more than 32 bytes...";
+
+    struct Fixture {
+        _folder: tempfile::TempDir,
+        path: PathBuf,
+        reloader: Reloader,
+    }
+
+    impl Fixture {
+        fn new(now: SystemTime) -> Fixture {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("key");
+            fs::write(&path, ONE).unwrap();
+            let reloader = Reloader::new(&path, now).unwrap();
+            Fixture { _folder: folder, path, reloader }
+        }
+
+        fn holds(&self, secret: &str) -> bool {
+            Keys::parse(secret.as_bytes()).unwrap() == **self.reloader.keys.load()
+        }
+    }
+
+    /// Long after the files of these tests were written.
+    fn later() -> SystemTime {
+        SystemTime::now() + Duration::from_secs(3600)
+    }
+
+    #[test]
+    fn a_bad_file_keeps_the_old_keys_and_is_told_once() {
+        let mut fixture = Fixture::new(later());
+        assert_eq!(fixture.reloader.look(later()), Look::Same);
+        for (bad, says) in [("short", "guessed"), ("", "empty"), ("{", "JSON"), ("-----BEGIN X-----", "other than")] {
+            fs::write(&fixture.path, bad).unwrap();
+            let Look::Kept(error) = fixture.reloader.look(later()) else { panic!("{bad} was taken") };
+            assert!(error.to_string().contains(says) && error.path == fixture.path, "{error}");
+            assert_eq!(fixture.reloader.look(later()), Look::Same);
+            assert!(fixture.holds(ONE));
+        }
+        fs::remove_file(&fixture.path).unwrap();
+        assert!(matches!(fixture.reloader.look(later()), Look::Kept(_)));
+        assert_eq!(fixture.reloader.look(later()), Look::Same);
+        assert!(fixture.holds(ONE));
+        fs::write(&fixture.path, TWO).unwrap();
+        assert_eq!(fixture.reloader.look(later()), Look::Reloaded);
+        assert!(fixture.holds(TWO) && !fixture.holds(ONE));
+        // A new time of trouble is told again.
+        fs::remove_file(&fixture.path).unwrap();
+        assert!(matches!(fixture.reloader.look(later()), Look::Kept(_)));
+    }
+
+    #[test]
+    fn a_change_within_one_tick_of_the_clock_is_seen() {
+        // Of the same size, in the same inode, perhaps with the same time stamps.
+        let mut fixture = Fixture::new(SystemTime::now());
+        assert_eq!(ONE.len(), TWO.len());
+        for secret in [TWO, ONE, TWO, ONE] {
+            fs::write(&fixture.path, secret).unwrap();
+            assert_eq!(fixture.reloader.look(SystemTime::now()), Look::Reloaded);
+            assert!(fixture.holds(secret));
+        }
+        // Where the stamps do differ that proves little; what does is that the stamp is not relied on until later.
+        let before = SystemTime::now() - SETTLED;
+        assert_eq!(fixture.reloader.look(before), Look::Same);
+        assert!(fixture.reloader.seen.is_none());
+        assert_eq!(fixture.reloader.look(later()), Look::Same);
+        assert!(fixture.reloader.seen.is_some());
+    }
+
+    #[test]
+    fn a_settled_file_is_not_read_again() {
+        let mut fixture = Fixture::new(later());
+        let seen = fixture.reloader.seen;
+        assert!(seen.is_some());
+        // Were it read, the new content would show.
+        fs::write(&fixture.path, TWO).unwrap();
+        fixture.reloader.seen = Stamp::of(&fixture.path).ok();
+        assert_eq!(fixture.reloader.look(later()), Look::Same);
+        assert!(fixture.holds(ONE));
+    }
+
+    #[test]
+    fn a_file_behind_a_link_is_followed_when_the_link_moves() {
+        // As Kubernetes mounts secrets.
+        let mut fixture = Fixture::new(later());
+        let (target, link) = (fixture.path.with_extension("new"), fixture.path.with_extension("link"));
+        fs::write(&target, TWO).unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        fs::rename(&link, &fixture.path).unwrap();
+        assert_eq!(fixture.reloader.look(later()), Look::Reloaded);
+        assert!(fixture.holds(TWO));
+    }
+
+    #[test]
+    fn a_watcher_does_not_start_on_a_bad_file() {
+        let error = Watcher::start(Path::new("/nowhere/key")).err().unwrap();
+        assert!(error.to_string().starts_with("/nowhere/key: "), "{error}");
+    }
+}
