@@ -87,10 +87,10 @@ pub const ACCEPT_BURST: usize = 64;
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// Readiness events taken from the kernel at once.
 pub const READY_BATCH: usize = 256;
-/// Sends of a fan-out before the shard looks at sockets and its mailbox again: about a millisecond.
-pub const FANOUT_BURST: usize = 256;
+/// Sends of a fan-out before the shard looks at sockets and its mailbox again: about half a millisecond.
+pub const FANOUT_BURST: usize = 128;
 /// Sends for one topic before the next topic's turn, within a burst.
-pub const FANOUT_SLICE: usize = 64;
+pub const FANOUT_SLICE: usize = 32;
 /// One read from a socket.
 pub const READ_BYTES: usize = 64 * 1024;
 /// Reads from one socket before others get their turn.
@@ -103,6 +103,17 @@ pub const MESH_BACKLOG_BYTES: usize = 4 * 1024 * 1024;
 pub const LOG_BYTES_MAX: usize = 1024 * 1024;
 /// Merged entries that wait behind a full log, past as many bytes again.
 pub const LOG_KEYS_MAX: usize = 4096;
+
+/// Bytes from which on a write goes by `sendfile`, without copies; below, handing pages over costs more than copying.
+pub const SENDFILE_BYTES_MIN: usize = 8 * 1024;
+/// Viewers from which on that pays: the file is written once for all of them.
+pub const SENDFILE_VIEWERS_MIN: usize = 16;
+/// Topics of a shard that have a memory file at a time; each is an open file.
+pub const PAGED_TOPICS_MAX: usize = 32;
+/// A memory file is given back after this long without use.
+pub const PAGES_IDLE: Duration = Duration::from_secs(10);
+/// Bytes that no viewer needs any more, before they are punched out of a memory file.
+pub const PAGES_PUNCH_BYTES: u64 = 1024 * 1024;
 
 // ---- Dispatching -------------------------------------------------------------------------------
 

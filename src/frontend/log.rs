@@ -29,6 +29,11 @@ impl Log {
         self.base.wrapping_add(self.bytes.len() as u32)
     }
 
+    /// The cursor of the oldest byte held.
+    pub fn start(&self) -> Cursor {
+        self.base
+    }
+
     /// Bytes held.
     pub fn len(&self) -> usize {
         self.bytes.len()

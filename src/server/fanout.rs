@@ -5,7 +5,7 @@ use super::shard::Shard;
 use super::slots::{Conn, Kind};
 use super::streams::{Ended, bye};
 use crate::frontend::topics::TopicIndex;
-use crate::limits::{FANOUT_BURST, FANOUT_SLICE, HEARTBEAT};
+use crate::limits::{FANOUT_BURST, FANOUT_SLICE, HEARTBEAT, SENDFILE_BYTES_MIN, SENDFILE_VIEWERS_MIN};
 use crate::wire::sse::{ByeReason, Framing};
 
 impl Shard {
@@ -65,7 +65,14 @@ impl Shard {
         let bytes = entry.log.since(viewer.cursor);
         let counters = &self.node.counters[self.id];
         counters.writes.add(1);
-        match send_now(slot.socket(), bytes) {
+        let large = bytes.len() >= SENDFILE_BYTES_MIN && entry.viewers.len() >= SENDFILE_VIEWERS_MIN;
+        let viewer = &mut entry.viewers[place as usize];
+        let paged = if large {
+            self.pages.send(index, &entry.log, viewer.cursor, slot.socket(), self.clock.seconds())
+        } else {
+            None
+        };
+        match paged.unwrap_or_else(|| send_now(slot.socket(), bytes)) {
             Ok(taken) if taken == bytes.len() => {
                 counters.delivered_bytes.add(taken as u64);
                 counters.deliveries.add(entry.log.frames_since(viewer.cursor) as u64);

@@ -2,8 +2,9 @@
 //! writes sockets and mailboxes, and lets the cores decide.
 //!
 //! In the order of a connection's life: [`slots`] (what a connection is), [`accept`], [`receive`] (bytes to requests),
-//! [`routes`] (requests to resources), [`streams`] (a request becomes a stream), [`publish`] and [`likes`] (what is published),
-//! [`mesh`] (between cores), [`fanout`] (to viewers), [`sweep`] (time), [`admin`] (what a node tells).
+//! [`routes`] (requests to resources), [`streams`] (a request becomes a stream), [`publish`] and [`likes`] (what is
+//! published), [`mesh`] (between cores), [`fanout`] and [`pages`] (to viewers), [`sweep`] (time), [`admin`] (what a node
+//! tells).
 
 pub mod accept;
 pub mod admin;
@@ -14,6 +15,7 @@ pub mod lines;
 pub mod mesh;
 pub mod message;
 pub mod node;
+pub mod pages;
 pub mod publish;
 pub mod receive;
 pub mod routes;

@@ -14,6 +14,7 @@ use rustix::time::{
 use super::mesh::Outgoing;
 use super::message::Message;
 use super::node::Node;
+use super::pages::PageLogs;
 use super::slots::{Conn, Kind, Slots};
 use super::streams::Waiter;
 use crate::dispatch::core::Dispatcher;
@@ -89,6 +90,7 @@ pub struct Shard {
     /// Streams that a write found broken.
     pub(super) broken: Vec<Conn>,
     pub(super) read_buffer: Vec<u8>,
+    pub(super) pages: PageLogs,
     /// Answers being written.
     pub(super) out: Vec<u8>,
     /// A write of several topics being put together.
@@ -147,6 +149,7 @@ impl Shard {
             again: Vec::new(),
             broken: Vec::new(),
             read_buffer: vec![0; READ_BYTES],
+            pages: PageLogs::default(),
             out: Vec::new(),
             scratch: Vec::new(),
             new_id: String::new(),

@@ -160,6 +160,7 @@ impl Shard {
             moved.expect("a viewer's slot knows its topics").place = place;
         }
         if let Some(topic) = left.empty {
+            self.pages.forget(subscription.topic);
             self.want(&topic, false);
         }
     }

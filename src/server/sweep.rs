@@ -35,6 +35,7 @@ impl Shard {
         self.registry.tick(now, &mut self.effects);
         self.apply_effects();
         self.end_late_waits(now);
+        self.pages.tidy(self.clock.seconds());
         self.sweep();
         self.go_on_draining();
         self.show_gauges();

@@ -1,4 +1,5 @@
-//! The demo page at `/` and its files, compiled into the binary: nothing to install, nothing fetched from elsewhere.
+//! The demo page at `/` and its files, and the JavaScript client at `/fanfare.js`, compiled into the binary: nothing to
+//! install, nothing fetched from elsewhere.
 //!
 //! The files are served as they are; a browser asks again with `If-None-Match`, so a new binary's page is seen at once.
 
@@ -69,6 +70,8 @@ pub fn asset(path: &str) -> Option<Asset> {
         "/" | "/index.html" => asset!("index.html", "text/html; charset=utf-8"),
         "/demo.css" => asset!("demo.css", "text/css; charset=utf-8"),
         "/demo.js" => asset!("demo.js", SCRIPT),
+        // Not of the page, but for everybody's own: the client of the stream.
+        "/fanfare.js" => asset!("fanfare.js", SCRIPT),
         "/hearts.js" => asset!("hearts.js", SCRIPT),
         "/likes.js" => asset!("likes.js", SCRIPT),
         "/stage.js" => asset!("stage.js", SCRIPT),
@@ -83,7 +86,8 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    const PATHS: [&str; 7] = ["/", "/demo.css", "/demo.js", "/hearts.js", "/likes.js", "/stage.js", "/favicon.svg"];
+    const PATHS: [&str; 8] =
+        ["/", "/demo.css", "/demo.js", "/fanfare.js", "/hearts.js", "/likes.js", "/stage.js", "/favicon.svg"];
 
     fn text(path: &str) -> &'static str {
         std::str::from_utf8(asset(path).expect(path).body).expect("the files are UTF-8")

@@ -1,15 +1,15 @@
 //! The load generator's command line.
 use clap::{Args, Subcommand, ValueEnum};
 
-/// What `fanfare bench` takes.
-#[derive(Debug, Clone, Args)]
+/// Load a server, check every delivery, report latency percentiles, memory and CPU
+#[derive(Clone, Args)]
 pub struct BenchArgs {
     #[command(subcommand)]
     pub scenario: Scenario,
 }
 
 /// What to load the server with.
-#[derive(Debug, Clone, Subcommand)]
+#[derive(Clone, Subcommand)]
 pub enum Scenario {
     /// Open connections as fast as the server takes them
     Connect(Common),
@@ -27,7 +27,7 @@ pub enum Scenario {
     Slow(Slow),
 }
 
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub struct Broadcast {
     #[command(flatten)]
     pub common: Common,
@@ -42,7 +42,7 @@ pub struct Broadcast {
     pub merged_max: f64,
 }
 
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub struct Topics {
     #[command(flatten)]
     pub common: Common,
@@ -54,7 +54,7 @@ pub struct Topics {
     pub viewers: u32,
 }
 
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub struct Slow {
     #[command(flatten)]
     pub common: Common,
@@ -81,8 +81,8 @@ pub enum ReadyOn {
     Head,
 }
 
-/// What every scenario takes; what is left out has the scenario's own default.
-#[derive(Debug, Clone, Args)]
+/// What every scenario takes; what is left out has the scenario's own default. Not `Debug`, since it holds a token.
+#[derive(Clone, Args)]
 pub struct Common {
     /// The server under load, of any make
     #[arg(long, env = "FANFARE_URL", default_value = "http://127.0.0.1:8080")]
@@ -171,7 +171,7 @@ pub struct Common {
 mod tests {
     use clap::{CommandFactory, Parser};
 
-    #[derive(Debug, Parser)]
+    #[derive(Parser)]
     struct Cli {
         #[command(flatten)]
         bench: super::BenchArgs,

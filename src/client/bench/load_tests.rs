@@ -9,7 +9,7 @@ use super::message::Encoder;
 use super::poster::{Load, Next, Tag};
 use super::schedule::Schedule;
 
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 struct Cli {
     #[command(flatten)]
     common: Common,

@@ -46,7 +46,6 @@ pub enum Error {
 }
 
 /// A load that is ready to begin.
-#[derive(Debug)]
 pub struct Setup {
     pub common: Common,
     pub fleet: Fleet,

@@ -1,0 +1,295 @@
+// Repeats, order, latency and its samples: `node --test tests/js/`.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { browser, json, settle } from "./fakes.mjs";
+
+const ids = (events) => events.map(({ id }) => id);
+
+/** Cuts the stream and opens the next one. */
+async function reopen(world) {
+  world.source.cut();
+  await world.tick(30_000);
+  world.source.connected();
+}
+
+function comment(world, n, topic = "live:42") {
+  world.source.event({ type: "comment", id: `c${n}`, topic }, `eu:${n}-0`);
+}
+
+test("each event goes to its type's handlers, to * and to onevent, until they are taken off", async (t) => {
+  const world = browser(t);
+  const seen = [];
+  const { stream } = await world.open({ onevent: ({ id }) => seen.push(`onevent ${id}`) });
+  const off = stream.on("like", ({ id, count }) => seen.push(`like ${id} ${count}`));
+  stream.on("comment", ({ id }) => seen.push(`comment ${id}`));
+  world.source.event({ type: "like", id: "a", count: 3 });
+  off();
+  world.source.event({ type: "like", id: "b", count: 1 });
+  comment(world, 1);
+  assert.deepEqual(seen, ["like a 3", "onevent a", "onevent b", "comment c1", "onevent c1"]);
+});
+
+test("control events are handed over, and an event that has the name of one is not taken for it", async (t) => {
+  const world = browser(t);
+  const { stream, events } = await world.start();
+  const seen = [];
+  for (const name of ["connected", "gap", "token"]) stream.on(name, (data) => seen.push([name, data]));
+  world.source.connected();
+  world.source.block("gap", { topic: "live:42", after: null });
+  world.source.block("token", { expires_at: 7 });
+  world.source.event({ type: "gap", id: "forged" });
+  assert.deepEqual(seen, [
+    ["connected", { connection: "c1", node: "n1", heartbeat_ms: 20_000, pending: [] }],
+    ["gap", { topic: "live:42", after: null }],
+    ["token", { expires_at: 7 }],
+  ]);
+  assert.deepEqual(ids(events), ["forged"]);
+});
+
+test("what is replayed after a reconnect is dropped where it was seen, and the rest keeps its order", async (t) => {
+  const world = browser(t);
+  const { events } = await world.open();
+  for (const n of [1, 2, 3]) comment(world, n);
+  await reopen(world);
+  for (const n of [2, 3, 4, 5]) comment(world, n);
+  // The last of the replay comes once more, live.
+  comment(world, 5);
+  assert.deepEqual(ids(events), ["c1", "c2", "c3", "c4", "c5"]);
+});
+
+test("the same id on another topic, or of another type, is another event", async (t) => {
+  const world = browser(t);
+  const { events } = await world.open({ topics: ["live:42", "chat:1"] });
+  comment(world, 1);
+  comment(world, 1, "chat:1");
+  world.source.event({ type: "typing", id: "c1" });
+  world.source.event({ type: "typing", id: "c1" });
+  assert.equal(events.length, 4);
+});
+
+test("likes are never dropped, though EventSource gives them the id line of the comment before", async (t) => {
+  const world = browser(t);
+  const { events } = await world.open();
+  comment(world, 1);
+  for (let like = 0; like < 3; like++) world.source.event({ type: "like", id: "same", count: 2 });
+  await reopen(world);
+  comment(world, 1);
+  world.source.event({ type: "like", id: "same", count: 2 });
+  assert.equal(events.reduce((sum, { count }) => sum + (count ?? 0), 0), 8);
+  assert.equal(events.length, 5);
+});
+
+test("what has a count is never a repeat, not even with an id line of its own", async (t) => {
+  const world = browser(t);
+  const { events } = await world.open();
+  for (const position of ["eu:1-0", "eu:2-0"]) world.source.event({ type: "like", id: "same", count: 2 }, position);
+  assert.equal(events.length, 2);
+});
+
+test("a topic that is removed and added again starts afresh", async (t) => {
+  const world = browser(t);
+  const { stream, events } = await world.open();
+  comment(world, 1);
+  stream.remove("live:42");
+  stream.add("live:42");
+  comment(world, 2);
+  comment(world, 1);
+  assert.deepEqual(ids(events), ["c1", "c2", "c1"]);
+});
+
+test("the last 1,000 ids of a topic are known, and no more", async (t) => {
+  const world = browser(t);
+  const { events } = await world.open({ topics: ["live:42", "chat:1"] });
+  comment(world, 0, "chat:1");
+  for (let n = 0; n <= 1_000; n++) comment(world, n);
+  await reopen(world);
+  events.length = 0;
+  // In this order: a forgotten one that comes again is remembered again, and pushes out the oldest.
+  for (let n = 1_000; n >= 0; n--) comment(world, n);
+  comment(world, 0, "chat:1");
+  assert.deepEqual(ids(events), ["c0"]);
+});
+
+test("an event that was on its way when its topic was removed reaches nobody", async (t) => {
+  const world = browser(t);
+  const { stream, events } = await world.open();
+  stream.remove("live:42");
+  comment(world, 1);
+  assert.deepEqual(events, []);
+});
+
+test("what is no event ends nothing", async (t) => {
+  const world = browser(t);
+  const { events } = await world.open();
+  for (const data of ["{", "null", "7", '"text"', "[]"]) {
+    world.source.dispatchEvent(new MessageEvent("message", { data, lastEventId: "" }));
+  }
+  comment(world, 1);
+  assert.deepEqual([ids(events), world.mistakes], [["c1"], []]);
+});
+
+// ---- latency
+
+/** A server whose clock is `ahead`; each answer to /v1/time takes the next of `ways`: [there, back] in ms. */
+function timeServer(world, ahead, ways) {
+  const after = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+  world.answer = async ({ path }) => {
+    if (path !== "/v1/time") return undefined;
+    const [there, back] = ways.shift();
+    await after(there);
+    const answer = json({ now: Date.now() + ahead });
+    await after(back);
+    return answer;
+  };
+}
+
+/** Makes the clock known: the first event asks for the time, after a while. */
+async function learnTime(world) {
+  for (const id of ["first", "second"]) world.source.event({ type: "like", id, count: 1 });
+  for (let step = 0; step < 300; step++) await world.tick(50);
+}
+
+const times = (world) => world.requests.filter(({ path }) => path === "/v1/time").length;
+
+test("the probe with the shortest way gives the clock, corrected by half of it", async (t) => {
+  const world = browser(t);
+  // The best probe is uneven too: 30 there, 10 back, so half of 40 is 10 too little.
+  timeServer(world, 5_000, [[300, 0], [30, 10], [0, 90], [200, 100]]);
+  const { stream } = await world.open();
+  world.source.event({ type: "like", id: "first", count: 1 });
+  assert.equal(stream.latency, null, "before the clock is known nothing is said");
+  await world.tick(4_999);
+  assert.equal(times(world), 0, "half of 10 s by chance: not all who got the event ask at once");
+  for (let step = 0; step < 200; step++) await world.tick(10);
+  assert.equal(times(world), 4);
+  // The server read its clock 30 ms after the request and the client takes it for 20, so its clock is 10 ms ahead. By
+  // any other of the probes it would be 45 to 150 ms off.
+  world.source.event({ type: "like", id: "b", count: 1, at: Date.now() + 5_000 - 100 });
+  assert.equal(stream.latency, 110);
+});
+
+test("an even way gives the exact clock, and the clocks' own error is never a negative latency", async (t) => {
+  const world = browser(t);
+  timeServer(world, -7_000, [[20, 20], [300, 0], [0, 300], [50, 50]]);
+  const { stream } = await world.open();
+  await learnTime(world);
+  world.source.event({ type: "like", id: "b", count: 1, at: Date.now() - 7_000 - 35 });
+  assert.equal(stream.latency, 35);
+  world.source.event({ type: "like", id: "c", count: 1, at: Date.now() - 7_000 + 3 });
+  assert.equal(stream.latency, 0);
+});
+
+test("an idle page never asks for the time, a busy one every 10 minutes, and sooner if it had no answer", async (t) => {
+  const world = browser(t);
+  await world.open();
+  await world.tick(3_600_000);
+  assert.equal(times(world), 0);
+  world.answer = ({ path }) => path === "/v1/time" ? Promise.reject(new TypeError("network")) : undefined;
+  await learnTime(world);
+  assert.equal(times(world), 1, "it does not insist");
+  world.answer = () => undefined;
+  await world.tick(60_000);
+  await learnTime(world);
+  await learnTime(world);
+  assert.equal(times(world), 5);
+  await world.tick(600_000);
+  await learnTime(world);
+  assert.equal(times(world), 9);
+});
+
+test("a replay and the newest values of a new topic are no latencies", async (t) => {
+  const world = browser(t), ahead = 60_000, serverNow = () => Date.now() + ahead;
+  timeServer(world, ahead, Array(4).fill([20, 20]));
+  const { stream } = await world.open({ sample: 1 });
+  await learnTime(world);
+  world.source.event({ type: "comment", id: "c1", at: serverNow() - 40 }, "eu:1-0");
+  assert.equal(stream.latency, 40);
+  const missed = serverNow();
+  await reopen(world);
+  world.source.event({ type: "comment", id: "c2", at: missed }, "eu:2-0");
+  assert.equal(stream.latency, 40);
+  await world.tick(5_000);
+  const before = serverNow() - 1_000;
+  stream.add("live:7");
+  await settle();
+  world.source.event({ type: "viewers", id: "v", topic: "live:7", at: before });
+  assert.equal(stream.latency, 40);
+  await world.tick(100);
+  world.source.event({ type: "viewers", id: "w", topic: "live:7", at: serverNow() - 15 });
+  assert.equal(stream.latency, 15);
+});
+
+test("a hidden page is not measured, since there it is the browser that is late", async (t) => {
+  const world = browser(t);
+  const { stream } = await world.open({ sample: 1 });
+  await learnTime(world);
+  world.document.hidden = true;
+  world.source.event({ type: "like", id: "b", count: 1 });
+  assert.equal(stream.latency, null);
+  world.document.hidden = false;
+  world.source.event({ type: "like", id: "c", count: 1 });
+  assert.equal(stream.latency, 0);
+});
+
+// ---- samples
+
+test("samples go in batches, at most one in 10 s, with the times by the server's clock", async (t) => {
+  const world = browser(t);
+  timeServer(world, 5_000, [[20, 20], [20, 20], [20, 20], [20, 20]]);
+  await world.open({ sample: 1, token: "mine" });
+  await learnTime(world);
+  const expected = [];
+  for (let n = 0; n < 20; n++) {
+    const received = Date.now() + 5_000, at = received - n;
+    expected.push({ at, received });
+    world.source.event({ type: "like", id: `l${n}`, count: 1, at });
+    await world.tick(1_000);
+  }
+  await world.tick(10_000);
+  const sent = world.posts("/v1/received");
+  assert.deepEqual(sent.map(({ body }) => body.samples.length), [10, 10]);
+  assert.deepEqual(sent.flatMap(({ body }) => body.samples), expected);
+  assert.ok(sent.every(({ keepalive, headers }) => keepalive && headers.Authorization === "Bearer mine"));
+  await world.tick(60_000);
+  assert.equal(world.posts("/v1/received").length, 2, "nothing to say, nothing sent");
+});
+
+test("the share that is sampled is one in a hundred, or as asked", async (t) => {
+  for (const [sample, expected] of [[undefined, 1], [0.05, 5], [0, 0]]) {
+    await t.test(`${sample}`, async (t) => {
+      const world = browser(t);
+      await world.open({ sample });
+      await learnTime(world);
+      for (let n = 0; n < 100; n++) {
+        world.random = n / 100;
+        world.source.event({ type: "like", id: `l${n}`, count: 1 });
+      }
+      await world.tick(10_000);
+      assert.equal(world.posts("/v1/received").flatMap(({ body }) => body.samples).length, expected);
+    });
+  }
+});
+
+test("a page that goes sends its samples before it is gone", async (t) => {
+  const world = browser(t);
+  const { stream } = await world.open({ sample: 1 });
+  await learnTime(world);
+  world.source.event({ type: "like", id: "b", count: 1 });
+  world.page.dispatchEvent(new Event("pagehide"));
+  assert.equal(world.posts("/v1/received").length, 1, "at once: no turn later there may be no page");
+  world.page.dispatchEvent(new Event("pagehide"));
+  world.source.event({ type: "like", id: "c", count: 1 });
+  stream.close();
+  assert.equal(world.posts("/v1/received").length, 2);
+  await world.tick(60_000);
+  assert.equal(world.posts("/v1/received").length, 2);
+});
+
+test("a flood fills one batch of 100 and no more", async (t) => {
+  const world = browser(t);
+  await world.open({ sample: 1 });
+  await learnTime(world);
+  for (let n = 0; n < 1_000; n++) world.source.event({ type: "like", id: `l${n}`, count: 1 });
+  await world.tick(10_000);
+  assert.deepEqual(world.posts("/v1/received").map(({ body }) => body.samples.length), [100]);
+});

@@ -1,0 +1,181 @@
+// Topics of an open stream: `node --test tests/js/`.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { BASE, browser, connect, json, problem, settle } from "./fakes.mjs";
+
+const bodies = (world) => world.posts("/v1/connections/c1/topics").map(({ body }) => body);
+
+/** Lets the test answer each request when it likes. */
+function held(world) {
+  const waiting = [];
+  world.answer = () => new Promise((resolve) => waiting.push(resolve));
+  return waiting;
+}
+
+test("a stream may begin without topics", async (t) => {
+  const world = browser(t);
+  const { stream } = await world.open({ topics: undefined });
+  assert.deepEqual([...world.source.query], []);
+  stream.add("chat:1");
+  await settle();
+  assert.deepEqual(bodies(world), [{ add: ["chat:1"], remove: [] }]);
+});
+
+test("topics added in the turn that connects go with the request", async (t) => {
+  const world = browser(t);
+  const stream = connect({ url: BASE, topics: ["live:42"] });
+  t.after(() => stream.close());
+  stream.add("chat:1");
+  await settle();
+  assert.deepEqual(world.source.query.getAll("topic"), ["live:42", "chat:1"]);
+  world.source.connected();
+  await settle();
+  assert.deepEqual(bodies(world), []);
+});
+
+test("topics changed while connecting are sent once it is connected", async (t) => {
+  const world = browser(t);
+  const { stream } = await world.start();
+  stream.add("chat:1");
+  stream.remove("live:42");
+  await settle();
+  assert.deepEqual(world.requests, []);
+  world.source.connected();
+  await settle();
+  assert.deepEqual(bodies(world), [{ add: ["chat:1"], remove: ["live:42"] }]);
+  assert.deepEqual(stream.topics, ["chat:1"]);
+});
+
+test("what changes in one turn is one request, and what changes back is none", async (t) => {
+  const world = browser(t);
+  const { stream } = await world.open();
+  stream.add("chat:1", "chat:2");
+  stream.add("chat:3");
+  stream.remove("chat:2");
+  await settle();
+  assert.deepEqual(bodies(world), [{ add: ["chat:1", "chat:3"], remove: [] }]);
+  stream.remove("chat:1");
+  stream.add("chat:1", "live:42");
+  await settle();
+  assert.equal(bodies(world).length, 1);
+});
+
+test("requests do not overtake each other: what changes during one goes with the next", async (t) => {
+  const world = browser(t);
+  const { stream } = await world.open();
+  const waiting = held(world);
+  stream.add("chat:1");
+  await settle();
+  stream.remove("chat:1");
+  stream.add("chat:2");
+  await settle();
+  assert.equal(bodies(world).length, 1);
+  waiting.shift()(json({ topics: [], pending: [] }));
+  await settle();
+  assert.deepEqual(bodies(world)[1], { add: ["chat:2"], remove: ["chat:1"] });
+});
+
+test("topics changed while reconnecting go with the next request, and so does what was on its way", async (t) => {
+  const world = browser(t);
+  const { stream } = await world.open();
+  const waiting = held(world);
+  stream.add("chat:1");
+  await settle();
+  world.source.cut();
+  stream.add("chat:2");
+  stream.remove("live:42");
+  await world.tick(2_000);
+  assert.deepEqual(world.source.query.getAll("topic"), ["chat:1", "chat:2"]);
+  world.source.connected({ connection: "c2" });
+  // The old connection's answer comes at last, and means nothing any more.
+  waiting.shift()(problem(412, "gone"));
+  await world.tick(60_000);
+  assert.deepEqual([stream.state, world.sources.length, world.requests.length], ["open", 2, 1]);
+});
+
+test("a topic added to the new stream is sent there though the old one's request still waits", async (t) => {
+  const world = browser(t);
+  const { stream } = await world.open();
+  held(world);
+  stream.add("chat:1");
+  await settle();
+  world.source.cut();
+  await world.tick(2_000);
+  world.source.connected({ connection: "c2/x" });
+  stream.add("chat:2");
+  await settle();
+  const sent = world.posts("/v1/connections/c2%2Fx/topics");
+  assert.deepEqual(sent.map(({ body }) => body), [{ add: ["chat:2"], remove: [] }]);
+});
+
+test("412: the connection is gone, and a new one has the full set and resumes", async (t) => {
+  const world = browser(t);
+  const { stream } = await world.open();
+  world.source.event({ type: "comment", id: "a" }, "eu:7-0");
+  const [first] = world.sources;
+  world.answer = () => problem(412, "this connection is gone");
+  stream.add("chat:1");
+  await settle();
+  assert.deepEqual([stream.state, first.readyState], ["reconnecting", EventSource.CLOSED]);
+  await world.tick(2_000);
+  assert.deepEqual(world.source.query.getAll("topic"), ["live:42", "chat:1"]);
+  assert.equal(world.source.query.get("last_event_id"), "eu:7-0");
+  world.source.connected({ connection: "c2" });
+  await settle();
+  assert.equal(world.requests.length, 1);
+});
+
+test("401: the token no longer counts, and a new stream with a fresh one has the full set", async (t) => {
+  const world = browser(t);
+  let given = 0;
+  const { stream } = await world.open({ token: () => `token-${++given}` });
+  world.answer = () => problem(401, "the token has expired");
+  stream.add("chat:1");
+  await settle();
+  await world.tick(2_000);
+  world.source.fail();
+  await settle();
+  await world.tick(4_000);
+  assert.equal(world.source.query.get("access_token"), "token-2");
+  assert.deepEqual(world.source.query.getAll("topic"), ["live:42", "chat:1"]);
+});
+
+test("a server that is busy is asked again after Retry-After, one that is away after a backoff", async (t) => {
+  const world = browser(t);
+  const { stream } = await world.open();
+  const busy = () => problem(429, "slowly", { "Retry-After": "9" }), away = () => { throw new TypeError("network"); };
+  const answers = [busy, away];
+  world.answer = () => answers.shift()?.();
+  stream.add("chat:1");
+  await settle();
+  await world.tick(8_999);
+  assert.equal(world.requests.length, 1);
+  await world.tick(1);
+  assert.equal(world.requests.length, 2);
+  await world.tick(2_000);
+  assert.deepEqual(bodies(world), Array(3).fill({ add: ["chat:1"], remove: [] }));
+  await world.tick(60_000);
+  assert.deepEqual([world.requests.length, world.sources.length], [3, 1]);
+});
+
+test("one forbidden topic costs the others nothing", async (t) => {
+  const world = browser(t);
+  const { stream } = await world.open();
+  const refused = [];
+  stream.on("refused", (what) => refused.push(what));
+  world.answer = ({ body }) => body.add.includes("chat:secret") ? problem(403, "chat:secret is not yours") : undefined;
+  stream.add("chat:1", "chat:secret", "chat:2");
+  stream.remove("live:42");
+  await settle();
+  assert.deepEqual(refused, [{ topic: "chat:secret", status: 403, detail: "chat:secret is not yours" }]);
+  assert.deepEqual(stream.topics, ["chat:1", "chat:2"]);
+  assert.equal(stream.state, "open");
+  // What the server took, counted from its side.
+  const served = new Set(["live:42"]);
+  for (const { add, remove } of bodies(world).filter(({ add }) => !add.includes("chat:secret"))) {
+    for (const topic of add) served.add(topic);
+    for (const topic of remove) served.delete(topic);
+  }
+  assert.deepEqual([...served], ["chat:1", "chat:2"]);
+  assert.ok(world.requests.length <= 5, "it ends");
+});
