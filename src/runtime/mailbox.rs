@@ -82,6 +82,13 @@ impl<M> Sender<M> {
 }
 
 impl<M> Mailbox<M> {
+    /// Whether the shard may sleep: nothing waits, and whatever comes from now on makes the descriptor ready. Ask before
+    /// each sleep, unless [`next`](Mailbox::next) just gave `None`: only these two make senders signal again.
+    pub fn may_sleep(&self) -> bool {
+        self.wake.signalled.swap(false, Ordering::AcqRel);
+        self.receiver.is_empty()
+    }
+
     /// The next message. After `None`, the descriptor becomes ready again with the next message sent.
     pub fn next(&self) -> Option<M> {
         match self.receiver.try_recv() {
@@ -139,6 +146,26 @@ mod tests {
         }
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert!(mailbox.next().is_none() && mailbox.is_empty());
+    }
+
+    #[test]
+    fn a_reader_that_stops_early_is_woken_again() {
+        let (sender, mailbox) = mailbox(8).unwrap();
+        let readiness = Readiness::new().unwrap();
+        readiness.add(&mailbox, 1, Interest::Read).unwrap();
+        let mut ready = Vec::new();
+        for number in 0..3 {
+            sender.try_send(number).unwrap();
+            readiness.poll(&mut ready).unwrap();
+            assert_eq!(
+                (ready.len(), mailbox.next()),
+                (1, Some(number)),
+                "just as many as there were, and no look for more"
+            );
+            assert!(mailbox.may_sleep());
+        }
+        sender.try_send(3).unwrap();
+        assert!(!mailbox.may_sleep());
     }
 
     #[test]

@@ -199,7 +199,7 @@ impl Shard {
             || !self.again.is_empty()
             || !self.local.is_empty()
             || ready.len() == crate::limits::READY_BATCH
-            || !self.mailbox.is_empty())
+            || !self.mailbox.may_sleep())
     }
 
     fn on_ready(&mut self, event: &Ready) {
