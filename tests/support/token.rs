@@ -9,6 +9,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::http::{Answer, Client, request};
 use super::node::Node;
 
 /// What the tests' nodes check tokens by.
@@ -19,6 +20,9 @@ pub const OTHER_SECRET: &str = "another secret that has more than 32 bytes....";
 pub fn unix_seconds() -> u64 {
     SystemTime::UNIX_EPOCH.elapsed().expect("the clock is past 1970").as_secs()
 }
+
+/// What a refusal begins with in `WWW-Authenticate`.
+pub const BEARER: &str = "Bearer realm=\"fanfare\"";
 
 /// Claims that hold for an hour.
 pub fn claims(sub: &str, subscribe: &[&str], publish: &[&str]) -> Value {
@@ -122,4 +126,23 @@ pub fn assert_unquoted(token: &str, text: &str) {
     for part in token.split('.').skip(1).filter(|part| part.len() > 8).chain([token]) {
         assert!(!text.contains(part), "{part} is in {text}");
     }
+}
+
+/// A request, and its answer; of a stream the head only.
+pub fn send(node: &Node, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let mut client = Client::connect(node.public);
+    client.send(request(method, target, headers, body));
+    if method == "HEAD" { client.answer_to_head() } else { client.answer_or_stream() }
+}
+
+/// A request with a token in `Authorization`.
+pub fn as_bearer(node: &Node, token: &str, method: &str, target: &str, body: &str) -> Answer {
+    send(node, method, target, &[("Authorization", &format!("Bearer {token}"))], body.as_bytes())
+}
+
+/// Publishes by the internal listener, as backends do.
+pub fn publish_inside(node: &Node, topic: &str, event: &Value) {
+    let target = format!("/v1/topics/{topic}/events");
+    let answer = Client::connect(node.internal).request("POST", &target, &[], event.to_string().as_bytes());
+    assert_eq!(answer.status, 202, "{answer:?}");
 }
