@@ -70,6 +70,45 @@ fn stream_outlives_its_token() {
 }
 
 #[test]
+fn slow_reader_outlives_its_token() {
+    let guarded = Guarded::start(&[]);
+    let node = &guarded.node;
+    let short = signed(SECRET, &with(claims("ana", &["live:*"], &[]), "exp", unix_seconds() + 6));
+    let mut slow = node.stream(&format!("topic=live:slow&access_token={short}"));
+    let mut keeps_up = node.stream(&format!("topic=live:42&access_token={short}"));
+    // More than socket buffers hold, until what follows waits for it.
+    // Of a class that past its backlog is dropped: others would end the stream for that.
+    let large = json!({"type": "note", "data": "x".repeat(16_000)});
+    support::eventually("a stream that lags", || {
+        for _ in 0..64 {
+            publish_inside(node, "live:slow", &large);
+        }
+        match node.metric("fanfare_connections", "kind=\"lagging\"") {
+            1 => Ok(()),
+            count => Err(format!("{count} lag")),
+        }
+    });
+    assert_eq!(keeps_up.next().expect("a notice").name, "token");
+    assert_eq!(keeps_up.next().expect("a bye").name, "bye");
+    // What was on its way comes whole, and then the reason.
+    let mut names = Vec::new();
+    let last = loop {
+        let message = slow.next().expect("a bye before the end");
+        if message.name == "bye" {
+            break message;
+        }
+        names.push(message.name);
+    };
+    assert_eq!(last.json()["reason"], "token");
+    assert_eq!(slow.next(), None);
+    assert_eq!(names.iter().filter(|name| *name == "token").count(), 1, "{names:?}");
+    support::becomes("streams ended for their token", 2, || {
+        node.metric("fanfare_disconnects_total", "reason=\"token\"")
+    });
+    support::becomes("streams that lag", 0, || node.metric("fanfare_connections", "kind=\"lagging\""));
+}
+
+#[test]
 fn stream_renewed_by_what_no_request_may_use() {
     let guarded = Guarded::start(&[]);
     let node = &guarded.node;
