@@ -68,16 +68,15 @@ impl Shard {
             self.sweep_at += 1;
             let slot = self.slots.at_mut(number);
             let conn = Conn { slot: number, generation: slot.generation };
-            // `connected` comes first, and that is soon.
-            if let (Some(rights), false) = (&mut slot.rights, slot.waiting) {
-                match rights.due(now_ms) {
-                    Some(Due::End) if !slot.is_ending() => {
-                        self.say_bye(conn, ByeReason::Token, Ended::Token);
-                        continue;
-                    }
-                    Some(Due::Notice(expires_at_ms)) => self.notify_expiry(conn, expires_at_ms),
-                    _ => {}
+            // `connected` comes first, and that is soon; nothing comes after `bye`.
+            let silent = slot.waiting || slot.is_ending();
+            match slot.rights.as_mut().filter(|_| !silent).and_then(|rights| rights.due(now_ms)) {
+                Some(Due::End) => {
+                    self.say_bye(conn, ByeReason::Token, Ended::Token);
+                    continue;
                 }
+                Some(Due::Notice(expires_at_ms)) => self.notify_expiry(conn, expires_at_ms),
+                None => {}
             }
             let slot = self.slots.at(number);
             let due = slot.due <= seconds;
