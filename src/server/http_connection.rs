@@ -22,6 +22,8 @@ pub struct Http {
     pub body: Body,
     /// An answer is due that comes from elsewhere; later requests wait, since answers come in order.
     pub awaiting: Option<AnswerTo>,
+    /// A request ended since the last read: what follows it begins another, with a time of its own to arrive.
+    pub ended_one: bool,
     /// The client was told to go on with its body.
     pub continued: bool,
     /// Answer, then close.

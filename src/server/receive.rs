@@ -91,7 +91,7 @@ impl Shard {
         self.read_buffer = buffer;
         if http.needs_body() {
             self.set_due(conn, BODY_TIMEOUT.as_secs() as u32);
-        } else if was_idle && !http.is_idle() {
+        } else if (was_idle || std::mem::take(&mut http.ended_one)) && !http.is_idle() {
             // From its first byte on, however slowly the others come.
             self.set_due(conn, HEAD_TIMEOUT.as_secs() as u32);
         }
@@ -257,6 +257,7 @@ impl Shard {
                     http.scanned = 0;
                     http.need = 0;
                     http.continued = false;
+                    http.ended_one = true;
                     // A stream reads no more requests, and its slot is no longer ours.
                     if self.slots.get(conn).is_none_or(|slot| !matches!(slot.kind, Kind::Free)) {
                         return input.len();

@@ -29,6 +29,9 @@ pub struct Draining {
 /// After its time, a drain gives clients that do not read this long to take their last bytes.
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
 
+/// While draining, a connection without a request is left alone for so long after it was accepted.
+const DRAIN_FRESH_SECONDS: u32 = 2;
+
 impl Shard {
     /// What is due once a tick.
     pub(super) fn tick(&mut self) {
@@ -142,11 +145,18 @@ impl Shard {
                 self.say_bye(conn, ByeReason::Drain, Ended::Drain);
             }
         }
+        let seconds = self.clock.seconds();
         for number in 0..self.slots.capacity() {
             let Some(conn) = self.slots.owner(number) else { continue };
             let overdue = elapsed > self.node.drain + DRAIN_GRACE;
             let end = match &self.slots.at(number).kind {
-                Kind::Http(http) => overdue || (http.is_idle() && !http.has_output()),
+                Kind::Http(http) => {
+                    // One that came a moment ago is about to ask something, such as whether this node is ready.
+                    let head = HEAD_TIMEOUT.as_secs() as u32;
+                    let fresh =
+                        (seconds + head - DRAIN_FRESH_SECONDS..=seconds + head).contains(&self.slots.at(number).due);
+                    overdue || (http.is_idle() && !http.has_output() && !fresh)
+                }
                 Kind::Lagging(_) => overdue,
                 // A stream that took the slot of one that left, while slots before it were ended.
                 Kind::Stream => share >= 1.0,

@@ -48,6 +48,8 @@ impl Origins {
     /// Appends the headers that `cors` asks for.
     pub fn write(&self, cors: Cors, out: &mut Vec<u8>) {
         match cors {
+            // A cache must not give this answer to a page of an origin that gets another one.
+            Cors::None if self.0.iter().any(|origin| origin != "*") => out.extend_from_slice(b"Vary: Origin\r\n"),
             Cors::None => {}
             Cors::Any => out.extend_from_slice(b"Access-Control-Allow-Origin: *\r\n"),
             Cors::Origin(index) => {
@@ -223,6 +225,7 @@ mod tests {
         assert!(text.contains("405 Method Not Allowed") && text.contains("Allow: GET, POST\r\n"), "{text}");
         assert!(text.ends_with("\r\n\r\n") && text.contains("Connection: close"), "{text}");
         let text = answer(|answers| answers.problem(AnswerTo::default(), &HttpError::unavailable("full")));
+        assert!(text.contains("Vary: Origin\r\n"), "{text}");
         assert!(text.contains("Retry-After: 1\r\n") && text.ends_with("\"type\":\"about:blank\"}"), "{text}");
     }
 

@@ -58,6 +58,17 @@ impl Stream {
         self.framing != Framing::Head
     }
 
+    /// Whether the next byte begins a frame, and a chunk where there are chunks.
+    pub fn at_frame(&self) -> bool {
+        let at_chunk = matches!(self.framing, Framing::Plain | Framing::Size { value: 0, digits_over: false });
+        at_chunk && self.partial.is_empty()
+    }
+
+    /// Whether the body comes in chunks.
+    pub fn is_chunked(&self) -> bool {
+        !matches!(self.framing, Framing::Plain | Framing::Head)
+    }
+
     /// Takes the next bytes and hands out the frames that they complete, each with its blank line.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ pub mod args;
 mod check;
 mod fleet;
 mod frames;
+mod known;
 mod load;
 #[cfg(test)]
 mod load_tests;

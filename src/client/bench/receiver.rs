@@ -12,6 +12,7 @@ use socket2::Socket;
 use super::args::ReadyOn;
 use super::check::{Checker, Tally};
 use super::frames::{Broken, Stream};
+use super::known::Known;
 use super::message::{Extractor, Sample};
 use super::schedule::Published;
 use super::sys::{self, Epoll, now_us};
@@ -139,6 +140,7 @@ pub struct Shard {
 #[derive(Debug)]
 struct Sink {
     extractor: Extractor,
+    known: Known,
     measured: Measured,
     from_us: u64,
     interval_us: f64,
@@ -147,7 +149,7 @@ struct Sink {
 
 impl Sink {
     /// Takes a frame that was read at `now_us`; returns whether it was the `connected` event.
-    fn take(&mut self, frame: &[u8], topic: u32, checker: &mut Checker, now_us: u64) -> bool {
+    fn take(&mut self, frame: &[u8], topic: u32, chunked: bool, checker: &mut Checker, now_us: u64) -> bool {
         let Some(sample) = self.extractor.extract(frame) else {
             self.note_control(frame);
             return frame.starts_with(b"event: connected")
@@ -160,12 +162,27 @@ impl Sink {
         if self.likes {
             checker.take_unordered(sample.count, &mut self.measured.tally);
         } else {
+            if sample.count == 1 && sample.sequence == checker.next() {
+                self.known.learn(topic, sample.sequence, sample.due_us, frame, chunked);
+            }
             checker.take(sample.sequence, sample.count, &mut self.measured.tally);
         }
         if sample.due_us >= self.from_us {
             self.time(&sample, now_us);
         }
         false
+    }
+
+    /// Takes the frames at the start of `bytes` that other connections had before. Gives how many bytes they were.
+    fn take_known(&mut self, bytes: &[u8], topic: u32, checker: &mut Checker, now_us: u64) -> usize {
+        let Measured { tally, latency, timed, .. } = &mut self.measured;
+        let from_us = self.from_us;
+        self.known.take(topic, bytes, checker, tally, |due_us| {
+            if due_us >= from_us {
+                latency.saturating_record(now_us.saturating_sub(due_us));
+                *timed += 1;
+            }
+        })
     }
 
     /// Records the newest event's latency, and that of the older ones merged into it, which were due earlier.
@@ -210,6 +227,7 @@ impl Shard {
             live,
             sink: Sink {
                 extractor: Extractor::new(subscription.likes),
+                known: Known::default(),
                 measured: Measured::default(),
                 from_us: u64::MAX,
                 interval_us: 0.0,
@@ -381,8 +399,13 @@ impl Shard {
                     let now_us = now_us();
                     let (topic, checker) = (connection.topic, &mut connection.checker);
                     let mut connected = false;
-                    let pushed = connection.stream.push(&buffer[..read], &mut |frame| {
-                        connected |= self.sink.take(frame, topic, checker, now_us);
+                    let mut bytes = &buffer[..read];
+                    if connection.stream.at_frame() {
+                        bytes = &bytes[self.sink.take_known(bytes, topic, checker, now_us)..];
+                    }
+                    let chunked = connection.stream.is_chunked();
+                    let pushed = connection.stream.push(bytes, &mut |frame| {
+                        connected |= self.sink.take(frame, topic, chunked, checker, now_us);
                     });
                     connected |= self.subscription.ready_on == ReadyOn::Head && connection.stream.has_head();
                     if connected && !connection.ready {
