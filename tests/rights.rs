@@ -124,6 +124,8 @@ fn some_endpoint_without_a_check() {
         let both = Endpoint { target: with_query(&endpoint.target, &good), ..endpoint_of(&endpoint) };
         let answer = ask(node, &both, Some((&good, Carry::Header)));
         refused(&both, &answer, 400, &format!("{BEARER}, error=\"invalid_request\""));
+        let answer = ask(node, &both, Some((&good, Carry::Query)));
+        refused(&both, &answer, 400, &format!("{BEARER}, error=\"invalid_request\""));
         for carry in [Carry::Header, Carry::Query] {
             let answer = ask(node, &endpoint, Some((&good, carry)));
             assert!(endpoint.works.contains(&answer.status), "{endpoint:?} {carry:?} {answer:?} {}", answer.text());

@@ -220,4 +220,21 @@ mod tests {
         assert!(!is_origin_of("https://a.example", "a.example:80") && !is_origin_of("https://", ""));
         assert!(!is_origin_of("ftp://a.example", "a.example"));
     }
+
+    #[test]
+    fn a_long_body_goes_on_no_longer_than_its_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        let secret = "a secret of more than 32 bytes, for tests";
+        std::fs::write(&file, secret).unwrap();
+        let watcher = crate::auth::Watcher::start(&file).unwrap();
+        let tokens = Tokens { keys: watcher.keys(), cookie: None };
+        let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+        let claims = serde_json::json!({"exp": 100});
+        let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+        let access = tokens.verify(Token(&token), 90_000).unwrap();
+        assert_eq!(access.require_unexpired(104_999), Ok(()));
+        assert_eq!(access.require_unexpired(105_000), Err(TokenError::Expired(5).into()));
+        assert_eq!(Access::Open.require_unexpired(u64::MAX), Ok(()));
+    }
 }
