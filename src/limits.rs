@@ -62,6 +62,9 @@ pub const CONNECTED_WAIT: Duration = Duration::from_secs(1);
 pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A client that takes nothing for this long while something waits for it is cut.
 pub const STALLED_TIMEOUT: Duration = Duration::from_secs(30);
+/// A stream's client is told this long before its token ends, or after half of the time left if that is shorter: enough
+/// to ask for a new one and to retry.
+pub const TOKEN_NOTICE: Duration = Duration::from_secs(60);
 /// A client that vanished is gone within this.
 pub const VANISHED_MAX: Duration = Duration::from_secs(55);
 /// Backlog of one connection, beyond what the kernel took.
@@ -159,6 +162,8 @@ const _: () = assert!(HEARTBEAT.as_millis() + SWEEP.as_millis() < HEARTBEAT_PROM
 // A vanished client is noticed by an unacknowledged heartbeat.
 const _: () =
     assert!(HEARTBEAT.as_millis() + SWEEP.as_millis() + TCP_USER_TIMEOUT.as_millis() < VANISHED_MAX.as_millis());
+// The sweep gives the notice, so it may come one sweep late.
+const _: () = assert!(TOKEN_NOTICE.as_millis() > 2 * SWEEP.as_millis());
 const _: () = assert!(SWEEP.as_millis().is_multiple_of(TICK.as_millis()));
 // The scanner's stack is one word.
 const _: () = assert!(JSON_DEPTH_MAX <= u64::BITS);

@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
+use crate::auth::Watcher;
 use crate::backend::sqlite;
 use crate::dispatch::memory::MemoryKv;
 use crate::dispatch::types::Types;
@@ -20,6 +21,7 @@ use crate::observe::log;
 use crate::observe::metrics::Counters;
 use crate::runtime::listener::{self, Sharing};
 use crate::runtime::{cores, mailbox, open_files};
+use crate::server::access::Tokens;
 use crate::server::message::Message;
 use crate::server::node::{Node, Roles};
 use crate::server::shard::{Parts, Shard};
@@ -73,14 +75,16 @@ fn refuse_unbuilt(settings: &Settings) -> Result<(), SettingsError> {
             "leave it out, or give memory",
         ));
     }
-    if settings.auth != Auth::None {
-        return Err(settings.refuse(
-            "auth",
-            "this build cannot check tokens yet",
-            "keep --listen on loopback behind a proxy that does, with --auth none",
-        ));
-    }
     Ok(())
+}
+
+/// Begins to watch the key file, where tokens are asked for. The watcher is to live as long as the node.
+fn watch_keys(settings: &Settings) -> Result<Option<(Watcher, Tokens)>, SettingsError> {
+    let Auth::Jwt { key_file, cookie } = &settings.auth else { return Ok(None) };
+    let watcher =
+        Watcher::start(key_file).map_err(|error| settings.refuse("jwt_key_file", &error.problem, error.remedy))?;
+    let tokens = Tokens { keys: watcher.keys(), cookie: cookie.clone() };
+    Ok(Some((watcher, tokens)))
 }
 
 /// The processors that shards run on.
@@ -120,6 +124,7 @@ fn listen(
 
 fn start(settings: &Settings) -> Result<ExitCode, StartError> {
     refuse_unbuilt(settings)?;
+    let (_watcher, tokens) = watch_keys(settings)?.unzip();
     let open_files = open_files::raise();
     let cores = choose_cores(settings)?;
     let shards = cores.len();
@@ -166,6 +171,7 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
             CorsOrigins::Any => vec!["*".to_owned()],
             CorsOrigins::Listed(list) => list.clone(),
         }),
+        tokens,
         cluster_secret: settings.cluster_secret.as_ref().map(|secret| secret.expose().to_owned()),
         drain: settings.drain,
         mail,
@@ -188,7 +194,7 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
             cores::spawn(shard, core, move || Shard::run(parts))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    greet(&node, &cores, open_files);
+    greet(&node, settings, &cores, open_files);
 
     let signalled = Arc::clone(&node);
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -241,7 +247,7 @@ fn abort_on_panic() {
 }
 
 /// Says where to look, and what to try.
-fn greet(node: &Node, cores: &[usize], open_files: Option<u64>) {
+fn greet(node: &Node, settings: &Settings, cores: &[usize], open_files: Option<u64>) {
     let (public, internal) = (reachable(node.public), reachable(node.internal));
     info!(
         node = node.name,
@@ -252,14 +258,24 @@ fn greet(node: &Node, cores: &[usize], open_files: Option<u64>) {
         open_files,
         "ready"
     );
+    let (token, header) = match &settings.auth {
+        Auth::None => (String::new(), ""),
+        Auth::Jwt { key_file, .. } => (
+            format!(
+                "Token    export FANFARE_TOKEN=$(fanfare token --key-file {} --sub ana --subscribe 'live:*' --publish 'live:*')\n  ",
+                key_file.display()
+            ),
+            "-H \"Authorization: Bearer $FANFARE_TOKEN\" ",
+        ),
+    };
     let files = open_files.map_or("any number of".to_owned(), |files| files.to_string());
     // A reader that is gone is no reason to stop.
     let _ = writeln!(
         std::io::stdout(),
         "Fanfare {} is ready: {} shards, {files} open files allowed.\n\n  \
          Look     http://{public}/\n  \
-         Watch    curl -N 'http://{public}/v1/events?topic=live:42'\n  \
-         Like     curl -d '{{\"member\":\"ana\",\"reaction\":\"like\"}}' http://{public}/v1/videos/42/likes\n  \
+         {token}Watch    curl -N {header}'http://{public}/v1/events?topic=live:42'\n  \
+         Like     curl {header}-d '{{\"member\":\"ana\",\"reaction\":\"like\"}}' http://{public}/v1/videos/42/likes\n  \
          Metrics  http://{internal}/metrics\n",
         env!("CARGO_PKG_VERSION"),
         cores.len(),

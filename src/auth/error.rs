@@ -1,6 +1,7 @@
 //! What a client is told whose token is missing, bad or not enough.
 
 use super::{LEEWAY, TOKEN_BYTES_MAX};
+use crate::wire::http::HttpError;
 use crate::wire::topic::Topic;
 use std::fmt;
 
@@ -110,6 +111,15 @@ impl TokenError {
             _ => "invalid_token",
         };
         format!("Bearer realm=\"fanfare\", error=\"{code}\", error_description=\"{self}\"")
+    }
+}
+
+impl From<TokenError> for HttpError {
+    fn from(error: TokenError) -> HttpError {
+        HttpError {
+            www_authenticate: Some(error.www_authenticate().into()),
+            ..HttpError::new(error.status(), error.detail())
+        }
     }
 }
 

@@ -163,13 +163,13 @@ impl Rights {
         }
     }
 
-    /// Whether these rights may take the place of an open stream's, or change its topics: they must be the same
-    /// member's. Two that name no member are the same.
+    /// Whether these rights may take the place of an open stream's, or change its topics, given its member: it must be
+    /// the same. Two that name no member are the same.
     ///
     /// # Errors
     /// 403 for another member.
-    pub fn require_same_member(&self, stream: &Rights) -> Result<(), TokenError> {
-        match self.sub == stream.sub {
+    pub fn require_same_member(&self, stream: Option<&str>) -> Result<(), TokenError> {
+        match self.sub.as_deref() == stream {
             true => Ok(()),
             false => Err(TokenError::OtherSubject),
         }
@@ -182,8 +182,8 @@ impl Rights {
     }
 }
 
-/// Whether a token with this `exp` in Unix ms is past it.
-pub(super) fn expired(expires_at_ms: u64, now_ms: u64) -> bool {
+/// Whether a token with this `exp` in Unix ms is past it, with the [`LEEWAY`].
+pub fn expired(expires_at_ms: u64, now_ms: u64) -> bool {
     now_ms >= expires_at_ms.saturating_add(LEEWAY.as_millis() as u64)
 }
 
@@ -247,10 +247,11 @@ mod tests {
         assert_eq!(rights(None).member(Some("ana")), Err(TokenError::NoMember));
         assert_eq!(rights(None).member(None), Ok(None));
         assert_eq!(Rights::everything(None).member(Some("bob")), Ok(Some("bob")));
-        assert_eq!(ana.require_same_member(&rights(Some("bob"))), Err(TokenError::OtherSubject));
-        assert_eq!(ana.require_same_member(&rights(None)), Err(TokenError::OtherSubject));
-        assert_eq!(rights(None).require_same_member(&ana), Err(TokenError::OtherSubject));
-        assert_eq!(ana.require_same_member(&ana.clone()), Ok(()));
+        assert_eq!(ana.require_same_member(Some("bob")), Err(TokenError::OtherSubject));
+        assert_eq!(ana.require_same_member(None), Err(TokenError::OtherSubject));
+        assert_eq!(rights(None).require_same_member(Some("ana")), Err(TokenError::OtherSubject));
+        assert_eq!(ana.require_same_member(Some("ana")), Ok(()));
+        assert_eq!(rights(None).require_same_member(None), Ok(()));
     }
 
     #[test]

@@ -70,6 +70,7 @@ metrics! {
     counter closed_stalled "fanfare_disconnects_total" r#"reason="stalled""# "Streams ended.";
     counter closed_backlog "fanfare_disconnects_total" r#"reason="backlog""# "Streams ended.";
     counter closed_drain "fanfare_disconnects_total" r#"reason="drain""# "Streams ended.";
+    counter closed_token "fanfare_disconnects_total" r#"reason="token""# "Streams ended.";
     counter timeouts "fanfare_timeouts_total" "" "Requests that took too long to arrive, and idle connections closed.";
     counter lookups "fanfare_kv_lookups_total" "" "Look-ups in the key-value store.";
     counter crossings "fanfare_mesh_messages_total" "" "Messages sent to another core.";

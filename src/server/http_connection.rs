@@ -1,5 +1,6 @@
 //! A connection that sends requests: what was read and not understood yet, what was answered and not taken yet.
 
+use super::access::Access;
 use super::lines::Lines;
 use crate::wire::http::Chunked;
 use crate::wire::response::AnswerTo;
@@ -55,8 +56,8 @@ pub enum Body {
         /// What came so far.
         body: Vec<u8>,
     },
-    /// A body of lines, taken one by one as they come.
-    Lines(Box<Lines>),
+    /// A body of lines, taken one by one as they come, and what it may do.
+    Lines(Box<Lines>, Access),
 }
 
 impl Http {

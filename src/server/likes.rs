@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tracing::warn;
 
+use super::access::Access;
 use super::message::{Then, Ticket};
 use super::routes::Handled;
 use super::shard::Shard;
@@ -37,6 +38,7 @@ impl Shard {
         &mut self,
         conn: Conn,
         request: &Request<'_>,
+        access: &Access,
         video: &str,
         body: &[u8],
     ) -> Result<Handled, HttpError> {
@@ -44,12 +46,17 @@ impl Shard {
         let topic =
             Topic::encode("live", video).map_err(|error| HttpError::bad(format!("the video's name: {error}")))?;
         let (command, then) = match request.method {
-            Method::Get | Method::Head => (Command::Counts { video: video.to_owned() }, Then::Counts),
+            Method::Get | Method::Head => {
+                access.require_subscribe(&topic)?;
+                (Command::Counts { video: video.to_owned() }, Then::Counts)
+            }
             Method::Post | Method::Delete => {
+                access.require_publish(topic.as_str())?;
                 let LikeBody { member, reaction } = json::object(body).map_err(|error| {
                     HttpError::bad(format!("the body must be {{\"member\":\"…\",\"reaction\":\"like\"}}: {error}"))
                 })?;
-                let member = member.ok_or(HttpError::bad("the field \"member\" is missing: who likes?"))?;
+                let member =
+                    access.member(member)?.ok_or(HttpError::bad("the field \"member\" is missing: who likes?"))?;
                 check_name("member", &member)?;
                 if !self.node.reactions.contains(&reaction) {
                     let known = self.node.reactions.join(", ");

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::access::Access;
 use super::slots::Conn;
 use crate::backend::store::{Outcome, StoreError};
 use crate::dispatch::kv::Answer;
@@ -41,11 +42,13 @@ pub enum Message {
     Stored(Ticket, Result<Outcome, StoreError>),
     /// To the core that holds a connection: change its topics.
     ChangeTopics(Box<ChangeTopics>),
-    /// Back to the core that was asked to.
-    TopicsChanged {
+    /// To the core that holds a connection: renew its rights.
+    Renew(Box<Renewal>),
+    /// Back to the core that was asked to change a stream.
+    StreamChanged {
         /// The connection whose request it was.
         asker: Conn,
-        /// Its answer: the body, or what is wrong.
+        /// Its answer: the body, empty where there is nothing to say, or what is wrong.
         result: Result<Vec<u8>, HttpError>,
     },
     /// Stop taking work, end the streams.
@@ -59,10 +62,25 @@ pub struct ChangeTopics {
     pub conn: Conn,
     /// The unguessable part of its id.
     pub secret: u64,
+    /// What the request may do.
+    pub access: Access,
     /// Topics to add.
     pub add: Vec<Topic>,
     /// Topics to remove.
     pub remove: Vec<Topic>,
+    /// Where the request came in.
+    pub asker: (usize, Conn),
+}
+
+/// New rights for an open stream.
+#[derive(Debug)]
+pub struct Renewal {
+    /// The stream.
+    pub conn: Conn,
+    /// The unguessable part of its id.
+    pub secret: u64,
+    /// The new rights.
+    pub access: Access,
     /// Where the request came in.
     pub asker: (usize, Conn),
 }

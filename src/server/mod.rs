@@ -2,11 +2,12 @@
 //! writes sockets and mailboxes, and lets the cores decide.
 //!
 //! In the order of a connection's life: [`slots`] (what a connection is), [`accept`], [`receive`] (bytes to requests),
-//! [`routes`] (requests to resources), [`streams`] (a request becomes a stream), [`publish`] and [`likes`] (what is
+//! [`routes`] (requests to resources), [`access`] (who asks), [`streams`] (a request becomes a stream), [`renewal`] (its rights), [`publish`] and [`likes`] (what is
 //! published), [`mesh`] (between cores), [`fanout`] and [`pages`] (to viewers), [`sweep`] (time), [`admin`] (what a node
 //! tells).
 
 pub mod accept;
+pub mod access;
 pub mod admin;
 pub mod fanout;
 pub mod http_connection;
@@ -18,6 +19,7 @@ pub mod node;
 pub mod pages;
 pub mod publish;
 pub mod receive;
+pub mod renewal;
 pub mod routes;
 pub mod shard;
 pub mod slots;

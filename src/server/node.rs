@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
+use super::access::Tokens;
 use super::message::{Message, Ticket};
 use crate::backend::store::Store;
 use crate::dispatch::kv::KeyValue;
@@ -56,6 +57,8 @@ pub struct Node {
     pub reactions: Vec<String>,
     /// Origins that browsers may call from.
     pub origins: Origins,
+    /// What tokens are checked by; none with `--auth none`.
+    pub tokens: Option<Tokens>,
     /// The secret that internal requests carry, if there is one.
     pub cluster_secret: Option<String>,
     /// How long a drain takes.

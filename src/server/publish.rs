@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::access::Access;
 use super::message::Message;
 use super::routes::Handled;
 use super::shard::Shard;
@@ -18,12 +19,20 @@ use crate::wire::topic::Topic;
 
 impl Shard {
     /// `POST /v1/topics/{topic}/events`
-    pub(super) fn publish_one(&mut self, topic: &str, to: AnswerTo, body: &[u8]) -> Result<Handled, HttpError> {
+    pub(super) fn publish_one(
+        &mut self,
+        topic: &str,
+        access: &Access,
+        to: AnswerTo,
+        body: &[u8],
+    ) -> Result<Handled, HttpError> {
         let topic = self.path_topic(topic)?;
+        access.require_publish(&topic)?;
         let draft = Draft::parse(body, Some(&topic)).map_err(|error| match error {
             crate::wire::event::EventError::TooLarge(_) => HttpError::new(413, error.to_string()),
             error => HttpError::bad(error.to_string()),
         })?;
+        access.require_type(&draft.kind)?;
         let (published, id) = self.publish_named(&draft);
         if published.is_ok() {
             let mut answer = std::mem::take(&mut self.scratch);
@@ -50,14 +59,19 @@ impl Shard {
         (published, new_id)
     }
 
-    /// What keeps a body of lines from being taken at all. Refused before it is read.
-    pub(super) fn check_lines(&self, request: &Request<'_>, internal: bool) -> Option<HttpError> {
-        if internal { self.check_secret(request).err() } else { None }
+    /// What a body of lines may do, which is refused before it is read if it may do nothing.
+    pub(super) fn lines_access(&self, request: &Request<'_>, internal: bool) -> Result<Access, HttpError> {
+        if internal { self.check_secret(request).map(|()| Access::Open) } else { self.access(request) }
     }
 
     /// One line of `POST /v1/events`.
-    pub(super) fn publish_line(&mut self, line: &[u8]) -> Result<(), String> {
+    pub(super) fn publish_line(&mut self, access: &Access, line: &[u8]) -> Result<(), String> {
         let draft = Draft::parse(line, None).map_err(|error| error.to_string())?;
+        let allowed = access
+            .require_unexpired(self.clock.unix_ms)
+            .and_then(|()| access.require_publish(&draft.topic))
+            .and_then(|()| access.require_type(&draft.kind));
+        allowed.map_err(|error| error.detail.into_owned())?;
         let (published, id) = self.publish_named(&draft);
         self.new_id = id;
         published.map_err(|error| error.detail.into_owned())

@@ -249,7 +249,7 @@ impl Shard {
             let step = match &mut http.body {
                 Body::Whole => self.consume_whole(conn, http, rest),
                 Body::Chunked { .. } => self.consume_chunked(conn, http, rest),
-                Body::Lines(_) => self.consume_lines(conn, http, rest),
+                Body::Lines(..) => self.consume_lines(conn, http, rest),
             };
             match step {
                 Ok(Some(used)) => {
@@ -268,7 +268,7 @@ impl Shard {
                     return if matches!(http.body, Body::Whole) { at } else { input.len() };
                 }
                 Err(error) => {
-                    self.fail(http, &error);
+                    self.fail(http, AnswerTo { closes: true, ..AnswerTo::default() }, &error);
                     return input.len();
                 }
             }
@@ -276,11 +276,11 @@ impl Shard {
     }
 
     /// An error after which nobody knows where the next request begins: answer, then close.
-    fn fail(&mut self, http: &mut Http, error: &HttpError) {
+    fn fail(&mut self, http: &mut Http, to: AnswerTo, error: &HttpError) {
         self.counters().requests.add(1);
         self.counters().rejected.add(1);
         http.closing = true;
-        self.answers().problem(AnswerTo { closes: true, ..AnswerTo::default() }, error);
+        self.answers().problem(to, error);
     }
 
     /// A request whose head, and body of known length, are served together. `None` while more must come.
@@ -311,12 +311,6 @@ impl Shard {
         }
         let request = request::parse(&input[..end])?;
         let is_lines = request.method == Method::Post && request.path == "/v1/events" && self.node.roles.dispatcher;
-        if is_lines {
-            let error = self.check_lines(&request, http.internal);
-            if let Some(error) = error {
-                return Err(error);
-            }
-        }
         let length = match request.body {
             BodyLength::Known(length) if is_lines && length > 0 => {
                 self.start_lines(http, &request, Remaining::Known(length));
@@ -356,8 +350,14 @@ impl Shard {
 
     fn start_lines(&mut self, http: &mut Http, request: &Request<'_>, remaining: Remaining) {
         let to = AnswerTo::new(request, self.node.origins.check(request.origin));
-        self.go_on(http, request);
-        http.body = Body::Lines(Box::new(Lines::new(to, remaining)));
+        match self.lines_access(request, http.internal) {
+            Ok(access) => {
+                self.go_on(http, request);
+                http.body = Body::Lines(Box::new(Lines::new(to, remaining)), access);
+            }
+            // Before the body is read, and so the last answer.
+            Err(error) => self.fail(http, AnswerTo { closes: true, ..to }, &error),
+        }
     }
 
     /// Collects a chunked body, and serves its request once it is complete.
@@ -390,7 +390,7 @@ impl Shard {
 
     /// Takes the lines that came of a body of lines, and answers at its end.
     fn consume_lines(&mut self, _conn: Conn, http: &mut Http, input: &[u8]) -> Result<Option<usize>, HttpError> {
-        let Body::Lines(mut lines) = std::mem::take(&mut http.body) else {
+        let Body::Lines(mut lines, access) = std::mem::take(&mut http.body) else {
             unreachable!("called for bodies of lines only");
         };
         let mut at = 0;
@@ -411,17 +411,17 @@ impl Shard {
             lines.remaining = remaining;
             at = piece.end;
             if !piece.is_empty() {
-                lines.feed(&input[piece], &mut |line| self.publish_line(line));
+                lines.feed(&input[piece], &mut |line| self.publish_line(&access, line));
             }
             if ended || at == input.len() {
                 break ended;
             }
         };
         if !ended {
-            http.body = Body::Lines(lines);
+            http.body = Body::Lines(lines, access);
             return Ok(None);
         }
-        lines.finish(&mut |line| self.publish_line(line));
+        lines.finish(&mut |line| self.publish_line(&access, line));
         let to = lines.to;
         let answer = lines.answer();
         self.counters().requests.add(1);

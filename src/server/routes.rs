@@ -43,7 +43,8 @@ impl Shard {
         }
         let mut parts = [""; PARTS_MAX];
         let mut count = 0;
-        for part in request.path.trim_start_matches('/').split('/').take(PARTS_MAX) {
+        let path = request.path.strip_prefix('/').ok_or_else(HttpError::not_found)?;
+        for part in path.split('/').take(PARTS_MAX) {
             parts[count] = part;
             count += 1;
         }
@@ -54,12 +55,17 @@ impl Shard {
         match &parts[..count] {
             ["v1", "topics", topic, "events"] if roles.dispatcher => {
                 self.only(request, Method::Post, "POST, OPTIONS")?;
-                self.publish_one(topic, to, body)
+                let access = self.access(request)?;
+                self.publish_one(topic, &access, to, body)
             }
             ["v1", "events"] if roles.frontend || roles.dispatcher => match request.method {
-                Method::Get | Method::Head if roles.frontend => self.start_stream(request, to),
+                Method::Get | Method::Head if roles.frontend => {
+                    let access = self.access(request)?;
+                    self.start_stream(request, access, to)
+                }
                 Method::Post if roles.dispatcher => {
                     // A body of no length at all: no lines.
+                    self.access(request)?;
                     self.answers().json(to, 202, br#"{"accepted":0,"rejected_total":0,"rejected":[]}"#);
                     Ok(Handled::Answered)
                 }
@@ -69,7 +75,12 @@ impl Shard {
             },
             ["v1", "connections", connection, "topics"] if roles.frontend => {
                 self.only(request, Method::Post, "POST, OPTIONS")?;
-                self.change_topics(conn, connection, body)
+                let access = self.access(request)?;
+                self.change_topics(conn, connection, access, body)
+            }
+            ["v1", "connections", connection, "token"] if roles.frontend => {
+                self.only(request, Method::Post, "POST, OPTIONS")?;
+                self.renew_token(conn, request, connection, body)
             }
             ["v1", "time"] if roles.frontend => {
                 self.only(request, Method::Get, "GET, HEAD, OPTIONS")?;
@@ -78,8 +89,9 @@ impl Shard {
                 Ok(Handled::Answered)
             }
             ["v1", "videos", video, "likes"] if roles.backend => {
+                let access = self.access(request)?;
                 let video = percent_decode(video, false)?;
-                self.likes(conn, request, &video, body)
+                self.likes(conn, request, &access, &video, body)
             }
             _ if roles.demo => self.demo(request, to),
             _ => Err(HttpError::not_found()),

@@ -281,7 +281,8 @@ impl Shard {
             Message::Kv(answer) => self.on_kv(answer),
             Message::Stored(ticket, result) => self.on_stored(ticket, result),
             Message::ChangeTopics(change) => self.on_change_topics(*change),
-            Message::TopicsChanged { asker, result } => self.on_topics_changed(asker, result),
+            Message::Renew(renewal) => self.on_renew(*renewal),
+            Message::StreamChanged { asker, result } => self.on_stream_changed(asker, result),
             Message::Drain => self.start_draining(),
         }
     }

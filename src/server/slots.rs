@@ -6,6 +6,7 @@ use std::hash::BuildHasher;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::http_connection::Http;
+use super::renewal::StreamRights;
 use super::streams::Ended;
 use crate::frontend::backlog::Backlog;
 use crate::frontend::topics::TopicIndex;
@@ -142,6 +143,8 @@ pub struct Slot {
     pub unframed: bool,
     /// What it is.
     pub kind: Kind,
+    /// What its token lets it do, and until when; none without tokens.
+    pub rights: Option<Box<StreamRights>>,
     /// What it watches.
     pub subscriptions: Subscriptions,
 }
@@ -152,6 +155,11 @@ impl Slot {
     /// Its socket. The slot must be somebody's.
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_ref().expect("a slot in use has a socket").as_fd()
+    }
+
+    /// Whether it is a stream that was told to go and has not taken that yet.
+    pub fn is_ending(&self) -> bool {
+        matches!(&self.kind, Kind::Lagging(lag) if lag.ends.is_some())
     }
 
     /// How its stream is delimited.

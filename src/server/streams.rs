@@ -5,9 +5,11 @@ use std::time::Instant;
 
 use rustix::net::{RecvFlags, recv};
 
+use super::access::Access;
 use super::http_connection::Http;
 use super::message::Message;
 use super::receive::send_now;
+use super::renewal::StreamRights;
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::{Conn, Kind, Lag, Subscription};
@@ -25,6 +27,8 @@ use crate::wire::topic::Topic;
 pub struct Opening {
     /// The topics, each once.
     pub topics: Vec<Topic>,
+    /// What the request may do.
+    pub access: Access,
 }
 
 /// Something that waits until topics are registered, or a second has passed.
@@ -49,6 +53,8 @@ pub enum Ended {
     Backlog,
     /// The node drains.
     Drain,
+    /// Its token ran out.
+    Token,
 }
 
 /// Reads the topics of a list, each once, in order.
@@ -76,13 +82,28 @@ pub(super) fn too_many_topics() -> HttpError {
 
 impl Shard {
     /// `GET /v1/events`
-    pub(super) fn start_stream(&mut self, request: &Request<'_>, to: AnswerTo) -> Result<Handled, HttpError> {
+    pub(super) fn start_stream(
+        &mut self,
+        request: &Request<'_>,
+        access: Access,
+        to: AnswerTo,
+    ) -> Result<Handled, HttpError> {
         let pairs = query_pairs(request.query.unwrap_or(""));
         let topics = read_topics(pairs.filter_map(|pair| match pair {
             Ok((name, topic)) if name == "topic" => Some(Ok(topic)),
             Ok(_) => None,
             Err(error) => Some(Err(error)),
         }))?;
+        if let Access::Token(_) = &access {
+            // They were decoded before, for their topics.
+            let pairs = query_pairs(request.query.unwrap_or("")).flatten();
+            for (_, member) in pairs.filter(|(name, _)| name == "member") {
+                access.require_member(Some(&member))?;
+            }
+        }
+        for topic in &topics {
+            access.require_subscribe(topic)?;
+        }
         if self.is_draining() {
             if !request.accepts_event_stream {
                 return Err(HttpError::unavailable("this node drains; connect again and reach another one"));
@@ -98,7 +119,7 @@ impl Shard {
             self.answers().stream(to);
             return Ok(Handled::AnsweredLast);
         }
-        Ok(Handled::Stream(Opening { topics }))
+        Ok(Handled::Stream(Opening { topics, access }))
     }
 
     /// A reconnection time of 1 to 3 s, another for each client, so that they do not all come back at once.
@@ -114,10 +135,15 @@ impl Shard {
             let mut answers = Answers { out: &mut self.out, origins: &self.node.origins, date: self.clock.date() };
             answers.stream(to)
         };
+        let now_ms = self.clock.unix_ms;
         let slot = self.slots.get_mut(conn).expect("the connection just sent a request");
         slot.kind = Kind::Stream;
         slot.unframed = framing == Framing::Close;
         slot.waiting = true;
+        slot.rights = match &opening.access {
+            Access::Open => None,
+            Access::Token(rights) => Some(Box::new(StreamRights::new(rights, now_ms))),
+        };
         self.requests_open -= 1;
         self.streams += 1;
         let mut early = std::mem::take(&mut http.output);
@@ -318,19 +344,20 @@ impl Shard {
             Ended::Stalled => counters.closed_stalled.add(1),
             Ended::Backlog => counters.closed_backlog.add(1),
             Ended::Drain => counters.closed_drain.add(1),
+            Ended::Token => counters.closed_token.add(1),
         }
     }
 
-    /// Sends `bye` for a drain, and closes once the client has it.
-    pub(super) fn say_bye(&mut self, conn: Conn) {
+    /// Sends `bye`, and closes once the client has it.
+    pub(super) fn say_bye(&mut self, conn: Conn, reason: ByeReason, why: Ended) {
         let retry_ms = self.retry_jitter();
-        let Some(slot) = self.slots.get(conn) else { return };
+        let Some(slot) = self.slots.get(conn).filter(|slot| !slot.is_ending()) else { return };
         let mut bytes = Vec::new();
-        bye(&mut bytes, slot.framing(), ByeReason::Drain, retry_ms);
+        bye(&mut bytes, slot.framing(), reason, retry_ms);
         self.write_stream(conn, &bytes);
         match self.slots.get_mut(conn).map(|slot| &mut slot.kind) {
-            Some(Kind::Lagging(lag)) => lag.ends = Some(Ended::Drain),
-            Some(Kind::Stream) => self.close_stream(conn, Ended::Drain),
+            Some(Kind::Lagging(lag)) => lag.ends = Some(why),
+            Some(Kind::Stream) => self.close_stream(conn, why),
             _ => {}
         }
     }

@@ -3,12 +3,14 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::renewal::Due;
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
 use super::streams::Ended;
 use crate::limits::*;
 use crate::wire::http::HttpError;
 use crate::wire::response::AnswerTo;
+use crate::wire::sse::ByeReason;
 
 /// A drain under way.
 #[derive(Debug)]
@@ -53,23 +55,34 @@ impl Shard {
         counters.subscriptions.set(self.topics.viewers() as u64);
     }
 
-    /// Looks at the next part of the slots: heartbeats and timeouts.
+    /// Looks at the next part of the slots: heartbeats, timeouts, and rights that end.
     fn sweep(&mut self) {
         let slots = self.slots.capacity();
         if slots == 0 {
             return;
         }
         let parts = (SWEEP.as_millis() / TICK.as_millis()) as u32;
-        let seconds = self.clock.seconds();
+        let (seconds, now_ms) = (self.clock.seconds(), self.clock.unix_ms);
         for _ in 0..slots.div_ceil(parts) {
             if self.sweep_at >= slots {
                 self.sweep_at = 0;
             }
             let number = self.sweep_at;
             self.sweep_at += 1;
+            let slot = self.slots.at_mut(number);
+            let conn = Conn { slot: number, generation: slot.generation };
+            // `connected` comes first, and that is soon; nothing comes after `bye`.
+            let silent = slot.waiting || slot.is_ending();
+            match slot.rights.as_mut().filter(|_| !silent).and_then(|rights| rights.due(now_ms)) {
+                Some(Due::End) => {
+                    self.say_bye(conn, ByeReason::Token, Ended::Token);
+                    continue;
+                }
+                Some(Due::Notice(expires_at_ms)) => self.notify_expiry(conn, expires_at_ms),
+                None => {}
+            }
             let slot = self.slots.at(number);
-            let (due, generation) = (slot.due <= seconds, slot.generation);
-            let conn = Conn { slot: number, generation };
+            let due = slot.due <= seconds;
             match &slot.kind {
                 Kind::Free => {}
                 Kind::Lagging(lag) if seconds.saturating_sub(lag.progress) >= STALLED_TIMEOUT.as_secs() as u32 => {
@@ -129,7 +142,7 @@ impl Shard {
                 (self.slots.owner(number), &self.slots.at(number).kind)
             {
                 draining.ended += 1;
-                self.say_bye(conn);
+                self.say_bye(conn, ByeReason::Drain, Ended::Drain);
             }
         }
         let seconds = self.clock.seconds();
@@ -152,7 +165,7 @@ impl Shard {
             match (&self.slots.at(number).kind, end) {
                 (Kind::Http(_), true) => self.close_http(conn),
                 (Kind::Lagging(_), true) => self.close_stream(conn, Ended::Stalled),
-                (Kind::Stream, true) => self.say_bye(conn),
+                (Kind::Stream, true) => self.say_bye(conn, ByeReason::Drain, Ended::Drain),
                 _ => {}
             }
         }

@@ -2,11 +2,13 @@
 
 use serde::Deserialize;
 
+use super::access::Access;
 use super::message::{ChangeTopics, Message};
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
 use super::streams::{read_topics, too_many_topics};
+use crate::frontend::topics::TopicIndex;
 use crate::limits::TOPICS_PER_CONNECTION_MAX;
 use crate::wire::connection_id::ConnectionId;
 use crate::wire::http::{HttpError, percent_decode};
@@ -26,21 +28,48 @@ fn gone() -> HttpError {
 
 impl Shard {
     /// Hands the change to the shard that holds the connection.
-    pub(super) fn change_topics(&mut self, asker: Conn, connection: &str, body: &[u8]) -> Result<Handled, HttpError> {
-        let connection = percent_decode(connection, false)?;
+    pub(super) fn change_topics(
+        &mut self,
+        asker: Conn,
+        connection: &str,
+        access: Access,
+        body: &[u8],
+    ) -> Result<Handled, HttpError> {
         let body: Body = json::object(body)
             .map_err(|error| HttpError::bad(format!("the body must be {{\"add\":[…],\"remove\":[…]}}: {error}")))?;
         let list = |topics: &[String]| read_topics(topics.iter().map(Ok));
         let (add, remove) = (list(&body.add)?, list(&body.remove)?);
+        for topic in &add {
+            access.require_subscribe(topic)?;
+        }
+        let (shard, conn, secret) = self.locate(connection)?;
+        let change = ChangeTopics { conn, secret, access, add, remove, asker: (self.id, asker) };
+        self.send(shard, Message::ChangeTopics(Box::new(change)));
+        Ok(Handled::Later)
+    }
+
+    /// Where the connection of an id is: its shard, its place there, and what makes its id a secret.
+    pub(super) fn locate(&self, connection: &str) -> Result<(usize, Conn, u64), HttpError> {
+        let connection = percent_decode(connection, false)?;
         let id = ConnectionId::decode(&connection).ok_or_else(gone)?;
         let shard = usize::from(id.shard);
         if id.node != self.node.id || shard >= self.node.shards() {
             return Err(gone());
         }
-        let conn = Conn { slot: id.slot, generation: id.generation };
-        let change = ChangeTopics { conn, secret: id.secret, add, remove, asker: (self.id, asker) };
-        self.send(shard, Message::ChangeTopics(Box::new(change)));
-        Ok(Handled::Later)
+        Ok((shard, Conn { slot: id.slot, generation: id.generation }, id.secret))
+    }
+
+    /// Refuses what is no stream of this shard, or not of the member who asks.
+    pub(super) fn check_stream(&self, conn: Conn, secret: u64, access: &Access) -> Result<(), HttpError> {
+        let slot = self.slots.get(conn).ok_or_else(gone)?;
+        let is_stream = matches!(slot.kind, Kind::Stream | Kind::Lagging(_)) && !slot.is_ending();
+        if self.slots.secret(conn) != secret || !is_stream {
+            return Err(gone());
+        }
+        if let (Access::Token(rights), Some(stream)) = (access, &slot.rights) {
+            rights.require_same_member(stream.member.as_deref())?;
+        }
+        Ok(())
     }
 
     /// Changes the topics of a stream of this shard.
@@ -54,10 +83,8 @@ impl Shard {
 
     /// All of the change, or nothing of it. Gives the places of topics that are not registered yet.
     fn try_change(&mut self, change: &ChangeTopics) -> Result<Vec<u32>, HttpError> {
-        let slot = self.slots.get(change.conn).ok_or_else(gone)?;
-        if self.slots.secret(change.conn) != change.secret || !matches!(slot.kind, Kind::Stream | Kind::Lagging(_)) {
-            return Err(gone());
-        }
+        self.check_stream(change.conn, change.secret, &change.access)?;
+        let slot = self.slots.get(change.conn).expect("it was just checked");
         let current: Vec<Topic> = slot
             .subscriptions
             .as_slice()
@@ -77,11 +104,21 @@ impl Shard {
         }
         for topic in removed {
             let index = self.topics.find(topic.as_str()).expect("the stream watches it");
-            let slot = self.slots.get_mut(change.conn).expect("it was just there");
-            let subscription = slot.subscriptions.remove(index).expect("the stream watches it");
-            self.unsubscribe(subscription);
+            self.unwatch(change.conn, index);
+        }
+        let now_ms = self.clock.unix_ms;
+        let slot = self.slots.get_mut(change.conn).expect("it was just there");
+        if let (Access::Token(rights), Some(stream), false) = (&change.access, &mut slot.rights, added.is_empty()) {
+            stream.end_by(rights.expires_at_ms.unwrap_or(u64::MAX), now_ms);
         }
         Ok(missing)
+    }
+
+    /// Takes a stream out of a topic that it watches.
+    pub(super) fn unwatch(&mut self, conn: Conn, index: TopicIndex) {
+        let slot = self.slots.get_mut(conn).expect("the stream is open");
+        let subscription = slot.subscriptions.remove(index).expect("the stream watches it");
+        self.unsubscribe(subscription);
     }
 
     /// Answers who changed a stream's topics with what they are now.
@@ -94,13 +131,14 @@ impl Shard {
         self.reply(asker, Ok(body.into_bytes()));
     }
 
-    fn reply(&mut self, (shard, asker): (usize, Conn), result: Result<Vec<u8>, HttpError>) {
-        self.send(shard, Message::TopicsChanged { asker, result });
+    pub(super) fn reply(&mut self, (shard, asker): (usize, Conn), result: Result<Vec<u8>, HttpError>) {
+        self.send(shard, Message::StreamChanged { asker, result });
     }
 
     /// The shard that holds the stream answered: pass it on.
-    pub(super) fn on_topics_changed(&mut self, asker: Conn, result: Result<Vec<u8>, HttpError>) {
+    pub(super) fn on_stream_changed(&mut self, asker: Conn, result: Result<Vec<u8>, HttpError>) {
         self.answer_later(asker, |shard, to| match result {
+            Ok(body) if body.is_empty() => shard.answers().whole(to, 204, "", "", &body),
             Ok(body) => shard.answers().json(to, 200, &body),
             Err(error) => {
                 shard.counters().rejected.add(1);

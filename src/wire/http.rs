@@ -43,12 +43,14 @@ pub struct HttpError {
     pub detail: Cow<'static, str>,
     /// `Allow`, for 405.
     pub allow: Option<&'static str>,
+    /// `WWW-Authenticate`, for requests whose credentials are missing or will not do.
+    pub www_authenticate: Option<Box<str>>,
 }
 
 impl HttpError {
     /// An error with a status and a detail.
     pub fn new(status: u16, detail: impl Into<Cow<'static, str>>) -> HttpError {
-        HttpError { status, detail: detail.into(), allow: None }
+        HttpError { status, detail: detail.into(), allow: None, www_authenticate: None }
     }
 
     /// 400.

@@ -14,7 +14,7 @@ pub enum BodyLength {
     Chunked,
 }
 
-/// A parsed head, borrowed from the bytes read. Header values that are not UTF-8 count as absent.
+/// A parsed head, borrowed from the bytes read. Header values that are not UTF-8 count as absent, or as empty.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
     /// The method.
@@ -33,8 +33,12 @@ pub struct Request<'a> {
     pub expects_continue: bool,
     /// `Accept` names `text/event-stream`.
     pub accepts_event_stream: bool,
+    /// `Host`.
+    pub host: Option<&'a str>,
     /// `Origin`.
     pub origin: Option<&'a str>,
+    /// `Sec-Fetch-Site` says that a page of the same origin sends this; no page can make a browser say so.
+    pub is_same_origin: bool,
     /// `Access-Control-Request-Method`: a CORS preflight.
     pub preflight: bool,
     /// `If-None-Match`.
@@ -43,6 +47,8 @@ pub struct Request<'a> {
     pub last_event_id: Option<&'a str>,
     /// `Authorization`.
     pub authorization: Option<&'a str>,
+    /// `Cookie`.
+    pub cookie: Option<&'a str>,
 }
 
 /// The offset behind the empty line that ends a head, looking from `from` on; `None` while it has not come. A caller
@@ -89,11 +95,14 @@ pub fn parse(bytes: &[u8]) -> Result<Request<'_>, HttpError> {
         body: BodyLength::Known(0),
         expects_continue: false,
         accepts_event_stream: false,
+        host: None,
         origin: None,
+        is_same_origin: false,
         preflight: false,
         if_none_match: None,
         last_event_id: None,
         authorization: None,
+        cookie: None,
     };
     read_headers(&mut request, head.headers)?;
     Ok(request)
@@ -114,11 +123,15 @@ fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>])
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         // The length tells most headers apart before any comparison.
         match header.name.len() {
-            4 if is("host") => hosts += 1,
+            4 if is("host") => {
+                hosts += 1;
+                request.host = text();
+            }
             6 if is("accept") => {
                 request.accepts_event_stream |= text().is_some_and(|value| value.contains("text/event-stream"));
             }
-            6 if is("origin") => request.origin = text(),
+            6 if is("origin") => once("Origin", request.origin.replace(text().unwrap_or("")))?,
+            6 if is("cookie") => once("Cookie", request.cookie.replace(text().unwrap_or("")))?,
             6 if is("expect") => {
                 if !text().is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
                     return Err(HttpError::new(417, "the only expectation served is 100-continue"));
@@ -135,8 +148,9 @@ fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>])
                 }
             }
             13 if is("last-event-id") => request.last_event_id = text(),
-            13 if is("authorization") => request.authorization = text(),
+            13 if is("authorization") => once("Authorization", request.authorization.replace(text().unwrap_or("")))?,
             13 if is("if-none-match") => request.if_none_match = text(),
+            14 if is("sec-fetch-site") => request.is_same_origin = text() == Some("same-origin"),
             14 if is("content-length") => {
                 let value = text().and_then(decimal).ok_or(HttpError::bad("Content-Length is not a number"))?;
                 if length.is_some_and(|other| other != value) {
@@ -163,6 +177,14 @@ fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>])
     }
     request.body = if chunked { BodyLength::Chunked } else { BodyLength::Known(length.unwrap_or(0)) };
     Ok(())
+}
+
+/// Refuses a second header of a name whose values say who asks: which of the two counts would be anyone's guess.
+fn once(name: &'static str, previous: Option<&str>) -> Result<(), HttpError> {
+    match previous {
+        None => Ok(()),
+        Some(_) => Err(HttpError::bad(format!("two {name} headers: send one"))),
+    }
 }
 
 /// Digits only: no sign, no space, no list.
@@ -227,6 +249,10 @@ mod tests {
         assert_eq!(status(&with("Bad Header: x\r\n")), 400);
         assert_eq!(status(&with(&"X: y\r\n".repeat(200))), 431);
         assert_eq!(status(&with("Expect: tea\r\n")), 417);
+        for header in ["Authorization: Bearer a", "Cookie: a=b", "Origin: https://a.example"] {
+            assert_eq!(status(&with(&format!("{header}\r\n"))), 200, "{header}");
+            assert_eq!(status(&with(&format!("{header}\r\n{header}\r\n"))), 400, "{header}");
+        }
         assert_eq!(status("\u{0}\u{1}\u{2}\r\n\r\n"), 400);
     }
 }

@@ -172,11 +172,14 @@ impl Answers<'_> {
             "status": error.status,
             "detail": error.detail,
         });
-        let headers = match (error.allow, error.status) {
+        let mut headers = match (error.allow, error.status) {
             (Some(allow), _) => format!("Allow: {allow}\r\n"),
             (None, 429 | 503) => format!("Retry-After: {RETRY_AFTER_SECONDS}\r\n"),
             (None, _) => String::new(),
         };
+        if let Some(challenge) = &error.www_authenticate {
+            headers += &format!("WWW-Authenticate: {challenge}\r\n");
+        }
         self.whole(to, error.status, "application/problem+json", &headers, body.to_string().as_bytes());
     }
 

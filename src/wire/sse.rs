@@ -49,6 +49,8 @@ pub enum ByeReason {
     Drain,
     /// The client lagged past its backlog and should resume from history.
     Backlog,
+    /// Its token ran out.
+    Token,
     /// The node takes no more streams now.
     Busy,
 }
@@ -59,6 +61,7 @@ impl ByeReason {
         match self {
             ByeReason::Drain => "drain",
             ByeReason::Backlog => "backlog",
+            ByeReason::Token => "token",
             ByeReason::Busy => "busy",
         }
     }
@@ -76,6 +79,11 @@ fn control(out: &mut Vec<u8>, name: &str, data: &Value) {
 pub fn connected(out: &mut Vec<u8>, connection: &str, node: &str, heartbeat_ms: u64, pending: &[&str]) {
     let data = json!({"connection": connection, "node": node, "heartbeat_ms": heartbeat_ms, "pending": pending});
     control(out, "connected", &data);
+}
+
+/// The stream's token ends at this time, in Unix ms: a new one is to be sent before.
+pub fn token(out: &mut Vec<u8>, expires_at_ms: u64) {
+    control(out, "token", &json!({"expires_at": expires_at_ms}));
 }
 
 /// The reconnection time that the client shall use from now on, in milliseconds.

@@ -117,6 +117,22 @@ impl Client {
     #[track_caller]
     pub fn answer(&mut self) -> Answer {
         let mut answer = self.answer_to_head();
+        self.read_body(&mut answer);
+        answer
+    }
+
+    /// The next answer; of a stream its head only.
+    #[track_caller]
+    pub fn answer_or_stream(&mut self) -> Answer {
+        let mut answer = self.answer_to_head();
+        if answer.header("content-type") != Some("text/event-stream") {
+            self.read_body(&mut answer);
+        }
+        answer
+    }
+
+    #[track_caller]
+    fn read_body(&mut self, answer: &mut Answer) {
         if answer.status >= 200 && answer.status != 204 && answer.status != 304 {
             let length = answer.header("content-length").expect("an answer says its length");
             let length: usize = length.parse().expect("a number");
@@ -125,7 +141,6 @@ impl Client {
             }
             answer.body = self.buffer.drain(..length).collect();
         }
-        answer
     }
 
     /// The head of the next answer.

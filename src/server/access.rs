@@ -1,0 +1,240 @@
+//! Who asks: a request's token becomes what it may do, before anything else of it is looked at.
+
+use crate::auth::{Rights, SharedKeys, Token, TokenError, credentials};
+use crate::wire::http::{HttpError, query_pairs};
+use crate::wire::request::Request;
+use crate::wire::response::{Cors, Origins};
+use crate::wire::topic::Topic;
+
+use super::shard::Shard;
+
+/// The query parameter that may carry a token (RFC 6750 section 2.3).
+const QUERY_PARAMETER: &str = "access_token";
+
+/// Types that come only from nodes where there are tokens: a client that could send them could make up an audience.
+const NODE_TYPES: [&str; 3] = ["viewers", "presence", "receipt"];
+
+/// What tokens are checked by, with `--auth jwt`.
+#[derive(Debug)]
+pub struct Tokens {
+    /// The keys that hold now.
+    pub keys: SharedKeys,
+    /// The cookie that may carry a token.
+    pub cookie: Option<String>,
+}
+
+/// What a request may do.
+#[derive(Debug)]
+pub enum Access {
+    /// Everything, as whomever it says: there are no tokens.
+    Open,
+    /// What its token allows.
+    Token(Box<Rights>),
+}
+
+impl Tokens {
+    /// What a request may do, by the one token that it carries.
+    ///
+    /// # Errors
+    /// 400 for several tokens, 401 for none or a bad one, 403 for a cookie without an allowed `Origin`.
+    pub fn access(&self, request: &Request<'_>, origins: &Origins, now_ms: u64) -> Result<Access, HttpError> {
+        let mut in_query = None;
+        for pair in query_pairs(request.query.unwrap_or("")) {
+            let (name, value) = pair?;
+            if name == QUERY_PARAMETER && in_query.replace(value).is_some() {
+                return Err(TokenError::Several.into());
+            }
+        }
+        let cookie = self.cookie.as_deref().zip(request.cookie);
+        let credential = credentials(request.authorization, cookie, in_query.as_deref())?;
+        let credential = credential.ok_or(TokenError::Missing)?;
+        if credential.needs_origin() && !has_allowed_origin(request, origins) {
+            return Err(TokenError::Origin.into());
+        }
+        self.verify(credential.token, now_ms)
+    }
+
+    /// What a token allows.
+    ///
+    /// # Errors
+    /// 401 for a bad one.
+    pub fn verify(&self, token: Token<'_>, now_ms: u64) -> Result<Access, HttpError> {
+        let rights = token.verify(&self.keys.load(), now_ms)?;
+        Ok(Access::Token(Box::new(rights)))
+    }
+}
+
+/// Whether a browser sent this for a page that may use its visitor's cookies: one of this node's own, or of a listed
+/// origin. A page's own requests by GET have no `Origin`; browsers then tell by `Sec-Fetch-Site`, which no page can
+/// set, that they are its own.
+fn has_allowed_origin(request: &Request<'_>, origins: &Origins) -> bool {
+    match request.origin {
+        // Any origin (`*`) is without credentials.
+        Some(origin) => {
+            matches!(origins.check(Some(origin)), Cors::Origin(_))
+                || request.host.is_some_and(|host| is_origin_of(origin, host))
+        }
+        None => request.is_same_origin,
+    }
+}
+
+/// Whether `origin` is that of `Host`. The scheme is not known here: a proxy in front may speak TLS.
+fn is_origin_of(origin: &str, host: &str) -> bool {
+    let (authority, default_port) = match (origin.strip_prefix("https://"), origin.strip_prefix("http://")) {
+        (Some(authority), _) => (authority, ":443"),
+        (_, Some(authority)) => (authority, ":80"),
+        _ => return false,
+    };
+    let host = host.strip_suffix(default_port).unwrap_or(host);
+    !authority.is_empty() && authority.eq_ignore_ascii_case(host)
+}
+
+impl Access {
+    /// Refuses a topic whose events it may not get.
+    ///
+    /// # Errors
+    /// 403, naming the right and the topic.
+    pub fn require_subscribe(&self, topic: &Topic) -> Result<(), HttpError> {
+        match self {
+            Access::Open => Ok(()),
+            Access::Token(rights) => Ok(rights.require_subscribe(topic)?),
+        }
+    }
+
+    /// Refuses a topic that it may not send events to. `topic` is a valid one.
+    ///
+    /// # Errors
+    /// 403, naming the right and the topic.
+    pub fn require_publish(&self, topic: &str) -> Result<(), HttpError> {
+        let Access::Token(rights) = self else { return Ok(()) };
+        let topic = Topic::parse(topic).map_err(|error| HttpError::bad(error.to_string()))?;
+        Ok(rights.require_publish(&topic)?)
+    }
+
+    /// Refuses a type of events that only nodes send.
+    ///
+    /// # Errors
+    /// 403, naming the type.
+    pub fn require_type(&self, kind: &str) -> Result<(), HttpError> {
+        match self {
+            Access::Token(_) if NODE_TYPES.contains(&kind) => {
+                Err(HttpError::new(403, format!("events of type {kind} come only from nodes, not from clients")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a token that ran out since it was checked, while a long body came.
+    ///
+    /// # Errors
+    /// 401.
+    pub fn require_unexpired(&self, now_ms: u64) -> Result<(), HttpError> {
+        match self {
+            Access::Token(rights) if rights.is_expired(now_ms) => {
+                let expires_at_ms = rights.expires_at_ms.unwrap_or(now_ms);
+                Err(TokenError::Expired(now_ms.saturating_sub(expires_at_ms) / 1000).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The member that the request acts for, given the one that it names. `None` only without tokens.
+    ///
+    /// # Errors
+    /// 403 for a member other than the token's, or if the token names none.
+    pub fn member(&self, named: Option<String>) -> Result<Option<String>, HttpError> {
+        let Access::Token(rights) = self else { return Ok(named) };
+        let member = rights.member(named.as_deref())?.ok_or(TokenError::NoMember)?;
+        Ok(Some(member.to_owned()))
+    }
+
+    /// Refuses to watch as a member other than the token's. Nobody in particular may watch too.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn require_member(&self, named: Option<&str>) -> Result<(), HttpError> {
+        match self {
+            Access::Open => Ok(()),
+            Access::Token(rights) => Ok(rights.member(named).map(|_| ())?),
+        }
+    }
+}
+
+impl Shard {
+    /// What a request to the public listener may do.
+    ///
+    /// # Errors
+    /// As [`Tokens::access`].
+    pub(super) fn access(&self, request: &Request<'_>) -> Result<Access, HttpError> {
+        match &self.node.tokens {
+            None => Ok(Access::Open),
+            Some(tokens) => tokens.access(request, &self.node.origins, self.clock.unix_ms),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::request;
+
+    fn allows(headers: &str) -> bool {
+        let head = format!("GET / HTTP/1.1\r\nHost: app.example\r\n{headers}\r\n");
+        let origins = Origins(vec!["https://page.example".to_owned()]);
+        has_allowed_origin(&request::parse(head.as_bytes()).unwrap(), &origins)
+    }
+
+    #[test]
+    fn cookies_count_from_own_and_listed_pages() {
+        for headers in [
+            "Origin: https://app.example\r\n",
+            "Origin: http://app.example\r\n",
+            "Origin: https://page.example\r\n",
+            "Sec-Fetch-Site: same-origin\r\n",
+        ] {
+            assert!(allows(headers), "{headers}");
+        }
+        for headers in [
+            "",
+            "Origin: null\r\n",
+            "Origin: https://app.example.evil\r\n",
+            "Origin: https://evil.app.example\r\n",
+            "Origin: https://app.example:8443\r\n",
+            "Origin: http://page.example\r\n",
+            "Origin: https://evil.example\r\nSec-Fetch-Site: same-origin\r\n",
+            "Origin: app.example\r\n",
+            "Sec-Fetch-Site: same-site\r\n",
+            "Sec-Fetch-Site: cross-site\r\n",
+            "Sec-Fetch-Site: none\r\n",
+        ] {
+            assert!(!allows(headers), "{headers}");
+        }
+        let any = Origins(vec!["*".to_owned()]);
+        let head = b"GET / HTTP/1.1\r\nHost: app.example\r\nOrigin: https://evil.example\r\n\r\n";
+        assert!(!has_allowed_origin(&request::parse(head).unwrap(), &any));
+    }
+
+    #[test]
+    fn a_host_with_its_schemes_port_is_the_same_origin() {
+        assert!(is_origin_of("https://a.example", "A.example:443") && is_origin_of("http://[::1]:8080", "[::1]:8080"));
+        assert!(!is_origin_of("https://a.example", "a.example:80") && !is_origin_of("https://", ""));
+        assert!(!is_origin_of("ftp://a.example", "a.example"));
+    }
+
+    #[test]
+    fn a_long_body_goes_on_no_longer_than_its_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        let secret = "a secret of more than 32 bytes, for tests";
+        std::fs::write(&file, secret).unwrap();
+        let watcher = crate::auth::Watcher::start(&file).unwrap();
+        let tokens = Tokens { keys: watcher.keys(), cookie: None };
+        let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+        let claims = serde_json::json!({"exp": 100});
+        let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+        let access = tokens.verify(Token(&token), 90_000).unwrap();
+        assert_eq!(access.require_unexpired(104_999), Ok(()));
+        assert_eq!(access.require_unexpired(105_000), Err(TokenError::Expired(5).into()));
+        assert_eq!(Access::Open.require_unexpired(u64::MAX), Ok(()));
+    }
+}

@@ -1,0 +1,171 @@
+//! The rights of an open stream: when they end, what its client is told before, and
+//! `POST /v1/connections/{connection}/token`, which renews them on whichever shard the stream lives.
+
+use serde::Deserialize;
+
+use super::access::Access;
+use super::message::{Message, Renewal};
+use super::routes::Handled;
+use super::shard::Shard;
+use super::slots::Conn;
+use crate::auth::{Rights, Token, expired};
+use crate::limits::TOKEN_NOTICE;
+use crate::wire::http::HttpError;
+use crate::wire::json;
+use crate::wire::request::Request;
+use crate::wire::sse;
+
+/// What of a token's rights an open stream needs to remember: its topics were checked when they were added.
+#[derive(Debug, PartialEq, Eq)]
+pub struct StreamRights {
+    /// The token's member.
+    pub member: Option<Box<str>>,
+    /// When they end, in Unix ms.
+    expires_at_ms: u64,
+    /// When the client is to be told of it, in Unix ms; `None` once it was.
+    notice_at_ms: Option<u64>,
+}
+
+/// What is due for a stream with rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Tell its client that they end at this time, in Unix ms.
+    Notice(u64),
+    /// End it.
+    End,
+}
+
+impl StreamRights {
+    /// Those of a stream that is opened, or renewed, at `now_ms` (Unix ms).
+    pub fn new(rights: &Rights, now_ms: u64) -> StreamRights {
+        // A verified token has an end.
+        let expires_at_ms = rights.expires_at_ms.unwrap_or(u64::MAX);
+        StreamRights { member: rights.sub.clone(), expires_at_ms, notice_at_ms: Some(notice_at(expires_at_ms, now_ms)) }
+    }
+
+    /// They end no later than at `expires_at_ms`: a topic came by a token that ends then.
+    pub fn end_by(&mut self, expires_at_ms: u64, now_ms: u64) {
+        if expires_at_ms < self.expires_at_ms {
+            self.expires_at_ms = expires_at_ms;
+            self.notice_at_ms = Some(notice_at(expires_at_ms, now_ms));
+        }
+    }
+
+    /// What is due at `now_ms` (Unix ms). A notice is due once.
+    pub fn due(&mut self, now_ms: u64) -> Option<Due> {
+        if expired(self.expires_at_ms, now_ms) {
+            return Some(Due::End);
+        }
+        self.notice_at_ms.take_if(|at| *at <= now_ms).map(|_| Due::Notice(self.expires_at_ms))
+    }
+}
+
+/// [`TOKEN_NOTICE`] before the end, or half of the time that is left if that is shorter.
+fn notice_at(expires_at_ms: u64, now_ms: u64) -> u64 {
+    let left = expires_at_ms.saturating_sub(now_ms);
+    expires_at_ms - (left / 2).min(TOKEN_NOTICE.as_millis() as u64)
+}
+
+#[derive(Default, Deserialize)]
+struct Body {
+    token: Option<String>,
+}
+
+impl Shard {
+    /// `POST /v1/connections/{connection}/token`: by the token in the body, or else by the request's own, as a page
+    /// does whose token is in a cookie that it cannot read.
+    pub(super) fn renew_token(
+        &mut self,
+        asker: Conn,
+        request: &Request<'_>,
+        connection: &str,
+        body: &[u8],
+    ) -> Result<Handled, HttpError> {
+        // What the parser says could quote the token.
+        let Body { token } = match body.trim_ascii() {
+            [] => Body::default(),
+            body => json::object(body).map_err(|error| {
+                let (line, column) = (error.line(), error.column());
+                HttpError::bad(format!(
+                    "the body must be {{\"token\":\"…\"}}, and is not at line {line} column {column}"
+                ))
+            })?,
+        };
+        let access = match (&self.node.tokens, &token) {
+            (Some(tokens), Some(token)) => tokens.verify(Token(token), self.clock.unix_ms)?,
+            _ => self.access(request)?,
+        };
+        let (shard, conn, secret) = self.locate(connection)?;
+        let renewal = Renewal { conn, secret, access, asker: (self.id, asker) };
+        self.send(shard, Message::Renew(Box::new(renewal)));
+        Ok(Handled::Later)
+    }
+
+    /// Renews the rights of a stream of this shard.
+    pub(super) fn on_renew(&mut self, renewal: Renewal) {
+        let result = self.try_renew(&renewal).map(|()| Vec::new());
+        self.reply(renewal.asker, result);
+    }
+
+    fn try_renew(&mut self, renewal: &Renewal) -> Result<(), HttpError> {
+        self.check_stream(renewal.conn, renewal.secret, &renewal.access)?;
+        let Access::Token(rights) = &renewal.access else { return Ok(()) };
+        let now_ms = self.clock.unix_ms;
+        let slot = self.slots.get_mut(renewal.conn).expect("it was just checked");
+        slot.rights = Some(Box::new(StreamRights::new(rights, now_ms)));
+        let subscriptions = slot.subscriptions.as_slice().iter();
+        let lost: Vec<_> = subscriptions
+            .map(|subscription| subscription.topic)
+            .filter(|&index| !rights.may_subscribe(&self.topics.get(index).topic))
+            .collect();
+        for index in lost {
+            self.unwatch(renewal.conn, index);
+        }
+        Ok(())
+    }
+
+    /// Tells a stream's client when its rights end.
+    pub(super) fn notify_expiry(&mut self, conn: Conn, expires_at_ms: u64) {
+        let Some(slot) = self.slots.get(conn) else { return };
+        let mut bytes = Vec::new();
+        slot.framing().wrap(&mut bytes, |out| sse::token(out, expires_at_ms));
+        self.write_stream(conn, &bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::LEEWAY;
+
+    fn rights(expires_at_ms: u64, now_ms: u64) -> StreamRights {
+        StreamRights { member: None, expires_at_ms, notice_at_ms: Some(notice_at(expires_at_ms, now_ms)) }
+    }
+
+    #[test]
+    fn a_notice_comes_once_and_then_the_end() {
+        let leeway = LEEWAY.as_millis() as u64;
+        let mut long = rights(1_000_000, 0);
+        assert_eq!(long.due(939_999), None);
+        assert_eq!(long.due(940_000), Some(Due::Notice(1_000_000)));
+        assert_eq!(long.due(940_001), None);
+        assert_eq!(long.due(1_000_000 + leeway - 1), None);
+        assert_eq!(long.due(1_000_000 + leeway), Some(Due::End));
+        assert_eq!(long.due(u64::MAX), Some(Due::End));
+        let mut short = rights(30_000, 10_000);
+        assert_eq!((short.due(19_999), short.due(20_000)), (None, Some(Due::Notice(30_000))));
+        // Within the leeway, past its end already.
+        assert_eq!(rights(30_000, 31_000).due(31_000), Some(Due::Notice(30_000)));
+    }
+
+    #[test]
+    fn a_stream_lives_no_longer_than_the_token_that_brought_a_topic() {
+        let mut stream = rights(1_000_000, 0);
+        stream.end_by(2_000_000, 0);
+        assert_eq!(stream, rights(1_000_000, 0));
+        assert_eq!(stream.due(940_000), Some(Due::Notice(1_000_000)));
+        stream.end_by(960_000, 940_000);
+        assert_eq!(stream.due(950_000), Some(Due::Notice(960_000)));
+        assert_eq!(stream.due(965_000), Some(Due::End));
+    }
+}
