@@ -94,6 +94,14 @@ pub const READY_BATCH: usize = 256;
 pub const FANOUT_BURST: usize = 128;
 /// Sends for one topic before the next topic's turn, within a burst.
 pub const FANOUT_SLICE: usize = 32;
+/// How often a shard that never sleeps lets other tasks of its executor run.
+pub const YIELD_EVERY: Duration = Duration::from_millis(1);
+/// How long a shard looks for more before it sleeps, where that has paid: about what a sleep costs.
+pub const PATIENCE: Duration = Duration::from_micros(40);
+/// Looks in vain, two for one, after which a shard that was busy sleeps at once again.
+pub const PATIENCE_CREDIT_MAX: i32 = 16;
+/// Sleeps after which a shard that is not busy looks once all the same.
+pub const PATIENCE_PROBE: u32 = 64;
 /// One read from a socket.
 pub const READ_BYTES: usize = 64 * 1024;
 /// Reads from one socket before others get their turn.

@@ -20,7 +20,7 @@ use super::streams::Waiter;
 use crate::dispatch::core::Dispatcher;
 use crate::frontend::registry::{CoreSet, Effect, Registry};
 use crate::frontend::topics::{TopicIndex, Topics};
-use crate::limits::{READ_BYTES, TICK};
+use crate::limits::{PATIENCE, PATIENCE_CREDIT_MAX, PATIENCE_PROBE, READ_BYTES, TICK, YIELD_EVERY};
 use crate::observe::metrics::Counters;
 use crate::runtime::clock::Clock;
 use crate::runtime::mailbox::Mailbox;
@@ -33,6 +33,40 @@ const PUBLIC: u64 = u64::MAX;
 const INTERNAL: u64 = u64::MAX - 1;
 const MAILBOX: u64 = u64::MAX - 2;
 const TIMER: u64 = u64::MAX - 3;
+
+/// Whether to look again for a few microseconds before sleeping. Falling asleep and waking up cost more than that, the
+/// other cores included, so under a stream of small requests looking is cheaper; where nothing comes so soon it is waste,
+/// and stops.
+#[derive(Debug, Default)]
+struct Patience {
+    /// Rises when looking paid, falls when it did not.
+    credit: i32,
+    /// Sleeps since it was last tried without credit.
+    sleeps: u32,
+}
+
+impl Patience {
+    /// Looks for what becomes ready very soon. True if something did; it is in `ready` then.
+    fn watch(&mut self, readiness: &Readiness, ready: &mut Vec<Ready>) -> std::io::Result<bool> {
+        if self.credit <= 0 {
+            self.sleeps += 1;
+            if self.sleeps < PATIENCE_PROBE {
+                return Ok(false);
+            }
+            self.sleeps = 0;
+        }
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            readiness.poll(ready)?;
+            if !ready.is_empty() {
+                self.credit = (self.credit + 1).min(PATIENCE_CREDIT_MAX);
+                return Ok(true);
+            }
+        }
+        self.credit = (self.credit - 2).max(0);
+        Ok(false)
+    }
+}
 
 /// What a shard starts with.
 pub struct Parts {
@@ -162,25 +196,36 @@ impl Shard {
             accept_error_logged: false,
         };
         let mut ready = Vec::new();
+        let mut patience = Patience::default();
+        let mut next_yield = shard.clock.instant;
         while !shard.is_drained() {
-            if shard.turn(&mut ready)? {
-                // There is more to do: let other tasks of this executor have their turn, and go on.
-                glommio::executor().yield_now().await;
-            } else {
-                shard.readiness.wait().await;
+            shard.readiness.poll(&mut ready)?;
+            loop {
+                if shard.turn(&ready) {
+                    // There is more to do. Now and then other tasks of this executor have their turn; not each time, since
+                    // that costs the executor a round through its rings.
+                    if shard.clock.instant >= next_yield {
+                        next_yield = shard.clock.instant + YIELD_EVERY;
+                        glommio::executor().yield_now().await;
+                    }
+                    break;
+                }
+                if !patience.watch(&shard.readiness, &mut ready)? {
+                    shard.readiness.wait().await;
+                    break;
+                }
             }
         }
         Ok(())
     }
 
     /// One turn: everything that is ready, and a slice of the fan-out. True if there is more to do at once.
-    fn turn(&mut self, ready: &mut Vec<Ready>) -> std::io::Result<bool> {
-        self.readiness.poll(ready)?;
+    fn turn(&mut self, ready: &[Ready]) -> bool {
         self.clock.update();
         // Messages come before sockets, here and between reading a socket and serving what was read: what a core announced
         // before a client was told of it is known here before that client's next request is served.
         self.open_mail();
-        for event in ready.iter() {
+        for event in ready {
             self.on_ready(event);
         }
         for conn in std::mem::take(&mut self.again) {
@@ -195,11 +240,11 @@ impl Shard {
         }
         self.fan_out();
         self.send_registrations();
-        Ok(!self.unserved.is_empty()
+        !self.unserved.is_empty()
             || !self.again.is_empty()
             || !self.local.is_empty()
             || ready.len() == crate::limits::READY_BATCH
-            || !self.mailbox.may_sleep())
+            || !self.mailbox.may_sleep()
     }
 
     fn on_ready(&mut self, event: &Ready) {
