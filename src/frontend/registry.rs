@@ -5,16 +5,14 @@
 //! registrations to send, and cores to tell that a topic is ready.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::limits::{SHARDS_MAX, TOPIC_LINGER};
+use crate::limits::TOPIC_LINGER;
 use crate::wire::topic::Topic;
 
 /// A set of cores of one node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CoreSet(u128);
-
-const _: () = assert!(SHARDS_MAX <= 128);
 
 impl CoreSet {
     /// The set of one core.
@@ -194,17 +192,13 @@ impl Registry {
             }
         }
     }
-
-    /// How long until [`tick`](Registry::tick) has something to do.
-    pub fn due_in(&self, now: Instant) -> Option<Duration> {
-        self.lingering.front().map(|(until, _)| until.saturating_duration_since(now))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::time::Duration;
 
     fn topic() -> Topic {
         Topic::parse("live:1").unwrap()

@@ -36,6 +36,8 @@ pub struct TopicEntry {
     pub log: Log,
     /// What came while the log was full: the fan-out falls behind, so events merge by class before they are served.
     overflow: Option<Box<Backlog>>,
+    /// Events of class `ephemeral` that expired there and nobody has counted yet.
+    pub expired: u64,
     /// Whether the node's registration of the topic is known to be in place.
     pub registered: bool,
     /// Who waits for that.
@@ -104,11 +106,6 @@ impl Topics {
         self.entries.get_mut(index as usize)?.as_mut()
     }
 
-    /// Every topic and its entry.
-    pub fn iter(&self) -> impl Iterator<Item = &TopicEntry> {
-        self.entries.iter().flatten()
-    }
-
     /// Adds a viewer. Gives the topic's place, the viewer's place in it, and whether it is the first on this shard.
     pub fn join(&mut self, topic: &Topic, slot: u32) -> (TopicIndex, u32, bool) {
         let (index, first) = match self.names.get(topic) {
@@ -119,6 +116,7 @@ impl Topics {
                     viewers: Vec::new(),
                     log: Log::default(),
                     overflow: None,
+                    expired: 0,
                     registered: false,
                     waiting: Vec::new(),
                     next: 0,
@@ -213,7 +211,8 @@ impl TopicEntry {
         if self.log.len() < LOG_BYTES_MAX / 2
             && let Some(mut overflow) = self.overflow.take()
         {
-            overflow.drain(now_ms, |frame, count| self.push(&frame.recounted(count)));
+            let drained = overflow.drain(now_ms, |frame, count| self.push(&frame.recounted(count)));
+            self.expired += drained.expired;
         }
     }
 
@@ -266,6 +265,25 @@ mod tests {
             3 => (0u8..12).prop_map(Op::Serve),
         ];
         prop::collection::vec(op, 1..200)
+    }
+
+    #[test]
+    fn what_expires_behind_a_full_log_is_counted() {
+        let mut topics = Topics::default();
+        let (index, place, _) = topics.join(&Topic::parse("live:1").unwrap(), 0);
+        let entry = topics.get_mut(index);
+        let large = frame("live:1", "x", None, Class::Every, &format!("\"{}\"", "y".repeat(16_000)));
+        while entry.log.len() < LOG_BYTES_MAX {
+            assert_eq!(entry.append(&large, 0), Pushed::Queued);
+        }
+        for at in [0, 9_000] {
+            assert_eq!(entry.append(&frame("live:1", "typing", None, Class::Ephemeral, "1"), at), Pushed::Queued);
+        }
+        assert_eq!(entry.next_viewer(10_000), Some(place));
+        entry.viewers[0].cursor = entry.log.end();
+        // The log was seen by all, so what waited behind it follows; the first waited 10 s, twice its time and no more.
+        assert_eq!(entry.next_viewer(10_000), Some(place));
+        assert_eq!((entry.log.frames_since(entry.viewers[0].cursor), entry.expired), (1, 1));
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::frontend::backlog::Pushed;
 use crate::wire::event::Class;
 
 /// A number that one shard writes and anyone reads.
@@ -77,6 +78,19 @@ metrics! {
     gauge mesh_waiting "fanfare_mesh_waiting" "" "Messages and events that wait for a full mailbox of another core.";
     counter likes_stored "fanfare_likes_stored_total" "" "Likes stored and taken back.";
     counter store_errors "fanfare_store_errors_total" "" "Answers of the database that were errors, or a full queue.";
+}
+
+impl Counters {
+    /// Counts what became of a frame in a queue that merges.
+    pub fn count_pushed(&self, pushed: Pushed) {
+        match pushed {
+            Pushed::Queued => {}
+            Pushed::Merged => self.merged.add(1),
+            Pushed::Overrun => self.dropped_overrun.add(1),
+            Pushed::Dropped => self.dropped_backlog.add(1),
+            Pushed::Displaced(events) => self.dropped_displaced.add(events),
+        }
+    }
 }
 
 /// All shards' numbers in the Prometheus text format, version 0.0.4.

@@ -37,6 +37,7 @@ impl Shard {
                 Some(place) => self.serve_viewer(index, place),
                 None => {
                     entry.queued = false;
+                    self.node.counters[self.id].dropped_expired.add(std::mem::take(&mut entry.expired));
                     return served;
                 }
             }
@@ -47,6 +48,7 @@ impl Shard {
     /// Writes what one viewer lacks.
     fn serve_viewer(&mut self, index: TopicIndex, place: u32) {
         let entry = self.topics.get_mut(index);
+        let viewers = entry.viewers.len();
         let viewer = &mut entry.viewers[place as usize];
         let end = entry.log.end();
         if viewer.cursor == end {
@@ -65,8 +67,7 @@ impl Shard {
         let bytes = entry.log.since(viewer.cursor);
         let counters = &self.node.counters[self.id];
         counters.writes.add(1);
-        let large = bytes.len() >= SENDFILE_BYTES_MIN && entry.viewers.len() >= SENDFILE_VIEWERS_MIN;
-        let viewer = &mut entry.viewers[place as usize];
+        let large = bytes.len() >= SENDFILE_BYTES_MIN && viewers >= SENDFILE_VIEWERS_MIN;
         let paged = if large {
             self.pages.send(index, &entry.log, viewer.cursor, slot.socket(), self.clock.seconds())
         } else {
@@ -158,7 +159,6 @@ impl Shard {
         let counters = &self.node.counters[self.id];
         let slot = self.slots.at_mut(number);
         let Kind::Lagging(lag) = &mut slot.kind else { unreachable!("it was just made so") };
-        let mut merged = [0; 5];
         for subscription in slot.subscriptions.as_slice() {
             let entry = self.topics.get_mut(subscription.topic);
             let viewer = &mut entry.viewers[subscription.place as usize];
@@ -169,13 +169,12 @@ impl Shard {
             let mut waiting = 0;
             for frame in whole {
                 waiting += 1;
-                count_into(&mut merged, lag.backlog.push(frame, u64::from(frame.count()), now_ms));
+                counters.count_pushed(lag.backlog.push(frame, u64::from(frame.count()), now_ms));
             }
             lag.unsent.extend_from_slice(entry.log.slice(torn));
             counters.deliveries.add((entry.log.frames_since(viewer.cursor) - waiting) as u64);
             viewer.cursor = entry.log.end();
         }
-        add_counts(counters, &merged);
     }
 
     /// A viewer that lags gets nothing now: what came joins what waits for it.
@@ -183,16 +182,15 @@ impl Shard {
         let now_ms = self.clock.unix_ms;
         let slot = self.slots.at_mut(number);
         let Kind::Lagging(lag) = &mut slot.kind else { unreachable!("called for viewers that lag") };
-        let mut merged = [0; 5];
+        let counters = &self.node.counters[self.id];
         for subscription in slot.subscriptions.as_slice() {
             let entry = self.topics.get_mut(subscription.topic);
             let viewer = &mut entry.viewers[subscription.place as usize];
             for frame in entry.log.split(viewer.cursor, 0).1 {
-                count_into(&mut merged, lag.backlog.push(frame, u64::from(frame.count()), now_ms));
+                counters.count_pushed(lag.backlog.push(frame, u64::from(frame.count()), now_ms));
             }
             viewer.cursor = entry.log.end();
         }
-        add_counts(&self.node.counters[self.id], &merged);
     }
 
     /// A viewer that lagged reads again: what was cut, then what waits, then it keeps up, or is told to resume.
@@ -251,23 +249,4 @@ impl Shard {
             }
         }
     }
-}
-
-/// Counts outcomes of pushes while the shard is borrowed.
-fn count_into(counts: &mut [u64; 5], pushed: crate::frontend::backlog::Pushed) {
-    use crate::frontend::backlog::Pushed;
-    match pushed {
-        Pushed::Queued => counts[0] += 1,
-        Pushed::Merged => counts[1] += 1,
-        Pushed::Overrun => counts[2] += 1,
-        Pushed::Dropped => counts[3] += 1,
-        Pushed::Displaced(events) => counts[4] += events,
-    }
-}
-
-fn add_counts(counters: &crate::observe::metrics::Counters, counts: &[u64; 5]) {
-    counters.merged.add(counts[1]);
-    counters.dropped_overrun.add(counts[2]);
-    counters.dropped_backlog.add(counts[3]);
-    counters.dropped_displaced.add(counts[4]);
 }

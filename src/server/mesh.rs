@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::message::Message;
 use super::shard::Shard;
-use crate::frontend::backlog::{Backlog, Bounds, Pushed};
+use crate::frontend::backlog::{Backlog, Bounds};
 use crate::limits::{LOG_KEYS_MAX, MESH_BACKLOG_BYTES};
 use crate::wire::frame::Frame;
 
@@ -66,7 +66,7 @@ impl Shard {
                 return;
             }
         };
-        self.count_pushed(pushed);
+        self.counters().count_pushed(pushed);
     }
 
     /// Tries again what full mailboxes did not take.
@@ -145,18 +145,6 @@ impl Shard {
         if !std::mem::replace(&mut entry.queued, true) {
             self.unserved.push_back(index);
         }
-        self.count_pushed(pushed);
-    }
-
-    /// Counts what became of a frame in a queue that merges.
-    pub(super) fn count_pushed(&self, pushed: Pushed) {
-        let counters = self.counters();
-        match pushed {
-            Pushed::Queued => {}
-            Pushed::Merged => counters.merged.add(1),
-            Pushed::Overrun => counters.dropped_overrun.add(1),
-            Pushed::Dropped => counters.dropped_backlog.add(1),
-            Pushed::Displaced(events) => counters.dropped_displaced.add(events),
-        }
+        self.counters().count_pushed(pushed);
     }
 }

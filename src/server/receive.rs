@@ -312,7 +312,7 @@ impl Shard {
         let request = request::parse(&input[..end])?;
         let is_lines = request.method == Method::Post && request.path == "/v1/events" && self.node.roles.dispatcher;
         let length = match request.body {
-            BodyLength::Known(length) if is_lines && length > 0 => {
+            BodyLength::Known(length) if is_lines => {
                 self.start_lines(http, &request, Remaining::Known(length));
                 return Ok(Some(end));
             }

@@ -63,12 +63,7 @@ impl Shard {
                     let access = self.access(request)?;
                     self.start_stream(request, access, to)
                 }
-                Method::Post if roles.dispatcher => {
-                    // A body of no length at all: no lines.
-                    self.access(request)?;
-                    self.answers().json(to, 202, br#"{"accepted":0,"rejected_total":0,"rejected":[]}"#);
-                    Ok(Handled::Answered)
-                }
+                // POST to a dispatcher is taken line by line, and never comes here.
                 _ if roles.frontend && roles.dispatcher => Err(HttpError::method("GET, HEAD, POST, OPTIONS")),
                 _ if roles.frontend => Err(HttpError::method("GET, HEAD, OPTIONS")),
                 _ => Err(HttpError::method("POST, OPTIONS")),

@@ -4,14 +4,13 @@ use super::source::{Layers, Raw, Source};
 use super::values::{Fault, duration, fault};
 use crate::dispatch::types::BUILT_IN;
 use crate::error::SettingsError;
-use crate::limits::TYPE_BYTES_MAX;
+use crate::limits::{EPHEMERAL_TTL, TYPE_BYTES_MAX};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The keys of a table `[events.NAME]`.
 pub(super) const EVENT_KEYS: [&str; 4] = ["class", "ttl", "history", "max_age"];
 
-const TTL_DEFAULT: Duration = Duration::from_secs(5);
 const HISTORY_DEFAULT: u32 = 1_000;
 const MAX_AGE_DEFAULT: Duration = Duration::from_secs(3600);
 
@@ -44,7 +43,7 @@ impl EventSettings {
         let every = class == Class::Every;
         EventSettings {
             class,
-            ttl: (class == Class::Ephemeral).then_some(TTL_DEFAULT),
+            ttl: (class == Class::Ephemeral).then_some(EPHEMERAL_TTL),
             history: every.then_some(HISTORY_DEFAULT),
             max_age: every.then_some(MAX_AGE_DEFAULT),
         }
