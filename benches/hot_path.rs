@@ -29,6 +29,8 @@ fn frame(number: usize) -> Arc<Frame> {
         data,
         class: Class::Sum,
         ttl_ms: 5000,
+        place: None,
+        version: 0,
     }))
 }
 

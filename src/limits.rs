@@ -137,6 +137,49 @@ pub const LOOKUP_WAITING_EVENTS: usize = 65_536;
 /// A topic is let go this long after its last viewer left.
 pub const TOPIC_LINGER: Duration = Duration::from_secs(5);
 
+/// How often a node says that it lives.
+pub const NODE_HEARTBEAT: Duration = Duration::from_secs(2);
+/// A node that said nothing for this long is dead; also how long after a store's return nobody is declared dead.
+pub const NODE_LEASE: Duration = Duration::from_secs(6);
+/// Entries of dead nodes are swept within this.
+pub const NODE_SWEEP: Duration = Duration::from_secs(60);
+/// A question to the key-value store is answered within this, if only by saying that it is unavailable.
+pub const KV_TIMEOUT: Duration = Duration::from_secs(3);
+/// Topics in one batch of registrations: some 20 KiB, and about a millisecond of the store's time.
+pub const REGISTRATIONS_PER_BATCH: usize = 512;
+/// A batch of registrations that failed is sent again after this.
+pub const REGISTER_RETRY: Duration = Duration::from_millis(200);
+const _: () = assert!(NODE_HEARTBEAT.as_millis() * 3 <= NODE_LEASE.as_millis());
+
+// ---- History -----------------------------------------------------------------------------------
+
+/// A `Last-Event-ID` of another data center counts as so much earlier: its clock and order are its own.
+pub const RESUME_FOREIGN_MS: u64 = 60_000;
+/// A client that comes back gets what it may have missed from so much before its `Last-Event-ID`: what other topics of its
+/// stream, or other nodes, were late with.
+pub const RESUME_OVERLAP_MS: u64 = 10_000;
+/// How long an event waits for the one before it, before the hole is read from history.
+pub const HOLE_WAIT: Duration = Duration::from_millis(200);
+/// How often the end of a topic is compared with history's, where it was active within [`TOPIC_ACTIVE`].
+pub const ENDS_ACTIVE: Duration = Duration::from_secs(5);
+/// Same elsewhere.
+pub const ENDS_QUIET: Duration = Duration::from_secs(60);
+/// A topic is active for so long after an event.
+pub const TOPIC_ACTIVE: Duration = Duration::from_secs(60);
+/// Events in one page of history.
+pub const PAGE_EVENTS: u32 = 256;
+/// Events of class `every` that a node keeps in memory for each topic with viewers, for clients that come back.
+pub const RING_EVENTS: usize = 256;
+/// Same, in bytes.
+pub const RING_BYTES: usize = 128 * 1024;
+/// The newest value of a topic, type and key is kept for so long after it was set.
+pub const LATEST_AGE: Duration = Duration::from_secs(24 * 3600);
+/// Types and keys of class `latest` that a topic keeps; past it the oldest goes.
+pub const LATEST_KEYS_MAX: usize = 1_000;
+/// The embedded store: bytes of history over all topics; past it the oldest events go, and clients that need them get a
+/// `gap`.
+pub const MEMORY_HISTORY_BYTES: usize = 256 * 1024 * 1024;
+
 // ---- Storing -----------------------------------------------------------------------------------
 
 /// Commands waiting for the storage thread. At 50,000 a second this is 80 ms of work: a client still waits less than

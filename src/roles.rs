@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::auth::Watcher;
 use crate::backend::sqlite;
+use crate::dispatch::kv::BUCKETS;
 use crate::dispatch::memory::MemoryKv;
 use crate::dispatch::types::Types;
 use crate::error::SettingsError;
@@ -76,6 +77,11 @@ fn refuse_unbuilt(settings: &Settings) -> Result<(), SettingsError> {
         ));
     }
     Ok(())
+}
+
+/// The shortest time for which any event type is kept in history.
+fn history_age_ms(settings: &Settings) -> u64 {
+    settings.events.values().filter_map(|event| event.max_age).min().map_or(0, |age| age.as_millis() as u64)
 }
 
 /// Begins to watch the key file, where tokens are asked for. The watcher is to live as long as the node.
@@ -176,7 +182,10 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
         drain: settings.drain,
         mail,
         counters: (0..shards).map(|_| Counters::default()).collect(),
-        kv: Arc::new(MemoryKv::new(shards)),
+        info: None,
+        digests: [const { AtomicU64::new(0) }; BUCKETS],
+        settled: AtomicU64::new(0),
+        kv: Arc::new(MemoryKv::new(history_age_ms(settings))),
         store: Some(store),
         draining: AtomicBool::new(false),
         drained: AtomicUsize::new(0),

@@ -32,7 +32,8 @@ pub struct Full;
 #[derive(Debug)]
 struct Known {
     nodes: Arc<[NodeId]>,
-    learned: Instant,
+    /// None once it is known to have changed, or may have: it serves only if the store cannot say what holds now.
+    learned: Option<Instant>,
     asked_again: bool,
 }
 
@@ -59,9 +60,10 @@ impl Dispatcher {
     pub fn route(&mut self, topic: &str, now: Instant) -> Routed {
         // Behind events that wait, later ones wait too: order within a topic holds.
         let Some(known) = self.known.get_mut(topic) else { return Routed::Unknown };
-        let age = now.saturating_duration_since(known.learned);
+        let Some(learned) = known.learned else { return Routed::Unknown };
+        let age = now.saturating_duration_since(learned);
         if age >= SUBSCRIBERS_CACHE_AGE {
-            self.known.remove(topic);
+            known.learned = None;
             return Routed::Unknown;
         }
         // A hot topic asks before its entry is too old, so that no event ever waits for the answer.
@@ -84,21 +86,43 @@ impl Dispatcher {
     /// The store's answer. Gives back the events that waited for it, in order.
     pub fn learn(&mut self, topic: &Topic, nodes: Arc<[NodeId]>, now: Instant) -> Vec<Arc<Frame>> {
         if self.known.len() >= SUBSCRIBERS_CACHE_TOPICS && !self.known.contains_key(topic) {
-            self.known.retain(|_, known| now.saturating_duration_since(known.learned) < SUBSCRIBERS_CACHE_AGE);
+            let fresh = |learned| now.saturating_duration_since(learned) < SUBSCRIBERS_CACHE_AGE;
+            self.known.retain(|_, known| known.learned.is_some_and(fresh));
             if self.known.len() >= SUBSCRIBERS_CACHE_TOPICS {
                 // More hot topics than fit: starting over costs one look-up each, keeping order costs every event.
                 self.known.clear();
             }
         }
-        self.known.insert(topic.clone(), Known { nodes, learned: now, asked_again: false });
+        self.known.insert(topic.clone(), Known { nodes, learned: Some(now), asked_again: false });
         let held = self.held.remove(topic).unwrap_or_default();
         self.held_events -= held.len();
         held
     }
 
+    /// The store cannot say who wants `topic`. Gives back the events that waited, and who wanted it when that was last
+    /// known; with nobody known they have nowhere to go.
+    pub fn fall_back(&mut self, topic: &Topic, now: Instant) -> (Option<Arc<[NodeId]>>, Vec<Arc<Frame>>) {
+        let held = self.held.remove(topic).unwrap_or_default();
+        self.held_events -= held.len();
+        let nodes = self.known.get_mut(topic).map(|known| {
+            // For as long as an answer would serve: then the store is asked again.
+            known.learned = Some(now);
+            known.asked_again = false;
+            Arc::clone(&known.nodes)
+        });
+        (nodes, held)
+    }
+
     /// What was cached of `topic` is no longer true.
     pub fn forget(&mut self, topic: &Topic) {
-        self.known.remove(topic);
+        if let Some(known) = self.known.get_mut(topic) {
+            known.learned = None;
+        }
+    }
+
+    /// Nothing that was cached may be believed.
+    pub fn forget_all(&mut self) {
+        self.known.values_mut().for_each(|known| known.learned = None);
     }
 }
 
@@ -181,6 +205,24 @@ mod tests {
             prop_assert!(sent.is_sorted(), "{:?}", sent);
             prop_assert_eq!(dispatcher.held_events(), 0);
         }
+    }
+
+    #[test]
+    fn without_the_store_what_was_known_serves() {
+        let (mut dispatcher, topic, now) = (Dispatcher::default(), Topic::parse("live:1").unwrap(), Instant::now());
+        let event = frame("live:1", "x", None, Class::Sum, "1");
+        assert_eq!(dispatcher.route("live:1", now), Routed::Unknown);
+        assert_eq!(dispatcher.hold(&topic, Arc::clone(&event)), Ok(true));
+        assert_eq!(dispatcher.fall_back(&topic, now).0, None);
+        let nodes: Arc<[NodeId]> = Arc::new([NodeId(1)]);
+        dispatcher.learn(&topic, Arc::clone(&nodes), now);
+        dispatcher.forget_all();
+        assert_eq!(dispatcher.route("live:1", now), Routed::Unknown);
+        dispatcher.hold(&topic, event).unwrap();
+        let (known, held) = dispatcher.fall_back(&topic, now);
+        assert_eq!((known, held.len(), dispatcher.held_events()), (Some(Arc::clone(&nodes)), 1, 0));
+        assert_eq!(dispatcher.route("live:1", now), Routed::To { nodes, refresh: false });
+        assert_eq!(dispatcher.route("live:1", now + SUBSCRIBERS_CACHE_AGE), Routed::Unknown);
     }
 
     #[test]

@@ -1,39 +1,318 @@
-//! What a dispatcher asks a key-value store, whichever that is. Questions are handed over and never block; answers come
-//! back to the shard that asked, in the order in which the store gave them.
+//! What nodes ask a key-value store, whichever that is and however far: the embedded one, Redis, or, on a Frontend, any
+//! Dispatcher, which asks its own. Questions are handed over and never block; answers come back to the shard that asked.
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::wire::connection_id::NodeId;
+use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
+/// Buckets that topics fall into by [`bucket`]: the unit of repair, and of Redis Cluster's slots.
+pub const BUCKETS: usize = 64;
+
 /// A question.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// Which nodes want this topic?
+    /// Which nodes want this topic? [`Answer::Subscribers`]
     Subscribers(Topic),
-    /// From now on `node` wants, or does not want, these topics.
-    Apply {
-        /// Whose subscriptions change.
-        node: NodeId,
-        /// Wanted states, not deltas.
-        changes: Vec<(Topic, bool)>,
-    },
+    /// Changes what a node wants. [`Answer::Applied`]
+    Apply(Batch),
+    /// A node lives. [`Answer::Alive`]
+    Heartbeat(Heartbeat),
+    /// A node ends cleanly: its lease and what it wanted go at once. [`Answer::Left`]
+    Leave(NodeId),
+    /// Appends an event to its topic's history. [`Answer::Appended`]
+    Append(Append),
+    /// Reads history forward. [`Answer::Page`]
+    Read(Read),
+    /// Where the histories of topics end. [`Answer::Ends`], in the same order
+    Ends(Vec<Topic>),
+    /// Keeps the newest value of a topic, type and key. [`Answer::Versioned`]
+    SetLatest(SetLatest),
+    /// The newest values of a topic, each type and key. [`Answer::Latest`]
+    Latest(Topic),
+}
+
+/// What a node wants of one bucket: states, not deltas, so that a repeat changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// Whose wants these are.
+    pub node: NodeId,
+    /// All topics of it fall into this bucket.
+    pub bucket: u8,
+    /// Grows with every batch of this node and bucket, from 1; a store ignores what is not newer than what it has.
+    pub number: u64,
+    /// These are all that the node wants of the bucket; what else is held for it goes.
+    pub full: bool,
+    /// Topics, and whether they are wanted.
+    pub changes: Vec<(Topic, bool)>,
+}
+
+/// What a node says of itself every [`crate::limits::NODE_HEARTBEAT`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The node.
+    pub node: NodeInfo,
+    /// On a Frontend: bucket by bucket, what should be held for it; a bucket with a batch under way is left out.
+    pub digests: Vec<(u8, u64)>,
+}
+
+/// A node as others know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// Its id, new at every start.
+    pub id: NodeId,
+    /// `frontend`, `dispatcher`, `backend`.
+    pub roles: Vec<String>,
+    /// Where its internal listener is reached, such as `http://10.0.0.5:8081`.
+    pub url: String,
+}
+
+impl NodeInfo {
+    /// Whether it has this role.
+    pub fn is(&self, role: &str) -> bool {
+        self.roles.iter().any(|name| name == role)
+    }
+}
+
+/// An event of class `every` on its way into history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Append {
+    /// Its topic.
+    pub topic: Topic,
+    /// The event as JSON, as it stands on the stream's `data` line.
+    pub event: Arc<str>,
+    /// Events that the topic's history keeps, at least 1.
+    pub count_max: u32,
+    /// How long it keeps them, in milliseconds.
+    pub age_max_ms: u64,
+}
+
+/// What to read of a topic's history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Read {
+    /// The topic.
+    pub topic: Topic,
+    /// Only what follows this position.
+    pub after: Position,
+    /// At most so many events, oldest first; at least 1.
+    pub limit: u32,
+}
+
+/// A value of class `latest`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetLatest {
+    /// Its topic.
+    pub topic: Topic,
+    /// What it is the newest of: [`latest_field`] of its type and key.
+    pub field: String,
+    /// The event as JSON, as it stands on the stream's `data` line.
+    pub event: Arc<str>,
+    /// The origin data center's version, if another one gave it; a store keeps the higher one, ties go to the higher name.
+    pub origin: Option<(u64, String)>,
 }
 
 /// What a store says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// The nodes that want a topic; none is an answer too.
-    Subscribers(Topic, Arc<[NodeId]>),
-    /// An [`Request::Apply`] is in place, and every cache was told before this.
-    Applied(Vec<(Topic, bool)>),
-    /// Unasked, to every shard: what was cached of this topic is no longer true.
-    Invalidated(Topic),
+    /// The nodes that want a topic, living or dead; none is an answer too.
+    Subscribers(Arc<[NodeId]>),
+    /// The batch is in place, or an older one than what is. Caches were told, or will be within
+    /// [`crate::limits::SUBSCRIBERS_CACHE_AGE`].
+    Applied,
+    /// The lease is renewed.
+    Alive(Alive),
+    /// The node is forgotten.
+    Left,
+    /// The event is in history.
+    Appended {
+        /// Its place, at least the store's time.
+        position: Position,
+        /// The place of the one before it in its topic; none if nothing is known of one.
+        prev: Option<Position>,
+    },
+    /// A part of a topic's history.
+    Page(Page),
+    /// Ends of histories.
+    Ends(Vec<End>),
+    /// The value is kept, unless a newer one is.
+    Versioned {
+        /// Its version: Unix ms, or one more than the last one's if that was later.
+        version: u64,
+        /// Whether it is the newest.
+        newest: bool,
+    },
+    /// Newest values.
+    Latest(Vec<LatestValue>),
 }
+
+/// What a heartbeat brings back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alive {
+    /// All nodes of this data center whose lease holds, ordered by id.
+    pub nodes: Vec<NodeInfo>,
+    /// Buckets in which the store holds something else than the heartbeat's digests say: to be sent in full.
+    pub differing: Vec<u8>,
+}
+
+/// Events of one topic, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// What was found.
+    pub events: Vec<Stored>,
+    /// There is nothing behind these at the moment.
+    pub complete: bool,
+    /// Nothing of what followed this position is missing: history reaches back to here. Later than what was asked for
+    /// means a gap.
+    pub reaches: Position,
+}
+
+/// An event in history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// Its place.
+    pub position: Position,
+    /// The place of the one before it, as [`Answer::Appended`] gave it.
+    pub prev: Option<Position>,
+    /// The event as JSON.
+    pub event: Arc<str>,
+}
+
+/// Where a topic's history ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// The newest event's place; none if history holds nothing.
+    pub position: Option<Position>,
+    /// The store lost nothing that it was given since then.
+    pub since: Position,
+}
+
+/// A newest value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LatestValue {
+    /// Its version.
+    pub version: u64,
+    /// The event as JSON.
+    pub event: Arc<str>,
+}
+
+/// The store cannot answer. The message is fit for an operator and for a client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("the key-value store is unavailable: {0}")]
+pub struct Unavailable(pub String);
+
+/// What a store tells a shard unasked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// What was cached of this topic's subscribers is no longer true.
+    Invalidated(Topic),
+    /// Nothing that was cached may be believed.
+    InvalidatedAll,
+}
+
+/// What comes from a store's thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// The answer to a question.
+    Answer {
+        /// The ticket that the question had.
+        ticket: u64,
+        /// The answer.
+        result: Result<Answer, Unavailable>,
+    },
+    /// Something unasked.
+    Notice(Notice),
+}
+
+/// Passes what a store's thread has to say to a shard. May wait for room in the shard's mailbox.
+pub type Tell = Arc<dyn Fn(usize, Heard) + Send + Sync>;
 
 /// A key-value store as shards use it.
 pub trait KeyValue: Send + Sync {
-    /// Takes a question of `shard`; never blocks. What the store can say at once is appended to `answers`, each with the
-    /// shard that is to hear it, and the caller passes it on; the rest arrives as messages later.
-    fn submit(&self, shard: usize, request: Request, answers: &mut Vec<(usize, Answer)>);
+    /// Takes a question of `shard`; never blocks. What can be answered at once is the result; otherwise the answer comes
+    /// later with `ticket`, and comes surely, within [`crate::limits::KV_TIMEOUT`]. Notices for every shard are appended to
+    /// `notices`; the caller passes them on.
+    ///
+    /// Questions of one shard about one topic are answered as if asked one after the other.
+    fn submit(
+        &self,
+        shard: usize,
+        ticket: u64,
+        request: Request,
+        notices: &mut Vec<Notice>,
+    ) -> Option<Result<Answer, Unavailable>>;
+
+    /// Why it cannot be used at the moment, if it cannot.
+    fn trouble(&self) -> Option<String>;
+}
+
+/// FNV-1a with a final mix (splitmix64): the same on every node and in every version, unlike tables' hashes.
+pub fn stable_hash(bytes: &[u8]) -> u64 {
+    let fnv = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let mixed = (fnv ^ fnv >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
+}
+
+/// The bucket of a topic.
+pub fn bucket(topic: &str) -> u8 {
+    (stable_hash(topic.as_bytes()) >> 58) as u8
+}
+
+/// The digest of a set of topics: the exclusive or of their [`stable_hash`]es, so that it can be kept while topics come
+/// and go in any order. 0 for none.
+pub fn digest<'a>(topics: impl IntoIterator<Item = &'a str>) -> u64 {
+    topics.into_iter().fold(0, |digest, topic| digest ^ stable_hash(topic.as_bytes()))
+}
+
+/// The name under which a value of class `latest` is kept in its topic: type and key, which cannot hold a line feed
+/// unescaped when they are JSON.
+pub fn latest_field(kind: &str, key: Option<&str>) -> String {
+    match key {
+        None => kind.to_owned(),
+        Some(key) => format!("{kind} {}", serde_json::Value::from(key)),
+    }
+}
+
+const _: () = assert!(BUCKETS == 1 << (64 - 58));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn hashes_never_change() {
+        // Other nodes of the cluster, also of other versions, and what the store holds depend on it.
+        assert_eq!(stable_hash(b""), 0xf52a_15e9_a9b5_e89b);
+        assert_eq!((stable_hash(b"live:42"), bucket("live:42")), (LIVE_42, (LIVE_42 >> 58) as u8));
+    }
+
+    const LIVE_42: u64 = 0xed3e_f0e8_0566_c355;
+
+    #[test]
+    fn fields_tell_types_and_keys_apart() {
+        let fields = [
+            latest_field("a", None),
+            latest_field("a", Some("")),
+            latest_field("a", Some("b c")),
+            latest_field("a b", Some("c")),
+        ];
+        assert_eq!(fields.iter().collect::<std::collections::HashSet<_>>().len(), fields.len());
+    }
+
+    proptest! {
+        #[test]
+        fn a_digest_does_not_depend_on_order(mut topics in prop::collection::hash_set("[a-z]:[a-z]{1,3}", 0..9).prop_map(Vec::from_iter)) {
+            let before = digest(topics.iter().map(String::as_str));
+            topics.reverse();
+            prop_assert_eq!(digest(topics.iter().map(String::as_str)), before);
+        }
+    }
 }

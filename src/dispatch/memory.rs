@@ -1,89 +1,195 @@
-//! The embedded key-value store of `fanfare all`: a table behind a mutex that is held for a look-up or a change only.
+//! The embedded key-value store of `fanfare all`: tables behind a mutex that is held for a look-up or a change only.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::kv::{Answer, KeyValue, Request};
+use super::kv::{Alive, Answer, Batch, End, Heartbeat, KeyValue, Notice, Request, Unavailable, bucket, digest};
+use super::memory_history::Histories;
 use crate::wire::connection_id::NodeId;
 use crate::wire::topic::Topic;
 
-/// Subscriptions in memory.
+/// A key-value store in memory, of one node.
 #[derive(Debug)]
 pub struct MemoryKv {
-    table: Mutex<HashMap<Topic, HashSet<NodeId>>>,
-    shards: usize,
+    tables: Mutex<Tables>,
+}
+
+#[derive(Debug)]
+struct Tables {
+    subscriptions: HashMap<Topic, HashSet<NodeId>>,
+    /// The last batch of each node and bucket.
+    numbers: HashMap<(NodeId, u8), u64>,
+    histories: Histories,
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64)
 }
 
 impl MemoryKv {
-    /// An empty store for `shards` shards.
-    pub fn new(shards: usize) -> MemoryKv {
-        MemoryKv { table: Mutex::default(), shards }
+    /// An empty store. `age_max_ms` is the shortest time for which any event type is kept in history.
+    pub fn new(age_max_ms: u64) -> MemoryKv {
+        let histories = Histories::new(now_ms(), age_max_ms);
+        let tables = Tables { subscriptions: HashMap::new(), numbers: HashMap::new(), histories };
+        MemoryKv { tables: Mutex::new(tables) }
+    }
+}
+
+impl Tables {
+    fn apply(&mut self, batch: Batch, notices: &mut Vec<Notice>) {
+        let last = self.numbers.entry((batch.node, batch.bucket)).or_default();
+        if batch.number <= *last {
+            return;
+        }
+        *last = batch.number;
+        let mut changes = batch.changes;
+        if batch.full {
+            let listed: HashSet<Topic> = changes.iter().map(|(topic, _)| topic.clone()).collect();
+            let held = self.subscriptions.iter().filter(|(topic, nodes)| {
+                bucket(topic.as_str()) == batch.bucket && nodes.contains(&batch.node) && !listed.contains(*topic)
+            });
+            let gone: Vec<_> = held.map(|(topic, _)| (topic.clone(), false)).collect();
+            changes.extend(gone);
+        }
+        for (topic, wanted) in changes {
+            self.set(topic, batch.node, wanted, notices);
+        }
+    }
+
+    fn set(&mut self, topic: Topic, node: NodeId, wanted: bool, notices: &mut Vec<Notice>) {
+        let changed = if wanted {
+            self.subscriptions.entry(topic.clone()).or_default().insert(node)
+        } else {
+            let Some(nodes) = self.subscriptions.get_mut(&topic) else { return };
+            let removed = nodes.remove(&node);
+            if nodes.is_empty() {
+                self.subscriptions.remove(&topic);
+            }
+            removed
+        };
+        if changed {
+            notices.push(Notice::Invalidated(topic));
+        }
+    }
+
+    fn differing(&self, heartbeat: &Heartbeat) -> Vec<u8> {
+        let mut held: HashMap<u8, Vec<&str>> = HashMap::new();
+        for (topic, _) in self.subscriptions.iter().filter(|(_, nodes)| nodes.contains(&heartbeat.node.id)) {
+            held.entry(bucket(topic.as_str())).or_default().push(topic.as_str());
+        }
+        let differs =
+            |(number, claimed): &(u8, u64)| digest(held.get(number).into_iter().flatten().copied()) != *claimed;
+        heartbeat.digests.iter().filter(|pair| differs(pair)).map(|(number, _)| *number).collect()
     }
 }
 
 impl KeyValue for MemoryKv {
     // A shard hears its own answers before it opens its mailbox again. So what it learns here was true before any
     // invalidation that it hears of later.
-    fn submit(&self, shard: usize, request: Request, answers: &mut Vec<(usize, Answer)>) {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        match request {
+    fn submit(
+        &self,
+        _shard: usize,
+        _ticket: u64,
+        request: Request,
+        notices: &mut Vec<Notice>,
+    ) -> Option<Result<Answer, Unavailable>> {
+        let now_ms = now_ms();
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Ok(match request {
             Request::Subscribers(topic) => {
-                let nodes: Arc<[NodeId]> = table.get(&topic).into_iter().flatten().copied().collect();
-                answers.push((shard, Answer::Subscribers(topic, nodes)));
+                Answer::Subscribers(tables.subscriptions.get(&topic).into_iter().flatten().copied().collect())
             }
-            Request::Apply { node, changes } => {
-                for (topic, wanted) in &changes {
-                    let changed = if *wanted {
-                        table.entry(topic.clone()).or_default().insert(node)
-                    } else {
-                        match table.get_mut(topic) {
-                            None => false,
-                            Some(nodes) => {
-                                let removed = nodes.remove(&node);
-                                if nodes.is_empty() {
-                                    table.remove(topic);
-                                }
-                                removed
-                            }
-                        }
-                    };
-                    if changed {
-                        for shard in 0..self.shards {
-                            answers.push((shard, Answer::Invalidated(topic.clone())));
-                        }
-                    }
+            Request::Apply(batch) => {
+                tables.apply(batch, notices);
+                Answer::Applied
+            }
+            Request::Heartbeat(heartbeat) => {
+                let differing = tables.differing(&heartbeat);
+                // The node that holds it is the only one there is.
+                Answer::Alive(Alive { nodes: vec![heartbeat.node], differing })
+            }
+            Request::Leave(node) => {
+                let held = tables.subscriptions.iter().filter(|(_, nodes)| nodes.contains(&node));
+                let held: Vec<_> = held.map(|(topic, _)| topic.clone()).collect();
+                for topic in held {
+                    tables.set(topic, node, false, notices);
                 }
-                answers.push((shard, Answer::Applied(changes)));
+                tables.numbers.retain(|(owner, _), _| *owner != node);
+                Answer::Left
             }
-        }
+            Request::Append(append) => {
+                let (position, prev) = tables.histories.append(append, now_ms);
+                Answer::Appended { position, prev }
+            }
+            Request::Read(read) => Answer::Page(tables.histories.read(&read, now_ms)),
+            Request::Ends(topics) => {
+                let since = tables.histories.since();
+                let end = |topic: &Topic| End { position: tables.histories.end(topic), since };
+                Answer::Ends(topics.iter().map(end).collect())
+            }
+            Request::SetLatest(latest) => {
+                let (version, newest) = tables.histories.set_latest(latest, now_ms);
+                Answer::Versioned { version, newest }
+            }
+            Request::Latest(topic) => Answer::Latest(tables.histories.latest(&topic, now_ms)),
+        }))
+    }
+
+    fn trouble(&self) -> Option<String> {
+        None
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dispatch::kv::NodeInfo;
+
+    fn topic() -> Topic {
+        Topic::parse("live:1").unwrap()
+    }
+
+    fn ask(kv: &MemoryKv, request: Request) -> (Answer, Vec<Notice>) {
+        let mut notices = Vec::new();
+        let answer = kv.submit(0, 0, request, &mut notices).expect("it answers at once");
+        (answer.expect("it is always there"), notices)
+    }
+
+    fn batch(number: u64, full: bool, changes: &[(&str, bool)]) -> Request {
+        let changes = changes.iter().map(|(topic, wanted)| (Topic::parse(topic).unwrap(), *wanted)).collect();
+        Request::Apply(Batch { node: NodeId(7), bucket: bucket("live:1"), number, full, changes })
+    }
 
     #[test]
-    fn caches_hear_of_a_change_before_who_asked_for_it() {
-        let (kv, mut heard) = (MemoryKv::new(2), Vec::new());
-        let topic = Topic::parse("live:1").unwrap();
-        let changes = vec![(topic.clone(), true)];
-        kv.submit(1, Request::Apply { node: NodeId(7), changes: changes.clone() }, &mut heard);
-        kv.submit(0, Request::Subscribers(topic.clone()), &mut heard);
-        kv.submit(1, Request::Apply { node: NodeId(7), changes: changes.clone() }, &mut heard);
-        let invalidated = Answer::Invalidated(topic.clone());
-        let expected = [
-            (0, invalidated.clone()),
-            (1, invalidated.clone()),
-            (1, Answer::Applied(changes.clone())),
-            (0, Answer::Subscribers(topic.clone(), Arc::new([NodeId(7)]))),
-            (1, Answer::Applied(changes)),
-        ];
-        assert_eq!(heard, expected);
-        heard.clear();
-        let changes = vec![(topic.clone(), false)];
-        kv.submit(0, Request::Apply { node: NodeId(7), changes }, &mut heard);
-        kv.submit(0, Request::Subscribers(topic.clone()), &mut heard);
-        assert_eq!(heard.last().unwrap().1, Answer::Subscribers(topic, Arc::new([])));
+    fn caches_hear_of_changes_and_of_nothing_else() {
+        let kv = MemoryKv::new(1000);
+        let invalidated = vec![Notice::Invalidated(topic())];
+        assert_eq!(ask(&kv, batch(1, false, &[("live:1", true)])), (Answer::Applied, invalidated.clone()));
+        let subscribers = |nodes: &[NodeId]| (Answer::Subscribers(nodes.into()), vec![]);
+        assert_eq!(ask(&kv, Request::Subscribers(topic())), subscribers(&[NodeId(7)]));
+        assert_eq!(ask(&kv, batch(2, false, &[("live:1", true)])), (Answer::Applied, vec![]));
+        // An older batch that comes late changes nothing.
+        assert_eq!(ask(&kv, batch(2, false, &[("live:1", false)])), (Answer::Applied, vec![]));
+        assert_eq!(ask(&kv, Request::Subscribers(topic())), subscribers(&[NodeId(7)]));
+        assert_eq!(ask(&kv, batch(3, false, &[("live:1", false)])), (Answer::Applied, invalidated));
+        assert_eq!(ask(&kv, Request::Subscribers(topic())), subscribers(&[]));
+    }
+
+    #[test]
+    fn a_heartbeat_finds_what_differs_and_a_full_batch_mends_it() {
+        let kv = MemoryKv::new(1000);
+        ask(&kv, batch(1, false, &[("live:1", true)]));
+        let node = NodeInfo { id: NodeId(7), roles: vec!["frontend".to_owned()], url: "http://127.0.0.1:1".to_owned() };
+        let number = bucket("live:1");
+        let beat = |digest| Request::Heartbeat(Heartbeat { node: node.clone(), digests: vec![(number, digest)] });
+        let alive = |differing| (Answer::Alive(Alive { nodes: vec![node.clone()], differing }), vec![]);
+        assert_eq!(ask(&kv, beat(digest(["live:1"]))), alive(vec![]));
+        assert_eq!(ask(&kv, beat(0)), alive(vec![number]));
+        ask(&kv, batch(2, true, &[]));
+        assert_eq!(ask(&kv, beat(0)), alive(vec![]));
+        ask(&kv, batch(3, true, &[("live:1", true)]));
+        assert_eq!(ask(&kv, Request::Leave(NodeId(7))), (Answer::Left, vec![Notice::Invalidated(topic())]));
+        assert_eq!(ask(&kv, Request::Subscribers(topic())).0, Answer::Subscribers([].into()));
     }
 }

@@ -2,5 +2,6 @@
 
 pub mod backlog;
 pub mod log;
+pub mod registrar;
 pub mod registry;
 pub mod topics;

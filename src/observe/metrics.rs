@@ -67,6 +67,7 @@ metrics! {
     counter dropped_backlog "fanfare_dropped_total" r#"reason="backlog""# "Events dropped.";
     counter dropped_expired "fanfare_dropped_total" r#"reason="expired""# "Events dropped.";
     counter dropped_closed "fanfare_dropped_total" r#"reason="closed""# "Events dropped.";
+    counter dropped_unrouted "fanfare_dropped_total" r#"reason="unrouted""# "Events dropped.";
     counter closed_client "fanfare_disconnects_total" r#"reason="client""# "Streams ended.";
     counter closed_stalled "fanfare_disconnects_total" r#"reason="stalled""# "Streams ended.";
     counter closed_backlog "fanfare_disconnects_total" r#"reason="backlog""# "Streams ended.";

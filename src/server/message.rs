@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::access::Access;
 use super::slots::Conn;
 use crate::backend::store::{Outcome, StoreError};
-use crate::dispatch::kv::Answer;
+use crate::dispatch::kv::{Heard, NodeInfo};
 use crate::frontend::registry::CoreSet;
 use crate::wire::frame::Frame;
 use crate::wire::http::HttpError;
@@ -37,7 +37,14 @@ pub enum Message {
     /// To a core that waits for it: the topic is registered.
     Ready(Topic),
     /// From the key-value store.
-    Kv(Answer),
+    Kv(Heard),
+    /// From the shard that sends the heartbeat: who lives, and which of this shard's buckets the store holds wrong.
+    Alive {
+        /// The nodes of this data center whose lease holds.
+        nodes: Arc<Vec<NodeInfo>>,
+        /// Buckets to send in full.
+        differing: Vec<u8>,
+    },
     /// From the database.
     Stored(Ticket, Result<Outcome, StoreError>),
     /// To the core that holds a connection: change its topics.

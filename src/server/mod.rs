@@ -3,12 +3,13 @@
 //!
 //! In the order of a connection's life: [`slots`] (what a connection is), [`accept`], [`receive`] (bytes to requests),
 //! [`routes`] (requests to resources), [`access`] (who asks), [`streams`] (a request becomes a stream), [`renewal`] (its rights), [`publish`] and [`likes`] (what is
-//! published), [`mesh`] (between cores), [`fanout`] and [`pages`] (to viewers), [`sweep`] (time), [`admin`] (what a node
+//! published), [`asking`] (the key-value store), [`mesh`] (between cores), [`fanout`] and [`pages`] (to viewers), [`sweep`] (time), [`admin`] (what a node
 //! tells).
 
 pub mod accept;
 pub mod access;
 pub mod admin;
+pub mod asking;
 pub mod fanout;
 pub mod http_connection;
 pub mod likes;

@@ -2,18 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use super::access::Tokens;
 use super::message::{Message, Ticket};
 use crate::backend::store::Store;
-use crate::dispatch::kv::KeyValue;
+use crate::dispatch::kv::{BUCKETS, KeyValue, NodeInfo, bucket};
 use crate::dispatch::types::Types;
 use crate::observe::metrics::Counters;
 use crate::runtime::mailbox::Sender;
 use crate::wire::connection_id::NodeId;
-use crate::wire::frame::topic_hash;
 use crate::wire::response::Origins;
 
 /// Which roles a node has.
@@ -67,6 +66,13 @@ pub struct Node {
     pub mail: Vec<Sender<Message>>,
     /// Each shard's numbers.
     pub counters: Vec<Counters>,
+    /// What it says of itself to the others; none where there can be no others.
+    pub info: Option<NodeInfo>,
+    /// Bucket by bucket, what the key-value store should hold of this node's wants; each written by the shard whose home
+    /// it is.
+    pub digests: [AtomicU64; BUCKETS],
+    /// The buckets whose digest holds: one bit each.
+    pub settled: AtomicU64,
     /// The key-value store.
     pub kv: Arc<dyn KeyValue>,
     /// The database, on a node that is a backend.
@@ -85,7 +91,7 @@ impl Node {
 
     /// The shard that keeps what there must be one of for a topic.
     pub fn home(&self, topic: &str) -> usize {
-        // The upper bits: the lower ones choose the sequencer and table buckets.
-        ((topic_hash(topic) >> 32) % self.shards() as u64) as usize
+        // By bucket, so that what the key-value store is told of a bucket comes from one shard, in order.
+        usize::from(bucket(topic)) % self.shards()
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::access::Access;
-use super::message::Message;
+use super::asking::Asked;
 use super::routes::Handled;
 use super::shard::Shard;
 use crate::dispatch::core::Routed;
-use crate::dispatch::kv::{Answer, Request as KvRequest};
+use crate::dispatch::kv::Request as KvRequest;
 use crate::wire::connection_id::NodeId;
 use crate::wire::event::Draft;
 use crate::wire::frame::{Event, Frame};
@@ -102,6 +102,8 @@ impl Shard {
                 data: draft.data,
                 class: info.class,
                 ttl_ms: info.ttl_ms,
+                place: None,
+                version: 0,
             }))
         };
         match self.dispatcher.route(&draft.topic, self.clock.instant) {
@@ -133,43 +135,27 @@ impl Shard {
 
     fn look_up(&mut self, topic: Topic) {
         self.counters().lookups.add(1);
-        self.ask(KvRequest::Subscribers(topic));
+        self.ask(KvRequest::Subscribers(topic.clone()), Asked::Subscribers(topic));
     }
 
-    /// Asks the key-value store, and hears what it can say at once.
-    fn ask(&mut self, request: KvRequest) {
-        let mut answers = Vec::new();
-        self.node.kv.submit(self.id, request, &mut answers);
-        for (shard, answer) in answers {
-            match answer {
-                // At once, so that events which waited for it are on their way before their publisher is answered:
-                // what it publishes next, by any core, comes behind them.
-                Answer::Subscribers(..) if shard == self.id => self.on_kv(answer),
-                _ => self.send(shard, Message::Kv(answer)),
+    /// The key-value store said who wants a topic: what waited for that goes there.
+    pub(super) fn on_subscribers(&mut self, topic: &Topic, nodes: Arc<[NodeId]>) {
+        for frame in self.dispatcher.learn(topic, Arc::clone(&nodes), self.clock.instant) {
+            if nodes.is_empty() {
+                self.counters().unwanted.add(1);
+            } else {
+                self.dispatch(&nodes, &frame);
             }
         }
     }
 
-    /// What the key-value store said.
-    pub(super) fn on_kv(&mut self, answer: Answer) {
-        match answer {
-            Answer::Subscribers(topic, nodes) => {
-                for frame in self.dispatcher.learn(&topic, Arc::clone(&nodes), self.clock.instant) {
-                    if nodes.is_empty() {
-                        self.counters().unwanted.add(1);
-                    } else {
-                        self.dispatch(&nodes, &frame);
-                    }
-                }
-            }
-            Answer::Invalidated(topic) => self.dispatcher.forget(&topic),
-            Answer::Applied(changes) => {
-                for (topic, wanted) in changes {
-                    if wanted {
-                        self.registry.registered(&topic, self.clock.instant, &mut self.effects);
-                    }
-                }
-                self.apply_effects();
+    /// It cannot say: what waited goes where the topic was wanted last, if that is known.
+    pub(super) fn on_subscribers_unknown(&mut self, topic: &Topic) {
+        let (nodes, held) = self.dispatcher.fall_back(topic, self.clock.instant);
+        for frame in held {
+            match &nodes {
+                Some(nodes) => self.dispatch(nodes, &frame),
+                None => self.counters().dropped_unrouted.add(u64::from(frame.count())),
             }
         }
     }
@@ -182,15 +168,5 @@ impl Shard {
                 self.ingress(frame);
             }
         }
-    }
-
-    /// Sends the registrations that this turn brought, as one batch.
-    pub(super) fn send_registrations(&mut self) {
-        if self.registrations.is_empty() {
-            return;
-        }
-        let changes = std::mem::take(&mut self.registrations);
-        self.ask(KvRequest::Apply { node: self.node.id, changes });
-        self.open_local();
     }
 }

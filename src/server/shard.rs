@@ -11,6 +11,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
+use super::asking::Asked;
 use super::mesh::Outgoing;
 use super::message::Message;
 use super::node::Node;
@@ -18,6 +19,8 @@ use super::pages::PageLogs;
 use super::slots::{Conn, Kind, Slots};
 use super::streams::Waiter;
 use crate::dispatch::core::Dispatcher;
+use crate::dispatch::kv::NodeInfo;
+use crate::frontend::registrar::Registrar;
 use crate::frontend::registry::{CoreSet, Effect, Registry};
 use crate::frontend::topics::{TopicIndex, Topics};
 use crate::limits::{PATIENCE, PATIENCE_CREDIT_MAX, PATIENCE_PROBE, READ_BYTES, TICK, YIELD_EVERY};
@@ -108,9 +111,15 @@ pub struct Shard {
     pub(super) routes: HashMap<Topic, CoreSet, foldhash::fast::RandomState>,
     pub(super) registry: Registry,
     pub(super) effects: Vec<Effect>,
-    /// Registrations to send to the key-value store with the end of this turn.
-    pub(super) registrations: Vec<(Topic, bool)>,
+    /// Tells the key-value store what the topics at home here want.
+    pub(super) registrar: Registrar,
     pub(super) dispatcher: Dispatcher,
+    /// Questions to the key-value store that have no answer yet.
+    pub(super) asked: HashMap<u64, Asked, foldhash::fast::RandomState>,
+    pub(super) next_ticket: u64,
+    pub(super) next_heartbeat: Instant,
+    /// The nodes of this data center whose lease holds.
+    pub(super) alive: Arc<Vec<NodeInfo>>,
     /// To each other core: what its full mailbox did not take.
     pub(super) outgoing: Vec<Option<Box<Outgoing>>>,
     /// Messages to itself.
@@ -157,6 +166,7 @@ impl Shard {
             readiness.add(&door.listener, door.token, Interest::ReadLevel)?;
         }
         let clock = Clock::start();
+        let clock_start = clock.instant;
         let shards = parts.node.shards();
         let mut shard = Shard {
             id: parts.id,
@@ -173,7 +183,11 @@ impl Shard {
             routes: HashMap::default(),
             registry: Registry::default(),
             effects: Vec::new(),
-            registrations: Vec::new(),
+            registrar: Registrar::default(),
+            asked: HashMap::default(),
+            next_ticket: 0,
+            next_heartbeat: clock_start,
+            alive: Arc::default(),
             dispatcher: Dispatcher::default(),
             outgoing: (0..shards).map(|_| None).collect(),
             local: VecDeque::new(),
@@ -323,7 +337,11 @@ impl Shard {
                 }
             }
             Message::Ready(topic) => self.on_topic_ready(&topic),
-            Message::Kv(answer) => self.on_kv(answer),
+            Message::Kv(heard) => self.on_heard(heard),
+            Message::Alive { nodes, differing } => {
+                self.alive = nodes;
+                differing.into_iter().for_each(|bucket| self.registrar.repair(bucket));
+            }
             Message::Stored(ticket, result) => self.on_stored(ticket, result),
             Message::ChangeTopics(change) => self.on_change_topics(*change),
             Message::Renew(renewal) => self.on_renew(*renewal),
@@ -343,7 +361,7 @@ impl Shard {
                     }
                 }
                 Effect::Ready { topic, core } => self.send(core, Message::Ready(topic)),
-                Effect::Register { topic, wanted } => self.registrations.push((topic, wanted)),
+                Effect::Register { topic, wanted } => self.registrar.change(topic, wanted),
             }
         }
         self.effects = effects;

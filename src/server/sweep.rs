@@ -39,6 +39,7 @@ impl Shard {
         self.reopen_doors();
         self.registry.tick(now, &mut self.effects);
         self.apply_effects();
+        self.heartbeat();
         self.end_late_waits(now);
         self.pages.tidy(self.clock.seconds());
         self.sweep();
@@ -169,7 +170,7 @@ impl Shard {
                 _ => {}
             }
         }
-        if !draining.done && self.slots.is_empty() && self.registrations.is_empty() {
+        if !draining.done && self.slots.is_empty() && !self.registrar.is_busy() {
             draining.done = true;
             self.node.drained.fetch_add(1, Ordering::AcqRel);
         }

@@ -1,14 +1,22 @@
 //! Names of nodes and connections.
 
 use std::fmt;
+use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
 
 /// A node's name: 64 random bits, new at every start, so that a dead process's subscriptions are never mistaken for a
 /// live one's. Written as 13 characters of Crockford's base 32.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct NodeId(pub u64);
+
+/// A text that names no node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not the name of a node")]
+pub struct NotANode;
 
 const CROCKFORD: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
@@ -26,6 +34,32 @@ impl fmt::Display for NodeId {
             write!(formatter, "{}", char::from(CROCKFORD[digit as usize]))?;
         }
         Ok(())
+    }
+}
+
+impl FromStr for NodeId {
+    type Err = NotANode;
+
+    fn from_str(text: &str) -> Result<NodeId, NotANode> {
+        let digit = |byte: u8| CROCKFORD.iter().position(|&digit| digit == byte).map(|digit| digit as u64);
+        // 13 digits carry 65 bits: the first one is 0 to f.
+        let fits = text.len() == 13 && text.as_bytes()[0] < b'g';
+        let number = |text: &str| text.bytes().try_fold(0u64, |id, byte| Some(id << 5 | digit(byte)?));
+        number(text).filter(|_| fits).map(NodeId).ok_or(NotANode)
+    }
+}
+
+impl From<NodeId> for String {
+    fn from(id: NodeId) -> String {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for NodeId {
+    type Error = NotANode;
+
+    fn try_from(text: String) -> Result<NodeId, NotANode> {
+        text.parse()
     }
 }
 
@@ -90,6 +124,12 @@ mod tests {
         fn round_trips(node: u64, shard: u16, slot: u32, generation: u32, secret: u64) {
             let id = ConnectionId { node: NodeId(node), shard, slot, generation, secret };
             prop_assert!(ConnectionId::decode(&id.encode()) == Some(id));
+        }
+
+        #[test]
+        fn names_of_nodes_round_trip(id: u64) {
+            prop_assert_eq!(NodeId(id).to_string().parse(), Ok(NodeId(id)));
+            prop_assert_eq!(format!("z{}", &NodeId(id).to_string()[1..]).parse::<NodeId>(), Err(NotANode));
         }
 
         #[test]

@@ -1,12 +1,14 @@
 //! An event as viewers get it: encoded once a node, then only copied.
 
+use std::borrow::Cow;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::io::Write as _;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use super::event::Class;
+use super::event::{Class, Draft};
 use super::json;
+use super::position::Position;
 use crate::limits::{EVENT_BYTES_MAX, LINE_BYTES_MAX};
 
 /// What [`Frame::encode`] needs.
@@ -28,6 +30,21 @@ pub struct Event<'a> {
     pub class: Class,
     /// For class `ephemeral`: how long it may wait in a queue, in milliseconds.
     pub ttl_ms: u32,
+    /// Class `every`: its place in history, which becomes the stream's `id:` line.
+    pub place: Option<Place<'a>>,
+    /// Class `latest`: its version, by which older values are told from newer ones; 0 if it has none.
+    pub version: u64,
+}
+
+/// The place of an event in a data center's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// The data center.
+    pub dc: &'a str,
+    /// The place.
+    pub position: Position,
+    /// The place of the event before it in the same topic; none if nothing is known of one.
+    pub prev: Option<Position>,
 }
 
 /// One event's bytes on an SSE stream, with the places that delivery looks at.
@@ -49,6 +66,9 @@ pub struct Frame {
     count: u32,
     at: u64,
     topic_hash: u64,
+    position: Option<Position>,
+    prev: Option<Position>,
+    version: u64,
 }
 
 /// The hash of a topic that shards agree on; seeded at start, so that nobody outside can aim at one shard.
@@ -69,6 +89,9 @@ impl Frame {
         let mut bytes = Vec::with_capacity(192 + event.data.len());
         // Room for the size line, whose length is known only at the end.
         bytes.extend_from_slice(&[0; SIZE_LINE_BYTES_MAX]);
+        if let Some(place) = event.place {
+            writeln!(bytes, "id: {}:{}", place.dc, place.position).expect("writing to a Vec cannot fail");
+        }
         bytes.extend_from_slice(b"data: {\"id\":");
         json::push_string(&mut bytes, event.id);
         bytes.push(b',');
@@ -119,6 +142,9 @@ impl Frame {
             count: 1,
             at: event.at,
             topic_hash: topic_hash(event.topic),
+            position: event.place.map(|place| place.position),
+            prev: event.place.and_then(|place| place.prev),
+            version: event.version,
         }
     }
 
@@ -130,6 +156,28 @@ impl Frame {
     /// The event alone, for streams without chunks (HTTP/1.0).
     pub fn event(&self) -> &[u8] {
         &self.bytes[usize::from(self.start)..self.bytes.len() - 2]
+    }
+
+    /// The event as JSON: what stands on the `data` line.
+    pub fn json(&self) -> &str {
+        let event = self.event();
+        let start = memchr::memmem::find(event, b"data: ").expect("a frame has a data line") + b"data: ".len();
+        std::str::from_utf8(&event[start..event.len() - 2]).expect("an event is UTF-8")
+    }
+
+    /// Class `every`: its place in history, once it has one.
+    pub fn position(&self) -> Option<Position> {
+        self.position
+    }
+
+    /// Class `every`: the place of the event before it in the same topic; none if nothing is known of one.
+    pub fn prev(&self) -> Option<Position> {
+        self.prev
+    }
+
+    /// Class `latest`: its version; 0 if it has none.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// The delivery class.
@@ -215,6 +263,55 @@ impl std::fmt::Debug for Frame {
     }
 }
 
+/// An event read back from its JSON, [`Frame::json`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored<'a> {
+    /// Its identity.
+    pub id: Cow<'a, str>,
+    /// Its topic.
+    pub topic: Cow<'a, str>,
+    /// Its type.
+    pub kind: Cow<'a, str>,
+    /// Its key.
+    pub key: Option<Cow<'a, str>>,
+    /// Unix ms when the first Fanfare node accepted it.
+    pub at: u64,
+    /// Its data.
+    pub data: &'a [u8],
+}
+
+impl<'a> Stored<'a> {
+    /// Reads what [`Frame::json`] gave; `None` for anything else.
+    pub fn read(text: &'a str) -> Option<Stored<'a>> {
+        let draft = Draft::parse(text.as_bytes(), None).ok()?;
+        let mut at = None;
+        json::members(text.as_bytes(), |name, value| {
+            if name == b"at" {
+                at = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+            }
+            Ok(())
+        })
+        .ok()?;
+        Some(Stored { id: draft.id?, topic: draft.topic, kind: draft.kind, key: draft.key, at: at?, data: draft.data })
+    }
+
+    /// To be encoded again.
+    pub fn event(&self, class: Class, ttl_ms: u32) -> Event<'_> {
+        Event {
+            id: &self.id,
+            topic: &self.topic,
+            kind: &self.kind,
+            key: self.key.as_deref(),
+            at: self.at,
+            data: self.data,
+            class,
+            ttl_ms,
+            place: None,
+            version: 0,
+        }
+    }
+}
+
 /// A frame as a key of a table of what merges with it.
 #[derive(Debug, Clone)]
 pub struct ByIdentity(pub Arc<Frame>);
@@ -239,7 +336,8 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     pub(crate) fn frame(topic: &str, kind: &str, key: Option<&str>, class: Class, data: &str) -> Arc<Frame> {
-        let event = Event { id: "i", topic, kind, key, at: 7, data: data.as_bytes(), class, ttl_ms: 5000 };
+        let data = data.as_bytes();
+        let event = Event { id: "i", topic, kind, key, at: 7, data, class, ttl_ms: 5000, place: None, version: 0 };
         Arc::new(Frame::encode(&event))
     }
 
@@ -261,6 +359,33 @@ pub(crate) mod tests {
         }
         let viewers = frame("live:42", "viewers", None, Class::Latest, "1");
         assert!(Arc::ptr_eq(&viewers, &viewers.recounted(7)));
+    }
+
+    #[test]
+    fn a_place_in_history_is_the_streams_id() {
+        let place = Place { dc: "dc1", position: Position { ms: 5, seq: 2 }, prev: Some(Position::at(4)) };
+        let event = Event {
+            id: "i",
+            topic: "live:42",
+            kind: "comment",
+            key: None,
+            at: 7,
+            data: b"1",
+            class: Class::Every,
+            ttl_ms: 0,
+            place: Some(place),
+            version: 0,
+        };
+        let frame = Frame::encode(&event);
+        let json = "{\"id\":\"i\",\"topic\":\"live:42\",\"type\":\"comment\",\"at\":7,\"data\":1}";
+        assert_eq!(std::str::from_utf8(frame.event()).unwrap(), format!("id: dc1:5-2\ndata: {json}\n\n"));
+        assert_eq!((frame.json(), frame.topic()), (json, "live:42"));
+        assert_eq!((frame.position(), frame.prev()), (Some(place.position), place.prev));
+        let stored = Stored::read(json).unwrap();
+        assert_eq!(
+            (&*stored.id, &*stored.topic, &*stored.kind, stored.at, stored.data),
+            ("i", "live:42", "comment", 7, &b"1"[..])
+        );
     }
 
     #[test]

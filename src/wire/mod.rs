@@ -5,6 +5,7 @@ pub mod event;
 pub mod frame;
 pub mod http;
 pub mod json;
+pub mod position;
 pub mod request;
 pub mod response;
 pub mod sse;

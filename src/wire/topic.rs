@@ -4,12 +4,15 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits::{TOPIC_BYTES_MAX, TOPIC_BYTES_MIN};
 
 /// A valid topic: 3 to 200 bytes of `A-Z a-z 0-9 . _ ~ : % -`, a kind before the first colon and an id after it.
 ///
 /// Cloning copies a pointer.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Topic(Arc<str>);
 
 /// Why a text is no topic. The message is fit for a client.
@@ -81,6 +84,20 @@ pub fn check(text: &str) -> Result<&str, TopicError> {
     match bytes.iter().position(|&byte| byte == b':') {
         Some(colon) if colon > 0 && colon + 1 < bytes.len() => Ok(text),
         _ => Err(TopicError::Shape),
+    }
+}
+
+impl From<Topic> for String {
+    fn from(topic: Topic) -> String {
+        topic.as_str().to_owned()
+    }
+}
+
+impl TryFrom<String> for Topic {
+    type Error = TopicError;
+
+    fn try_from(text: String) -> Result<Topic, TopicError> {
+        Topic::parse(&text)
     }
 }
 

@@ -1,0 +1,263 @@
+//! History and newest values in memory: what the embedded key-value store keeps of each topic.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::kv::{Append, LatestValue, Page, Read, SetLatest, Stored};
+use crate::limits::{LATEST_AGE, LATEST_KEYS_MAX, MEMORY_HISTORY_BYTES};
+use crate::wire::position::Position;
+use crate::wire::topic::Topic;
+
+/// What one event costs beside its text: its entry, and its part of the table.
+const ENTRY_BYTES: usize = 96;
+
+/// Appends between two sweeps over all topics for what is too old.
+const SWEEP_APPENDS: u64 = 4096;
+
+#[derive(Debug, Default)]
+struct History {
+    events: VecDeque<Stored>,
+    bytes: usize,
+    /// The newest position ever given.
+    end: Option<Position>,
+    /// Nothing behind this one is missing.
+    reaches: Position,
+    age_max_ms: u64,
+}
+
+#[derive(Debug)]
+struct Latest {
+    version: u64,
+    origin: String,
+    event: Arc<str>,
+    set_at_ms: u64,
+}
+
+/// All topics' histories and newest values.
+#[derive(Debug)]
+pub struct Histories {
+    since: Position,
+    age_max_ms: u64,
+    topics: HashMap<Topic, History, foldhash::fast::RandomState>,
+    bytes: usize,
+    appends: u64,
+    latest: HashMap<Topic, HashMap<String, Latest>, foldhash::fast::RandomState>,
+}
+
+impl History {
+    fn drop_oldest(&mut self) -> usize {
+        let Some(oldest) = self.events.pop_front() else { return 0 };
+        self.reaches = self.reaches.max(oldest.position);
+        let bytes = ENTRY_BYTES + oldest.event.len();
+        self.bytes -= bytes;
+        bytes
+    }
+
+    fn drop_old(&mut self, now_ms: u64) -> usize {
+        let mut dropped = 0;
+        while self.events.front().is_some_and(|event| event.position.ms + self.age_max_ms < now_ms) {
+            dropped += self.drop_oldest();
+        }
+        dropped
+    }
+}
+
+impl Histories {
+    /// Empty ones. `age_max_ms` is the shortest time for which any event type is kept.
+    pub fn new(now_ms: u64, age_max_ms: u64) -> Histories {
+        let (topics, latest) = Default::default();
+        Histories { since: Position::at(now_ms), age_max_ms, topics, bytes: 0, appends: 0, latest }
+    }
+
+    /// Since when nothing was lost.
+    pub fn since(&self) -> Position {
+        self.since
+    }
+
+    /// Appends an event. Gives its place and that of the one before it.
+    pub fn append(&mut self, append: Append, now_ms: u64) -> (Position, Option<Position>) {
+        self.appends += 1;
+        if self.appends.is_multiple_of(SWEEP_APPENDS) || self.bytes > MEMORY_HISTORY_BYTES {
+            self.sweep(now_ms);
+        }
+        let history = self.topics.entry(append.topic).or_default();
+        let prev = history.end;
+        let position = match prev {
+            Some(last) if last.ms >= now_ms => Position { ms: last.ms, seq: last.seq + 1 },
+            _ => Position::at(now_ms),
+        };
+        history.end = Some(position);
+        history.age_max_ms = append.age_max_ms;
+        let bytes = ENTRY_BYTES + append.event.len();
+        history.bytes += bytes;
+        self.bytes += bytes;
+        history.events.push_back(Stored { position, prev, event: append.event });
+        while history.events.len() > append.count_max.max(1) as usize {
+            self.bytes -= history.drop_oldest();
+        }
+        self.bytes -= history.drop_old(now_ms);
+        (position, prev)
+    }
+
+    /// Drops what is too old, forgets topics that hold nothing, and keeps all of it within [`MEMORY_HISTORY_BYTES`].
+    fn sweep(&mut self, now_ms: u64) {
+        let mut dropped = 0;
+        self.topics.retain(|_, history| {
+            dropped += history.drop_old(now_ms);
+            !history.events.is_empty()
+        });
+        self.bytes -= dropped;
+        // Over all topics the oldest go first, down to nine tenths, so that this is rare.
+        while self.bytes > MEMORY_HISTORY_BYTES / 10 * 9 {
+            let mut fronts: Vec<Position> =
+                self.topics.values().filter_map(|history| history.events.front()).map(|event| event.position).collect();
+            if fronts.is_empty() {
+                break;
+            }
+            let middle = fronts.len() / 2;
+            let before = *fronts.select_nth_unstable(middle).1;
+            for history in self.topics.values_mut() {
+                while history.events.front().is_some_and(|event| event.position <= before) {
+                    self.bytes -= history.drop_oldest();
+                }
+            }
+        }
+    }
+
+    /// Where a topic's history ends.
+    pub fn end(&self, topic: &Topic) -> Option<Position> {
+        self.topics.get(topic).and_then(|history| history.end)
+    }
+
+    /// A part of a topic's history.
+    pub fn read(&mut self, read: &Read, now_ms: u64) -> Page {
+        // What was forgotten with its topic was older than this.
+        let forgotten = Position::at(now_ms.saturating_sub(self.age_max_ms)).max(self.since);
+        let Some(history) = self.topics.get_mut(&read.topic) else {
+            return Page { events: Vec::new(), complete: true, reaches: forgotten };
+        };
+        self.bytes -= history.drop_old(now_ms);
+        let from = history.events.partition_point(|event| event.position <= read.after);
+        let to = (from + read.limit.max(1) as usize).min(history.events.len());
+        let first_known = history.events.front().is_none_or(|event| event.prev.is_none());
+        let reaches = if first_known { history.reaches.max(forgotten) } else { history.reaches };
+        let events = history.events.range(from..to).cloned().collect();
+        Page { events, complete: to == history.events.len(), reaches: reaches.max(self.since) }
+    }
+
+    /// Keeps a newest value. Gives its version, and whether it is the newest.
+    pub fn set_latest(&mut self, latest: SetLatest, now_ms: u64) -> (u64, bool) {
+        let values = self.latest.entry(latest.topic).or_default();
+        let held = values.get(&latest.field);
+        let stored = held.map_or(0, |held| held.version);
+        let (version, origin) = latest.origin.unwrap_or_else(|| (now_ms.max(stored + 1), String::new()));
+        if held.is_some_and(|held| (held.version, &held.origin) >= (version, &origin)) {
+            return (version, false);
+        }
+        if values.len() >= LATEST_KEYS_MAX && !values.contains_key(&latest.field) {
+            let oldest = values.iter().min_by_key(|(_, value)| value.version).map(|(field, _)| field.clone());
+            oldest.map(|field| values.remove(&field));
+        }
+        values.insert(latest.field, Latest { version, origin, event: latest.event, set_at_ms: now_ms });
+        (version, true)
+    }
+
+    /// A topic's newest values, oldest first.
+    pub fn latest(&mut self, topic: &Topic, now_ms: u64) -> Vec<LatestValue> {
+        let Some(values) = self.latest.get_mut(topic) else { return Vec::new() };
+        values.retain(|_, value| value.set_at_ms + LATEST_AGE.as_millis() as u64 > now_ms);
+        let mut found: Vec<_> = values
+            .values()
+            .map(|value| LatestValue { version: value.version, event: Arc::clone(&value.event) })
+            .collect();
+        found.sort_unstable_by_key(|value| value.version);
+        if values.is_empty() {
+            self.latest.remove(topic);
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn topic() -> Topic {
+        Topic::parse("live:1").unwrap()
+    }
+
+    fn append(histories: &mut Histories, event: &str, count_max: u32, now_ms: u64) -> (Position, Option<Position>) {
+        histories.append(Append { topic: topic(), event: event.into(), count_max, age_max_ms: 1000 }, now_ms)
+    }
+
+    #[test]
+    fn newest_values_win_by_version_then_by_name() {
+        let mut histories = Histories::new(0, 1000);
+        let mut set = |field: &str, event: &str, origin: Option<(u64, &str)>, now_ms| {
+            let origin = origin.map(|(version, name)| (version, name.to_owned()));
+            histories.set_latest(SetLatest { topic: topic(), field: field.into(), event: event.into(), origin }, now_ms)
+        };
+        assert_eq!(set("a", "1", None, 50), (50, true));
+        assert_eq!(set("a", "2", None, 40), (51, true));
+        assert_eq!(set("a", "3", Some((50, "x")), 60), (50, false));
+        assert_eq!(set("a", "4", Some((51, "x")), 60), (51, true));
+        assert_eq!(set("a", "5", Some((51, "x")), 60), (51, false));
+        assert_eq!(set("b", "6", Some((7, "x")), 60), (7, true));
+        let values: Vec<_> = histories.latest(&topic(), 70).into_iter().map(|value| value.event).collect();
+        assert_eq!(values, ["6".into(), "4".into()] as [Arc<str>; 2]);
+        assert_eq!(histories.latest(&topic(), 70 + LATEST_AGE.as_millis() as u64), []);
+    }
+
+    proptest! {
+        /// Whoever reads from wherever: either all that was appended since, in order, or `reaches` says that some is gone.
+        #[test]
+        fn nothing_is_missing_unsaid(
+            steps in prop::collection::vec((0u64..400, 1u32..6, any::<bool>()), 1..60),
+            from: prop::sample::Index,
+            limit in 1u32..9,
+        ) {
+            let (mut histories, mut now_ms, mut all) = (Histories::new(1, 1000), 1, Vec::new());
+            for (pause, count_max, sweeps) in steps {
+                now_ms += pause;
+                let (position, prev) = append(&mut histories, &all.len().to_string(), count_max, now_ms);
+                if sweeps {
+                    histories.sweep(now_ms);
+                }
+                prop_assert!(position.ms >= now_ms && Some(position) > all.last().copied());
+                prop_assert!(prev.is_none() || prev == all.last().copied());
+                all.push(position);
+            }
+            let mut after = std::iter::once(Position::at(1)).chain(all.iter().copied()).nth(from.index(all.len() + 1)).unwrap();
+            let wanted: Vec<_> = all.iter().copied().filter(|position| *position > after).collect();
+            let mut got = Vec::new();
+            let whole = loop {
+                let page = histories.read(&Read { topic: topic(), after, limit }, now_ms);
+                if page.reaches > after {
+                    break false;
+                }
+                got.extend(page.events.iter().map(|event| event.position));
+                if page.complete {
+                    break true;
+                }
+                after = *got.last().unwrap();
+            };
+            if whole {
+                prop_assert_eq!(got, wanted);
+            }
+            prop_assert_eq!(histories.bytes, histories.topics.values().map(|history| history.bytes).sum::<usize>());
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_and_what_went_is_said() {
+        let mut histories = Histories::new(0, 1000);
+        let text = "x".repeat(1 << 20);
+        for number in 0..300 {
+            append(&mut histories, &text, 1_000_000, 1 + number);
+            assert!(histories.bytes <= MEMORY_HISTORY_BYTES + text.len() + ENTRY_BYTES);
+        }
+        let page = histories.read(&Read { topic: topic(), after: Position::at(0), limit: 1 }, 300);
+        assert!(page.reaches > Position::at(0) && page.events.len() == 1);
+    }
+}

@@ -1,0 +1,136 @@
+//! The place of an event in history, and what a client says when it comes back.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::RESUME_FOREIGN_MS;
+
+/// The place of a class `every` event in its data center's history: the key-value store's time in Unix ms when it was
+/// appended (or later), and a number that tells apart what came in the same millisecond. Grows within a topic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Position {
+    /// Unix milliseconds.
+    pub ms: u64,
+    /// Within the millisecond.
+    pub seq: u64,
+}
+
+/// A text that is no position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a position, which is written <ms>-<seq>")]
+pub struct NotAPosition;
+
+impl Position {
+    /// Before all events.
+    pub const START: Position = Position { ms: 0, seq: 0 };
+
+    /// The first place of a millisecond.
+    pub const fn at(ms: u64) -> Position {
+        Position { ms, seq: 0 }
+    }
+
+    /// So much earlier, at the start of that millisecond.
+    pub const fn earlier(self, ms: u64) -> Position {
+        Position { ms: self.ms.saturating_sub(ms), seq: 0 }
+    }
+
+    /// Whether it is the place before all events.
+    pub fn is_start(self) -> bool {
+        self == Position::START
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}-{}", self.ms, self.seq)
+    }
+}
+
+impl From<Position> for String {
+    fn from(position: Position) -> String {
+        position.to_string()
+    }
+}
+
+impl FromStr for Position {
+    type Err = NotAPosition;
+
+    fn from_str(text: &str) -> Result<Position, NotAPosition> {
+        let number = |text: &str| {
+            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            if digits { text.parse().map_err(|_| NotAPosition) } else { Err(NotAPosition) }
+        };
+        let (ms, seq) = text.split_once('-').ok_or(NotAPosition)?;
+        Ok(Position { ms: number(ms)?, seq: number(seq)? })
+    }
+}
+
+impl TryFrom<String> for Position {
+    type Error = NotAPosition;
+
+    fn try_from(text: String) -> Result<Position, NotAPosition> {
+        text.parse()
+    }
+}
+
+/// What a `Last-Event-ID` means to a Frontend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// The client has all up to here.
+    After(Position),
+    /// Nobody can say what it has.
+    Unreadable,
+}
+
+impl Resume {
+    /// Reads the id that a client saw last, `<dc>:<ms>-<seq>`. Another data center's clock and order are its own, so its
+    /// positions count by their time less [`RESUME_FOREIGN_MS`].
+    pub fn read(text: &str, dc: &str) -> Resume {
+        let Some((origin, position)) = text.rsplit_once(':') else { return Resume::Unreadable };
+        match position.parse::<Position>() {
+            Ok(position) if origin == dc => Resume::After(position),
+            Ok(position) if !origin.is_empty() => Resume::After(position.earlier(RESUME_FOREIGN_MS)),
+            _ => Resume::Unreadable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_what_clients_send() {
+        let own = Position { ms: 1_732_313_131_123, seq: 7 };
+        assert_eq!(Resume::read("dc1:1732313131123-7", "dc1"), Resume::After(own));
+        assert_eq!(Resume::read("dc2:1732313131123-7", "dc1"), Resume::After(Position::at(own.ms - RESUME_FOREIGN_MS)));
+        for text in [
+            "",
+            "7",
+            "dc1:",
+            "dc1:7",
+            "dc1:-7",
+            "dc1:7-",
+            "dc1:+7-1",
+            ":7-1",
+            "dc1:7-1-1",
+            "dc1:99999999999999999999-1",
+        ] {
+            assert_eq!(Resume::read(text, "dc1"), Resume::Unreadable, "{text}");
+        }
+        assert_eq!(Position::at(5).earlier(9), Position::START);
+    }
+
+    proptest! {
+        #[test]
+        fn texts_and_positions_go_together(ms: u64, seq: u64) {
+            let position = Position { ms, seq };
+            prop_assert_eq!(position.to_string().parse(), Ok(position));
+            prop_assert_eq!(serde_json::from_str::<Position>(&serde_json::to_string(&position).unwrap()).unwrap(), position);
+        }
+    }
+}
