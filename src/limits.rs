@@ -158,6 +158,16 @@ pub const RESUME_FOREIGN_MS: u64 = 60_000;
 /// A client that comes back gets what it may have missed from so much before its `Last-Event-ID`: what other topics of its
 /// stream, or other nodes, were late with.
 pub const RESUME_OVERLAP_MS: u64 = 10_000;
+/// Events of class `every` that a topic's history keeps, unless configured.
+pub const HISTORY_EVENTS: u32 = 1_000;
+/// How long it keeps them, unless configured.
+pub const HISTORY_AGE: Duration = Duration::from_secs(3600);
+/// Events on their way into history, a shard; past it publishers get 503.
+pub const APPENDS_WAITING_MAX: usize = 65_536;
+/// Topics whose ends are asked for at once.
+pub const ENDS_PER_QUESTION: usize = 512;
+/// Bytes of a replay that are put together for one write.
+pub const REPLAY_WRITE_BYTES: usize = 64 * 1024;
 /// How long an event waits for the one before it, before the hole is read from history.
 pub const HOLE_WAIT: Duration = Duration::from_millis(200);
 /// How often the end of a topic is compared with history's, where it was active within [`TOPIC_ACTIVE`].
@@ -168,6 +178,8 @@ pub const ENDS_QUIET: Duration = Duration::from_secs(60);
 pub const TOPIC_ACTIVE: Duration = Duration::from_secs(60);
 /// Events in one page of history.
 pub const PAGE_EVENTS: u32 = 256;
+/// Events of a topic that wait for the one before them; past it they are read from history with it.
+pub const HELD_EVENTS_MAX: usize = 1024;
 /// Events of class `every` that a node keeps in memory for each topic with viewers, for clients that come back.
 pub const RING_EVENTS: usize = 256;
 /// Same, in bytes.

@@ -15,7 +15,7 @@ use crate::auth::Watcher;
 use crate::backend::sqlite;
 use crate::dispatch::kv::BUCKETS;
 use crate::dispatch::memory::MemoryKv;
-use crate::dispatch::types::Types;
+use crate::dispatch::types::{DEFAULT, TypeInfo, Types};
 use crate::error::SettingsError;
 use crate::limits::{MAILBOX_MESSAGES, SHARDS_MAX};
 use crate::observe::log;
@@ -161,12 +161,15 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
     let id = NodeId::random()?;
     let mut types = Types::default();
     for (name, event) in &settings.events {
-        let ttl_ms = event.ttl.map(|ttl| u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX));
-        types.set(name, event.class, ttl_ms);
+        let ttl_ms = event.ttl.map_or(DEFAULT.ttl_ms, |ttl| u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX));
+        let max_age_ms = event.max_age.map_or(DEFAULT.max_age_ms, |age| age.as_millis() as u64);
+        let history = event.history.unwrap_or(DEFAULT.history);
+        types.set(name, TypeInfo { class: event.class, ttl_ms, history, max_age_ms });
     }
     let node = Arc::new(Node {
         id,
         name: id.to_string(),
+        dc: settings.dc.clone(),
         roles: Roles { frontend: true, dispatcher: true, backend: true, demo: true },
         started: Instant::now(),
         public: public_address,

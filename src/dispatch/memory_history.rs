@@ -84,7 +84,7 @@ impl Histories {
         let prev = history.end;
         let position = match prev {
             Some(last) if last.ms >= now_ms => Position { ms: last.ms, seq: last.seq + 1 },
-            _ => Position::at(now_ms),
+            _ => Position { ms: now_ms, seq: 1 },
         };
         history.end = Some(position);
         history.age_max_ms = append.age_max_ms;

@@ -3,5 +3,5 @@
 pub mod core;
 pub mod kv;
 pub mod memory;
-mod memory_history;
+pub(crate) mod memory_history;
 pub mod types;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::limits::EPHEMERAL_TTL;
+use crate::limits::{EPHEMERAL_TTL, HISTORY_AGE, HISTORY_EVENTS};
 use crate::wire::event::Class;
 
 /// What is known of one event type.
@@ -12,6 +12,10 @@ pub struct TypeInfo {
     pub class: Class,
     /// For class `ephemeral`: how long it may wait in a queue, in milliseconds.
     pub ttl_ms: u32,
+    /// For class `every`: events that a topic's history keeps.
+    pub history: u32,
+    /// For class `every`: how long it keeps them, in milliseconds.
+    pub max_age_ms: u64,
 }
 
 /// Event types by name.
@@ -33,7 +37,13 @@ pub const BUILT_IN: [(&str, Class); 9] = [
     ("deleted", Class::Every),
 ];
 
-const DEFAULT: TypeInfo = TypeInfo { class: Class::Ephemeral, ttl_ms: EPHEMERAL_TTL.as_millis() as u32 };
+/// What is not configured.
+pub const DEFAULT: TypeInfo = TypeInfo {
+    class: Class::Ephemeral,
+    ttl_ms: EPHEMERAL_TTL.as_millis() as u32,
+    history: HISTORY_EVENTS,
+    max_age_ms: HISTORY_AGE.as_millis() as u64,
+};
 
 impl Default for Types {
     fn default() -> Types {
@@ -45,8 +55,7 @@ impl Default for Types {
 
 impl Types {
     /// Sets or replaces a type.
-    pub fn set(&mut self, name: &str, class: Class, ttl_ms: Option<u32>) {
-        let info = TypeInfo { class, ttl_ms: ttl_ms.unwrap_or(DEFAULT.ttl_ms) };
+    pub fn set(&mut self, name: &str, info: TypeInfo) {
         self.known.insert(name.to_owned(), info);
     }
 
@@ -64,8 +73,9 @@ mod tests {
     fn configured_types_replace_built_in_ones() {
         let mut types = Types::default();
         assert_eq!(types.get("like").class, Class::Sum);
-        assert_eq!(types.get("wave"), TypeInfo { class: Class::Ephemeral, ttl_ms: 5000 });
-        types.set("like", Class::Ephemeral, Some(100));
-        assert_eq!(types.get("like"), TypeInfo { class: Class::Ephemeral, ttl_ms: 100 });
+        assert_eq!((types.get("wave").class, types.get("wave").ttl_ms), (Class::Ephemeral, 5000));
+        let info = TypeInfo { class: Class::Every, history: 7, ..DEFAULT };
+        types.set("like", info);
+        assert_eq!(types.get("like"), info);
     }
 }

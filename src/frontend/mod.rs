@@ -2,6 +2,9 @@
 
 pub mod backlog;
 pub mod log;
+pub mod newest;
+pub mod order;
 pub mod registrar;
 pub mod registry;
+pub mod replay;
 pub mod topics;

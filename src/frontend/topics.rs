@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use super::backlog::{Backlog, Bounds, Pushed};
 use super::log::{Cursor, Log};
+use super::newest::Newest;
 use crate::limits::{LOG_BYTES_MAX, LOG_KEYS_MAX};
 use crate::wire::frame::Frame;
+use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
 /// The place of a topic in a shard's table.
@@ -50,6 +52,21 @@ pub struct TopicEntry {
     round_began: Cursor,
     /// Whether it is in the queue of topics to serve.
     pub queued: bool,
+    /// Class `latest`: what a new viewer gets at once.
+    pub newest: Newest,
+    /// Class `every`: the place of the newest event that the log was given.
+    pub delivered_to: Option<Position>,
+    /// Events of class `every` found no room: they are to be read from history.
+    pub behind: Option<Behind>,
+}
+
+/// Where a topic's viewers on a shard lost track of its class `every`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Behind {
+    /// They have everything up to here.
+    pub after: Position,
+    /// What followed was asked for.
+    pub asked: bool,
 }
 
 /// What [`Topics::leave`] changed: viewers that moved to another place, as (slot, new place).
@@ -123,6 +140,9 @@ impl Topics {
                     remaining: 0,
                     round_began: 0,
                     queued: false,
+                    newest: Newest::default(),
+                    delivered_to: None,
+                    behind: None,
                 };
                 let index = match self.free.pop() {
                     Some(index) => {
@@ -196,6 +216,24 @@ impl TopicEntry {
         }
         self.push(frame);
         Pushed::Queued
+    }
+
+    /// Appends an event that has a place in history, unless viewers have it, or lack one before it: then it is left to be
+    /// read from history, and so is what follows. What was `read` from there follows whatever viewers have.
+    pub fn append_ordered(&mut self, frame: &Arc<Frame>, read: bool, now_ms: u64) -> Option<Pushed> {
+        let Some(position) = frame.position() else { return Some(self.append(frame, now_ms)) };
+        if self.delivered_to.is_some_and(|to| position <= to) {
+            return None;
+        }
+        let lacks = !read && self.delivered_to.is_some_and(|to| frame.prev().is_some_and(|prev| prev > to));
+        let pushed = if lacks { Pushed::Overrun } else { self.append(frame, now_ms) };
+        if pushed == Pushed::Overrun {
+            let after = self.delivered_to.or(frame.prev()).unwrap_or_default();
+            self.behind.get_or_insert(Behind { after, asked: false });
+        } else {
+            self.delivered_to = Some(position);
+        }
+        Some(pushed)
     }
 
     fn push(&mut self, frame: &Arc<Frame>) {

@@ -61,6 +61,11 @@ metrics! {
     counter deliveries "fanfare_deliveries_total" "" "Events handed to the kernel for a viewer, merged ones once.";
     counter delivered_bytes "fanfare_delivered_bytes_total" "" "Bytes handed to the kernel for viewers.";
     counter writes "fanfare_writes_total" "" "System calls that wrote to viewers.";
+    counter replayed "fanfare_replayed_total" "" "Events written to streams from history.";
+    counter resumed "fanfare_resumed_total" "" "Streams that came back with a Last-Event-ID.";
+    counter replays_from_memory "fanfare_replays_from_memory_total" "" "Questions for what a stream missed that the ring of recent events answered.";
+    counter history_reads "fanfare_history_reads_total" "" "Look-ups in history.";
+    counter gaps "fanfare_gaps_total" "" "Gaps found in history, a topic each.";
     counter merged "fanfare_merged_total" "" "Events that merged with a newer one for a reader that lags.";
     counter dropped_overrun "fanfare_dropped_total" r#"reason="overrun""# "Events dropped.";
     counter dropped_displaced "fanfare_dropped_total" r#"reason="displaced""# "Events dropped.";

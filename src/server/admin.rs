@@ -5,6 +5,7 @@ use serde_json::json;
 use super::access::Access;
 use super::routes::Handled;
 use super::shard::Shard;
+use super::slots::Conn;
 use crate::observe::metrics::{Counters, exposition};
 use crate::wire::http::{HttpError, Method};
 use crate::wire::request::Request;
@@ -14,6 +15,7 @@ impl Shard {
     /// A request to the internal listener.
     pub(super) fn handle_internal(
         &mut self,
+        conn: Conn,
         request: &Request<'_>,
         to: AnswerTo,
         parts: &[&str],
@@ -45,7 +47,7 @@ impl Shard {
                     }
                     ["v1", "topics", topic, "events"] if self.node.roles.dispatcher => {
                         self.only(request, Method::Post, "POST")?;
-                        return self.publish_one(topic, &Access::Open, to, body);
+                        return self.publish_one(conn, topic, &Access::Open, to, body);
                     }
                     // POST is taken line by line, and never comes here.
                     ["v1", "events"] if self.node.roles.dispatcher => return Err(HttpError::method("POST")),

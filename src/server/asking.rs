@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::appending::Appending;
 use super::message::Message;
 use super::shard::Shard;
 use crate::dispatch::kv::{Alive, Answer, BUCKETS, Heard, Heartbeat, Notice, Request, Unavailable, bucket};
@@ -18,11 +19,33 @@ pub enum Asked {
     Apply(u8),
     /// This node lives.
     Heartbeat,
+    /// Where the histories of new topics end.
+    Noted(Vec<Topic>),
+    /// The newest values of a new topic.
+    Newest(Topic),
+    /// Whether histories went on without this node.
+    Ends(Vec<Topic>),
+    /// A part of a topic's history.
+    Page(Topic),
+    /// An event is on its way into history.
+    Append(Appending),
+    /// A value of class `latest` waits for its version: the event as JSON.
+    Versioned(Arc<str>),
 }
 
 impl Shard {
     /// Asks the key-value store, and hears what it can say at once.
     pub(super) fn ask(&mut self, request: Request, asked: Asked) {
+        match self.submit(request) {
+            Ok(result) => self.on_answer(asked, result),
+            Err(ticket) => {
+                self.asked.insert(ticket, asked);
+            }
+        }
+    }
+
+    /// Hands a question over. Gives the answer, or else the ticket under which it will come.
+    pub(super) fn submit(&mut self, request: Request) -> Result<Result<Answer, Unavailable>, u64> {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let mut notices = Vec::new();
@@ -37,11 +60,9 @@ impl Shard {
                     }
                     self.on_notice(notice);
                 }
-                self.on_answer(asked, result);
+                Ok(result)
             }
-            None => {
-                self.asked.insert(ticket, asked);
-            }
+            None => Err(ticket),
         }
     }
 
@@ -72,12 +93,27 @@ impl Shard {
             (Asked::Apply(bucket), Err(_)) => self.registrar.failed(bucket, self.clock.instant),
             (Asked::Heartbeat, Ok(Answer::Alive(alive))) => self.on_alive(alive),
             (Asked::Heartbeat, Err(_)) => {}
+            (Asked::Noted(topics), Ok(Answer::Ends(ends))) => self.on_noted(topics, Ok(ends)),
+            (Asked::Noted(topics), Err(error)) => self.on_noted(topics, Err(error)),
+            (Asked::Newest(topic), Ok(Answer::Latest(values))) => self.on_newest(topic, Ok(values)),
+            (Asked::Newest(topic), Err(error)) => self.on_newest(topic, Err(error)),
+            (Asked::Ends(topics), Ok(Answer::Ends(ends))) => self.on_ends(topics, Ok(ends)),
+            (Asked::Ends(topics), Err(error)) => self.on_ends(topics, Err(error)),
+            (Asked::Page(topic), Ok(Answer::Page(page))) => self.on_page(topic, Ok(page)),
+            (Asked::Page(topic), Err(error)) => self.on_page(topic, Err(error)),
+            (Asked::Append(appending), result) => self.on_appended(appending, result),
+            (Asked::Versioned(json), result) => {
+                if self.on_versioned(&json, result).is_err() {
+                    self.counters().dropped_backlog.add(1);
+                }
+            }
             (asked, Ok(answer)) => unreachable!("a store answers what it was asked: {asked:?}, {answer:?}"),
         }
     }
 
     /// Sends the registrations that are due.
     pub(super) fn send_registrations(&mut self) {
+        self.begin_homes();
         while self.registrar.is_due() {
             let registry = &self.registry;
             let batches = self.registrar.batches(self.node.id, self.clock.instant, |number| {
@@ -97,10 +133,9 @@ impl Shard {
     fn on_applied(&mut self, number: u8) {
         for (topic, wanted) in self.registrar.applied(number) {
             if wanted {
-                self.registry.registered(&topic, self.clock.instant, &mut self.effects);
+                self.on_registered(&topic);
             }
         }
-        self.apply_effects();
     }
 
     /// Once a tick: what the store should hold of this shard's buckets, for the heartbeat; and the heartbeat itself.

@@ -1,11 +1,14 @@
 //! To the viewers: each gets, in one write, all that it lacks at that moment, of all its topics.
 
 use super::receive::send_now;
+use super::resume::Replaying;
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
 use super::streams::{Ended, bye};
 use crate::frontend::topics::TopicIndex;
 use crate::limits::{FANOUT_BURST, FANOUT_SLICE, HEARTBEAT, SENDFILE_BYTES_MIN, SENDFILE_VIEWERS_MIN};
+use crate::wire::event::Class;
+use crate::wire::frame::Frame;
 use crate::wire::sse::{ByeReason, Framing};
 
 impl Shard {
@@ -37,7 +40,11 @@ impl Shard {
                 Some(place) => self.serve_viewer(index, place),
                 None => {
                     entry.queued = false;
+                    let behind = entry.behind.is_some();
                     self.node.counters[self.id].dropped_expired.add(std::mem::take(&mut entry.expired));
+                    if behind {
+                        self.catch_up_topic(index);
+                    }
                     return served;
                 }
             }
@@ -178,7 +185,7 @@ impl Shard {
     }
 
     /// A viewer that lags gets nothing now: what came joins what waits for it.
-    fn merge_what_waits(&mut self, number: u32) {
+    pub(super) fn merge_what_waits(&mut self, number: u32) {
         let now_ms = self.clock.unix_ms;
         let slot = self.slots.at_mut(number);
         let Kind::Lagging(lag) = &mut slot.kind else { unreachable!("called for viewers that lag") };
@@ -187,6 +194,9 @@ impl Shard {
             let entry = self.topics.get_mut(subscription.topic);
             let viewer = &mut entry.viewers[subscription.place as usize];
             for frame in entry.log.split(viewer.cursor, 0).1 {
+                if passes_over(&mut lag.replay, frame) {
+                    continue;
+                }
                 counters.count_pushed(lag.backlog.push(frame, u64::from(frame.count()), now_ms));
             }
             viewer.cursor = entry.log.end();
@@ -229,6 +239,27 @@ impl Shard {
                     slot.kind = Kind::Lagging(lag);
                     return self.close_stream(conn, why);
                 }
+            } else if let Some(replaying) = &mut lag.replay {
+                let ready = replaying.fill(&mut lag.unsent, framing);
+                counters.deliveries.add(ready.events);
+                counters.replayed.add(ready.events);
+                if ready.done {
+                    lag.replay = None;
+                }
+                let waits = lag.unsent.is_empty() && !ready.done;
+                if waits {
+                    // It is not the client who is late.
+                    lag.progress = seconds;
+                }
+                if waits || !ready.asks.is_empty() {
+                    slot.kind = Kind::Lagging(lag);
+                    self.ask_pages(conn, ready.asks);
+                    // What is written already goes out once the kernel says that there is room, or now.
+                    if !waits {
+                        self.on_stream_writable(conn);
+                    }
+                    return;
+                }
             } else if !lag.backlog.is_empty() {
                 let unsent = &mut lag.unsent;
                 let drained = lag.backlog.drain(now_ms, |frame, count| {
@@ -249,4 +280,10 @@ impl Shard {
             }
         }
     }
+}
+
+/// Whether a live event comes to a stream from history instead.
+fn passes_over(replay: &mut Option<Box<Replaying>>, frame: &Frame) -> bool {
+    let Some(replaying) = replay else { return false };
+    frame.class() == Class::Every && frame.position().is_some() && replaying.replay.passes_over(frame.topic())
 }

@@ -58,6 +58,8 @@ pub enum Body {
     },
     /// A body of lines, taken one by one as they come, and what it may do.
     Lines(Box<Lines>, Access),
+    /// All of its lines came; some of their events are on their way into history.
+    LinesEnding(Box<Lines>),
 }
 
 impl Http {

@@ -8,6 +8,7 @@ use serde_json::json;
 use tracing::warn;
 
 use super::access::Access;
+use super::appending::Publisher;
 use super::message::{Then, Ticket};
 use super::routes::Handled;
 use super::shard::Shard;
@@ -147,7 +148,7 @@ impl Shard {
             id: None,
             data: data.as_bytes(),
         };
-        let (published, id) = self.publish_named(&draft);
+        let (published, id) = self.publish_named(&draft, Publisher::Own);
         self.new_id = id;
         if published.is_err() {
             // The like is stored; the total in the next like's data heals the displays.

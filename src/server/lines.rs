@@ -13,6 +13,15 @@ pub enum Remaining {
     Chunked(Chunked),
 }
 
+/// What became of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// Its event is where it must be before the answer.
+    Now,
+    /// It will be.
+    Later,
+}
+
 /// The state between two reads of such a body.
 #[derive(Debug)]
 pub struct Lines {
@@ -27,6 +36,8 @@ pub struct Lines {
     /// Lines that ended.
     line: u64,
     accepted: u64,
+    /// Lines whose events are on their way into history.
+    pending: u64,
     rejected: u64,
     listed: Vec<serde_json::Value>,
 }
@@ -41,13 +52,14 @@ impl Lines {
             skipping: false,
             line: 0,
             accepted: 0,
+            pending: 0,
             rejected: 0,
             listed: Vec::new(),
         }
     }
 
     /// Takes a piece of the body; calls `each` with every line that ends in it.
-    pub fn feed(&mut self, mut piece: &[u8], each: &mut impl FnMut(&[u8]) -> Result<(), String>) {
+    pub fn feed(&mut self, mut piece: &[u8], each: &mut impl FnMut(u64, &[u8]) -> Result<Taken, String>) {
         while let Some(end) = memchr::memchr(b'\n', piece) {
             let (line, rest) = piece.split_at(end);
             piece = &rest[1..];
@@ -62,7 +74,7 @@ impl Lines {
     }
 
     /// The body ended: its last line needs no line end.
-    pub fn finish(&mut self, each: &mut impl FnMut(&[u8]) -> Result<(), String>) {
+    pub fn finish(&mut self, each: &mut impl FnMut(u64, &[u8]) -> Result<Taken, String>) {
         if !self.partial.is_empty() || self.skipping {
             self.finish_partial(each);
         }
@@ -77,39 +89,56 @@ impl Lines {
         }
     }
 
-    fn finish_partial(&mut self, each: &mut impl FnMut(&[u8]) -> Result<(), String>) {
+    fn finish_partial(&mut self, each: &mut impl FnMut(u64, &[u8]) -> Result<Taken, String>) {
         if std::mem::take(&mut self.skipping) {
             self.line += 1;
-            self.reject(format!("longer than {LINE_BYTES_MAX} bytes"));
+            self.reject(self.line, format!("longer than {LINE_BYTES_MAX} bytes"));
         } else {
             let line = std::mem::take(&mut self.partial);
             self.take(&line, each);
         }
     }
 
-    fn take(&mut self, line: &[u8], each: &mut impl FnMut(&[u8]) -> Result<(), String>) {
+    fn take(&mut self, line: &[u8], each: &mut impl FnMut(u64, &[u8]) -> Result<Taken, String>) {
         self.line += 1;
         if line.len() > LINE_BYTES_MAX {
-            return self.reject(format!("longer than {LINE_BYTES_MAX} bytes"));
+            return self.reject(self.line, format!("longer than {LINE_BYTES_MAX} bytes"));
         }
         if line.trim_ascii().is_empty() {
             return;
         }
-        match each(line) {
-            Ok(()) => self.accepted += 1,
-            Err(detail) => self.reject(detail),
+        match each(self.line, line) {
+            Ok(Taken::Now) => self.accepted += 1,
+            Ok(Taken::Later) => self.pending += 1,
+            Err(detail) => self.reject(self.line, detail),
         }
     }
 
-    fn reject(&mut self, detail: String) {
+    /// Lines whose events are on their way into history.
+    pub fn pending(&self) -> u64 {
+        self.pending
+    }
+
+    /// The event of a line is in history, or could not be put there.
+    pub fn settle(&mut self, line: u64, result: Result<(), String>) {
+        self.pending -= 1;
+        match result {
+            Ok(()) => self.accepted += 1,
+            Err(detail) => self.reject(line, detail),
+        }
+    }
+
+    fn reject(&mut self, line: u64, detail: String) {
         self.rejected += 1;
         if self.listed.len() < REJECTED_LISTED_MAX {
-            self.listed.push(serde_json::json!({"line": self.line, "detail": detail}));
+            self.listed.push(serde_json::json!({"line": line, "detail": detail}));
         }
     }
 
     /// The answer's body.
-    pub fn answer(self) -> Vec<u8> {
+    pub fn answer(mut self) -> Vec<u8> {
+        // Lines whose events went into history were settled later than those before and behind them.
+        self.listed.sort_by_key(|rejected| rejected["line"].as_u64());
         let answer =
             serde_json::json!({"accepted": self.accepted, "rejected_total": self.rejected, "rejected": self.listed});
         answer.to_string().into_bytes()
@@ -124,12 +153,12 @@ mod tests {
     fn run(pieces: &[&[u8]]) -> (Vec<Vec<u8>>, serde_json::Value) {
         let mut lines = Lines::new(AnswerTo::default(), Remaining::Known(0));
         let mut seen = Vec::new();
-        let mut each = |line: &[u8]| {
+        let mut each = |_: u64, line: &[u8]| {
             if line.starts_with(b"bad") {
                 return Err("bad".to_owned());
             }
             seen.push(line.to_vec());
-            Ok(())
+            Ok(Taken::Now)
         };
         pieces.iter().for_each(|piece| lines.feed(piece, &mut each));
         lines.finish(&mut each);

@@ -8,6 +8,7 @@ use super::message::Message;
 use super::shard::Shard;
 use crate::frontend::backlog::{Backlog, Bounds};
 use crate::limits::{LOG_KEYS_MAX, MESH_BACKLOG_BYTES};
+use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 
 /// What another core's full mailbox did not take.
@@ -117,10 +118,23 @@ impl Shard {
     /// An event arrives at this node, on whichever core.
     pub(super) fn ingress(&mut self, frame: &Arc<Frame>) {
         let Some(cores) = self.routes.get(frame.topic()) else { return };
-        match cores.sequencer(frame.topic_hash()) {
-            Some(core) if core == self.id => self.sequence(frame),
+        let core = match frame.class() {
+            // What there must be one of is kept at home: history's order, the newest values.
+            Class::Every | Class::Latest => Some(self.node.home(frame.topic())),
+            Class::Sum | Class::Ephemeral => cores.sequencer(frame.topic_hash()),
+        };
+        match core {
+            Some(core) if core == self.id => self.put_in_order(frame),
             Some(core) => self.send(core, Message::Sequence(Arc::clone(frame))),
             None => {}
+        }
+    }
+
+    /// This core orders the topic's events of this class.
+    pub(super) fn put_in_order(&mut self, frame: &Arc<Frame>) {
+        match frame.class() {
+            Class::Every | Class::Latest => self.order(frame),
+            Class::Sum | Class::Ephemeral => self.sequence(frame),
         }
     }
 
@@ -141,10 +155,18 @@ impl Shard {
         let Some(index) = self.topics.find(frame.topic()) else { return };
         let now_ms = self.clock.unix_ms;
         let entry = self.topics.get_mut(index);
-        let pushed = entry.append(frame, now_ms);
+        let pushed = match frame.class() {
+            // It comes from history, with what is missing before it.
+            Class::Every if entry.behind.is_some() && frame.position().is_some() => return,
+            Class::Every => entry.append_ordered(frame, false, now_ms),
+            Class::Latest => entry.newest.take(frame).then(|| entry.append(frame, now_ms)),
+            Class::Sum | Class::Ephemeral => Some(entry.append(frame, now_ms)),
+        };
         if !std::mem::replace(&mut entry.queued, true) {
             self.unserved.push_back(index);
         }
-        self.counters().count_pushed(pushed);
+        if let Some(pushed) = pushed {
+            self.counters().count_pushed(pushed);
+        }
     }
 }

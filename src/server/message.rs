@@ -6,9 +6,11 @@ use super::access::Access;
 use super::slots::Conn;
 use crate::backend::store::{Outcome, StoreError};
 use crate::dispatch::kv::{Heard, NodeInfo};
+use crate::frontend::order::FramePage;
 use crate::frontend::registry::CoreSet;
 use crate::wire::frame::Frame;
 use crate::wire::http::HttpError;
+use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
 /// A message into a shard's mailbox.
@@ -35,7 +37,18 @@ pub enum Message {
         cores: CoreSet,
     },
     /// To a core that waits for it: the topic is registered.
-    Ready(Topic),
+    Ready {
+        /// The topic.
+        topic: Topic,
+        /// What viewers were given of its history; what follows is delivered.
+        end: Option<Position>,
+        /// The newest value of each type and key.
+        newest: Vec<Arc<Frame>>,
+    },
+    /// To a topic's home: what followed a position?
+    Replay(Box<ReplayAsk>),
+    /// Back to who asked.
+    Replayed(Box<Replayed>),
     /// From the key-value store.
     Kv(Heard),
     /// From the shard that sends the heartbeat: who lives, and which of this shard's buckets the store holds wrong.
@@ -60,6 +73,56 @@ pub enum Message {
     },
     /// Stop taking work, end the streams.
     Drain,
+}
+
+/// Who asks for a part of history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// A stream that came back.
+    Stream {
+        /// Its shard.
+        shard: usize,
+        /// The stream.
+        conn: Conn,
+    },
+    /// A core whose viewers of the topic lack events that were too many for a queue.
+    Core {
+        /// The core.
+        shard: usize,
+    },
+}
+
+impl Asker {
+    /// Where the answer goes.
+    pub fn shard(self) -> usize {
+        match self {
+            Asker::Stream { shard, .. } | Asker::Core { shard } => shard,
+        }
+    }
+}
+
+/// A question for what followed a position.
+#[derive(Debug)]
+pub struct ReplayAsk {
+    /// The topic.
+    pub topic: Topic,
+    /// The position.
+    pub after: Position,
+    /// Who asks.
+    pub asker: Asker,
+}
+
+/// Its answer: nothing that live viewers were not given. What comes live after it follows it.
+#[derive(Debug)]
+pub struct Replayed {
+    /// The topic.
+    pub topic: Topic,
+    /// Events.
+    pub page: FramePage,
+    /// The first of them that was asked for.
+    pub from: usize,
+    /// Who asked.
+    pub asker: Asker,
 }
 
 /// A change to the topics of an open stream.

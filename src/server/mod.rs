@@ -9,8 +9,10 @@
 pub mod accept;
 pub mod access;
 pub mod admin;
+pub mod appending;
 pub mod asking;
 pub mod fanout;
+pub mod history;
 pub mod http_connection;
 pub mod likes;
 pub mod lines;
@@ -21,6 +23,7 @@ pub mod pages;
 pub mod publish;
 pub mod receive;
 pub mod renewal;
+pub mod resume;
 pub mod routes;
 pub mod shard;
 pub mod slots;

@@ -42,6 +42,8 @@ pub struct Node {
     pub id: NodeId,
     /// Its name, as clients see it.
     pub name: String,
+    /// Its data center.
+    pub dc: String,
     /// Its roles.
     pub roles: Roles,
     /// When it started.

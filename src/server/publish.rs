@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use super::access::Access;
+use super::appending::{Published, Publisher};
 use super::asking::Asked;
+use super::lines::Taken;
 use super::routes::Handled;
 use super::shard::Shard;
+use super::slots::Conn;
 use crate::dispatch::core::Routed;
 use crate::dispatch::kv::Request as KvRequest;
 use crate::wire::connection_id::NodeId;
-use crate::wire::event::Draft;
+use crate::wire::event::{Class, Draft};
 use crate::wire::frame::{Event, Frame};
 use crate::wire::http::HttpError;
 use crate::wire::json::push_string;
@@ -21,6 +24,7 @@ impl Shard {
     /// `POST /v1/topics/{topic}/events`
     pub(super) fn publish_one(
         &mut self,
+        conn: Conn,
         topic: &str,
         access: &Access,
         to: AnswerTo,
@@ -33,8 +37,8 @@ impl Shard {
             error => HttpError::bad(error.to_string()),
         })?;
         access.require_type(&draft.kind)?;
-        let (published, id) = self.publish_named(&draft);
-        if published.is_ok() {
+        let (published, id) = self.publish_named(&draft, Publisher::Request(conn));
+        if let Ok(Published::Taken) = published {
             let mut answer = std::mem::take(&mut self.scratch);
             answer.clear();
             answer.extend_from_slice(b"{\"id\":");
@@ -44,18 +48,25 @@ impl Shard {
             self.scratch = answer;
         }
         self.new_id = id;
-        published.map(|()| Handled::Answered)
+        published.map(|published| match published {
+            Published::Taken => Handled::Answered,
+            Published::Pending => Handled::Later,
+        })
     }
 
     /// Publishes under the id that the event came with, or a new one. Gives back the buffer with the new one, which is
     /// the shard's: an event costs no allocation until somebody wants it.
-    pub(super) fn publish_named(&mut self, draft: &Draft<'_>) -> (Result<(), HttpError>, String) {
+    pub(super) fn publish_named(
+        &mut self,
+        draft: &Draft<'_>,
+        publisher: Publisher,
+    ) -> (Result<Published, HttpError>, String) {
         let mut new_id = std::mem::take(&mut self.new_id);
         new_id.clear();
         if draft.id.is_none() {
             self.new_event_id(&mut new_id);
         }
-        let published = self.publish(draft, draft.id.as_deref().unwrap_or(&new_id));
+        let published = self.publish(draft, draft.id.as_deref().unwrap_or(&new_id), publisher);
         (published, new_id)
     }
 
@@ -65,16 +76,26 @@ impl Shard {
     }
 
     /// One line of `POST /v1/events`.
-    pub(super) fn publish_line(&mut self, access: &Access, line: &[u8]) -> Result<(), String> {
+    pub(super) fn publish_line(
+        &mut self,
+        access: &Access,
+        conn: Conn,
+        number: u64,
+        line: &[u8],
+    ) -> Result<Taken, String> {
         let draft = Draft::parse(line, None).map_err(|error| error.to_string())?;
         let allowed = access
             .require_unexpired(self.clock.unix_ms)
             .and_then(|()| access.require_publish(&draft.topic))
             .and_then(|()| access.require_type(&draft.kind));
         allowed.map_err(|error| error.detail.into_owned())?;
-        let (published, id) = self.publish_named(&draft);
+        let (published, id) = self.publish_named(&draft, Publisher::Line(conn, number));
         self.new_id = id;
-        published.map_err(|error| error.detail.into_owned())
+        match published {
+            Ok(Published::Taken) => Ok(Taken::Now),
+            Ok(Published::Pending) => Ok(Taken::Later),
+            Err(error) => Err(error.detail.into_owned()),
+        }
     }
 
     /// A new identity for an event: the node's name, the shard, and a number.
@@ -88,39 +109,47 @@ impl Shard {
         id.push_str(itoa::Buffer::new().format(self.event_number));
     }
 
-    /// Takes an event: to the nodes that want its topic, or nowhere.
-    pub(super) fn publish(&mut self, draft: &Draft<'_>, id: &str) -> Result<(), HttpError> {
+    /// Takes an event: to the nodes that want its topic, or nowhere; by way of the key-value store where its class asks for
+    /// that.
+    fn publish(&mut self, draft: &Draft<'_>, id: &str, publisher: Publisher) -> Result<Published, HttpError> {
         let info = self.node.types.get(&draft.kind);
         self.counters().events_in[info.class as usize].add(1);
-        let encode = |at| {
-            Arc::new(Frame::encode(&Event {
-                id,
-                topic: &draft.topic,
-                kind: &draft.kind,
-                key: draft.key.as_deref(),
-                at,
-                data: draft.data,
-                class: info.class,
-                ttl_ms: info.ttl_ms,
-                place: None,
-                version: 0,
-            }))
+        let event = Event {
+            id,
+            topic: &draft.topic,
+            kind: &draft.kind,
+            key: draft.key.as_deref(),
+            at: self.clock.unix_ms,
+            data: draft.data,
+            class: info.class,
+            ttl_ms: info.ttl_ms,
+            place: None,
+            version: 0,
         };
-        match self.dispatcher.route(&draft.topic, self.clock.instant) {
+        match info.class {
+            Class::Every => self.append(&event, publisher),
+            Class::Latest => self.version(&event).map(|()| Published::Taken),
+            Class::Sum | Class::Ephemeral => self.route(&event).map(|()| Published::Taken),
+        }
+    }
+
+    /// Sends an event to the nodes that want its topic, once they are known.
+    pub(super) fn route(&mut self, event: &Event<'_>) -> Result<(), HttpError> {
+        match self.dispatcher.route(event.topic, self.clock.instant) {
             Routed::To { nodes, refresh } => {
                 if nodes.is_empty() {
                     self.counters().unwanted.add(1);
                 } else {
-                    self.dispatch(&nodes, &encode(self.clock.unix_ms));
+                    self.dispatch(&nodes, &Arc::new(Frame::encode(event)));
                 }
                 if refresh {
-                    self.look_up(Topic::parse(&draft.topic).expect("the topic was checked"));
+                    self.look_up(Topic::parse(event.topic).expect("the topic was checked"));
                 }
                 Ok(())
             }
             Routed::Unknown => {
-                let topic = Topic::parse(&draft.topic).expect("the topic was checked");
-                match self.dispatcher.hold(&topic, encode(self.clock.unix_ms)) {
+                let topic = Topic::parse(event.topic).expect("the topic was checked");
+                match self.dispatcher.hold(&topic, Arc::new(Frame::encode(event))) {
                     Ok(ask) => {
                         if ask {
                             self.look_up(topic);

@@ -250,6 +250,8 @@ impl Shard {
                 Body::Whole => self.consume_whole(conn, http, rest),
                 Body::Chunked { .. } => self.consume_chunked(conn, http, rest),
                 Body::Lines(..) => self.consume_lines(conn, http, rest),
+                // Its answer is awaited.
+                Body::LinesEnding(_) => return at,
             };
             match step {
                 Ok(Some(used)) => {
@@ -389,7 +391,7 @@ impl Shard {
     }
 
     /// Takes the lines that came of a body of lines, and answers at its end.
-    fn consume_lines(&mut self, _conn: Conn, http: &mut Http, input: &[u8]) -> Result<Option<usize>, HttpError> {
+    fn consume_lines(&mut self, conn: Conn, http: &mut Http, input: &[u8]) -> Result<Option<usize>, HttpError> {
         let Body::Lines(mut lines, access) = std::mem::take(&mut http.body) else {
             unreachable!("called for bodies of lines only");
         };
@@ -411,7 +413,7 @@ impl Shard {
             lines.remaining = remaining;
             at = piece.end;
             if !piece.is_empty() {
-                lines.feed(&input[piece], &mut |line| self.publish_line(&access, line));
+                lines.feed(&input[piece], &mut |number, line| self.publish_line(&access, conn, number, line));
             }
             if ended || at == input.len() {
                 break ended;
@@ -421,10 +423,16 @@ impl Shard {
             http.body = Body::Lines(lines, access);
             return Ok(None);
         }
-        lines.finish(&mut |line| self.publish_line(&access, line));
+        lines.finish(&mut |number, line| self.publish_line(&access, conn, number, line));
         let to = lines.to;
-        let answer = lines.answer();
         self.counters().requests.add(1);
+        if lines.pending() > 0 {
+            http.closing |= to.closes;
+            http.awaiting = Some(to);
+            http.body = Body::LinesEnding(lines);
+            return Ok(Some(at));
+        }
+        let answer = lines.answer();
         self.answers().json(to, 202, &answer);
         http.closing |= to.closes;
         Ok(Some(at))

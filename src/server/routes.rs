@@ -49,14 +49,14 @@ impl Shard {
             count += 1;
         }
         if http.internal {
-            return self.handle_internal(request, to, &parts[..count], body);
+            return self.handle_internal(conn, request, to, &parts[..count], body);
         }
         let roles = self.node.roles;
         match &parts[..count] {
             ["v1", "topics", topic, "events"] if roles.dispatcher => {
                 self.only(request, Method::Post, "POST, OPTIONS")?;
                 let access = self.access(request)?;
-                self.publish_one(topic, &access, to, body)
+                self.publish_one(conn, topic, &access, to, body)
             }
             ["v1", "events"] if roles.frontend || roles.dispatcher => match request.method {
                 Method::Get | Method::Head if roles.frontend => {

@@ -12,6 +12,7 @@ use rustix::time::{
 };
 
 use super::asking::Asked;
+use super::history::Homes;
 use super::mesh::Outgoing;
 use super::message::Message;
 use super::node::Node;
@@ -113,6 +114,10 @@ pub struct Shard {
     pub(super) effects: Vec<Effect>,
     /// Tells the key-value store what the topics at home here want.
     pub(super) registrar: Registrar,
+    /// The topics whose home this is.
+    pub(super) homes: Homes,
+    /// Events on their way into history.
+    pub(super) appends_waiting: usize,
     pub(super) dispatcher: Dispatcher,
     /// Questions to the key-value store that have no answer yet.
     pub(super) asked: HashMap<u64, Asked, foldhash::fast::RandomState>,
@@ -184,6 +189,8 @@ impl Shard {
             registry: Registry::default(),
             effects: Vec::new(),
             registrar: Registrar::default(),
+            homes: Homes::default(),
+            appends_waiting: 0,
             asked: HashMap::default(),
             next_ticket: 0,
             next_heartbeat: clock_start,
@@ -323,7 +330,7 @@ impl Shard {
 
     fn on_message(&mut self, message: Message) {
         match message {
-            Message::Sequence(frame) => self.sequence(&frame),
+            Message::Sequence(frame) => self.put_in_order(&frame),
             Message::Deliver(frame) => self.deliver(&frame),
             Message::Want { topic, core, wanted } => {
                 self.registry.want(&topic, core, wanted, self.clock.instant, &mut self.effects);
@@ -336,7 +343,9 @@ impl Shard {
                     self.routes.insert(topic, cores);
                 }
             }
-            Message::Ready(topic) => self.on_topic_ready(&topic),
+            Message::Ready { topic, end, newest } => self.on_topic_ready(&topic, end, &newest),
+            Message::Replay(ask) => self.on_replay_ask(*ask),
+            Message::Replayed(replayed) => self.on_replayed(*replayed),
             Message::Kv(heard) => self.on_heard(heard),
             Message::Alive { nodes, differing } => {
                 self.alive = nodes;
@@ -360,8 +369,11 @@ impl Shard {
                         self.send(shard, Message::Announce { topic: topic.clone(), cores });
                     }
                 }
-                Effect::Ready { topic, core } => self.send(core, Message::Ready(topic)),
-                Effect::Register { topic, wanted } => self.registrar.change(topic, wanted),
+                Effect::Ready { topic, core } => self.say_ready(core, topic),
+                Effect::Register { topic, wanted } => {
+                    self.settle_home(&topic, wanted);
+                    self.registrar.change(topic, wanted);
+                }
             }
         }
         self.effects = effects;

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::http_connection::Http;
 use super::renewal::StreamRights;
+use super::resume::Replaying;
 use super::streams::Ended;
 use crate::frontend::backlog::Backlog;
 use crate::frontend::topics::TopicIndex;
@@ -111,8 +112,17 @@ pub struct Lag {
     pub backlog: Backlog,
     /// When the client last took something, in the shard's seconds.
     pub progress: u32,
+    /// What it missed and gets from history first.
+    pub replay: Option<Box<Replaying>>,
     /// It ends, for this reason, once `unsent` is through.
     pub ends: Option<Ended>,
+}
+
+impl Lag {
+    /// It is not the client who is late: what it missed is being read.
+    pub fn waits_for_history(&self) -> bool {
+        self.unsent.is_empty() && self.replay.as_ref().is_some_and(|replaying| replaying.waits)
+    }
 }
 
 /// What a connection is at the moment.

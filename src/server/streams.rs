@@ -1,6 +1,7 @@
 //! The life of an SSE stream: it opens, waits for its topics, is connected, and ends.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::net::{RecvFlags, recv};
@@ -10,13 +11,16 @@ use super::http_connection::Http;
 use super::message::Message;
 use super::receive::send_now;
 use super::renewal::StreamRights;
+use super::resume::LastEvent;
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::{Conn, Kind, Lag, Subscription};
 use crate::frontend::backlog::{Backlog, Bounds};
 use crate::limits::*;
 use crate::wire::connection_id::ConnectionId;
+use crate::wire::frame::Frame;
 use crate::wire::http::{HttpError, Method, query_pairs};
+use crate::wire::position::Position;
 use crate::wire::request::Request;
 use crate::wire::response::{AnswerTo, Answers};
 use crate::wire::sse::{self, ByeReason, Framing};
@@ -29,6 +33,8 @@ pub struct Opening {
     pub topics: Vec<Topic>,
     /// What the request may do.
     pub access: Access,
+    /// What the client has, if it comes back.
+    pub last: Option<LastEvent>,
 }
 
 /// Something that waits until topics are registered, or a second has passed.
@@ -40,6 +46,8 @@ pub struct Waiter {
     pub missing: usize,
     /// Who is to be answered: the stream itself by `connected`, or a request that changed its topics.
     pub asker: Option<(usize, Conn)>,
+    /// What the client has, if it comes back.
+    pub last: Option<LastEvent>,
 }
 
 /// Why a stream ended.
@@ -119,7 +127,8 @@ impl Shard {
             self.answers().stream(to);
             return Ok(Handled::AnsweredLast);
         }
-        Ok(Handled::Stream(Opening { topics, access }))
+        let last = self.last_event(request)?;
+        Ok(Handled::Stream(Opening { topics, access, last }))
     }
 
     /// A reconnection time of 1 to 3 s, another for each client, so that they do not all come back at once.
@@ -156,7 +165,9 @@ impl Shard {
         early.append(&mut self.out);
         self.write_stream(conn, &early);
         if !missing.is_empty() {
-            self.wait_for(conn, &missing, None);
+            self.wait_for(conn, &missing, None, opening.last);
+        } else if let Some(last) = opening.last {
+            self.start_replay(conn, &last);
         }
     }
 
@@ -198,21 +209,29 @@ impl Shard {
     }
 
     /// Answers the stream, or who changed its topics, once these topics are registered.
-    pub(super) fn wait_for(&mut self, conn: Conn, missing: &[u32], asker: Option<(usize, Conn)>) {
+    pub(super) fn wait_for(
+        &mut self,
+        conn: Conn,
+        missing: &[u32],
+        asker: Option<(usize, Conn)>,
+        last: Option<LastEvent>,
+    ) {
         let id = self.next_waiter;
         self.next_waiter = self.next_waiter.wrapping_add(1);
         for &index in missing {
             self.topics.get_mut(index).waiting.push(id);
         }
-        self.waiters.insert(id, Waiter { conn, missing: missing.len(), asker });
+        self.waiters.insert(id, Waiter { conn, missing: missing.len(), asker, last });
         self.waiter_deadlines.push_back((self.clock.instant + CONNECTED_WAIT, id));
     }
 
     /// A topic is registered: whoever waited for it waits for one less.
-    pub(super) fn on_topic_ready(&mut self, topic: &Topic) {
+    pub(super) fn on_topic_ready(&mut self, topic: &Topic, end: Option<Position>, newest: &[Arc<Frame>]) {
         let Some(index) = self.topics.find(topic.as_str()) else { return };
+        self.show_newest(index, newest);
         let entry = self.topics.get_mut(index);
         entry.registered = true;
+        entry.delivered_to = entry.delivered_to.max(end);
         for id in std::mem::take(&mut entry.waiting) {
             let Some(waiter) = self.waiters.get_mut(&id) else { continue };
             waiter.missing -= 1;
@@ -239,6 +258,9 @@ impl Shard {
                     self.write_connected(waiter.conn);
                     let bytes = std::mem::take(&mut self.out);
                     self.write_stream(waiter.conn, &bytes);
+                    if let Some(last) = &waiter.last {
+                        self.start_replay(waiter.conn, last);
+                    }
                 }
             }
         }
@@ -272,7 +294,6 @@ impl Shard {
         let framing = self.slots.at(conn.slot).framing();
         let heartbeat = HEARTBEAT.as_millis() as u64;
         framing.wrap(&mut out, |out| sse::connected(out, &id.encode(), &self.node.name, heartbeat, &pending));
-        self.out = out;
         // What its topics' logs hold came before it was connected.
         let slot = self.slots.get_mut(conn).expect("it is being connected");
         slot.waiting = false;
@@ -280,7 +301,11 @@ impl Shard {
             let entry = self.topics.get_mut(subscription.topic);
             let end = entry.log.end();
             entry.viewers[subscription.place as usize].cursor = end;
+            for frame in entry.newest.values() {
+                out.extend_from_slice(if framing == Framing::Chunked { frame.bytes() } else { frame.event() });
+            }
         }
+        self.out = out;
     }
 
     /// Writes bytes of its own to a stream, behind what waits for it.
@@ -300,7 +325,8 @@ impl Shard {
     /// From now on what comes for this stream waits for it.
     pub(super) fn lag(&mut self, slot: u32, unsent: Vec<u8>) {
         let progress = self.clock.seconds();
-        let lag = Lag { unsent, sent: 0, backlog: Backlog::new(Bounds::CONNECTION), progress, ends: None };
+        let lag =
+            Lag { unsent, sent: 0, backlog: Backlog::new(Bounds::CONNECTION), progress, ends: None, replay: None };
         self.slots.at_mut(slot).kind = Kind::Lagging(Box::new(lag));
         self.lagging += 1;
     }

@@ -40,6 +40,7 @@ impl Shard {
         self.registry.tick(now, &mut self.effects);
         self.apply_effects();
         self.heartbeat();
+        self.tick_homes();
         self.end_late_waits(now);
         self.pages.tidy(self.clock.seconds());
         self.sweep();
@@ -83,16 +84,23 @@ impl Shard {
                 None => {}
             }
             let slot = self.slots.at(number);
-            let due = slot.due <= seconds;
+            let (due, framing) = (slot.due <= seconds, slot.framing());
             match &slot.kind {
                 Kind::Free => {}
-                Kind::Lagging(lag) if seconds.saturating_sub(lag.progress) >= STALLED_TIMEOUT.as_secs() as u32 => {
+                Kind::Lagging(lag)
+                    if !lag.waits_for_history()
+                        && seconds.saturating_sub(lag.progress) >= STALLED_TIMEOUT.as_secs() as u32 =>
+                {
                     self.close_stream(conn, Ended::Stalled);
                 }
-                Kind::Stream if due => {
-                    let heartbeat = slot.framing().heartbeat();
+                Kind::Lagging(lag) if due && lag.waits_for_history() => {
                     self.set_due(conn, HEARTBEAT.as_secs() as u32);
-                    self.write_stream(conn, heartbeat);
+                    self.write_stream(conn, framing.heartbeat());
+                    self.on_stream_writable(conn);
+                }
+                Kind::Stream if due => {
+                    self.set_due(conn, HEARTBEAT.as_secs() as u32);
+                    self.write_stream(conn, framing.heartbeat());
                 }
                 Kind::Http(_) if due => self.time_out(conn),
                 _ => {}

@@ -77,7 +77,7 @@ impl Shard {
         match self.try_change(&change) {
             Err(error) => self.reply(change.asker, Err(error)),
             Ok(missing) if missing.is_empty() => self.answer_topic_change(change.conn, change.asker),
-            Ok(missing) => self.wait_for(change.conn, &missing, Some(change.asker)),
+            Ok(missing) => self.wait_for(change.conn, &missing, Some(change.asker), None),
         }
     }
 

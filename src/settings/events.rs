@@ -4,15 +4,12 @@ use super::source::{Layers, Raw, Source};
 use super::values::{Fault, duration, fault};
 use crate::dispatch::types::BUILT_IN;
 use crate::error::SettingsError;
-use crate::limits::{EPHEMERAL_TTL, TYPE_BYTES_MAX};
+use crate::limits::{EPHEMERAL_TTL, HISTORY_AGE, HISTORY_EVENTS, TYPE_BYTES_MAX};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The keys of a table `[events.NAME]`.
 pub(super) const EVENT_KEYS: [&str; 4] = ["class", "ttl", "history", "max_age"];
-
-const HISTORY_DEFAULT: u32 = 1_000;
-const MAX_AGE_DEFAULT: Duration = Duration::from_secs(3600);
 
 /// What waits longer than an hour for a client is not ephemeral.
 const TTL_MAX: Duration = Duration::from_secs(3600);
@@ -44,8 +41,8 @@ impl EventSettings {
         EventSettings {
             class,
             ttl: (class == Class::Ephemeral).then_some(EPHEMERAL_TTL),
-            history: every.then_some(HISTORY_DEFAULT),
-            max_age: every.then_some(MAX_AGE_DEFAULT),
+            history: every.then_some(HISTORY_EVENTS),
+            max_age: every.then_some(HISTORY_AGE),
         }
     }
 

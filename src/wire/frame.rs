@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use super::event::{Class, Draft};
 use super::json;
 use super::position::Position;
+use super::sse::{self, Framing};
 use crate::limits::{EVENT_BYTES_MAX, LINE_BYTES_MAX};
 
 /// What [`Frame::encode`] needs.
@@ -145,6 +146,31 @@ impl Frame {
             position: event.place.map(|place| place.position),
             prev: event.place.and_then(|place| place.prev),
             version: event.version,
+        }
+    }
+
+    /// The control event that tells viewers of a topic that events which followed `after` may be missing. It is queued
+    /// like an event of class `every`, without a place in history.
+    pub fn gap(topic: &str, after: &str) -> Frame {
+        let mut bytes = Vec::new();
+        Framing::Chunked.wrap(&mut bytes, |out| sse::gap(out, topic, Some(after)));
+        let start = memchr::memchr(b'\n', &bytes).expect("a chunk has a size line") + 1;
+        let name = memchr::memmem::rfind(&bytes, topic.as_bytes()).expect("it was just written");
+        let topic_place = place(name)..place(name + topic.len());
+        Frame {
+            bytes: bytes.into_boxed_slice(),
+            start: place(start),
+            identity: topic_place.clone(),
+            topic: topic_place,
+            count_at: 0..0,
+            class: Class::Every,
+            ttl_ms: 0,
+            count: 1,
+            at: 0,
+            topic_hash: topic_hash(topic),
+            position: None,
+            prev: None,
+            version: 0,
         }
     }
 
@@ -386,6 +412,14 @@ pub(crate) mod tests {
             (&*stored.id, &*stored.topic, &*stored.kind, stored.at, stored.data),
             ("i", "live:42", "comment", 7, &b"1"[..])
         );
+    }
+
+    #[test]
+    fn a_gap_names_its_topic() {
+        let gap = Frame::gap("a:b", "local:5-1");
+        let text = std::str::from_utf8(gap.event()).unwrap();
+        assert_eq!(text, "event: gap\ndata: {\"after\":\"local:5-1\",\"topic\":\"a:b\"}\n\n");
+        assert_eq!((gap.topic(), gap.class(), gap.position()), ("a:b", Class::Every, None));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::limits::RESUME_FOREIGN_MS;
 pub struct Position {
     /// Unix milliseconds.
     pub ms: u64,
-    /// Within the millisecond.
+    /// Within the millisecond, from 1: no event is at the very start of one, so that a time is a place between events.
     pub seq: u64,
 }
 
@@ -27,7 +27,7 @@ impl Position {
     /// Before all events.
     pub const START: Position = Position { ms: 0, seq: 0 };
 
-    /// The first place of a millisecond.
+    /// Before all events of a millisecond, behind all earlier ones.
     pub const fn at(ms: u64) -> Position {
         Position { ms, seq: 0 }
     }

@@ -81,6 +81,11 @@ pub fn connected(out: &mut Vec<u8>, connection: &str, node: &str, heartbeat_ms: 
     control(out, "connected", &data);
 }
 
+/// Events of this topic that followed `after` may be missing; none if nobody can say what the client has.
+pub fn gap(out: &mut Vec<u8>, topic: &str, after: Option<&str>) {
+    control(out, "gap", &json!({"topic": topic, "after": after}));
+}
+
 /// The stream's token ends at this time, in Unix ms: a new one is to be sent before.
 pub fn token(out: &mut Vec<u8>, expires_at_ms: u64) {
     control(out, "token", &json!({"expires_at": expires_at_ms}));

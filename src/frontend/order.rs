@@ -1,0 +1,277 @@
+//! The order of one topic's class `every` events on this node: history's, whichever Dispatcher sent them and in which
+//! order they came. Kept at the topic's home shard; no IO, no clock.
+//!
+//! Every event names the one before it (`prev`). One that comes before its predecessor waits a moment for it; then the
+//! hole is read from history. Ends are compared now and then, so that an event nobody sent arrives all the same.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::dispatch::kv::End;
+use crate::limits::{HELD_EVENTS_MAX, HOLE_WAIT, RING_BYTES, RING_EVENTS, TOPIC_ACTIVE};
+use crate::wire::frame::Frame;
+use crate::wire::position::Position;
+
+/// What the shell is to do.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// All viewers of the node get this now.
+    Deliver(Arc<Frame>),
+    /// All viewers are told that events which followed this position may be missing.
+    Gap(Position),
+}
+
+/// A part of a topic's history, as frames.
+#[derive(Debug, Clone)]
+pub struct FramePage {
+    /// Oldest first.
+    pub frames: Arc<[Arc<Frame>]>,
+    /// There was nothing behind these when they were read.
+    pub complete: bool,
+    /// Nothing of what followed this position is missing.
+    pub reaches: Position,
+}
+
+/// What a client that comes back gets from memory.
+#[derive(Debug, Clone)]
+pub struct Recent {
+    /// Recent events, oldest first; shared by all who ask before the next event.
+    pub frames: Arc<[Arc<Frame>]>,
+    /// The first of them that the client lacks.
+    pub from: usize,
+}
+
+/// One topic's order.
+#[derive(Debug)]
+pub struct Order {
+    /// Viewers were given everything up to here; none until history's end was noted.
+    end: Option<Position>,
+    /// History is known to reach to here at least.
+    target: Position,
+    /// Events that came before their predecessors, and when.
+    held: BTreeMap<Position, (Instant, Arc<Frame>)>,
+    /// Since when something is missing.
+    hole_since: Option<Instant>,
+    /// When the read under way began.
+    reading_since: Option<Instant>,
+    ring: VecDeque<Arc<Frame>>,
+    ring_bytes: usize,
+    /// The ring holds everything behind this position.
+    ring_from: Position,
+    /// The ring, as handed out since it last changed.
+    snapshot: Option<Arc<[Arc<Frame>]>>,
+    /// When the last event came.
+    active_at: Instant,
+}
+
+impl Order {
+    /// Of a topic that just got its first viewer.
+    pub fn new(now: Instant) -> Order {
+        Order {
+            end: None,
+            target: Position::START,
+            held: BTreeMap::new(),
+            hole_since: None,
+            reading_since: None,
+            ring: VecDeque::new(),
+            ring_bytes: 0,
+            ring_from: Position::START,
+            snapshot: None,
+            active_at: now,
+        }
+    }
+
+    /// What viewers were given everything up to; none until history's end was noted.
+    pub fn end(&self) -> Option<Position> {
+        self.end
+    }
+
+    /// Whether an event came within [`TOPIC_ACTIVE`].
+    pub fn is_active(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.active_at) < TOPIC_ACTIVE
+    }
+
+    /// Bytes that it holds in memory.
+    pub fn bytes(&self) -> usize {
+        self.ring_bytes
+    }
+
+    /// Where history ended when the topic's first viewer came: what follows is delivered.
+    pub fn noted(&mut self, end: End, now: Instant, effects: &mut Vec<Effect>) {
+        if self.end.is_none() {
+            let end = end.position.unwrap_or(Position::START).max(end.since);
+            self.end = Some(end);
+            self.ring_from = end;
+            self.drain_held(now, effects);
+        }
+    }
+
+    /// An event arrived at this node.
+    pub fn frame(&mut self, frame: Arc<Frame>, now: Instant, effects: &mut Vec<Effect>) {
+        let Some(position) = frame.position() else {
+            effects.push(Effect::Deliver(frame));
+            return;
+        };
+        self.active_at = now;
+        let follows = |end: Position| frame.prev().is_none_or(|prev| prev <= end);
+        match self.end {
+            Some(end) if position <= end => {}
+            Some(end) if follows(end) => {
+                self.deliver(frame, position, effects);
+                self.drain_held(now, effects);
+            }
+            _ => {
+                self.target = self.target.max(position);
+                if self.held.len() < HELD_EVENTS_MAX {
+                    self.held.entry(position).or_insert((now, frame));
+                } else {
+                    // All of them are in history as well, and are read from there.
+                    self.held.clear();
+                }
+                self.hole_since.get_or_insert(now);
+            }
+        }
+    }
+
+    fn deliver(&mut self, frame: Arc<Frame>, position: Position, effects: &mut Vec<Effect>) {
+        self.end = Some(position);
+        self.snapshot = None;
+        self.ring_bytes += frame.bytes().len();
+        self.ring.push_back(Arc::clone(&frame));
+        while self.ring.len() > RING_EVENTS || self.ring_bytes > RING_BYTES {
+            let Some(oldest) = self.ring.pop_front() else { break };
+            self.ring_bytes -= oldest.bytes().len();
+            self.ring_from = oldest.position().unwrap_or(self.ring_from);
+        }
+        effects.push(Effect::Deliver(frame));
+    }
+
+    /// Delivers what waited and follows now.
+    fn drain_held(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let Some(mut end) = self.end else { return };
+        let before = end;
+        while let Some(first) = self.held.first_entry() {
+            let position = *first.key();
+            if position <= end {
+                first.remove();
+            } else if first.get().1.prev().is_none_or(|prev| prev <= end) {
+                let (_, frame) = first.remove();
+                self.deliver(frame, position, effects);
+                end = position;
+            } else {
+                break;
+            }
+        }
+        if self.held.is_empty() && self.target <= end {
+            self.hole_since = None;
+        } else if end > before {
+            // What is missing now may have been sent later than what was missing before.
+            self.hole_since = Some(now);
+        }
+    }
+
+    /// Where to read history from, if it is to be read now. The shell reads, and says how that ended.
+    pub fn read_due(&mut self, now: Instant) -> Option<Position> {
+        let waited = self.hole_since.is_some_and(|since| now.saturating_duration_since(since) >= HOLE_WAIT);
+        if !waited || self.reading_since.is_some() {
+            return None;
+        }
+        let end = self.end?;
+        self.reading_since = Some(now);
+        Some(end)
+    }
+
+    /// When [`read_due`](Order::read_due) is worth asking.
+    pub fn next_read(&self) -> Option<Instant> {
+        let since = self.hole_since.filter(|_| self.end.is_some() && self.reading_since.is_none())?;
+        Some(since + HOLE_WAIT)
+    }
+
+    /// History could not be read: it will be due again.
+    pub fn read_failed(&mut self, now: Instant) {
+        if self.reading_since.take().is_some() {
+            self.hole_since = Some(now);
+        }
+    }
+
+    /// What [`read_due`](Order::read_due) asked for.
+    pub fn page(&mut self, page: &FramePage, now: Instant, effects: &mut Vec<Effect>) {
+        let began = self.reading_since.take();
+        let Some(end) = self.end else { return };
+        if page.reaches > end {
+            effects.push(Effect::Gap(end));
+            self.skip_to(page.reaches);
+        }
+        for frame in page.frames.iter() {
+            match (frame.position(), self.end) {
+                (Some(position), Some(end)) if position > end => self.deliver(Arc::clone(frame), position, effects),
+                _ => {}
+            }
+        }
+        self.drain_held(now, effects);
+        let Some(end) = self.end else { return };
+        if !page.complete {
+            // The next page, at once.
+            self.hole_since = now.checked_sub(HOLE_WAIT).or(Some(now));
+            return;
+        }
+        if let Some((came, first)) = self.held.values().next()
+            && began.is_some_and(|began| *came < began)
+        {
+            // History was read to its end after this came, and does not have what should precede it.
+            let prev = first.prev().unwrap_or(end);
+            effects.push(Effect::Gap(end));
+            self.skip_to(prev);
+            self.drain_held(now, effects);
+        }
+        if self.held.is_empty() {
+            self.target = self.end.unwrap_or_default();
+            self.hole_since = None;
+        }
+    }
+
+    /// What lies before `position` is lost to this node.
+    fn skip_to(&mut self, position: Position) {
+        self.end = Some(self.end.unwrap_or_default().max(position));
+        self.ring.clear();
+        self.ring_bytes = 0;
+        self.snapshot = None;
+        self.ring_from = self.end.unwrap_or_default();
+    }
+
+    /// Where history ends now.
+    pub fn compared(&mut self, history: End, now: Instant, effects: &mut Vec<Effect>) {
+        let Some(end) = self.end else { return };
+        let fell_back = history.position.is_some_and(|position| position < end);
+        if history.since > end || fell_back {
+            // It lost what it had, and perhaps what nobody here has seen.
+            effects.push(Effect::Gap(end));
+            self.held.clear();
+            self.end = Some(if fell_back { Position::START } else { history.since });
+            self.target = Position::START;
+            self.ring.clear();
+            self.ring_bytes = 0;
+            self.snapshot = None;
+            self.ring_from = history.since.max(Position::START);
+        }
+        if history.position > self.end {
+            self.target = self.target.max(history.position.unwrap_or_default());
+            self.hole_since.get_or_insert(now);
+        }
+    }
+
+    /// What followed `after`, if memory reaches back that far. `after` is within what viewers were given.
+    pub fn recent(&mut self, after: Position) -> Option<Recent> {
+        if self.end.is_none() || after < self.ring_from {
+            return None;
+        }
+        let ring = &self.ring;
+        let frames = Arc::clone(self.snapshot.get_or_insert_with(|| ring.iter().cloned().collect()));
+        let from = frames.partition_point(|frame| frame.position().is_none_or(|position| position <= after));
+        Some(Recent { frames, from })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+use super::*;
+use crate::dispatch::kv::{Append, Read};
+use crate::dispatch::memory_history::Histories;
+use crate::wire::event::Class;
+use crate::wire::frame::{Event, Place};
+use crate::wire::topic::Topic;
+use proptest::prelude::*;
+use std::time::Duration;
+
+fn topic() -> Topic {
+    Topic::parse("live:1").unwrap()
+}
+
+fn frame(number: u64, position: Position, prev: Option<Position>) -> Arc<Frame> {
+    let (id, place) = (number.to_string(), Some(Place { dc: "dc", position, prev }));
+    let (topic, kind, data) = ("live:1", "comment", b"1".as_slice());
+    let class = Class::Every;
+    Arc::new(Frame::encode(&Event {
+        id: &id,
+        topic,
+        kind,
+        key: None,
+        at: 7,
+        data,
+        class,
+        ttl_ms: 0,
+        place,
+        version: 0,
+    }))
+}
+
+/// History as the embedded store keeps it, and what travels.
+struct World {
+    histories: Histories,
+    now_ms: u64,
+    all: Vec<Arc<Frame>>,
+}
+
+impl World {
+    fn publish(&mut self, count_max: u32) -> Arc<Frame> {
+        let number = self.all.len() as u64;
+        let event = number.to_string().into();
+        let append = Append { topic: topic(), event, count_max, age_max_ms: 1_000_000 };
+        let (position, prev) = self.histories.append(append, self.now_ms);
+        let frame = frame(number, position, prev);
+        self.all.push(Arc::clone(&frame));
+        frame
+    }
+
+    fn read(&mut self, after: Position, limit: u32) -> FramePage {
+        let page = self.histories.read(&Read { topic: topic(), after, limit }, self.now_ms);
+        let frames = page
+            .events
+            .iter()
+            .map(|stored| frame(stored.event.parse().unwrap(), stored.position, stored.prev))
+            .collect();
+        FramePage { frames, complete: page.complete, reaches: page.reaches }
+    }
+
+    fn end(&self) -> End {
+        End { position: self.histories.end(&topic()), since: self.histories.since() }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Op {
+    Publish { lost: bool },
+    Arrive(prop::sample::Index),
+    Repeat(prop::sample::Index),
+    Wait(u64),
+    Answer { fails: bool },
+    Compare,
+    Empty,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let index = any::<prop::sample::Index>;
+    prop::collection::vec(
+        prop_oneof![
+            6 => any::<bool>().prop_map(|lost| Op::Publish { lost }),
+            6 => index().prop_map(Op::Arrive),
+            1 => index().prop_map(Op::Repeat),
+            3 => (0u64..300).prop_map(Op::Wait),
+            3 => any::<bool>().prop_map(|fails| Op::Answer { fails }),
+            1 => Just(Op::Compare),
+        ],
+        1..150,
+    )
+}
+
+/// Runs a node's order against a store and a network that loses, repeats and reorders. Gives what viewers got, and
+/// whether they were told of a gap.
+fn run(ops: Vec<Op>, count_max: u32, limit: u32) -> (World, Vec<Arc<Frame>>, usize) {
+    let mut world = World { histories: Histories::new(1, 1_000_000), now_ms: 1, all: Vec::new() };
+    let (mut order, start, mut effects) = (Order::new(Instant::now()), Instant::now(), Vec::new());
+    let (mut travelling, mut reads, mut got, mut gaps) = (Vec::<Arc<Frame>>::new(), Vec::new(), Vec::new(), 0);
+    order.noted(world.end(), start, &mut effects);
+    let settle = [Op::Wait(250), Op::Answer { fails: false }, Op::Compare].repeat(4 + 160 / limit as usize);
+    for op in ops.into_iter().chain(settle) {
+        let now = start + Duration::from_millis(world.now_ms);
+        match op {
+            Op::Publish { lost } => {
+                let frame = world.publish(count_max);
+                if !lost {
+                    travelling.push(frame);
+                }
+            }
+            Op::Arrive(which) if !travelling.is_empty() => {
+                let frame = travelling.swap_remove(which.index(travelling.len()));
+                order.frame(frame, now, &mut effects);
+            }
+            Op::Repeat(which) if !world.all.is_empty() => {
+                order.frame(Arc::clone(which.get(&world.all)), now, &mut effects);
+            }
+            Op::Wait(ms) => world.now_ms += ms,
+            Op::Answer { fails: true } if !reads.is_empty() => {
+                reads.clear();
+                order.read_failed(now);
+            }
+            Op::Answer { .. } => {
+                if let Some(page) = reads.pop() {
+                    order.page(&page, now, &mut effects);
+                }
+            }
+            Op::Compare => order.compared(world.end(), now, &mut effects),
+            Op::Empty => {
+                world.histories = Histories::new(world.now_ms, 1_000_000);
+                reads.clear();
+                order.read_failed(now);
+            }
+            Op::Arrive(_) | Op::Repeat(_) => {}
+        }
+        if let Some(after) = order.read_due(now) {
+            assert!(reads.is_empty(), "one read at a time");
+            reads.push(world.read(after, limit));
+        }
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Deliver(frame) => got.push(frame),
+                Effect::Gap(_) => gaps += 1,
+            }
+        }
+        assert!(order.ring_bytes == order.ring.iter().map(|frame| frame.bytes().len()).sum::<usize>());
+        if let Some(recent) = order.recent(order.ring_from) {
+            let behind = got.iter().filter(|frame| frame.position() > Some(order.ring_from));
+            assert!(recent.frames[recent.from..].iter().map(|f| f.position()).eq(behind.map(|f| f.position())));
+        }
+    }
+    (world, got, gaps)
+}
+
+fn ids(frames: &[Arc<Frame>]) -> Vec<String> {
+    frames.iter().map(|frame| frame.position().unwrap().to_string()).collect()
+}
+
+proptest! {
+    /// Whatever the network does: all, once, in history's order.
+    #[test]
+    fn viewers_get_history(ops in ops(), limit in 1u32..5) {
+        let (world, got, gaps) = run(ops, 1_000, limit);
+        prop_assert_eq!(ids(&got), ids(&world.all));
+        prop_assert_eq!(gaps, 0);
+    }
+
+    /// History forgets while the node is behind: what comes is in order and once, and what is missing is said.
+    #[test]
+    fn what_history_forgot_is_said(ops in ops(), count_max in 1u32..4, limit in 1u32..5) {
+        let (world, got, gaps) = run(ops, count_max, limit);
+        let positions: Vec<_> = got.iter().map(|frame| frame.position().unwrap()).collect();
+        prop_assert!(positions.is_sorted_by(|a, b| a < b), "{:?}", positions);
+        prop_assert!(got.len() == world.all.len() || gaps > 0, "{} of {}", got.len(), world.all.len());
+        prop_assert_eq!(got.last().map(|f| f.position()), world.all.last().map(|f| f.position()), "the newest is never missing");
+    }
+}
+
+#[test]
+fn a_store_that_lost_everything_is_a_gap() {
+    let publish = || Op::Publish { lost: true };
+    let pause = || Op::Wait(10);
+    let ops = vec![publish(), pause(), Op::Compare, publish(), pause(), Op::Empty, pause(), publish(), Op::Compare];
+    let (world, got, gaps) = run(ops, 1_000, 9);
+    // The second one was lost with the store, before anyone read it.
+    assert_eq!(ids(&got), ids(&world.all[2..]));
+    assert_eq!(gaps, 1);
+    let mut order = Order::new(Instant::now());
+    assert!(order.recent(Position::at(5)).is_none(), "before the end is noted nothing is known");
+}
+
+#[test]
+fn the_ring_is_bounded() {
+    let mut world = World { histories: Histories::new(1, 1_000_000), now_ms: 1, all: Vec::new() };
+    let (mut order, now, mut effects) = (Order::new(Instant::now()), Instant::now(), Vec::new());
+    order.noted(world.end(), now, &mut effects);
+    for _ in 0..600 {
+        world.now_ms += 1;
+        let frame = world.publish(1_000);
+        order.frame(frame, now, &mut effects);
+    }
+    assert_eq!((order.ring.len(), effects.len()), (RING_EVENTS, world.all.len()));
+    let recent = order.recent(order.ring_from).unwrap();
+    assert_eq!((recent.from, recent.frames.len()), (0, RING_EVENTS));
+    assert!(Arc::ptr_eq(&recent.frames, &order.recent(order.ring_from).unwrap().frames), "one copy for a crowd");
+}

@@ -1,0 +1,272 @@
+//! What one stream that comes back is given from history: everything after its position, over all its topics merged in
+//! order of position, page by page as its socket drains. Live events of class `every` wait behind it. No IO, no clock.
+
+use std::sync::Arc;
+
+use super::order::FramePage;
+use crate::wire::frame::Frame;
+use crate::wire::position::Position;
+use crate::wire::topic::Topic;
+
+/// What comes next for the stream.
+#[derive(Debug)]
+pub enum Step {
+    /// Ask the topic's home for what follows this position.
+    Ask(Topic, Position),
+    /// Events of the topic may be missing.
+    Gap(Topic),
+    /// Write this.
+    Frame(Arc<Frame>),
+    /// Nothing, until a page comes.
+    Wait,
+    /// Nothing more: the stream is live.
+    Done,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// A page is to be asked for.
+    Lacks,
+    /// A page is on its way.
+    Asked,
+    /// A page is here, and more follows it.
+    More,
+    /// The page here reaches the topic's end as it was when the page was given.
+    Complete,
+    /// Its live events go the usual way.
+    Live,
+}
+
+#[derive(Debug)]
+struct TopicReplay {
+    topic: Topic,
+    /// Where the next page begins.
+    after: Position,
+    page: Arc<[Arc<Frame>]>,
+    at: usize,
+    state: State,
+    /// A live event was passed over since the last page: it is read.
+    missed: bool,
+    /// To be compared with how far history reaches, once; none for an id that nobody can read, which is a gap anyway.
+    checked: Option<Position>,
+    gap: bool,
+}
+
+/// A stream's replay.
+#[derive(Debug)]
+pub struct Replay {
+    topics: Vec<TopicReplay>,
+    /// Everything was written once up to the topics' ends; what came meanwhile follows, topic by topic.
+    catching_up: bool,
+}
+
+impl Replay {
+    /// For a stream of these topics that is to get everything after `after`, and has surely seen all up to `seen`; none if
+    /// nobody can say.
+    pub fn new(topics: impl IntoIterator<Item = Topic>, after: Position, seen: Option<Position>) -> Replay {
+        let topic = |topic| TopicReplay {
+            topic,
+            after,
+            page: Arc::new([]),
+            at: 0,
+            state: State::Lacks,
+            missed: false,
+            checked: seen,
+            gap: seen.is_none(),
+        };
+        Replay { topics: topics.into_iter().map(topic).collect(), catching_up: false }
+    }
+
+    /// A page that was asked for. It holds nothing that viewers of the topic were not given yet.
+    pub fn page(&mut self, topic: &str, page: &FramePage, from: usize) {
+        let Some(entry) = self.topics.iter_mut().find(|entry| entry.topic.as_str() == topic) else { return };
+        if entry.state != State::Asked {
+            return;
+        }
+        if let Some(seen) = entry.checked.take() {
+            entry.gap = page.reaches > seen;
+        }
+        entry.after = page.frames.last().and_then(|frame| frame.position()).unwrap_or_default().max(entry.after);
+        entry.page = Arc::clone(&page.frames);
+        entry.at = from;
+        entry.missed = false;
+        entry.state = match page.complete {
+            false => State::More,
+            true if self.catching_up => State::Live,
+            true => State::Complete,
+        };
+    }
+
+    /// Whether a live event of class `every` of this topic is to be passed over, since it comes from history.
+    pub fn passes_over(&mut self, topic: &str) -> bool {
+        let Some(entry) = self.topics.iter_mut().find(|entry| entry.topic.as_str() == topic) else { return false };
+        entry.missed = true;
+        entry.state != State::Live
+    }
+
+    /// The stream left this topic.
+    pub fn leave(&mut self, topic: &str) {
+        self.topics.retain(|entry| entry.topic.as_str() != topic);
+    }
+
+    /// What comes next.
+    pub fn step(&mut self) -> Step {
+        for entry in &mut self.topics {
+            if std::mem::take(&mut entry.gap) {
+                return Step::Gap(entry.topic.clone());
+            }
+            if entry.at >= entry.page.len() && entry.state == State::More {
+                entry.state = State::Lacks;
+            }
+            if entry.state == State::Lacks {
+                entry.state = State::Asked;
+                return Step::Ask(entry.topic.clone(), entry.after);
+            }
+        }
+        let mut waits = false;
+        let mut first: Option<(Position, usize)> = None;
+        for (number, entry) in self.topics.iter().enumerate() {
+            match entry.page.get(entry.at) {
+                Some(frame) => {
+                    let position = frame.position().unwrap_or_default();
+                    if first.is_none_or(|(lowest, _)| position < lowest) {
+                        first = Some((position, number));
+                    }
+                }
+                None => waits |= entry.state == State::Asked,
+            }
+        }
+        // What is on its way may belong before what is here.
+        if waits && !self.catching_up {
+            return Step::Wait;
+        }
+        if let Some((_, number)) = first {
+            let entry = &mut self.topics[number];
+            let frame = Arc::clone(&entry.page[entry.at]);
+            entry.at += 1;
+            return Step::Frame(frame);
+        }
+        if waits {
+            return Step::Wait;
+        }
+        if !self.catching_up {
+            // The topics that stood still are live at once; the others are read once more, each up to where it is live.
+            self.catching_up = true;
+            for entry in &mut self.topics {
+                entry.state = if entry.missed { State::Lacks } else { State::Live };
+            }
+            return self.step();
+        }
+        Step::Done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::event::Class;
+    use crate::wire::frame::{Event, Place};
+    use proptest::prelude::*;
+
+    const TOPICS: [&str; 3] = ["live:a", "live:b", "live:c"];
+
+    fn frame(topic: &str, ms: u64) -> Arc<Frame> {
+        let place = Some(Place { dc: "dc", position: Position { ms, seq: 1 }, prev: None });
+        let (id, kind, data, class) = ("i", "comment", b"1".as_slice(), Class::Every);
+        Arc::new(Frame::encode(&Event { id, topic, kind, key: None, at: 7, data, class, ttl_ms: 0, place, version: 0 }))
+    }
+
+    #[derive(Debug, Clone)]
+    enum Op {
+        Publish(usize),
+        Answer,
+        Drain(u8),
+    }
+
+    proptest! {
+        /// Events are published, to history and live, while a stream replays in small pages: in the end it has had each
+        /// event after its position exactly once, in order within its topic; and what was there when it came, in order
+        /// over all topics.
+        #[test]
+        fn history_and_live_join_without_seam(
+            before in prop::collection::vec(0usize..3, 0..40),
+            ops in prop::collection::vec(prop_oneof![
+                2 => (0usize..3).prop_map(Op::Publish),
+                2 => Just(Op::Answer),
+                2 => (0u8..9).prop_map(Op::Drain),
+            ], 0..150),
+            seen in 0u64..30,
+            limit in 1usize..5,
+        ) {
+            let mut history: Vec<Vec<Arc<Frame>>> = vec![Vec::new(); 3];
+            let mut ms = 0;
+            for &topic in &before {
+                ms += 1;
+                history[topic].push(frame(TOPICS[topic], ms));
+            }
+            let there = ms;
+            let topics = TOPICS.map(|topic| Topic::parse(topic).unwrap());
+            let after = Position::at(seen);
+            let mut replay = Replay::new(topics, after, Some(after));
+            let (mut asked, mut got, mut backlog, mut done) = (Vec::new(), Vec::new(), Vec::new(), false);
+            let finish = std::iter::repeat_n([Op::Drain(200), Op::Answer], 200).flatten();
+            for op in ops.into_iter().chain(finish) {
+                match op {
+                    Op::Publish(topic) => {
+                        ms += 1;
+                        let frame = frame(TOPICS[topic], ms);
+                        history[topic].push(Arc::clone(&frame));
+                        if done || !replay.passes_over(TOPICS[topic]) {
+                            backlog.push(frame);
+                        }
+                    }
+                    Op::Answer if !asked.is_empty() => {
+                        let (topic, after): (Topic, Position) = asked.remove(0);
+                        let all = &history[TOPICS.iter().position(|name| *name == topic.as_str()).unwrap()];
+                        let lacking: Vec<_> = all.iter().filter(|f| f.position() > Some(after)).cloned().collect();
+                        let complete = lacking.len() <= limit;
+                        let frames = lacking.into_iter().take(limit).collect();
+                        replay.page(topic.as_str(), &FramePage { frames, complete, reaches: Position::START }, 0);
+                    }
+                    Op::Answer => {}
+                    Op::Drain(steps) => for _ in 0..steps {
+                        match replay.step() {
+                            Step::Ask(topic, after) => asked.push((topic, after)),
+                            Step::Gap(_) => prop_assert!(false, "history reaches back"),
+                            Step::Frame(frame) => got.push(frame),
+                            Step::Wait => break,
+                            Step::Done => { done = true; break }
+                        }
+                    }
+                }
+            }
+            prop_assert!(done);
+            got.extend(backlog);
+            let old: Vec<_> = got.iter().filter(|frame| frame.position().unwrap().ms <= there).map(|f| f.position()).collect();
+            prop_assert!(old.is_sorted(), "{:?}", old);
+            for (topic, all) in TOPICS.iter().zip(&history) {
+                let of = |frames: &[Arc<Frame>]| frames.iter().filter(|f| f.topic() == *topic && f.position() > Some(after)).map(|f| f.position()).collect::<Vec<_>>();
+                prop_assert_eq!(of(&got), of(all));
+            }
+        }
+    }
+
+    #[test]
+    fn gaps_are_said_once() {
+        let topics = || [Topic::parse("live:a").unwrap()];
+        let page = |reaches| FramePage { frames: Arc::new([]), complete: true, reaches: Position::at(reaches) };
+        for (seen, reaches, gap) in [(Some(5), 6, true), (Some(5), 5, false), (Some(5), 3, false), (None, 0, true)] {
+            let mut replay = Replay::new(topics(), Position::at(1), seen.map(Position::at));
+            let mut gaps = 0;
+            loop {
+                match replay.step() {
+                    Step::Ask(topic, _) => replay.page(topic.as_str(), &page(reaches), 0),
+                    Step::Gap(_) => gaps += 1,
+                    Step::Done => break,
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!(gaps, usize::from(gap), "{seen:?} {reaches}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Publishing what the key-value store takes part in: class `every` is in history before its publisher is answered, class
+//! `latest` gets its version there.
+
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::asking::Asked;
+use super::http_connection::Body;
+use super::shard::Shard;
+use super::slots::Conn;
+use crate::dispatch::kv::{Answer, Append, Request, SetLatest, Unavailable, latest_field};
+use crate::limits::APPENDS_WAITING_MAX;
+use crate::wire::event::Class;
+use crate::wire::frame::{Event, Frame, Place, Stored};
+use crate::wire::http::HttpError;
+use crate::wire::json::push_string;
+use crate::wire::topic::Topic;
+
+/// Who waits for an event to be in history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Publisher {
+    /// A request for this one event.
+    Request(Conn),
+    /// A body of lines, and the line.
+    Line(Conn, u64),
+    /// Nobody who is answered.
+    Own,
+}
+
+/// What became of an event that was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// It is where it must be before its publisher is answered.
+    Taken,
+    /// It will be, and the publisher is answered then.
+    Pending,
+}
+
+/// An event on its way into history.
+#[derive(Debug)]
+pub struct Appending {
+    /// Who waits.
+    pub publisher: Publisher,
+    /// The event as JSON.
+    pub event: Arc<str>,
+}
+
+impl Shard {
+    /// Puts an event of class `every` into history, and then on its way.
+    pub(super) fn append(&mut self, event: &Event<'_>, publisher: Publisher) -> Result<Published, HttpError> {
+        if self.appends_waiting >= APPENDS_WAITING_MAX {
+            return Err(HttpError::unavailable("too many events wait for the key-value store"));
+        }
+        let info = self.node.types.get(event.kind);
+        let json: Arc<str> = Frame::encode(event).json().into();
+        let topic = Topic::parse(event.topic).expect("the topic was checked");
+        let append = Append { topic, event: Arc::clone(&json), count_max: info.history, age_max_ms: info.max_age_ms };
+        match self.submit(Request::Append(append)) {
+            Ok(result) => self.place(&json, result).map(|()| Published::Taken),
+            Err(ticket) => {
+                self.appends_waiting += 1;
+                self.asked.insert(ticket, Asked::Append(Appending { publisher, event: json }));
+                Ok(Published::Pending)
+            }
+        }
+    }
+
+    /// The store answered: the event goes on its way, and its publisher hears.
+    pub(super) fn on_appended(&mut self, appending: Appending, result: Result<Answer, Unavailable>) {
+        self.appends_waiting -= 1;
+        let placed = self.place(&appending.event, result);
+        match appending.publisher {
+            Publisher::Request(conn) => {
+                let id = Stored::read(&appending.event).map_or_else(String::new, |stored| stored.id.into_owned());
+                self.answer_later(conn, |shard, to| match &placed {
+                    Ok(()) => {
+                        let mut answer = b"{\"id\":".to_vec();
+                        push_string(&mut answer, &id);
+                        answer.push(b'}');
+                        shard.answers().json(to, 202, &answer);
+                    }
+                    Err(error) => {
+                        shard.counters().rejected.add(1);
+                        shard.answers().problem(to, error);
+                    }
+                });
+            }
+            Publisher::Line(conn, line) => {
+                self.settle_line(conn, line, placed.map_err(|error| error.detail.into_owned()))
+            }
+            Publisher::Own => {
+                if let Err(error) = placed {
+                    self.counters().dropped_unrouted.add(1);
+                    warn!(detail = %error.detail, "an event of this node's own was not published");
+                }
+            }
+        }
+    }
+
+    fn place(&mut self, json: &str, result: Result<Answer, Unavailable>) -> Result<(), HttpError> {
+        let (position, prev) = match result {
+            Ok(Answer::Appended { position, prev }) => (position, prev),
+            Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
+            Err(unavailable) => return Err(HttpError::unavailable(unavailable.to_string())),
+        };
+        let dc = self.node.dc.clone();
+        let stored = Stored::read(json).expect("it was written by this node");
+        let mut event = stored.event(Class::Every, 0);
+        event.place = Some(Place { dc: &dc, position, prev });
+        // It is in history: should its way be too full, whoever wants it reads it there.
+        if self.route(&event).is_err() {
+            self.counters().dropped_overrun.add(1);
+        }
+        Ok(())
+    }
+
+    /// A line of a body is in history, or could not be put there.
+    fn settle_line(&mut self, conn: Conn, line: u64, result: Result<(), String>) {
+        let Some(mut http) = self.take_http(conn) else { return };
+        let mut ended = None;
+        match &mut http.body {
+            Body::Lines(lines, _) => lines.settle(line, result),
+            Body::LinesEnding(lines) => {
+                lines.settle(line, result);
+                if lines.pending() == 0
+                    && let Body::LinesEnding(lines) = std::mem::take(&mut http.body)
+                {
+                    ended = Some(lines);
+                }
+            }
+            _ => {}
+        }
+        self.slots.get_mut(conn).expect("it was just there").kind = super::slots::Kind::Http(http);
+        if let Some(lines) = ended {
+            let answer = lines.answer();
+            self.answer_later(conn, |shard, to| shard.answers().json(to, 202, &answer));
+        }
+    }
+
+    /// Gives an event of class `latest` its version, and sends it on its way.
+    pub(super) fn version(&mut self, event: &Event<'_>) -> Result<(), HttpError> {
+        let json: Arc<str> = Frame::encode(event).json().into();
+        let topic = Topic::parse(event.topic).expect("the topic was checked");
+        let field = latest_field(event.kind, event.key);
+        let latest = SetLatest { topic, field, event: Arc::clone(&json), origin: None };
+        match self.submit(Request::SetLatest(latest)) {
+            Ok(result) => self.on_versioned(&json, result),
+            Err(ticket) => {
+                self.asked.insert(ticket, Asked::Versioned(json));
+                Ok(())
+            }
+        }
+    }
+
+    /// The store answered. Without it the value goes to those who watch now, by this node's time.
+    pub(super) fn on_versioned(&mut self, json: &str, result: Result<Answer, Unavailable>) -> Result<(), HttpError> {
+        let version = match result {
+            Ok(Answer::Versioned { newest: false, .. }) => return Ok(()),
+            Ok(Answer::Versioned { version, .. }) => version,
+            Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
+            Err(_) => self.clock.unix_ms,
+        };
+        let stored = Stored::read(json).expect("it was written by this node");
+        let mut event = stored.event(Class::Latest, 0);
+        event.version = version;
+        self.route(&event)
+    }
+}

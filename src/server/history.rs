@@ -1,0 +1,366 @@
+//! At a topic's home shard: what there must be one of on a node. The order of class `every`, the ring of its recent events,
+//! the newest values of class `latest`, and one look-up in history at a time.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::asking::Asked;
+use super::message::{Message, ReplayAsk, Replayed};
+use super::shard::Shard;
+use crate::dispatch::kv::{End, LatestValue, Page, Read, Request, Unavailable};
+use crate::frontend::newest::Newest;
+use crate::frontend::order::{Effect, FramePage, Order};
+use crate::limits::*;
+use crate::wire::event::Class;
+use crate::wire::frame::{Frame, Place, Stored};
+use crate::wire::position::Position;
+use crate::wire::topic::Topic;
+
+/// A topic with viewers on this node, at its home.
+#[derive(Debug)]
+pub struct Home {
+    order: Order,
+    newest: Newest,
+    /// The newest values that the store held were heard.
+    newest_known: bool,
+    /// The key-value store holds the registration.
+    applied: bool,
+    /// Streams that come back, and cores that lost track, for which memory does not reach back far enough.
+    waiters: Vec<ReplayAsk>,
+    /// The look-up under way, and where viewers were when it began.
+    reading: Option<Reading>,
+    /// When its end is compared with history's.
+    compare_at: Instant,
+}
+
+#[derive(Debug)]
+struct Reading {
+    after: Position,
+    end: Position,
+    for_order: bool,
+}
+
+impl Home {
+    fn new(now: Instant) -> Home {
+        Home {
+            order: Order::new(now),
+            newest: Newest::default(),
+            newest_known: false,
+            applied: false,
+            waiters: Vec::new(),
+            reading: None,
+            compare_at: now,
+        }
+    }
+
+    /// Viewers of it lose nothing from now on.
+    fn is_ready(&self) -> bool {
+        self.applied && self.newest_known && self.order.end().is_some()
+    }
+}
+
+/// The topics at home on a shard.
+#[derive(Debug, Default)]
+pub struct Homes {
+    homes: HashMap<Topic, Home, foldhash::fast::RandomState>,
+    /// Topics to begin with at the end of this turn.
+    new: Vec<Topic>,
+    /// Topics whose beginning failed, and when to try again.
+    again: Vec<(Instant, Topic)>,
+    /// Topics that wait for an event, or for a look-up that failed.
+    unsettled: Vec<Topic>,
+    /// When to compare ends; what a home no longer waits for is passed over.
+    compare: std::collections::BinaryHeap<Reverse<(Instant, Topic)>>,
+}
+
+impl Homes {
+    /// Bytes of recent events held in memory.
+    pub fn bytes(&self) -> usize {
+        self.homes.values().map(|home| home.order.bytes()).sum()
+    }
+
+    fn unsettle(&mut self, topic: &Topic) {
+        if !self.unsettled.contains(topic) {
+            self.unsettled.push(topic.clone());
+        }
+    }
+}
+
+impl Shard {
+    /// The node's first viewer of a topic came, or it lets go of it.
+    pub(super) fn settle_home(&mut self, topic: &Topic, wanted: bool) {
+        if wanted {
+            self.homes.homes.insert(topic.clone(), Home::new(self.clock.instant));
+            self.homes.new.push(topic.clone());
+        } else {
+            self.homes.homes.remove(topic);
+        }
+    }
+
+    /// Asks where the histories of new topics end, and for their newest values.
+    pub(super) fn begin_homes(&mut self) {
+        while !self.homes.new.is_empty() {
+            let rest = self.homes.new.len().min(ENDS_PER_QUESTION);
+            let topics: Vec<Topic> = self.homes.new.drain(..rest).collect();
+            self.ask(Request::Ends(topics.clone()), Asked::Noted(topics.clone()));
+            for topic in topics {
+                self.ask(Request::Latest(topic.clone()), Asked::Newest(topic));
+            }
+        }
+    }
+
+    /// Where the histories of new topics ended.
+    pub(super) fn on_noted(&mut self, topics: Vec<Topic>, result: Result<Vec<End>, Unavailable>) {
+        let now = self.clock.instant;
+        match result {
+            Ok(ends) => {
+                for (topic, end) in topics.iter().zip(ends) {
+                    let Some(home) = self.homes.homes.get_mut(topic) else { continue };
+                    let mut effects = Vec::new();
+                    home.order.noted(end, now, &mut effects);
+                    self.do_order(topic, effects);
+                    self.check_ready(topic);
+                    self.serve_replays(topic);
+                }
+            }
+            Err(_) => self.homes.again.extend(topics.into_iter().map(|topic| (now + REGISTER_RETRY, topic))),
+        }
+    }
+
+    /// The newest values of a new topic.
+    pub(super) fn on_newest(&mut self, topic: Topic, result: Result<Vec<LatestValue>, Unavailable>) {
+        let Ok(values) = result else {
+            let at = self.clock.instant + REGISTER_RETRY;
+            return self.homes.again.push((at, topic));
+        };
+        let Some(home) = self.homes.homes.get_mut(&topic) else { return };
+        home.newest_known = true;
+        for value in values {
+            let Some(stored) = Stored::read(&value.event) else { continue };
+            let mut event = stored.event(Class::Latest, 0);
+            event.version = value.version;
+            home.newest.take(&Arc::new(Frame::encode(&event)));
+        }
+        self.check_ready(&topic);
+    }
+
+    /// The store holds the registration of a topic.
+    pub(super) fn on_registered(&mut self, topic: &Topic) {
+        if let Some(home) = self.homes.homes.get_mut(topic) {
+            home.applied = true;
+        }
+        self.check_ready(topic);
+    }
+
+    fn check_ready(&mut self, topic: &Topic) {
+        let now = self.clock.instant;
+        let Some(home) = self.homes.homes.get_mut(topic).filter(|home| home.is_ready()) else { return };
+        // Once more when every dispatcher's cache must have learnt of it.
+        home.compare_at = now + SUBSCRIBERS_CACHE_AGE + REGISTER_RETRY;
+        self.homes.compare.push(Reverse((home.compare_at, topic.clone())));
+        self.registry.registered(topic, now, &mut self.effects);
+        self.apply_effects();
+    }
+
+    /// Tells a core that a topic is registered, and what it must know of it.
+    pub(super) fn say_ready(&mut self, core: usize, topic: Topic) {
+        let home = self.homes.homes.get(&topic);
+        let end = home.and_then(|home| home.order.end());
+        let newest = home.map_or_else(Vec::new, |home| home.newest.values());
+        self.send(core, Message::Ready { topic, end, newest });
+    }
+
+    /// An event of class `every` or `latest` arrived at this node.
+    pub(super) fn order(&mut self, frame: &Arc<Frame>) {
+        let now = self.clock.instant;
+        let Some(home) = self.homes.homes.get_mut(frame.topic()) else { return };
+        if frame.class() == Class::Latest {
+            if home.newest.take(frame) {
+                self.sequence(frame);
+            }
+            return;
+        }
+        let was_active = home.order.is_active(now);
+        let mut effects = Vec::new();
+        home.order.frame(Arc::clone(frame), now, &mut effects);
+        if !was_active && home.compare_at > now + ENDS_ACTIVE {
+            home.compare_at = now + ENDS_ACTIVE;
+            let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
+            self.homes.compare.push(Reverse((now + ENDS_ACTIVE, topic)));
+        }
+        let unsettled = home.order.next_read().is_some();
+        match effects.as_slice() {
+            // Mostly it is the next one.
+            [Effect::Deliver(frame)] => self.sequence(&Arc::clone(frame)),
+            [] => {}
+            _ => {
+                let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
+                self.do_order(&topic, effects);
+            }
+        }
+        if unsettled {
+            self.homes.unsettle(&Topic::parse(frame.topic()).expect("a frame's topic is one"));
+        }
+    }
+
+    fn do_order(&mut self, topic: &Topic, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Deliver(frame) => self.sequence(&frame),
+                Effect::Gap(after) => {
+                    self.counters().gaps.add(1);
+                    let frame = Frame::gap(topic.as_str(), &format!("{}:{after}", self.node.dc));
+                    self.sequence(&Arc::new(frame));
+                }
+            }
+        }
+    }
+
+    /// Once a tick: holes that waited long enough, look-ups that failed, and ends to compare.
+    pub(super) fn tick_homes(&mut self) {
+        let now = self.clock.instant;
+        let due: Vec<Topic> = self.homes.again.extract_if(.., |(at, _)| *at <= now).map(|(_, topic)| topic).collect();
+        for topic in due {
+            if self.homes.homes.get(&topic).is_some_and(|home| !home.is_ready()) && !self.homes.new.contains(&topic) {
+                self.homes.new.push(topic);
+            }
+        }
+        self.begin_homes();
+        for topic in std::mem::take(&mut self.homes.unsettled) {
+            self.look_back(&topic);
+            let Some(home) = self.homes.homes.get(&topic) else { continue };
+            if home.order.next_read().is_some() || (!home.waiters.is_empty() && home.reading.is_none()) {
+                self.homes.unsettle(&topic);
+            }
+        }
+        let mut topics = Vec::new();
+        while topics.len() < ENDS_PER_QUESTION && self.homes.compare.peek().is_some_and(|Reverse((at, _))| *at <= now) {
+            let Some(Reverse((at, topic))) = self.homes.compare.pop() else { break };
+            if self.homes.homes.get(&topic).is_some_and(|home| home.compare_at == at) {
+                topics.push(topic);
+            }
+        }
+        if !topics.is_empty() {
+            self.ask(Request::Ends(topics.clone()), Asked::Ends(topics));
+        }
+    }
+
+    /// Where histories end now.
+    pub(super) fn on_ends(&mut self, topics: Vec<Topic>, result: Result<Vec<End>, Unavailable>) {
+        let now = self.clock.instant;
+        let ends = result.map_or_else(|_| vec![None; topics.len()], |ends| ends.into_iter().map(Some).collect());
+        for (topic, end) in topics.into_iter().zip(ends) {
+            let Some(home) = self.homes.homes.get_mut(&topic) else { continue };
+            let mut effects = Vec::new();
+            if let Some(end) = end {
+                home.order.compared(end, now, &mut effects);
+            }
+            let wait = if home.order.is_active(now) || end.is_none() { ENDS_ACTIVE } else { ENDS_QUIET };
+            home.compare_at = now + wait;
+            self.homes.compare.push(Reverse((now + wait, topic.clone())));
+            if home.order.next_read().is_some() {
+                self.homes.unsettle(&topic);
+            }
+            self.do_order(&topic, effects);
+        }
+    }
+
+    /// A stream, or a core, asks for what followed a position.
+    pub(super) fn on_replay_ask(&mut self, ask: ReplayAsk) {
+        let topic = ask.topic.clone();
+        let Some(home) = self.homes.homes.get_mut(&topic) else { return };
+        home.waiters.push(ask);
+        self.serve_replays(&topic);
+    }
+
+    /// Answers those for whom memory suffices, and reads history for the others, once for all.
+    fn serve_replays(&mut self, topic: &Topic) {
+        let Some(home) = self.homes.homes.get_mut(topic) else { return };
+        let mut waiting = Vec::new();
+        let mut answers = Vec::new();
+        for ask in std::mem::take(&mut home.waiters) {
+            match home.order.recent(ask.after) {
+                Some(recent) => {
+                    let page = FramePage { frames: recent.frames, complete: true, reaches: Position::START };
+                    answers.push(Replayed { topic: topic.clone(), page, from: recent.from, asker: ask.asker });
+                }
+                None => waiting.push(ask),
+            }
+        }
+        home.waiters = waiting;
+        self.counters().replays_from_memory.add(answers.len() as u64);
+        for answer in answers {
+            self.send(answer.asker.shard(), Message::Replayed(Box::new(answer)));
+        }
+        self.look_back(topic);
+    }
+
+    /// Begins a look-up in a topic's history, if one is due and none is under way.
+    fn look_back(&mut self, topic: &Topic) {
+        let now = self.clock.instant;
+        let Some(home) = self.homes.homes.get_mut(topic).filter(|home| home.reading.is_none()) else { return };
+        let Some(end) = home.order.end() else { return };
+        let for_order = home.order.read_due(now);
+        let waiters = home.waiters.iter().map(|ask| ask.after);
+        let Some(after) = waiters.chain(for_order).min() else { return };
+        home.reading = Some(Reading { after, end, for_order: for_order.is_some() });
+        self.counters().history_reads.add(1);
+        let read = Read { topic: topic.clone(), after, limit: PAGE_EVENTS };
+        self.ask(Request::Read(read), Asked::Page(topic.clone()));
+    }
+
+    /// A part of a topic's history.
+    pub(super) fn on_page(&mut self, topic: Topic, result: Result<Page, Unavailable>) {
+        let now = self.clock.instant;
+        let Some(home) = self.homes.homes.get_mut(&topic) else { return };
+        let Some(reading) = home.reading.take() else { return };
+        let Ok(page) = result else {
+            if reading.for_order {
+                home.order.read_failed(now);
+            }
+            // The tick tries again.
+            self.homes.unsettle(&topic);
+            return;
+        };
+        let frames: Vec<Arc<Frame>> = page.events.iter().filter_map(|stored| place(&self.node.dc, stored)).collect();
+        let last = frames.last().and_then(|frame| frame.position()).unwrap_or(reading.after);
+        let mut effects = Vec::new();
+        if reading.for_order {
+            let page = FramePage { frames: frames.clone().into(), complete: page.complete, reaches: page.reaches };
+            home.order.page(&page, now, &mut effects);
+        }
+        // Streams get nothing that live viewers were not given: that comes to them live.
+        let end = home.order.end().unwrap_or_default();
+        let shown = frames.partition_point(|frame| frame.position().is_some_and(|position| position <= end));
+        let complete = shown < frames.len() || (page.complete && end <= last.max(reading.end));
+        let shown = FramePage { frames: frames[..shown].into(), complete, reaches: page.reaches };
+        let mut answers = Vec::new();
+        home.waiters.retain(|ask| {
+            let here = ask.after >= reading.after && (page.complete || ask.after < last);
+            if here {
+                let behind = |frame: &Arc<Frame>| frame.position().is_some_and(|position| position <= ask.after);
+                let from = shown.frames.partition_point(behind);
+                answers.push(Replayed { topic: topic.clone(), page: shown.clone(), from, asker: ask.asker });
+            }
+            !here
+        });
+        if home.order.next_read().is_some() {
+            self.homes.unsettle(&topic);
+        }
+        self.do_order(&topic, effects);
+        for answer in answers {
+            self.send(answer.asker.shard(), Message::Replayed(Box::new(answer)));
+        }
+        self.look_back(&topic);
+    }
+}
+
+/// An event from history, as a frame.
+fn place(dc: &str, found: &crate::dispatch::kv::Stored) -> Option<Arc<Frame>> {
+    let stored = Stored::read(&found.event)?;
+    let mut event = stored.event(Class::Every, 0);
+    event.place = Some(Place { dc, position: found.position, prev: found.prev });
+    Some(Arc::new(Frame::encode(&event)))
+}

@@ -1,0 +1,205 @@
+//! A stream that comes back: what it missed is read from its topics' homes and written as its socket drains.
+
+use std::sync::Arc;
+
+use super::message::{Asker, Message, ReplayAsk, Replayed};
+use super::shard::Shard;
+use super::slots::{Conn, Kind};
+use crate::frontend::replay::{Replay, Step};
+use crate::frontend::topics::TopicIndex;
+use crate::limits::{LOG_BYTES_MAX, REPLAY_WRITE_BYTES, RESUME_OVERLAP_MS};
+use crate::wire::frame::Frame;
+use crate::wire::http::{HttpError, query_pairs};
+use crate::wire::position::{Position, Resume};
+use crate::wire::request::Request;
+use crate::wire::sse::{self, Framing};
+use crate::wire::topic::Topic;
+
+/// What a client that comes back says it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastEvent {
+    /// The id that it sent.
+    pub id: String,
+    /// What that means.
+    pub resume: Resume,
+}
+
+/// A stream's replay, and what its gaps name.
+#[derive(Debug)]
+pub struct Replaying {
+    /// What comes next.
+    pub replay: Replay,
+    /// The id that the client sent, if it could be read.
+    last_id: Option<String>,
+    /// Nothing can be written until a page comes.
+    pub waits: bool,
+}
+
+/// What of a replay is ready to be written.
+#[derive(Debug, Default)]
+pub struct Replayable {
+    /// Pages to ask for.
+    pub asks: Vec<(Topic, Position)>,
+    /// Events among the bytes.
+    pub events: u64,
+    /// Nothing more will come.
+    pub done: bool,
+}
+
+impl Replaying {
+    /// For a stream of these topics.
+    pub fn new(topics: impl IntoIterator<Item = Topic>, last: &LastEvent) -> Replaying {
+        let (replay, last_id) = match last.resume {
+            Resume::After(position) => {
+                let replay = Replay::new(topics, position.earlier(RESUME_OVERLAP_MS), Some(position));
+                (replay, Some(last.id.clone()))
+            }
+            Resume::Unreadable => (Replay::new(topics, Position::START, None), None),
+        };
+        Replaying { replay, last_id, waits: false }
+    }
+
+    /// Appends what comes next to `out`, up to about [`REPLAY_WRITE_BYTES`].
+    pub fn fill(&mut self, out: &mut Vec<u8>, framing: Framing) -> Replayable {
+        let mut ready = Replayable::default();
+        self.waits = false;
+        while out.len() < REPLAY_WRITE_BYTES {
+            match self.replay.step() {
+                Step::Ask(topic, after) => ready.asks.push((topic, after)),
+                Step::Gap(topic) => framing.wrap(out, |out| sse::gap(out, topic.as_str(), self.last_id.as_deref())),
+                Step::Frame(frame) => {
+                    ready.events += 1;
+                    out.extend_from_slice(if framing == Framing::Chunked { frame.bytes() } else { frame.event() });
+                }
+                Step::Wait => {
+                    self.waits = true;
+                    break;
+                }
+                Step::Done => {
+                    ready.done = true;
+                    break;
+                }
+            }
+        }
+        ready
+    }
+}
+
+impl Shard {
+    /// What a request for a stream says of events that its client has: the header, which an `EventSource` keeps up to
+    /// date, or else `last_event_id` in the query.
+    pub(super) fn last_event(&self, request: &Request<'_>) -> Result<Option<LastEvent>, HttpError> {
+        let mut id = request.last_event_id.filter(|id| !id.is_empty()).map(str::to_owned);
+        if id.is_none() {
+            for pair in query_pairs(request.query.unwrap_or("")) {
+                let (name, value) = pair?;
+                if name == "last_event_id" && !value.is_empty() {
+                    id = Some(value.into_owned());
+                }
+            }
+        }
+        Ok(id.map(|id| LastEvent { resume: Resume::read(&id, &self.node.dc), id }))
+    }
+
+    /// Begins to replay what a stream missed, behind what waits for it.
+    pub(super) fn start_replay(&mut self, conn: Conn, last: &LastEvent) {
+        let Some(slot) = self.slots.get(conn) else { return };
+        let topics: Vec<Topic> = slot
+            .subscriptions
+            .as_slice()
+            .iter()
+            .map(|subscription| self.topics.get(subscription.topic).topic.clone())
+            .collect();
+        if topics.is_empty() {
+            return;
+        }
+        self.counters().resumed.add(1);
+        if !matches!(slot.kind, Kind::Lagging(_)) {
+            self.lag(conn.slot, Vec::new());
+        }
+        if let Kind::Lagging(lag) = &mut self.slots.at_mut(conn.slot).kind {
+            lag.replay = Some(Box::new(Replaying::new(topics, last)));
+        }
+        self.on_stream_writable(conn);
+    }
+
+    /// Asks topics' homes for pages.
+    pub(super) fn ask_pages(&mut self, conn: Conn, asks: Vec<(Topic, Position)>) {
+        for (topic, after) in asks {
+            let home = self.node.home(topic.as_str());
+            let asker = Asker::Stream { shard: self.id, conn };
+            self.send(home, Message::Replay(Box::new(ReplayAsk { topic, after, asker })));
+        }
+    }
+
+    /// A topic's home answered.
+    pub(super) fn on_replayed(&mut self, replayed: Replayed) {
+        match replayed.asker {
+            Asker::Stream { conn, .. } => {
+                let Some(slot) = self.slots.get(conn) else { return };
+                if !matches!(&slot.kind, Kind::Lagging(lag) if lag.replay.is_some()) {
+                    return;
+                }
+                // What the topics' logs hold is on the page, or comes from history as well.
+                self.merge_what_waits(conn.slot);
+                let Some(Kind::Lagging(lag)) = self.slots.get_mut(conn).map(|slot| &mut slot.kind) else { return };
+                let Some(replaying) = &mut lag.replay else { return };
+                replaying.replay.page(replayed.topic.as_str(), &replayed.page, replayed.from);
+                self.on_stream_writable(conn);
+            }
+            Asker::Core { .. } => {
+                let Some(index) = self.topics.find(replayed.topic.as_str()) else { return };
+                let now_ms = self.clock.unix_ms;
+                let entry = self.topics.get_mut(index);
+                let Some(behind) = entry.behind.as_mut() else { return };
+                behind.asked = false;
+                for frame in &replayed.page.frames[replayed.from..] {
+                    if entry.log.len() >= LOG_BYTES_MAX {
+                        break;
+                    }
+                    entry.append_ordered(frame, true, now_ms);
+                }
+                let last = replayed.page.frames.last().and_then(|frame| frame.position());
+                if replayed.page.complete && last.is_none_or(|last| entry.delivered_to >= Some(last)) {
+                    entry.behind = None;
+                }
+                self.queue_topic(index);
+            }
+        }
+    }
+
+    /// Viewers of a topic on this core lack events that were too many for a queue: reads them from the topic's home, once
+    /// there is room for them.
+    pub(super) fn catch_up_topic(&mut self, index: TopicIndex) {
+        let entry = self.topics.get_mut(index);
+        let Some(behind) = entry.behind.as_mut().filter(|behind| !behind.asked) else { return };
+        behind.asked = true;
+        let after = entry.delivered_to.unwrap_or(behind.after);
+        let topic = entry.topic.clone();
+        let home = self.node.home(topic.as_str());
+        let asker = Asker::Core { shard: self.id };
+        self.send(home, Message::Replay(Box::new(ReplayAsk { topic, after, asker })));
+    }
+
+    /// Puts a topic in the queue of those whose viewers lack something.
+    pub(super) fn queue_topic(&mut self, index: TopicIndex) {
+        let entry = self.topics.get_mut(index);
+        if !std::mem::replace(&mut entry.queued, true) {
+            self.unserved.push_back(index);
+        }
+    }
+
+    /// Viewers of a topic that is new on this core get its newest values.
+    pub(super) fn show_newest(&mut self, index: TopicIndex, newest: &[Arc<Frame>]) {
+        let now_ms = self.clock.unix_ms;
+        let entry = self.topics.get_mut(index);
+        for frame in newest {
+            if entry.newest.take(frame) {
+                entry.append(frame, now_ms);
+            }
+        }
+        if !newest.is_empty() {
+            self.queue_topic(index);
+        }
+    }
+}
