@@ -139,8 +139,8 @@ pub const TOPIC_LINGER: Duration = Duration::from_secs(5);
 
 // ---- Storing -----------------------------------------------------------------------------------
 
-/// Commands waiting for the storage thread. At 50,000 a second this is 80 ms of work: a client still waits less than
-/// it would by retrying, and at about 1 KiB each with their tickets the queue holds at most 4 MiB.
+/// Commands waiting for the storage thread, a lane. At 50,000 a second this is 80 ms of work: a client still waits less than
+/// it would by retrying. Likes take about 1 KiB each with their tickets, so 4 MiB a lane; the longest posts 64 MiB.
 pub const STORE_QUEUE_COMMANDS: usize = 4_096;
 
 /// Commands in one commit. Large enough that the flush to disk is shared by all that wait; small enough that the first of
@@ -186,3 +186,23 @@ const _: () = assert!(TOPICS_PER_CONNECTION_MAX * (TOPIC_BYTES_MAX + "&topic=".l
 const _: () = assert!(SHARDS_MAX <= u128::BITS as usize);
 const _: () = assert!(TOPIC_BYTES_MAX <= u8::MAX as usize);
 const _: () = assert!(TYPE_BYTES_MAX <= u8::MAX as usize);
+
+// ---- Posts, receipts, and PostgreSQL -----------------------------------------------------------
+
+/// Longest text of a comment or message that a store takes: the largest event that could tell of it.
+pub const POST_TEXT_BYTES_MAX: usize = EVENT_BYTES_MAX;
+/// Longest id of a post: a number of at most 19 digits, a dash, and the eight digits of the database's name.
+pub const POST_ID_BYTES_MAX: usize = 19 + 1 + 8;
+const _: () = assert!(POST_ID_BYTES_MAX <= ID_BYTES_MAX);
+/// Posts in one answer: some screens full.
+pub const POSTS_PAGE_MAX: u32 = 200;
+/// Bytes of text in one answer of posts, so that a page of long ones stays an answer of usual size.
+pub const POSTS_PAGE_BYTES_MAX: usize = 128 * 1024;
+const _: () = assert!(POST_TEXT_BYTES_MAX <= POSTS_PAGE_BYTES_MAX && POSTS_PAGE_BYTES_MAX <= ANSWER_BYTES_MAX);
+/// Members in one answer of receipts.
+pub const RECEIPTS_PAGE_MAX: u32 = 1_000;
+/// Unpublished records listed at once: a few seconds' work for whoever publishes them again.
+pub const OUTBOX_PAGE_MAX: u32 = 1_000;
+/// Longest name in PostgreSQL. Three of them are a key, and its indexes take keys of 2,704 bytes.
+pub const STORE_NAME_BYTES_MAX: usize = 512;
+const _: () = assert!(NAME_BYTES_MAX <= STORE_NAME_BYTES_MAX && 3 * STORE_NAME_BYTES_MAX < 2_600);

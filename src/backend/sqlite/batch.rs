@@ -117,6 +117,7 @@ fn execute(connection: &Connection, counts: &mut Counts, command: &Command) -> R
         Command::Like { video, member, reaction, at } => counts.like(connection, video, member, reaction, *at),
         Command::Unlike { video, member, reaction } => counts.unlike(connection, video, member, reaction),
         Command::Counts { video } => counts.counts(connection, video),
+        _ => Err(Failure::Refused(StoreError::Unavailable { detail: "posts are not kept yet".into() })),
     }
 }
 
