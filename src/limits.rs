@@ -206,3 +206,22 @@ pub const OUTBOX_PAGE_MAX: u32 = 1_000;
 /// Longest name in PostgreSQL. Three of them are a key, and its indexes take keys of 2,704 bytes.
 pub const STORE_NAME_BYTES_MAX: usize = 512;
 const _: () = assert!(NAME_BYTES_MAX <= STORE_NAME_BYTES_MAX && 3 * STORE_NAME_BYTES_MAX < 2_600);
+/// Connections to PostgreSQL, and lanes of the store on it: while one commits, others work. More would make batches smaller.
+pub const POSTGRES_CONNECTIONS: usize = 4;
+/// How long connecting may take, and a peer may leave data unacknowledged.
+pub const POSTGRES_CONNECT: Duration = Duration::from_secs(2);
+/// Quiet time after which the kernel asks whether the server's machine is still there.
+pub const POSTGRES_KEEPALIVE: Duration = Duration::from_secs(10);
+/// How long one statement may run or wait for a lock, by the server's own watch. A batch takes milliseconds.
+pub const POSTGRES_STATEMENT: Duration = Duration::from_secs(1);
+/// How long a batch may take in all, with a second try; then its commands get 503 and the connection is given up.
+pub const POSTGRES_BATCH: Duration = Duration::from_millis(1_500);
+const _: () = assert!(POSTGRES_STATEMENT.as_millis() < POSTGRES_BATCH.as_millis());
+/// How long a migration may take: it may rewrite a table of hundreds of millions of rows.
+pub const POSTGRES_MIGRATION: Duration = Duration::from_secs(3_600);
+/// Pauses between tries to connect grow from this, doubled each time and jittered,
+pub const POSTGRES_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// to this: short, since clients are refused meanwhile.
+pub const POSTGRES_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Quiet time after which a connection is tried, so that readiness knows.
+pub const POSTGRES_IDLE: Duration = Duration::from_secs(5);
