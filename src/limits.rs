@@ -194,8 +194,8 @@ pub const MEMORY_HISTORY_BYTES: usize = 256 * 1024 * 1024;
 
 // ---- Storing -----------------------------------------------------------------------------------
 
-/// Commands waiting for the storage thread. At 50,000 a second this is 80 ms of work: a client still waits less than
-/// it would by retrying, and at about 1 KiB each with their tickets the queue holds at most 4 MiB.
+/// Commands waiting for the storage thread, a lane. At 50,000 a second this is 80 ms of work: a client still waits less than
+/// it would by retrying. Likes take about 1 KiB each with their tickets, so 4 MiB a lane; the longest posts 64 MiB.
 pub const STORE_QUEUE_COMMANDS: usize = 4_096;
 
 /// Commands in one commit. Large enough that the flush to disk is shared by all that wait; small enough that the first of
@@ -241,3 +241,42 @@ const _: () = assert!(TOPICS_PER_CONNECTION_MAX * (TOPIC_BYTES_MAX + "&topic=".l
 const _: () = assert!(SHARDS_MAX <= u128::BITS as usize);
 const _: () = assert!(TOPIC_BYTES_MAX <= u8::MAX as usize);
 const _: () = assert!(TYPE_BYTES_MAX <= u8::MAX as usize);
+
+// ---- Posts, receipts, and PostgreSQL -----------------------------------------------------------
+
+/// Longest text of a comment or message that a store takes: the largest event that could tell of it.
+pub const POST_TEXT_BYTES_MAX: usize = EVENT_BYTES_MAX;
+/// Longest id of a post: a number of at most 19 digits, a dash, and the eight digits of the database's name.
+pub const POST_ID_BYTES_MAX: usize = 19 + 1 + 8;
+const _: () = assert!(POST_ID_BYTES_MAX <= ID_BYTES_MAX);
+/// Posts in one answer: some screens full.
+pub const POSTS_PAGE_MAX: u32 = 200;
+/// Bytes of text in one answer of posts, so that a page of long ones stays an answer of usual size.
+pub const POSTS_PAGE_BYTES_MAX: usize = 128 * 1024;
+const _: () = assert!(POST_TEXT_BYTES_MAX <= POSTS_PAGE_BYTES_MAX && POSTS_PAGE_BYTES_MAX <= ANSWER_BYTES_MAX);
+/// Members in one answer of receipts.
+pub const RECEIPTS_PAGE_MAX: u32 = 1_000;
+/// Unpublished records listed at once: a few seconds' work for whoever publishes them again.
+pub const OUTBOX_PAGE_MAX: u32 = 1_000;
+/// Longest name in PostgreSQL. Three of them are a key, and its indexes take keys of 2,704 bytes.
+pub const STORE_NAME_BYTES_MAX: usize = 512;
+const _: () = assert!(NAME_BYTES_MAX <= STORE_NAME_BYTES_MAX && 3 * STORE_NAME_BYTES_MAX < 2_600);
+/// Connections to PostgreSQL, and lanes of the store on it: while one commits, others work. More would make batches smaller.
+pub const POSTGRES_CONNECTIONS: usize = 4;
+/// How long connecting may take, and a peer may leave data unacknowledged.
+pub const POSTGRES_CONNECT: Duration = Duration::from_secs(2);
+/// Quiet time after which the kernel asks whether the server's machine is still there.
+pub const POSTGRES_KEEPALIVE: Duration = Duration::from_secs(10);
+/// How long one statement may run or wait for a lock, by the server's own watch. A batch takes milliseconds.
+pub const POSTGRES_STATEMENT: Duration = Duration::from_secs(1);
+/// How long a batch may take in all, with a second try; then its commands get 503 and the connection is given up.
+pub const POSTGRES_BATCH: Duration = Duration::from_millis(1_500);
+const _: () = assert!(POSTGRES_STATEMENT.as_millis() < POSTGRES_BATCH.as_millis());
+/// How long a migration may take: it may rewrite a table of hundreds of millions of rows.
+pub const POSTGRES_MIGRATION: Duration = Duration::from_secs(3_600);
+/// Pauses between tries to connect grow from this, doubled each time and jittered,
+pub const POSTGRES_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// to this: short, since clients are refused meanwhile.
+pub const POSTGRES_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Quiet time after which a connection is tried, so that readiness knows.
+pub const POSTGRES_IDLE: Duration = Duration::from_secs(5);

@@ -12,7 +12,7 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::auth::Watcher;
-use crate::backend::sqlite;
+use crate::backend::{postgres, sqlite};
 use crate::dispatch::kv::BUCKETS;
 use crate::dispatch::memory::MemoryKv;
 use crate::dispatch::types::{DEFAULT, TypeInfo, Types};
@@ -23,7 +23,7 @@ use crate::observe::metrics::Counters;
 use crate::runtime::listener::{self, Sharing};
 use crate::runtime::{cores, mailbox, open_files};
 use crate::server::access::Tokens;
-use crate::server::message::Message;
+use crate::server::message::{Message, Ticket};
 use crate::server::node::{Node, Roles};
 use crate::server::shard::{Parts, Shard};
 use crate::settings::{Auth, Cores, CorsOrigins, Database, Kv, Role, Settings};
@@ -146,17 +146,19 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
         mail.push(sender);
         mailboxes.push(mailbox);
     }
-    let Database::Sqlite(path) = &settings.db else {
-        return Err(settings.refuse("db", "this build stores in SQLite only", "give sqlite:PATH").into());
-    };
     let answer_to = mail.clone();
-    let (store, storage) = sqlite::start(path, move |ticket: crate::server::message::Ticket, result| {
+    let answer = move |ticket: Ticket, result| {
         // The shard is gone only when the node is; then nobody waits for the answer.
         let _ = answer_to[ticket.shard].send(Message::Stored(ticket, result));
-    })
-    .map_err(|error| {
-        settings.refuse("db", &error.to_string(), "give a path that this user can write, as sqlite:PATH")
-    })?;
+    };
+    let (store, storage) = match &settings.db {
+        Database::Sqlite(path) => sqlite::start(path, answer).map_err(|error| {
+            settings.refuse("db", &error.to_string(), "give a path that this user can write, as sqlite:PATH")
+        })?,
+        Database::Postgres(url) => {
+            postgres::start(url, answer).map_err(|refused| settings.refuse("db", &refused.problem, refused.remedy))?
+        }
+    };
 
     let id = NodeId::random()?;
     let mut types = Types::default();

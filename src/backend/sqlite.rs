@@ -5,6 +5,8 @@
 //! batch gathers, so the slower the disk, the more commands share a flush.
 mod batch;
 mod likes;
+mod posts;
+mod receipts;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -30,8 +32,9 @@ where
     T: Send + 'static,
     A: Fn(T, Result<Outcome, StoreError>) + Send + 'static,
 {
-    let writer = Writer::open(path)?;
+    let mut writer = Writer::open(path)?;
     let (store, receiver) = Store::channel();
+    writer.report_to(store.reports());
     let thread = std::thread::Builder::new()
         .name("store".into())
         .spawn(move || run(writer, &receiver, &answer))

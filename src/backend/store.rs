@@ -1,15 +1,44 @@
 //! What a store takes and answers, and the handle by which shards reach it.
 //!
-//! A store is one thread that may block, behind a bounded queue. Shards submit without waiting and get each answer
+//! A store is one thread that may block, behind bounded queues. Shards submit without waiting and get each answer
 //! through the function given at start, after the commit that holds it is durable. So no shard ever waits for a disk,
 //! and a disk that cannot keep up shows as [`Full`], which is a 503, never as memory that grows.
+//!
+//! Comments and messages are posts. Each post, and each deletion of one, leaves a record in the outbox in the same
+//! commit; [`Command::Published`] takes it out once viewers have been told, and [`Command::Unpublished`] lists what was
+//! left behind, so that a node that dies between storing and telling loses nothing.
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tokio::sync::Notify;
 
 use crate::limits::STORE_QUEUE_COMMANDS;
 
-/// One thing to do. The caller has checked lengths and characters; the store keeps any valid UTF-8.
+/// Whether a post is a comment of a video or a message of a conversation. The two never mix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PostKind {
+    /// Of a video; its viewers are told on `live:…`.
+    Comment,
+    /// Of a conversation; its members are told on `chat:…`.
+    Message,
+}
+
+/// What viewers are to be told of a post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Change {
+    /// It is new.
+    Posted,
+    /// It was deleted.
+    Deleted,
+}
+
+/// One thing to do. The caller has checked lengths and characters; the store keeps any valid UTF-8, except that
+/// PostgreSQL refuses U+0000 and names of more than [`crate::limits::STORE_NAME_BYTES_MAX`] ([`StoreError::Invalid`]).
+///
+/// Ids of posts are opaque text of at most [`crate::limits::POST_ID_BYTES_MAX`] bytes of `0-9 a-f -`: a number that grows
+/// in the order of commits within a place, and the name of the database. So they are unique over all places of a database
+/// and all backends on it, and also among the databases of several data centers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Stores that `member` reacted to `video`; the same again changes nothing and keeps the first `at`.
@@ -27,14 +56,100 @@ pub enum Command {
     Unlike { video: String, member: String, reaction: String },
     /// Reads the counts of a video, with every command submitted before it on the same thread applied.
     Counts { video: String },
+    /// Stores a comment or message as a new one, unpublished. Repeating it stores another.
+    Post {
+        kind: PostKind,
+        /// The video or conversation.
+        place: String,
+        /// The author.
+        member: String,
+        /// At most [`crate::limits::POST_TEXT_BYTES_MAX`] bytes.
+        text: String,
+        /// Unix milliseconds, at most `i64::MAX`.
+        at: u64,
+    },
+    /// Deletes a post: its text is gone at once, and its deletion is unpublished. One that had not been published is no
+    /// longer listed as such.
+    DeletePost {
+        kind: PostKind,
+        /// The video or conversation that must have it.
+        place: String,
+        /// As the store gave it; any other text is a post that is not there.
+        id: String,
+        /// Who asks and must be the author; none is a moderator.
+        by: Option<String>,
+        /// Unix milliseconds, at most `i64::MAX`.
+        at: u64,
+    },
+    /// Reads posts in ascending order of id, without deleted ones, and with every command submitted before it on the same
+    /// thread for the same place applied.
+    ListPosts {
+        kind: PostKind,
+        /// The video or conversation.
+        place: String,
+        /// The oldest that follow this id, which may be that of a deleted post; none gives the newest ones. Text that is no
+        /// id of this database is [`StoreError::Invalid`].
+        after: Option<String>,
+        /// At most so many, taken as 1 to [`crate::limits::POSTS_PAGE_MAX`]; fewer where their texts together would pass
+        /// [`crate::limits::POSTS_PAGE_BYTES_MAX`], but at least one if there is one.
+        limit: u32,
+    },
+    /// Viewers have been told; marking again, or what is not there, changes nothing.
+    Published {
+        /// The post.
+        id: String,
+        /// What they were told of it.
+        change: Change,
+    },
+    /// Lists what has stayed unpublished, oldest first, and claims it, so that no other backend lists it meanwhile. Whoever
+    /// lists it publishes it again under the same id and then submits [`Command::Published`].
+    Unpublished {
+        /// Only what was stored at least so many milliseconds ago.
+        older_than_ms: u64,
+        /// How long nobody else gets what is listed, in milliseconds; it comes again after that unless it is published.
+        claim_ms: u64,
+        /// At most so many, taken as 1 to [`crate::limits::OUTBOX_PAGE_MAX`].
+        limit: u32,
+    },
+    /// Stores that `member` has read `conversation` up to `message`; only ever forward. A message that the conversation
+    /// never had is [`StoreError::Invalid`]; one that was deleted will do.
+    Receipt {
+        conversation: String,
+        member: String,
+        /// The id of a message.
+        message: String,
+        /// Unix milliseconds, at most `i64::MAX`.
+        at: u64,
+    },
+    /// Lists how far members have read, in the byte order of their names.
+    Receipts {
+        conversation: String,
+        /// Only members whose names follow this one.
+        after: Option<String>,
+        /// At most so many, taken as 1 to [`crate::limits::RECEIPTS_PAGE_MAX`].
+        limit: u32,
+    },
 }
 
 impl Command {
     /// Whether it may change the database, so that its batch needs the write lock.
     pub fn writes(&self) -> bool {
+        !matches!(self, Command::Counts { .. } | Command::ListPosts { .. } | Command::Receipts { .. })
+    }
+
+    /// What decides its lane: commands that must keep their order have it in common.
+    fn lane_key(&self) -> (u8, &str) {
         match self {
-            Command::Like { .. } | Command::Unlike { .. } => true,
-            Command::Counts { .. } => false,
+            Command::Like { video, .. } | Command::Unlike { video, .. } | Command::Counts { video } => (0, video),
+            Command::Post { kind, place, .. }
+            | Command::DeletePost { kind, place, .. }
+            | Command::ListPosts { kind, place, .. } => (1 + *kind as u8, place),
+            // Beside the messages that receipts are about.
+            Command::Receipt { conversation, .. } | Command::Receipts { conversation, .. } => {
+                (1 + PostKind::Message as u8, conversation)
+            }
+            Command::Published { id, .. } => (3, id),
+            Command::Unpublished { .. } => (4, ""),
         }
     }
 }
@@ -64,14 +179,101 @@ pub enum Outcome {
         /// Each reaction that has any, by name.
         reactions: Vec<(String, u64)>,
     },
+    Posted {
+        /// Its identity, and that of the event that tells of it.
+        id: String,
+        /// As given.
+        at: u64,
+    },
+    /// What came of deleting a post.
+    Deletion(Deletion),
+    Posts {
+        /// In ascending order of id.
+        posts: Vec<Post>,
+        /// Whether there are more: with `after` newer ones, without it older ones.
+        more: bool,
+    },
+    Published {
+        /// False when it was marked before, or is unknown.
+        marked: bool,
+    },
+    /// What has to be published again, oldest first.
+    Unpublished(Vec<Unpublished>),
+    Receipt {
+        /// False when the member had read as far before.
+        moved: bool,
+        /// How far the member has read now: never behind the message of the command.
+        message: String,
+    },
+    Receipts {
+        receipts: Vec<Receipt>,
+        /// Whether there are more members.
+        more: bool,
+    },
+}
+
+/// What came of deleting a post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// It is deleted, and viewers are to be told.
+    Deleted,
+    /// It was deleted before; nothing changed, and whoever deleted it tells the viewers.
+    Already,
+    /// Who asks is not the author (also of one that was deleted).
+    Forbidden,
+    /// The place never had it.
+    NotFound,
+}
+
+/// A comment or message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Post {
+    /// Its identity.
+    pub id: String,
+    /// Its author.
+    pub member: String,
+    /// What was written.
+    pub text: String,
+    /// When, in Unix milliseconds.
+    pub at: u64,
+}
+
+/// Something that viewers may not have been told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unpublished {
+    /// What kind of post it is about.
+    pub kind: PostKind,
+    /// The video or conversation.
+    pub place: String,
+    /// The post.
+    pub id: String,
+    /// What to tell of it.
+    pub change: Change,
+    /// The post's author.
+    pub member: String,
+    /// The post's text; empty for a deletion.
+    pub text: String,
+    /// When it was posted or deleted, in Unix milliseconds.
+    pub at: u64,
+}
+
+/// How far a member has read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Who.
+    pub member: String,
+    /// The newest message that was read.
+    pub message: String,
+    /// When that was said, in Unix milliseconds.
+    pub at: u64,
 }
 
 /// Why a command was not done. Nothing of it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The database cannot be used at the moment (disk full, I/O error, locked by another process): HTTP 503.
-    /// Whether the command was stored is certain unless the commit itself failed half-way in the kernel; all commands
-    /// are safe to repeat.
+    /// The database cannot be used at the moment (disk full, I/O error, locked by another process, out of reach): HTTP 503.
+    /// Whether the command was stored is certain unless the commit itself failed half-way; all commands are safe to repeat,
+    /// though a [`Command::Post`] may then be there twice.
     #[error("the database is unavailable: {detail}")]
     Unavailable { detail: String },
     /// The database refuses this very command, now and later: HTTP 400.
@@ -108,54 +310,143 @@ pub struct Full<T> {
     pub closed: bool,
 }
 
-/// A handle to a running store; clones share its queue. The store ends when all handles are gone or one was closed.
+/// A handle to a running store; clones share its queues. The store ends when all handles are gone or one was closed.
 #[derive(Debug)]
 pub struct Store<T: Send + 'static> {
-    /// The one sender, taken out by `close`. Submitting holds the lock for reading while it sends, so nothing enters
-    /// the queue after the thread saw it disconnected: every ticket taken is answered.
-    sender: Arc<RwLock<Option<Sender<Submitted<T>>>>>,
+    /// The senders of all lanes, taken out by `close`. Submitting holds the lock for reading while it sends, so nothing
+    /// enters a queue after its end saw it disconnected: every ticket taken is answered.
+    lanes: Arc<RwLock<Lanes<T>>>,
+    health: Health,
 }
 
-/// A command in the queue, with what its answer goes to.
+/// A command in a queue, with what its answer goes to.
 pub(super) type Submitted<T> = (Command, T);
+
+/// The ways into a store, one for each thing that can work at the same time; commands for one place always take the same.
+#[derive(Debug)]
+struct Lanes<T> {
+    lanes: Vec<Lane<T>>,
+    hasher: foldhash::fast::FixedState,
+}
+
+#[derive(Debug)]
+struct Lane<T> {
+    sender: Sender<Submitted<T>>,
+    /// Wakes the other end, where that waits for more than the queue.
+    wake: Option<Arc<Notify>>,
+}
+
+impl<T> Drop for Lane<T> {
+    fn drop(&mut self) {
+        // The end looks at the queue once more, and finds that nobody can send any longer.
+        let (closed, _) = bounded(0);
+        self.sender = closed;
+        if let Some(wake) = &self.wake {
+            wake.notify_one();
+        }
+    }
+}
+
+/// The end of a lane.
+#[derive(Debug)]
+pub(super) struct LaneEnd<T> {
+    pub(super) receiver: Receiver<Submitted<T>>,
+    /// Told after each command sent, and when the lane closes.
+    pub(super) wake: Arc<Notify>,
+}
+
+/// Whether a store works, as its thread last saw it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Health(Arc<Mutex<Option<String>>>);
+
+impl Health {
+    /// It works. Returns whether it did not before.
+    pub(super) fn works(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
+    }
+
+    /// It fails. Returns whether it worked before.
+    pub(super) fn fails(&self, detail: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(detail.to_owned()).is_none()
+    }
+}
 
 impl<T: Send + 'static> Clone for Store<T> {
     fn clone(&self) -> Self {
-        Store { sender: Arc::clone(&self.sender) }
+        Store { lanes: Arc::clone(&self.lanes), health: self.health.clone() }
     }
 }
 
 impl<T: Send + 'static> Store<T> {
-    /// A handle and the end of the queue from which a storage thread takes.
+    /// A handle and the end of its one queue, from which a thread takes that may block.
     pub(super) fn channel() -> (Store<T>, Receiver<Submitted<T>>) {
         let (sender, receiver) = bounded(STORE_QUEUE_COMMANDS);
-        (Store { sender: Arc::new(RwLock::new(Some(sender))) }, receiver)
+        (Store::over(vec![Lane { sender, wake: None }]), receiver)
     }
 
-    /// Queues a command; never waits for the disk. The answer comes to the function given at start, with `ticket`.
+    /// A handle and the ends of `lanes` queues, for tasks that wait for other things as well.
+    pub(super) fn lanes(lanes: usize) -> (Store<T>, Vec<LaneEnd<T>>) {
+        let lane = |_| {
+            let (sender, receiver) = bounded(STORE_QUEUE_COMMANDS);
+            let wake = Arc::new(Notify::new());
+            (Lane { sender, wake: Some(Arc::clone(&wake)) }, LaneEnd { receiver, wake })
+        };
+        let (lanes, ends) = (0..lanes).map(lane).unzip();
+        (Store::over(lanes), ends)
+    }
+
+    fn over(lanes: Vec<Lane<T>>) -> Store<T> {
+        let lanes = Lanes { lanes, hasher: foldhash::fast::FixedState::default() };
+        Store { lanes: Arc::new(RwLock::new(lanes)), health: Health::default() }
+    }
+
+    /// Queues a command; never waits for the database. The answer comes to the function given at start, with `ticket`.
     ///
     /// # Errors
     /// [`Full`] gives the ticket back when [`STORE_QUEUE_COMMANDS`] are waiting, or when the store is closed.
     pub fn try_submit(&self, command: Command, ticket: T) -> Result<(), Full<T>> {
-        let sender = self.sender.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(sender) = sender.as_ref() else {
-            return Err(Full { ticket, closed: true });
+        let lanes = self.lanes.read().unwrap_or_else(PoisonError::into_inner);
+        let lane = match lanes.lanes.as_slice() {
+            [] => return Err(Full { ticket, closed: true }),
+            [only] => only,
+            several => {
+                let mut hasher = lanes.hasher.build_hasher();
+                command.lane_key().hash(&mut hasher);
+                &several[(hasher.finish() % several.len() as u64) as usize]
+            }
         };
-        sender.try_send((command, ticket)).map_err(|error| match error {
+        lane.sender.try_send((command, ticket)).map_err(|error| match error {
             TrySendError::Full((_, ticket)) => Full { ticket, closed: false },
             TrySendError::Disconnected((_, ticket)) => Full { ticket, closed: true },
-        })
+        })?;
+        if let Some(wake) = &lane.wake {
+            wake.notify_one();
+        }
+        Ok(())
     }
 
-    /// Commands waiting in the queue, not counting those of the batch being stored; 0 once closed.
+    /// Commands waiting in queues, not counting those being stored; 0 once closed.
     pub fn queued(&self) -> usize {
-        let sender = self.sender.read().unwrap_or_else(PoisonError::into_inner);
-        sender.as_ref().map_or(0, Sender::len)
+        let lanes = self.lanes.read().unwrap_or_else(PoisonError::into_inner);
+        lanes.lanes.iter().map(|lane| lane.sender.len()).sum()
+    }
+
+    /// Whether the database works, for readiness: what was last heard of it, without asking.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words for an operator.
+    pub fn health(&self) -> Result<(), String> {
+        self.health.0.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
+    }
+
+    /// Where the store's thread says whether the database works.
+    pub(super) fn reports(&self) -> Health {
+        self.health.clone()
     }
 
     /// Takes no more commands through any handle. What was taken is stored and answered, then the thread ends.
     pub fn close(&self) {
-        self.sender.write().unwrap_or_else(PoisonError::into_inner).take();
+        self.lanes.write().unwrap_or_else(PoisonError::into_inner).lanes.clear();
     }
 }
 

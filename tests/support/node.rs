@@ -52,10 +52,14 @@ impl Node {
     }
 
     /// A node started by `command`, which is the program, or something that becomes it.
-    pub fn launch(mut command: Command, folder: &Path, flags: &[&str]) -> Node {
+    pub fn launch(command: Command, folder: &Path, flags: &[&str]) -> Node {
+        Node::launch_on(command, &format!("sqlite:{}", folder.join("fanfare.db").display()), flags)
+    }
+
+    /// A node with this database.
+    pub fn launch_on(mut command: Command, database: &str, flags: &[&str]) -> Node {
         let mut child = command
-            .args(["all", "--listen", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--db"])
-            .arg(format!("sqlite:{}", folder.join("fanfare.db").display()))
+            .args(["all", "--listen", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--db", database])
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::likes::Counts;
 use super::schema::{self, Missing};
-use crate::backend::store::{Command, OpenError, Outcome, StoreError};
+use super::{posts, receipts};
+use crate::backend::checks;
+use crate::backend::post_id::PostIds;
+use crate::backend::store::{Command, Health, OpenError, Outcome, StoreError};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -21,21 +24,47 @@ impl From<rusqlite::Error> for Failure {
     }
 }
 
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Failure::Refused(error)
+    }
+}
+
 /// The database connection with what it takes to run batches on it; knows nothing of threads or queues.
 #[derive(Debug)]
 pub(super) struct Writer {
     path: PathBuf,
     /// None after a failure that a rollback may not have mended; the next batch opens it again.
-    connection: Option<Connection>,
+    database: Option<Database>,
     counts: Counts,
-    /// So that a disk that stays full is logged once, not once a batch.
-    failing: bool,
+    /// Also keeps a disk that stays full from being logged once a batch.
+    health: Health,
+}
+
+/// An open database.
+#[derive(Debug)]
+struct Database {
+    connection: Connection,
+    ids: PostIds,
+}
+
+impl Database {
+    fn open(path: &Path, missing: Missing) -> Result<Database, OpenError> {
+        let connection = schema::open(path, missing)?;
+        let ids = schema::post_ids(&connection, path)?;
+        Ok(Database { connection, ids })
+    }
 }
 
 impl Writer {
     pub(super) fn open(path: &Path) -> Result<Writer, OpenError> {
-        let connection = schema::open(path, Missing::Create)?;
-        Ok(Writer { path: path.to_owned(), connection: Some(connection), counts: Counts::default(), failing: false })
+        let database = Some(Database::open(path, Missing::Create)?);
+        Ok(Writer { path: path.to_owned(), database, counts: Counts::default(), health: Health::default() })
+    }
+
+    /// Says from now on there whether the database works.
+    pub(super) fn report_to(&mut self, health: Health) {
+        self.health = health;
     }
 
     /// Runs `commands` in order in one transaction and returns a result for each, after it is on disk. If the
@@ -44,13 +73,13 @@ impl Writer {
         self.counts.clear();
         match self.transact(commands) {
             Ok(results) => {
-                if std::mem::take(&mut self.failing) {
+                if self.health.works() {
                     tracing::info!(path = %self.path.display(), "the database works again");
                 }
                 results
             }
             Err(detail) => {
-                if !std::mem::replace(&mut self.failing, true) {
+                if self.health.fails(&detail) {
                     tracing::error!(path = %self.path.display(), detail, "the database fails; answering 503 until it works");
                 }
                 commands.iter().map(|_| Err(StoreError::Unavailable { detail: detail.clone() })).collect()
@@ -59,19 +88,19 @@ impl Writer {
     }
 
     fn transact(&mut self, commands: &[Command]) -> Result<Vec<Result<Outcome, StoreError>>, String> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => schema::open(&self.path, Missing::Refuse).map_err(|error| error.to_string())?,
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => Database::open(&self.path, Missing::Refuse).map_err(|error| error.to_string())?,
         };
-        let result = transact(&connection, &mut self.counts, commands);
+        let result = transact(&database, &mut self.counts, commands);
         match result {
             Ok(results) => {
-                self.connection = Some(connection);
+                self.database = Some(database);
                 Ok(results)
             }
             Err(error) => {
-                if recovers(&connection, &error) {
-                    self.connection = Some(connection);
+                if recovers(&database.connection, &error) {
+                    self.database = Some(database);
                 }
                 Err(error.to_string())
             }
@@ -80,15 +109,16 @@ impl Writer {
 
     #[cfg(test)]
     pub(super) fn connection(&self) -> Option<&Connection> {
-        self.connection.as_ref()
+        self.database.as_ref().map(|database| &database.connection)
     }
 }
 
 fn transact(
-    connection: &Connection,
+    database: &Database,
     counts: &mut Counts,
     commands: &[Command],
 ) -> rusqlite::Result<Vec<Result<Outcome, StoreError>>> {
+    let connection = &database.connection;
     let writes = commands.iter().any(Command::writes);
     // Taking the write lock at once lets the busy timeout work: a reader that wants to become a writer while another
     // wrote fails at once. Reads alone need no lock, so they work on a database that is locked or full.
@@ -96,7 +126,7 @@ fn transact(
     connection.prepare_cached(begin)?.execute([])?;
     let mut results = Vec::with_capacity(commands.len());
     for command in commands {
-        results.push(match execute(connection, counts, command) {
+        results.push(match execute(database, counts, command) {
             Ok(outcome) => Ok(outcome),
             Err(Failure::Refused(error)) => Err(error),
             Err(Failure::Statement(error)) if !connection.is_autocommit() && concerns_one(&error) => {
@@ -112,12 +142,47 @@ fn transact(
     Ok(results)
 }
 
-fn execute(connection: &Connection, counts: &mut Counts, command: &Command) -> Result<Outcome, Failure> {
+fn execute(database: &Database, counts: &mut Counts, command: &Command) -> Result<Outcome, Failure> {
+    let Database { connection, ids } = database;
+    checks::command(command, ids)?;
     match command {
         Command::Like { video, member, reaction, at } => counts.like(connection, video, member, reaction, *at),
         Command::Unlike { video, member, reaction } => counts.unlike(connection, video, member, reaction),
         Command::Counts { video } => counts.counts(connection, video),
+        Command::Post { kind, place, member, text, at } => {
+            posts::post(connection, ids, *kind, place, member, text, *at)
+        }
+        Command::DeletePost { kind, place, id, by, at } => {
+            posts::delete(connection, ids, *kind, place, id, by.as_deref(), *at)
+        }
+        Command::ListPosts { kind, place, after, limit } => {
+            posts::list(connection, ids, *kind, place, after.as_deref(), *limit)
+        }
+        Command::Published { id, change } => posts::published(connection, ids, id, *change),
+        Command::Unpublished { older_than_ms, claim_ms, limit } => {
+            posts::unpublished(connection, ids, *older_than_ms, *claim_ms, *limit)
+        }
+        Command::Receipt { conversation, member, message, at } => {
+            receipts::receipt(connection, ids, conversation, member, message, *at)
+        }
+        Command::Receipts { conversation, after, limit } => {
+            receipts::receipts(connection, ids, conversation, after.as_deref(), *limit)
+        }
     }
+}
+
+/// Runs several changing statements of one command so that either all or none have an effect.
+pub(super) fn whole<R>(connection: &Connection, run: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
+    connection.prepare_cached("SAVEPOINT command")?.execute([])?;
+    let result = run();
+    // After some errors SQLite has ended the transaction, and the savepoint with it.
+    if !connection.is_autocommit() {
+        if result.is_err() {
+            connection.prepare_cached("ROLLBACK TO command")?.execute([])?;
+        }
+        connection.prepare_cached("RELEASE command")?.execute([])?;
+    }
+    result
 }
 
 /// Whether the failed statement had no effect and the transaction can go on. SQLite undoes a statement that breaks a

@@ -3,6 +3,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::backend::post_id::PostIds;
 use crate::backend::store::OpenError;
 use crate::limits::{STORE_BUSY_MS, STORE_CACHE_KIB, STORE_PAGE_BYTES, STORE_WAL_PAGES};
 
@@ -19,6 +20,25 @@ const MIGRATIONS: &[&str] = &[
      CREATE TABLE like_counts (
          video TEXT NOT NULL, reaction TEXT NOT NULL, likes INTEGER NOT NULL CHECK (likes > 0),
          PRIMARY KEY (video, reaction)
+     ) STRICT, WITHOUT ROWID;",
+    // The name makes ids of posts differ from those of other databases. A deleted post keeps its row, without its text, so
+    // that its id is never given again and receipts that name it hold.
+    "CREATE TABLE database (name TEXT NOT NULL) STRICT;
+     INSERT INTO database VALUES (lower(hex(randomblob(4))));
+     CREATE TABLE posts (
+         id INTEGER PRIMARY KEY AUTOINCREMENT,
+         kind INTEGER NOT NULL, place TEXT NOT NULL, member TEXT NOT NULL, text TEXT NOT NULL, at INTEGER NOT NULL,
+         deleted_at INTEGER
+     ) STRICT;
+     CREATE INDEX posts_of_place ON posts (kind, place, id) WHERE deleted_at IS NULL;
+     CREATE TABLE outbox (
+         post INTEGER NOT NULL, change INTEGER NOT NULL, stored_at INTEGER NOT NULL, claimed_until INTEGER NOT NULL,
+         PRIMARY KEY (post, change)
+     ) STRICT, WITHOUT ROWID;
+     CREATE INDEX outbox_by_age ON outbox (stored_at, post, change);
+     CREATE TABLE receipts (
+         conversation TEXT NOT NULL, member TEXT NOT NULL, message INTEGER NOT NULL, at INTEGER NOT NULL,
+         PRIMARY KEY (conversation, member)
      ) STRICT, WITHOUT ROWID;",
 ];
 
@@ -96,6 +116,12 @@ fn configure(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     connection.query_row(&format!("PRAGMA wal_autocheckpoint = {STORE_WAL_PAGES}"), [], |_| Ok(())).map_err(named)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
+}
+
+/// How ids of posts look in this database.
+pub(super) fn post_ids(connection: &Connection, path: &Path) -> Result<PostIds, OpenError> {
+    let name = connection.query_row("SELECT name FROM database", [], |row| row.get(0));
+    Ok(PostIds::new(name.map_err(|error| named(path, error))?))
 }
 
 /// Runs what is missing of `migrations`, each in a transaction with the version it leads to.

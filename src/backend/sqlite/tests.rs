@@ -60,6 +60,7 @@ impl Model {
                 (video, reaction, removed)
             }
             Command::Counts { video } => (video, String::new(), false),
+            other => unreachable!("not about likes: {other:?}"),
         };
         let reactions = self.reactions(&video);
         let likes = reactions.values().sum();
@@ -67,7 +68,7 @@ impl Model {
         match command {
             Command::Like { .. } => Outcome::Liked { created: changed, likes, reaction_likes },
             Command::Unlike { .. } => Outcome::Unliked { removed: changed, likes, reaction_likes },
-            Command::Counts { .. } => Outcome::Counts { likes, reactions: reactions.into_iter().collect() },
+            _ => Outcome::Counts { likes, reactions: reactions.into_iter().collect() },
         }
     }
 

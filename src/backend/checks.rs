@@ -1,0 +1,44 @@
+//! What every store refuses, whatever its database could hold.
+use super::post_id::PostIds;
+use super::store::{Command, StoreError};
+use crate::limits::POST_TEXT_BYTES_MAX;
+
+/// A time as databases hold it.
+pub(super) fn time(at: u64) -> Result<i64, StoreError> {
+    i64::try_from(at).map_err(|_| invalid(format!("the time {at} ms is beyond what the database holds")))
+}
+
+/// Refuses texts that are too long, times that are too late, and ids that no database of this name gave.
+pub(super) fn command(command: &Command, ids: &PostIds) -> Result<(), StoreError> {
+    match command {
+        Command::Like { at, .. } | Command::DeletePost { at, .. } => time(*at).map(drop),
+        Command::Post { text, at, .. } => {
+            if text.len() > POST_TEXT_BYTES_MAX {
+                return Err(invalid(format!("a text of {} bytes; at most {POST_TEXT_BYTES_MAX} are kept", text.len())));
+            }
+            time(*at).map(drop)
+        }
+        Command::ListPosts { after: Some(id), .. } => post(ids, id).map(drop),
+        Command::Receipt { message, at, .. } => post(ids, message).and(time(*at)).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// The number of a post that must be one of this database.
+pub(super) fn post(ids: &PostIds, id: &str) -> Result<i64, StoreError> {
+    ids.number(id).ok_or_else(|| invalid(format!("{:?} is no id of this database", shortened(id))))
+}
+
+/// What to say of a message that its conversation never had.
+pub(super) fn no_such_message(id: &str) -> StoreError {
+    invalid(format!("the conversation has no message {:?}", shortened(id)))
+}
+
+pub(super) fn invalid(detail: String) -> StoreError {
+    StoreError::Invalid { detail }
+}
+
+/// What is shown of text that somebody sent.
+fn shortened(text: &str) -> String {
+    text.chars().take(40).collect()
+}

@@ -1,0 +1,353 @@
+//! One batch of commands as one transaction: lock, read, work out, write, commit. A round trip for each, whatever the
+//! number of commands.
+use std::collections::{BTreeSet, HashSet};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Error, Row, Statement};
+
+use super::likes::Likes;
+use super::options::cause;
+use super::posts::{Known, Posts, Record, change_number, kind_number, kind_of};
+use super::session::{Session, ends_session};
+use crate::backend::checks;
+use crate::backend::store::{Change, Command, Outcome, Post, Receipt, StoreError, Unpublished};
+use crate::limits::{OUTBOX_PAGE_MAX, POSTS_PAGE_BYTES_MAX, POSTS_PAGE_MAX, RECEIPTS_PAGE_MAX, STORE_NAME_BYTES_MAX};
+
+/// Why a batch failed, and what may follow.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) detail: String,
+    /// The connection can be used on, once the transaction is rolled back.
+    pub(super) kept: bool,
+    /// Nothing is stored for sure, and the same may well work now.
+    pub(super) again: bool,
+    /// Nothing is stored for sure, since a command will never be taken.
+    pub(super) refused: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let code = error.code().map_or("", |code| code.code());
+        let kept = !ends_session(&error);
+        Failure {
+            detail: cause(&error),
+            kept,
+            // A connection that was found dead, a deadlock, a row that somebody made without the lock.
+            again: !kept || code.starts_with("40") || code == UNIQUE,
+            // What the values are about: data, constraints, sizes.
+            refused: ["22", "23", "54"].iter().any(|class| code.starts_with(class)) && code != UNIQUE,
+        }
+    }
+}
+
+/// The state of a statement that would have made a row twice.
+const UNIQUE: &str = "23505";
+
+type Results = Vec<Option<Result<Outcome, StoreError>>>;
+
+/// Rows that are locked: their kinds, and the videos and conversations.
+#[derive(Debug, Default)]
+struct Places<'a> {
+    kinds: Vec<i16>,
+    names: Vec<&'a str>,
+}
+
+/// What a batch locks for a command that changes what depends on what is stored.
+const LIKES: i16 = 0;
+const COMMENTS: i16 = 1;
+const RECEIPTS: i16 = 3;
+
+/// Refuses a command that PostgreSQL could not store, before it spoils the batch.
+pub(super) fn refuse(session: &Session, command: &Command) -> Result<(), StoreError> {
+    checks::command(command, &session.ids)?;
+    let none = "";
+    let (names, text): ([&str; 3], &str) = match command {
+        Command::Like { video, member, reaction, .. } | Command::Unlike { video, member, reaction } => {
+            ([video, member, reaction], none)
+        }
+        Command::Counts { video } => ([video, none, none], none),
+        Command::Post { place, member, text, .. } => ([place, member, none], text),
+        Command::DeletePost { place, by, .. } => ([place, by.as_deref().unwrap_or(none), none], none),
+        Command::ListPosts { place, .. } => ([place, none, none], none),
+        Command::Published { .. } | Command::Unpublished { .. } => ([none; 3], none),
+        Command::Receipt { conversation, member, .. } => ([conversation, member, none], none),
+        Command::Receipts { conversation, after, .. } => ([conversation, after.as_deref().unwrap_or(none), none], none),
+    };
+    if let Some(name) = names.iter().find(|name| name.len() > STORE_NAME_BYTES_MAX) {
+        let detail = format!("a name of {} bytes; at most {STORE_NAME_BYTES_MAX} are kept", name.len());
+        return Err(StoreError::Invalid { detail });
+    }
+    if names.iter().chain([&text]).any(|text| text.contains('\0')) {
+        return Err(StoreError::Invalid { detail: "PostgreSQL keeps no text with U+0000".into() });
+    }
+    Ok(())
+}
+
+/// Runs `commands`, each of which passed [`refuse`], in order in one transaction. Returns a result for each after the
+/// commit.
+pub(super) async fn run(session: &Session, commands: &[Command]) -> Result<Vec<Result<Outcome, StoreError>>, Failure> {
+    let mut batch = Batch::of(session, commands);
+    let writes = commands.iter().any(Command::writes);
+    if writes {
+        batch.read_locked().await?;
+    } else {
+        batch.read().await?;
+    }
+    let mut results = batch.work_out();
+    // From here on a lost connection may have lost the answer to a commit, or not: only the commit itself is in doubt.
+    if writes {
+        batch.write(&mut results).await?;
+    }
+    batch.list(&mut results).await?;
+    if writes {
+        session.client.batch_execute("COMMIT").await.map_err(|error| Failure {
+            detail: cause(&error),
+            kept: false,
+            again: false,
+            refused: false,
+        })?;
+    }
+    Ok(results.into_iter().map(|result| result.expect("every command has been run")).collect())
+}
+
+struct Batch<'a> {
+    session: &'a Session,
+    commands: &'a [Command],
+    likes: Likes<'a>,
+    posts: Posts<'a>,
+    places: Places<'a>,
+}
+
+impl<'a> Batch<'a> {
+    fn of(session: &'a Session, commands: &'a [Command]) -> Batch<'a> {
+        let (mut likes, mut posts) = (Likes::default(), Posts::new(&session.ids));
+        let mut places = BTreeSet::new();
+        for command in commands {
+            likes.add(command);
+            posts.add(command);
+            match command {
+                Command::Post { kind, place, .. } | Command::DeletePost { kind, place, .. } => {
+                    places.insert((COMMENTS + kind_number(*kind), place.as_str()));
+                }
+                Command::Receipt { conversation, .. } => {
+                    places.insert((RECEIPTS, conversation.as_str()));
+                }
+                _ => {}
+            }
+        }
+        places.extend(likes.written_videos().map(|video| (LIKES, video)));
+        let (kinds, names) = places.into_iter().unzip();
+        Batch { session, commands, likes, posts, places: Places { kinds, names } }
+    }
+
+    /// Begins the transaction, locks, and reads. All of it is on its way before the first answer comes; the server does one
+    /// after the other, and each statement sees what was committed before it began, that is, before the locks were had.
+    async fn read_locked(&mut self) -> Result<(), Failure> {
+        let (session, statements) = (self.session, &self.session.statements);
+        let Places { kinds, names } = &self.places;
+        let (.., found) = tokio::try_join!(
+            biased;
+            session.client.batch_execute("BEGIN"),
+            query(session, &statements.make_places, names.is_empty(), [kinds, names]),
+            query(session, &statements.lock_places, names.is_empty(), [kinds, names]),
+            look_up(session, self.commands, &self.likes, &self.posts),
+        )?;
+        self.take_in(found);
+        Ok(())
+    }
+
+    async fn read(&mut self) -> Result<(), Failure> {
+        let found = look_up(self.session, self.commands, &self.likes, &self.posts).await?;
+        self.take_in(found);
+        Ok(())
+    }
+
+    fn take_in(&mut self, found: Found) {
+        let position = |row: &Row| usize::try_from(row.get::<_, i64>(0) - 1).expect("places in arrays count from 1");
+        self.likes.found(found.likes.iter().map(position));
+        for row in &found.counts {
+            self.likes.count(row.get(0), row.get(1), row.get::<_, i64>(2).max(0).cast_unsigned());
+        }
+        let known = found.posts.iter().map(|row| {
+            (row.get(0), Known { kind: row.get(1), place: row.get(2), member: row.get(3), deleted: row.get(4) })
+        });
+        let numbers = found.numbers.iter().map(|row| row.get(0)).collect();
+        self.posts.found(numbers, known, found.receipts.iter().map(|row| (position(row), row.get(1))));
+    }
+
+    fn work_out(&mut self) -> Results {
+        self.commands.iter().map(|command| self.likes.run(command).or_else(|| self.posts.run(command))).collect()
+    }
+
+    /// Writes what changed, and answers what the writing itself tells.
+    async fn write(&mut self, results: &mut Results) -> Result<(), Failure> {
+        let (session, statements) = (self.session, &self.session.statements);
+        let deleted = self.likes.deleted();
+        let (inserted, inserted_at) = self.likes.inserted();
+        let counts = self.likes.changed_counts();
+        let (mut kept, mut gone) = ((Vec::new(), Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
+        for (video, reaction, likes) in counts {
+            if likes > 0 {
+                kept.0.push(video);
+                kept.1.push(reaction);
+                kept.2.push(likes.cast_signed());
+            } else {
+                gone.0.push(video);
+                gone.1.push(reaction);
+            }
+        }
+        let posts = &self.posts.inserted;
+        let (deleted_posts, deleted_at): (Vec<i64>, Vec<i64>) = self.posts.deleted.iter().unzip();
+        let (unrecorded, unrecorded_changes): (Vec<i64>, Vec<i16>) = self.posts.unrecorded.iter().copied().unzip();
+        let (recorded, recorded_changes) = self.posts.recorded();
+        let receipts = self.posts.moved_receipts();
+        // Records are taken out before others are made: nobody can have published what is made here.
+        let (.., removed, _, _) = tokio::try_join!(
+            biased;
+            query(session, &statements.delete_likes, deleted.is_empty(), [&deleted.videos, &deleted.members, &deleted.reactions]),
+            query(session, &statements.insert_likes,
+                inserted.is_empty(),
+                [&inserted.videos, &inserted.members, &inserted.reactions, &inserted_at],
+            ),
+            query(session, &statements.write_counts, kept.0.is_empty(), [&kept.0, &kept.1, &kept.2]),
+            query(session, &statements.delete_counts, gone.0.is_empty(), [&gone.0, &gone.1]),
+            query(session, &statements.insert_posts,
+                posts.numbers.is_empty(),
+                [&posts.numbers, &posts.kinds, &posts.places, &posts.members, &posts.texts, &posts.at],
+            ),
+            query(session, &statements.delete_posts, deleted_posts.is_empty(), [&deleted_posts, &deleted_at]),
+            query(session, &statements.unrecord, unrecorded.is_empty(), [&unrecorded, &unrecorded_changes]),
+            query(session, &statements.record, recorded.is_empty(), [&recorded, &recorded_changes]),
+            query(session, &statements.write_receipts,
+                receipts.0.is_empty(),
+                [&receipts.0, &receipts.1, &receipts.2, &receipts.3],
+            ),
+        )?;
+        let mut removed: HashSet<Record> = removed.iter().map(|row| (row.get(0), row.get(1))).collect();
+        for (command, result) in self.commands.iter().zip(results) {
+            match command {
+                Command::Published { id, change } if result.is_none() => {
+                    let number = self.session.ids.number(id);
+                    let marked = number.is_some_and(|number| removed.remove(&(number, change_number(*change))));
+                    *result = Some(Ok(Outcome::Published { marked }));
+                }
+                Command::Unpublished { older_than_ms, claim_ms, limit } => {
+                    // The longest times still leave a sum that fits.
+                    let ms = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX).min(i64::MAX / 4);
+                    let limit = i64::from((*limit).clamp(1, OUTBOX_PAGE_MAX));
+                    let (older_than, claim) = (ms(*older_than_ms), ms(*claim_ms));
+                    let rows = query(session, &statements.claim, false, [&older_than, &claim, &limit]).await?;
+                    let unpublished = rows.iter().map(|row| self.unpublished(row)).collect();
+                    *result = Some(Ok(Outcome::Unpublished(unpublished)));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers the lists, after what was submitted before them.
+    async fn list(&self, results: &mut Results) -> Result<(), Failure> {
+        let Session { client, statements, ids, .. } = self.session;
+        for (command, result) in self.commands.iter().zip(results) {
+            match command {
+                Command::ListPosts { kind, place, after, limit } => {
+                    let limit = (*limit).clamp(1, POSTS_PAGE_MAX) as usize;
+                    // One more than asked for, to know whether there is one.
+                    let (kind, rows) = (kind_number(*kind), limit as i64 + 1);
+                    let rows = match after.as_deref().and_then(|after| ids.number(after)) {
+                        Some(after) => client.query(&statements.posts_after, &[&kind, place, &after, &rows]).await?,
+                        None => client.query(&statements.newest_posts, &[&kind, place, &rows]).await?,
+                    };
+                    *result = Some(Ok(self.page(&rows, limit, after.is_none())));
+                }
+                Command::Receipts { conversation, after, limit } => {
+                    let limit = (*limit).clamp(1, RECEIPTS_PAGE_MAX) as usize;
+                    let after = after.as_deref().unwrap_or("");
+                    let params: [&(dyn ToSql + Sync); 3] = [conversation, &after, &(limit as i64 + 1)];
+                    let rows = client.query(&statements.list_receipts, &params).await?;
+                    let receipt = |row: &Row| Receipt {
+                        member: row.get(0),
+                        message: ids.text(row.get(1)),
+                        at: row.get::<_, i64>(2).max(0).cast_unsigned(),
+                    };
+                    let receipts = rows.iter().take(limit).map(receipt).collect();
+                    *result = Some(Ok(Outcome::Receipts { receipts, more: rows.len() > limit }));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn page(&self, rows: &[Row], limit: usize, newest_first: bool) -> Outcome {
+        let (mut posts, mut bytes) = (Vec::new(), 0);
+        for row in rows.iter().take(limit) {
+            let text: String = row.get(2);
+            bytes += text.len();
+            if !posts.is_empty() && bytes > POSTS_PAGE_BYTES_MAX {
+                break;
+            }
+            let at = row.get::<_, i64>(3).max(0).cast_unsigned();
+            posts.push(Post { id: self.session.ids.text(row.get(0)), member: row.get(1), text, at });
+        }
+        let more = posts.len() < rows.len();
+        if newest_first {
+            posts.reverse();
+        }
+        Outcome::Posts { posts, more }
+    }
+
+    fn unpublished(&self, row: &Row) -> Unpublished {
+        Unpublished {
+            kind: kind_of(row.get(2)),
+            place: row.get(3),
+            id: self.session.ids.text(row.get(0)),
+            change: if row.get::<_, i16>(1) == 0 { Change::Posted } else { Change::Deleted },
+            member: row.get(4),
+            text: row.get(5),
+            at: row.get::<_, i64>(6).max(0).cast_unsigned(),
+        }
+    }
+}
+
+/// What was looked up for a batch.
+struct Found {
+    likes: Vec<Row>,
+    counts: Vec<Row>,
+    numbers: Vec<Row>,
+    posts: Vec<Row>,
+    receipts: Vec<Row>,
+}
+
+async fn look_up(
+    session: &Session,
+    commands: &[Command],
+    likes: &Likes<'_>,
+    posts: &Posts<'_>,
+) -> Result<Found, Error> {
+    let statements = &session.statements;
+    let (keys, videos) = (likes.keys(), likes.videos());
+    let new = commands.iter().filter(|command| matches!(command, Command::Post { .. })).count() as i64;
+    let needed: BTreeSet<i64> = commands.iter().filter_map(|command| posts.needed(command)).collect();
+    let needed: Vec<i64> = needed.into_iter().collect();
+    let (conversations, members) = posts.receipt_keys();
+    let (likes, counts, numbers, posts, receipts) = tokio::try_join!(
+        biased;
+        query(session, &statements.find_likes, keys.is_empty(), [&keys.videos, &keys.members, &keys.reactions]),
+        query(session, &statements.read_counts, videos.is_empty(), [&videos]),
+        query(session, &statements.take_ids, new == 0, [&new]),
+        query(session, &statements.find_posts, needed.is_empty(), [&needed]),
+        query(session, &statements.find_receipts, conversations.is_empty(), [&conversations, &members]),
+    )?;
+    Ok(Found { likes, counts, numbers, posts, receipts })
+}
+
+/// Asks, unless there is nothing to ask about.
+async fn query<const N: usize>(
+    session: &Session,
+    statement: &Statement,
+    nothing: bool,
+    params: [&(dyn ToSql + Sync); N],
+) -> Result<Vec<Row>, Error> {
+    if nothing { Ok(Vec::new()) } else { session.client.query(statement, &params).await }
+}

@@ -1,0 +1,251 @@
+//! A lane of the store: its own connection, its own batches. While the database is away it answers at once.
+use std::cell::RefCell;
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::batch::{self, Failure};
+use super::options::Options;
+use super::session::{Failed, Session};
+use crate::backend::store::{Command, Health, LaneEnd, Outcome, StoreError};
+use crate::limits::{
+    POSTGRES_BATCH, POSTGRES_IDLE, POSTGRES_PAUSE_MAX, POSTGRES_PAUSE_MIN, POSTGRES_STATEMENT, STORE_BATCH_COMMANDS,
+};
+
+type Results = Vec<Result<Outcome, StoreError>>;
+
+/// What is wrong with each lane, if something is. One that fails is enough to call the store unwell.
+#[derive(Debug)]
+pub(super) struct Wellness {
+    lanes: RefCell<Vec<Option<String>>>,
+    health: Health,
+}
+
+impl Wellness {
+    pub(super) fn new(lanes: usize, health: Health) -> Wellness {
+        Wellness { lanes: RefCell::new(vec![None; lanes]), health }
+    }
+
+    fn set(&self, lane: usize, detail: Option<String>) {
+        let mut lanes = self.lanes.borrow_mut();
+        lanes[lane] = detail;
+        match lanes.iter().flatten().next() {
+            Some(detail) if self.health.fails(detail) => {
+                tracing::error!(detail, "the database fails; answering 503 until it works");
+            }
+            Some(_) => {}
+            None if self.health.works() => tracing::info!("the database works again"),
+            None => {}
+        }
+    }
+
+    fn detail(&self, lane: usize) -> String {
+        self.lanes.borrow()[lane].clone().unwrap_or_else(|| "no connection yet".to_owned())
+    }
+}
+
+pub(super) struct Lane<T, A> {
+    pub(super) number: usize,
+    pub(super) options: Rc<Options>,
+    pub(super) end: LaneEnd<T>,
+    pub(super) answer: Rc<A>,
+    pub(super) wellness: Rc<Wellness>,
+    /// None while the database is away.
+    pub(super) session: Option<Session>,
+}
+
+impl<T, A> Lane<T, A>
+where
+    A: Fn(T, Result<Outcome, StoreError>),
+{
+    /// Serves the queue until every sender is gone and it is empty.
+    pub(super) async fn serve(mut self) {
+        loop {
+            if self.session.is_none() && !self.reconnect().await {
+                return;
+            }
+            let Ok(taken) = timeout(POSTGRES_IDLE, self.take()).await else {
+                self.look_after().await;
+                continue;
+            };
+            let Some((commands, tickets)) = taken else { return };
+            let results = self.run(commands).await;
+            assert_eq!(results.len(), tickets.len(), "every command has its result");
+            for (ticket, result) in tickets.into_iter().zip(results) {
+                (self.answer)(ticket, result);
+            }
+        }
+    }
+
+    /// Waits for a first command and takes all that have queued up meanwhile. None when the lane is closed and empty.
+    async fn take(&self) -> Option<(Vec<Command>, Vec<T>)> {
+        use crossbeam_channel::TryRecvError::{Disconnected, Empty};
+        let first = loop {
+            match self.end.receiver.try_recv() {
+                Ok(first) => break first,
+                Err(Empty) => self.end.wake.notified().await,
+                Err(Disconnected) => return None,
+            }
+        };
+        let rest = self.end.receiver.try_iter().take(STORE_BATCH_COMMANDS - 1);
+        Some(std::iter::once(first).chain(rest).unzip())
+    }
+
+    /// Finds out during quiet times that the database went away, so that readiness says so before a like does.
+    async fn look_after(&mut self) {
+        let Some(session) = &self.session else { return };
+        let pinged = session.ping().await;
+        if pinged.is_err() {
+            self.session = None;
+        }
+        // Whoever was unwell for another reason is tried by the next command, which would not come to a node that is not
+        // ready.
+        self.wellness.set(self.number, pinged.err());
+    }
+
+    /// Tries until there is a session, and answers commands meanwhile. False when the lane is closed.
+    async fn reconnect(&mut self) -> bool {
+        let mut pause = POSTGRES_PAUSE_MIN;
+        loop {
+            let opening = async { Some(Session::open(&self.options).await) };
+            let opened = futures_lite::future::or(opening, async {
+                self.refuse_all().await;
+                None
+            });
+            match opened.await {
+                None => return false,
+                Some(Ok(session)) => {
+                    self.session = Some(session);
+                    self.wellness.set(self.number, None);
+                    return true;
+                }
+                Some(Err(failed)) => self.wellness.set(self.number, Some(detail(failed))),
+            }
+            let waiting = async {
+                sleep(jittered(pause)).await;
+                true
+            };
+            let waited = futures_lite::future::or(waiting, async {
+                self.refuse_all().await;
+                false
+            });
+            if !waited.await {
+                return false;
+            }
+            pause = (pause * 2).min(POSTGRES_PAUSE_MAX);
+        }
+    }
+
+    /// Answers that the database is away. Ends when the lane is closed and empty.
+    async fn refuse_all(&self) {
+        while let Some((_, tickets)) = self.take().await {
+            let error = StoreError::Unavailable { detail: self.wellness.detail(self.number) };
+            for ticket in tickets {
+                (self.answer)(ticket, Err(error.clone()));
+            }
+        }
+    }
+
+    /// Runs a batch within [`POSTGRES_BATCH`]. If it fails, all of its commands that are not answered yet are
+    /// [`StoreError::Unavailable`].
+    async fn run(&mut self, commands: Vec<Command>) -> Results {
+        let deadline = Instant::now() + POSTGRES_BATCH;
+        let session = self.session.as_ref().expect("a batch is taken by a lane with a session");
+        let (mut results, mut places, mut good) = (Vec::with_capacity(commands.len()), Vec::new(), Vec::new());
+        for command in commands {
+            match batch::refuse(session, &command) {
+                Ok(()) => {
+                    places.push(results.len());
+                    good.push(command);
+                    // What stays so was not reached.
+                    results.push(None);
+                }
+                Err(error) => results.push(Some(Err(error))),
+            }
+        }
+        // A part of the batch that the database refuses is cut in two, until the one command is found that is to blame.
+        let mut parts: Vec<Range<usize>> = if good.is_empty() { Vec::new() } else { vec![0..good.len()] };
+        let mut failed = None;
+        while let Some(part) = parts.pop() {
+            match self.attempt(&good[part.clone()], deadline).await {
+                Ok(done) => {
+                    for (index, result) in part.zip(done) {
+                        results[places[index]] = Some(result);
+                    }
+                }
+                Err(failure) if failure.refused && part.len() == 1 => {
+                    results[places[part.start]] = Some(Err(StoreError::Invalid { detail: failure.detail }));
+                }
+                Err(failure) if failure.refused => {
+                    let middle = part.start + part.len() / 2;
+                    parts.push(middle..part.end);
+                    parts.push(part.start..middle);
+                }
+                Err(failure) => {
+                    failed = Some(failure.detail);
+                    break;
+                }
+            }
+        }
+        // A database that answers and stores nothing, such as a full one, is as unwell as one that is away.
+        self.wellness.set(self.number, failed.clone());
+        let unavailable = || Err(StoreError::Unavailable { detail: failed.clone().unwrap_or_default() });
+        results.into_iter().map(|result| result.unwrap_or_else(unavailable)).collect()
+    }
+
+    /// Runs a part of a batch, and once more where nothing was stored for sure and the reason has passed.
+    async fn attempt(&mut self, commands: &[Command], deadline: Instant) -> Result<Results, Failure> {
+        match self.try_once(commands, deadline).await {
+            Err(failure) if failure.again => {
+                if self.session.is_none() {
+                    match timeout_at(deadline, Session::open(&self.options)).await {
+                        Ok(Ok(session)) => self.session = Some(session),
+                        Ok(Err(failed)) => return Err(Failure { detail: detail(failed), ..failure }),
+                        Err(_) => return Err(failure),
+                    }
+                }
+                self.try_once(commands, deadline).await
+            }
+            result => result,
+        }
+    }
+
+    async fn try_once(&mut self, commands: &[Command], deadline: Instant) -> Result<Results, Failure> {
+        let Some(session) = &self.session else {
+            return Err(Failure { detail: "no connection".into(), kept: false, again: false, refused: false });
+        };
+        let result = match timeout_at(deadline, batch::run(session, commands)).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure {
+                detail: format!("the server did not answer within {} ms", POSTGRES_BATCH.as_millis()),
+                kept: false,
+                again: false,
+                refused: false,
+            }),
+        };
+        if let Err(failure) = &result {
+            let kept = failure.kept && {
+                let rollback = session.client.batch_execute("ROLLBACK");
+                matches!(timeout(POSTGRES_STATEMENT / 2, rollback).await, Ok(Ok(())))
+            };
+            if !kept {
+                self.session = None;
+            }
+        }
+        result
+    }
+}
+
+fn detail(failed: Failed) -> String {
+    match failed {
+        Failed::Away(detail) => detail,
+        Failed::Refused(refused) => refused.problem,
+    }
+}
+
+/// Half of a pause to all of it, so that backends do not come back all at once.
+fn jittered(pause: Duration) -> Duration {
+    let random = getrandom::u32().unwrap_or(u32::MAX);
+    pause.mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX) / 2.0)
+}

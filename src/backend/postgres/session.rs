@@ -1,0 +1,155 @@
+//! A connection that is ready to work: checked, migrated, its statements prepared.
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Error, NoTls};
+
+use super::Refused;
+use super::options::{Options, cause};
+use super::schema;
+use super::statements::Statements;
+use crate::backend::post_id::PostIds;
+use crate::limits::{POSTGRES_CONNECT, POSTGRES_MIGRATION, POSTGRES_STATEMENT};
+
+/// Why there is no session.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// The database can be reached and will not do.
+    Refused(Refused),
+    /// It cannot be used at the moment.
+    Away(String),
+}
+
+impl From<Refused> for Failed {
+    fn from(refused: Refused) -> Self {
+        Failed::Refused(refused)
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        let problem = cause(&error);
+        let Some(code) = error.code() else { return Failed::Away(problem) };
+        let remedy = match code.code() {
+            // Also an unknown user and a server that takes nobody from here.
+            "28P01" | "28000" => "give a user and a password that the server takes",
+            "3D000" => "create it with `createdb`, or give another",
+            "42501" => "let the user create the schema \"fanfare\" and use it: GRANT CREATE ON DATABASE … TO …",
+            _ => return Failed::Away(problem),
+        };
+        Failed::Refused(Refused::new(problem, remedy))
+    }
+}
+
+/// A connection with what belongs to it; dropping it closes it.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) statements: Statements,
+    pub(super) ids: PostIds,
+    /// Moves bytes between the client and the socket.
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // It would wait for answers that nobody wants any more, perhaps of a server that never answers.
+        self.driver.abort();
+    }
+}
+
+impl Session {
+    /// Connects and makes the database ready. Ends within [`POSTGRES_CONNECT`], unless there is something to migrate.
+    pub(super) async fn open(options: &Options) -> Result<Session, Failed> {
+        let connecting = async {
+            match &options.tls {
+                Some(tls) => {
+                    let (client, connection) = options.config.connect(tls.clone()).await?;
+                    Ok((client, tokio::spawn(async { drop(connection.await) })))
+                }
+                None => {
+                    let (client, connection) = options.config.connect(NoTls).await?;
+                    Ok((client, tokio::spawn(async { drop(connection.await) })))
+                }
+            }
+        };
+        let (client, driver) = within(POSTGRES_CONNECT, connecting).await.map_err(connecting_failed)?;
+        // From here on, whatever fails closes the connection.
+        let driver = Abort(Some(driver));
+        let settings = format!(
+            "SET statement_timeout = {limit}; SET lock_timeout = {limit}; SET idle_in_transaction_session_timeout = {idle};
+             SET client_min_messages = warning; SET default_transaction_isolation = 'read committed';
+             -- An answer means that a power cut loses nothing; what is stricter than that stays.
+             SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
+            limit = POSTGRES_STATEMENT.as_millis(),
+            idle = 4 * POSTGRES_STATEMENT.as_millis(),
+        );
+        within(POSTGRES_CONNECT, async { Ok(client.batch_execute(&settings).await?) }).await?;
+        let name = match within(POSTGRES_CONNECT, schema::current(&client)).await? {
+            Some(name) => name,
+            None => within(POSTGRES_MIGRATION, schema::open(&client)).await?,
+        };
+        let prepare = async { Statements::prepare(&client).await.map_err(schema::shape) };
+        let statements = within(POSTGRES_CONNECT, prepare).await?;
+        Ok(Session { client, statements, ids: PostIds::new(name), driver: driver.keep() })
+    }
+
+    /// Whether the server answers.
+    pub(super) async fn ping(&self) -> Result<(), String> {
+        let ping = async { Ok(self.client.batch_execute("").await?) };
+        within(POSTGRES_STATEMENT, ping).await.map_err(|failed| match failed {
+            Failed::Away(detail) => detail,
+            Failed::Refused(refused) => refused.problem,
+        })
+    }
+}
+
+/// Of connecting, some errors that are not the server's words are certain to come again.
+fn connecting_failed(failed: Failed) -> Failed {
+    match failed {
+        Failed::Away(detail) if detail.starts_with("error performing TLS handshake") => Refused::new(
+            detail,
+            "give a server that speaks TLS with a certificate for this name by an authority that is trusted (sslrootcert=PATH)",
+        )
+        .into(),
+        Failed::Away(detail) if detail.starts_with("invalid configuration") => {
+            Refused::new(detail, "give postgres://USER:PASSWORD@HOST:PORT/NAME").into()
+        }
+        Failed::Away(detail) if detail.starts_with("authentication error") => {
+            Refused::new(detail, "give a user and a password that the server takes").into()
+        }
+        other => other,
+    }
+}
+
+async fn within<R>(limit: Duration, run: impl Future<Output = Result<R, Failed>>) -> Result<R, Failed> {
+    match tokio::time::timeout(limit, run).await {
+        Ok(result) => result,
+        Err(_) => Err(Failed::Away(format!("the server did not answer within {} ms", limit.as_millis()))),
+    }
+}
+
+/// Ends a connection's driver unless it is kept.
+struct Abort(Option<JoinHandle<()>>);
+
+impl Abort {
+    fn keep(mut self) -> JoinHandle<()> {
+        self.0.take().expect("it is kept once")
+    }
+}
+
+impl Drop for Abort {
+    fn drop(&mut self) {
+        if let Some(driver) = &self.0 {
+            driver.abort();
+        }
+    }
+}
+
+/// Whether a server that says this has ended the connection, or should not be talked to on it any more.
+pub(super) fn ends_session(error: &Error) -> bool {
+    let Some(code) = error.code() else { return true };
+    // Shutdown and crash; tables that went away; a server that has become a standby.
+    matches!(&code.code()[..2], "57" | "08" | "42" | "XX") && *code != SqlState::QUERY_CANCELED
+        || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+}

@@ -1,0 +1,92 @@
+//! The SQL, prepared once a connection. Every statement takes all of a batch at once, as arrays.
+use tokio_postgres::{Client, Error, Statement};
+
+/// The clock of the database, by which all backends go, in Unix milliseconds.
+const NOW: &str = "(extract(epoch FROM statement_timestamp()) * 1000)::bigint";
+
+macro_rules! statements {
+    ($($(#[$meta:meta])* $name:ident = $sql:expr;)*) => {
+        /// Prepared statements.
+        #[derive(Debug)]
+        pub(super) struct Statements {
+            $($(#[$meta])* pub(super) $name: Statement,)*
+        }
+
+        impl Statements {
+            pub(super) async fn prepare(client: &Client) -> Result<Statements, Error> {
+                Ok(Statements { $($name: client.prepare(&$sql).await?,)* })
+            }
+        }
+    };
+}
+
+statements! {
+    /// Makes the rows that are locked. Of names in ascending order, so that two backends that make the same never wait for
+    /// each other in a circle.
+    make_places = "INSERT INTO fanfare.places (kind, name) SELECT * FROM unnest($1::smallint[], $2::text[])
+        ON CONFLICT DO NOTHING";
+    /// Locks them, in the same order.
+    lock_places = "SELECT FROM fanfare.places JOIN unnest($1::smallint[], $2::text[]) AS wanted (kind, name)
+            ON places.kind = wanted.kind AND places.name = wanted.name
+        ORDER BY places.kind, places.name FOR UPDATE OF places";
+    /// Which of these likes are stored, by their places in the arrays from 1.
+    find_likes = "SELECT wanted.position FROM
+            unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS wanted (video, member, reaction, position)
+        JOIN fanfare.likes ON likes.video = wanted.video AND likes.member = wanted.member
+            AND likes.reaction = wanted.reaction";
+    read_counts = "SELECT video, reaction, likes FROM fanfare.like_counts WHERE video = ANY ($1::text[])";
+    delete_likes = "DELETE FROM fanfare.likes USING unnest($1::text[], $2::text[], $3::text[])
+            AS wanted (video, member, reaction)
+        WHERE likes.video = wanted.video AND likes.member = wanted.member AND likes.reaction = wanted.reaction";
+    insert_likes = "INSERT INTO fanfare.likes (video, member, reaction, at)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])";
+    write_counts = "INSERT INTO fanfare.like_counts (video, reaction, likes)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[])
+        ON CONFLICT (video, reaction) DO UPDATE SET likes = excluded.likes";
+    delete_counts = "DELETE FROM fanfare.like_counts USING unnest($1::text[], $2::text[]) AS wanted (video, reaction)
+        WHERE like_counts.video = wanted.video AND like_counts.reaction = wanted.reaction";
+    /// Numbers for new posts. Taken while their places are locked, so that they grow in the order of commits.
+    take_ids = "SELECT nextval('fanfare.post_ids') FROM generate_series(1, $1::bigint)";
+    find_posts = "SELECT id, kind, place, member, deleted_at IS NOT NULL FROM fanfare.posts WHERE id = ANY ($1::bigint[])";
+    insert_posts = "INSERT INTO fanfare.posts (id, kind, place, member, text, at)
+        SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::bigint[])";
+    delete_posts = "UPDATE fanfare.posts SET text = '', deleted_at = wanted.at
+        FROM unnest($1::bigint[], $2::bigint[]) AS wanted (id, at) WHERE posts.id = wanted.id";
+    record = format!("INSERT INTO fanfare.outbox (post, change, stored_at)
+        SELECT post, change, {NOW} FROM unnest($1::bigint[], $2::smallint[]) AS new (post, change)");
+    /// Takes records out of the outbox. They are locked in order first.
+    unrecord = "WITH held AS (
+            SELECT outbox.post, outbox.change FROM fanfare.outbox
+            JOIN unnest($1::bigint[], $2::smallint[]) AS wanted (post, change)
+                ON outbox.post = wanted.post AND outbox.change = wanted.change
+            ORDER BY outbox.post, outbox.change FOR UPDATE OF outbox
+        )
+        DELETE FROM fanfare.outbox USING held WHERE outbox.post = held.post AND outbox.change = held.change
+        RETURNING outbox.post, outbox.change";
+    /// Claims records by whoever comes first, without waiting for who is at others.
+    claim = format!("WITH due AS (
+            SELECT post, change FROM fanfare.outbox
+            WHERE stored_at <= {NOW} - $1::bigint AND claimed_until <= {NOW}
+            ORDER BY stored_at, post, change LIMIT $3::bigint FOR UPDATE SKIP LOCKED
+        ), claimed AS (
+            UPDATE fanfare.outbox SET claimed_until = {NOW} + $2::bigint FROM due
+            WHERE outbox.post = due.post AND outbox.change = due.change
+            RETURNING outbox.post, outbox.change, outbox.stored_at
+        )
+        SELECT claimed.post, claimed.change, kind, place, member, text,
+            CASE claimed.change WHEN 0 THEN at ELSE coalesce(deleted_at, 0) END
+        FROM claimed JOIN fanfare.posts ON posts.id = claimed.post
+        ORDER BY claimed.stored_at, claimed.post, claimed.change");
+    posts_after = "SELECT id, member, text, at FROM fanfare.posts
+        WHERE kind = $1 AND place = $2 AND deleted_at IS NULL AND id > $3 ORDER BY id LIMIT $4";
+    newest_posts = "SELECT id, member, text, at FROM fanfare.posts
+        WHERE kind = $1 AND place = $2 AND deleted_at IS NULL ORDER BY id DESC LIMIT $3";
+    find_receipts = "SELECT wanted.position, receipts.message FROM
+            unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (conversation, member, position)
+        JOIN fanfare.receipts ON receipts.conversation = wanted.conversation AND receipts.member = wanted.member";
+    write_receipts = "INSERT INTO fanfare.receipts (conversation, member, message, at)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
+        ON CONFLICT (conversation, member) DO UPDATE SET message = excluded.message, at = excluded.at";
+    list_receipts = "SELECT member, message, at FROM fanfare.receipts
+        WHERE conversation = $1 AND member > $2 ORDER BY member LIMIT $3";
+}

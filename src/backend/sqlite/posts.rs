@@ -1,0 +1,190 @@
+//! Comments and messages, and the outbox of what viewers have to be told of them.
+use rusqlite::{Connection, OptionalExtension as _, params};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::batch::{Failure, whole};
+use crate::backend::checks;
+use crate::backend::post_id::PostIds;
+use crate::backend::store::{Change, Deletion, Outcome, Post, PostKind, Unpublished};
+use crate::limits::{OUTBOX_PAGE_MAX, POSTS_PAGE_BYTES_MAX, POSTS_PAGE_MAX};
+
+/// As it is stored.
+pub(super) fn kind_number(kind: PostKind) -> i64 {
+    match kind {
+        PostKind::Comment => 0,
+        PostKind::Message => 1,
+    }
+}
+
+fn change_number(change: Change) -> i64 {
+    match change {
+        Change::Posted => 0,
+        Change::Deleted => 1,
+    }
+}
+
+/// Stores a post with its record in the outbox.
+pub(super) fn post(
+    connection: &Connection,
+    ids: &PostIds,
+    kind: PostKind,
+    place: &str,
+    member: &str,
+    text: &str,
+    at: u64,
+) -> Result<Outcome, Failure> {
+    let stored_at = checks::time(at)?;
+    whole(connection, || {
+        connection
+            .prepare_cached("INSERT INTO posts (kind, place, member, text, at) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![kind_number(kind), place, member, text, stored_at])?;
+        let number = connection.last_insert_rowid();
+        record(connection, number, Change::Posted)?;
+        Ok(Outcome::Posted { id: ids.text(number), at })
+    })
+}
+
+/// Deletes a post and records it.
+pub(super) fn delete(
+    connection: &Connection,
+    ids: &PostIds,
+    kind: PostKind,
+    place: &str,
+    id: &str,
+    by: Option<&str>,
+    at: u64,
+) -> Result<Outcome, Failure> {
+    let at = checks::time(at)?;
+    let Some(number) = ids.number(id) else { return Ok(Outcome::Deletion(Deletion::NotFound)) };
+    let found: Option<(String, bool)> = connection
+        .prepare_cached("SELECT member, deleted_at IS NOT NULL FROM posts WHERE id = ?1 AND kind = ?2 AND place = ?3")?
+        .query_row(params![number, kind_number(kind), place], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let deletion = match found {
+        None => Deletion::NotFound,
+        Some((author, _)) if by.is_some_and(|by| by != author) => Deletion::Forbidden,
+        Some((_, true)) => Deletion::Already,
+        Some((_, false)) => {
+            whole(connection, || {
+                connection
+                    .prepare_cached("UPDATE posts SET text = '', deleted_at = ?2 WHERE id = ?1")?
+                    .execute(params![number, at])?;
+                unrecord(connection, number, Change::Posted)?;
+                record(connection, number, Change::Deleted)
+            })?;
+            Deletion::Deleted
+        }
+    };
+    Ok(Outcome::Deletion(deletion))
+}
+
+/// Lists the posts of a place.
+pub(super) fn list(
+    connection: &Connection,
+    ids: &PostIds,
+    kind: PostKind,
+    place: &str,
+    after: Option<&str>,
+    limit: u32,
+) -> Result<Outcome, Failure> {
+    let after = after.map(|id| checks::post(ids, id)).transpose()?;
+    let limit = limit.clamp(1, POSTS_PAGE_MAX) as usize;
+    let mut statement = connection.prepare_cached(match after {
+        Some(_) => {
+            "SELECT id, member, text, at FROM posts WHERE kind = ?1 AND place = ?2 AND deleted_at IS NULL AND id > ?3
+             ORDER BY id LIMIT ?4"
+        }
+        None => {
+            "SELECT id, member, text, at FROM posts WHERE kind = ?1 AND place = ?2 AND deleted_at IS NULL AND ?3 = 0
+             ORDER BY id DESC LIMIT ?4"
+        }
+    })?;
+    // One more than asked for, to know whether there is one.
+    let mut rows = statement.query(params![kind_number(kind), place, after.unwrap_or(0), limit as i64 + 1])?;
+    let (mut posts, mut bytes, mut more) = (Vec::new(), 0, false);
+    while let Some(row) = rows.next()? {
+        let text: String = row.get(2)?;
+        bytes += text.len();
+        if posts.len() == limit || (!posts.is_empty() && bytes > POSTS_PAGE_BYTES_MAX) {
+            more = true;
+            break;
+        }
+        let at: i64 = row.get(3)?;
+        posts.push(Post { id: ids.text(row.get(0)?), member: row.get(1)?, text, at: at.max(0).cast_unsigned() });
+    }
+    if after.is_none() {
+        posts.reverse();
+    }
+    Ok(Outcome::Posts { posts, more })
+}
+
+/// Takes a record out of the outbox.
+pub(super) fn published(connection: &Connection, ids: &PostIds, id: &str, change: Change) -> Result<Outcome, Failure> {
+    let marked = match ids.number(id) {
+        Some(number) => unrecord(connection, number, change)?,
+        None => false,
+    };
+    Ok(Outcome::Published { marked })
+}
+
+/// Lists and claims what has stayed in the outbox.
+pub(super) fn unpublished(
+    connection: &Connection,
+    ids: &PostIds,
+    older_than_ms: u64,
+    claim_ms: u64,
+    limit: u32,
+) -> Result<Outcome, Failure> {
+    let now = now_ms();
+    let before = now.saturating_sub_unsigned(older_than_ms);
+    let claimed_until = now.saturating_add_unsigned(claim_ms);
+    whole(connection, || {
+        let mut found: Vec<(i64, i64, Unpublished)> = connection
+            .prepare_cached(
+                "SELECT post, change, kind, place, member, text, CASE change WHEN 0 THEN at ELSE deleted_at END
+                 FROM outbox JOIN posts ON posts.id = outbox.post
+                 WHERE stored_at <= ?1 AND claimed_until <= ?2 ORDER BY stored_at, post, change LIMIT ?3",
+            )?
+            .query_map(params![before, now, limit.clamp(1, OUTBOX_PAGE_MAX)], |row| {
+                let (post, change): (i64, i64) = (row.get(0)?, row.get(1)?);
+                let at: Option<i64> = row.get(6)?;
+                let unpublished = Unpublished {
+                    kind: if row.get::<_, i64>(2)? == 0 { PostKind::Comment } else { PostKind::Message },
+                    place: row.get(3)?,
+                    id: ids.text(post),
+                    change: if change == 0 { Change::Posted } else { Change::Deleted },
+                    member: row.get(4)?,
+                    text: row.get(5)?,
+                    at: at.unwrap_or(0).max(0).cast_unsigned(),
+                };
+                Ok((post, change, unpublished))
+            })?
+            .collect::<rusqlite::Result<_>>()?;
+        let mut claim =
+            connection.prepare_cached("UPDATE outbox SET claimed_until = ?3 WHERE post = ?1 AND change = ?2")?;
+        for (post, change, _) in &found {
+            claim.execute(params![post, change, claimed_until])?;
+        }
+        Ok(Outcome::Unpublished(found.drain(..).map(|(_, _, unpublished)| unpublished).collect()))
+    })
+}
+
+fn record(connection: &Connection, number: i64, change: Change) -> Result<(), Failure> {
+    connection
+        .prepare_cached("INSERT INTO outbox (post, change, stored_at, claimed_until) VALUES (?1, ?2, ?3, 0)")?
+        .execute(params![number, change_number(change), now_ms()])?;
+    Ok(())
+}
+
+fn unrecord(connection: &Connection, number: i64, change: Change) -> Result<bool, Failure> {
+    let changed = connection
+        .prepare_cached("DELETE FROM outbox WHERE post = ?1 AND change = ?2")?
+        .execute(params![number, change_number(change)])?;
+    Ok(changed == 1)
+}
+
+/// The age of a record is told by the clock that recorded it, not by that of whoever posted.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

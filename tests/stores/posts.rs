@@ -1,0 +1,427 @@
+//! Comments, messages, receipts and the outbox.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fanfare::backend::store::{Change, Command, Deletion, Outcome, Post, PostKind, StoreError, Unpublished};
+use fanfare::limits::{POST_TEXT_BYTES_MAX, POSTS_PAGE_BYTES_MAX};
+
+use super::support::eventually;
+use super::{Caller, Database, on_both};
+
+on_both! {
+    pages_lose_repeat_or_mix_posts
+    reader_misses_a_post_that_is_committed_late
+    post_is_deleted_by_a_stranger_or_twice
+    outbox_forgets_or_repeats
+    outbox_given_to_two_backends_at_once
+    receipt_goes_back
+    bad_post_is_stored
+}
+
+pub fn post(kind: PostKind, place: &str, member: &str, text: &str) -> Command {
+    Command::Post { kind, place: place.into(), member: member.into(), text: text.into(), at: 1_732_313_131_123 }
+}
+
+fn comment(place: &str, text: &str) -> Command {
+    post(PostKind::Comment, place, "ana", text)
+}
+
+#[track_caller]
+pub fn posted(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Posted { id, at: 1_732_313_131_123 } => id,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn list(kind: PostKind, place: &str, after: Option<&str>, limit: u32) -> Command {
+    Command::ListPosts { kind, place: place.into(), after: after.map(str::to_owned), limit }
+}
+
+#[track_caller]
+fn page(caller: &Caller, place: &str, after: Option<&str>, limit: u32) -> (Vec<Post>, bool) {
+    match caller.run(list(PostKind::Comment, place, after, limit)) {
+        Outcome::Posts { posts, more } => (posts, more),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn texts((posts, more): (Vec<Post>, bool)) -> (Vec<String>, bool) {
+    (posts.into_iter().map(|post| post.text).collect(), more)
+}
+
+fn delete(place: &str, id: &str, by: Option<&str>) -> Command {
+    let by = by.map(str::to_owned);
+    Command::DeletePost { kind: PostKind::Comment, place: place.into(), id: id.into(), by, at: 1_732_313_139_999 }
+}
+
+fn unpublished(older_than_ms: u64, claim_ms: u64, limit: u32) -> Command {
+    Command::Unpublished { older_than_ms, claim_ms, limit }
+}
+
+#[track_caller]
+fn pending(outcome: Outcome) -> Vec<Unpublished> {
+    match outcome {
+        Outcome::Unpublished(list) => list,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn published(id: &str, change: Change) -> Command {
+    Command::Published { id: id.into(), change }
+}
+
+fn pages_lose_repeat_or_mix_posts(database: &Database) {
+    let caller = database.open();
+    assert_eq!(page(&caller, "v", None, 10), (vec![], false), "an unknown place is empty");
+    let answers = caller.ask_all((0..5).map(|number| comment("v", &format!("{number} \" 💙"))));
+    let ids: Vec<String> = answers.into_iter().map(|answer| posted(answer.unwrap())).collect();
+    posted(caller.run(comment("w", "elsewhere")));
+    posted(caller.run(post(PostKind::Message, "v", "ana", "a message")));
+    let named = |numbers: std::ops::Range<usize>| numbers.map(|number| format!("{number} \" 💙")).collect::<Vec<_>>();
+
+    assert_eq!(texts(page(&caller, "v", None, 3)), (named(2..5), true), "the newest, in ascending order");
+    assert_eq!(texts(page(&caller, "v", None, 5)), (named(0..5), false));
+    assert_eq!(texts(page(&caller, "v", Some(&ids[0]), 2)), (named(1..3), true));
+    assert_eq!(texts(page(&caller, "v", Some(&ids[2]), 2)), (named(3..5), false));
+    assert_eq!(texts(page(&caller, "v", Some(&ids[4]), 2)), (vec![], false));
+    let whole = &page(&caller, "v", None, 10).0[1];
+    assert_eq!((&whole.id, whole.member.as_str(), whole.at), (&ids[1], "ana", 1_732_313_131_123));
+    let messages = caller.run(list(PostKind::Message, "v", None, 10));
+    assert!(
+        matches!(messages, Outcome::Posts { posts, more: false } if posts.len() == 1 && posts[0].text == "a message")
+    );
+
+    assert_eq!(caller.run(delete("v", &ids[2], None)), Outcome::Deletion(Deletion::Deleted));
+    assert_eq!(texts(page(&caller, "v", None, 10)).0.len(), 4, "a deleted one is left out");
+    assert_eq!(texts(page(&caller, "v", Some(&ids[2]), 10)), (named(3..5), false), "its id is still a position");
+    for after in
+        ["", "x", "1", "99999999999999999999-00000000", ids[0].to_uppercase().as_str(), &format!("0{}", ids[0])]
+    {
+        if ids.contains(&after.to_owned()) {
+            continue;
+        }
+        let answer = caller.ask(list(PostKind::Comment, "v", Some(after), 10));
+        assert!(matches!(answer, Err(StoreError::Invalid { .. })), "{after}: {answer:?}");
+    }
+
+    // Long ones make short pages, which lose nothing.
+    let long = "x".repeat(POST_TEXT_BYTES_MAX);
+    let count = 2 * POSTS_PAGE_BYTES_MAX / POST_TEXT_BYTES_MAX + 1;
+    caller
+        .ask_all((0..count).map(|_| comment("long", &long)))
+        .into_iter()
+        .for_each(|answer| drop(posted(answer.unwrap())));
+    let (newest, more) = page(&caller, "long", None, 200);
+    assert_eq!((newest.len(), more), (POSTS_PAGE_BYTES_MAX / POST_TEXT_BYTES_MAX, true));
+    let (first, _) = page(&caller, "long", Some(&ids[4]), 1);
+    let (mut seen, mut after) = (1, first[0].id.clone());
+    while let (posts, more) = page(&caller, "long", Some(&after), 200)
+        && let Some(last) = posts.last()
+    {
+        seen += posts.len();
+        after = last.id.clone();
+        assert_eq!(more, seen < count);
+    }
+    assert_eq!(seen, count);
+}
+
+fn reader_misses_a_post_that_is_committed_late(database: &Database) {
+    const THREADS: usize = 4;
+    const POSTS: usize = 150;
+    let callers = [database.open(), database.open()];
+    let start = posted(callers[0].run(comment("v", "first")));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let caller = &callers[thread % 2];
+                scope.spawn(move || {
+                    // With another place in the same batch, so that batches take longer, and in another order.
+                    (0..POSTS)
+                        .map(|number| {
+                            let other = caller.submit(comment(&format!("w{thread}"), "x"));
+                            let id = stored(caller, &comment("v", &format!("{thread} {number}")));
+                            other.recv().expect("an answer").ok();
+                            id
+                        })
+                        .collect::<Vec<String>>()
+                })
+            })
+            .collect();
+        let reader = scope.spawn(|| {
+            let (mut seen, mut after) = (Vec::new(), start.clone());
+            loop {
+                // Looked at before the page is: then a page that is empty is the end.
+                let last = done.load(Ordering::Acquire);
+                let (posts, _) = page(&callers[0], "v", Some(&after), 7);
+                match posts.last() {
+                    Some(post) => after = post.id.clone(),
+                    None if last => return seen,
+                    None => {}
+                }
+                seen.extend(posts.into_iter().map(|post| post.id));
+            }
+        });
+        let written: Vec<Vec<String>> = writers.into_iter().map(|writer| writer.join().expect("a writer")).collect();
+        done.store(true, Ordering::Release);
+        let seen = reader.join().expect("the reader");
+        let distinct: BTreeSet<&String> = seen.iter().collect();
+        assert_eq!(distinct.len(), seen.len(), "none twice");
+        for ids in &written {
+            // A writer's own posts are in the order in which it got the answers.
+            let mut places = ids.iter().map(|id| seen.iter().position(|seen| seen == id).expect("the reader saw it"));
+            let mut last = places.next().expect("some");
+            assert!(places.all(|place| std::mem::replace(&mut last, place) < place), "in order");
+        }
+    });
+}
+
+/// Stores a post, again where an SQLite file was locked for too long.
+fn stored(caller: &Caller, command: &Command) -> String {
+    loop {
+        match caller.ask(command.clone()) {
+            Ok(outcome) => return posted(outcome),
+            Err(StoreError::Unavailable { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn post_is_deleted_by_a_stranger_or_twice(database: &Database) {
+    let caller = database.open();
+    let deletion = |command| match caller.run(command) {
+        Outcome::Deletion(deletion) => deletion,
+        other => panic!("{other:?}"),
+    };
+    let id = posted(caller.run(comment("v", "mine")));
+    assert_eq!(deletion(delete("v", &id, Some("bo"))), Deletion::Forbidden);
+    assert_eq!(deletion(delete("w", &id, Some("ana"))), Deletion::NotFound, "of another video");
+    let message = Command::DeletePost {
+        kind: PostKind::Message,
+        place: "v".into(),
+        id: id.clone(),
+        by: Some("ana".into()),
+        at: 1,
+    };
+    assert_eq!(deletion(message), Deletion::NotFound, "of another kind");
+    for other in ["", "x", "1", "0-00000000", "7-zzzzzzzz"] {
+        assert_eq!(deletion(delete("v", other, None)), Deletion::NotFound, "{other}");
+    }
+    assert_eq!(texts(page(&caller, "v", None, 5)), (vec!["mine".to_owned()], false), "none of that deleted it");
+    assert_eq!(deletion(delete("v", &id, Some("ana"))), Deletion::Deleted);
+    assert_eq!(deletion(delete("v", &id, Some("ana"))), Deletion::Already);
+    assert_eq!(deletion(delete("v", &id, None)), Deletion::Already);
+    assert_eq!(deletion(delete("v", &id, Some("bo"))), Deletion::Forbidden);
+    // A moderator may; of several at once, one does.
+    let id = posted(caller.run(comment("v", "rude")));
+    let other = database.open();
+    let all: Vec<_> =
+        (0..20).map(|number| if number % 2 == 0 { &caller } else { &other }.submit(delete("v", &id, None))).collect();
+    let mut outcomes: Vec<_> = all.into_iter().map(|answer| answer.recv().expect("an answer")).collect();
+    outcomes.retain(|outcome| *outcome == Ok(Outcome::Deletion(Deletion::Deleted)));
+    assert_eq!(outcomes.len(), 1);
+    match database {
+        Database::Sqlite(folder) => {
+            let connection = rusqlite::Connection::open(folder.path().join("fanfare.db")).expect("reopens");
+            let left = "SELECT count(*) FROM posts WHERE text <> ''";
+            assert_eq!(connection.query_row(left, [], |row| row.get::<_, i64>(0)), Ok(0), "their texts are gone");
+        }
+        Database::Postgres(server) => {
+            assert_eq!(
+                server.value("SELECT count(*) FROM fanfare.posts WHERE text <> ''"),
+                "0",
+                "their texts are gone"
+            );
+        }
+    }
+}
+
+fn outbox_forgets_or_repeats(database: &Database) {
+    let caller = database.open();
+    assert_eq!(pending(caller.run(unpublished(0, 0, 10))), []);
+    let first = posted(caller.run(comment("v", "one")));
+    let second = posted(caller.run(post(PostKind::Message, "c", "bo", "two")));
+    assert_eq!(pending(caller.run(unpublished(60_000, 0, 10))), [], "too young to have been forgotten");
+    let listed = pending(caller.run(unpublished(0, 0, 10)));
+    let one = Unpublished {
+        kind: PostKind::Comment,
+        place: "v".into(),
+        id: first.clone(),
+        change: Change::Posted,
+        member: "ana".into(),
+        text: "one".into(),
+        at: 1_732_313_131_123,
+    };
+    let two = Unpublished {
+        kind: PostKind::Message,
+        place: "c".into(),
+        id: second.clone(),
+        member: "bo".into(),
+        text: "two".into(),
+        ..one.clone()
+    };
+    assert_eq!(listed, [one.clone(), two.clone()], "oldest first");
+    assert_eq!(pending(caller.run(unpublished(0, 0, 1))), [one], "the limit");
+
+    let marked = |command| caller.run(command) == Outcome::Published { marked: true };
+    assert!(!marked(published(&first, Change::Deleted)), "nobody deleted it");
+    assert!(marked(published(&first, Change::Posted)));
+    assert!(!marked(published(&first, Change::Posted)), "once");
+    assert!(!marked(published("77", Change::Posted)));
+    assert_eq!(pending(caller.run(unpublished(0, 0, 10))), [two]);
+
+    // A deletion leaves a record of its own, in the place of one that nobody needs any more.
+    caller.run(delete("v", &first, None));
+    let third = posted(caller.run(comment("v", "three")));
+    caller.run(delete("v", &third, Some("ana")));
+    let deletions: Vec<_> = pending(caller.run(unpublished(0, 0, 10)))
+        .into_iter()
+        .map(|record| (record.id, record.change, record.text, record.at))
+        .collect();
+    let gone = |id: &String| (id.clone(), Change::Deleted, String::new(), 1_732_313_139_999);
+    assert_eq!(deletions[1..], [gone(&first), gone(&third)], "{deletions:?}");
+    assert!(marked(published(&first, Change::Deleted)));
+    assert!(marked(published(&third, Change::Deleted)));
+    // What is not published survives a restart.
+    drop(caller);
+    let caller = database.open();
+    assert_eq!(pending(caller.run(unpublished(0, 0, 10))).len(), 1);
+    assert_eq!(pending(caller.run(unpublished(0, u64::MAX, u32::MAX))).len(), 1);
+    assert_eq!(pending(caller.run(unpublished(0, 0, 10))), [], "claimed for ever");
+    assert_eq!(pending(caller.run(unpublished(u64::MAX, 0, 10))), []);
+}
+
+fn outbox_given_to_two_backends_at_once(database: &Database) {
+    let callers = [database.open(), database.open()];
+    let ids: BTreeSet<String> =
+        callers[0].ask_all((0..400).map(|_| comment("v", "x"))).into_iter().map(|a| posted(a.unwrap())).collect();
+    let claim = |caller: &Caller| loop {
+        match caller.ask(unpublished(0, 60_000, 5)) {
+            Ok(outcome) => return pending(outcome).into_iter().map(|record| record.id).collect::<Vec<_>>(),
+            Err(StoreError::Unavailable { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    };
+    // Nothing listed may mean that others were at what there is: who finds nothing looks again until all are claimed.
+    let mine: Vec<Vec<String>> = std::thread::scope(|scope| {
+        let claimers: Vec<_> = callers
+            .iter()
+            .chain(&callers)
+            .map(|caller| {
+                scope.spawn(move || {
+                    let (mut mine, mut empty) = (Vec::new(), 0);
+                    while empty < 20 {
+                        let claimed = claim(caller);
+                        empty = if claimed.is_empty() { empty + 1 } else { 0 };
+                        mine.extend(claimed);
+                    }
+                    mine
+                })
+            })
+            .collect();
+        claimers.into_iter().map(|claimer| claimer.join().expect("a claimer")).collect()
+    });
+    let listed: Vec<&String> = mine.iter().flatten().collect();
+    let distinct: BTreeSet<String> = listed.iter().map(|id| (*id).clone()).collect();
+    assert_eq!(listed.len(), distinct.len(), "none is given to two");
+    assert_eq!(distinct, ids, "none is left behind");
+    // A claim that ends without a word is given to the next.
+    let id = posted(callers[0].run(comment("v", "late")));
+    let one = pending(callers[0].run(unpublished(0, 300, 10)));
+    assert_eq!(one.len(), 1);
+    eventually("the claim to end", || match pending(callers[1].run(unpublished(0, 0, 10))).as_slice() {
+        [record] if record.id == id => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+fn receipt(conversation: &str, member: &str, message: &str) -> Command {
+    let (conversation, member) = (conversation.into(), member.into());
+    Command::Receipt { conversation, member, message: message.into(), at: 5 }
+}
+
+fn receipt_goes_back(database: &Database) {
+    let callers = [database.open(), database.open()];
+    let ids: Vec<String> = callers[0]
+        .ask_all((0..40).map(|_| post(PostKind::Message, "c", "bo", "x")))
+        .into_iter()
+        .map(|answer| posted(answer.unwrap()))
+        .collect();
+    let caller = &callers[0];
+    let outcome = |moved, message: &str| Outcome::Receipt { moved, message: message.into() };
+    assert_eq!(caller.run(receipt("c", "ana", &ids[3])), outcome(true, &ids[3]));
+    assert_eq!(caller.run(receipt("c", "ana", &ids[3])), outcome(false, &ids[3]));
+    assert_eq!(caller.run(receipt("c", "ana", &ids[1])), outcome(false, &ids[3]));
+    let together = caller.ask_all([5, 4, 7, 6].map(|number: usize| receipt("c", "ana", &ids[number])));
+    let expected = [(true, 5), (false, 5), (true, 7), (false, 7)].map(|(moved, at)| Ok(outcome(moved, &ids[at])));
+    assert_eq!(together, expected, "one after the other within a batch");
+
+    // Only messages of the conversation; a deleted one was one.
+    let elsewhere = posted(caller.run(post(PostKind::Message, "d", "bo", "x")));
+    let remark = posted(caller.run(comment("c", "x")));
+    for message in [elsewhere.as_str(), &remark, "", "x", "9999999-00000000"] {
+        let answer = caller.ask(receipt("c", "ana", message));
+        assert!(matches!(&answer, Err(StoreError::Invalid { .. })), "{message}: {answer:?}");
+    }
+    let gone = Command::DeletePost { kind: PostKind::Message, place: "c".into(), id: ids[9].clone(), by: None, at: 1 };
+    caller.run(gone);
+    assert_eq!(caller.run(receipt("c", "ana", &ids[9])), outcome(true, &ids[9]));
+
+    // Both backends at once, every thread in an order of its own.
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (caller, ids) = (&callers[thread % 2], &ids);
+            scope.spawn(move || {
+                let mut last = 0;
+                for step in 0..ids.len() {
+                    let number = (step * (2 * thread + 3) + thread) % ids.len();
+                    let answer = loop {
+                        match caller.ask(receipt("c", "all", &ids[number])) {
+                            Err(StoreError::Unavailable { .. }) => {}
+                            answer => break answer,
+                        }
+                    };
+                    let Ok(Outcome::Receipt { moved, message }) = answer else { panic!("{answer:?}") };
+                    let now = ids.iter().position(|id| *id == message).expect("one of them");
+                    assert!(now >= number && now >= last, "never behind what was said, nor what was seen");
+                    assert_eq!(moved, now == number && moved);
+                    last = now;
+                }
+            });
+        }
+    });
+    let list = |after: Option<&str>, limit| {
+        let after = after.map(str::to_owned);
+        match callers[1].run(Command::Receipts { conversation: "c".into(), after, limit }) {
+            Outcome::Receipts { receipts, more } => {
+                (receipts.into_iter().map(|receipt| (receipt.member, receipt.message)).collect::<Vec<_>>(), more)
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let (all, ana) = (("all".to_owned(), ids[39].clone()), ("ana".to_owned(), ids[9].clone()));
+    assert_eq!(list(None, 10), (vec![all.clone(), ana.clone()], false));
+    assert_eq!(list(None, 1), (vec![all], true));
+    assert_eq!(list(Some("all"), 10), (vec![ana], false));
+    assert_eq!(list(Some("zoe"), 10), (vec![], false));
+}
+
+fn bad_post_is_stored(database: &Database) {
+    let caller = database.open();
+    let long = "x".repeat(POST_TEXT_BYTES_MAX + 1);
+    let late = Command::Post {
+        kind: PostKind::Comment,
+        place: "v".into(),
+        member: "ana".into(),
+        text: "x".into(),
+        at: u64::MAX,
+    };
+    let answers = caller.ask_all([comment("v", "one"), comment("v", &long), late, comment("v", "two")]);
+    assert!(matches!((&answers[0], &answers[3]), (Ok(_), Ok(_))), "{answers:?}");
+    for answer in &answers[1..3] {
+        assert!(matches!(answer, Err(StoreError::Invalid { .. })), "{answer:?}");
+    }
+    assert_eq!(texts(page(&caller, "v", None, 5)), (vec!["one".to_owned(), "two".to_owned()], false));
+}

@@ -1,0 +1,231 @@
+//! A PostgreSQL server of the test's own, with its data in a temporary folder.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+use super::{becomes, eventually};
+
+/// A running server that takes everybody from 127.0.0.1 without a password, but for `locked`, who has one: `secret`.
+pub struct Postgres {
+    child: Option<Child>,
+    port: u16,
+    folder: TempDir,
+}
+
+impl Postgres {
+    /// A server with the empty database `fanfare`.
+    pub fn start() -> Postgres {
+        // As an operator may set it who does not know better: what is acknowledged must be on disk all the same.
+        let mut server = Postgres::stopped(&["synchronous_commit = off"]);
+        server.launch();
+        server.sql("postgres", "CREATE DATABASE fanfare");
+        server.sql("postgres", "CREATE ROLE locked LOGIN PASSWORD 'secret'");
+        server
+    }
+
+    /// A server that has not been started yet. `settings` are lines of its configuration.
+    pub fn stopped(settings: &[&str]) -> Postgres {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path();
+        if let Some((user, group)) = unprivileged() {
+            chown(path, Some(user), Some(group)).expect("root may give it away");
+        }
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).expect("the folder is there");
+        let data = path.join("data");
+        let made = command("initdb", path)
+            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
+            .arg(&data)
+            .output()
+            .expect("initdb starts");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let access = data.join("pg_hba.conf");
+        let rules = std::fs::read_to_string(&access).expect("initdb made it");
+        std::fs::write(&access, format!("host all locked 127.0.0.1/32 scram-sha-256\n{rules}")).expect("written");
+        let configuration = data.join("postgresql.conf");
+        let defaults = std::fs::read_to_string(&configuration).expect("initdb made it");
+        std::fs::write(&configuration, format!("{defaults}\n{}\n", settings.join("\n"))).expect("written");
+        // Free now, and nobody else's business: other programs ask for port 0 as well.
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+        Postgres { child: None, port: port.expect("a free port").port(), folder }
+    }
+
+    /// Starts it, for the first time or again, and waits until it takes connections.
+    pub fn launch(&mut self) {
+        assert!(self.child.is_none(), "it runs");
+        let child = command("postgres", self.folder.path())
+            .arg("-D")
+            .arg(self.folder.path().join("data"))
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-k"])
+            .arg(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(self.log()).expect("the log"))
+            .spawn()
+            .expect("postgres starts");
+        self.child = Some(child);
+        eventually("PostgreSQL to take connections", || {
+            if let Ok(Some(status)) = self.child.as_mut().expect("it was started").try_wait() {
+                panic!("PostgreSQL ended with {status}: {}", std::fs::read_to_string(self.log()).unwrap_or_default());
+            }
+            self.try_sql("postgres", "SELECT 1").map(drop).map_err(|error| error.to_string())
+        });
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// The database `fanfare`.
+    pub fn url(&self) -> String {
+        self.url_of("postgres", "fanfare")
+    }
+
+    /// A database, for `user`, who may be `name:password`.
+    pub fn url_of(&self, user: &str, database: &str) -> String {
+        format!("postgres://{user}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The folder that holds its data in `data`.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Runs statements and returns the rows of all of them, each value as text.
+    #[track_caller]
+    pub fn sql(&self, database: &str, sql: &str) -> Vec<Vec<String>> {
+        self.try_sql(database, sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+    }
+
+    /// The one value that a statement gives.
+    #[track_caller]
+    pub fn value(&self, sql: &str) -> String {
+        self.sql("fanfare", sql).remove(0).remove(0)
+    }
+
+    fn try_sql(&self, database: &str, sql: &str) -> Result<Vec<Vec<String>>, tokio_postgres::Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let (client, connection) = tokio_postgres::connect(&self.url_of("postgres", database), NoTls).await?;
+            let driver = tokio::spawn(connection);
+            let rows = rows(&client, sql).await;
+            drop(client);
+            drop(driver.await);
+            rows
+        })
+    }
+
+    /// Ends every process of it at once, as a crash does, and waits until they are gone.
+    pub fn kill(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        let all = family(child.id());
+        for pid in &all {
+            signal(*pid, Signal::KILL);
+        }
+        child.wait().expect("it was killed");
+        becomes("processes of PostgreSQL", Vec::<u32>::new(), || {
+            all.iter().copied().filter(|pid| Path::new(&format!("/proc/{pid}/cwd")).read_link().is_ok()).collect()
+        });
+    }
+
+    /// Stops every process of it, so that it takes connections and answers nothing.
+    pub fn pause(&self) {
+        self.signal_all(Signal::STOP);
+    }
+
+    /// Goes on after [`Postgres::pause`].
+    pub fn resume(&self) {
+        self.signal_all(Signal::CONT);
+    }
+
+    fn signal_all(&self, what: Signal) {
+        for pid in family(self.child.as_ref().expect("it runs").id()) {
+            signal(pid, what);
+        }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+async fn rows(client: &Client, sql: &str) -> Result<Vec<Vec<String>>, tokio_postgres::Error> {
+    let messages = client.simple_query(sql).await?;
+    let row = |message: &SimpleQueryMessage| match message {
+        SimpleQueryMessage::Row(row) => {
+            Some((0..row.len()).map(|column| row.get(column).unwrap_or("NULL").to_owned()).collect())
+        }
+        _ => None,
+    };
+    Ok(messages.iter().filter_map(row).collect())
+}
+
+/// A program of PostgreSQL, from the path or from where Debian puts it, run by a user that it accepts.
+fn command(name: &str, folder: &Path) -> Command {
+    let mut command = Command::new(program(name));
+    command.current_dir(folder).env("LC_ALL", "C");
+    if let Some((user, group)) = unprivileged() {
+        command.uid(user).gid(group);
+    }
+    command
+}
+
+fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    // The newest version that is installed.
+    let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok())
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .collect();
+    versions.sort();
+    folders.extend(versions.into_iter().rev().map(|(_, folder)| folder));
+    let found = folders.iter().map(|folder| folder.join(name)).find(|program| program.is_file());
+    // Through links, since it looks for its other programs beside itself.
+    found
+        .and_then(|program| program.canonicalize().ok())
+        .unwrap_or_else(|| panic!("{name} is missing; install the package postgresql (scripts/test --setup)"))
+}
+
+/// The user and group to run it as: PostgreSQL refuses root.
+fn unprivileged() -> Option<(u32, u32)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let users = std::fs::read_to_string("/etc/passwd").expect("every system has it");
+    let user = |name: &str| {
+        let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
+        let mut ids = line.split(':').skip(2).map(|id| id.parse().ok());
+        Some((ids.next()??, ids.next()??))
+    };
+    Some(user("postgres").or_else(|| user("nobody")).expect("the user postgres or nobody"))
+}
+
+/// A process and its children.
+fn family(parent: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").expect("/proc").filter_map(|entry| entry.ok());
+    let child = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The second field after the name, which is in parentheses and may hold anything.
+        let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+        after.split_whitespace().nth(1).and_then(|ppid| ppid.parse().ok()) == Some(parent)
+    };
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    std::iter::once(parent).chain(pids.filter(child)).collect()
+}
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid.cast_signed()).expect("no process has the id 0");
+    // One that has just ended needs none.
+    let _ = kill_process(pid, signal);
+}
