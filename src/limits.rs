@@ -78,6 +78,24 @@ pub const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Unsent bytes past which the kernel calls a socket unwritable (`TCP_NOTSENT_LOWAT`).
 pub const NOTSENT_LOWAT_BYTES: u32 = 32 * 1024;
 
+/// Text of a comment or message. As JSON it is at most three times as long, and with its author an event's data.
+pub const TEXT_BYTES_MAX: usize = 4096;
+const _: () = assert!(TEXT_BYTES_MAX * 3 + NAME_BYTES_MAX * 6 + 64 <= EVENT_BYTES_MAX);
+/// Comments or messages that a listing has unless it asks for another number.
+pub const POSTS_PAGE_DEFAULT: u32 = 50;
+/// How often a backend looks for what was stored and perhaps not published.
+pub const OUTBOX_EVERY: Duration = Duration::from_secs(2);
+/// What stayed unpublished for this long is published again.
+pub const OUTBOX_AGE: Duration = Duration::from_secs(10);
+/// A backend that takes something from the outbox has this long before another one takes it.
+pub const OUTBOX_CLAIM: Duration = Duration::from_secs(30);
+/// What it takes at once.
+pub const OUTBOX_LISTED: u32 = 200;
+/// Within this, one member's typing in one conversation is one event.
+pub const TYPING_PAUSE: Duration = Duration::from_secs(1);
+/// Members that a shard remembers to have typed.
+pub const TYPISTS_MAX: usize = 16_384;
+
 // ---- A shard -----------------------------------------------------------------------------------
 
 /// Shards of one node: bits of a core set.

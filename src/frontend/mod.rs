@@ -8,3 +8,4 @@ pub mod registrar;
 pub mod registry;
 pub mod replay;
 pub mod topics;
+pub mod typists;

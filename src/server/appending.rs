@@ -9,6 +9,7 @@ use super::asking::Asked;
 use super::http_connection::Body;
 use super::shard::Shard;
 use super::slots::Conn;
+use crate::backend::store::Change;
 use crate::dispatch::kv::{Answer, Append, Request, SetLatest, Unavailable, latest_field};
 use crate::limits::APPENDS_WAITING_MAX;
 use crate::wire::event::Class;
@@ -18,7 +19,7 @@ use crate::wire::json::push_string;
 use crate::wire::topic::Topic;
 
 /// Who waits for an event to be in history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Publisher {
     /// A request for this one event.
     Request(Conn),
@@ -26,6 +27,13 @@ pub enum Publisher {
     Line(Conn, u64),
     /// Nobody who is answered.
     Own,
+    /// The outbox, which keeps it until then.
+    Post {
+        /// The post.
+        id: Box<str>,
+        /// What is told of it.
+        change: Change,
+    },
 }
 
 /// What became of an event that was published.
@@ -89,6 +97,10 @@ impl Shard {
             Publisher::Line(conn, line) => {
                 self.settle_line(conn, line, placed.map_err(|error| error.detail.into_owned()))
             }
+            Publisher::Post { id, change } => match placed {
+                Ok(()) => self.mark_published(&id, change),
+                Err(_) => self.counters().outbox_left.add(1),
+            },
             Publisher::Own => {
                 if let Err(error) = placed {
                     self.counters().dropped_unrouted.add(1);

@@ -10,6 +10,7 @@ use tracing::warn;
 use super::access::Access;
 use super::appending::Publisher;
 use super::message::{Then, Ticket};
+use super::posts::listed;
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
@@ -79,21 +80,18 @@ impl Shard {
             }
             _ => return Err(HttpError::method("GET, HEAD, POST, DELETE, OPTIONS")),
         };
-        let store = self.node.store.as_ref().expect("a backend has a database");
-        store.try_submit(command, Ticket { shard: self.id, conn, then }).map_err(|full| {
-            self.counters().store_errors.add(1);
-            HttpError::unavailable(full.to_string())
-        })?;
-        Ok(Handled::Later)
+        self.store(command, conn, then)
     }
 
     /// The database answered: tell the viewers what is stored now, then the one who asked.
     pub(super) fn on_stored(&mut self, ticket: Ticket, result: Result<Outcome, StoreError>) {
         let answer = match result {
-            Ok(outcome) => Ok(self.tell(ticket.then, outcome)),
+            Ok(outcome) => self.tell(ticket.then, outcome),
             Err(error) => {
                 self.counters().store_errors.add(1);
-                log_store_error(&error);
+                if matches!(error, StoreError::Unavailable { .. }) {
+                    log_store_error(&error);
+                }
                 Err(match error {
                     StoreError::Unavailable { .. } => {
                         HttpError::unavailable("the database is unavailable; nothing was stored")
@@ -112,8 +110,8 @@ impl Shard {
     }
 
     /// Publishes what changed. Gives the answer to who asked.
-    fn tell(&mut self, then: Then, outcome: Outcome) -> (u16, String) {
-        match (then, outcome) {
+    fn tell(&mut self, then: Then, outcome: Outcome) -> Result<(u16, String), HttpError> {
+        Ok(match (then, outcome) {
             (Then::Liked { topic, member, reaction }, Outcome::Liked { created, likes, reaction_likes }) => {
                 if created {
                     self.counters().likes_stored.add(1);
@@ -135,8 +133,34 @@ impl Shard {
                     reactions.into_iter().map(|(reaction, likes)| (reaction, likes.into())).collect();
                 (200, json!({"likes": likes, "reactions": reactions}).to_string())
             }
+            (Then::Posted { kind, topic, member, text }, Outcome::Posted { id, .. }) => {
+                self.tell_posted(kind, &topic, &member, &text, id)
+            }
+            (Then::Deleted { topic, id }, Outcome::Deletion(deletion)) => {
+                return self.tell_deleted(&topic, id, deletion);
+            }
+            (Then::Listed(kind), outcome @ Outcome::Posts { .. }) => (200, listed(kind, outcome)),
+            (Then::Read { topic, member }, Outcome::Receipt { moved, message }) => {
+                if moved {
+                    let data = json!({"member": member, "message": message}).to_string();
+                    self.publish_own(&topic, "receipt", &member, &data);
+                }
+                (202, json!({"message": message}).to_string())
+            }
+            (Then::Receipts, Outcome::Receipts { receipts, more }) => {
+                let receipts: Vec<_> = receipts
+                    .into_iter()
+                    .map(|receipt| json!({"member": receipt.member, "message": receipt.message, "at": receipt.at}))
+                    .collect();
+                (200, json!({"receipts": receipts, "more": more}).to_string())
+            }
+            (Then::Outbox, Outcome::Unpublished(left)) => {
+                self.empty_outbox(left);
+                (204, String::new())
+            }
+            (Then::Marked, Outcome::Published { .. }) => (204, String::new()),
             (then, outcome) => unreachable!("the database answers what it was asked: {then:?}, {outcome:?}"),
-        }
+        })
     }
 
     /// Publishes an event of the platform itself.
@@ -158,7 +182,7 @@ impl Shard {
 }
 
 /// Names that are stored: not empty, bounded, and free of control characters.
-fn check_name(what: &str, name: &str) -> Result<(), HttpError> {
+pub(super) fn check_name(what: &str, name: &str) -> Result<(), HttpError> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
         let detail = format!("the {what}'s name must have 1 to {NAME_BYTES_MAX} bytes and no control characters");
         return Err(HttpError::bad(detail));

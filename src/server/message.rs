@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::access::Access;
 use super::slots::Conn;
-use crate::backend::store::{Outcome, StoreError};
+use crate::backend::store::{Outcome, PostKind, StoreError};
 use crate::dispatch::kv::{Heard, NodeInfo};
 use crate::frontend::order::FramePage;
 use crate::frontend::registry::CoreSet;
@@ -70,6 +70,13 @@ pub enum Message {
         asker: Conn,
         /// Its answer: the body, empty where there is nothing to say, or what is wrong.
         result: Result<Vec<u8>, HttpError>,
+    },
+    /// To a conversation's home: somebody types there.
+    Typing {
+        /// Where the viewers are.
+        topic: Topic,
+        /// Who.
+        member: String,
     },
     /// Stop taking work, end the streams.
     Drain,
@@ -187,4 +194,37 @@ pub enum Then {
     },
     /// Answer only.
     Counts,
+    /// Tell the viewers of a comment or message.
+    Posted {
+        /// Which of the two.
+        kind: PostKind,
+        /// Where they are.
+        topic: Topic,
+        /// Who wrote it.
+        member: String,
+        /// What.
+        text: String,
+    },
+    /// Tell the viewers that one was deleted.
+    Deleted {
+        /// Where they are.
+        topic: Topic,
+        /// Which.
+        id: String,
+    },
+    /// Answer with a list of posts.
+    Listed(PostKind),
+    /// Tell the viewers how far a member has read.
+    Read {
+        /// Where they are.
+        topic: Topic,
+        /// Who read.
+        member: String,
+    },
+    /// Answer with a list of receipts.
+    Receipts,
+    /// Nothing: the outbox no longer has it.
+    Marked,
+    /// Publish again what the outbox has.
+    Outbox,
 }

@@ -20,6 +20,7 @@ pub mod mesh;
 pub mod message;
 pub mod node;
 pub mod pages;
+pub mod posts;
 pub mod publish;
 pub mod receive;
 pub mod renewal;

@@ -7,6 +7,7 @@ use super::http_connection::Http;
 use super::shard::Shard;
 use super::slots::Conn;
 use super::streams::Opening;
+use crate::backend::store::PostKind;
 use crate::wire::http::{HttpError, Method, percent_decode};
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
@@ -87,6 +88,35 @@ impl Shard {
                 let access = self.access(request)?;
                 let video = percent_decode(video, false)?;
                 self.likes(conn, request, &access, &video, body)
+            }
+            ["v1", "videos", video, "comments"] if roles.backend => {
+                let access = self.access(request)?;
+                self.posts(conn, request, &access, PostKind::Comment, &percent_decode(video, false)?, body)
+            }
+            ["v1", "videos", video, "comments", id] if roles.backend => {
+                let access = self.access(request)?;
+                let (video, id) = (percent_decode(video, false)?, percent_decode(id, false)?);
+                self.delete_post(conn, request, &access, PostKind::Comment, &video, &id, body)
+            }
+            ["v1", "conversations", conversation, what] if roles.backend => {
+                let access = self.access(request)?;
+                let conversation = percent_decode(conversation, false)?;
+                match *what {
+                    "messages" => self.posts(conn, request, &access, PostKind::Message, &conversation, body),
+                    "receipts" => self.receipts(conn, request, &access, &conversation, body),
+                    "typing" => {
+                        self.only(request, Method::Post, "POST, OPTIONS")?;
+                        self.typing(&access, &conversation, body)?;
+                        self.answers().json(to, 202, b"{}");
+                        Ok(Handled::Answered)
+                    }
+                    _ => Err(HttpError::not_found()),
+                }
+            }
+            ["v1", "conversations", conversation, "messages", id] if roles.backend => {
+                let access = self.access(request)?;
+                let (conversation, id) = (percent_decode(conversation, false)?, percent_decode(id, false)?);
+                self.delete_post(conn, request, &access, PostKind::Message, &conversation, &id, body)
             }
             _ if roles.demo => self.demo(request, to),
             _ => Err(HttpError::not_found()),

@@ -24,6 +24,7 @@ use crate::dispatch::kv::NodeInfo;
 use crate::frontend::registrar::Registrar;
 use crate::frontend::registry::{CoreSet, Effect, Registry};
 use crate::frontend::topics::{TopicIndex, Topics};
+use crate::frontend::typists::Typists;
 use crate::limits::{PATIENCE, PATIENCE_CREDIT_MAX, PATIENCE_PROBE, READ_BYTES, TICK, YIELD_EVERY};
 use crate::observe::metrics::Counters;
 use crate::runtime::clock::Clock;
@@ -123,6 +124,8 @@ pub struct Shard {
     pub(super) asked: HashMap<u64, Asked, foldhash::fast::RandomState>,
     pub(super) next_ticket: u64,
     pub(super) next_heartbeat: Instant,
+    pub(super) next_outbox: Instant,
+    pub(super) typists: Typists,
     /// The nodes of this data center whose lease holds.
     pub(super) alive: Arc<Vec<NodeInfo>>,
     /// To each other core: what its full mailbox did not take.
@@ -194,6 +197,8 @@ impl Shard {
             asked: HashMap::default(),
             next_ticket: 0,
             next_heartbeat: clock_start,
+            next_outbox: clock_start,
+            typists: Typists::default(),
             alive: Arc::default(),
             dispatcher: Dispatcher::default(),
             outgoing: (0..shards).map(|_| None).collect(),
@@ -355,6 +360,7 @@ impl Shard {
             Message::ChangeTopics(change) => self.on_change_topics(*change),
             Message::Renew(renewal) => self.on_renew(*renewal),
             Message::StreamChanged { asker, result } => self.on_stream_changed(asker, result),
+            Message::Typing { topic, member } => self.on_typing(topic, member),
             Message::Drain => self.start_draining(),
         }
     }

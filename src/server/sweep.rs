@@ -41,6 +41,7 @@ impl Shard {
         self.apply_effects();
         self.heartbeat();
         self.tick_homes();
+        self.look_into_outbox();
         self.end_late_waits(now);
         self.pages.tidy(self.clock.seconds());
         self.sweep();

@@ -1,0 +1,409 @@
+//! The backend's requests about comments and messages: stored first, acknowledged once they are on disk, told to the
+//! viewers, and told again where nobody knows whether that worked.
+
+use serde::Deserialize;
+use serde_json::json;
+use tracing::warn;
+
+use super::access::Access;
+use super::appending::{Published, Publisher};
+use super::likes::check_name;
+use super::message::{Message, Then, Ticket};
+use super::routes::Handled;
+use super::shard::Shard;
+use super::slots::Conn;
+use crate::backend::store::{Change, Command, Deletion, Outcome, Post, PostKind, Unpublished};
+use crate::limits::{OUTBOX_AGE, OUTBOX_CLAIM, OUTBOX_EVERY, OUTBOX_LISTED, POSTS_PAGE_DEFAULT, TEXT_BYTES_MAX};
+use crate::wire::event::Draft;
+use crate::wire::http::{HttpError, Method, query_pairs};
+use crate::wire::json;
+use crate::wire::request::Request;
+use crate::wire::topic::Topic;
+
+/// The body of a new post.
+#[derive(Debug, Deserialize)]
+struct PostBody {
+    member: Option<String>,
+    text: Option<String>,
+}
+
+/// The body of a deletion, which may be absent.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct DeleteBody {
+    member: Option<String>,
+}
+
+impl PostKind {
+    /// The kind of the topic on which its viewers are.
+    pub fn topic_kind(self) -> &'static str {
+        match self {
+            PostKind::Comment => "live",
+            PostKind::Message => "chat",
+        }
+    }
+
+    /// The type of the event that tells of a new one.
+    fn event(self) -> &'static str {
+        match self {
+            PostKind::Comment => "comment",
+            PostKind::Message => "message",
+        }
+    }
+
+    /// The field of an answer that lists them.
+    fn list(self) -> &'static str {
+        match self {
+            PostKind::Comment => "comments",
+            PostKind::Message => "messages",
+        }
+    }
+
+    /// What `place` is called in errors.
+    fn place(self) -> &'static str {
+        match self {
+            PostKind::Comment => "video",
+            PostKind::Message => "conversation",
+        }
+    }
+}
+
+/// Text that people see: not blank, bounded, and free of control characters other than line feeds and tabs.
+fn check_text(text: &str) -> Result<(), HttpError> {
+    let forbidden = |character: char| character.is_control() && !matches!(character, '\n' | '\t');
+    if text.trim().is_empty() || text.len() > TEXT_BYTES_MAX {
+        let detail = format!("\"text\" must have 1 to {TEXT_BYTES_MAX} bytes that are not all blank");
+        return Err(if text.len() > TEXT_BYTES_MAX { HttpError::new(413, detail) } else { HttpError::bad(detail) });
+    }
+    match text.char_indices().find(|(_, character)| forbidden(*character)) {
+        None => Ok(()),
+        Some((at, character)) => Err(HttpError::bad(format!(
+            "\"text\" has the control character U+{:04X} at byte {at}; line feeds and tabs are allowed",
+            u32::from(character)
+        ))),
+    }
+}
+
+impl Shard {
+    /// `/v1/videos/{video}/comments` and `/v1/conversations/{conversation}/messages`
+    pub(super) fn posts(
+        &mut self,
+        conn: Conn,
+        request: &Request<'_>,
+        access: &Access,
+        kind: PostKind,
+        place: &str,
+        body: &[u8],
+    ) -> Result<Handled, HttpError> {
+        let topic = place_topic(kind, place)?;
+        match request.method {
+            Method::Get | Method::Head => {
+                access.require_subscribe(&topic)?;
+                let (mut after, mut limit) = (None, POSTS_PAGE_DEFAULT);
+                for pair in query_pairs(request.query.unwrap_or("")) {
+                    let (name, value) = pair?;
+                    match &*name {
+                        "after" => after = Some(value.into_owned()),
+                        "limit" => {
+                            limit = value
+                                .parse()
+                                .ok()
+                                .filter(|limit| *limit > 0)
+                                .ok_or(HttpError::bad("\"limit\" must be a number from 1"))?;
+                        }
+                        _ => {}
+                    }
+                }
+                let command = Command::ListPosts { kind, place: place.to_owned(), after, limit };
+                self.store(command, conn, Then::Listed(kind))
+            }
+            Method::Post => {
+                access.require_publish(topic.as_str())?;
+                let PostBody { member, text } = json::object(body).map_err(|error| {
+                    HttpError::bad(format!("the body must be {{\"member\":\"…\",\"text\":\"…\"}}: {error}"))
+                })?;
+                let missing = HttpError::bad("the field \"member\" is missing: who writes?");
+                let member = access.member(member)?.ok_or(missing)?;
+                check_name("member", &member)?;
+                let text = text.ok_or(HttpError::bad("the field \"text\" is missing"))?;
+                check_text(&text)?;
+                let at = self.clock.unix_ms;
+                let command =
+                    Command::Post { kind, place: place.to_owned(), member: member.clone(), text: text.clone(), at };
+                self.store(command, conn, Then::Posted { kind, topic, member, text })
+            }
+            _ => Err(HttpError::method("GET, HEAD, POST, OPTIONS")),
+        }
+    }
+
+    /// `DELETE …/{id}`
+    #[allow(clippy::too_many_arguments)] // What a request names.
+    pub(super) fn delete_post(
+        &mut self,
+        conn: Conn,
+        request: &Request<'_>,
+        access: &Access,
+        kind: PostKind,
+        place: &str,
+        id: &str,
+        body: &[u8],
+    ) -> Result<Handled, HttpError> {
+        self.only(request, Method::Delete, "DELETE, OPTIONS")?;
+        let topic = place_topic(kind, place)?;
+        let moderated = Topic::encode("moderate", place).map_err(|error| HttpError::bad(error.to_string()))?;
+        let DeleteBody { member } = if body.trim_ascii().is_empty() {
+            DeleteBody::default()
+        } else {
+            json::object(body)
+                .map_err(|error| HttpError::bad(format!("the body must be {{\"member\":\"…\"}}: {error}")))?
+        };
+        let by = match access {
+            // Everyone may do everything; who names a member acts as that one.
+            Access::Open => member,
+            Access::Token(_) if access.require_publish(moderated.as_str()).is_ok() => None,
+            Access::Token(_) => {
+                access.require_publish(topic.as_str())?;
+                access.member(member)?
+            }
+        };
+        let at = self.clock.unix_ms;
+        let command = Command::DeletePost { kind, place: place.to_owned(), id: id.to_owned(), by, at };
+        self.store(command, conn, Then::Deleted { topic, id: id.to_owned() })
+    }
+
+    /// Hands a command to the database.
+    pub(super) fn store(&mut self, command: Command, conn: Conn, then: Then) -> Result<Handled, HttpError> {
+        let store = self.node.store.as_ref().expect("a backend has a database");
+        store.try_submit(command, Ticket { shard: self.id, conn, then }).map_err(|full| {
+            self.counters().store_errors.add(1);
+            HttpError::unavailable(full.to_string())
+        })?;
+        Ok(Handled::Later)
+    }
+
+    /// A post is on disk: tells the viewers. Gives the answer to who wrote it.
+    pub(super) fn tell_posted(
+        &mut self,
+        kind: PostKind,
+        topic: &Topic,
+        member: &str,
+        text: &str,
+        id: String,
+    ) -> (u16, String) {
+        let answer = json!({"id": id}).to_string();
+        let data = json!({"member": member, "text": text}).to_string();
+        self.tell_of_post(topic, kind.event(), id, Change::Posted, &data);
+        (201, answer)
+    }
+
+    /// What came of a deletion.
+    pub(super) fn tell_deleted(
+        &mut self,
+        topic: &Topic,
+        id: String,
+        deletion: Deletion,
+    ) -> Result<(u16, String), HttpError> {
+        match deletion {
+            Deletion::Forbidden => {
+                Err(HttpError::new(403, "only its author, or who may publish to moderate:…, deletes this"))
+            }
+            Deletion::NotFound => Err(HttpError::new(404, "there is no such post here")),
+            Deletion::Already => Ok((200, json!({"id": id}).to_string())),
+            Deletion::Deleted => {
+                let answer = json!({"id": id}).to_string();
+                self.tell_of_post(topic, "deleted", id, Change::Deleted, &answer.clone());
+                Ok((200, answer))
+            }
+        }
+    }
+
+    /// Publishes what happened to a post, and takes it out of the outbox once that is sure.
+    fn tell_of_post(&mut self, topic: &Topic, event: &str, id: String, change: Change, data: &str) {
+        let event_id = match change {
+            Change::Posted => id.clone(),
+            Change::Deleted => format!("{id}.deleted"),
+        };
+        let draft = Draft {
+            topic: topic.as_str().into(),
+            kind: event.into(),
+            key: None,
+            id: Some(event_id.into()),
+            data: data.as_bytes(),
+        };
+        let publisher = Publisher::Post { id: id.clone().into(), change };
+        let (published, new_id) = self.publish_named(&draft, publisher);
+        self.new_id = new_id;
+        match published {
+            Ok(Published::Taken) => self.mark_published(&id, change),
+            Ok(Published::Pending) => {}
+            // It stays in the outbox, and is told later.
+            Err(_) => self.counters().outbox_left.add(1),
+        }
+    }
+
+    /// Viewers were told: the outbox need not keep it.
+    pub(super) fn mark_published(&mut self, id: &str, change: Change) {
+        let Some(store) = self.node.store.as_ref() else { return };
+        let command = Command::Published { id: id.to_owned(), change };
+        let conn = Conn { slot: u32::MAX, generation: u32::MAX };
+        // Should the queue be full, it is told once more, under the same id.
+        let _ = store.try_submit(command, Ticket { shard: self.id, conn, then: Then::Marked });
+    }
+
+    /// Now and then: what a crash, or a key-value store that was away, kept from being told.
+    pub(super) fn look_into_outbox(&mut self) {
+        if self.id != 0 || self.clock.instant < self.next_outbox || self.is_draining() {
+            return;
+        }
+        let Some(store) = self.node.store.as_ref() else { return };
+        self.next_outbox = self.clock.instant + OUTBOX_EVERY;
+        let command = Command::Unpublished {
+            older_than_ms: OUTBOX_AGE.as_millis() as u64,
+            claim_ms: OUTBOX_CLAIM.as_millis() as u64,
+            limit: OUTBOX_LISTED,
+        };
+        let conn = Conn { slot: u32::MAX, generation: u32::MAX };
+        let _ = store.try_submit(command, Ticket { shard: self.id, conn, then: Then::Outbox });
+    }
+
+    /// Publishes again what the outbox holds.
+    pub(super) fn empty_outbox(&mut self, left: Vec<Unpublished>) {
+        if !left.is_empty() {
+            warn!(posts = left.len(), "publishing what was stored and perhaps not published");
+        }
+        for post in left {
+            let Ok(topic) = place_topic(post.kind, &post.place) else { continue };
+            self.counters().outbox_resent.add(1);
+            match post.change {
+                Change::Posted => {
+                    let data = json!({"member": post.member, "text": post.text}).to_string();
+                    self.tell_of_post(&topic, post.kind.event(), post.id, Change::Posted, &data);
+                }
+                Change::Deleted => {
+                    let data = json!({"id": post.id}).to_string();
+                    self.tell_of_post(&topic, "deleted", post.id, Change::Deleted, &data);
+                }
+            }
+        }
+    }
+
+    /// `POST /v1/conversations/{conversation}/typing`: told at once, stored nowhere.
+    pub(super) fn typing(&mut self, access: &Access, conversation: &str, body: &[u8]) -> Result<(), HttpError> {
+        let topic = place_topic(PostKind::Message, conversation)?;
+        access.require_publish(topic.as_str())?;
+        let DeleteBody { member } = json::object(body)
+            .map_err(|error| HttpError::bad(format!("the body must be {{\"member\":\"…\"}}: {error}")))?;
+        let member = access.member(member)?.ok_or(HttpError::bad("the field \"member\" is missing: who types?"))?;
+        check_name("member", &member)?;
+        // One core hears all of a conversation's, so that repeats are known as such.
+        self.send(self.node.home(topic.as_str()), Message::Typing { topic, member });
+        Ok(())
+    }
+
+    /// Somebody types.
+    pub(super) fn on_typing(&mut self, topic: Topic, member: String) {
+        if !self.typists.is_news(&topic, &member, self.clock.instant) {
+            return;
+        }
+        let data = json!({"member": member}).to_string();
+        let draft =
+            Draft { topic: topic.as_str().into(), kind: "typing".into(), key: None, id: None, data: data.as_bytes() };
+        let (published, new_id) = self.publish_named(&draft, Publisher::Own);
+        self.new_id = new_id;
+        if published.is_err() {
+            self.counters().dropped_backlog.add(1);
+        }
+    }
+
+    /// `/v1/conversations/{conversation}/receipts`
+    pub(super) fn receipts(
+        &mut self,
+        conn: Conn,
+        request: &Request<'_>,
+        access: &Access,
+        conversation: &str,
+        body: &[u8],
+    ) -> Result<Handled, HttpError> {
+        #[derive(Deserialize)]
+        struct Body {
+            member: Option<String>,
+            message: Option<String>,
+        }
+        let topic = place_topic(PostKind::Message, conversation)?;
+        match request.method {
+            Method::Get | Method::Head => {
+                access.require_subscribe(&topic)?;
+                let mut after = None;
+                for pair in query_pairs(request.query.unwrap_or("")) {
+                    let (name, value) = pair?;
+                    if name == "after" {
+                        after = Some(value.into_owned());
+                    }
+                }
+                let limit = crate::limits::RECEIPTS_PAGE_MAX;
+                self.store(
+                    Command::Receipts { conversation: conversation.to_owned(), after, limit },
+                    conn,
+                    Then::Receipts,
+                )
+            }
+            Method::Post => {
+                access.require_publish(topic.as_str())?;
+                let Body { member, message } = json::object(body).map_err(|error| {
+                    HttpError::bad(format!("the body must be {{\"member\":\"…\",\"message\":\"…\"}}: {error}"))
+                })?;
+                let member =
+                    access.member(member)?.ok_or(HttpError::bad("the field \"member\" is missing: who read?"))?;
+                check_name("member", &member)?;
+                let message = message.ok_or(HttpError::bad("the field \"message\" is missing: up to which one?"))?;
+                let command = Command::Receipt {
+                    conversation: conversation.to_owned(),
+                    member: member.clone(),
+                    message,
+                    at: self.clock.unix_ms,
+                };
+                self.store(command, conn, Then::Read { topic, member })
+            }
+            _ => Err(HttpError::method("GET, HEAD, POST, OPTIONS")),
+        }
+    }
+}
+
+/// The topic on which a video's or conversation's viewers are.
+fn place_topic(kind: PostKind, place: &str) -> Result<Topic, HttpError> {
+    check_name(kind.place(), place)?;
+    Topic::encode(kind.topic_kind(), place)
+        .map_err(|error| HttpError::bad(format!("the {}'s name: {error}", kind.place())))
+}
+
+/// The answer to a listing.
+pub(super) fn listed(kind: PostKind, outcome: Outcome) -> String {
+    let Outcome::Posts { posts, more } = outcome else { unreachable!("the database answers what it was asked") };
+    let posts: Vec<_> = posts
+        .into_iter()
+        .map(|Post { id, member, text, at }| json!({"id": id, "member": member, "text": text, "at": at}))
+        .collect();
+    json!({kind.list(): posts, "more": more}).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_checked() {
+        for text in ["a", "two\nlines\tand a tab", "naïve — 🙂", &"x".repeat(TEXT_BYTES_MAX)] {
+            assert_eq!(check_text(text), Ok(()));
+        }
+        for (text, status) in [
+            ("", 400),
+            (" \n", 400),
+            ("a\0", 400),
+            ("a\r", 400),
+            ("a\u{9b}b", 400),
+            (&"x".repeat(TEXT_BYTES_MAX + 1), 413),
+        ] {
+            assert_eq!(check_text(text).unwrap_err().status, status, "{text:?}");
+        }
+    }
+}
