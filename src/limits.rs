@@ -169,6 +169,28 @@ pub const REGISTRATIONS_PER_BATCH: usize = 512;
 pub const REGISTER_RETRY: Duration = Duration::from_millis(200);
 const _: () = assert!(NODE_HEARTBEAT.as_millis() * 3 <= NODE_LEASE.as_millis());
 
+// ---- Presence and viewer counts ----------------------------------------------------------------
+
+/// `d`: how often a member's sign of life goes to the key-value store while the member is connected.
+pub const PRESENCE_BEAT: Duration = Duration::from_secs(20);
+/// `d + 2ε`: how long after the last sign of life a member counts as online (LinkedIn's Presence Platform).
+pub const PRESENCE_GUARD: Duration = Duration::from_secs(40);
+const _: () = assert!(PRESENCE_GUARD.as_secs() == PRESENCE_BEAT.as_secs() + 2 * 10);
+/// How often a backend looks for members that are to go offline.
+pub const PRESENCE_DUE_EVERY: Duration = Duration::from_secs(1);
+/// Members that it takes at once.
+pub const PRESENCE_DUE_MAX: u32 = 1_000;
+/// Going offline that was not published within this is given again, to whoever asks then.
+pub const PRESENCE_RESEND: Duration = Duration::from_secs(5);
+/// Members in one batch of signs of life.
+pub const PRESENCE_BATCH: usize = 1_000;
+/// Members that one request for presence may name.
+pub const PRESENCE_NAMES_MAX: usize = 1_000;
+/// What is known of a member is kept for so long after they were last seen.
+pub const PRESENCE_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// A topic's viewers are told of their number at most once in this time; so is the key-value store of a node's.
+pub const COUNTS_PAUSE: Duration = Duration::from_secs(1);
+
 // ---- History -----------------------------------------------------------------------------------
 
 /// A `Last-Event-ID` of another data center counts as so much earlier: its clock and order are its own.

@@ -335,6 +335,7 @@ fn line_without_a_right_published() {
         assert!(detail.contains("only from nodes"), "{detail}");
     }
     // Nodes do send them, by the internal listener, which asks for no token.
+    stream.messages.viewers = true;
     publish_inside(node, "live:42", &json!({"type": "viewers", "data": {"viewers": 3}}));
     let event = stream.event();
     assert_eq!((&event["type"], &event["data"]["viewers"]), (&json!("viewers"), &json!(3)));

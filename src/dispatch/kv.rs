@@ -34,6 +34,19 @@ pub enum Request {
     SetLatest(SetLatest),
     /// The newest values of a topic, each type and key. [`Answer::Latest`]
     Latest(Topic),
+    /// How many viewers a Frontend has. [`Answer::Applied`], and every dispatcher hears [`Notice::Counts`].
+    SetCounts(NodeCounts),
+    /// What all nodes have. [`Answer::Counts`]
+    Counts,
+    /// Signs of life of members. [`Answer::Turned`] with those who came online by it.
+    Beat(Vec<String>),
+    /// Members of these buckets (by [`bucket`] of the name) whose last sign of life is too long ago, at most so many, and
+    /// those that were given before and not settled for [`crate::limits::PRESENCE_RESEND`]. [`Answer::Turned`]
+    Due(Vec<u8>, u32),
+    /// These members' going offline was published, as of these versions. [`Answer::Applied`]
+    Settled(Vec<(String, u64)>),
+    /// What is known of members. [`Answer::Presence`], in the same order
+    Presence(Vec<String>),
 }
 
 /// What a node wants of one bucket: states, not deltas, so that a repeat changes nothing.
@@ -58,6 +71,9 @@ pub struct Heartbeat {
     pub node: NodeInfo,
     /// On a Frontend: bucket by bucket, what should be held for it; a bucket with a batch under way is left out.
     pub digests: Vec<(u8, u64)>,
+    /// On a Frontend: the number of its last [`Request::SetCounts`], unless one is under way.
+    #[serde(default)]
+    pub counts: Option<u64>,
 }
 
 /// A node as others know it.
@@ -148,6 +164,38 @@ pub enum Answer {
     },
     /// Newest values.
     Latest(Vec<LatestValue>),
+    /// Every node's viewers; dead nodes may be among them.
+    Counts(Vec<NodeCounts>),
+    /// Members that came online or went offline.
+    Turned(Vec<Turn>),
+    /// What is known of members; none of one who was never seen, or too long ago.
+    Presence(Vec<Option<Turn>>),
+}
+
+/// How many viewers a node has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeCounts {
+    /// The node.
+    pub node: NodeId,
+    /// Grows with every change of this node's, from 1, by one.
+    pub number: u64,
+    /// These are all; what else is held for the node goes.
+    pub full: bool,
+    /// Topics, and how many viewers each has now; 0 for one that has none any more.
+    pub counts: Vec<(Topic, u32)>,
+}
+
+/// A member came online or went offline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Who.
+    pub member: String,
+    /// Which of the two.
+    pub online: bool,
+    /// Since when online, or when last seen, in Unix ms.
+    pub at: u64,
+    /// By which newer news are told from older: grows with every turn of the member.
+    pub version: u64,
 }
 
 /// What a heartbeat brings back.
@@ -157,6 +205,9 @@ pub struct Alive {
     pub nodes: Vec<NodeInfo>,
     /// Buckets in which the store holds something else than the heartbeat's digests say: to be sent in full.
     pub differing: Vec<u8>,
+    /// The store does not hold the node's counts as of the number that it gave: to be sent in full.
+    #[serde(default)]
+    pub recount: bool,
 }
 
 /// Events of one topic, oldest first.
@@ -212,6 +263,8 @@ pub enum Notice {
     Invalidated(Topic),
     /// Nothing that was cached may be believed.
     InvalidatedAll,
+    /// A node's viewers changed.
+    Counts(Arc<NodeCounts>),
 }
 
 /// What comes from a store's thread.
@@ -258,6 +311,13 @@ pub fn stable_hash(bytes: &[u8]) -> u64 {
     let mixed = (fnv ^ fnv >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ mixed >> 31
+}
+
+/// The node that is to do what only one of them may do, by rendezvous hashing: the same choice at every node that knows of
+/// the same ones, and each that comes or goes moves only its own share (Thaler and Ravishankar, 1998).
+pub fn highest(key: &str, nodes: impl IntoIterator<Item = NodeId>) -> Option<NodeId> {
+    let key = stable_hash(key.as_bytes());
+    nodes.into_iter().max_by_key(|node| (stable_hash(&(key ^ node.0).to_be_bytes()), node.0))
 }
 
 /// The bucket of a topic.
@@ -308,6 +368,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn who_leaves_moves_only_its_own_share(key: String, nodes in prop::collection::hash_set(any::<u64>(), 2..9)) {
+            let nodes: Vec<NodeId> = nodes.into_iter().map(NodeId).collect();
+            let chosen = highest(&key, nodes.iter().copied()).unwrap();
+            for gone in &nodes {
+                let rest = nodes.iter().copied().filter(|node| node != gone);
+                let again = highest(&key, rest).unwrap();
+                prop_assert!(again == chosen || *gone == chosen);
+            }
+        }
+
         #[test]
         fn a_digest_does_not_depend_on_order(mut topics in prop::collection::hash_set("[a-z]:[a-z]{1,3}", 0..9).prop_map(Vec::from_iter)) {
             let before = digest(topics.iter().map(String::as_str));

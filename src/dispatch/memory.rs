@@ -1,11 +1,14 @@
 //! The embedded key-value store of `fanfare all`: tables behind a mutex that is held for a look-up or a change only.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::kv::{Alive, Answer, Batch, End, Heartbeat, KeyValue, Notice, Request, Unavailable, bucket, digest};
+use super::kv::{
+    Alive, Answer, Batch, End, Heartbeat, KeyValue, NodeCounts, Notice, Request, Unavailable, bucket, digest,
+};
 use super::memory_history::Histories;
+use super::memory_presence::Members;
 use crate::wire::connection_id::NodeId;
 use crate::wire::topic::Topic;
 
@@ -21,6 +24,8 @@ struct Tables {
     /// The last batch of each node and bucket.
     numbers: HashMap<(NodeId, u8), u64>,
     histories: Histories,
+    members: Members,
+    counts: HashMap<NodeId, NodeCounts>,
 }
 
 fn now_ms() -> u64 {
@@ -31,7 +36,13 @@ impl MemoryKv {
     /// An empty store. `age_max_ms` is the shortest time for which any event type is kept in history.
     pub fn new(age_max_ms: u64) -> MemoryKv {
         let histories = Histories::new(now_ms(), age_max_ms);
-        let tables = Tables { subscriptions: HashMap::new(), numbers: HashMap::new(), histories };
+        let tables = Tables {
+            subscriptions: HashMap::new(),
+            numbers: HashMap::new(),
+            histories,
+            members: Members::default(),
+            counts: HashMap::new(),
+        };
         MemoryKv { tables: Mutex::new(tables) }
     }
 }
@@ -73,6 +84,25 @@ impl Tables {
         }
     }
 
+    fn set_counts(&mut self, change: NodeCounts, notices: &mut Vec<Notice>) {
+        let empty = NodeCounts { node: change.node, number: 0, full: true, counts: Vec::new() };
+        let held = self.counts.entry(change.node).or_insert(empty);
+        if change.number <= held.number {
+            return;
+        }
+        held.number = change.number;
+        let mut counts: HashMap<Topic, u32> =
+            if change.full { HashMap::new() } else { std::mem::take(&mut held.counts).into_iter().collect() };
+        counts.extend(change.counts.iter().cloned());
+        held.counts = counts.into_iter().filter(|(_, count)| *count > 0).collect();
+        notices.push(Notice::Counts(Arc::new(change)));
+    }
+
+    fn recount(&self, heartbeat: &Heartbeat) -> bool {
+        let held = self.counts.get(&heartbeat.node.id).map_or(0, |counts| counts.number);
+        heartbeat.counts.is_some_and(|number| number != held)
+    }
+
     fn differing(&self, heartbeat: &Heartbeat) -> Vec<u8> {
         let mut held: HashMap<u8, Vec<&str>> = HashMap::new();
         for (topic, _) in self.subscriptions.iter().filter(|(_, nodes)| nodes.contains(&heartbeat.node.id)) {
@@ -107,7 +137,7 @@ impl KeyValue for MemoryKv {
             Request::Heartbeat(heartbeat) => {
                 let differing = tables.differing(&heartbeat);
                 // The node that holds it is the only one there is.
-                Answer::Alive(Alive { nodes: vec![heartbeat.node], differing })
+                Answer::Alive(Alive { recount: tables.recount(&heartbeat), nodes: vec![heartbeat.node], differing })
             }
             Request::Leave(node) => {
                 let held = tables.subscriptions.iter().filter(|(_, nodes)| nodes.contains(&node));
@@ -133,6 +163,20 @@ impl KeyValue for MemoryKv {
                 Answer::Versioned { version, newest }
             }
             Request::Latest(topic) => Answer::Latest(tables.histories.latest(&topic, now_ms)),
+            Request::SetCounts(change) => {
+                tables.set_counts(change, notices);
+                Answer::Applied
+            }
+            Request::Counts => Answer::Counts(tables.counts.values().cloned().collect()),
+            Request::Beat(members) => Answer::Turned(tables.members.beat(members, now_ms)),
+            Request::Due(buckets, limit) => Answer::Turned(tables.members.due(&buckets, limit, now_ms)),
+            Request::Settled(members) => {
+                tables.members.settled(members);
+                Answer::Applied
+            }
+            Request::Presence(members) => {
+                Answer::Presence(members.iter().map(|member| tables.members.get(member, now_ms)).collect())
+            }
         }))
     }
 
@@ -182,8 +226,10 @@ mod tests {
         ask(&kv, batch(1, false, &[("live:1", true)]));
         let node = NodeInfo { id: NodeId(7), roles: vec!["frontend".to_owned()], url: "http://127.0.0.1:1".to_owned() };
         let number = bucket("live:1");
-        let beat = |digest| Request::Heartbeat(Heartbeat { node: node.clone(), digests: vec![(number, digest)] });
-        let alive = |differing| (Answer::Alive(Alive { nodes: vec![node.clone()], differing }), vec![]);
+        let beat = |digest| {
+            Request::Heartbeat(Heartbeat { node: node.clone(), digests: vec![(number, digest)], counts: None })
+        };
+        let alive = |differing| (Answer::Alive(Alive { nodes: vec![node.clone()], differing, recount: false }), vec![]);
         assert_eq!(ask(&kv, beat(digest(["live:1"]))), alive(vec![]));
         assert_eq!(ask(&kv, beat(0)), alive(vec![number]));
         ask(&kv, batch(2, true, &[]));

@@ -4,4 +4,6 @@ pub mod core;
 pub mod kv;
 pub mod memory;
 pub(crate) mod memory_history;
+mod memory_presence;
+pub mod tally;
 pub mod types;

@@ -1,7 +1,9 @@
 //! The frontend role's cores: who watches what, what waits for whom. No IO, no clock; the shard is their shell.
 
+pub mod audience;
 pub mod backlog;
 pub mod log;
+pub mod members;
 pub mod newest;
 pub mod order;
 pub mod registrar;

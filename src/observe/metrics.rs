@@ -83,6 +83,8 @@ metrics! {
     counter crossings "fanfare_mesh_messages_total" "" "Messages sent to another core.";
     gauge mesh_waiting "fanfare_mesh_waiting" "" "Messages and events that wait for a full mailbox of another core.";
     counter likes_stored "fanfare_likes_stored_total" "" "Likes stored and taken back.";
+    counter presence_beats "fanfare_presence_beats_total" "" "Signs of life of members given to the key-value store.";
+    counter presence_turns "fanfare_presence_turns_total" "" "Members that came online or went offline, as told by this node.";
     counter outbox_left "fanfare_outbox_left_total" "" "Comments, messages and deletions that were stored and could not be published at once.";
     counter outbox_resent "fanfare_outbox_resent_total" "" "Those published again.";
     counter store_errors "fanfare_store_errors_total" "" "Answers of the database that were errors, or a full queue.";

@@ -150,28 +150,33 @@ impl Shard {
         }
     }
 
-    /// Gives an event of class `latest` its version, and sends it on its way.
-    pub(super) fn version(&mut self, event: &Event<'_>) -> Result<(), HttpError> {
+    /// Gives an event of class `latest` its version, unless its origin gave it one, and sends it on its way.
+    pub(super) fn version(&mut self, event: &Event<'_>, origin: Option<(u64, String)>) -> Result<(), HttpError> {
         let json: Arc<str> = Frame::encode(event).json().into();
         let topic = Topic::parse(event.topic).expect("the topic was checked");
         let field = latest_field(event.kind, event.key);
-        let latest = SetLatest { topic, field, event: Arc::clone(&json), origin: None };
+        let latest = SetLatest { topic, field, event: Arc::clone(&json), origin: origin.clone() };
         match self.submit(Request::SetLatest(latest)) {
-            Ok(result) => self.on_versioned(&json, result),
+            Ok(result) => self.on_versioned(&json, origin, result),
             Err(ticket) => {
-                self.asked.insert(ticket, Asked::Versioned(json));
+                self.asked.insert(ticket, Asked::Versioned(json, origin));
                 Ok(())
             }
         }
     }
 
     /// The store answered. Without it the value goes to those who watch now, by this node's time.
-    pub(super) fn on_versioned(&mut self, json: &str, result: Result<Answer, Unavailable>) -> Result<(), HttpError> {
+    pub(super) fn on_versioned(
+        &mut self,
+        json: &str,
+        origin: Option<(u64, String)>,
+        result: Result<Answer, Unavailable>,
+    ) -> Result<(), HttpError> {
         let version = match result {
             Ok(Answer::Versioned { newest: false, .. }) => return Ok(()),
             Ok(Answer::Versioned { version, .. }) => version,
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
-            Err(_) => self.clock.unix_ms,
+            Err(_) => origin.map_or(self.clock.unix_ms, |(version, _)| version),
         };
         let stored = Stored::read(json).expect("it was written by this node");
         let mut event = stored.event(Class::Latest, 0);

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::appending::Appending;
 use super::message::Message;
 use super::shard::Shard;
+use super::slots::Conn;
 use crate::dispatch::kv::{Alive, Answer, BUCKETS, Heard, Heartbeat, Notice, Request, Unavailable, bucket};
 use crate::limits::NODE_HEARTBEAT;
 use crate::wire::topic::Topic;
@@ -27,10 +28,22 @@ pub enum Asked {
     Ends(Vec<Topic>),
     /// A part of a topic's history.
     Page(Topic),
+    /// This node's viewers.
+    SetCounts,
+    /// All nodes' viewers.
+    Counts,
+    /// Signs of life of these members.
+    Beat(Vec<String>),
+    /// Members who went offline.
+    Due,
+    /// What was told need not be told again.
+    Settled,
+    /// A request wants to know of these members.
+    Presence(Conn, Vec<String>),
     /// An event is on its way into history.
     Append(Appending),
     /// A value of class `latest` waits for its version: the event as JSON.
-    Versioned(Arc<str>),
+    Versioned(Arc<str>, Option<(u64, String)>),
 }
 
 impl Shard {
@@ -81,7 +94,11 @@ impl Shard {
     fn on_notice(&mut self, notice: Notice) {
         match notice {
             Notice::Invalidated(topic) => self.dispatcher.forget(&topic),
-            Notice::InvalidatedAll => self.dispatcher.forget_all(),
+            Notice::InvalidatedAll => {
+                self.dispatcher.forget_all();
+                self.tally.doubt();
+            }
+            Notice::Counts(change) => self.on_node_counts(&change),
         }
     }
 
@@ -101,9 +118,16 @@ impl Shard {
             (Asked::Ends(topics), Err(error)) => self.on_ends(topics, Err(error)),
             (Asked::Page(topic), Ok(Answer::Page(page))) => self.on_page(topic, Ok(page)),
             (Asked::Page(topic), Err(error)) => self.on_page(topic, Err(error)),
+            (Asked::SetCounts, result) => self.on_counts_set(result),
+            (Asked::Counts, Ok(Answer::Counts(counts))) => self.on_all_counts(Ok(counts)),
+            (Asked::Counts, Err(error)) => self.on_all_counts(Err(error)),
+            (Asked::Beat(members), result) => self.on_beaten(members, result),
+            (Asked::Due, Ok(Answer::Turned(turns))) => self.on_due(turns),
+            (Asked::Due, Err(_)) | (Asked::Settled, _) => {}
+            (Asked::Presence(conn, members), result) => self.on_presence(conn, &members, result),
             (Asked::Append(appending), result) => self.on_appended(appending, result),
-            (Asked::Versioned(json), result) => {
-                if self.on_versioned(&json, result).is_err() {
+            (Asked::Versioned(json, origin), result) => {
+                if self.on_versioned(&json, origin, result).is_err() {
                     self.counters().dropped_backlog.add(1);
                 }
             }
@@ -159,17 +183,19 @@ impl Shard {
             .filter(|number| self.node.roles.frontend && settled >> number & 1 == 1)
             .map(|number| (number as u8, self.node.digests[number].load(Ordering::Relaxed)))
             .collect();
-        let heartbeat = Heartbeat { node: info.clone(), digests };
+        let heartbeat = Heartbeat { node: info.clone(), digests, counts: self.audience.number() };
         self.ask(Request::Heartbeat(heartbeat), Asked::Heartbeat);
     }
 
     fn on_alive(&mut self, alive: Alive) {
+        self.on_alive_counts(&alive);
         let shards = self.node.shards();
+        let changed = self.alive.as_slice() != alive.nodes.as_slice();
         let nodes = Arc::new(alive.nodes);
         for shard in 0..shards {
             let differing = alive.differing.iter().copied().filter(|bucket| usize::from(*bucket) % shards == shard);
             let differing: Vec<u8> = differing.collect();
-            self.send(shard, Message::Alive { nodes: Arc::clone(&nodes), differing });
+            self.send(shard, Message::Alive { nodes: Arc::clone(&nodes), differing, changed });
         }
     }
 }

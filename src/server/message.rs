@@ -57,6 +57,8 @@ pub enum Message {
         nodes: Arc<Vec<NodeInfo>>,
         /// Buckets to send in full.
         differing: Vec<u8>,
+        /// Somebody came or went.
+        changed: bool,
     },
     /// From the database.
     Stored(Ticket, Result<Outcome, StoreError>),
@@ -70,6 +72,13 @@ pub enum Message {
         asker: Conn,
         /// Its answer: the body, empty where there is nothing to say, or what is wrong.
         result: Result<Vec<u8>, HttpError>,
+    },
+    /// To the node's first shard: how many viewers a core has now.
+    Counts {
+        /// The core.
+        core: usize,
+        /// Topics whose viewers changed.
+        counts: Vec<(Topic, u32)>,
     },
     /// To a conversation's home: somebody types there.
     Typing {

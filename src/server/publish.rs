@@ -128,7 +128,7 @@ impl Shard {
         };
         match info.class {
             Class::Every => self.append(&event, publisher),
-            Class::Latest => self.version(&event).map(|()| Published::Taken),
+            Class::Latest => self.version(&event, None).map(|()| Published::Taken),
             Class::Sum | Class::Ephemeral => self.route(&event).map(|()| Published::Taken),
         }
     }

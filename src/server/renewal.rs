@@ -14,6 +14,7 @@ use crate::wire::http::HttpError;
 use crate::wire::json;
 use crate::wire::request::Request;
 use crate::wire::sse;
+use crate::wire::topic::Topic;
 
 /// What of a token's rights an open stream needs to remember: its topics were checked when they were added.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,6 +42,11 @@ impl StreamRights {
         // A verified token has an end.
         let expires_at_ms = rights.expires_at_ms.unwrap_or(u64::MAX);
         StreamRights { member: rights.sub.clone(), expires_at_ms, notice_at_ms: Some(notice_at(expires_at_ms, now_ms)) }
+    }
+
+    /// Those of a stream without a token that watches as a member; they never end.
+    pub fn of_member(member: &str) -> StreamRights {
+        StreamRights { member: Some(member.into()), expires_at_ms: u64::MAX, notice_at_ms: None }
     }
 
     /// They end no later than at `expires_at_ms`: a topic came by a token that ends then.
@@ -113,10 +119,15 @@ impl Shard {
         let now_ms = self.clock.unix_ms;
         let slot = self.slots.get_mut(renewal.conn).expect("it was just checked");
         slot.rights = Some(Box::new(StreamRights::new(rights, now_ms)));
+        // A member's own topic needs no right.
+        let own = rights.sub.as_deref().and_then(|member| Topic::encode("user", member).ok());
         let subscriptions = slot.subscriptions.as_slice().iter();
         let lost: Vec<_> = subscriptions
             .map(|subscription| subscription.topic)
-            .filter(|&index| !rights.may_subscribe(&self.topics.get(index).topic))
+            .filter(|&index| {
+                let topic = &self.topics.get(index).topic;
+                !rights.may_subscribe(topic) && own.as_ref() != Some(topic)
+            })
             .collect();
         for index in lost {
             self.unwatch(renewal.conn, index);

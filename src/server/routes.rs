@@ -98,6 +98,11 @@ impl Shard {
                 let (video, id) = (percent_decode(video, false)?, percent_decode(id, false)?);
                 self.delete_post(conn, request, &access, PostKind::Comment, &video, &id, body)
             }
+            ["v1", "presence"] if roles.backend => {
+                self.only(request, Method::Get, "GET, HEAD, OPTIONS")?;
+                let access = self.access(request)?;
+                self.presence(conn, request, &access)
+            }
             ["v1", "conversations", conversation, what] if roles.backend => {
                 let access = self.access(request)?;
                 let conversation = percent_decode(conversation, false)?;

@@ -1,6 +1,6 @@
 //! One shard: its state, and its turn.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -21,6 +21,9 @@ use super::slots::{Conn, Kind, Slots};
 use super::streams::Waiter;
 use crate::dispatch::core::Dispatcher;
 use crate::dispatch::kv::NodeInfo;
+use crate::dispatch::tally::Tally;
+use crate::frontend::audience::Audience;
+use crate::frontend::members::Members;
 use crate::frontend::registrar::Registrar;
 use crate::frontend::registry::{CoreSet, Effect, Registry};
 use crate::frontend::topics::{TopicIndex, Topics};
@@ -126,6 +129,17 @@ pub struct Shard {
     pub(super) next_heartbeat: Instant,
     pub(super) next_outbox: Instant,
     pub(super) typists: Typists,
+    /// On the first shard: the node's viewers.
+    pub(super) audience: Audience,
+    /// Topics whose viewers on this core changed since that was said.
+    pub(super) recounted: HashSet<Topic, foldhash::fast::RandomState>,
+    /// All nodes' viewers of the topics at home here.
+    pub(super) tally: Tally,
+    /// All counts are being read.
+    pub(super) reading_counts: bool,
+    /// Members with streams on this core.
+    pub(super) members: Members,
+    pub(super) next_due: Instant,
     /// The nodes of this data center whose lease holds.
     pub(super) alive: Arc<Vec<NodeInfo>>,
     /// To each other core: what its full mailbox did not take.
@@ -199,6 +213,12 @@ impl Shard {
             next_heartbeat: clock_start,
             next_outbox: clock_start,
             typists: Typists::default(),
+            audience: Audience::default(),
+            recounted: HashSet::default(),
+            tally: Tally::new(),
+            reading_counts: false,
+            members: Members::default(),
+            next_due: clock_start,
             alive: Arc::default(),
             dispatcher: Dispatcher::default(),
             outgoing: (0..shards).map(|_| None).collect(),
@@ -352,14 +372,18 @@ impl Shard {
             Message::Replay(ask) => self.on_replay_ask(*ask),
             Message::Replayed(replayed) => self.on_replayed(*replayed),
             Message::Kv(heard) => self.on_heard(heard),
-            Message::Alive { nodes, differing } => {
+            Message::Alive { nodes, differing, changed } => {
                 self.alive = nodes;
+                if changed {
+                    self.keep_counts();
+                }
                 differing.into_iter().for_each(|bucket| self.registrar.repair(bucket));
             }
             Message::Stored(ticket, result) => self.on_stored(ticket, result),
             Message::ChangeTopics(change) => self.on_change_topics(*change),
             Message::Renew(renewal) => self.on_renew(*renewal),
             Message::StreamChanged { asker, result } => self.on_stream_changed(asker, result),
+            Message::Counts { core, counts } => self.on_counts(core, counts),
             Message::Typing { topic, member } => self.on_typing(topic, member),
             Message::Drain => self.start_draining(),
         }

@@ -35,6 +35,8 @@ pub struct Opening {
     pub access: Access,
     /// What the client has, if it comes back.
     pub last: Option<LastEvent>,
+    /// Without tokens: the member as whom it watches.
+    pub member: Option<String>,
 }
 
 /// Something that waits until topics are registered, or a second has passed.
@@ -97,20 +99,28 @@ impl Shard {
         to: AnswerTo,
     ) -> Result<Handled, HttpError> {
         let pairs = query_pairs(request.query.unwrap_or(""));
-        let topics = read_topics(pairs.filter_map(|pair| match pair {
+        let mut topics = read_topics(pairs.filter_map(|pair| match pair {
             Ok((name, topic)) if name == "topic" => Some(Ok(topic)),
             Ok(_) => None,
             Err(error) => Some(Err(error)),
         }))?;
-        if let Access::Token(_) = &access {
-            // They were decoded before, for their topics.
-            let pairs = query_pairs(request.query.unwrap_or("")).flatten();
-            for (_, member) in pairs.filter(|(name, _)| name == "member") {
-                access.require_member(Some(&member))?;
-            }
+        // They were decoded before, for their topics.
+        let pairs = query_pairs(request.query.unwrap_or("")).flatten();
+        let mut member = None;
+        for (_, named) in pairs.filter(|(name, value)| name == "member" && !value.is_empty()) {
+            access.require_member(Some(&named))?;
+            super::likes::check_name("member", &named)?;
+            member = Some(named.into_owned());
         }
         for topic in &topics {
             access.require_subscribe(topic)?;
+        }
+        if let Access::Token(rights) = &access
+            && let Some(own) = rights.sub.as_deref().and_then(|member| Topic::encode("user", member).ok())
+            && !topics.contains(&own)
+        {
+            // A member's own topic comes without asking, and beyond the limit.
+            topics.push(own);
         }
         if self.is_draining() {
             if !request.accepts_event_stream {
@@ -128,7 +138,7 @@ impl Shard {
             return Ok(Handled::AnsweredLast);
         }
         let last = self.last_event(request)?;
-        Ok(Handled::Stream(Opening { topics, access, last }))
+        Ok(Handled::Stream(Opening { topics, access, last, member }))
     }
 
     /// A reconnection time of 1 to 3 s, another for each client, so that they do not all come back at once.
@@ -150,9 +160,12 @@ impl Shard {
         slot.unframed = framing == Framing::Close;
         slot.waiting = true;
         slot.rights = match &opening.access {
-            Access::Open => None,
+            Access::Open => opening.member.as_deref().map(|member| Box::new(StreamRights::of_member(member))),
             Access::Token(rights) => Some(Box::new(StreamRights::new(rights, now_ms))),
         };
+        if let Some(member) = slot.rights.as_ref().and_then(|rights| rights.member.as_deref()) {
+            self.members.join(member, self.clock.instant);
+        }
         self.requests_open -= 1;
         self.streams += 1;
         let mut early = std::mem::take(&mut http.output);
@@ -178,6 +191,7 @@ impl Shard {
             let (index, place, first) = self.topics.join(topic, conn.slot);
             let slot = self.slots.get_mut(conn).expect("the stream is open");
             slot.subscriptions.push(Subscription { topic: index, place });
+            self.recount(topic);
             if first {
                 self.want(topic, true);
             }
@@ -190,6 +204,8 @@ impl Shard {
 
     /// Takes a stream out of a topic.
     pub(super) fn unsubscribe(&mut self, subscription: Subscription) {
+        let topic = self.topics.get(subscription.topic).topic.clone();
+        self.recount(&topic);
         let left = self.topics.leave(subscription.topic, subscription.place);
         for (slot, place) in left.moved.into_iter().flatten() {
             let moved = self.slots.at_mut(slot).subscriptions.as_mut_slice();
@@ -354,6 +370,10 @@ impl Shard {
     pub(super) fn close_stream(&mut self, conn: Conn, why: Ended) {
         let Some(slot) = self.slots.get_mut(conn) else { return };
         let subscriptions = std::mem::take(&mut slot.subscriptions);
+        if let Some(member) = slot.rights.take().and_then(|rights| rights.member) {
+            self.members.leave(&member);
+        }
+        let Some(slot) = self.slots.get_mut(conn) else { return };
         if let Kind::Lagging(lag) = &slot.kind {
             let lost = lag.backlog.events();
             self.lagging -= 1;

@@ -42,6 +42,8 @@ impl Shard {
         self.heartbeat();
         self.tick_homes();
         self.look_into_outbox();
+        self.tick_audience();
+        self.tick_presence();
         self.end_late_waits(now);
         self.pages.tidy(self.clock.seconds());
         self.sweep();

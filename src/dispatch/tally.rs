@@ -1,0 +1,235 @@
+//! Viewer counts: what every Frontend has, summed up topic by topic, and when viewers are to be told. One a shard, for the
+//! topics whose home that is; no IO, no clock.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use super::kv::NodeCounts;
+use crate::limits::COUNTS_PAUSE;
+use crate::wire::connection_id::NodeId;
+use crate::wire::topic::Topic;
+
+/// What one topic has.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Few nodes mostly, so a list.
+    nodes: Vec<(NodeId, u32)>,
+    /// What viewers were told last by this node.
+    told: Option<(u32, Instant)>,
+    /// In the list of those to look at.
+    changed: bool,
+}
+
+/// The counts of a shard's topics.
+#[derive(Debug, Default)]
+pub struct Tally {
+    topics: HashMap<Topic, Counts, foldhash::fast::RandomState>,
+    /// The number of the last change heard of each node.
+    numbers: HashMap<NodeId, u64>,
+    changed: Vec<Topic>,
+    /// Something was missed: everything is to be read.
+    stale: bool,
+}
+
+impl Tally {
+    /// One that has to read everything first.
+    pub fn new() -> Tally {
+        Tally { stale: true, ..Tally::default() }
+    }
+
+    /// Whether everything is to be read; says so once.
+    pub fn take_stale(&mut self) -> bool {
+        std::mem::take(&mut self.stale)
+    }
+
+    /// Something may have been missed.
+    pub fn doubt(&mut self) {
+        self.stale = true;
+    }
+
+    /// A node's viewers changed. `is_home` says which topics count here.
+    pub fn change(&mut self, change: &NodeCounts, is_home: impl Fn(&Topic) -> bool) {
+        let last = self.numbers.get(&change.node).copied();
+        if last.is_some_and(|last| change.number <= last) {
+            return;
+        }
+        if !change.full && change.number != last.unwrap_or(0) + 1 {
+            // One before it was missed.
+            self.stale = true;
+            return;
+        }
+        self.numbers.insert(change.node, change.number);
+        if change.full {
+            let listed: HashSet<&Topic> = change.counts.iter().map(|(topic, _)| topic).collect();
+            let held = |counts: &Counts| counts.nodes.iter().any(|(node, _)| *node == change.node);
+            let gone = self.topics.iter().filter(|(topic, counts)| held(counts) && !listed.contains(topic));
+            let gone: Vec<Topic> = gone.map(|(topic, _)| topic.clone()).collect();
+            gone.iter().for_each(|topic| self.set(topic, change.node, 0));
+        }
+        for (topic, count) in change.counts.iter().filter(|(topic, _)| is_home(topic)) {
+            self.set(topic, change.node, *count);
+        }
+    }
+
+    fn set(&mut self, topic: &Topic, node: NodeId, count: u32) {
+        if count == 0 && !self.topics.contains_key(topic) {
+            return;
+        }
+        let counts = self.topics.entry(topic.clone()).or_default();
+        counts.nodes.retain(|(other, _)| *other != node);
+        if count > 0 {
+            counts.nodes.push((node, count));
+        }
+        if !std::mem::replace(&mut counts.changed, true) {
+            self.changed.push(topic.clone());
+        }
+    }
+
+    /// Everything that the store holds.
+    pub fn read(&mut self, nodes: &[NodeCounts], is_home: impl Fn(&Topic) -> bool + Copy) {
+        for counts in nodes {
+            let full = NodeCounts { full: true, ..counts.clone() };
+            self.change(&full, is_home);
+        }
+        let known: HashSet<NodeId> = nodes.iter().map(|counts| counts.node).collect();
+        let gone: Vec<NodeId> = self.numbers.keys().copied().filter(|node| !known.contains(node)).collect();
+        gone.into_iter().for_each(|node| self.forget(node));
+    }
+
+    /// Only these nodes live: what others had is over.
+    pub fn keep(&mut self, alive: impl Fn(NodeId) -> bool) {
+        let gone: Vec<NodeId> = self.numbers.keys().copied().filter(|node| !alive(*node)).collect();
+        gone.into_iter().for_each(|node| self.forget(node));
+    }
+
+    fn forget(&mut self, node: NodeId) {
+        self.numbers.remove(&node);
+        let held = self.topics.iter().filter(|(_, counts)| counts.nodes.iter().any(|(other, _)| *other == node));
+        let held: Vec<Topic> = held.map(|(topic, _)| topic.clone()).collect();
+        held.iter().for_each(|topic| self.set(topic, node, 0));
+    }
+
+    /// Other dispatchers came or went: what others told before may be this node's to tell now.
+    pub fn look_again(&mut self) {
+        for (topic, counts) in &mut self.topics {
+            if !std::mem::replace(&mut counts.changed, true) {
+                self.changed.push(topic.clone());
+            }
+        }
+    }
+
+    /// Topics and totals of which viewers are to be told now. `is_ours` says for which topics this node tells them.
+    pub fn due(&mut self, now: Instant, is_ours: impl Fn(&Topic) -> bool) -> Vec<(Topic, u32)> {
+        let mut due = Vec::new();
+        for topic in std::mem::take(&mut self.changed) {
+            let Some(counts) = self.topics.get_mut(&topic) else { continue };
+            let recent = |(_, at): &(u32, Instant)| now.saturating_duration_since(*at) < COUNTS_PAUSE;
+            if counts.told.as_ref().is_some_and(recent) {
+                self.changed.push(topic);
+                continue;
+            }
+            counts.changed = false;
+            let total = counts.nodes.iter().fold(0u32, |total, (_, count)| total.saturating_add(*count));
+            let ours = is_ours(&topic);
+            if ours && counts.told.is_none_or(|(told, _)| told != total) {
+                counts.told = Some((total, now));
+                due.push((topic.clone(), total));
+            }
+            if !ours {
+                // Should it become ours, what another node told is not known here.
+                counts.told = None;
+            }
+            if counts.nodes.is_empty() {
+                // Remembered for as long as viewers may not be told again.
+                if counts.told.as_ref().is_some_and(recent) {
+                    counts.changed = true;
+                    self.changed.push(topic);
+                } else {
+                    self.topics.remove(&topic);
+                }
+            }
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    fn topic(number: u8) -> Topic {
+        Topic::parse(&format!("live:{number}")).unwrap()
+    }
+
+    #[derive(Debug, Clone)]
+    enum Op {
+        Set { node: u8, topic: u8, count: u32, lost: bool },
+        Read,
+        Die(u8),
+        Wait(u64),
+    }
+
+    proptest! {
+        /// Changes get lost, nodes die: at most one telling a topic a second, only on change, and in the end the last one
+        /// told is right.
+        #[test]
+        fn viewers_are_told_the_truth(ops in prop::collection::vec(prop_oneof![
+            6 => (0u8..3, 0u8..3, 0u32..5, prop::bool::weighted(0.1)).prop_map(|(node, topic, count, lost)| Op::Set { node, topic, count, lost }),
+            1 => Just(Op::Read),
+            1 => (0u8..3).prop_map(Op::Die),
+            3 => (0u64..1500).prop_map(Op::Wait),
+        ], 1..150)) {
+            let (mut tally, mut now) = (Tally::new(), Instant::now());
+            let mut store: BTreeMap<u8, NodeCounts> = BTreeMap::new();
+            let mut told: BTreeMap<Topic, (u32, Instant)> = BTreeMap::new();
+            let settle = [Op::Wait(1000), Op::Read, Op::Wait(1000), Op::Wait(1000)];
+            for op in ops.into_iter().chain(settle) {
+                match op {
+                    Op::Set { node, topic: number, count, lost } => {
+                        let id = NodeId(node.into());
+                        let held = store.entry(node).or_insert(NodeCounts { node: id, number: 0, full: true, counts: vec![] });
+                        held.number += 1;
+                        held.counts.retain(|(other, _)| *other != topic(number));
+                        if count > 0 { held.counts.push((topic(number), count)); }
+                        let counts = vec![(topic(number), count)];
+                        let change = NodeCounts { node: id, number: held.number, full: false, counts };
+                        if !lost { tally.change(&change, |_| true); }
+                    }
+                    Op::Read => tally.read(&store.values().cloned().collect::<Vec<_>>(), |_| true),
+                    Op::Die(node) => {
+                        store.remove(&node);
+                        tally.keep(|id| id != NodeId(node.into()));
+                    }
+                    Op::Wait(ms) => now += Duration::from_millis(ms),
+                }
+                if tally.take_stale() {
+                    tally.read(&store.values().cloned().collect::<Vec<_>>(), |_| true);
+                }
+                for (topic, total) in tally.due(now, |_| true) {
+                    if let Some((before, at)) = told.insert(topic, (total, now)) {
+                        prop_assert!(before != total && now - at >= COUNTS_PAUSE);
+                    }
+                }
+            }
+            for number in 0..3 {
+                let total: u32 = store.values().flat_map(|node| &node.counts).filter(|(t, _)| *t == topic(number)).map(|(_, count)| count).sum();
+                prop_assert_eq!(told.get(&topic(number)).map_or(0, |(told, _)| *told), total);
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_owner_tells_and_a_new_one_tells_at_once() {
+        let (mut tally, now) = (Tally::new(), Instant::now());
+        let change = NodeCounts { node: NodeId(1), number: 1, full: false, counts: vec![(topic(1), 7)] };
+        tally.change(&change, |_| true);
+        assert_eq!(tally.due(now, |_| false), []);
+        tally.look_again();
+        assert_eq!(tally.due(now, |_| true), [(topic(1), 7)]);
+        tally.look_again();
+        assert_eq!(tally.due(now + COUNTS_PAUSE, |_| true), [], "nothing changed");
+    }
+}

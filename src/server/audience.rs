@@ -1,0 +1,119 @@
+//! Viewer counts: each core says how many it has, the node's first shard adds them up and tells the key-value store, and the
+//! dispatcher that ranks highest for a topic tells the topic's viewers.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::appending::Publisher;
+use super::asking::Asked;
+use super::message::Message;
+use super::shard::Shard;
+use crate::dispatch::kv::{Alive, Answer, NodeCounts, Request, Unavailable, highest};
+use crate::wire::event::Draft;
+use crate::wire::topic::Topic;
+
+/// The kind of topics whose viewers are counted.
+const COUNTED: &str = "live:";
+
+impl Shard {
+    /// The number of this core's viewers of a topic changed.
+    pub(super) fn recount(&mut self, topic: &Topic) {
+        if topic.as_str().starts_with(COUNTED) {
+            self.recounted.insert(topic.clone());
+        }
+    }
+
+    /// Once a tick: says what changed on this core; on the first one also what changed on the node; and tells viewers.
+    pub(super) fn tick_audience(&mut self) {
+        if !self.recounted.is_empty() {
+            let recounted = std::mem::take(&mut self.recounted);
+            let count = |topic: &Topic| {
+                self.topics.find(topic.as_str()).map_or(0, |index| self.topics.get(index).viewers.len() as u32)
+            };
+            let counts = recounted.into_iter().map(|topic| (count(&topic), topic)).map(|(count, topic)| (topic, count));
+            let counts = counts.collect();
+            self.send(0, Message::Counts { core: self.id, counts });
+        }
+        if self.id == 0
+            && let Some(change) = self.audience.due(self.node.id, self.clock.instant)
+        {
+            self.ask(Request::SetCounts(change), Asked::SetCounts);
+        }
+        if self.node.roles.dispatcher {
+            self.tell_counts();
+        }
+    }
+
+    /// A core's counts.
+    pub(super) fn on_counts(&mut self, core: usize, counts: Vec<(Topic, u32)>) {
+        for (topic, count) in counts {
+            self.audience.report(topic, core, count);
+        }
+    }
+
+    /// The store has this node's counts, or nobody knows.
+    pub(super) fn on_counts_set(&mut self, result: Result<Answer, Unavailable>) {
+        match result {
+            Ok(_) => self.audience.done(),
+            Err(_) => self.audience.failed(),
+        }
+    }
+
+    /// A node's viewers changed.
+    pub(super) fn on_node_counts(&mut self, change: &NodeCounts) {
+        let node = Arc::clone(&self.node);
+        self.tally.change(change, |topic| node.home(topic.as_str()) == self.id);
+    }
+
+    /// What all nodes have.
+    pub(super) fn on_all_counts(&mut self, result: Result<Vec<NodeCounts>, Unavailable>) {
+        self.reading_counts = false;
+        let node = Arc::clone(&self.node);
+        match result {
+            Ok(counts) => self.tally.read(&counts, |topic| node.home(topic.as_str()) == self.id),
+            Err(_) => self.tally.doubt(),
+        }
+    }
+
+    /// Who lives changed, or may have.
+    pub(super) fn on_alive_counts(&mut self, alive: &Alive) {
+        if alive.recount {
+            self.audience.repair();
+        }
+    }
+
+    /// Nodes came or went.
+    pub(super) fn keep_counts(&mut self) {
+        let alive = Arc::clone(&self.alive);
+        self.tally.keep(|id| alive.iter().any(|node| node.id == id));
+        self.tally.look_again();
+    }
+
+    fn tell_counts(&mut self) {
+        if !self.reading_counts && self.tally.take_stale() {
+            self.reading_counts = true;
+            self.ask(Request::Counts, Asked::Counts);
+        }
+        let (alive, own) = (Arc::clone(&self.alive), self.node.id);
+        let dispatchers = || alive.iter().filter(|node| node.is("dispatcher")).map(|node| node.id);
+        let alone = self.node.info.is_none();
+        let due =
+            self.tally.due(self.clock.instant, |topic| alone || highest(topic.as_str(), dispatchers()) == Some(own));
+        for (topic, viewers) in due {
+            let data = json!({"viewers": viewers}).to_string();
+            let draft = Draft {
+                topic: topic.as_str().into(),
+                kind: "viewers".into(),
+                key: None,
+                id: None,
+                data: data.as_bytes(),
+            };
+            let (published, new_id) = self.publish_named(&draft, Publisher::Own);
+            self.new_id = new_id;
+            if published.is_err() {
+                self.counters().dropped_backlog.add(1);
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Presence, after LinkedIn's Presence Platform: a member's streams are signs of life; a Frontend gives them to a backend,
+//! which tells who came online; the backend that ranks highest for a member's bucket tells who went offline.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::access::Access;
+use super::asking::Asked;
+use super::routes::Handled;
+use super::shard::Shard;
+use super::slots::Conn;
+use crate::dispatch::kv::{Answer, BUCKETS, Request as KvRequest, Turn, Unavailable, highest};
+use crate::limits::*;
+use crate::wire::event::{Class, Draft};
+use crate::wire::frame::Event;
+use crate::wire::http::{HttpError, query_pairs};
+use crate::wire::request::Request;
+use crate::wire::topic::Topic;
+
+impl Shard {
+    /// Once a tick: signs of life that are due, and members that went offline.
+    pub(super) fn tick_presence(&mut self) {
+        let now = self.clock.instant;
+        if self.node.roles.frontend {
+            let due = self.members.due(now, PRESENCE_BATCH);
+            if !due.is_empty() {
+                self.give_signs(due);
+            }
+        }
+        if self.node.roles.backend && now >= self.next_due && !self.is_draining() {
+            self.next_due = now + PRESENCE_DUE_EVERY;
+            let buckets = self.own_buckets();
+            if !buckets.is_empty() {
+                self.ask(KvRequest::Due(buckets, PRESENCE_DUE_MAX), Asked::Due);
+            }
+        }
+    }
+
+    /// Buckets of members whose going offline this shard is to notice.
+    fn own_buckets(&self) -> Vec<u8> {
+        let alive = Arc::clone(&self.alive);
+        let backends = || alive.iter().filter(|node| node.is("backend")).map(|node| node.id);
+        let alone = self.node.info.is_none();
+        let mine = |bucket: &usize| {
+            bucket % self.node.shards() == self.id
+                && (alone || highest(&format!("presence {bucket}"), backends()) == Some(self.node.id))
+        };
+        (0..BUCKETS).filter(mine).map(|bucket| bucket as u8).collect()
+    }
+
+    /// Signs of life of members: on to the key-value store, by a backend.
+    pub(super) fn give_signs(&mut self, members: Vec<String>) {
+        self.counters().presence_beats.add(members.len() as u64);
+        self.ask(KvRequest::Beat(members.clone()), Asked::Beat(members));
+    }
+
+    /// The store heard signs of life, or did not.
+    pub(super) fn on_beaten(&mut self, members: Vec<String>, result: Result<Answer, Unavailable>) {
+        match result {
+            Ok(Answer::Turned(turns)) => turns.iter().for_each(|turn| self.tell_turn(turn)),
+            Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
+            // Members who left meanwhile are given once more, which keeps them online for one guard longer at most.
+            Err(_) => self.members.unheard(members),
+        }
+    }
+
+    /// Members went offline.
+    pub(super) fn on_due(&mut self, turns: Vec<Turn>) {
+        if turns.is_empty() {
+            return;
+        }
+        turns.iter().for_each(|turn| self.tell_turn(turn));
+        let settled = turns.into_iter().map(|turn| (turn.member, turn.version)).collect();
+        self.ask(KvRequest::Settled(settled), Asked::Settled);
+    }
+
+    /// Tells who watches a member that they came or went.
+    fn tell_turn(&mut self, turn: &Turn) {
+        let Ok(topic) = Topic::encode("presence", &turn.member) else { return };
+        self.counters().presence_turns.add(1);
+        let data = turn_data(Some(turn), Some(&turn.member)).to_string();
+        let draft = Draft {
+            topic: topic.as_str().into(),
+            kind: "presence".into(),
+            key: Some(turn.member.as_str().into()),
+            id: None,
+            data: data.as_bytes(),
+        };
+        let mut id = String::new();
+        self.new_event_id(&mut id);
+        let event = Event {
+            id: &id,
+            topic: topic.as_str(),
+            kind: "presence",
+            key: draft.key.as_deref(),
+            at: self.clock.unix_ms,
+            data: draft.data,
+            class: Class::Latest,
+            ttl_ms: 0,
+            place: None,
+            version: 0,
+        };
+        self.counters().events_in[Class::Latest as usize].add(1);
+        let origin = Some((turn.version, self.node.dc.clone()));
+        if self.version(&event, origin).is_err() {
+            self.counters().dropped_backlog.add(1);
+        }
+    }
+
+    /// `GET /v1/presence?member=a&member=b`
+    pub(super) fn presence(
+        &mut self,
+        conn: Conn,
+        request: &Request<'_>,
+        access: &Access,
+    ) -> Result<Handled, HttpError> {
+        let mut members: Vec<String> = Vec::new();
+        for pair in query_pairs(request.query.unwrap_or("")) {
+            let (name, member) = pair?;
+            if name != "member" || members.iter().any(|known| *known == member) {
+                continue;
+            }
+            super::likes::check_name("member", &member)?;
+            let topic = Topic::encode("presence", &member)
+                .map_err(|error| HttpError::bad(format!("the member's name: {error}")))?;
+            access.require_subscribe(&topic)?;
+            members.push(member.into_owned());
+            if members.len() > PRESENCE_NAMES_MAX {
+                let detail = format!("ask for at most {PRESENCE_NAMES_MAX} members at once");
+                return Err(HttpError::bad(detail));
+            }
+        }
+        if members.is_empty() {
+            return Err(HttpError::bad("name the members: /v1/presence?member=ana&member=bob"));
+        }
+        match self.submit(KvRequest::Presence(members.clone())) {
+            Ok(result) => {
+                let body = presence_answer(&members, result)?;
+                let to = crate::wire::response::AnswerTo::new(request, self.node.origins.check(request.origin));
+                self.answers().json(to, 200, body.as_bytes());
+                Ok(Handled::Answered)
+            }
+            Err(ticket) => {
+                self.asked.insert(ticket, Asked::Presence(conn, members));
+                Ok(Handled::Later)
+            }
+        }
+    }
+
+    /// What is known of members.
+    pub(super) fn on_presence(&mut self, conn: Conn, members: &[String], result: Result<Answer, Unavailable>) {
+        let answer = presence_answer(members, result);
+        self.answer_later(conn, |shard, to| match answer {
+            Ok(body) => shard.answers().json(to, 200, body.as_bytes()),
+            Err(error) => {
+                shard.counters().rejected.add(1);
+                shard.answers().problem(to, &error);
+            }
+        });
+    }
+}
+
+fn presence_answer(members: &[String], result: Result<Answer, Unavailable>) -> Result<String, HttpError> {
+    let turns = match result {
+        Ok(Answer::Presence(turns)) => turns,
+        Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
+        Err(unavailable) => return Err(HttpError::unavailable(unavailable.to_string())),
+    };
+    let known: Map<String, Value> =
+        members.iter().zip(&turns).map(|(member, turn)| (member.clone(), turn_data(turn.as_ref(), None))).collect();
+    Ok(json!({"members": known}).to_string())
+}
+
+/// What is told of a member: `since` of one who is online, `last_seen` of one who is not.
+fn turn_data(turn: Option<&Turn>, member: Option<&str>) -> Value {
+    let mut data = match turn {
+        Some(turn) if turn.online => json!({"online": true, "since": turn.at}),
+        Some(turn) => json!({"online": false, "last_seen": turn.at}),
+        None => json!({"online": false, "last_seen": null}),
+    };
+    if let (Some(member), Value::Object(data)) = (member, &mut data) {
+        data.insert("member".to_owned(), member.into());
+    }
+    data
+}
