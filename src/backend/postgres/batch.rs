@@ -93,12 +93,12 @@ pub(super) async fn run(session: &Session, commands: &[Command]) -> Result<Vec<R
         batch.read().await?;
     }
     let mut results = batch.work_out();
-    // From here on a lost connection may have lost the answer to a commit, or not: only the commit itself is in doubt.
     if writes {
         batch.write(&mut results).await?;
     }
     batch.list(&mut results).await?;
     if writes {
+        // Of a batch that failed before this, nothing is stored. Of one whose commit got no answer, nobody knows.
         session.client.batch_execute("COMMIT").await.map_err(|error| Failure {
             detail: cause(&error),
             kept: false,
