@@ -1,10 +1,11 @@
-//! Likes stored and acknowledged a second, with 64 submitters that each have one like in flight.
+//! Likes and comments stored and acknowledged a second, with 64 submitters that each have one in flight.
 //!
-//! `cargo bench --bench store [-- SECONDS [DIRECTORY]]`: seconds a scenario (default 5, at most 60), and where the database is made
-//! (default: the build directory, so that it is a real disk and not a tmpfs).
+//! `cargo bench --bench store [-- SECONDS [DIRECTORY]]`: seconds a scenario (default 5, at most 60), and where the SQLite
+//! database is made (default: the build directory, so that it is a real disk and not a tmpfs). With
+//! `FANFARE_BENCH_POSTGRES=postgres://…` the same runs on that database too, and leaves its rows there.
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use fanfare::backend::sqlite;
-use fanfare::backend::store::{Command, Outcome, Store, StoreError};
+use fanfare::backend::store::{Command, Outcome, PostKind, Store, StoreError};
+use fanfare::backend::{postgres, sqlite};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -16,8 +17,22 @@ const SUBMITTERS: usize = 64;
 type Ticket = (usize, Instant);
 type Answer = (Ticket, Result<Outcome, StoreError>);
 
+/// What submitters submit.
+#[derive(Clone, Copy, PartialEq)]
+enum What {
+    Likes,
+    Comments,
+}
+
+/// Where it is stored.
+enum Place<'a> {
+    Sqlite(&'a Path),
+    Postgres(&'a str),
+}
+
 struct Scenario {
     name: &'static str,
+    what: What,
     /// Threads among which the submitters are divided: 2 is how shards use the store, 64 is a thread each.
     threads: usize,
     videos: u64,
@@ -25,11 +40,37 @@ struct Scenario {
     members: Option<u64>,
 }
 
-const SCENARIOS: [Scenario; 4] = [
-    Scenario { name: "one hot video, new members, 2 shards", threads: 2, videos: 1, members: None },
-    Scenario { name: "10,000 videos, new members, 2 shards", threads: 2, videos: 10_000, members: None },
-    Scenario { name: "10,000 videos, a thread a submitter", threads: SUBMITTERS, videos: 10_000, members: None },
-    Scenario { name: "one hot video, 1,000 members (repeats)", threads: 2, videos: 1, members: Some(1_000) },
+const SCENARIOS: [Scenario; 6] = [
+    Scenario { name: "one hot video, new members, 2 shards", what: What::Likes, threads: 2, videos: 1, members: None },
+    Scenario {
+        name: "10,000 videos, new members, 2 shards",
+        what: What::Likes,
+        threads: 2,
+        videos: 10_000,
+        members: None,
+    },
+    Scenario {
+        name: "10,000 videos, a thread a submitter",
+        what: What::Likes,
+        threads: SUBMITTERS,
+        videos: 10_000,
+        members: None,
+    },
+    Scenario {
+        name: "one hot video, 1,000 members (repeats)",
+        what: What::Likes,
+        threads: 2,
+        videos: 1,
+        members: Some(1_000),
+    },
+    Scenario { name: "comments on one video, 2 shards", what: What::Comments, threads: 2, videos: 1, members: None },
+    Scenario {
+        name: "comments on 10,000 videos, 2 shards",
+        what: What::Comments,
+        threads: 2,
+        videos: 10_000,
+        members: None,
+    },
 ];
 
 fn main() {
@@ -42,9 +83,15 @@ fn main() {
 
     let flush = flush_us(directory.path());
     println!("disk: appending 64 KiB and flushing it takes {flush} µs (median), {base}");
-    println!("{:42} {:>10} {:>9} {:>9} {:>9} {:>9}", "scenario", "likes/s", "p50 µs", "p90 µs", "p99 µs", "max µs");
+    println!("{:42} {:>10} {:>9} {:>9} {:>9} {:>9}", "SQLite", "stored/s", "p50 µs", "p90 µs", "p99 µs", "max µs");
     for (index, scenario) in SCENARIOS.iter().enumerate() {
-        run(scenario, length, &directory.path().join(format!("{index}.db")));
+        run(scenario, length, &Place::Sqlite(&directory.path().join(format!("{index}.db"))));
+    }
+    if let Ok(url) = std::env::var("FANFARE_BENCH_POSTGRES") {
+        println!("PostgreSQL");
+        for scenario in &SCENARIOS {
+            run(scenario, length, &Place::Postgres(&url));
+        }
     }
 }
 
@@ -63,14 +110,19 @@ fn flush_us(directory: &Path) -> u128 {
     times[times.len() / 2]
 }
 
-fn run(scenario: &Scenario, length: Duration, path: &Path) {
+fn run(scenario: &Scenario, length: Duration, place: &Place<'_>) {
     let threads = scenario.threads;
     let (inboxes, outboxes): (Vec<Sender<Answer>>, Vec<Receiver<Answer>>) = (0..threads).map(|_| unbounded()).unzip();
-    let (store, thread) = sqlite::start(path, move |ticket: Ticket, result| {
+    let answer = move |ticket: Ticket, result| {
         // A submitter that is done no longer listens.
         let _ = inboxes[ticket.0 % threads].send((ticket, result));
-    })
-    .expect("the database opens");
+    };
+    let (store, thread) = match place {
+        Place::Sqlite(path) => sqlite::start(path, answer).expect("the database opens"),
+        Place::Postgres(url) => postgres::start(url, answer).expect("the database is there"),
+    };
+    // Rows of this run among those that a database had before.
+    let run = format!("bench-{:x}", SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos());
 
     let start = Instant::now();
     let deadline = start + length;
@@ -82,7 +134,8 @@ fn run(scenario: &Scenario, length: Duration, path: &Path) {
             .enumerate()
             .map(|(shard, answers)| {
                 let store = store.clone();
-                scope.spawn(move || serve(scenario, shard, &store, &answers, deadline))
+                let run = &run;
+                scope.spawn(move || serve(scenario, run, shard, &store, &answers, deadline))
             })
             .collect();
         for worker in workers {
@@ -96,19 +149,57 @@ fn run(scenario: &Scenario, length: Duration, path: &Path) {
     drop(store);
     thread.join().expect("the storage thread ends");
 
-    let connection = rusqlite::Connection::open(path).expect("reopens");
-    let ask = |sql| connection.query_row(sql, [], |row| row.get::<_, u64>(0)).expect("a number");
-    assert_eq!(ask("SELECT count(*) FROM likes"), created, "every like acknowledged as new is a row");
-    assert_eq!(ask("SELECT sum(likes) FROM like_counts"), created, "and is counted once");
+    if scenario.what == What::Likes {
+        assert_eq!(rows(place, "likes", &run), created, "every like acknowledged as new is a row");
+        assert_eq!(rows(place, "like_counts", &run), created, "and is counted once");
+    } else {
+        assert_eq!(rows(place, "posts", &run), created, "every comment acknowledged is a row");
+        assert_eq!(rows(place, "outbox", &run), created, "and waits to be published");
+    }
     let at = |quantile| latency.value_at_quantile(quantile);
     let rate = acknowledged as f64 / seconds;
     let (name, max) = (scenario.name, latency.max());
     println!("{name:42} {rate:>10.0} {:>9} {:>9} {:>9} {max:>9}", at(0.5), at(0.9), at(0.99));
 }
 
-/// Keeps this shard's share of the submitters busy until the deadline; returns likes acknowledged, likes that were new, and latency in µs.
+/// What a table has of a run: rows, or what they count.
+fn rows(place: &Place<'_>, table: &str, run: &str) -> u64 {
+    let (schema, of_run) = match place {
+        Place::Sqlite(_) => ("", format!("GLOB '{run}*'")),
+        Place::Postgres(_) => ("fanfare.", format!("LIKE '{run}%'")),
+    };
+    let sql = match table {
+        "likes" => format!("SELECT count(*) FROM {schema}likes WHERE video {of_run}"),
+        "like_counts" => format!("SELECT sum(likes) FROM {schema}like_counts WHERE video {of_run}"),
+        "posts" => format!("SELECT count(*) FROM {schema}posts WHERE place {of_run}"),
+        _ => format!("SELECT count(*) FROM {schema}outbox JOIN {schema}posts ON id = post WHERE place {of_run}"),
+    };
+    match place {
+        Place::Sqlite(path) => {
+            let connection = rusqlite::Connection::open(path).expect("reopens");
+            connection.query_row(&sql, [], |row| row.get(0)).expect("a number")
+        }
+        Place::Postgres(url) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let (client, connection) =
+                    tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("it is there");
+                tokio::spawn(connection);
+                let rows = client.simple_query(&sql).await.expect("a number");
+                let number = |message: &tokio_postgres::SimpleQueryMessage| match message {
+                    tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).and_then(|text| text.parse().ok()),
+                    _ => None,
+                };
+                rows.iter().find_map(number).expect("a number")
+            })
+        }
+    }
+}
+
+/// Keeps this shard's share of the submitters busy until the deadline; returns what was acknowledged, what of it was new, and latency in µs.
 fn serve(
     scenario: &Scenario,
+    run: &str,
     shard: usize,
     store: &Store<Ticket>,
     answers: &Receiver<Answer>,
@@ -125,11 +216,12 @@ fn serve(
     let mut submit = |submitter: usize| {
         let number = next();
         let member = scenario.members.map_or(number, |members| number % members);
-        let command = Command::Like {
-            video: format!("video-{}", next() % scenario.videos),
-            member: format!("member-{member:016x}"),
-            reaction: "like".into(),
-            at,
+        let (video, member) = (format!("{run}-video-{}", next() % scenario.videos), format!("member-{member:016x}"));
+        let command = match scenario.what {
+            What::Likes => Command::Like { video, member, reaction: "like".into(), at },
+            What::Comments => {
+                Command::Post { kind: PostKind::Comment, place: video, member, text: "What a goal! ".repeat(4), at }
+            }
         };
         store.try_submit(command, (submitter, Instant::now())).expect("64 fit into the queue");
     };
@@ -142,7 +234,11 @@ fn serve(
     }
     while in_flight > 0 {
         let ((submitter, submitted), result) = answers.recv().expect("the store answers all it took");
-        let Ok(Outcome::Liked { created: new, .. }) = result else { panic!("{result:?}") };
+        let new = match result {
+            Ok(Outcome::Liked { created, .. }) => created,
+            Ok(Outcome::Posted { .. }) => true,
+            other => panic!("{other:?}"),
+        };
         acknowledged += 1;
         created += u64::from(new);
         let now = Instant::now();

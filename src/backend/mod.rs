@@ -1,5 +1,6 @@
 //! The backend role: takes interactions, stores them, hands them to a dispatcher.
 mod checks;
+mod health;
 mod post_id;
 pub mod postgres;
 pub mod sqlite;

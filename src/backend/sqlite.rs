@@ -11,12 +11,12 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::path::Path;
 use std::thread::JoinHandle;
 
 use super::store::{Command, OpenError, Outcome, Store, StoreError, Submitted};
-use crate::limits::STORE_BATCH_COMMANDS;
+use crate::limits::{STORE_BATCH_COMMANDS, STORE_PROBE};
 use batch::Writer;
 
 /// Opens the database at `path`, creating or migrating it, and starts the storage thread.
@@ -52,7 +52,21 @@ where
 {
     let mut commands: Vec<Command> = Vec::with_capacity(STORE_BATCH_COMMANDS);
     let mut tickets: Vec<T> = Vec::with_capacity(STORE_BATCH_COMMANDS);
-    while let Ok(first) = receiver.recv() {
+    loop {
+        let first = if writer.is_well() {
+            receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            receiver.recv_timeout(STORE_PROBE)
+        };
+        let first = match first {
+            Ok(first) => first,
+            // Nobody sends likes to a node that is not ready, so it finds out by itself that it is again.
+            Err(RecvTimeoutError::Timeout) => {
+                writer.probe();
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         let rest = receiver.try_iter().take(STORE_BATCH_COMMANDS - 1);
         for (command, ticket) in std::iter::once(first).chain(rest) {
             commands.push(command);

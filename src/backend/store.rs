@@ -8,11 +8,12 @@
 //! commit; [`Command::Published`] takes it out once viewers have been told, and [`Command::Unpublished`] lists what was
 //! left behind, so that a node that dies between storing and telling loses nothing.
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+use std::hash::BuildHasher as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Notify;
 
+use super::health::Health;
 use crate::limits::STORE_QUEUE_COMMANDS;
 
 /// Whether a post is a comment of a video or a message of a conversation. The two never mix.
@@ -355,22 +356,6 @@ pub(super) struct LaneEnd<T> {
     pub(super) wake: Arc<Notify>,
 }
 
-/// Whether a store works, as its thread last saw it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Health(Arc<Mutex<Option<String>>>);
-
-impl Health {
-    /// It works. Returns whether it did not before.
-    pub(super) fn works(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
-    }
-
-    /// It fails. Returns whether it worked before.
-    pub(super) fn fails(&self, detail: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(detail.to_owned()).is_none()
-    }
-}
-
 impl<T: Send + 'static> Clone for Store<T> {
     fn clone(&self) -> Self {
         Store { lanes: Arc::clone(&self.lanes), health: self.health.clone() }
@@ -410,9 +395,8 @@ impl<T: Send + 'static> Store<T> {
             [] => return Err(Full { ticket, closed: true }),
             [only] => only,
             several => {
-                let mut hasher = lanes.hasher.build_hasher();
-                command.lane_key().hash(&mut hasher);
-                &several[(hasher.finish() % several.len() as u64) as usize]
+                let hash = lanes.hasher.hash_one(command.lane_key());
+                &several[(hash % several.len() as u64) as usize]
             }
         };
         lane.sender.try_send((command, ticket)).map_err(|error| match error {
@@ -436,7 +420,7 @@ impl<T: Send + 'static> Store<T> {
     /// # Errors
     /// What is wrong with it, in words for an operator.
     pub fn health(&self) -> Result<(), String> {
-        self.health.0.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
+        self.health.get()
     }
 
     /// Where the store's thread says whether the database works.

@@ -177,7 +177,11 @@ impl Shard {
     }
 
     /// Why the node is not ready to serve, if it is not.
-    pub(super) fn not_ready(&self) -> Option<&'static str> {
-        self.node.draining.load(Ordering::Relaxed).then_some("draining: this node takes no new streams and ends soon")
+    pub(super) fn not_ready(&self) -> Option<Cow<'static, str>> {
+        if self.node.draining.load(Ordering::Relaxed) {
+            return Some("draining: this node takes no new streams and ends soon".into());
+        }
+        let database = self.node.store.as_ref()?.health().err()?;
+        Some(format!("the database fails: {database}").into())
     }
 }

@@ -92,9 +92,19 @@ impl Postgres {
         format!("postgres://{user}@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// The folder that holds its data in `data`.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    /// Puts a file that only it may read into its data, such as `server.key`.
+    pub fn put(&self, name: &str, content: &str) {
+        let path = self.folder.path().join("data").join(name);
+        std::fs::write(&path, content).expect("the data is there");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("the file is there");
+        if let Some((user, group)) = unprivileged() {
+            chown(&path, Some(user), Some(group)).expect("root may give it away");
+        }
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Runs statements and returns the rows of all of them, each value as text.

@@ -93,13 +93,13 @@ pub(super) async fn run(session: &Session, commands: &[Command]) -> Result<Vec<R
         batch.read().await?;
     }
     let mut results = batch.work_out();
-    // From here on a lost connection may have lost the answer to a commit, or not: only the commit itself is in doubt.
-    if writes {
-        batch.write(&mut results).await?;
-    }
+    let changed = writes && batch.write(&mut results).await?;
     batch.list(&mut results).await?;
     if writes {
-        session.client.batch_execute("COMMIT").await.map_err(|error| Failure {
+        // Of a batch that failed before this, nothing is stored. Of one whose commit got no answer, nobody knows. Where
+        // nothing changed (likes that were there before), locks are all there is to end, and no flush is waited for.
+        let end = if changed { "COMMIT" } else { "ROLLBACK" };
+        session.client.batch_execute(end).await.map_err(|error| Failure {
             detail: cause(&error),
             kept: false,
             again: false,
@@ -178,8 +178,8 @@ impl<'a> Batch<'a> {
         self.commands.iter().map(|command| self.likes.run(command).or_else(|| self.posts.run(command))).collect()
     }
 
-    /// Writes what changed, and answers what the writing itself tells.
-    async fn write(&mut self, results: &mut Results) -> Result<(), Failure> {
+    /// Writes what changed, and answers what the writing itself tells. Returns whether anything changed.
+    async fn write(&mut self, results: &mut Results) -> Result<bool, Failure> {
         let (session, statements) = (self.session, &self.session.statements);
         let deleted = self.likes.deleted();
         let (inserted, inserted_at) = self.likes.inserted();
@@ -200,6 +200,10 @@ impl<'a> Batch<'a> {
         let (unrecorded, unrecorded_changes): (Vec<i64>, Vec<i16>) = self.posts.unrecorded.iter().copied().unzip();
         let (recorded, recorded_changes) = self.posts.recorded();
         let receipts = self.posts.moved_receipts();
+        let likes_changed = !(deleted.is_empty() && inserted.is_empty() && kept.0.is_empty() && gone.0.is_empty());
+        // Every new post and every deletion is recorded.
+        let posts_changed = !(recorded.is_empty() && unrecorded.is_empty() && receipts.0.is_empty());
+        let mut changed = likes_changed || posts_changed;
         // Records are taken out before others are made: nobody can have published what is made here.
         let (.., removed, _, _) = tokio::try_join!(
             biased;
@@ -236,13 +240,14 @@ impl<'a> Batch<'a> {
                     let limit = i64::from((*limit).clamp(1, OUTBOX_PAGE_MAX));
                     let (older_than, claim) = (ms(*older_than_ms), ms(*claim_ms));
                     let rows = query(session, &statements.claim, false, [&older_than, &claim, &limit]).await?;
+                    changed |= !rows.is_empty();
                     let unpublished = rows.iter().map(|row| self.unpublished(row)).collect();
                     *result = Some(Ok(Outcome::Unpublished(unpublished)));
                 }
                 _ => {}
             }
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// Answers the lists, after what was submitted before them.

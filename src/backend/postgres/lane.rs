@@ -8,7 +8,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::batch::{self, Failure};
 use super::options::Options;
 use super::session::{Failed, Session};
-use crate::backend::store::{Command, Health, LaneEnd, Outcome, StoreError};
+use crate::backend::health::Health;
+use crate::backend::store::{Command, LaneEnd, Outcome, StoreError};
 use crate::limits::{
     POSTGRES_BATCH, POSTGRES_IDLE, POSTGRES_PAUSE_MAX, POSTGRES_PAUSE_MIN, POSTGRES_STATEMENT, STORE_BATCH_COMMANDS,
 };
@@ -165,7 +166,10 @@ where
             }
         }
         // A part of the batch that the database refuses is cut in two, until the one command is found that is to blame.
-        let mut parts: Vec<Range<usize>> = if good.is_empty() { Vec::new() } else { vec![0..good.len()] };
+        let mut parts: Vec<Range<usize>> = Vec::new();
+        if !good.is_empty() {
+            parts.push(0..good.len());
+        }
         let mut failed = None;
         while let Some(part) = parts.pop() {
             match self.attempt(&good[part.clone()], deadline).await {

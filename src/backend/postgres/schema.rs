@@ -96,7 +96,10 @@ async fn check_server(client: &Client) -> Result<(), Failed> {
         return Err(Failed::Away("the server is a standby, which takes no writes".into()));
     }
     if row.get::<_, &str>(3) == "off" {
-        tracing::warn!("the PostgreSQL server runs with fsync=off: a power cut can lose what was acknowledged");
+        // Once, not with every connection.
+        static WARNED: std::sync::Once = std::sync::Once::new();
+        WARNED
+            .call_once(|| tracing::warn!("PostgreSQL runs with fsync=off: a power cut can lose what was acknowledged"));
     }
     Ok(())
 }
@@ -141,7 +144,7 @@ async fn migrate(client: &Client, migrations: &[&str]) -> Result<String, Failed>
         return Err(Refused::new(problem, "run a newer fanfare").into());
     }
     for migration in &migrations[done..] {
-        client.batch_execute(migration).await?;
+        client.batch_execute(migration).await.map_err(shape)?;
     }
     if done < known {
         client.batch_execute(&format!("UPDATE fanfare.about SET version = {known}")).await?;
@@ -164,13 +167,16 @@ async fn about(client: &Client) -> Result<(usize, String), Failed> {
 /// What it means that a statement does not fit the tables.
 pub(super) fn shape(error: Error) -> Failed {
     match error.code() {
-        Some(code) if *code != SqlState::INSUFFICIENT_PRIVILEGE && code.code().starts_with("42") => Refused::new(
-            format!("the tables in its schema \"fanfare\" have another shape: {}", cause(&error)),
-            "give another database",
-        )
-        .into(),
+        Some(code) if *code != SqlState::INSUFFICIENT_PRIVILEGE && code.code().starts_with("42") => {
+            odd(&cause(&error)).into()
+        }
         _ => error.into(),
     }
+}
+
+/// Tables that were changed by somebody.
+pub(super) fn odd(what: &str) -> Refused {
+    Refused::new(format!("the tables in its schema \"fanfare\" have another shape: {what}"), "give another database")
 }
 
 fn foreign() -> Failed {

@@ -59,7 +59,8 @@ impl Drop for Session {
 }
 
 impl Session {
-    /// Connects and makes the database ready. Ends within [`POSTGRES_CONNECT`], unless there is something to migrate.
+    /// Connects and makes the database ready. Each step ends within [`POSTGRES_CONNECT`], unless there is something to
+    /// migrate.
     pub(super) async fn open(options: &Options) -> Result<Session, Failed> {
         let connecting = async {
             match &options.tls {
@@ -78,6 +79,8 @@ impl Session {
         let driver = Abort(Some(driver));
         let settings = format!(
             "SET statement_timeout = {limit}; SET lock_timeout = {limit}; SET idle_in_transaction_session_timeout = {idle};
+             -- Whatever is looked up has an index. A plan made while a table was small must not read all of it once it is large.
+             SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
              SET client_min_messages = warning; SET default_transaction_isolation = 'read committed';
              -- An answer means that a power cut loses nothing; what is stricter than that stays.
              SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
@@ -91,6 +94,9 @@ impl Session {
         };
         let prepare = async { Statements::prepare(&client).await.map_err(schema::shape) };
         let statements = within(POSTGRES_CONNECT, prepare).await?;
+        if let Some(column) = statements.odd_column() {
+            return Err(schema::odd(&format!("the type of {column:?}")).into());
+        }
         Ok(Session { client, statements, ids: PostIds::new(name), driver: driver.keep() })
     }
 
@@ -149,7 +155,7 @@ impl Drop for Abort {
 /// Whether a server that says this has ended the connection, or should not be talked to on it any more.
 pub(super) fn ends_session(error: &Error) -> bool {
     let Some(code) = error.code() else { return true };
-    // Shutdown and crash; tables that went away; a server that has become a standby.
-    matches!(&code.code()[..2], "57" | "08" | "42" | "XX") && *code != SqlState::QUERY_CANCELED
-        || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+    // Shutdown and crash; tables that went away or changed under prepared statements; a server that has become a standby.
+    let ends = ["57", "08", "42", "0A", "XX"].iter().any(|class| code.code().starts_with(class));
+    ends && *code != SqlState::QUERY_CANCELED || *code == SqlState::READ_ONLY_SQL_TRANSACTION
 }

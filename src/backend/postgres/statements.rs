@@ -1,5 +1,6 @@
 //! The SQL, prepared once a connection. Every statement takes all of a batch at once, as arrays.
-use tokio_postgres::{Client, Error, Statement};
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Column, Error, Statement};
 
 /// The clock of the database, by which all backends go, in Unix milliseconds.
 const NOW: &str = "(extract(epoch FROM statement_timestamp()) * 1000)::bigint";
@@ -15,6 +16,13 @@ macro_rules! statements {
         impl Statements {
             pub(super) async fn prepare(client: &Client) -> Result<Statements, Error> {
                 Ok(Statements { $($name: client.prepare(&$sql).await?,)* })
+            }
+
+            /// The first column of a result that has another type than the program reads it as.
+            pub(super) fn odd_column(&self) -> Option<&str> {
+                let columns = [$(self.$name.columns(),)*].into_iter().flatten();
+                let expected = [Type::BOOL, Type::INT2, Type::INT8, Type::TEXT, Type::VOID];
+                columns.into_iter().find(|column| !expected.contains(column.type_())).map(Column::name)
             }
         }
     };
@@ -47,7 +55,7 @@ statements! {
         WHERE like_counts.video = wanted.video AND like_counts.reaction = wanted.reaction";
     /// Numbers for new posts. Taken while their places are locked, so that they grow in the order of commits.
     take_ids = "SELECT nextval('fanfare.post_ids') FROM generate_series(1, $1::bigint)";
-    find_posts = "SELECT id, kind, place, member, deleted_at IS NOT NULL FROM fanfare.posts WHERE id = ANY ($1::bigint[])";
+    find_posts = "SELECT id, kind::smallint, place, member, deleted_at IS NOT NULL FROM fanfare.posts WHERE id = ANY ($1::bigint[])";
     insert_posts = "INSERT INTO fanfare.posts (id, kind, place, member, text, at)
         SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::bigint[])";
     delete_posts = "UPDATE fanfare.posts SET text = '', deleted_at = wanted.at
@@ -62,7 +70,7 @@ statements! {
             ORDER BY outbox.post, outbox.change FOR UPDATE OF outbox
         )
         DELETE FROM fanfare.outbox USING held WHERE outbox.post = held.post AND outbox.change = held.change
-        RETURNING outbox.post, outbox.change";
+        RETURNING outbox.post, outbox.change::smallint";
     /// Claims records by whoever comes first, without waiting for who is at others.
     claim = format!("WITH due AS (
             SELECT post, change FROM fanfare.outbox
@@ -73,7 +81,7 @@ statements! {
             WHERE outbox.post = due.post AND outbox.change = due.change
             RETURNING outbox.post, outbox.change, outbox.stored_at
         )
-        SELECT claimed.post, claimed.change, kind, place, member, text,
+        SELECT claimed.post, claimed.change::smallint, kind::smallint, place, member, text,
             CASE claimed.change WHEN 0 THEN at ELSE coalesce(deleted_at, 0) END
         FROM claimed JOIN fanfare.posts ON posts.id = claimed.post
         ORDER BY claimed.stored_at, claimed.post, claimed.change");

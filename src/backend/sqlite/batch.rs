@@ -6,8 +6,9 @@ use super::likes::Counts;
 use super::schema::{self, Missing};
 use super::{posts, receipts};
 use crate::backend::checks;
+use crate::backend::health::Health;
 use crate::backend::post_id::PostIds;
-use crate::backend::store::{Command, Health, OpenError, Outcome, StoreError};
+use crate::backend::store::{Command, OpenError, Outcome, StoreError};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -84,6 +85,24 @@ impl Writer {
                 }
                 commands.iter().map(|_| Err(StoreError::Unavailable { detail: detail.clone() })).collect()
             }
+        }
+    }
+
+    /// Whether the last batch worked.
+    pub(super) fn is_well(&self) -> bool {
+        self.health.is_well()
+    }
+
+    /// Finds out whether a database that failed works again, by writing what is there already.
+    pub(super) fn probe(&mut self) {
+        let write = |database: &Database| {
+            let version: i64 = database.connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            database.connection.pragma_update(None, "user_version", version)
+        };
+        match &self.database {
+            Some(database) if write(database).is_err() => {}
+            // A batch of nothing opens the database where it was given up, and says that it works.
+            _ => drop(self.run(&[])),
         }
     }
 

@@ -206,6 +206,33 @@ mod tests {
     }
 
     #[test]
+    fn a_database_of_the_first_version_keeps_its_likes_and_gets_a_name() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("fanfare.db");
+        let mut old = Connection::open(&path).expect("old");
+        migrate(&mut old, &MIGRATIONS[..1]).expect("the first version");
+        old.execute_batch(
+            "INSERT INTO likes VALUES ('v', 'm', 'like', 1); INSERT INTO like_counts VALUES ('v', 'like', 1)",
+        )
+        .expect("a like");
+        drop(old);
+        let names: Vec<PostIds> = (0..2)
+            .map(|_| {
+                let connection = open(&path, Missing::Create).expect("opens");
+                let likes: i64 =
+                    connection.query_row("SELECT count(*) FROM likes", [], |row| row.get(0)).expect("likes");
+                assert_eq!(likes, 1);
+                post_ids(&connection, &path).expect("a name")
+            })
+            .collect();
+        assert_eq!(names[0], names[1], "it stays");
+        let other = open(&directory.path().join("other.db"), Missing::Create).expect("opens");
+        assert_ne!(post_ids(&other, &path).expect("a name"), names[0], "another has another");
+        let id = names[0].text(1);
+        assert!(id.len() == 10 && id[2..].bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+    }
+
+    #[test]
     fn what_cannot_be_opened_says_why_and_names_the_path() {
         let directory = tempfile::tempdir().expect("directory");
         let at = |name: &str| directory.path().join(name);

@@ -1,5 +1,6 @@
 //! What the store promises, against a model; under failures and across kills in `failures`.
 mod failures;
+mod posts;
 
 use super::batch::Writer;
 use super::start;

@@ -2,7 +2,7 @@
 use super::super::batch::Writer;
 use super::super::start;
 use super::{check_counts, collecting, counts, like, number};
-use crate::backend::store::{Outcome, StoreError};
+use crate::backend::store::{Command, Outcome, PostKind, StoreError};
 use crossbeam_channel::unbounded;
 use rusqlite::Connection;
 use std::collections::BTreeSet;
@@ -91,7 +91,7 @@ fn child_process() {
     }
 }
 
-/// Likes without end (the parent kills it; 60 s at most), printing each one that is acknowledged.
+/// Likes and comments without end (the parent kills it; 60 s at most), printing each one that is acknowledged.
 fn load(path: &Path) {
     let salt = std::process::id();
     let (sender, answers) = unbounded::<u64>();
@@ -103,7 +103,11 @@ fn load(path: &Path) {
     })
     .expect("opens");
     let submit = |ticket: u64| {
-        let command = like(&format!("v{}", ticket % 5), &format!("{salt}-{ticket}"));
+        let (place, name) = (format!("v{}", ticket % 5), format!("{salt}-{ticket}"));
+        let command = match ticket % 4 {
+            0 => Command::Post { kind: PostKind::Comment, place, member: "ana".into(), text: name, at: 5 },
+            _ => like(&place, &name),
+        };
         store.try_submit(command, ticket).expect("there is room");
     };
     (0..64).for_each(submit);
@@ -118,7 +122,7 @@ fn load(path: &Path) {
 }
 
 #[test]
-fn every_acknowledged_like_survives_kill_9() {
+fn everything_acknowledged_survives_kill_9() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path().join("fanfare.db");
     let mut acknowledged = BTreeSet::new();
@@ -141,7 +145,8 @@ fn every_acknowledged_like_survives_kill_9() {
         assert!(!child.wait().expect("it ended").success(), "it was killed");
 
         let connection = Connection::open(&path).expect("reopens");
-        let mut statement = connection.prepare("SELECT member FROM likes").expect("statement");
+        let sql = "SELECT member FROM likes UNION ALL SELECT text FROM posts JOIN outbox ON outbox.post = posts.id";
+        let mut statement = connection.prepare(sql).expect("statement");
         let stored: BTreeSet<String> =
             statement.query_map([], |row| row.get(0)).expect("rows").collect::<Result<_, _>>().expect("rows");
         let lost: Vec<_> = acknowledged.difference(&stored).collect();
@@ -189,6 +194,26 @@ fn a_lock_of_another_process_is_unavailable_and_a_short_one_is_waited_for() {
     });
     assert_eq!(stored, Some(Outcome::Liked { created: true, likes: 1, reaction_likes: 1 }));
     assert!(child.wait().expect("it ended").success());
+}
+
+/// Nobody sends commands to a node that is not ready, so none must be needed to become ready again.
+#[test]
+fn a_store_that_failed_finds_out_by_itself_that_it_works() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("fanfare.db");
+    let (store, answers, _thread) = collecting(&path);
+    assert_eq!(store.health(), Ok(()));
+    let mut child = locked_by_child(&path);
+    store.try_submit(like("42", "ana"), 1).expect("room");
+    assert!(answers.recv().expect("an answer").1.is_err());
+    assert!(store.health().expect_err("it failed").contains("locked"));
+    drop(child.stdin.take());
+    assert!(child.wait().expect("it ended").success());
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while store.health().is_err() {
+        assert!(std::time::Instant::now() < deadline, "it never finds out");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
 }
 
 /// Meets a file size limit, which fails writes as a broken disk does, then lifts it.
