@@ -186,3 +186,24 @@ const _: () = assert!(TOPICS_PER_CONNECTION_MAX * (TOPIC_BYTES_MAX + "&topic=".l
 const _: () = assert!(SHARDS_MAX <= u128::BITS as usize);
 const _: () = assert!(TOPIC_BYTES_MAX <= u8::MAX as usize);
 const _: () = assert!(TYPE_BYTES_MAX <= u8::MAX as usize);
+
+// ---- Checking a box (fanfare check) ------------------------------------------------------------
+
+/// The oldest kernel with the io_uring operations that shards use.
+pub const KERNEL_MIN: (u32, u32) = (5, 11);
+/// Lockable memory below which the executor refuses to start.
+pub const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+/// Open files of a shard that are not connections, at most: listeners, epoll, timer, mailbox and three rings with their
+/// event files are 16, and each paged topic is one.
+pub const FILES_PER_SHARD: u64 = 64;
+const _: () = assert!(FILES_PER_SHARD as usize >= 2 * 16 + PAGED_TOPICS_MAX);
+/// Open files of a process beside those: standard streams, the database with its log, keys, and links to other nodes.
+pub const FILES_PER_PROCESS: u64 = 64;
+/// Memory of an idle connection, as measured (README, Performance): 0.9 KB with all that the process holds, and 4.75 KB in
+/// the kernel for this end; rounded up.
+pub const CONNECTION_MEMORY_BYTES: u64 = 6 * 1024;
+/// Memory of a process without connections: code, the database's cache, and logs of topics.
+pub const PROCESS_MEMORY_BYTES: u64 = 256 * 1024 * 1024;
+const _: () = assert!(STORE_CACHE_KIB as u64 * 1024 * 2 <= PROCESS_MEMORY_BYTES);
+/// A clock that may be off by more is reported: tokens are checked to 5 s, and a latency of a second is a lot.
+pub const CHECK_CLOCK_ERROR_MAX_US: u64 = 1_000_000;

@@ -88,7 +88,7 @@ fn watch_keys(settings: &Settings) -> Result<Option<(Watcher, Tokens)>, Settings
 }
 
 /// The processors that shards run on.
-fn choose_cores(settings: &Settings) -> Result<Vec<usize>, SettingsError> {
+pub(crate) fn choose_cores(settings: &Settings) -> Result<Vec<usize>, SettingsError> {
     let available = cores::available();
     let problem = |text: String| settings.refuse("cores", &text, &format!("this process may use {available:?}"));
     let chosen = match &settings.cores {
