@@ -118,8 +118,10 @@ pub fn locked_memory(limit: Limit) -> Item {
 
 /// A kernel setting of `tuning/sysctl.conf`.
 pub fn sysctl(wanted: &Wanted, host: &Host, memory_bytes: Option<u64>, tracked: Option<u64>) -> Item {
-    let remedy = format!("tuning/apply, or sysctl -w {}='{}'", wanted.name, wanted.value());
-    let (status, found) = match host.text(&wanted.path()) {
+    let text = host.text(&wanted.path());
+    let value = wanted.better(text.as_deref().unwrap_or_default());
+    let remedy = format!("tuning/apply, or sysctl -w {}='{value}'", wanted.name);
+    let (status, found) = match text {
         None if wanted.optional => (Status::Absent, "not there".to_owned()),
         None => (Status::Unknown, "not visible here".to_owned()),
         Some(found) => {

@@ -235,3 +235,22 @@ fn a_box_that_shows_nothing_is_told_of() {
     (report.connections.allowed, report.connections.limited_by) = (None, None);
     assert!(report.to_table(false).contains("cannot be seen from here"));
 }
+
+#[test]
+fn what_apply_sets_is_what_check_wants() {
+    let mut fake = Fake::new();
+    for wanted in wanted::all() {
+        let worse = |&(rule, value): &(wanted::Rule, u64)| match rule {
+            wanted::Rule::AtLeast => (value / 2).to_string(),
+            wanted::Rule::AtMost | wanted::Rule::Exactly => (value * 2 + 1).to_string(),
+        };
+        fake.put(&wanted.path(), &wanted.fields.iter().map(worse).collect::<Vec<_>>().join(" "));
+    }
+    fake.found.tracked = Some(1);
+    let wanting = |fake: &Fake| fake.wanting().into_iter().filter(|(name, _)| name.contains('.')).count();
+    assert_eq!(wanting(&fake), wanted::all().len());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning/apply");
+    let output = std::process::Command::new(script).env("FANFARE_TUNING_ROOT", fake.folder.path()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(wanting(&fake), 0);
+}

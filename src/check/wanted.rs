@@ -63,6 +63,20 @@ impl Wanted {
         })
     }
 
+    /// The value to set where `found` is: fields that are good enough stay as they are, as `tuning/apply` leaves them.
+    pub fn better(&self, found: &str) -> String {
+        let found: Vec<Option<u64>> = found.split_whitespace().map(|field| field.parse().ok()).collect();
+        if found.len() != self.fields.len() {
+            return self.value();
+        }
+        let field = |(&(rule, wanted), found): (&(Rule, u64), Option<u64>)| match (rule, found) {
+            (Rule::AtLeast, Some(found)) => wanted.max(found).to_string(),
+            (Rule::AtMost, Some(found)) => wanted.min(found).to_string(),
+            _ => wanted.to_string(),
+        };
+        self.fields.iter().zip(found).map(field).collect::<Vec<_>>().join(" ")
+    }
+
     /// What is wanted, in words.
     pub fn describe(&self) -> String {
         let word = |rule| match rule {
@@ -229,6 +243,11 @@ mod tests {
         assert_eq!(holds("at most, at least", "10 20"), Some(true));
         assert_eq!(holds("at least", "10"), None);
         assert_eq!(holds("at least", "10 x"), None);
+        let better = |rules: &str, found: &str| parse(&text(rules)).unwrap()[0].better(found);
+        assert_eq!(better("at least", "5 30"), "10 30");
+        assert_eq!(better("at most", "5 30"), "5 20");
+        assert_eq!(better("exactly", "5 30"), "10 20");
+        assert_eq!(better("at least", "5"), "10 20");
         let described = |rules: &str| parse(&text(rules)).unwrap()[0].describe();
         assert_eq!(described("at least"), "at least 10 20");
         assert_eq!(described("at least, at most"), "at least 10, at most 20");
