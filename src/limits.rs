@@ -187,6 +187,19 @@ const _: () = assert!(SHARDS_MAX <= u128::BITS as usize);
 const _: () = assert!(TOPIC_BYTES_MAX <= u8::MAX as usize);
 const _: () = assert!(TYPE_BYTES_MAX <= u8::MAX as usize);
 
+// ---- Telling how shards fare -------------------------------------------------------------------
+
+/// How often systemd gets the status line; the watchdog's beats come four times an interval if that is more often.
+pub const NOTIFY_EVERY: Duration = Duration::from_secs(5);
+/// Between two looks at whether all shards have started: readiness is told this late at most.
+pub const NOTIFY_START_LOOK: Duration = Duration::from_millis(10);
+/// Asked for beyond the drain's own time: clients that do not read have 5 s more, and the database may have to finish.
+pub const NOTIFY_STOP_MARGIN: Duration = Duration::from_secs(20);
+/// The longest turn is known of the last minute, in stretches of this.
+pub const TURN_WINDOW: Duration = Duration::from_secs(10);
+/// So many of those.
+pub const TURN_WINDOWS: usize = 6;
+
 // ---- Checking a box (fanfare check) ------------------------------------------------------------
 
 /// The oldest kernel with the io_uring operations that shards use.
