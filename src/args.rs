@@ -63,6 +63,9 @@ pub enum Command {
     Token(TokenArgs),
     /// Say what on this box would hold a role back, and how many connections it allows
     Check(Box<CheckArgs>),
+    /// Write manual pages or shell completions to a folder
+    #[command(hide = true)]
+    Generate(GenerateArgs),
 }
 
 /// The flags that every role takes. Their texts become typed values in [`crate::settings`], which
@@ -282,6 +285,26 @@ impl CheckArgs {
     }
 }
 
+/// What `fanfare generate` writes.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Generated {
+    /// `fanfare.1` and one a command
+    Man,
+    /// For bash, zsh and fish
+    Completions,
+}
+
+/// The flags of `fanfare generate`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct GenerateArgs {
+    /// What to write
+    #[arg(value_name = "WHAT")]
+    pub what: Generated,
+    /// Write to this folder, which is made if it is not there
+    #[arg(value_name = "FOLDER")]
+    pub directory: PathBuf,
+}
+
 /// What the command line asks for.
 pub enum Action {
     /// Run a node of this role.
@@ -296,6 +319,8 @@ pub enum Action {
     Token(TokenArgs),
     /// Look at this box for a node of this role.
     Check(Box<CheckArgs>, Role, Flags),
+    /// Write manual pages or completions.
+    Generate(GenerateArgs),
 }
 
 /// The flags of a node that were given, under their settings' names.
@@ -334,6 +359,9 @@ impl Args {
             }
             Some(Command::Token(args)) => {
                 return before.none_for("token").map(|()| Action::Token(args));
+            }
+            Some(Command::Generate(args)) => {
+                return before.none_for("generate").map(|()| Action::Generate(args));
             }
             Some(Command::Check(args)) => {
                 let (role, flags) = (args.role(), Flags::from(args.node.clone()).over(before));

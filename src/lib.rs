@@ -36,6 +36,7 @@ pub mod client;
 pub mod dispatch;
 pub mod error;
 pub mod frontend;
+pub mod generate;
 pub mod limits;
 pub mod observe;
 pub mod roles;

@@ -5,6 +5,7 @@ use fanfare::args::{Action, Args, Flags};
 use fanfare::auth::mint;
 use fanfare::check;
 use fanfare::client::{bench, publish, subscribe};
+use fanfare::generate;
 use fanfare::roles;
 use fanfare::settings::{Role, Settings};
 use std::io::Write;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         Ok(Action::Bench(args)) => bench::run(&args),
         Ok(Action::Token(args)) => mint::run(&args),
         Ok(Action::Check(args, role, flags)) => node(role, &flags, |settings| check::run(&args, settings)),
+        Ok(Action::Generate(args)) => generate::run(&args),
         Err(error) => error.exit(),
     }
 }
