@@ -61,6 +61,11 @@ pub enum Command {
     Bench(BenchArgs),
     /// Mint a token for testing, and print it
     Token(TokenArgs),
+    /// Say what on this box would hold a role back, and how many connections it allows
+    Check(Box<CheckArgs>),
+    /// Write manual pages or shell completions to a folder
+    #[command(hide = true)]
+    Generate(GenerateArgs),
 }
 
 /// The flags that every role takes. Their texts become typed values in [`crate::settings`], which
@@ -241,6 +246,65 @@ pub struct TokenArgs {
     pub ttl: Duration,
 }
 
+/// The flags of `fanfare check`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  fanfare check
+  fanfare check frontend --config /etc/fanfare/fanfare.toml --connections 1000000
+  fanfare check --json | jq -r '.items[] | select(.status == \"advice\") | .remedy'
+
+Exit status: 0 when the role runs here and the connections fit, also if there is advice; 1 when not;
+2 for a setting that will not do.")]
+pub struct CheckArgs {
+    /// Check for this role, with the settings that it would have
+    #[arg(value_name = "ROLE", default_value = "all", value_parser = ["all", "frontend", "dispatcher", "backend"])]
+    pub role: String,
+    /// Exit with 1 unless so many connections fit [default: only say how many would]
+    #[arg(long, value_name = "N")]
+    pub connections: Option<u64>,
+    /// Reckon with so many processes of the role on this box
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub processes: u64,
+    /// Print one JSON object [default: a table]
+    #[arg(long)]
+    pub json: bool,
+    /// The settings of the role.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+impl CheckArgs {
+    fn role(&self) -> Role {
+        match self.role.as_str() {
+            "frontend" => Role::Frontend,
+            "dispatcher" => Role::Dispatcher,
+            "backend" => Role::Backend,
+            _ => Role::All,
+        }
+    }
+}
+
+/// What `fanfare generate` writes.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Generated {
+    /// `fanfare.1` and one a command
+    Man,
+    /// For bash, zsh and fish
+    Completions,
+}
+
+/// The flags of `fanfare generate`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct GenerateArgs {
+    /// What to write
+    #[arg(value_name = "WHAT")]
+    pub what: Generated,
+    /// Write to this folder, which is made if it is not there
+    #[arg(value_name = "FOLDER")]
+    pub directory: PathBuf,
+}
+
 /// What the command line asks for.
 pub enum Action {
     /// Run a node of this role.
@@ -253,6 +317,10 @@ pub enum Action {
     Bench(BenchArgs),
     /// Mint a token.
     Token(TokenArgs),
+    /// Look at this box for a node of this role.
+    Check(Box<CheckArgs>, Role, Flags),
+    /// Write manual pages or completions.
+    Generate(GenerateArgs),
 }
 
 /// The flags of a node that were given, under their settings' names.
@@ -291,6 +359,13 @@ impl Args {
             }
             Some(Command::Token(args)) => {
                 return before.none_for("token").map(|()| Action::Token(args));
+            }
+            Some(Command::Generate(args)) => {
+                return before.none_for("generate").map(|()| Action::Generate(args));
+            }
+            Some(Command::Check(args)) => {
+                let (role, flags) = (args.role(), Flags::from(args.node.clone()).over(before));
+                return Ok(Action::Check(args, role, flags));
             }
         };
         Ok(Action::Run(role, Flags::from(node).over(before)))

@@ -12,6 +12,7 @@
 //! | [`wire`] | the formats: topics, events, frames, HTTP, the stream |
 //! | [`runtime`] | pinned executors, readiness, mailboxes between threads, listeners, time |
 //! | [`auth`] | tokens: the keys that check them, and the rights they carry |
+//! | [`check`] | what on a box would hold a role back, and how many connections fit |
 //! | [`client`] | the other end: `fanfare subscribe`, `publish`, `bench` |
 //! | [`args`], [`settings`], [`limits`] | what was asked for, what holds, and every bound |
 //!
@@ -30,10 +31,12 @@
 pub mod args;
 pub mod auth;
 pub mod backend;
+pub mod check;
 pub mod client;
 pub mod dispatch;
 pub mod error;
 pub mod frontend;
+pub mod generate;
 pub mod limits;
 pub mod observe;
 pub mod roles;

@@ -322,3 +322,36 @@ pub const POSTGRES_PAUSE_MIN: Duration = Duration::from_millis(100);
 pub const POSTGRES_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Quiet time after which a connection is tried, so that readiness knows.
 pub const POSTGRES_IDLE: Duration = Duration::from_secs(5);
+// ---- Telling how shards fare -------------------------------------------------------------------
+
+/// How often systemd gets the status line; the watchdog's beats come four times an interval if that is more often.
+pub const NOTIFY_EVERY: Duration = Duration::from_secs(5);
+/// Between two looks at whether all shards have started: readiness is told this late at most.
+pub const NOTIFY_START_LOOK: Duration = Duration::from_millis(10);
+/// Asked for beyond the drain's own time: clients that do not read have 5 s more, and the database may have to finish.
+pub const NOTIFY_STOP_MARGIN: Duration = Duration::from_secs(20);
+/// The longest turn is known of the last minute, in stretches of this.
+pub const TURN_WINDOW: Duration = Duration::from_secs(10);
+/// So many of those.
+pub const TURN_WINDOWS: usize = 6;
+
+// ---- Checking a box (fanfare check) ------------------------------------------------------------
+
+/// The oldest kernel with the io_uring operations that shards use.
+pub const KERNEL_MIN: (u32, u32) = (5, 11);
+/// Lockable memory below which the executor refuses to start.
+pub const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+/// Open files of a shard that are not connections, at most: listeners, epoll, timer, mailbox and three rings with their
+/// event files are 16, and each paged topic is one.
+pub const FILES_PER_SHARD: u64 = 64;
+const _: () = assert!(FILES_PER_SHARD as usize >= 2 * 16 + PAGED_TOPICS_MAX);
+/// Open files of a process beside those: standard streams, the database with its log, keys, and links to other nodes.
+pub const FILES_PER_PROCESS: u64 = 64;
+/// Memory of an idle connection, as measured (README, Performance): 0.9 KB with all that the process holds, and 4.75 KB in
+/// the kernel for this end; rounded up.
+pub const CONNECTION_MEMORY_BYTES: u64 = 6 * 1024;
+/// Memory of a process without connections: code, the database's cache, and logs of topics.
+pub const PROCESS_MEMORY_BYTES: u64 = 256 * 1024 * 1024;
+const _: () = assert!(STORE_CACHE_KIB as u64 * 1024 * 2 <= PROCESS_MEMORY_BYTES);
+/// A clock that may be off by more is reported: tokens are checked to 5 s, and a latency of a second is a lot.
+pub const CHECK_CLOCK_ERROR_MAX_US: u64 = 1_000_000;

@@ -3,7 +3,9 @@
 use clap::Parser;
 use fanfare::args::{Action, Args, Flags};
 use fanfare::auth::mint;
+use fanfare::check;
 use fanfare::client::{bench, publish, subscribe};
+use fanfare::generate;
 use fanfare::roles;
 use fanfare::settings::{Role, Settings};
 use std::io::Write;
@@ -14,16 +16,19 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     match Args::parse().action() {
-        Ok(Action::Run(role, flags)) => node(role, &flags),
+        Ok(Action::Run(role, flags)) => node(role, &flags, roles::run),
         Ok(Action::Subscribe(args)) => subscribe::run(&args),
         Ok(Action::Publish(args)) => publish::run(&args),
         Ok(Action::Bench(args)) => bench::run(&args),
         Ok(Action::Token(args)) => mint::run(&args),
+        Ok(Action::Check(args, role, flags)) => node(role, &flags, |settings| check::run(&args, settings)),
+        Ok(Action::Generate(args)) => generate::run(&args),
         Err(error) => error.exit(),
     }
 }
 
-fn node(role: Role, flags: &Flags) -> ExitCode {
+/// Prints the settings of a node if asked to, and else does `run` with them.
+fn node(role: Role, flags: &Flags, run: impl FnOnce(&Settings) -> ExitCode) -> ExitCode {
     let settings = match Settings::resolve(role, flags, std::env::vars_os()) {
         Ok(settings) => settings,
         Err(error) => {
@@ -32,7 +37,7 @@ fn node(role: Role, flags: &Flags) -> ExitCode {
         }
     };
     if !flags.print_config {
-        return roles::run(&settings);
+        return run(&settings);
     }
     for warning in &settings.warnings {
         eprintln!("fanfare: warning: {warning}");

@@ -21,7 +21,7 @@ use crate::limits::{MAILBOX_MESSAGES, SHARDS_MAX};
 use crate::observe::log;
 use crate::observe::metrics::Counters;
 use crate::runtime::listener::{self, Sharing};
-use crate::runtime::{cores, mailbox, open_files};
+use crate::runtime::{cores, mailbox, notify, open_files};
 use crate::server::access::Tokens;
 use crate::server::message::{Message, Ticket};
 use crate::server::node::{Node, Roles};
@@ -94,7 +94,7 @@ fn watch_keys(settings: &Settings) -> Result<Option<(Watcher, Tokens)>, Settings
 }
 
 /// The processors that shards run on.
-fn choose_cores(settings: &Settings) -> Result<Vec<usize>, SettingsError> {
+pub(crate) fn choose_cores(settings: &Settings) -> Result<Vec<usize>, SettingsError> {
     let available = cores::available();
     let problem = |text: String| settings.refuse("cores", &text, &format!("this process may use {available:?}"));
     let chosen = match &settings.cores {
@@ -209,6 +209,7 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
         })
         .collect::<Result<Vec<_>, _>>()?;
     greet(&node, settings, &cores, open_files);
+    let notifier = notify::start(&node)?;
 
     let signalled = Arc::clone(&node);
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -218,6 +219,9 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
                 std::process::exit(1);
             }
             info!(signal, drain_seconds = signalled.drain.as_secs(), "draining; a second signal ends at once");
+            if let Some(notifier) = &notifier {
+                notifier.stopping(signalled.drain);
+            }
             signalled.draining.store(true, Ordering::Release);
             for mail in &signalled.mail {
                 let _ = mail.send(Message::Drain);

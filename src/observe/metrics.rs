@@ -38,6 +38,10 @@ macro_rules! metrics {
             $(#[doc = $help] pub $field: Counter,)*
             /// Events taken from publishers, by class.
             pub events_in: [Counter; 4],
+            /// Ticks of its clock: it stands still while the shard does not turn.
+            pub ticks: Counter,
+            /// The longest time in the last minute that it went without turning, in microseconds.
+            pub turn_max_us: Counter,
         }
 
         /// Every metric's name, kind, labels and help, in the order of the exposition.
@@ -124,6 +128,12 @@ pub fn exposition(shards: &[Counters]) -> String {
             let value = counters.events_in[class as usize].get();
             let _ = writeln!(out, "fanfare_events_total{{class=\"{class}\",shard=\"{shard}\"}} {value}");
         }
+    }
+    const TURN: &str = "fanfare_shard_turn_max_seconds";
+    let _ =
+        writeln!(out, "# HELP {TURN} Longest time in the last minute without turning to sockets.\n# TYPE {TURN} gauge");
+    for (shard, counters) in shards.iter().enumerate() {
+        let _ = writeln!(out, "{TURN}{{shard=\"{shard}\"}} {}", counters.turn_max_us.get() as f64 / 1e6);
     }
     out
 }

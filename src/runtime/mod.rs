@@ -4,5 +4,7 @@ pub mod clock;
 pub mod cores;
 pub mod listener;
 pub mod mailbox;
+pub mod notify;
 pub mod open_files;
 pub mod readiness;
+pub mod turn_time;

@@ -33,6 +33,7 @@ use crate::observe::metrics::Counters;
 use crate::runtime::clock::Clock;
 use crate::runtime::mailbox::Mailbox;
 use crate::runtime::readiness::{Interest, Readiness, Ready};
+use crate::runtime::turn_time::TurnTime;
 use crate::wire::response::Answers;
 use crate::wire::topic::Topic;
 
@@ -171,6 +172,7 @@ pub struct Shard {
     pub(super) lagging: u64,
     pub(super) draining: Option<super::sweep::Draining>,
     pub(super) accept_error_logged: bool,
+    pub(super) turn_time: TurnTime,
 }
 
 impl Shard {
@@ -194,6 +196,7 @@ impl Shard {
             id: parts.id,
             node: parts.node,
             next_tick: clock.instant + TICK,
+            turn_time: TurnTime::new(clock.instant),
             clock,
             readiness,
             mailbox: parts.mailbox,
@@ -256,6 +259,7 @@ impl Shard {
                     }
                     break;
                 }
+                shard.turn_time.rest(Instant::now());
                 if !patience.watch(&shard.readiness, &mut ready)? {
                     shard.readiness.wait().await;
                     break;
@@ -268,6 +272,7 @@ impl Shard {
     /// One turn: everything that is ready, and a slice of the fan-out. True if there is more to do at once.
     fn turn(&mut self, ready: &[Ready]) -> bool {
         self.clock.update();
+        self.turn_time.begin(self.clock.instant);
         // Messages come before sockets, here and between reading a socket and serving what was read: what a core announced
         // before a client was told of it is known here before that client's next request is served.
         self.open_mail();

@@ -51,8 +51,11 @@ impl Shard {
         self.show_gauges();
     }
 
-    fn show_gauges(&self) {
+    fn show_gauges(&mut self) {
+        let longest = self.turn_time.longest(self.clock.instant);
         let counters = self.counters();
+        counters.ticks.add(1);
+        counters.turn_max_us.set(longest.as_micros() as u64);
         counters.connections.set(self.streams);
         counters.http_connections.set(self.requests_open);
         counters.lagging.set(self.lagging);

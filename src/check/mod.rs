@@ -1,0 +1,137 @@
+//! `fanfare check`: what on this box would hold a role back, and how many connections fit.
+//!
+//! [`items`] and [`capacity`] decide, from what [`host`] reads and what [`wanted`] asks for; nothing is changed.
+
+pub mod capacity;
+pub mod host;
+pub mod items;
+pub mod report;
+pub mod wanted;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use crate::args::CheckArgs;
+use crate::roles;
+use crate::runtime::cores;
+use crate::settings::{Role, Settings, SettingsError};
+use capacity::Measured;
+use host::Host;
+use report::Report;
+
+/// Exit status for a setting that will not do.
+const USAGE: u8 = 2;
+
+/// What is asked about.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The role.
+    pub role: Role,
+    /// The processors of one process's shards.
+    pub cores: Vec<usize>,
+    /// The processors that this process may use.
+    pub allowed: Vec<usize>,
+    /// Processes of this kind on the box.
+    pub processes: u64,
+    /// The public listener.
+    pub listen: SocketAddr,
+    /// The internal listener.
+    pub internal: SocketAddr,
+}
+
+/// Looks at everything and prints it. 0 when the role runs here and the connections asked for fit, also if there is
+/// advice; 1 when not; 2 for settings that will not do.
+pub fn run(args: &CheckArgs, settings: &Settings) -> ExitCode {
+    let report = match check(args, settings) {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("fanfare: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let mut stdout = io::stdout();
+    let text = if args.json {
+        report.to_json() + "\n"
+    } else {
+        let colour = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        report.to_table(colour)
+    };
+    // A reader such as `head` may have gone; the exit status still tells.
+    let _ = stdout.write_all(text.as_bytes());
+    if report.passes() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn check(args: &CheckArgs, settings: &Settings) -> Result<Report, SettingsError> {
+    let subject = Subject {
+        role: settings.role,
+        cores: roles::choose_cores(settings)?,
+        allowed: cores::available(),
+        processes: args.processes,
+        listen: settings.listen,
+        internal: settings.internal,
+    };
+    // What the role does first: an executor on a core of its own, with the memory and the ring that it will have.
+    let first = subject.cores[0];
+    let executor = cores::spawn(0, first, || async {})
+        .and_then(|executor| executor.join().map_err(|error| io::Error::other(error.to_string())));
+    let host = Host::this();
+    let found = Found {
+        executor,
+        open_files: host::open_files(),
+        locked_memory: host::locked_memory(),
+        clock: host::clock(),
+        tracked: host::tracked_connections(&host),
+        page_bytes: rustix::param::page_size() as u64,
+    };
+    Ok(evaluate(&host, &subject, &found, args.connections))
+}
+
+/// What was asked of the kernel by calls, which are not in its file system.
+struct Found {
+    executor: io::Result<()>,
+    open_files: host::Limit,
+    locked_memory: host::Limit,
+    clock: io::Result<host::ClockState>,
+    tracked: Option<u64>,
+    page_bytes: u64,
+}
+
+/// Decides, without asking anything but `host`.
+fn evaluate(host: &Host, subject: &Subject, found: &Found, connections: Option<u64>) -> Report {
+    let sysctls = wanted::all();
+    let memory = host.memory("MemTotal");
+    let nr_open = host.number("proc/sys/fs/nr_open");
+    let wanted_nr_open =
+        sysctls.iter().find(|wanted| wanted.name == "fs.nr_open").map_or(0, |wanted| wanted.fields[0].1);
+    let mut items = vec![
+        items::kernel(host),
+        items::executor(&found.executor),
+        items::locked_memory(found.locked_memory),
+        items::open_files(found.open_files, nr_open, wanted_nr_open),
+        items::cores(subject),
+        items::siblings(subject, host),
+        items::numa(subject, host),
+        items::governor(subject, host),
+        items::huge_pages(host),
+        items::clock(&found.clock),
+        items::clock_source(host),
+        items::conntrack(host, found.tracked),
+        items::ports(subject, host),
+    ];
+    items.extend(items::cards(subject, host));
+    items.extend(sysctls.iter().map(|wanted| items::sysctl(wanted, host, memory, found.tracked)));
+    let measured = Measured { open_files: found.open_files, tracked: found.tracked, page_bytes: found.page_bytes };
+    Report {
+        role: subject.role.to_string(),
+        processes: subject.processes,
+        cores: subject.cores.clone(),
+        listen: subject.listen.to_string(),
+        verdict: Report::worst(&items),
+        items,
+        connections: capacity::capacity(host, subject, &measured, connections),
+    }
+}
