@@ -229,3 +229,21 @@ const _: () = assert!(TOPICS_PER_CONNECTION_MAX * (TOPIC_BYTES_MAX + "&topic=".l
 const _: () = assert!(SHARDS_MAX <= u128::BITS as usize);
 const _: () = assert!(TOPIC_BYTES_MAX <= u8::MAX as usize);
 const _: () = assert!(TYPE_BYTES_MAX <= u8::MAX as usize);
+
+// ---- Between nodes -----------------------------------------------------------------------------
+
+/// How far a sender's numbers run ahead of its oldest unanswered one: the bits of a receiver's window, 8 KiB a sender.
+pub const NUMBERS_AHEAD_MAX: u64 = 65_536;
+/// Bytes past which a batch of frames takes no more: some hundred microseconds of the receiver's time.
+pub const BATCH_BYTES: usize = 128 * 1024;
+/// Batches on their way to one node, a shard: enough to hide the round trip, few enough that the rest waits where it can
+/// still merge.
+pub const BATCHES_IN_FLIGHT_MAX: usize = 4;
+/// Bytes of frames that wait for one node, a shard; past it they are dropped by class.
+pub const OUTBOX_BYTES: usize = 4 * 1024 * 1024;
+/// Merged entries (`sum` and `latest`) that wait past that.
+pub const OUTBOX_KEYS_MAX: usize = 4096;
+/// A sender that is gone is forgotten after this long without a batch: far longer than any retry lasts.
+pub const WINDOW_IDLE: Duration = Duration::from_secs(300);
+/// Senders that a shard remembers: 32 MiB of windows.
+pub const WINDOWS_MAX: usize = 4096;

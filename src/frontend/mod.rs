@@ -5,3 +5,4 @@ pub mod log;
 pub mod registrar;
 pub mod registry;
 pub mod topics;
+pub mod window;

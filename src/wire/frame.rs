@@ -11,6 +11,10 @@ use super::json;
 use super::position::Position;
 use crate::limits::{EVENT_BYTES_MAX, LINE_BYTES_MAX};
 
+mod transfer;
+
+pub use transfer::{FRAME_BYTES_MAX, RECORD_OVERHEAD_BYTES_MAX};
+
 /// What [`Frame::encode`] needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Event<'a> {

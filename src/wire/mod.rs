@@ -1,5 +1,7 @@
 //! Formats only, no IO: what Fanfare's bytes look like on every wire.
 
+pub mod batch;
+pub mod binary;
 pub mod connection_id;
 pub mod event;
 pub mod frame;
