@@ -6,3 +6,4 @@ pub mod listener;
 pub mod mailbox;
 pub mod open_files;
 pub mod readiness;
+pub mod resolver;

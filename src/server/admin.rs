@@ -1,10 +1,13 @@
 //! The internal listener: what a node tells of itself, and publishing for backends.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::access::Access;
 use super::routes::Handled;
 use super::shard::Shard;
+use super::slots::Conn;
 use crate::observe::metrics::{Counters, exposition};
 use crate::wire::http::{HttpError, Method};
 use crate::wire::request::Request;
@@ -14,6 +17,7 @@ impl Shard {
     /// A request to the internal listener.
     pub(super) fn handle_internal(
         &mut self,
+        conn: Conn,
         request: &Request<'_>,
         to: AnswerTo,
         parts: &[&str],
@@ -49,6 +53,7 @@ impl Shard {
                     }
                     // POST is taken line by line, and never comes here.
                     ["v1", "events"] if self.node.roles.dispatcher => return Err(HttpError::method("POST")),
+                    ["v1", "internal", what] => return self.node_to_node(conn, request, what, to, body),
                     _ => return Err(HttpError::not_found()),
                 }
             }
@@ -99,7 +104,10 @@ impl Shard {
             "connections": sum(|counters| counters.connections.get()),
             "topics": sum(|counters| counters.topics.get()),
             "subscriptions": sum(|counters| counters.subscriptions.get()),
-            "queues": {"store": node.store.as_ref().map(|store| store.queued())},
+            "nodes": node.nodes.lock().map(|nodes| Arc::clone(&nodes)).unwrap_or_default(),
+            "links": node.links.iter().filter_map(|links| Some(links.lock().ok()?.clone())).flatten().collect::<Vec<_>>(),
+            "waits_for": self.not_ready(),
+            "queues": {"frames": sum(|counters| counters.outbox_frames.get()), "store": node.store.as_ref().map(|store| store.queued())},
             "shards": shards,
         })
         .to_string()

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tracing::error;
+
 use super::message::Message;
 use super::shard::Shard;
-use crate::dispatch::kv::{Alive, Answer, BUCKETS, Heard, Heartbeat, Notice, Request, Unavailable, bucket};
-use crate::limits::NODE_HEARTBEAT;
+use crate::dispatch::kv::{Alive, Answer, BUCKETS, Heard, Heartbeat, NodeInfo, Notice, Request, Unavailable, bucket};
+use crate::limits::{HEARTBEAT_RETRY, NODE_HEARTBEAT};
 use crate::wire::topic::Topic;
 
 /// What a question was asked for.
@@ -18,6 +20,15 @@ pub enum Asked {
     Apply(u8),
     /// This node lives.
     Heartbeat,
+    /// This node ends.
+    Leave,
+    /// Another node asked, as one question of several.
+    Relay {
+        /// Which request.
+        id: u64,
+        /// Which of its questions.
+        at: usize,
+    },
 }
 
 impl Shard {
@@ -25,8 +36,13 @@ impl Shard {
     pub(super) fn ask(&mut self, request: Request, asked: Asked) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
+        let Some(kv) = &self.node.kv else {
+            self.ask_dispatcher(ticket, request);
+            self.asked.insert(ticket, asked);
+            return;
+        };
         let mut notices = Vec::new();
-        match self.node.kv.submit(self.id, ticket, request, &mut notices) {
+        match kv.submit(self.id, ticket, request, &mut notices) {
             Some(result) => {
                 // Every cache is told before who asked is.
                 for notice in notices {
@@ -64,15 +80,21 @@ impl Shard {
         }
     }
 
-    fn on_answer(&mut self, asked: Asked, result: Result<Answer, Unavailable>) {
+    pub(super) fn on_answer(&mut self, asked: Asked, result: Result<Answer, Unavailable>) {
         match (asked, result) {
             (Asked::Subscribers(topic), Ok(Answer::Subscribers(nodes))) => self.on_subscribers(&topic, nodes),
             (Asked::Subscribers(topic), Err(_)) => self.on_subscribers_unknown(&topic),
             (Asked::Apply(bucket), Ok(Answer::Applied)) => self.on_applied(bucket),
             (Asked::Apply(bucket), Err(_)) => self.registrar.failed(bucket, self.clock.instant),
             (Asked::Heartbeat, Ok(Answer::Alive(alive))) => self.on_alive(alive),
-            (Asked::Heartbeat, Err(_)) => {}
-            (asked, Ok(answer)) => unreachable!("a store answers what it was asked: {asked:?}, {answer:?}"),
+            (Asked::Heartbeat, Err(error)) => self.on_unheard(error),
+            (Asked::Leave, _) => self.left = true,
+            (Asked::Relay { id, at }, result) => self.on_relayed(id, at, result),
+            (asked, Ok(answer)) => {
+                // A dispatcher that answers something else is as good as none.
+                error!(?asked, ?answer, "an answer to another question");
+                self.on_answer(asked, Err(Unavailable("the answer is one to another question".to_owned())));
+            }
         }
     }
 
@@ -129,10 +151,28 @@ impl Shard {
     }
 
     fn on_alive(&mut self, alive: Alive) {
+        self.node.heard_ms.store(self.clock.unix_ms, Ordering::Relaxed);
+        self.tell_alive(alive.nodes, &alive.differing);
+    }
+
+    /// A heartbeat was not answered: the next one comes before the lease lapses.
+    fn on_unheard(&mut self, error: Unavailable) {
+        self.next_heartbeat = self.next_heartbeat.min(self.clock.instant + HEARTBEAT_RETRY);
+        if let Ok(mut trouble) = self.node.trouble.lock() {
+            *trouble = Some(error.0);
+        }
+    }
+
+    /// Tells every shard who lives, and which of its buckets the store holds wrong.
+    pub(super) fn tell_alive(&mut self, mut nodes: Vec<NodeInfo>, differing: &[u8]) {
         let shards = self.node.shards();
-        let nodes = Arc::new(alive.nodes);
+        nodes.sort_unstable_by_key(|node| node.id);
+        let nodes = Arc::new(nodes);
+        if let Ok(mut known) = self.node.nodes.lock() {
+            *known = Arc::clone(&nodes);
+        }
         for shard in 0..shards {
-            let differing = alive.differing.iter().copied().filter(|bucket| usize::from(*bucket) % shards == shard);
+            let differing = differing.iter().copied().filter(|bucket| usize::from(*bucket) % shards == shard);
             let differing: Vec<u8> = differing.collect();
             self.send(shard, Message::Alive { nodes: Arc::clone(&nodes), differing });
         }

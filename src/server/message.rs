@@ -7,6 +7,8 @@ use super::slots::Conn;
 use crate::backend::store::{Outcome, StoreError};
 use crate::dispatch::kv::{Heard, NodeInfo};
 use crate::frontend::registry::CoreSet;
+use crate::runtime::resolver::Found;
+use crate::wire::binary::Malformed;
 use crate::wire::frame::Frame;
 use crate::wire::http::HttpError;
 use crate::wire::topic::Topic;
@@ -44,6 +46,24 @@ pub enum Message {
         nodes: Arc<Vec<NodeInfo>>,
         /// Buckets to send in full.
         differing: Vec<u8>,
+    },
+    /// To the shard that sends heartbeats: who lives?
+    AskAlive,
+    /// Names of hosts became addresses.
+    Found(Found),
+    /// To the core that knows what was seen of their sender: frames of another node.
+    Frames {
+        /// The batch.
+        bytes: Box<[u8]>,
+        /// Where it came in.
+        asker: (usize, Conn),
+    },
+    /// Back to the core where they came in.
+    FramesTaken {
+        /// The connection that brought them.
+        conn: Conn,
+        /// Whether they were understood.
+        result: Result<(), Malformed>,
     },
     /// From the database.
     Stored(Ticket, Result<Outcome, StoreError>),

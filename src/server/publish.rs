@@ -55,7 +55,8 @@ impl Shard {
         if draft.id.is_none() {
             self.new_event_id(&mut new_id);
         }
-        let published = self.publish(draft, draft.id.as_deref().unwrap_or(&new_id));
+        let id = draft.id.as_deref().unwrap_or(&new_id);
+        let published = if self.node.roles.dispatcher { self.publish(draft, id) } else { self.hand_over(draft, id) };
         (published, new_id)
     }
 
@@ -163,9 +164,10 @@ impl Shard {
     /// Sends an event to the nodes that want it.
     fn dispatch(&mut self, nodes: &[NodeId], frame: &Arc<Frame>) {
         for &node in nodes {
-            // The embedded store knows no other node than this one.
             if node == self.node.id {
                 self.ingress(frame);
+            } else {
+                self.send_to_node(node, frame);
             }
         }
     }

@@ -49,7 +49,7 @@ impl Shard {
             count += 1;
         }
         if http.internal {
-            return self.handle_internal(request, to, &parts[..count], body);
+            return self.handle_internal(conn, request, to, &parts[..count], body);
         }
         let roles = self.node.roles;
         match &parts[..count] {
@@ -142,7 +142,10 @@ impl Shard {
     }
 
     /// Why the node is not ready to serve, if it is not.
-    pub(super) fn not_ready(&self) -> Option<&'static str> {
-        self.node.draining.load(Ordering::Relaxed).then_some("draining: this node takes no new streams and ends soon")
+    pub(super) fn not_ready(&self) -> Option<Cow<'static, str>> {
+        if self.node.draining.load(Ordering::Relaxed) {
+            return Some("draining: this node takes no new streams and ends soon".into());
+        }
+        self.trouble().map(Cow::Owned)
     }
 }

@@ -293,7 +293,7 @@ impl Shard {
                 Ok(taken) => self.lag(conn.slot, bytes[taken..].to_vec()),
                 Err(_) => self.broken.push(conn),
             },
-            Kind::Free | Kind::Http(_) => {}
+            Kind::Free | Kind::Http(_) | Kind::Link(_) => {}
         }
     }
 

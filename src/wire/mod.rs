@@ -8,6 +8,7 @@ pub mod frame;
 pub mod http;
 pub mod json;
 pub mod position;
+pub mod reply;
 pub mod request;
 pub mod response;
 pub mod sse;
