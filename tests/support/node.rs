@@ -52,9 +52,33 @@ impl Node {
     }
 
     /// A node started by `command`, which is the program, or something that becomes it.
-    pub fn launch(mut command: Command, folder: &Path, flags: &[&str]) -> Node {
+    pub fn launch(command: Command, folder: &Path, flags: &[&str]) -> Node {
+        Node::run(command, "all", folder, flags)
+    }
+
+    /// A node of one role, with an empty database if it is one that needs it.
+    pub fn role(role: &str, flags: &[&str]) -> Node {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut node = Node::run(program(), role, folder.path(), flags);
+        node._folder = Some(folder);
+        node
+    }
+
+    /// A node with every role whose internal listener is where another one's was.
+    pub fn with_internal(address: &str) -> Node {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut node = Node::run_at(program(), "all", address, folder.path(), &["--cores", "2"]);
+        node._folder = Some(folder);
+        node
+    }
+
+    fn run(command: Command, role: &str, folder: &Path, flags: &[&str]) -> Node {
+        Node::run_at(command, role, "127.0.0.1:0", folder, flags)
+    }
+
+    fn run_at(mut command: Command, role: &str, internal: &str, folder: &Path, flags: &[&str]) -> Node {
         let mut child = command
-            .args(["all", "--listen", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--db"])
+            .args([role, "--listen", "127.0.0.1:0", "--internal", internal, "--db"])
             .arg(format!("sqlite:{}", folder.join("fanfare.db").display()))
             .args(flags)
             .stdin(Stdio::null())
