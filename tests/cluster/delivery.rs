@@ -128,7 +128,11 @@ fn node_does_not_show_the_cluster() {
         let lanes = |node: &Node| -> Vec<String> {
             let info = node.info();
             let links = info["links"].as_array().unwrap().clone();
-            links.iter().filter(|link| link["state"] == "open").map(|link| link["lane"].as_str().unwrap().to_owned()).collect()
+            links
+                .iter()
+                .filter(|link| link["state"] == "open")
+                .map(|link| link["lane"].as_str().unwrap().to_owned())
+                .collect()
         };
         let seen = (lanes(&dispatcher), lanes(&frontend));
         let fits = seen.0.contains(&"frames".to_owned()) && seen.1.contains(&"questions".to_owned());

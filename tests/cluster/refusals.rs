@@ -16,8 +16,8 @@ fn node_without_the_secret_taken_for_one_of_ours() {
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
     };
-    let good = file("good", "a secret that nobody guesses, of 32+ bytes");
-    let wrong = file("wrong", "another secret that nobody guesses either");
+    let good = file("good", "a-secret-that-nobody-guesses-of-more-than-32-bytes");
+    let wrong = file("wrong", "another-secret-that-nobody-guesses-either");
     let dispatcher = Node::with(&["--cores", "2", "--cluster-secret-file", &good]);
     let mut client = Client::connect(dispatcher.internal);
     for target in [FRAMES, KV, "/v1/internal/connections", "/v1/internal/nothing"] {

@@ -44,8 +44,7 @@ pub fn living(node: &Node) -> usize {
 /// The `data` of the next `count` events of a stream, sorted: shards, and nodes, take their own time.
 #[track_caller]
 pub fn numbers(stream: &mut Stream, count: usize) -> Vec<u64> {
-    let mut numbers: Vec<u64> =
-        (0..count).map(|_| stream.event()["data"].as_u64().expect("a number")).collect();
+    let mut numbers: Vec<u64> = (0..count).map(|_| stream.event()["data"].as_u64().expect("a number")).collect();
     numbers.sort_unstable();
     numbers
 }
@@ -71,4 +70,11 @@ pub fn assert_quiet(stream: &mut Stream) {
     if let Ok(message) = came {
         panic!("an event too many: {message:?}");
     }
+}
+
+/// Nodes that want a topic, as a dispatcher's store has it.
+pub fn subscribers(dispatcher: &Node, topic: &str) -> usize {
+    let question = serde_json::json!([{"subscribers": topic}]).to_string();
+    let answer = Client::connect(dispatcher.internal).request("POST", "/v1/internal/kv", &[], question.as_bytes());
+    answer.json()[0]["Ok"]["subscribers"].as_array().expect("a list").len()
 }
