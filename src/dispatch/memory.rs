@@ -175,7 +175,7 @@ impl KeyValue for MemoryKv {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dispatch::kv::NodeInfo;
+    use crate::dispatch::kv::digest;
 
     fn topic() -> Topic {
         Topic::parse("live:1").unwrap()
@@ -221,6 +221,26 @@ mod tests {
         assert_eq!(ask(&kv, beat(0)), alive(vec![]));
         ask(&kv, batch(3, true, &[("live:1", true)]));
         assert_eq!(ask(&kv, Request::Leave(NodeId(7))), (Answer::Left, vec![Notice::Invalidated(topic())]));
+        assert_eq!(ask(&kv, Request::Subscribers(topic())).0, Answer::Subscribers([].into()));
+    }
+
+    #[test]
+    fn a_silent_node_is_dead_and_then_swept() {
+        let kv = MemoryKv::new(1000);
+        ask(&kv, batch(1, false, &[("live:1", true)]));
+        let node = |id| NodeInfo { id: NodeId(id), roles: Vec::new(), url: String::new() };
+        let mut beat = |id, now_ms| {
+            let mut notices = Vec::new();
+            let heartbeat = Heartbeat { node: node(id), digests: Vec::new() };
+            let alive = kv.tables.lock().unwrap().heartbeat(heartbeat, now_ms, &mut notices);
+            (alive.nodes.iter().map(|node| node.id.0).collect::<Vec<_>>(), notices.len())
+        };
+        let lease = NODE_LEASE.as_millis() as u64;
+        assert_eq!(beat(7, 1000), (vec![7], 0));
+        assert_eq!(beat(3, 1000 + lease - 1), (vec![3, 7], 0), "in the order of their ids");
+        assert_eq!(beat(3, 1000 + lease), (vec![3], 0), "what it wants stays for a while, in case it was only slow");
+        assert_eq!(beat(7, 1000 + lease + 1), (vec![3, 7], 0));
+        assert_eq!(beat(3, 1000 + NODE_SWEEP.as_millis() as u64), (vec![3], 1), "swept");
         assert_eq!(ask(&kv, Request::Subscribers(topic())).0, Answer::Subscribers([].into()));
     }
 }
