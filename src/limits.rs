@@ -280,9 +280,14 @@ pub const UNKNOWN_NODE_WAIT: Duration = Duration::from_secs(1);
 /// A node that turned out not to live is not asked about again for this long. Names never come back; a node that was
 /// only slow shows up among the living.
 pub const ABSENT_NODE_AGE: Duration = Duration::from_secs(30);
-/// One attempt to get questions to the key-value store answered by a dispatcher; two more fit [`KV_TIMEOUT`].
-pub const QUESTIONS_TIMEOUT: Duration = Duration::from_secs(1);
-const _: () = assert!(QUESTIONS_TIMEOUT.as_millis() * 3 <= KV_TIMEOUT.as_millis());
+/// A question without an answer for this long is asked of another dispatcher, too.
+pub const QUESTION_HEDGE: Duration = Duration::from_secs(1);
+const _: () = assert!(QUESTION_HEDGE.as_millis() * 3 <= KV_TIMEOUT.as_millis());
+/// A dispatcher answers questions within this, if only by saying that the store does not; one that hangs is cut off.
+pub const QUESTIONS_TIMEOUT: Duration = Duration::from_millis(3_500);
+const _: () = assert!(QUESTIONS_TIMEOUT.as_millis() > KV_TIMEOUT.as_millis());
+/// A link whose oldest call has waited for so long is used only where there is no other.
+pub const LINK_SLOW: Duration = Duration::from_millis(500);
 /// Questions in one request, and the bytes past which it takes no more.
 pub const QUESTIONS_PER_CALL: usize = 256;
 /// See [`QUESTIONS_PER_CALL`].
@@ -293,8 +298,9 @@ pub const QUESTIONS_MAX: usize = 65_536;
 pub const CHANGE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a backend tries to hand an event to a dispatcher.
 pub const HANDOVER_PATIENCE: Duration = Duration::from_secs(10);
-/// One attempt of that.
-pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(3);
+/// One attempt of that; a dispatcher waits for its key-value store.
+pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(4);
+const _: () = assert!(HANDOVER_TIMEOUT.as_millis() > KV_TIMEOUT.as_millis());
 /// Bytes of events that wait for a dispatcher, a shard of a backend; past it they are dropped and counted.
 pub const HANDOVER_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes past which a request with events takes no more.

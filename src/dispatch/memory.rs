@@ -229,7 +229,7 @@ mod tests {
         let kv = MemoryKv::new(1000);
         ask(&kv, batch(1, false, &[("live:1", true)]));
         let node = |id| NodeInfo { id: NodeId(id), roles: Vec::new(), url: String::new() };
-        let mut beat = |id, now_ms| {
+        let beat = |id, now_ms| {
             let mut notices = Vec::new();
             let heartbeat = Heartbeat { node: node(id), digests: Vec::new() };
             let alive = kv.tables.lock().unwrap().heartbeat(heartbeat, now_ms, &mut notices);

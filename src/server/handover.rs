@@ -109,7 +109,7 @@ impl Shard {
             if handover.waiting.is_empty() || handover.calls >= HANDOVER_CALLS_MAX || pauses {
                 return;
             }
-            let Some(dispatcher) = self.pick_dispatcher(Lane::Events) else { return };
+            let Some(dispatcher) = self.pick_dispatcher(Lane::Events, None) else { return };
             let handover = &mut self.cluster.handover;
             let (mut body, mut events) = (Vec::new(), Vec::new());
             while let Some(event) = handover.waiting.front()
@@ -172,7 +172,8 @@ impl Shard {
         let now = self.clock.instant;
         let handover = &mut self.cluster.handover;
         let mut lost = 0;
-        while let Some(event) = handover.waiting.pop_front_if(|event| event.until <= now) {
+        while handover.waiting.front().is_some_and(|event| event.until <= now) {
+            let event = handover.waiting.pop_front().expect("it was just seen");
             handover.bytes -= event.line.len();
             lost += 1;
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::slots::Conn;
 use crate::dispatch::kv::Request as Question;
-use crate::limits::{LINK_BACKOFF, LINK_BACKOFF_MAX, LINK_CALLS_MAX};
+use crate::limits::{LINK_BACKOFF, LINK_BACKOFF_MAX, LINK_CALLS_MAX, LINK_SLOW};
 use crate::server::handover::Handed;
 use crate::wire::connection_id::NodeId;
 use crate::wire::reply::Replies;
@@ -100,6 +100,8 @@ pub enum Outcome {
 pub struct Pending {
     /// What it is for.
     pub what: Called,
+    /// When it was made.
+    pub since: Instant,
     /// Until when an answer counts.
     pub deadline: Instant,
     /// The bytes of this connection before its first one.
@@ -188,9 +190,14 @@ impl Link {
         !rests && self.pending.len() < LINK_CALLS_MAX
     }
 
+    /// Whether it keeps callers waiting.
+    pub fn is_slow(&self, now: Instant) -> bool {
+        self.pending.front().is_some_and(|oldest| now.saturating_duration_since(oldest.since) >= LINK_SLOW)
+    }
+
     /// Queues a call whose head is `head`.
     pub fn push(&mut self, head: Vec<u8>, call: Call, now: Instant) {
-        self.pending.push_back(Pending { what: call.what, deadline: call.deadline, begins: self.queued });
+        self.pending.push_back(Pending { what: call.what, since: now, deadline: call.deadline, begins: self.queued });
         self.queued += (head.len() + call.body.len()) as u64;
         self.output.push_back(Arc::new(head));
         if !call.body.is_empty() {

@@ -78,13 +78,19 @@ impl Shard {
         self.cluster.links.find(key).is_none_or(|link| link.takes_calls(self.clock.instant))
     }
 
-    /// One of the dispatchers that the settings name and that take calls, chosen at random.
-    pub(super) fn pick_dispatcher(&mut self, lane: Lane) -> Option<Destination> {
+    /// One of the dispatchers that the settings name and that take calls, chosen at random; one that keeps nobody waiting
+    /// if there is one, and another one than `not`.
+    pub(super) fn pick_dispatcher(&mut self, lane: Lane, not: Option<Destination>) -> Option<Destination> {
         let number = self.cluster.random();
-        let takes = |address: &&SocketAddr| self.link_takes((Destination::Dispatcher(**address), lane));
-        let able: Vec<&SocketAddr> = self.cluster.dispatchers.iter().filter(takes).collect();
-        let address = able.get((number % able.len().max(1) as u64) as usize)?;
-        Some(Destination::Dispatcher(**address))
+        let all = self.cluster.dispatchers.iter().map(|address| Destination::Dispatcher(*address));
+        let able: Vec<Destination> = all.filter(|to| self.link_takes((*to, lane))).collect();
+        let is_slow = |to: &Destination| {
+            Some(*to) == not
+                || self.cluster.links.find((*to, lane)).is_some_and(|link| link.is_slow(self.clock.instant))
+        };
+        let quick: Vec<Destination> = able.iter().copied().filter(|to| !is_slow(to)).collect();
+        let from = if quick.is_empty() { &able } else { &quick };
+        from.get((number % from.len().max(1) as u64) as usize).copied()
     }
 
     /// Sends a request to another node. What comes of it is settled later; where it cannot go out now, what it was for

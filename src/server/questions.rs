@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::asking::Asked;
-use super::link::{Call, Called, Lane, Outcome, may_repeat};
+use super::link::{Call, Called, Destination, Lane, Outcome, may_repeat};
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
@@ -18,6 +18,8 @@ use crate::wire::response::AnswerTo;
 struct Question {
     request: Request,
     deadline: Instant,
+    /// Which dispatcher was asked last, and when.
+    asked: Option<(Destination, Instant)>,
 }
 
 /// A shard's questions to dispatchers.
@@ -50,7 +52,7 @@ impl Shard {
         // One too many is answered at the next tick, as if nobody had.
         let is_full = questions.open.len() >= QUESTIONS_MAX;
         let deadline = if is_full { now } else { now + KV_TIMEOUT };
-        questions.open.insert(ticket, Question { request, deadline });
+        questions.open.insert(ticket, Question { request, deadline, asked: None });
         if !is_full {
             questions.unsent.push(ticket);
         }
@@ -59,14 +61,17 @@ impl Shard {
     /// Sends the questions that wait, to one dispatcher a request.
     pub(super) fn send_questions(&mut self) {
         while !self.cluster.questions.unsent.is_empty() {
-            let Some(dispatcher) = self.pick_dispatcher(Lane::Questions) else { return };
+            let Questions { open, unsent } = &self.cluster.questions;
+            let before = unsent.first().and_then(|ticket| open.get(ticket)?.asked).map(|(dispatcher, _)| dispatcher);
+            let Some(dispatcher) = self.pick_dispatcher(Lane::Questions, before) else { return };
+            let now = self.clock.instant;
             let unsent = std::mem::take(&mut self.cluster.questions.unsent);
             let (mut body, mut tickets, mut at) = (b"[".to_vec(), Vec::new(), 0);
             for &ticket in &unsent {
                 if tickets.len() == QUESTIONS_PER_CALL || body.len() > QUESTIONS_BYTES {
                     break;
                 }
-                let Some(question) = self.cluster.questions.open.get(&ticket) else {
+                let Some(question) = self.cluster.questions.open.get_mut(&ticket) else {
                     at += 1;
                     continue;
                 };
@@ -76,6 +81,7 @@ impl Shard {
                     break;
                 }
                 at += 1;
+                question.asked = Some((dispatcher, now));
                 if !tickets.is_empty() {
                     body.push(b',');
                 }
@@ -94,7 +100,7 @@ impl Shard {
                 path: "/v1/internal/kv",
                 content_type: "application/json",
                 body: Arc::new(body),
-                deadline: self.clock.instant + QUESTIONS_TIMEOUT,
+                deadline: now + QUESTIONS_TIMEOUT,
                 what: Called::Questions(tickets),
             };
             if let Err(Called::Questions(tickets)) = self.call((dispatcher, Lane::Questions), call) {
@@ -149,7 +155,7 @@ impl Shard {
         }
     }
 
-    /// Once a tick: nobody waits longer than [`KV_TIMEOUT`].
+    /// Once a tick: nobody waits longer than [`KV_TIMEOUT`], nor for one dispatcher that hangs.
     pub(super) fn tick_questions(&mut self) {
         let now = self.clock.instant;
         let open = &self.cluster.questions.open;
@@ -160,6 +166,14 @@ impl Shard {
         }
         let Questions { open, unsent } = &mut self.cluster.questions;
         unsent.retain(|ticket| open.contains_key(ticket));
+        for (ticket, question) in open {
+            let is_late = |(_, since): (_, Instant)| now.saturating_duration_since(since) >= QUESTION_HEDGE;
+            if question.asked.is_some_and(is_late) && may_repeat(&question.request) {
+                // Until it is sent it does not count as asked, and so is not queued again.
+                question.asked = question.asked.map(|(dispatcher, _)| (dispatcher, question.deadline));
+                unsent.push(*ticket);
+            }
+        }
     }
 
     /// `POST /v1/internal/kv`: another node's questions to this one's store.
