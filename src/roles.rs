@@ -3,8 +3,9 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -12,8 +13,9 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::auth::Watcher;
+use crate::backend::store::Store;
 use crate::backend::{postgres, sqlite};
-use crate::dispatch::kv::BUCKETS;
+use crate::dispatch::kv::{BUCKETS, KeyValue, NodeInfo};
 use crate::dispatch::memory::MemoryKv;
 use crate::dispatch::types::{DEFAULT, TypeInfo, Types};
 use crate::error::SettingsError;
@@ -21,6 +23,7 @@ use crate::limits::{MAILBOX_MESSAGES, SHARDS_MAX};
 use crate::observe::log;
 use crate::observe::metrics::Counters;
 use crate::runtime::listener::{self, Sharing};
+use crate::runtime::resolver::Resolver;
 use crate::runtime::{cores, mailbox, notify, open_files};
 use crate::server::access::Tokens;
 use crate::server::message::{Message, Ticket};
@@ -63,20 +66,47 @@ pub fn run(settings: &Settings) -> ExitCode {
     }
 }
 
-/// Refuses what the settings can say and this build cannot do yet.
+/// Refuses what the settings can say and this build cannot do.
 fn refuse_unbuilt(settings: &Settings) -> Result<(), SettingsError> {
-    if settings.role != Role::All {
-        let remedy = "run `fanfare all`, which has every role in one process";
-        return Err(settings.refuse("role", &format!("the role {} cannot run on its own yet", settings.role), remedy));
-    }
-    if settings.kv != Kv::Memory {
-        return Err(settings.refuse(
-            "kv",
-            "this build has the embedded key-value store only",
-            "leave it out, or give memory",
-        ));
+    for (name, url) in settings
+        .dispatchers
+        .iter()
+        .map(|url| ("dispatchers", url))
+        .chain(settings.advertise.iter().map(|url| ("advertise", url)))
+    {
+        if url.scheme() != "http" {
+            let problem = "nodes of one data center speak plain HTTP to each other, not TLS";
+            return Err(settings.refuse(
+                name,
+                problem,
+                "give http:// URLs, and a network of your own between the nodes",
+            ));
+        }
     }
     Ok(())
+}
+
+/// What a process of this role does.
+fn roles_of(role: Role) -> Roles {
+    let is = |other| role == Role::All || role == other;
+    Roles {
+        frontend: is(Role::Frontend),
+        dispatcher: is(Role::Dispatcher),
+        backend: is(Role::Backend),
+        demo: role == Role::All,
+    }
+}
+
+/// The key-value store of a node that has one of its own; Frontends and Backends ask dispatchers.
+fn open_kv(settings: &Settings) -> Result<Option<Arc<dyn KeyValue>>, SettingsError> {
+    match (settings.role, &settings.kv) {
+        (Role::Frontend | Role::Backend, _) => Ok(None),
+        (_, Kv::Memory) => Ok(Some(Arc::new(MemoryKv::new(history_age_ms(settings))))),
+        (_, Kv::Redis(_)) => {
+            let problem = "this build has the embedded key-value store only";
+            Err(settings.refuse("kv", problem, "leave it out, or give memory, for `all`"))
+        }
+    }
 }
 
 /// The shortest time for which any event type is kept in history.
@@ -146,19 +176,15 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
         mail.push(sender);
         mailboxes.push(mailbox);
     }
-    let answer_to = mail.clone();
-    let answer = move |ticket: Ticket, result| {
-        // The shard is gone only when the node is; then nobody waits for the answer.
-        let _ = answer_to[ticket.shard].send(Message::Stored(ticket, result));
-    };
-    let (store, storage) = match &settings.db {
-        Database::Sqlite(path) => sqlite::start(path, answer).map_err(|error| {
-            settings.refuse("db", &error.to_string(), "give a path that this user can write, as sqlite:PATH")
-        })?,
-        Database::Postgres(url) => {
-            postgres::start(url, answer).map_err(|refused| settings.refuse("db", &refused.problem, refused.remedy))?
+    let roles = roles_of(settings.role);
+    let (store, storage) = if roles.backend { Some(open_store(settings, &mail)?) } else { None }.unzip();
+    let kv = open_kv(settings)?;
+    let found = mail.clone();
+    let resolver = Resolver::start(settings.dispatchers.clone(), move |what| {
+        for mail in &found {
+            let _ = mail.send(Message::Found(what.clone()));
         }
-    };
+    })?;
 
     let id = NodeId::random()?;
     let mut types = Types::default();
@@ -172,7 +198,7 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
         id,
         name: id.to_string(),
         dc: settings.dc.clone(),
-        roles: Roles { frontend: true, dispatcher: true, backend: true, demo: true },
+        roles,
         started: Instant::now(),
         public: public_address,
         internal: internal_address,
@@ -187,11 +213,16 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
         drain: settings.drain,
         mail,
         counters: (0..shards).map(|_| Counters::default()).collect(),
-        info: None,
+        info: Some(node_info(settings, id, roles, internal_address)),
         digests: [const { AtomicU64::new(0) }; BUCKETS],
         settled: AtomicU64::new(0),
-        kv: Arc::new(MemoryKv::new(history_age_ms(settings))),
-        store: Some(store),
+        kv,
+        heard_ms: AtomicU64::new(0),
+        trouble: Mutex::new(None),
+        resolver: Some(resolver),
+        links: (0..shards).map(|_| Mutex::default()).collect(),
+        nodes: Mutex::default(),
+        store,
         draining: AtomicBool::new(false),
         drained: AtomicUsize::new(0),
     });
@@ -247,12 +278,41 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
     if let Some(store) = &node.store {
         store.close();
     }
-    if storage.join().is_err() {
+    if storage.is_some_and(|storage| storage.join().is_err()) {
         error!("the storage thread broke");
         code = ExitCode::FAILURE;
     }
     info!("drained");
     Ok(code)
+}
+
+/// Opens the database, and starts the thread that stores.
+fn open_store(
+    settings: &Settings,
+    mail: &[mailbox::Sender<Message>],
+) -> Result<(Store<Ticket>, JoinHandle<()>), SettingsError> {
+    let answer_to = mail.to_vec();
+    let answer = move |ticket: Ticket, result| {
+        // The shard is gone only when the node is; then nobody waits for the answer.
+        let _ = answer_to[ticket.shard].send(Message::Stored(ticket, result));
+    };
+    match &settings.db {
+        Database::Sqlite(path) => sqlite::start(path, answer).map_err(|error| {
+            settings.refuse("db", &error.to_string(), "give a path that this user can write, as sqlite:PATH")
+        }),
+        Database::Postgres(url) => {
+            postgres::start(url, answer).map_err(|refused| settings.refuse("db", &refused.problem, refused.remedy))
+        }
+    }
+}
+
+/// What this node says of itself to the others.
+fn node_info(settings: &Settings, id: NodeId, roles: Roles, internal: SocketAddr) -> NodeInfo {
+    let url = match &settings.advertise {
+        Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+        None => format!("http://{}", reachable(internal)),
+    };
+    NodeInfo { id, roles: roles.names().into_iter().map(str::to_owned).collect(), url }
 }
 
 /// A shard that panicked would leave its part of the connections dead and the rest alive: end, and be restarted.
@@ -280,24 +340,36 @@ fn greet(node: &Node, settings: &Settings, cores: &[usize], open_files: Option<u
         Auth::None => (String::new(), ""),
         Auth::Jwt { key_file, .. } => (
             format!(
-                "Token    export FANFARE_TOKEN=$(fanfare token --key-file {} --sub ana --subscribe 'live:*' --publish 'live:*')\n  ",
+                "  Token    export FANFARE_TOKEN=$(fanfare token --key-file {} --sub ana --subscribe 'live:*' --publish 'live:*')\n",
                 key_file.display()
             ),
             "-H \"Authorization: Bearer $FANFARE_TOKEN\" ",
         ),
     };
     let files = open_files.map_or("any number of".to_owned(), |files| files.to_string());
-    // A reader that is gone is no reason to stop.
-    let _ = writeln!(
-        std::io::stdout(),
-        "Fanfare {} is ready: {} shards, {files} open files allowed.\n\n  \
-         Look     http://{public}/\n  \
-         {token}Watch    curl -N {header}'http://{public}/v1/events?topic=live:42'\n  \
-         Like     curl {header}-d '{{\"member\":\"ana\",\"reaction\":\"like\"}}' http://{public}/v1/videos/42/likes\n  \
-         Metrics  http://{internal}/metrics\n",
+    let mut text = format!(
+        "Fanfare {}{} is ready: {} shards, {files} open files allowed.\n\n",
         env!("CARGO_PKG_VERSION"),
+        if settings.role == Role::All { String::new() } else { format!(" {}", settings.role) },
         cores.len(),
     );
+    if node.roles.demo {
+        text += &format!("  Look     http://{public}/\n");
+    }
+    text += &token;
+    if node.roles.frontend {
+        text += &format!("  Watch    curl -N {header}'http://{public}/v1/events?topic=live:42'\n");
+    }
+    if node.roles.backend {
+        let body = r#"{"member":"ana","reaction":"like"}"#;
+        text += &format!("  Like     curl {header}-d '{body}' http://{public}/v1/videos/42/likes\n");
+    } else if node.roles.dispatcher {
+        text +=
+            &format!("  Publish  curl {header}-d '{{\"type\":\"like\"}}' http://{public}/v1/topics/live:42/events\n");
+    }
+    text += &format!("  Metrics  http://{internal}/metrics\n");
+    // A reader that is gone is no reason to stop.
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// An address that can be typed into a browser on this machine.

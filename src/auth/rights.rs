@@ -77,8 +77,8 @@ fn check(pattern: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// What a verified token allows, or anyone with `--auth none`. Only [`Token::verify`](super::Token::verify) and
-/// [`Rights::everything`] make one. Less than 100 bytes and its texts: share it in an `Rc` or `Arc`, a connection each.
+/// What a verified token allows, or anyone with `--auth none`. Only [`Token::verify`](super::Token::verify),
+/// [`Rights::everything`] and [`Rights::handed_on`] make one. Less than 100 bytes and its texts: share it in an `Rc` or `Arc`, a connection each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rights {
     /// The member, 1 to 128 bytes without control characters; `None` for nobody in particular.
@@ -101,6 +101,11 @@ impl Rights {
         publish: Patterns,
     ) -> Rights {
         Rights { sub, expires_at_ms: Some(expires_at_ms), subscribe, publish, unchecked: false }
+    }
+
+    /// What another node of the cluster verified, and handed on behind the cluster's secret.
+    pub fn handed_on(sub: Option<&str>, expires_at_ms: Option<u64>, subscribe: Patterns, publish: Patterns) -> Rights {
+        Rights { sub: sub.map(Box::from), expires_at_ms, subscribe, publish, unchecked: false }
     }
 
     /// With `--auth none`: everything, for ever, as whatever member the request says (`member=ana`), if any.

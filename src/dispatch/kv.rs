@@ -41,9 +41,9 @@ pub enum Request {
     /// Signs of life of members. [`Answer::Turned`] with those who came online by it.
     Beat(Vec<String>),
     /// Members of these buckets (by [`bucket`] of the name) whose last sign of life is too long ago, at most so many, and
-    /// those that were given before and not settled for [`crate::limits::PRESENCE_RESEND`]. [`Answer::Turned`]
+    /// those whose last turn was given before, also by a sign of life, and not settled for [`crate::limits::PRESENCE_RESEND`]. [`Answer::Turned`]
     Due(Vec<u8>, u32),
-    /// These members' going offline was published, as of these versions. [`Answer::Applied`]
+    /// These members' turns were published, as of these versions. [`Answer::Applied`]
     Settled(Vec<(String, u64)>),
     /// What is known of members. [`Answer::Presence`], in the same order
     Presence(Vec<String>),

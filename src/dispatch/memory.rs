@@ -1,14 +1,17 @@
-//! The embedded key-value store of `fanfare all`: tables behind a mutex that is held for a look-up or a change only.
+//! The embedded key-value store of `fanfare all`: tables behind a mutex that is held for a look-up or a change only. Other
+//! nodes reach it through the node that holds it, which is their dispatcher then.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::kv::{
-    Alive, Answer, Batch, End, Heartbeat, KeyValue, NodeCounts, Notice, Request, Unavailable, bucket, digest,
+    Alive, Answer, Batch, End, Heartbeat, KeyValue, NodeCounts, NodeInfo, Notice, Request, Unavailable, bucket,
+    stable_hash,
 };
 use super::memory_history::Histories;
 use super::memory_presence::Members;
+use crate::limits::{NODE_LEASE, NODE_SWEEP};
 use crate::wire::connection_id::NodeId;
 use crate::wire::topic::Topic;
 
@@ -23,6 +26,11 @@ struct Tables {
     subscriptions: HashMap<Topic, HashSet<NodeId>>,
     /// The last batch of each node and bucket.
     numbers: HashMap<(NodeId, u8), u64>,
+    /// Of what is held for each node and bucket.
+    digests: HashMap<(NodeId, u8), u64>,
+    /// The nodes that said that they live, and when they last did, in Unix ms. Those whose lease lapsed stay until their
+    /// entries are swept.
+    nodes: BTreeMap<NodeId, (NodeInfo, u64)>,
     histories: Histories,
     members: Members,
     counts: HashMap<NodeId, NodeCounts>,
@@ -39,6 +47,8 @@ impl MemoryKv {
         let tables = Tables {
             subscriptions: HashMap::new(),
             numbers: HashMap::new(),
+            digests: HashMap::new(),
+            nodes: BTreeMap::new(),
             histories,
             members: Members::default(),
             counts: HashMap::new(),
@@ -80,6 +90,8 @@ impl Tables {
             removed
         };
         if changed {
+            let text = topic.as_str();
+            *self.digests.entry((node, bucket(text))).or_default() ^= stable_hash(text.as_bytes());
             notices.push(Notice::Invalidated(topic));
         }
     }
@@ -103,14 +115,39 @@ impl Tables {
         heartbeat.counts.is_some_and(|number| number != held)
     }
 
-    fn differing(&self, heartbeat: &Heartbeat) -> Vec<u8> {
-        let mut held: HashMap<u8, Vec<&str>> = HashMap::new();
-        for (topic, _) in self.subscriptions.iter().filter(|(_, nodes)| nodes.contains(&heartbeat.node.id)) {
-            held.entry(bucket(topic.as_str())).or_default().push(topic.as_str());
+    /// A node lives. Who else does, and what is held for it that should not be, or the other way round.
+    fn heartbeat(&mut self, heartbeat: Heartbeat, now_ms: u64, notices: &mut Vec<Notice>) -> Alive {
+        let node = heartbeat.node.id;
+        let recount = self.recount(&heartbeat);
+        self.nodes.insert(node, (heartbeat.node, now_ms));
+        let silent_ms = |since: &u64| now_ms.saturating_sub(*since);
+        let swept: Vec<NodeId> = self
+            .nodes
+            .iter()
+            .filter(|(_, (_, since))| silent_ms(since) >= NODE_SWEEP.as_millis() as u64 / 2)
+            .map(|(node, _)| *node)
+            .collect();
+        for node in swept {
+            self.forget(node, notices);
         }
-        let differs =
-            |(number, claimed): &(u8, u64)| digest(held.get(number).into_iter().flatten().copied()) != *claimed;
-        heartbeat.digests.iter().filter(|pair| differs(pair)).map(|(number, _)| *number).collect()
+        let lives = |since: &u64| silent_ms(since) < NODE_LEASE.as_millis() as u64;
+        let nodes = self.nodes.values().filter(|(_, since)| lives(since)).map(|(info, _)| info.clone()).collect();
+        let held = |number: u8| self.digests.get(&(node, number)).copied().unwrap_or(0);
+        let differing = heartbeat.digests.iter().filter(|(number, claimed)| held(*number) != *claimed);
+        Alive { nodes, differing: differing.map(|(number, _)| *number).collect(), recount }
+    }
+
+    /// A node is gone, and what it wanted goes with it.
+    fn forget(&mut self, node: NodeId, notices: &mut Vec<Notice>) {
+        let held = self.subscriptions.iter().filter(|(_, nodes)| nodes.contains(&node));
+        let held: Vec<_> = held.map(|(topic, _)| topic.clone()).collect();
+        for topic in held {
+            self.set(topic, node, false, notices);
+        }
+        self.numbers.retain(|(owner, _), _| *owner != node);
+        self.digests.retain(|(owner, _), _| *owner != node);
+        self.nodes.remove(&node);
+        self.counts.remove(&node);
     }
 }
 
@@ -134,18 +171,9 @@ impl KeyValue for MemoryKv {
                 tables.apply(batch, notices);
                 Answer::Applied
             }
-            Request::Heartbeat(heartbeat) => {
-                let differing = tables.differing(&heartbeat);
-                // The node that holds it is the only one there is.
-                Answer::Alive(Alive { recount: tables.recount(&heartbeat), nodes: vec![heartbeat.node], differing })
-            }
+            Request::Heartbeat(heartbeat) => Answer::Alive(tables.heartbeat(heartbeat, now_ms, notices)),
             Request::Leave(node) => {
-                let held = tables.subscriptions.iter().filter(|(_, nodes)| nodes.contains(&node));
-                let held: Vec<_> = held.map(|(topic, _)| topic.clone()).collect();
-                for topic in held {
-                    tables.set(topic, node, false, notices);
-                }
-                tables.numbers.retain(|(owner, _), _| *owner != node);
+                tables.forget(node, notices);
                 Answer::Left
             }
             Request::Append(append) => {
@@ -188,7 +216,7 @@ impl KeyValue for MemoryKv {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dispatch::kv::NodeInfo;
+    use crate::dispatch::kv::digest;
 
     fn topic() -> Topic {
         Topic::parse("live:1").unwrap()
@@ -236,6 +264,26 @@ mod tests {
         assert_eq!(ask(&kv, beat(0)), alive(vec![]));
         ask(&kv, batch(3, true, &[("live:1", true)]));
         assert_eq!(ask(&kv, Request::Leave(NodeId(7))), (Answer::Left, vec![Notice::Invalidated(topic())]));
+        assert_eq!(ask(&kv, Request::Subscribers(topic())).0, Answer::Subscribers([].into()));
+    }
+
+    #[test]
+    fn a_silent_node_is_dead_and_then_swept() {
+        let kv = MemoryKv::new(1000);
+        ask(&kv, batch(1, false, &[("live:1", true)]));
+        let node = |id| NodeInfo { id: NodeId(id), roles: Vec::new(), url: String::new() };
+        let beat = |id, now_ms| {
+            let mut notices = Vec::new();
+            let heartbeat = Heartbeat { node: node(id), digests: Vec::new(), counts: None };
+            let alive = kv.tables.lock().unwrap().heartbeat(heartbeat, now_ms, &mut notices);
+            (alive.nodes.iter().map(|node| node.id.0).collect::<Vec<_>>(), notices.len())
+        };
+        let lease = NODE_LEASE.as_millis() as u64;
+        assert_eq!(beat(7, 1000), (vec![7], 0));
+        assert_eq!(beat(3, 1000 + lease - 1), (vec![3, 7], 0), "in the order of their ids");
+        assert_eq!(beat(3, 1000 + lease), (vec![3], 0), "what it wants stays for a while, in case it was only slow");
+        assert_eq!(beat(7, 1000 + lease + 1), (vec![3, 7], 0));
+        assert_eq!(beat(3, 1000 + NODE_SWEEP.as_millis() as u64), (vec![3], 1), "swept");
         assert_eq!(ask(&kv, Request::Subscribers(topic())).0, Answer::Subscribers([].into()));
     }
 }

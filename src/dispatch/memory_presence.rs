@@ -13,7 +13,7 @@ struct Member {
     version: u64,
     /// While online: when the member goes offline unless there is another sign of life.
     until: u64,
-    /// Gone offline, and that was given out at this time and not settled yet.
+    /// Its last turn was given out at this time and not settled yet.
     given_at: Option<u64>,
 }
 
@@ -23,8 +23,8 @@ pub struct Members {
     members: HashMap<String, Member, foldhash::fast::RandomState>,
     /// Who is online, by bucket and time at which that ends.
     ends: BTreeSet<(u8, u64, String)>,
-    /// Who went offline and was not settled.
-    going: BTreeSet<String>,
+    /// Whose last turn was not settled.
+    unsettled: BTreeSet<String>,
     beats: u64,
 }
 
@@ -51,8 +51,8 @@ impl Members {
                 self.ends.remove(&(number, member.until, name.clone()));
             } else {
                 let version = now_ms.max(member.version + 1);
-                *member = Member { online: true, at: now_ms, version, until, given_at: None };
-                self.going.remove(&name);
+                *member = Member { online: true, at: now_ms, version, until, given_at: Some(now_ms) };
+                self.unsettled.insert(name.clone());
                 turned.push(Turn { member: name.clone(), online: true, at: now_ms, version });
             }
             member.until = until;
@@ -61,7 +61,7 @@ impl Members {
         turned
     }
 
-    /// Those of these buckets who went offline, or did so before and were not settled.
+    /// Those of these buckets who went offline, and those whose last turn was given before and not settled.
     pub fn due(&mut self, buckets: &[u8], limit: u32, now_ms: u64) -> Vec<Turn> {
         let mut turned = Vec::new();
         let limit = limit as usize;
@@ -79,27 +79,32 @@ impl Members {
                 member.version = now_ms.max(member.version + 1);
                 member.given_at = Some(now_ms);
                 turned.push(Turn { member: name.clone(), online: false, at: member.at, version: member.version });
-                self.going.insert(name);
+                self.unsettled.insert(name);
             }
         }
-        let again = self.going.iter().filter(|name| buckets.contains(&bucket(name)));
+        let again = self.unsettled.iter().filter(|name| buckets.contains(&bucket(name)));
         for name in again {
             let Some(member) = self.members.get_mut(name) else { continue };
             let waited = member.given_at.is_some_and(|at| at + (PRESENCE_RESEND.as_millis() as u64) <= now_ms);
             if waited && turned.len() < limit {
                 member.given_at = Some(now_ms);
-                turned.push(Turn { member: name.clone(), online: false, at: member.at, version: member.version });
+                turned.push(Turn {
+                    member: name.clone(),
+                    online: member.online,
+                    at: member.at,
+                    version: member.version,
+                });
             }
         }
         turned
     }
 
-    /// These were published as offline.
+    /// What was given of these was published.
     pub fn settled(&mut self, members: Vec<(String, u64)>) {
         for (name, version) in members {
             if let Some(member) = self.members.get_mut(&name).filter(|member| member.version == version) {
                 member.given_at = None;
-                self.going.remove(&name);
+                self.unsettled.remove(&name);
             }
         }
     }
@@ -128,6 +133,10 @@ mod tests {
         let all: Vec<u8> = ALL.collect();
         let turn = |online, at, version| vec![Turn { member: "ana".into(), online, at, version }];
         assert_eq!(beat(&mut members, 5), turn(true, 5, 5));
+        let resend = PRESENCE_RESEND.as_millis() as u64;
+        assert_eq!(members.due(&all, 9, 4 + resend), []);
+        assert_eq!(members.due(&all, 9, 5 + resend), turn(true, 5, 5));
+        members.settled(vec![("ana".into(), 5)]);
         assert_eq!(beat(&mut members, 1005), []);
         assert_eq!(members.due(&all, 9, 1004 + GUARD), []);
         let end = 1005 + GUARD;
@@ -142,6 +151,7 @@ mod tests {
             "another turn's settling does not count"
         );
         assert_eq!(beat(&mut members, end), turn(true, end, end + 1));
+        members.settled(vec![("ana".into(), end + 1)]);
         assert_eq!(members.due(&all, 9, again + 20_000), []);
         assert_eq!(members.get("ana", end), turn(true, end, end + 1).pop());
         assert_eq!(members.get("bob", end), None);

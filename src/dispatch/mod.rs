@@ -5,5 +5,6 @@ pub mod kv;
 pub mod memory;
 pub(crate) mod memory_history;
 mod memory_presence;
+pub mod outbox;
 pub mod tally;
 pub mod types;

@@ -11,3 +11,4 @@ pub mod registry;
 pub mod replay;
 pub mod topics;
 pub mod typists;
+pub mod window;

@@ -77,6 +77,10 @@ metrics! {
     counter dropped_expired "fanfare_dropped_total" r#"reason="expired""# "Events dropped.";
     counter dropped_closed "fanfare_dropped_total" r#"reason="closed""# "Events dropped.";
     counter dropped_unrouted "fanfare_dropped_total" r#"reason="unrouted""# "Events dropped.";
+    counter dropped_link "fanfare_dropped_total" r#"reason="link""# "Events dropped.";
+    counter dropped_absent "fanfare_dropped_total" r#"reason="absent""# "Events dropped.";
+    counter dropped_unsure "fanfare_dropped_total" r#"reason="unsure""# "Events dropped.";
+    counter dropped_handover "fanfare_dropped_total" r#"reason="handover""# "Events dropped.";
     counter closed_client "fanfare_disconnects_total" r#"reason="client""# "Streams ended.";
     counter closed_stalled "fanfare_disconnects_total" r#"reason="stalled""# "Streams ended.";
     counter closed_backlog "fanfare_disconnects_total" r#"reason="backlog""# "Streams ended.";
@@ -86,6 +90,11 @@ metrics! {
     counter lookups "fanfare_kv_lookups_total" "" "Look-ups in the key-value store.";
     counter crossings "fanfare_mesh_messages_total" "" "Messages sent to another core.";
     gauge mesh_waiting "fanfare_mesh_waiting" "" "Messages and events that wait for a full mailbox of another core.";
+    counter frames_sent "fanfare_frames_sent_total" "" "Frames sent to other nodes, however often.";
+    counter frames_received "fanfare_frames_received_total" "" "Frames taken from other nodes.";
+    counter frames_repeated "fanfare_frames_repeated_total" "" "Frames of other nodes that were here already.";
+    gauge outbox_frames "fanfare_frames_waiting" "" "Frames that other nodes have not acknowledged.";
+    counter link_failures "fanfare_link_failures_total" "" "Connections to other nodes that failed.";
     counter likes_stored "fanfare_likes_stored_total" "" "Likes stored and taken back.";
     counter presence_beats "fanfare_presence_beats_total" "" "Signs of life of members given to the key-value store.";
     counter presence_turns "fanfare_presence_turns_total" "" "Members that came online or went offline, as told by this node.";

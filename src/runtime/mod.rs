@@ -7,4 +7,5 @@ pub mod mailbox;
 pub mod notify;
 pub mod open_files;
 pub mod readiness;
+pub mod resolver;
 pub mod turn_time;

@@ -1,5 +1,7 @@
 //! The internal listener: what a node tells of itself, and publishing for backends.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::access::Access;
@@ -47,10 +49,11 @@ impl Shard {
                     }
                     ["v1", "topics", topic, "events"] if self.node.roles.dispatcher => {
                         self.only(request, Method::Post, "POST")?;
-                        return self.publish_one(conn, topic, &Access::Open, to, body);
+                        return self.publish_one(conn, topic, &Access::Node, to, body);
                     }
                     // POST is taken line by line, and never comes here.
                     ["v1", "events"] if self.node.roles.dispatcher => return Err(HttpError::method("POST")),
+                    ["v1", "internal", what] => return self.node_to_node(conn, request, what, to, body),
                     _ => return Err(HttpError::not_found()),
                 }
             }
@@ -101,7 +104,10 @@ impl Shard {
             "connections": sum(|counters| counters.connections.get()),
             "topics": sum(|counters| counters.topics.get()),
             "subscriptions": sum(|counters| counters.subscriptions.get()),
-            "queues": {"store": node.store.as_ref().map(|store| store.queued())},
+            "nodes": node.nodes.lock().map(|nodes| Arc::clone(&nodes)).unwrap_or_default(),
+            "links": node.links.iter().filter_map(|links| Some(links.lock().ok()?.clone())).flatten().collect::<Vec<_>>(),
+            "waits_for": self.not_ready(),
+            "queues": {"frames": sum(|counters| counters.outbox_frames.get()), "store": node.store.as_ref().map(|store| store.queued())},
             "shards": shards,
         })
         .to_string()

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tracing::error;
+
 use super::appending::Appending;
 use super::message::Message;
 use super::shard::Shard;
 use super::slots::Conn;
-use crate::dispatch::kv::{Alive, Answer, BUCKETS, Heard, Heartbeat, Notice, Request, Unavailable, bucket};
-use crate::limits::NODE_HEARTBEAT;
+use crate::dispatch::kv::{Alive, Answer, BUCKETS, Heard, Heartbeat, NodeInfo, Notice, Request, Unavailable, bucket};
+use crate::limits::{HEARTBEAT_RETRY, NODE_HEARTBEAT};
 use crate::wire::topic::Topic;
 
 /// What a question was asked for.
@@ -44,6 +46,15 @@ pub enum Asked {
     Append(Appending),
     /// A value of class `latest` waits for its version: the event as JSON.
     Versioned(Arc<str>, Option<(u64, String)>),
+    /// This node ends.
+    Leave,
+    /// Another node asked, as one question of several.
+    Relay {
+        /// Which request.
+        id: u64,
+        /// Which of its questions.
+        at: usize,
+    },
 }
 
 impl Shard {
@@ -61,8 +72,12 @@ impl Shard {
     pub(super) fn submit(&mut self, request: Request) -> Result<Result<Answer, Unavailable>, u64> {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
+        let Some(kv) = &self.node.kv else {
+            self.ask_dispatcher(ticket, request);
+            return Err(ticket);
+        };
         let mut notices = Vec::new();
-        match self.node.kv.submit(self.id, ticket, request, &mut notices) {
+        match kv.submit(self.id, ticket, request, &mut notices) {
             Some(result) => {
                 // Every cache is told before who asked is.
                 for notice in notices {
@@ -102,14 +117,13 @@ impl Shard {
         }
     }
 
-    fn on_answer(&mut self, asked: Asked, result: Result<Answer, Unavailable>) {
+    pub(super) fn on_answer(&mut self, asked: Asked, result: Result<Answer, Unavailable>) {
         match (asked, result) {
             (Asked::Subscribers(topic), Ok(Answer::Subscribers(nodes))) => self.on_subscribers(&topic, nodes),
             (Asked::Subscribers(topic), Err(_)) => self.on_subscribers_unknown(&topic),
             (Asked::Apply(bucket), Ok(Answer::Applied)) => self.on_applied(bucket),
             (Asked::Apply(bucket), Err(_)) => self.registrar.failed(bucket, self.clock.instant),
             (Asked::Heartbeat, Ok(Answer::Alive(alive))) => self.on_alive(alive),
-            (Asked::Heartbeat, Err(_)) => {}
             (Asked::Noted(topics), Ok(Answer::Ends(ends))) => self.on_noted(topics, Ok(ends)),
             (Asked::Noted(topics), Err(error)) => self.on_noted(topics, Err(error)),
             (Asked::Newest(topic), Ok(Answer::Latest(values))) => self.on_newest(topic, Ok(values)),
@@ -122,7 +136,7 @@ impl Shard {
             (Asked::Counts, Ok(Answer::Counts(counts))) => self.on_all_counts(Ok(counts)),
             (Asked::Counts, Err(error)) => self.on_all_counts(Err(error)),
             (Asked::Beat(members), result) => self.on_beaten(members, result),
-            (Asked::Due, Ok(Answer::Turned(turns))) => self.on_due(turns),
+            (Asked::Due, Ok(Answer::Turned(turns))) => self.on_turned(turns),
             (Asked::Due, Err(_)) | (Asked::Settled, _) => {}
             (Asked::Presence(conn, members), result) => self.on_presence(conn, &members, result),
             (Asked::Append(appending), result) => self.on_appended(appending, result),
@@ -131,7 +145,14 @@ impl Shard {
                     self.counters().dropped_backlog.add(1);
                 }
             }
-            (asked, Ok(answer)) => unreachable!("a store answers what it was asked: {asked:?}, {answer:?}"),
+            (Asked::Heartbeat, Err(error)) => self.on_unheard(error),
+            (Asked::Leave, _) => self.left = true,
+            (Asked::Relay { id, at }, result) => self.on_relayed(id, at, result),
+            (asked, Ok(answer)) => {
+                // A dispatcher that answers something else is as good as none.
+                error!(?asked, ?answer, "an answer to another question");
+                self.on_answer(asked, Err(Unavailable("the answer is one to another question".to_owned())));
+            }
         }
     }
 
@@ -189,11 +210,29 @@ impl Shard {
 
     fn on_alive(&mut self, alive: Alive) {
         self.on_alive_counts(&alive);
+        self.node.heard_ms.store(self.clock.unix_ms, Ordering::Relaxed);
+        self.tell_alive(alive.nodes, &alive.differing);
+    }
+
+    /// A heartbeat was not answered: the next one comes before the lease lapses.
+    fn on_unheard(&mut self, error: Unavailable) {
+        self.next_heartbeat = self.next_heartbeat.min(self.clock.instant + HEARTBEAT_RETRY);
+        if let Ok(mut trouble) = self.node.trouble.lock() {
+            *trouble = Some(error.0);
+        }
+    }
+
+    /// Tells every shard who lives, and which of its buckets the store holds wrong.
+    pub(super) fn tell_alive(&mut self, mut nodes: Vec<NodeInfo>, differing: &[u8]) {
         let shards = self.node.shards();
-        let changed = self.alive.as_slice() != alive.nodes.as_slice();
-        let nodes = Arc::new(alive.nodes);
+        nodes.sort_unstable_by_key(|node| node.id);
+        let changed = self.alive.as_slice() != nodes.as_slice();
+        let nodes = Arc::new(nodes);
+        if let Ok(mut known) = self.node.nodes.lock() {
+            *known = Arc::clone(&nodes);
+        }
         for shard in 0..shards {
-            let differing = alive.differing.iter().copied().filter(|bucket| usize::from(*bucket) % shards == shard);
+            let differing = differing.iter().copied().filter(|bucket| usize::from(*bucket) % shards == shard);
             let differing: Vec<u8> = differing.collect();
             self.send(shard, Message::Alive { nodes: Arc::clone(&nodes), differing, changed });
         }

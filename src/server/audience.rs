@@ -107,6 +107,7 @@ impl Shard {
                 kind: "viewers".into(),
                 key: None,
                 id: None,
+                version: None,
                 data: data.as_bytes(),
             };
             let (published, new_id) = self.publish_named(&draft, Publisher::Own);

@@ -105,7 +105,7 @@ impl Shard {
         match slot.kind {
             Kind::Lagging(_) => return self.merge_what_waits(number),
             Kind::Stream => {}
-            Kind::Free | Kind::Http(_) => unreachable!("only streams watch topics"),
+            Kind::Free | Kind::Http(_) | Kind::Link(_) => unreachable!("only streams watch topics"),
         }
         self.scratch.clear();
         let mut frames = 0;

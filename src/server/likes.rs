@@ -170,6 +170,7 @@ impl Shard {
             kind: kind.into(),
             key: Some(key.into()),
             id: None,
+            version: None,
             data: data.as_bytes(),
         };
         let (published, id) = self.publish_named(&draft, Publisher::Own);

@@ -8,6 +8,8 @@ use crate::backend::store::{Outcome, PostKind, StoreError};
 use crate::dispatch::kv::{Heard, NodeInfo};
 use crate::frontend::order::FramePage;
 use crate::frontend::registry::CoreSet;
+use crate::runtime::resolver::Found;
+use crate::wire::binary::Malformed;
 use crate::wire::frame::Frame;
 use crate::wire::http::HttpError;
 use crate::wire::position::Position;
@@ -59,6 +61,24 @@ pub enum Message {
         differing: Vec<u8>,
         /// Somebody came or went.
         changed: bool,
+    },
+    /// To the shard that sends heartbeats: who lives?
+    AskAlive,
+    /// Names of hosts became addresses.
+    Found(Found),
+    /// To the core that knows what was seen of their sender: frames of another node.
+    Frames {
+        /// The batch.
+        bytes: Box<[u8]>,
+        /// Where it came in.
+        asker: (usize, Conn),
+    },
+    /// Back to the core where they came in.
+    FramesTaken {
+        /// The connection that brought them.
+        conn: Conn,
+        /// Whether they were understood.
+        result: Result<(), Malformed>,
     },
     /// From the database.
     Stored(Ticket, Result<Outcome, StoreError>),

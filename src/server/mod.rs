@@ -5,6 +5,10 @@
 //! [`routes`] (requests to resources), [`access`] (who asks), [`streams`] (a request becomes a stream), [`renewal`] (its rights), [`publish`] and [`likes`] (what is
 //! published), [`asking`] (the key-value store), [`mesh`] (between cores), [`fanout`] and [`pages`] (to viewers), [`sweep`] (time), [`admin`] (what a node
 //! tells).
+//!
+//! Other nodes: [`cluster`] (what is known of them), [`links`] and [`link`] (calls to them), [`internal`] (their requests),
+//! [`outboxes`] (frames), [`questions`] (to the key-value store), [`handover`] (a backend's events), [`elsewhere`] (streams that
+//! another node holds).
 
 pub mod accept;
 pub mod access;
@@ -12,18 +16,26 @@ pub mod admin;
 pub mod appending;
 pub mod asking;
 pub mod audience;
+pub mod cluster;
+pub mod elsewhere;
 pub mod fanout;
+pub mod handover;
 pub mod history;
 pub mod http_connection;
+pub mod internal;
 pub mod likes;
 pub mod lines;
+pub mod link;
+pub mod links;
 pub mod mesh;
 pub mod message;
 pub mod node;
+pub mod outboxes;
 pub mod pages;
 pub mod posts;
 pub mod presence;
 pub mod publish;
+pub mod questions;
 pub mod receive;
 pub mod renewal;
 pub mod resume;

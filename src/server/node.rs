@@ -1,17 +1,19 @@
 //! What the shards of a node share: read-only data, and the ways to reach each other.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::access::Tokens;
+use super::links::LinkView;
 use super::message::{Message, Ticket};
 use crate::backend::store::Store;
 use crate::dispatch::kv::{BUCKETS, KeyValue, NodeInfo, bucket};
 use crate::dispatch::types::Types;
 use crate::observe::metrics::Counters;
 use crate::runtime::mailbox::Sender;
+use crate::runtime::resolver::Resolver;
 use crate::wire::connection_id::NodeId;
 use crate::wire::response::Origins;
 
@@ -75,8 +77,18 @@ pub struct Node {
     pub digests: [AtomicU64; BUCKETS],
     /// The buckets whose digest holds: one bit each.
     pub settled: AtomicU64,
-    /// The key-value store.
-    pub kv: Arc<dyn KeyValue>,
+    /// The key-value store; without one, dispatchers are asked.
+    pub kv: Option<Arc<dyn KeyValue>>,
+    /// When a heartbeat was answered last, in Unix ms.
+    pub heard_ms: AtomicU64,
+    /// Why the last one was not, if it was not.
+    pub trouble: Mutex<Option<String>>,
+    /// Makes addresses of names, on a node with names to look up.
+    pub resolver: Option<Resolver>,
+    /// Each shard's links, as of its last tick.
+    pub links: Vec<Mutex<Vec<LinkView>>>,
+    /// The nodes that live, as of the last heartbeat.
+    pub nodes: Mutex<Arc<Vec<NodeInfo>>>,
     /// The database, on a node that is a backend.
     pub store: Option<Store<Ticket>>,
     /// The node takes no more streams.

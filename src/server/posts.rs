@@ -159,7 +159,7 @@ impl Shard {
         };
         let by = match access {
             // Everyone may do everything; who names a member acts as that one.
-            Access::Open => member,
+            Access::Open | Access::Node => member,
             Access::Token(_) if access.require_publish(moderated.as_str()).is_ok() => None,
             Access::Token(_) => {
                 access.require_publish(topic.as_str())?;
@@ -228,6 +228,7 @@ impl Shard {
             kind: event.into(),
             key: None,
             id: Some(event_id.into()),
+            version: None,
             data: data.as_bytes(),
         };
         let publisher = Publisher::Post { id: id.clone().into(), change };
@@ -306,8 +307,14 @@ impl Shard {
             return;
         }
         let data = json!({"member": member}).to_string();
-        let draft =
-            Draft { topic: topic.as_str().into(), kind: "typing".into(), key: None, id: None, data: data.as_bytes() };
+        let draft = Draft {
+            topic: topic.as_str().into(),
+            kind: "typing".into(),
+            key: None,
+            id: None,
+            version: None,
+            data: data.as_bytes(),
+        };
         let (published, new_id) = self.publish_named(&draft, Publisher::Own);
         self.new_id = new_id;
         if published.is_err() {

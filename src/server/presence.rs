@@ -6,14 +6,14 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::access::Access;
+use super::appending::Publisher;
 use super::asking::Asked;
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
 use crate::dispatch::kv::{Answer, BUCKETS, Request as KvRequest, Turn, Unavailable, highest};
 use crate::limits::*;
-use crate::wire::event::{Class, Draft};
-use crate::wire::frame::Event;
+use crate::wire::event::Draft;
 use crate::wire::http::{HttpError, query_pairs};
 use crate::wire::request::Request;
 use crate::wire::topic::Topic;
@@ -58,15 +58,15 @@ impl Shard {
     /// The store heard signs of life, or did not.
     pub(super) fn on_beaten(&mut self, members: Vec<String>, result: Result<Answer, Unavailable>) {
         match result {
-            Ok(Answer::Turned(turns)) => turns.iter().for_each(|turn| self.tell_turn(turn)),
+            Ok(Answer::Turned(turns)) => self.on_turned(turns),
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
             // Members who left meanwhile are given once more, which keeps them online for one guard longer at most.
             Err(_) => self.members.unheard(members),
         }
     }
 
-    /// Members went offline.
-    pub(super) fn on_due(&mut self, turns: Vec<Turn>) {
+    /// Members came online or went offline: tells who watches them, and that this was told.
+    pub(super) fn on_turned(&mut self, turns: Vec<Turn>) {
         if turns.is_empty() {
             return;
         }
@@ -85,25 +85,12 @@ impl Shard {
             kind: "presence".into(),
             key: Some(turn.member.as_str().into()),
             id: None,
+            version: Some(turn.version),
             data: data.as_bytes(),
         };
-        let mut id = String::new();
-        self.new_event_id(&mut id);
-        let event = Event {
-            id: &id,
-            topic: topic.as_str(),
-            kind: "presence",
-            key: draft.key.as_deref(),
-            at: self.clock.unix_ms,
-            data: draft.data,
-            class: Class::Latest,
-            ttl_ms: 0,
-            place: None,
-            version: 0,
-        };
-        self.counters().events_in[Class::Latest as usize].add(1);
-        let origin = Some((turn.version, self.node.dc.clone()));
-        if self.version(&event, origin).is_err() {
+        let (published, new_id) = self.publish_named(&draft, Publisher::Own);
+        self.new_id = new_id;
+        if published.is_err() {
             self.counters().dropped_backlog.add(1);
         }
     }

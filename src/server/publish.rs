@@ -32,11 +32,12 @@ impl Shard {
     ) -> Result<Handled, HttpError> {
         let topic = self.path_topic(topic)?;
         access.require_publish(&topic)?;
-        let draft = Draft::parse(body, Some(&topic)).map_err(|error| match error {
+        let mut draft = Draft::parse(body, Some(&topic)).map_err(|error| match error {
             crate::wire::event::EventError::TooLarge(_) => HttpError::new(413, error.to_string()),
             error => HttpError::bad(error.to_string()),
         })?;
         access.require_type(&draft.kind)?;
+        draft.version.take_if(|_| !matches!(access, Access::Node));
         let (published, id) = self.publish_named(&draft, Publisher::Request(conn));
         if let Ok(Published::Taken) = published {
             let mut answer = std::mem::take(&mut self.scratch);
@@ -66,13 +67,18 @@ impl Shard {
         if draft.id.is_none() {
             self.new_event_id(&mut new_id);
         }
-        let published = self.publish(draft, draft.id.as_deref().unwrap_or(&new_id), publisher);
+        let id = draft.id.as_deref().unwrap_or(&new_id);
+        let published = if self.node.roles.dispatcher {
+            self.publish(draft, id, publisher)
+        } else {
+            self.hand_over(draft, id, publisher)
+        };
         (published, new_id)
     }
 
     /// What a body of lines may do, which is refused before it is read if it may do nothing.
     pub(super) fn lines_access(&self, request: &Request<'_>, internal: bool) -> Result<Access, HttpError> {
-        if internal { self.check_secret(request).map(|()| Access::Open) } else { self.access(request) }
+        if internal { self.check_secret(request).map(|()| Access::Node) } else { self.access(request) }
     }
 
     /// One line of `POST /v1/events`.
@@ -83,12 +89,13 @@ impl Shard {
         number: u64,
         line: &[u8],
     ) -> Result<Taken, String> {
-        let draft = Draft::parse(line, None).map_err(|error| error.to_string())?;
+        let mut draft = Draft::parse(line, None).map_err(|error| error.to_string())?;
         let allowed = access
             .require_unexpired(self.clock.unix_ms)
             .and_then(|()| access.require_publish(&draft.topic))
             .and_then(|()| access.require_type(&draft.kind));
         allowed.map_err(|error| error.detail.into_owned())?;
+        draft.version.take_if(|_| !matches!(access, Access::Node));
         let (published, id) = self.publish_named(&draft, Publisher::Line(conn, number));
         self.new_id = id;
         match published {
@@ -128,7 +135,9 @@ impl Shard {
         };
         match info.class {
             Class::Every => self.append(&event, publisher),
-            Class::Latest => self.version(&event, None).map(|()| Published::Taken),
+            Class::Latest => self
+                .version(&event, draft.version.map(|version| (version, self.node.dc.clone())))
+                .map(|()| Published::Taken),
             Class::Sum | Class::Ephemeral => self.route(&event).map(|()| Published::Taken),
         }
     }
@@ -192,9 +201,10 @@ impl Shard {
     /// Sends an event to the nodes that want it.
     fn dispatch(&mut self, nodes: &[NodeId], frame: &Arc<Frame>) {
         for &node in nodes {
-            // The embedded store knows no other node than this one.
             if node == self.node.id {
                 self.ingress(frame);
+            } else {
+                self.send_to_node(node, frame);
             }
         }
     }

@@ -46,7 +46,7 @@ impl Shard {
                 break;
             }
             // Nothing more is read for a client that does not take its answers.
-            if http.input.len() > HEAD_BYTES_MAX + BODY_BYTES_MAX || http.output.len() > ANSWER_BYTES_MAX {
+            if http.input.len() > self.input_bytes_max(http.internal) || http.output.len() > ANSWER_BYTES_MAX {
                 http.unread = true;
                 http.held |= http.awaiting.is_none();
                 break;
@@ -328,8 +328,7 @@ impl Shard {
                 self.go_on(http, &request);
                 return Ok(Some(end));
             }
-            BodyLength::Known(length) if length > BODY_BYTES_MAX as u64 => return Err(too_large()),
-            BodyLength::Known(length) => length as usize,
+            BodyLength::Known(length) => self.check_length(&request, length, http.internal)?,
         };
         if input.len() < end + length {
             if !std::mem::replace(&mut http.continued, true) {
@@ -440,7 +439,9 @@ impl Shard {
 
     /// Serves one whole request: answers it, or notes that an answer will come, or makes it a stream.
     fn serve(&mut self, conn: Conn, http: &mut Http, request: &Request<'_>, body: &[u8]) {
-        let to = AnswerTo::new(request, self.node.origins.check(request.origin));
+        let mut to = AnswerTo::new(request, self.node.origins.check(request.origin));
+        // Other nodes turn to others.
+        to.closes |= http.internal && self.is_draining();
         self.counters().requests.add(1);
         http.closing |= to.closes;
         match self.handle(conn, http, request, to, body) {
@@ -474,7 +475,7 @@ impl Shard {
     }
 }
 
-fn too_large() -> HttpError {
+pub(super) fn too_large() -> HttpError {
     HttpError::new(413, format!("a body may have {BODY_BYTES_MAX} bytes; POST /v1/events takes any number of lines"))
 }
 

@@ -4,6 +4,7 @@
 use serde::Deserialize;
 
 use super::access::Access;
+use super::elsewhere::What;
 use super::message::{Message, Renewal};
 use super::routes::Handled;
 use super::shard::Shard;
@@ -101,6 +102,9 @@ impl Shard {
             (Some(tokens), Some(token)) => tokens.verify(Token(token), self.clock.unix_ms)?,
             _ => self.access(request)?,
         };
+        if let Some(holder) = self.holder_elsewhere(connection) {
+            return self.change_elsewhere(asker, holder, connection, &access, What::Renew);
+        }
         let (shard, conn, secret) = self.locate(connection)?;
         let renewal = Renewal { conn, secret, access, asker: (self.id, asker) };
         self.send(shard, Message::Renew(Box::new(renewal)));

@@ -181,6 +181,9 @@ impl Shard {
         if self.node.draining.load(Ordering::Relaxed) {
             return Some("draining: this node takes no new streams and ends soon".into());
         }
+        if let Some(trouble) = self.trouble() {
+            return Some(Cow::Owned(trouble));
+        }
         let database = self.node.store.as_ref()?.health().err()?;
         Some(format!("the database fails: {database}").into())
     }

@@ -12,6 +12,7 @@ use rustix::time::{
 };
 
 use super::asking::Asked;
+use super::cluster::Cluster;
 use super::history::Homes;
 use super::mesh::Outgoing;
 use super::message::Message;
@@ -141,8 +142,13 @@ pub struct Shard {
     /// Members with streams on this core.
     pub(super) members: Members,
     pub(super) next_due: Instant,
+    /// The key-value store knows that this node ends, or cannot be told.
+    pub(super) left: bool,
+    pub(super) leaving: bool,
     /// The nodes of this data center whose lease holds.
     pub(super) alive: Arc<Vec<NodeInfo>>,
+    /// Other nodes, and what there is for them.
+    pub(super) cluster: Cluster,
     /// To each other core: what its full mailbox did not take.
     pub(super) outgoing: Vec<Option<Box<Outgoing>>>,
     /// Messages to itself.
@@ -222,7 +228,10 @@ impl Shard {
             reading_counts: false,
             members: Members::default(),
             next_due: clock_start,
+            left: false,
+            leaving: false,
             alive: Arc::default(),
+            cluster: Cluster::default(),
             dispatcher: Dispatcher::default(),
             outgoing: (0..shards).map(|_| None).collect(),
             local: VecDeque::new(),
@@ -291,7 +300,9 @@ impl Shard {
         }
         self.fan_out();
         self.send_registrations();
-        !self.unserved.is_empty()
+        let exchanged = self.exchange();
+        exchanged
+            || !self.unserved.is_empty()
             || !self.again.is_empty()
             || !self.local.is_empty()
             || ready.len() == crate::limits::READY_BATCH
@@ -330,6 +341,7 @@ impl Shard {
                             self.on_stream_writable(conn);
                         }
                     }
+                    Kind::Link(link) => self.on_link_ready(conn, link, event),
                     Kind::Free => {}
                 }
             }
@@ -383,7 +395,12 @@ impl Shard {
                     self.keep_counts();
                 }
                 differing.into_iter().for_each(|bucket| self.registrar.repair(bucket));
+                self.on_nodes();
             }
+            Message::AskAlive => self.on_ask_alive(),
+            Message::Found(found) => self.on_found(found),
+            Message::Frames { bytes, asker } => self.on_frames(&bytes, asker),
+            Message::FramesTaken { conn, result } => self.on_frames_taken(conn, result),
             Message::Stored(ticket, result) => self.on_stored(ticket, result),
             Message::ChangeTopics(change) => self.on_change_topics(*change),
             Message::Renew(renewal) => self.on_renew(*renewal),

@@ -137,6 +137,8 @@ pub enum Kind {
     Stream,
     /// An SSE stream that does not.
     Lagging(Box<Lag>),
+    /// A connection to another node, by its link's number.
+    Link(u32),
 }
 
 /// One connection.

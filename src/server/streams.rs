@@ -160,7 +160,9 @@ impl Shard {
         slot.unframed = framing == Framing::Close;
         slot.waiting = true;
         slot.rights = match &opening.access {
-            Access::Open => opening.member.as_deref().map(|member| Box::new(StreamRights::of_member(member))),
+            Access::Open | Access::Node => {
+                opening.member.as_deref().map(|member| Box::new(StreamRights::of_member(member)))
+            }
             Access::Token(rights) => Some(Box::new(StreamRights::new(rights, now_ms))),
         };
         if let Some(member) = slot.rights.as_ref().and_then(|rights| rights.member.as_deref()) {
@@ -334,7 +336,7 @@ impl Shard {
                 Ok(taken) => self.lag(conn.slot, bytes[taken..].to_vec()),
                 Err(_) => self.broken.push(conn),
             },
-            Kind::Free | Kind::Http(_) => {}
+            Kind::Free | Kind::Http(_) | Kind::Link(_) => {}
         }
     }
 

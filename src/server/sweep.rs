@@ -3,10 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::asking::Asked;
 use super::renewal::Due;
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
 use super::streams::Ended;
+use crate::dispatch::kv::Request;
 use crate::limits::*;
 use crate::wire::http::HttpError;
 use crate::wire::response::AnswerTo;
@@ -40,6 +42,7 @@ impl Shard {
         self.registry.tick(now, &mut self.effects);
         self.apply_effects();
         self.heartbeat();
+        self.tick_cluster();
         self.tick_homes();
         self.look_into_outbox();
         self.tick_audience();
@@ -175,7 +178,7 @@ impl Shard {
                 Kind::Lagging(_) => overdue,
                 // A stream that took the slot of one that left, while slots before it were ended.
                 Kind::Stream => share >= 1.0,
-                Kind::Free => false,
+                Kind::Free | Kind::Link(_) => false,
             };
             match (&self.slots.at(number).kind, end) {
                 (Kind::Http(_), true) => self.close_http(conn),
@@ -184,16 +187,35 @@ impl Shard {
                 _ => {}
             }
         }
-        if !draining.done && self.slots.is_empty() && !self.registrar.is_busy() {
+        let is_empty = self.slots.len() == self.cluster.links.connections();
+        // What other nodes do not take in time stays undone.
+        let overdue = elapsed > self.node.drain + DRAIN_GRACE;
+        let is_settled = !self.registrar.is_busy() && self.has_nothing_for_others();
+        if !draining.done && is_empty && (is_settled || overdue) {
             draining.done = true;
             self.node.drained.fetch_add(1, Ordering::AcqRel);
         }
         self.draining = Some(draining);
+        self.leave();
+    }
+
+    /// The last thing that a node does: the shard that sent the heartbeats says that they end.
+    fn leave(&mut self) {
+        if self.id == 0 && self.all_are_drained() && !std::mem::replace(&mut self.leaving, true) {
+            match self.node.info {
+                Some(_) => self.ask(Request::Leave(self.node.id), Asked::Leave),
+                None => self.left = true,
+            }
+        }
+    }
+
+    fn all_are_drained(&self) -> bool {
+        self.draining.as_ref().is_some_and(|draining| draining.done)
+            && self.node.drained.load(Ordering::Acquire) == self.node.shards()
     }
 
     /// Whether all shards of the node have nothing left.
     pub(super) fn is_drained(&self) -> bool {
-        self.draining.as_ref().is_some_and(|draining| draining.done)
-            && self.node.drained.load(Ordering::Acquire) == self.node.shards()
+        self.all_are_drained() && (self.id != 0 || self.left)
     }
 }

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::access::Access;
+use super::elsewhere::What;
 use super::message::{ChangeTopics, Message};
 use super::routes::Handled;
 use super::shard::Shard;
@@ -22,7 +23,7 @@ struct Body {
     remove: Vec<String>,
 }
 
-fn gone() -> HttpError {
+pub(super) fn gone() -> HttpError {
     HttpError::new(412, "this connection is gone, or its id is not one of ours; connect again")
 }
 
@@ -41,6 +42,9 @@ impl Shard {
         let (add, remove) = (list(&body.add)?, list(&body.remove)?);
         for topic in &add {
             access.require_subscribe(topic)?;
+        }
+        if let Some(holder) = self.holder_elsewhere(connection) {
+            return self.change_elsewhere(asker, holder, connection, &access, What::Topics { add, remove });
         }
         let (shard, conn, secret) = self.locate(connection)?;
         let change = ChangeTopics { conn, secret, access, add, remove, asker: (self.id, asker) };

@@ -66,6 +66,8 @@ pub struct Draft<'a> {
     pub key: Option<Cow<'a, str>>,
     /// The identity the publisher gave it, up to 128 bytes; one is made up where there is none.
     pub id: Option<Cow<'a, str>>,
+    /// From other nodes: the version that the event's origin gave a value of class `latest`.
+    pub version: Option<u64>,
     /// Any JSON value, as written; line breaks between tokens are still in it.
     pub data: &'a [u8],
 }
@@ -105,7 +107,7 @@ impl<'a> Draft<'a> {
         if let Err(error) = std::str::from_utf8(text) {
             return Err(EventError::Utf8(error.valid_up_to()));
         }
-        let (mut named, mut kind, mut key, mut id, mut data) = (None, None, None, None, None);
+        let (mut named, mut kind, mut key, mut id, mut data, mut version) = (None, None, None, None, None, None);
         json::members(text, |name, value| {
             match name {
                 b"topic" => named = Some(value),
@@ -113,6 +115,7 @@ impl<'a> Draft<'a> {
                 b"key" => key = Some(value),
                 b"id" => id = Some(value),
                 b"data" => data = Some(value),
+                b"version" => version = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()),
                 _ => {}
             }
             Ok(())
@@ -135,7 +138,7 @@ impl<'a> Draft<'a> {
         if data.len() > EVENT_BYTES_MAX {
             return Err(EventError::TooLarge(data.len()));
         }
-        Ok(Draft { topic, kind, key, id: id.filter(|id| !id.is_empty()), data })
+        Ok(Draft { topic, kind, key, id: id.filter(|id| !id.is_empty()), version, data })
     }
 }
 

@@ -12,6 +12,10 @@ use super::position::Position;
 use super::sse::{self, Framing};
 use crate::limits::{EVENT_BYTES_MAX, LINE_BYTES_MAX};
 
+mod transfer;
+
+pub use transfer::{FRAME_BYTES_MAX, RECORD_OVERHEAD_BYTES_MAX};
+
 /// What [`Frame::encode`] needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Event<'a> {

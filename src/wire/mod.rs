@@ -1,5 +1,7 @@
 //! Formats only, no IO: what Fanfare's bytes look like on every wire.
 
+pub mod batch;
+pub mod binary;
 pub mod client_address;
 pub mod connection_id;
 pub mod event;
@@ -7,6 +9,7 @@ pub mod frame;
 pub mod http;
 pub mod json;
 pub mod position;
+pub mod reply;
 pub mod request;
 pub mod response;
 pub mod sse;

@@ -49,6 +49,10 @@ pub struct Request<'a> {
     pub authorization: Option<&'a str>,
     /// `Cookie`.
     pub cookie: Option<&'a str>,
+    /// `Fanfare-Node`: the node that is meant.
+    pub fanfare_node: Option<&'a str>,
+    /// `Fanfare-Version`: of messages between nodes.
+    pub fanfare_version: Option<&'a str>,
 }
 
 /// The offset behind the empty line that ends a head, looking from `from` on; `None` while it has not come. A caller
@@ -103,6 +107,8 @@ pub fn parse(bytes: &[u8]) -> Result<Request<'_>, HttpError> {
         last_event_id: None,
         authorization: None,
         cookie: None,
+        fanfare_node: None,
+        fanfare_version: None,
     };
     read_headers(&mut request, head.headers)?;
     Ok(request)
@@ -147,6 +153,7 @@ fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>])
                     }
                 }
             }
+            12 if is("fanfare-node") => once("Fanfare-Node", request.fanfare_node.replace(text().unwrap_or("")))?,
             13 if is("last-event-id") => request.last_event_id = text(),
             13 if is("authorization") => once("Authorization", request.authorization.replace(text().unwrap_or("")))?,
             13 if is("if-none-match") => request.if_none_match = text(),
@@ -158,6 +165,7 @@ fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>])
                 }
                 length = Some(value);
             }
+            15 if is("fanfare-version") => request.fanfare_version = Some(text().unwrap_or("")),
             17 if is("transfer-encoding") => {
                 if chunked || !text().is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
                     return Err(HttpError::new(501, "the only transfer coding served is chunked"));

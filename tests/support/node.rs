@@ -57,9 +57,37 @@ impl Node {
     }
 
     /// A node with this database.
-    pub fn launch_on(mut command: Command, database: &str, flags: &[&str]) -> Node {
+    pub fn launch_on(command: Command, database: &str, flags: &[&str]) -> Node {
+        Node::run_on(command, "all", "127.0.0.1:0", database, flags)
+    }
+
+    /// A node of one role, with an empty database if it is one that needs it.
+    pub fn role(role: &str, flags: &[&str]) -> Node {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut node = Node::run(program(), role, folder.path(), flags);
+        node._folder = Some(folder);
+        node
+    }
+
+    /// A node with every role whose internal listener is where another one's was.
+    pub fn with_internal(address: &str) -> Node {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut node = Node::run_at(program(), "all", address, folder.path(), &["--cores", "2"]);
+        node._folder = Some(folder);
+        node
+    }
+
+    fn run(command: Command, role: &str, folder: &Path, flags: &[&str]) -> Node {
+        Node::run_at(command, role, "127.0.0.1:0", folder, flags)
+    }
+
+    fn run_at(command: Command, role: &str, internal: &str, folder: &Path, flags: &[&str]) -> Node {
+        Node::run_on(command, role, internal, &format!("sqlite:{}", folder.join("fanfare.db").display()), flags)
+    }
+
+    fn run_on(mut command: Command, role: &str, internal: &str, database: &str, flags: &[&str]) -> Node {
         let mut child = command
-            .args(["all", "--listen", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--db", database])
+            .args([role, "--listen", "127.0.0.1:0", "--internal", internal, "--db", database])
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -1,0 +1,148 @@
+//! What a shard knows of other nodes, and has for them.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use url::Url;
+
+use super::handover::Handover;
+use super::link::{Called, Outcome};
+use super::links::Links;
+use super::message::Message;
+use super::outboxes::Outboxes;
+use super::questions::{Questions, Relay};
+use super::shard::Shard;
+use crate::dispatch::kv::NodeInfo;
+use crate::frontend::window::Windows;
+use crate::limits::{HEARTBEAT_SOONEST, NODE_HEARTBEAT, NODE_LEASE, WINDOW_IDLE};
+use crate::runtime::resolver::Found;
+use crate::wire::connection_id::NodeId;
+
+/// A shard's view of the other nodes.
+#[derive(Debug, Default)]
+pub struct Cluster {
+    /// Connections to them.
+    pub(super) links: Links,
+    /// What came of calls, and is to be settled.
+    pub(super) outcomes: VecDeque<(Called, Outcome)>,
+    /// Addresses of the dispatchers that the settings name.
+    pub(super) dispatchers: Arc<Vec<SocketAddr>>,
+    /// Addresses of nodes whose URLs have names.
+    pub(super) hosts: HashMap<Url, SocketAddr>,
+    /// URLs being looked up.
+    pub(super) resolving: HashSet<Url>,
+    /// Frames for other nodes.
+    pub(super) outboxes: Outboxes,
+    /// What was seen of other nodes' frames.
+    pub(super) windows: Windows,
+    next_tidy: Option<Instant>,
+    /// Questions for a dispatcher to ask its key-value store.
+    pub(super) questions: Questions,
+    /// Questions of other nodes to this one's.
+    pub(super) relays: HashMap<u64, Relay>,
+    pub(super) next_relay: u64,
+    /// Events for a dispatcher to publish.
+    pub(super) handover: Handover,
+    /// When the log last said that another node refuses this one.
+    pub(super) warned: Option<Instant>,
+    random: u64,
+}
+
+impl Cluster {
+    /// A number that spreads choices and pauses; nobody's secret (splitmix64).
+    pub fn random(&mut self) -> u64 {
+        if self.random == 0 {
+            self.random = getrandom::u64().unwrap_or(1);
+        }
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.random ^ self.random >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+}
+
+impl Shard {
+    /// A node whose lease holds.
+    pub(super) fn alive_node(&self, node: NodeId) -> Option<&NodeInfo> {
+        // The store gives them in the order of their ids.
+        self.alive.binary_search_by_key(&node, |info| info.id).ok().map(|at| &self.alive[at])
+    }
+
+    /// At the end of a turn: what other nodes answered is settled, and what there is for them goes out. True if there is
+    /// more to do at once.
+    pub(super) fn exchange(&mut self) -> bool {
+        self.settle_calls();
+        self.open_local();
+        self.send_questions();
+        self.send_frames();
+        self.send_events();
+        !self.cluster.outcomes.is_empty() || !self.local.is_empty()
+    }
+
+    /// Once a tick.
+    pub(super) fn tick_cluster(&mut self) {
+        self.tick_links();
+        self.tick_questions();
+        self.tick_outboxes();
+        self.tick_handover();
+        let now = self.clock.instant;
+        if self.cluster.next_tidy.is_none_or(|next| next <= now) {
+            self.cluster.next_tidy = Some(now + WINDOW_IDLE / 10);
+            let alive = Arc::clone(&self.alive);
+            let is_alive = |node| alive.binary_search_by_key(&node, |info: &NodeInfo| info.id).is_ok();
+            self.cluster.windows.tidy(now, is_alive);
+        }
+        if let Ok(mut views) = self.node.links[self.id].lock() {
+            *views = self.cluster.links.views(self.id);
+        }
+    }
+
+    /// Nothing of this shard waits for another node.
+    pub(super) fn has_nothing_for_others(&self) -> bool {
+        self.cluster.outboxes.is_empty() && self.cluster.handover.is_empty()
+    }
+
+    /// Names became addresses.
+    pub(super) fn on_found(&mut self, found: Found) {
+        match found {
+            Found::Dispatchers(addresses) => self.cluster.dispatchers = Arc::new(addresses),
+            Found::Node(url, addresses) => {
+                self.cluster.resolving.remove(&url);
+                let number = self.cluster.random() as usize;
+                if let Some(address) = addresses.get(number % addresses.len().max(1)) {
+                    self.cluster.hosts.insert(url, *address);
+                }
+            }
+        }
+    }
+
+    /// Somebody wants to know who lives, earlier than the next heartbeat would tell.
+    pub(super) fn ask_alive(&mut self) {
+        self.send(0, Message::AskAlive);
+    }
+
+    /// Same, at the shard that sends heartbeats. Not at once, so that many who ask get one answer.
+    pub(super) fn on_ask_alive(&mut self) {
+        let now = self.clock.instant;
+        let is_recent = self.next_heartbeat > now + NODE_HEARTBEAT.saturating_sub(HEARTBEAT_SOONEST);
+        self.next_heartbeat = self.next_heartbeat.min(if is_recent { now + HEARTBEAT_SOONEST } else { now });
+    }
+
+    /// Why this node cannot do its work at the moment, if it cannot.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let node = &self.node;
+        if let Some(kv) = &node.kv {
+            return kv.trouble();
+        }
+        let heard = node.heard_ms.load(Ordering::Relaxed);
+        if self.clock.unix_ms.saturating_sub(heard) < NODE_LEASE.as_millis() as u64 {
+            return None;
+        }
+        let why = node.trouble.lock().ok().and_then(|trouble| trouble.clone());
+        let why = why.unwrap_or_else(|| "none of --dispatchers has answered yet".to_owned());
+        Some(format!("waiting for a dispatcher: {why}"))
+    }
+}

@@ -1,0 +1,229 @@
+//! Events of a backend on their way to a dispatcher, any one: in requests of many lines, and to another dispatcher only
+//! if the first surely did not take them.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Deserialize;
+
+use super::appending::{Published, Publisher};
+use super::link::{Call, Called, Lane, Outcome};
+use super::shard::Shard;
+use crate::limits::*;
+use crate::wire::event::{Class, Draft};
+use crate::wire::http::HttpError;
+use crate::wire::json::push_string;
+
+/// One event, as a line of `POST /v1/events`.
+#[derive(Debug)]
+pub struct Handed {
+    line: Vec<u8>,
+    /// Viewers tell a repeat by its id, so that it may be sent again whatever became of it.
+    may_repeat: bool,
+    until: Instant,
+    /// Who is to know once it was taken.
+    publisher: Publisher,
+}
+
+/// A shard's events for dispatchers.
+#[derive(Debug, Default)]
+pub struct Handover {
+    waiting: VecDeque<Handed>,
+    bytes: usize,
+    /// Requests under way.
+    calls: usize,
+    /// A dispatcher was too busy: not before this time.
+    pause: Option<Instant>,
+}
+
+impl Handover {
+    /// Whether nothing waits or is under way.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.calls == 0
+    }
+
+    fn put_back(&mut self, events: impl DoubleEndedIterator<Item = Handed>) {
+        for event in events.rev() {
+            self.bytes += event.line.len();
+            self.waiting.push_front(event);
+        }
+    }
+}
+
+/// What the answer to a body of lines says.
+#[derive(Debug, Deserialize)]
+struct Taken {
+    rejected_total: u64,
+    rejected: Vec<Rejected>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Rejected {
+    line: usize,
+    detail: String,
+}
+
+fn line(draft: &Draft<'_>, id: &str) -> Vec<u8> {
+    let mut line = Vec::with_capacity(128 + draft.data.len());
+    for (name, text) in [("{\"topic\":", Some(&*draft.topic)), (",\"type\":", Some(&*draft.kind))]
+        .into_iter()
+        .chain([(",\"key\":", draft.key.as_deref()), (",\"id\":", Some(id))])
+    {
+        if let Some(text) = text {
+            line.extend_from_slice(name.as_bytes());
+            push_string(&mut line, text);
+        }
+    }
+    if let Some(version) = draft.version {
+        line.extend_from_slice(b",\"version\":");
+        line.extend_from_slice(itoa::Buffer::new().format(version).as_bytes());
+    }
+    line.extend_from_slice(b",\"data\":");
+    let data = line.len();
+    line.extend_from_slice(draft.data);
+    // JSON allows raw line breaks between tokens only, and they would end the line.
+    line[data..].iter_mut().filter(|byte| matches!(**byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+    line.extend_from_slice(b"}\n");
+    line
+}
+
+impl Shard {
+    /// Publishes an event by way of a dispatcher, on a node that is none.
+    ///
+    /// # Errors
+    /// 503 when too much waits already.
+    pub(super) fn hand_over(
+        &mut self,
+        draft: &Draft<'_>,
+        id: &str,
+        publisher: Publisher,
+    ) -> Result<Published, HttpError> {
+        let class = self.node.types.get(&draft.kind).class;
+        self.counters().events_in[class as usize].add(1);
+        let line = line(draft, id);
+        let handover = &mut self.cluster.handover;
+        if handover.bytes + line.len() > HANDOVER_BYTES {
+            return Err(HttpError::unavailable("no dispatcher takes events, and too many wait already"));
+        }
+        handover.bytes += line.len();
+        let until = self.clock.instant + HANDOVER_PATIENCE;
+        // Of class `every` viewers tell repeats by their ids, of class `latest` by their versions.
+        let may_repeat = class == Class::Every || draft.version.is_some();
+        handover.waiting.push_back(Handed { line, may_repeat, until, publisher });
+        Ok(Published::Pending)
+    }
+
+    /// Sends what waits, as far as dispatchers take requests.
+    pub(super) fn send_events(&mut self) {
+        let now = self.clock.instant;
+        loop {
+            let handover = &self.cluster.handover;
+            let pauses = handover.pause.is_some_and(|until| now < until);
+            if handover.waiting.is_empty() || handover.calls >= HANDOVER_CALLS_MAX || pauses {
+                return;
+            }
+            let Some(dispatcher) = self.pick_dispatcher(Lane::Events, None) else { return };
+            let handover = &mut self.cluster.handover;
+            let (mut body, mut events) = (Vec::new(), Vec::new());
+            while let Some(event) = handover.waiting.front()
+                && events.len() < REJECTED_LISTED_MAX
+                && (body.is_empty() || body.len() + event.line.len() <= HANDOVER_CALL_BYTES)
+            {
+                handover.bytes -= event.line.len();
+                body.extend_from_slice(&event.line);
+                events.extend(handover.waiting.pop_front());
+            }
+            handover.calls += 1;
+            let call = Call {
+                path: "/v1/events",
+                content_type: "application/x-ndjson",
+                body: Arc::new(body),
+                deadline: now + HANDOVER_TIMEOUT,
+                what: Called::Events(events),
+            };
+            if let Err(Called::Events(events)) = self.call((dispatcher, Lane::Events), call) {
+                let handover = &mut self.cluster.handover;
+                handover.calls -= 1;
+                handover.put_back(events.into_iter());
+                return;
+            }
+        }
+    }
+
+    /// A dispatcher answered a request with events, or did not.
+    pub(super) fn on_handed_over(&mut self, events: Vec<Handed>, outcome: Outcome) {
+        self.cluster.handover.calls -= 1;
+        let (mut again, mut taken, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+        match outcome {
+            Outcome::Answer(202, body) => match serde_json::from_slice::<Taken>(&body) {
+                Ok(answer) if answer.rejected_total == 0 => taken = events,
+                // What a backend sends is well formed, so a line is rejected for want of room, or of history.
+                Ok(answer) => {
+                    tracing::debug!(first = ?answer.rejected.first().map(|one| &one.detail), "a dispatcher rejected events");
+                    let lines: HashSet<usize> = answer.rejected.iter().map(|rejected| rejected.line).collect();
+                    for (event, line) in events.into_iter().zip(1..) {
+                        if lines.contains(&line) { again.push(event) } else { taken.push(event) }
+                    }
+                }
+                Err(_) => lost = events,
+            },
+            Outcome::Answer(..) | Outcome::NotTaken => again = events,
+            // It may have been taken: what viewers could not tell from another event is not sent again.
+            Outcome::Unknown => {
+                (again, lost) = events.into_iter().partition(|event| event.may_repeat);
+            }
+        }
+        if !again.is_empty() {
+            self.cluster.handover.pause = Some(self.clock.instant + HANDOVER_PAUSE);
+        }
+        self.cluster.handover.put_back(again.into_iter());
+        self.counters().dropped_unsure.add(lost.len() as u64);
+        for event in taken {
+            if let Publisher::Post { id, change } = event.publisher {
+                self.mark_published(&id, change);
+            }
+        }
+        // What the outbox keeps is told again from there.
+        let left = lost.iter().filter(|event| matches!(event.publisher, Publisher::Post { .. })).count();
+        self.counters().outbox_left.add(left as u64);
+    }
+
+    /// Once a tick: what waited too long is given up.
+    pub(super) fn tick_handover(&mut self) {
+        let now = self.clock.instant;
+        let handover = &mut self.cluster.handover;
+        let mut lost = 0;
+        while handover.waiting.front().is_some_and(|event| event.until <= now) {
+            let event = handover.waiting.pop_front().expect("it was just seen");
+            handover.bytes -= event.line.len();
+            lost += 1;
+        }
+        self.counters().dropped_handover.add(lost);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_and_reads_as_it_was() {
+        let draft = Draft {
+            topic: "live:1".into(),
+            kind: "like".into(),
+            key: Some("a\"\n".into()),
+            id: None,
+            version: Some(7),
+            data: b"{\n\"member\":\r\n\"\xc3\xa9\"}",
+        };
+        let line = line(&draft, "id-1");
+        assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+        let read = Draft::parse(&line, None).unwrap();
+        assert_eq!((&*read.topic, &*read.kind, read.key.as_deref()), ("live:1", "like", Some("a\"\n")));
+        assert_eq!(
+            (read.id.as_deref(), read.version, read.data),
+            (Some("id-1"), Some(7), &b"{ \"member\":  \"\xc3\xa9\"}"[..])
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! Node-to-node requests: who may send them, and to whom.
+
+use super::message::Message;
+use super::routes::Handled;
+use super::shard::Shard;
+use super::slots::Conn;
+use crate::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX, INTERNAL_BODY_BYTES_MAX};
+use crate::wire::batch::{Batch, VERSION, is_readable};
+use crate::wire::http::{HttpError, Method};
+use crate::wire::request::Request;
+use crate::wire::response::AnswerTo;
+
+impl Shard {
+    /// Refuses requests that are meant for another node, or come from a version too far away.
+    pub(super) fn check_neighbour(&self, request: &Request<'_>) -> Result<(), HttpError> {
+        if let Some(node) = request.fanfare_node.filter(|node| *node != self.node.name) {
+            let detail =
+                format!("this is node {}, not {node}; it may have started anew at the same address", self.node.name);
+            return Err(HttpError::new(421, detail));
+        }
+        match request.fanfare_version {
+            Some(text) if !text.parse().is_ok_and(is_readable) => Err(HttpError::bad(format!(
+                "this node speaks version {VERSION} between nodes, and its neighbours', not {text}; upgrade one version at a time"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// How long a body this request may have. Nodes may send more than clients, once they show the secret.
+    ///
+    /// # Errors
+    /// 413 for a longer one, or what else is wrong with it.
+    pub(super) fn check_length(&self, request: &Request<'_>, length: u64, internal: bool) -> Result<usize, HttpError> {
+        let mut most = BODY_BYTES_MAX;
+        if length > most as u64 && internal && request.path.starts_with("/v1/internal/") {
+            self.check_secret(request)?;
+            most = INTERNAL_BODY_BYTES_MAX;
+        }
+        if length > most as u64 { Err(super::receive::too_large()) } else { Ok(length as usize) }
+    }
+
+    /// Bytes of requests that are kept while they are not complete, or not to be served yet.
+    pub(super) fn input_bytes_max(&self, internal: bool) -> usize {
+        // Only a length that was checked lets it grow that far.
+        HEAD_BYTES_MAX + if internal { INTERNAL_BODY_BYTES_MAX } else { BODY_BYTES_MAX }
+    }
+
+    /// `/v1/internal/…`. The secret was checked.
+    pub(super) fn node_to_node(
+        &mut self,
+        conn: Conn,
+        request: &Request<'_>,
+        what: &str,
+        to: AnswerTo,
+        body: &[u8],
+    ) -> Result<Handled, HttpError> {
+        let roles = self.node.roles;
+        let is_known = match what {
+            "frames" | "connections" => roles.frontend,
+            "kv" => self.node.kv.is_some(),
+            _ => false,
+        };
+        if !is_known {
+            return Err(HttpError::not_found());
+        }
+        self.only(request, Method::Post, "POST")?;
+        self.check_neighbour(request)?;
+        match what {
+            "frames" => self.frames_request(conn, to, body),
+            "kv" => self.relay_questions(conn, to, body),
+            _ => self.take_change(conn, body),
+        }
+    }
+
+    /// `POST /v1/internal/frames`: a batch, for the shard that knows what was seen of its sender.
+    fn frames_request(&mut self, conn: Conn, to: AnswerTo, body: &[u8]) -> Result<Handled, HttpError> {
+        let bad = |error: crate::wire::binary::Malformed| HttpError::bad(error.to_string());
+        let owner = self.window_owner(&Batch::parse(body).map_err(bad)?.header);
+        if owner == self.id {
+            self.take_frames(body).map_err(bad)?;
+            self.answers().whole(to, 204, "", "", b"");
+            return Ok(Handled::Answered);
+        }
+        self.send(owner, Message::Frames { bytes: body.into(), asker: (self.id, conn) });
+        Ok(Handled::Later)
+    }
+}

@@ -1,0 +1,356 @@
+//! Calls to other nodes: connections as slots of the shard, in the same readiness set as all others. What comes of calls
+//! is settled at the end of a turn, in order, so that nobody is called back while calling.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
+use serde::Serialize;
+use socket2::{Domain, Protocol, Socket, Type};
+use tracing::{info, warn};
+use url::Url;
+
+use super::link::{Call, Called, Destination, Lane, Link, LinkKey, Outcome, State};
+use super::shard::Shard;
+use super::slots::{Conn, Kind};
+use crate::limits::*;
+use crate::runtime::readiness::{Interest, Ready};
+use crate::runtime::resolver;
+use crate::wire::batch::VERSION;
+
+/// A shard's links.
+#[derive(Debug, Default)]
+pub struct Links {
+    ids: HashMap<LinkKey, u32, foldhash::fast::RandomState>,
+    table: HashMap<u32, Box<Link>, foldhash::fast::RandomState>,
+    next: u32,
+}
+
+/// A link as `/v1/node` shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct LinkView {
+    to: String,
+    lane: &'static str,
+    shard: usize,
+    state: &'static str,
+    in_flight: usize,
+    waiting_bytes: u64,
+    failures: u64,
+}
+
+impl Links {
+    fn find(&self, key: LinkKey) -> Option<&Link> {
+        self.ids.get(&key).map(|id| &*self.table[id])
+    }
+
+    fn get_mut(&mut self, id: u32) -> &mut Link {
+        self.table.get_mut(&id).expect("a link's slot lives no longer than the link")
+    }
+
+    /// Connections, which are slots of the shard.
+    pub fn connections(&self) -> usize {
+        self.table.values().filter(|link| link.conn.is_some()).count()
+    }
+
+    /// All of them.
+    pub fn views(&self, shard: usize) -> Vec<LinkView> {
+        let view = |link: &Link| LinkView {
+            to: match link.key.0 {
+                Destination::Node(node) => node.to_string(),
+                Destination::Dispatcher(address) => address.to_string(),
+            },
+            lane: link.key.1.name(),
+            shard,
+            state: link.state.name(),
+            in_flight: link.pending.len(),
+            waiting_bytes: link.waiting_bytes(),
+            failures: link.failures_total,
+        };
+        self.table.values().map(|link| view(link)).collect()
+    }
+}
+
+impl Shard {
+    /// Whether a call would go out now.
+    pub(super) fn link_takes(&self, key: LinkKey) -> bool {
+        self.cluster.links.find(key).is_none_or(|link| link.takes_calls(self.clock.instant))
+    }
+
+    /// One of the dispatchers that the settings name and that take calls, chosen at random; one that keeps nobody waiting
+    /// if there is one, and another one than `not`.
+    pub(super) fn pick_dispatcher(&mut self, lane: Lane, not: Option<Destination>) -> Option<Destination> {
+        let number = self.cluster.random();
+        let all = self.cluster.dispatchers.iter().map(|address| Destination::Dispatcher(*address));
+        let able: Vec<Destination> = all.filter(|to| self.link_takes((*to, lane))).collect();
+        let is_slow = |to: &Destination| {
+            Some(*to) == not
+                || self.cluster.links.find((*to, lane)).is_some_and(|link| link.is_slow(self.clock.instant))
+        };
+        let quick: Vec<Destination> = able.iter().copied().filter(|to| !is_slow(to)).collect();
+        let from = if quick.is_empty() { &able } else { &quick };
+        from.get((number % from.len().max(1) as u64) as usize).copied()
+    }
+
+    /// Sends a request to another node. What comes of it is settled later; where it cannot go out now, what it was for
+    /// comes back at once.
+    pub(super) fn call(&mut self, key: LinkKey, call: Call) -> Result<(), Called> {
+        let now = self.clock.instant;
+        if !self.link_takes(key) {
+            return Err(call.what);
+        }
+        let Some((address, authority)) = self.address_of(key.0) else { return Err(call.what) };
+        let head = self.head(key.0, &authority, &call);
+        let links = &mut self.cluster.links;
+        let id = *links.ids.entry(key).or_insert_with(|| {
+            links.next = links.next.wrapping_add(1);
+            links.table.insert(links.next, Box::new(Link::new(key, now)));
+            links.next
+        });
+        let link = links.get_mut(id);
+        link.push(head, call, now);
+        match link.state {
+            State::Open => self.flush_link(id),
+            State::Connecting(_) => {}
+            State::Idle | State::Resting(_) => self.connect(id, address),
+        }
+        Ok(())
+    }
+
+    /// Where a node is reached, and how it is named in `Host`. Names of hosts are looked up elsewhere; until they are
+    /// known there is no address.
+    fn address_of(&mut self, destination: Destination) -> Option<(SocketAddr, String)> {
+        let node = match destination {
+            Destination::Dispatcher(address) => return Some((address, address.to_string())),
+            Destination::Node(node) => node,
+        };
+        let url = Url::parse(&self.alive_node(node)?.url).ok()?;
+        let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
+        let known = resolver::literal(&url).or_else(|| self.cluster.hosts.get(&url).copied());
+        if known.is_none() && url.scheme() == "http" && self.cluster.resolving.insert(url.clone()) {
+            let asked = self.node.resolver.as_ref().is_some_and(|resolver| resolver.ask(url.clone()));
+            if !asked {
+                self.cluster.resolving.remove(&url);
+            }
+        }
+        known.filter(|_| url.scheme() == "http").map(|address| (address, authority.to_owned()))
+    }
+
+    fn head(&self, destination: Destination, authority: &str, call: &Call) -> Vec<u8> {
+        let mut head = format!("POST {} HTTP/1.1\r\nHost: {authority}\r\nFanfare-Version: {VERSION}\r\n", call.path);
+        if let Destination::Node(node) = destination {
+            head += &format!("Fanfare-Node: {node}\r\n");
+        }
+        if let Some(secret) = &self.node.cluster_secret {
+            head += &format!("Authorization: Bearer {secret}\r\n");
+        }
+        head += &format!("Content-Type: {}\r\nContent-Length: {}\r\n\r\n", call.content_type, call.body.len());
+        head.into_bytes()
+    }
+
+    fn connect(&mut self, id: u32, address: SocketAddr) {
+        let connected = || -> std::io::Result<OwnedFd> {
+            let kind = Type::STREAM.nonblocking().cloexec();
+            let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+            socket.set_tcp_nodelay(true)?;
+            socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
+            match socket.connect(&address.into()) {
+                Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
+                _ => Ok(socket.into()),
+            }
+        };
+        let socket = match connected() {
+            Ok(socket) => socket,
+            Err(error) => return self.break_link(id, &error.to_string()),
+        };
+        let conn = self.slots.insert(socket, Kind::Link(id));
+        let link = self.cluster.links.get_mut(id);
+        link.conn = Some(conn);
+        link.state = State::Connecting(self.clock.instant + LINK_CONNECT_TIMEOUT);
+        // Its writability tells that it is connected.
+        if let Err(error) = self.readiness.add(self.slots.at(conn.slot).socket(), conn.token(), Interest::Socket) {
+            self.break_link(id, &error.to_string());
+        }
+    }
+
+    /// A link's connection is ready for something.
+    pub(super) fn on_link_ready(&mut self, conn: Conn, id: u32, event: &Ready) {
+        let socket = self.slots.at(conn.slot).socket();
+        let connecting = matches!(self.cluster.links.get_mut(id).state, State::Connecting(_));
+        if connecting && (event.writable || event.hung_up) {
+            match sockopt::socket_error(socket) {
+                Ok(Ok(())) => self.cluster.links.get_mut(id).state = State::Open,
+                Ok(Err(error)) | Err(error) => return self.break_link(id, &error.to_string()),
+            }
+        }
+        if event.writable {
+            self.flush_link(id);
+        }
+        // Writing may have broken it.
+        if event.readable && self.slots.get(conn).is_some() {
+            self.read_link(conn, id);
+        }
+    }
+
+    /// Sends what the kernel takes.
+    fn flush_link(&mut self, id: u32) {
+        let link = self.cluster.links.get_mut(id);
+        let Some(conn) = link.conn else { return };
+        let mut error = None;
+        while let Some(piece) = link.output.front() {
+            let more = if link.output.len() > 1 { SendFlags::MORE } else { SendFlags::empty() };
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | more;
+            match send(self.slots.at(conn.slot).socket(), &piece[link.sent..], flags) {
+                Ok(taken) => link.took(taken),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(errno) => {
+                    error = Some(errno);
+                    break;
+                }
+            }
+        }
+        if let Some(error) = error {
+            self.break_link(id, &error.to_string());
+        }
+    }
+
+    /// Reads answers. Each is for the oldest call.
+    fn read_link(&mut self, conn: Conn, id: u32) {
+        let mut buffer = std::mem::take(&mut self.read_buffer);
+        let link = self.cluster.links.get_mut(id);
+        let mut end = None;
+        loop {
+            match recv(self.slots.at(conn.slot).socket(), &mut buffer[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => {
+                    end = Some("the other node ended the connection".to_owned());
+                    break;
+                }
+                Ok((count, _)) => link.input.extend_from_slice(&buffer[..count]),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(error) => {
+                    end = Some(error.to_string());
+                    break;
+                }
+            }
+        }
+        self.read_buffer = buffer;
+        let (mut at, mut closes) = (0, false);
+        while !closes {
+            match link.replies.next(&link.input[at..]) {
+                Ok(None) => break,
+                Ok(Some(reply)) => {
+                    let Some(pending) = link.pending.pop_front() else {
+                        end = Some("an answer that nobody asked for".to_owned());
+                        break;
+                    };
+                    let body = link.input[at + reply.body.start..at + reply.body.end].to_vec();
+                    at += reply.body.end;
+                    closes = reply.closes;
+                    link.failures = 0;
+                    link.used = self.clock.instant;
+                    self.cluster.outcomes.push_back((pending.what, Outcome::Answer(reply.status, body)));
+                }
+                Err(error) => {
+                    end = Some(error.to_string());
+                    break;
+                }
+            }
+        }
+        link.input.drain(..at);
+        if closes {
+            // It drains: what was asked behind this it did not hear, and others are asked from now on.
+            self.drop_link_connection(id, State::Resting(self.clock.instant + LINK_BACKOFF_MAX), true);
+        } else if let Some(why) = end {
+            let link = self.cluster.links.get_mut(id);
+            if link.pending.is_empty() && link.input.is_empty() {
+                self.drop_link_connection(id, State::Idle, true);
+            } else {
+                self.break_link(id, &why);
+            }
+        }
+    }
+
+    /// Ends a link's connection, and rests.
+    pub(super) fn break_link(&mut self, id: u32, why: &str) {
+        let jitter = self.cluster.random();
+        self.counters().link_failures.add(1);
+        let link = self.cluster.links.get_mut(id);
+        let (to, lane) = (link.key.0, link.key.1.name());
+        let until = self.clock.instant + link.rest(jitter);
+        if link.failures == 1 {
+            info!(?to, lane, why, "a link to another node failed; trying again");
+        }
+        // A name may have moved.
+        if let Destination::Node(node) = to
+            && let Some(url) = self.alive_node(node).and_then(|node| Url::parse(&node.url).ok())
+        {
+            self.cluster.hosts.remove(&url);
+        }
+        self.drop_link_connection(id, State::Resting(until), false);
+    }
+
+    fn drop_link_connection(&mut self, id: u32, state: State, heard_none: bool) {
+        let link = self.cluster.links.get_mut(id);
+        if let Some(conn) = link.conn {
+            self.slots.remove(conn);
+        }
+        let fates = self.cluster.links.get_mut(id).reset(state, heard_none);
+        self.cluster.outcomes.extend(fates);
+    }
+
+    /// Once a tick: calls without an answer in time, and connections without a call for long.
+    pub(super) fn tick_links(&mut self) {
+        let now = self.clock.instant;
+        let (mut overdue, mut unused) = (Vec::new(), Vec::new());
+        for (&id, link) in &self.cluster.links.table {
+            if link.is_overdue(now) {
+                overdue.push(id);
+            } else if link.pending.is_empty() && now.saturating_duration_since(link.used) >= LINK_IDLE {
+                unused.push(id);
+            }
+        }
+        for id in overdue {
+            self.break_link(id, "no answer in time");
+        }
+        for id in unused {
+            self.drop_link_connection(id, State::Idle, true);
+            if let Some(link) = self.cluster.links.table.remove(&id) {
+                self.cluster.links.ids.remove(&link.key);
+            }
+        }
+    }
+
+    /// Does what follows from answers, and from their absence.
+    pub(super) fn settle_calls(&mut self) {
+        // No more than there are now: what follows may call again.
+        for _ in 0..self.cluster.outcomes.len() {
+            let Some((what, outcome)) = self.cluster.outcomes.pop_front() else { break };
+            if let Outcome::Answer(status @ (401 | 421), _) = outcome {
+                self.warn_of_refusal(status);
+            }
+            match what {
+                Called::Frames { node, first } => self.on_frames_answered(node, first, outcome),
+                Called::Questions(tickets) => self.on_questions_answered(tickets, outcome),
+                Called::Events(events) => self.on_handed_over(events, outcome),
+                Called::Change(asker) => self.on_changed_elsewhere(asker, outcome),
+            }
+        }
+    }
+
+    /// One line a minute: somebody has to set something right.
+    fn warn_of_refusal(&mut self, status: u16) {
+        let now = self.clock.instant;
+        if self.cluster.warned.is_none_or(|last| now.saturating_duration_since(last).as_secs() >= 60) {
+            self.cluster.warned = Some(now);
+            match status {
+                401 => warn!(
+                    "another node refuses this one's cluster secret; give all nodes the same --cluster-secret-file"
+                ),
+                _ => warn!("another node than the one meant answers at its address; see --advertise"),
+            }
+        }
+    }
+}

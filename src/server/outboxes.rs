@@ -1,0 +1,233 @@
+//! Frames to other nodes, and frames from them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::link::{Call, Called, Destination, Lane, Outcome};
+use super::message::Message;
+use super::shard::Shard;
+use super::slots::Conn;
+use crate::dispatch::outbox::Outbox;
+use crate::frontend::backlog::Pushed;
+use crate::limits::{ABSENT_NODE_AGE, FRAMES_TIMEOUT, OUTBOX_PATIENCE, UNKNOWN_NODE_WAIT};
+use crate::wire::batch::{Batch, Header};
+use crate::wire::binary::Malformed;
+use crate::wire::connection_id::NodeId;
+use crate::wire::frame::Frame;
+use crate::wire::http::HttpError;
+
+/// What is for one other node.
+#[derive(Debug)]
+struct Remote {
+    outbox: Outbox,
+    /// Since when nobody knows whether the node lives; none while its lease holds.
+    unknown: Option<Instant>,
+    /// It is in `dirty`.
+    marked: bool,
+}
+
+/// A shard's frames for other nodes.
+#[derive(Debug, Default)]
+pub struct Outboxes {
+    nodes: HashMap<NodeId, Remote, foldhash::fast::RandomState>,
+    /// Those that may have something to send.
+    dirty: Vec<NodeId>,
+    /// Nodes that turned out not to live, and when.
+    absent: HashMap<NodeId, Instant>,
+}
+
+impl Outboxes {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.values().all(|remote| remote.outbox.is_empty())
+    }
+
+    /// Frames that wait, for `/metrics`.
+    pub fn frames(&self) -> u64 {
+        self.nodes.values().map(|remote| remote.outbox.frames()).sum()
+    }
+
+    fn mark(&mut self, node: NodeId) {
+        if let Some(remote) = self.nodes.get_mut(&node)
+            && !std::mem::replace(&mut remote.marked, true)
+        {
+            self.dirty.push(node);
+        }
+    }
+}
+
+impl Shard {
+    /// An event is for another node.
+    pub(super) fn send_to_node(&mut self, node: NodeId, frame: &Arc<Frame>) {
+        let (now, unix_ms) = (self.clock.instant, self.clock.unix_ms);
+        if !self.cluster.outboxes.nodes.contains_key(&node) {
+            let lives = self.alive_node(node).is_some();
+            if !lives {
+                if self.cluster.outboxes.absent.contains_key(&node) {
+                    self.counters().dropped_absent.add(u64::from(frame.count()));
+                    return;
+                }
+                // It may be so new that its first heartbeat is not known here.
+                self.ask_alive();
+            }
+            let outbox = Outbox::new(self.node.id, self.id as u16, now, unix_ms);
+            let remote = Remote { outbox, unknown: (!lives).then_some(now), marked: false };
+            self.cluster.outboxes.nodes.insert(node, remote);
+        }
+        let outboxes = &mut self.cluster.outboxes;
+        let pushed = outboxes.nodes.get_mut(&node).expect("it was just seen").outbox.push(frame, now, unix_ms);
+        outboxes.mark(node);
+        if pushed != Pushed::Queued {
+            self.counters().count_pushed(pushed);
+        }
+    }
+
+    /// Sends the batches that may go out now.
+    pub(super) fn send_frames(&mut self) {
+        for node in std::mem::take(&mut self.cluster.outboxes.dirty) {
+            if let Some(remote) = self.cluster.outboxes.nodes.get_mut(&node) {
+                remote.marked = false;
+                if remote.unknown.is_none() {
+                    self.send_frames_to(node);
+                }
+            }
+        }
+    }
+
+    fn send_frames_to(&mut self, node: NodeId) {
+        let key = (Destination::Node(node), Lane::Frames);
+        let (now, unix_ms) = (self.clock.instant, self.clock.unix_ms);
+        // What would not go out is not frozen, so that it goes on merging.
+        while self.link_takes(key) {
+            let Some(remote) = self.cluster.outboxes.nodes.get_mut(&node) else { return };
+            let Some(batch) = remote.outbox.next_batch(unix_ms) else {
+                let expired = remote.outbox.take_expired();
+                self.counters().dropped_expired.add(expired);
+                return;
+            };
+            self.counters().frames_sent.add(u64::from(batch.fresh));
+            let call = Call {
+                path: "/v1/internal/frames",
+                content_type: "application/octet-stream",
+                body: batch.bytes,
+                deadline: now + FRAMES_TIMEOUT,
+                what: Called::Frames { node, first: batch.first },
+            };
+            if let Err(Called::Frames { first, .. }) = self.call(key, call) {
+                if let Some(remote) = self.cluster.outboxes.nodes.get_mut(&node) {
+                    remote.outbox.failed(first);
+                }
+                return;
+            }
+        }
+    }
+
+    /// The other node answered a batch, or did not.
+    pub(super) fn on_frames_answered(&mut self, node: NodeId, first: u64, outcome: Outcome) {
+        let now = self.clock.instant;
+        let Some(remote) = self.cluster.outboxes.nodes.get_mut(&node) else { return };
+        let lost = match outcome {
+            Outcome::Answer(200..=299, _) => {
+                remote.outbox.answered(first, now);
+                0
+            }
+            // It cannot be read there, now or later.
+            Outcome::Answer(400 | 413, body) => {
+                tracing::error!(%node, answer = %String::from_utf8_lossy(&body), "another node cannot read a batch of frames");
+                remote.outbox.refused(first)
+            }
+            Outcome::Answer(..) => {
+                // Not at once: it would be refused again. The next tick tries.
+                remote.outbox.failed(first);
+                return;
+            }
+            Outcome::NotTaken | Outcome::Unknown => {
+                remote.outbox.failed(first);
+                0
+            }
+        };
+        self.cluster.outboxes.mark(node);
+        self.counters().dropped_link.add(lost);
+    }
+
+    /// The table of living nodes is new: what waited for the dead is dropped.
+    pub(super) fn on_nodes(&mut self) {
+        let now = self.clock.instant;
+        let mut lost = 0;
+        let alive = Arc::clone(&self.alive);
+        let Outboxes { nodes, absent, dirty } = &mut self.cluster.outboxes;
+        nodes.retain(|node, remote| {
+            if alive.binary_search_by_key(node, |info| info.id).is_ok() {
+                if remote.unknown.take().is_some() && !std::mem::replace(&mut remote.marked, true) {
+                    dirty.push(*node);
+                }
+                return true;
+            }
+            // The answer may be older than the node.
+            if remote.unknown.is_some_and(|since| now.saturating_duration_since(since) < UNKNOWN_NODE_WAIT) {
+                return true;
+            }
+            lost += remote.outbox.clear(now);
+            absent.insert(*node, now);
+            false
+        });
+        absent.retain(|_, since| now.saturating_duration_since(*since) < ABSENT_NODE_AGE);
+        self.counters().dropped_absent.add(lost);
+    }
+
+    /// Once a tick: tries again what failed, and gives up what has waited for too long.
+    pub(super) fn tick_outboxes(&mut self) {
+        let now = self.clock.instant;
+        let (mut lost, mut again, mut asks) = (0, Vec::new(), false);
+        for (node, remote) in &mut self.cluster.outboxes.nodes {
+            asks |= remote.unknown.is_some();
+            if remote.outbox.stalled(now) >= OUTBOX_PATIENCE {
+                lost += remote.outbox.clear(now);
+            } else if !remote.outbox.is_empty() {
+                again.push(*node);
+            }
+        }
+        again.into_iter().for_each(|node| self.cluster.outboxes.mark(node));
+        if asks {
+            self.ask_alive();
+        }
+        self.counters().dropped_link.add(lost);
+        self.counters().outbox_frames.set(self.cluster.outboxes.frames());
+    }
+
+    /// The shard that remembers what was seen of a sender.
+    pub(super) fn window_owner(&self, header: &Header) -> usize {
+        ((header.sender.0 ^ u64::from(header.shard)) % self.node.shards() as u64) as usize
+    }
+
+    /// Takes a batch of a sender whose window is here: what is new goes to the viewers.
+    pub(super) fn take_frames(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        let batch = Batch::parse(bytes)?;
+        let header = batch.header;
+        let window = self.cluster.windows.of(header.sender, header.shard, header.floor, self.clock.instant);
+        let frames = batch.frames(|number| window.is_new(number))?;
+        frames.iter().for_each(|(number, _)| window.see(*number));
+        let counters = self.counters();
+        counters.frames_received.add(frames.len() as u64);
+        counters.frames_repeated.add(u64::from(header.count) - frames.len() as u64);
+        for (_, frame) in frames {
+            self.ingress(&Arc::new(frame));
+        }
+        Ok(())
+    }
+
+    /// Another shard has a batch of a sender whose window is here.
+    pub(super) fn on_frames(&mut self, bytes: &[u8], (shard, conn): (usize, Conn)) {
+        let result = self.take_frames(bytes);
+        self.send(shard, Message::FramesTaken { conn, result });
+    }
+
+    /// The shard that has the window took a batch, or not.
+    pub(super) fn on_frames_taken(&mut self, conn: Conn, result: Result<(), Malformed>) {
+        self.answer_later(conn, |shard, to| match result {
+            Ok(()) => shard.answers().whole(to, 204, "", "", b""),
+            Err(error) => shard.answers().problem(to, &HttpError::bad(error.to_string())),
+        });
+    }
+}
