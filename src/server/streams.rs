@@ -107,8 +107,11 @@ impl Shard {
         // They were decoded before, for their topics.
         let pairs = query_pairs(request.query.unwrap_or("")).flatten();
         let mut member = None;
-        for (_, named) in pairs.filter(|(name, value)| name == "member" && !value.is_empty()) {
+        for (_, named) in pairs.filter(|(name, _)| name == "member") {
             access.require_member(Some(&named))?;
+            if named.is_empty() {
+                continue;
+            }
             super::likes::check_name("member", &named)?;
             member = Some(named.into_owned());
         }
