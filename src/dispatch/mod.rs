@@ -4,4 +4,5 @@ pub mod core;
 pub mod kv;
 pub mod memory;
 mod memory_history;
+pub mod redis;
 pub mod types;

@@ -7,6 +7,7 @@
 pub mod crowd;
 pub mod http;
 pub mod node;
+pub mod redis;
 pub mod sse;
 pub mod token;
 
