@@ -440,3 +440,47 @@ pub const HEARTBEAT_SOONEST: Duration = Duration::from_millis(200);
 /// After a heartbeat that was not answered, the next one.
 pub const HEARTBEAT_RETRY: Duration = Duration::from_millis(500);
 const _: () = assert!(HEARTBEAT_SOONEST.as_millis() < NODE_HEARTBEAT.as_millis());
+// ---- Redis -------------------------------------------------------------------------------------
+
+/// Questions under way to Redis; past it they are answered at once as unavailable. At a few hundred bytes each some 30 MiB,
+/// and a second of a server's work.
+pub const REDIS_QUESTIONS: usize = 65_536;
+/// Questions under way are answered after this, whatever the servers do.
+pub const REDIS_ANSWER: Duration = Duration::from_millis(2_500);
+const _: () = assert!(REDIS_ANSWER.as_millis() < KV_TIMEOUT.as_millis());
+/// Commands handed over to one connection that it has not yet begun to write.
+pub const REDIS_IN_FLIGHT: usize = 1_024;
+/// Invalidations that wait to be told; past it all is invalid.
+pub const REDIS_PUSHES: usize = 16_384;
+/// Writes of one shard to one topic that are sent in one go.
+pub const REDIS_GROUP: usize = 256;
+/// From the first packet to a connection that is greeted.
+pub const REDIS_CONNECT: Duration = Duration::from_secs(1);
+/// A server that says nothing for this long is away. A fork for a snapshot of tens of GiB takes less.
+pub const REDIS_SILENT: Duration = Duration::from_millis(1_500);
+/// How often a server is asked whether it is still a master, and how many replicas it has.
+pub const REDIS_LOOK: Duration = Duration::from_secs(1);
+/// How long a node that starts waits for its first connection before it serves without.
+pub const REDIS_START: Duration = Duration::from_secs(2);
+/// The pause before the first new connection to a server that was lost; each next one is twice as long.
+pub const REDIS_BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// The longest pause between two: short against [`NODE_LEASE`], so that all nodes are back before anybody is declared dead.
+pub const REDIS_BACKOFF_MAX: Duration = Duration::from_secs(1);
+const _: () = assert!(
+    REDIS_BACKOFF_MAX.as_millis() + REDIS_CONNECT.as_millis() + NODE_HEARTBEAT.as_millis() < NODE_LEASE.as_millis()
+);
+/// How often a Cluster or a Sentinel is asked who has what, where nothing seems to have changed.
+pub const REDIS_TOPOLOGY: Duration = Duration::from_secs(10);
+/// How often one question follows a redirection, reloads scripts, or waits for a slot that is on the move.
+pub const REDIS_REDIRECTS: usize = 8;
+/// The pause before asking again for a slot that is on the move.
+pub const REDIS_TRY_AGAIN: Duration = Duration::from_millis(50);
+/// An event that no replica confirmed within this is not acknowledged.
+pub const REDIS_REPLICA_WAIT: Duration = Duration::from_secs(1);
+/// Topics that one step of a sweep removes: about half a millisecond of the server's time.
+pub const REDIS_SWEEP_SLICE: usize = 256;
+/// How often somebody looks for what dead nodes left. Some rounds fit into [`NODE_SWEEP`].
+pub const REDIS_SWEEP_EVERY: Duration = Duration::from_secs(12);
+const _: () = assert!(NODE_LEASE.as_millis() + 3 * REDIS_SWEEP_EVERY.as_millis() < NODE_SWEEP.as_millis());
+/// Histories whose end one script looks up: about half a millisecond of the server's time.
+pub const REDIS_ENDS: usize = 128;

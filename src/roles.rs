@@ -17,6 +17,7 @@ use crate::backend::store::Store;
 use crate::backend::{postgres, sqlite};
 use crate::dispatch::kv::{BUCKETS, KeyValue, NodeInfo};
 use crate::dispatch::memory::MemoryKv;
+use crate::dispatch::redis;
 use crate::dispatch::types::{DEFAULT, TypeInfo, Types};
 use crate::error::SettingsError;
 use crate::limits::{MAILBOX_MESSAGES, SHARDS_MAX};
@@ -98,13 +99,25 @@ fn roles_of(role: Role) -> Roles {
 }
 
 /// The key-value store of a node that has one of its own; Frontends and Backends ask dispatchers.
-fn open_kv(settings: &Settings) -> Result<Option<Arc<dyn KeyValue>>, SettingsError> {
+fn open_kv(settings: &Settings, mail: &[mailbox::Sender<Message>]) -> Result<Option<Arc<dyn KeyValue>>, SettingsError> {
     match (settings.role, &settings.kv) {
         (Role::Frontend | Role::Backend, _) => Ok(None),
         (_, Kv::Memory) => Ok(Some(Arc::new(MemoryKv::new(history_age_ms(settings))))),
-        (_, Kv::Redis(_)) => {
-            let problem = "this build has the embedded key-value store only";
-            Err(settings.refuse("kv", problem, "leave it out, or give memory, for `all`"))
+        (_, Kv::Redis(url)) => {
+            let config = redis::Config {
+                dc: settings.dc.clone(),
+                history_age_ms: history_age_ms(settings),
+                sweeps: true,
+                shards: mail.len(),
+            };
+            let mail = mail.to_vec();
+            let tell = Arc::new(move |shard: usize, heard| {
+                // The shard is gone only when the node is; then nobody waits for the answer.
+                let _ = mail[shard].send(Message::Kv(heard));
+            });
+            let kv = redis::start(url, config, tell)
+                .map_err(|error| settings.refuse("kv", &error.to_string(), redis::REMEDY))?;
+            Ok(Some(Arc::new(kv)))
         }
     }
 }
@@ -178,7 +191,7 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
     }
     let roles = roles_of(settings.role);
     let (store, storage) = if roles.backend { Some(open_store(settings, &mail)?) } else { None }.unzip();
-    let kv = open_kv(settings)?;
+    let kv = open_kv(settings, &mail)?;
     let found = mail.clone();
     let resolver = Resolver::start(settings.dispatchers.clone(), move |what| {
         for mail in &found {

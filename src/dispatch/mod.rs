@@ -6,5 +6,6 @@ pub mod memory;
 pub(crate) mod memory_history;
 mod memory_presence;
 pub mod outbox;
+pub mod redis;
 pub mod tally;
 pub mod types;

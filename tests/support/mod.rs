@@ -8,6 +8,7 @@ pub mod crowd;
 pub mod http;
 pub mod node;
 pub mod postgres;
+pub mod redis;
 pub mod sse;
 pub mod token;
 

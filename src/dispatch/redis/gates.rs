@@ -1,0 +1,209 @@
+//! Which questions may be under way together. Those of one shard about one topic are answered as if asked one after the
+//! other; no other question waits for any. No IO, no clock.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::dispatch::kv::{Request, bucket};
+use crate::limits::REDIS_GROUP;
+use crate::wire::topic::Topic;
+
+/// What a question is about, for the shard that asks it. What is kept of a topic in different places needs no order among
+/// these.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Gate {
+    /// Subscriptions of a bucket: a batch changes many topics of it.
+    Subscriptions(usize, u8),
+    /// A topic's history.
+    History(usize, Topic),
+    /// A topic's newest values.
+    Latest(usize, Topic),
+}
+
+/// What a request has to pass, and whether it only reads. Those that write pass one gate at most.
+pub fn gates(shard: usize, request: &Request) -> (Vec<Gate>, bool) {
+    match request {
+        Request::Subscribers(topic) => (vec![Gate::Subscriptions(shard, bucket(topic.as_str()))], true),
+        Request::Apply(batch) => (vec![Gate::Subscriptions(shard, batch.bucket)], false),
+        Request::Heartbeat(_)
+        | Request::Leave(_)
+        | Request::SetCounts(_)
+        | Request::Counts
+        | Request::Beat(_)
+        | Request::Due(..)
+        | Request::Settled(_)
+        | Request::Presence(_) => (Vec::new(), true),
+        Request::Append(append) => (vec![Gate::History(shard, append.topic.clone())], false),
+        Request::Read(read) => (vec![Gate::History(shard, read.topic.clone())], true),
+        Request::Ends(topics) => {
+            let mut gates: Vec<Gate> = topics.iter().map(|topic| Gate::History(shard, topic.clone())).collect();
+            let mut seen = std::collections::HashSet::new();
+            gates.retain(|gate| seen.insert(gate.clone()));
+            (gates, true)
+        }
+        Request::SetLatest(latest) => (vec![Gate::Latest(shard, latest.topic.clone())], false),
+        Request::Latest(topic) => (vec![Gate::Latest(shard, topic.clone())], true),
+    }
+}
+
+#[derive(Debug)]
+struct Place {
+    id: u64,
+    reads: bool,
+    free: bool,
+}
+
+#[derive(Debug)]
+struct Held {
+    gates: Vec<Gate>,
+    /// Gates at which something else has to go first.
+    waits: usize,
+}
+
+/// Questions that go together: one that reads, or some that write and are sent in one go, in order.
+pub type Group = Vec<u64>;
+
+/// The queues before the gates.
+#[derive(Debug, Default)]
+pub struct Gates {
+    queues: HashMap<Gate, VecDeque<Place>, foldhash::fast::RandomState>,
+    held: HashMap<u64, Held, foldhash::fast::RandomState>,
+}
+
+impl Gates {
+    /// A question comes. Gives what may go now.
+    pub fn enter(&mut self, id: u64, gates: Vec<Gate>, reads: bool) -> Option<Group> {
+        debug_assert!(reads || gates.len() <= 1, "what writes passes one gate");
+        if gates.is_empty() {
+            return Some(vec![id]);
+        }
+        for gate in &gates {
+            self.queues.entry(gate.clone()).or_default().push_back(Place { id, reads, free: false });
+        }
+        self.held.insert(id, Held { waits: gates.len(), gates: gates.clone() });
+        // Only the new one can have become free: whatever stands before it did not change.
+        gates.iter().flat_map(|gate| self.free(gate)).next()
+    }
+
+    /// A group is done, or a question that waits is given up. Gives what may go now.
+    pub fn leave(&mut self, ids: &[u64]) -> Vec<Group> {
+        let mut gates = Vec::new();
+        for id in ids {
+            let Some(held) = self.held.remove(id) else { continue };
+            for gate in held.gates {
+                let queue = self.queues.get_mut(&gate).expect("a queue lasts as long as who stands in it");
+                // What is done stands near the front.
+                let at = queue.iter().position(|place| place.id == *id).expect("it stands where it was put");
+                queue.remove(at);
+                if queue.is_empty() {
+                    self.queues.remove(&gate);
+                } else if gates.last() != Some(&gate) {
+                    gates.push(gate);
+                }
+            }
+        }
+        gates.iter().flat_map(|gate| self.free(gate)).collect()
+    }
+
+    /// Whether a question still waits.
+    #[cfg(test)]
+    fn waits(&self, id: u64) -> bool {
+        self.held.get(&id).is_some_and(|held| held.waits > 0)
+    }
+
+    fn free(&mut self, gate: &Gate) -> Vec<Group> {
+        let Some(queue) = self.queues.get_mut(gate) else { return Vec::new() };
+        let Some(front) = queue.front() else { return Vec::new() };
+        let held = &mut self.held;
+        let mut go = |place: &mut Place| {
+            place.free = true;
+            let held = held.get_mut(&place.id).expect("who stands in a queue is known");
+            held.waits -= 1;
+            held.waits == 0
+        };
+        if front.reads {
+            let first = queue.iter_mut().take_while(|place| place.reads).filter(|place| !place.free);
+            return first.filter_map(|place| go(place).then_some(vec![place.id])).collect();
+        }
+        if front.free {
+            return Vec::new();
+        }
+        let first = queue.iter_mut().take_while(|place| !place.reads).take(REDIS_GROUP);
+        let group: Group = first.filter_map(|place| go(place).then_some(place.id)).collect();
+        vec![group]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    fn gate(number: u8) -> Gate {
+        Gate::Subscriptions(0, number)
+    }
+
+    proptest! {
+        /// Whatever comes and goes in whatever order: at each gate, what is under way together only reads or is one group,
+        /// nothing overtakes what it must follow, and nothing is left behind.
+        #[test]
+        fn order_holds_at_each_gate(
+            questions in prop::collection::vec((prop::collection::hash_set(0u8..3, 0..3), any::<bool>()), 1..40),
+            picks in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 80),
+        ) {
+            let mut gates = Gates::default();
+            let mut facts: Vec<(HashSet<u8>, bool)> = Vec::new();
+            let (mut under_way, mut started, mut gone): (Vec<Group>, HashSet<u64>, HashSet<u64>) = Default::default();
+            let mut queue = questions.into_iter();
+            for (pick, cancels) in picks.iter().chain(std::iter::repeat_n(&picks[0], 200)) {
+                let fresh = match queue.next() {
+                    Some((of, reads)) => {
+                        let of: HashSet<u8> = if reads { of } else { of.into_iter().take(1).collect() };
+                        let id = facts.len() as u64;
+                        facts.push((of.clone(), reads));
+                        gates.enter(id, of.into_iter().map(gate).collect(), reads).into_iter().collect()
+                    }
+                    None if under_way.is_empty() => Vec::new(),
+                    None => {
+                        let waiting: Vec<u64> = (0..facts.len() as u64).filter(|id| gates.waits(*id)).collect();
+                        if *cancels && !waiting.is_empty() {
+                            let id = waiting[pick.index(waiting.len())];
+                            gone.insert(id);
+                            gates.leave(&[id])
+                        } else {
+                            let group = under_way.swap_remove(pick.index(under_way.len()));
+                            gone.extend(&group);
+                            gates.leave(&group)
+                        }
+                    }
+                };
+                for group in fresh {
+                    prop_assert!(!group.is_empty() && group.is_sorted());
+                    for id in &group {
+                        prop_assert!(started.insert(*id) && !gone.contains(id));
+                        let (of, reads) = &facts[*id as usize];
+                        for before in 0..*id {
+                            let (others, other_reads) = &facts[before as usize];
+                            let meets = !others.is_disjoint(of) && !(*reads && *other_reads);
+                            prop_assert!(!meets || gone.contains(&before) || group.contains(&before));
+                        }
+                    }
+                    under_way.push(group);
+                }
+            }
+            prop_assert_eq!(gone.len(), facts.len());
+            prop_assert!(gates.queues.is_empty() && gates.held.is_empty());
+        }
+    }
+
+    #[test]
+    fn writes_that_waited_go_together() {
+        let mut gates = Gates::default();
+        assert_eq!(gates.enter(0, vec![gate(0)], false), Some(vec![0]));
+        for id in 1..4 {
+            assert_eq!(gates.enter(id, vec![gate(0)], id == 3), None);
+        }
+        assert_eq!(gates.leave(&[0]), [vec![1, 2]]);
+        assert_eq!(gates.leave(&[1, 2]), [vec![3]]);
+    }
+}

@@ -1,0 +1,217 @@
+//! History and newest values: what the store keeps of each topic.
+
+use std::collections::HashMap;
+
+use super::keys::Place;
+use super::master::{Argument, Call, Lane};
+use super::replies;
+use super::scripts::Script;
+use super::store::{Answered, Store};
+use super::subscriptions::{join_all, text, unreadable};
+use crate::dispatch::kv::{
+    Answer, Append, End, LatestValue, Page, Read, Request, SetLatest, Stored, Unavailable, bucket,
+};
+use crate::limits::{LATEST_AGE, LATEST_KEYS_MAX, REDIS_ENDS};
+use crate::wire::position::Position;
+use crate::wire::topic::Topic;
+
+impl Store {
+    /// Writes that go together, in order.
+    pub async fn write(&self, requests: Vec<Request>) -> Vec<Result<Answer, Unavailable>> {
+        let mut home = Place::Nodes;
+        let mut appends = false;
+        let calls = requests.into_iter().map(|request| {
+            appends |= matches!(request, Request::Append(_));
+            let (place, call) = match request {
+                Request::Apply(batch) => self.apply_call(batch),
+                Request::Append(append) => self.append_call(append),
+                Request::SetLatest(latest) => self.set_latest_call(latest),
+                other => unreachable!("no write: {other:?}"),
+            };
+            home = place;
+            (place, call)
+        });
+        let (places, calls): (Vec<Place>, Vec<Call>) = calls.unzip();
+        debug_assert!(places.iter().all(|place| *place == home), "what goes together is in one place");
+        let mut answers = self.run(home, Lane::Commands, calls).await;
+        if appends {
+            self.confirm(home, &mut answers).await;
+        }
+        let read = |answered: Answered| {
+            let (value, _) = answered?;
+            let Some(list) = replies::list(value) else { return Ok(Answer::Applied) };
+            let answer = if appends { appended(list) } else { versioned(list) };
+            answer.ok_or_else(|| unreadable("a write"))
+        };
+        answers.into_iter().map(read).collect()
+    }
+
+    /// What is in history counts only once a replica has it, too. If none says so in time, nobody is told that it is there:
+    /// it may be, and who repeats it under the same id does no harm.
+    async fn confirm(&self, place: Place, answers: &mut [Answered]) {
+        let Some(Ok((_, first))) = answers.iter().find(|answered| answered.is_ok()) else { return };
+        let first = std::rc::Rc::clone(first);
+        let confirmed = first.replicated(&self.keys, place).await;
+        for answered in answers {
+            let Ok((_, master)) = answered else { continue };
+            let confirmed = if std::rc::Rc::ptr_eq(master, &first) {
+                confirmed.clone()
+            } else {
+                let master = std::rc::Rc::clone(master);
+                master.replicated(&self.keys, place).await
+            };
+            if let Err(problem) = confirmed {
+                *answered = Err(Unavailable(problem));
+            }
+        }
+    }
+
+    fn append_call(&self, append: Append) -> (Place, Call) {
+        let number = bucket(append.topic.as_str());
+        let keys = vec![self.keys.history(number, append.topic.as_str()), self.keys.since(number)];
+        let arguments = vec![
+            Argument::Event(append.event),
+            text(append.count_max.max(1)),
+            text(append.age_max_ms),
+            Argument::RunId,
+        ];
+        (Place::Bucket(number), Call::Script(Script::Append, keys, arguments))
+    }
+
+    fn set_latest_call(&self, latest: SetLatest) -> (Place, Call) {
+        let (number, topic) = (bucket(latest.topic.as_str()), latest.topic.as_str());
+        let keys = vec![self.keys.latest(number, topic), self.keys.versions(number, topic)];
+        let (version, name) = match latest.origin {
+            Some((version, name)) => (version.to_string(), name),
+            None => (String::new(), String::new()),
+        };
+        let arguments = vec![
+            text(latest.field),
+            Argument::Event(latest.event),
+            text(version),
+            text(name),
+            text(LATEST_AGE.as_millis()),
+            text(LATEST_KEYS_MAX),
+        ];
+        (Place::Bucket(number), Call::Script(Script::SetLatest, keys, arguments))
+    }
+
+    /// Reads history forward.
+    pub async fn read(&self, read: Read) -> Result<Answer, Unavailable> {
+        let number = bucket(read.topic.as_str());
+        let limit = read.limit.max(1) as usize;
+        let next = match read.after {
+            Position { ms, seq: u64::MAX } => Position::at(ms.saturating_add(1)),
+            Position { ms, seq } => Position { ms, seq: seq + 1 },
+        };
+        let keys = vec![self.keys.history(number, read.topic.as_str()), self.keys.since(number)];
+        let arguments = vec![text(next), text(limit + 1), Argument::RunId];
+        let call = Call::Script(Script::Read, keys, arguments);
+        let (value, _) = self.call(Place::Bucket(number), Lane::Commands, call).await?;
+        let page = replies::list(value).and_then(|list| self.page(list, read.after, limit));
+        page.map(Answer::Page).ok_or_else(|| unreadable("a page of history"))
+    }
+
+    fn page(&self, fields: Vec<redis::Value>, after: Position, limit: usize) -> Option<Page> {
+        let mut fields = fields.into_iter();
+        let now_ms = replies::number(&fields.next()?)?;
+        let since = Position::at(replies::number(&fields.next()?)?);
+        let first = replies::position(fields.next()?)?;
+        let before_first = replies::position(fields.next()?)?;
+        let mut events = Vec::new();
+        for entry in replies::list(fields.next()?)? {
+            let stored = stored(entry)?;
+            // Only where there is no next place does the server give one that is not wanted.
+            if stored.position > after {
+                events.push(stored);
+            }
+        }
+        let complete = events.len() <= limit;
+        events.truncate(limit);
+        let reaches = match (first, before_first) {
+            (Some(_), Some(trimmed)) => trimmed,
+            // What went with its topic was older than this.
+            _ => Position::at(now_ms.saturating_sub(self.config.history_age_ms)),
+        };
+        Some(Page { events, complete, reaches: reaches.max(since) })
+    }
+
+    /// Where histories end, bucket by bucket, all at once.
+    pub async fn ends(&self, topics: Vec<Topic>) -> Result<Answer, Unavailable> {
+        let mut by_bucket: HashMap<u8, Vec<usize>> = HashMap::new();
+        for (at, topic) in topics.iter().enumerate() {
+            by_bucket.entry(bucket(topic.as_str())).or_default().push(at);
+        }
+        let slices =
+            by_bucket.iter().flat_map(|(number, places)| places.chunks(REDIS_ENDS).map(move |slice| (*number, slice)));
+        let slices: Vec<(u8, &[usize])> = slices.collect();
+        let calls = slices.iter().map(|(number, slice)| {
+            let histories = slice.iter().map(|at| self.keys.history(*number, topics[*at].as_str()));
+            let keys = std::iter::once(self.keys.since(*number)).chain(histories).collect();
+            let call = Call::Script(Script::Ends, keys, vec![Argument::RunId]);
+            self.call(Place::Bucket(*number), Lane::Commands, call)
+        });
+        let mut ends = vec![End { position: None, since: Position::START }; topics.len()];
+        for (answered, (_, slice)) in join_all(calls).await.into_iter().zip(&slices) {
+            let (value, _) = answered?;
+            let broken = || unreadable("where histories end");
+            let mut fields = replies::list(value).ok_or_else(broken)?.into_iter();
+            let since = fields.next().and_then(|value| replies::number(&value)).map(Position::at).ok_or_else(broken)?;
+            for (at, field) in slice.iter().zip(fields) {
+                ends[*at] = End { position: replies::position(field).ok_or_else(broken)?, since };
+            }
+        }
+        Ok(Answer::Ends(ends))
+    }
+
+    /// A topic's newest values, oldest first.
+    pub async fn latest(&self, topic: Topic) -> Result<Answer, Unavailable> {
+        let number = bucket(topic.as_str());
+        let call = Call::Script(Script::Latest, vec![self.keys.latest(number, topic.as_str())], Vec::new());
+        let (value, _) = self.call(Place::Bucket(number), Lane::Commands, call).await?;
+        let read = || {
+            let mut fields = replies::list(value)?.into_iter();
+            let now_ms = replies::number(&fields.next()?)?;
+            let mut found = Vec::new();
+            for held in replies::list(fields.next()?)? {
+                let (set_at_ms, value) = latest_value(&replies::text(held)?)?;
+                if set_at_ms + LATEST_AGE.as_millis() as u64 > now_ms {
+                    found.push(value);
+                }
+            }
+            found.sort_unstable_by_key(|value| value.version);
+            Some(found)
+        };
+        read().map(Answer::Latest).ok_or_else(|| unreadable("newest values"))
+    }
+}
+
+/// An entry of a stream: its place, then the names and values of its fields, as `append.lua` wrote them.
+fn stored(entry: redis::Value) -> Option<Stored> {
+    let mut entry = replies::list(entry)?.into_iter();
+    let position = replies::position(entry.next()?)??;
+    let mut fields = replies::list(entry.next()?)?.into_iter();
+    let event = replies::text(fields.nth(1)?)?;
+    let prev = replies::position(fields.nth(1)?)?;
+    Some(Stored { position, prev, event: event.into() })
+}
+
+fn appended(list: Vec<redis::Value>) -> Option<Answer> {
+    let mut fields = list.into_iter();
+    let position = replies::position(fields.next()?)??;
+    Some(Answer::Appended { position, prev: replies::position(fields.next()?)? })
+}
+
+fn versioned(list: Vec<redis::Value>) -> Option<Answer> {
+    let version = replies::number(list.first()?)?;
+    Some(Answer::Versioned { version, newest: replies::number(list.get(1)?)? == 1 })
+}
+
+/// `<version> <set at> <length of the origin's name>:<origin's name><event>`
+fn latest_value(text: &str) -> Option<(u64, LatestValue)> {
+    let (version, rest) = text.split_once(' ')?;
+    let (set_at, rest) = rest.split_once(' ')?;
+    let (length, rest) = rest.split_once(':')?;
+    let event = rest.get(length.parse().ok()?..)?;
+    Some((set_at.parse().ok()?, LatestValue { version: version.parse().ok()?, event: event.into() }))
+}

@@ -1,0 +1,17 @@
+-- Every script begins with this: Redis' time in Unix milliseconds.
+local function clock()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- Since when this bucket lost nothing. The mark names the server that set it by its run id, which is new at every start
+-- and differs between servers. So the first script that runs on a server that restarted, or took over, sets it anew.
+local function since(key, run, now)
+  local ms, owner
+  local held = redis.call('GET', key)
+  if held then ms, owner = string.match(held, '^(%d+) (%S+)$') end
+  if owner == run then return tonumber(ms) end
+  local new = math.max(now, tonumber(ms or 0))
+  redis.call('SET', key, string.format('%.0f %s', new, run))
+  return new
+end

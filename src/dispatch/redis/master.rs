@@ -1,0 +1,295 @@
+//! One master, while it can be reached: its connections, what it said of itself, and whether its replicas keep up.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Instant;
+
+use redis::{Cmd, Pipeline, Value, cmd};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::address::Endpoint;
+use super::keys::{Keys, Place};
+use super::link::{Dialer, Link, Pushes, explain};
+use super::replies;
+use super::scripts::{ALL, COUNT, Script};
+use crate::limits::{REDIS_LOOK, REDIS_REPLICA_WAIT, REDIS_SILENT};
+
+/// Which connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// For look-ups of subscribers: the server notes what is read there, and says when it changes.
+    Lookups,
+    /// For all else.
+    Commands,
+}
+
+/// A master that is connected.
+#[derive(Debug)]
+pub struct Master {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// What it calls itself since it was started.
+    pub run_id: String,
+    /// Since when it is connected.
+    pub since: Instant,
+    commands: Link,
+    lookups: Link,
+    /// Waits for replicas, so that nothing else has to.
+    barrier: Link,
+    scripts: [String; COUNT],
+    replicas: Cell<usize>,
+    /// Who waits for the next look at the replicas; none while nobody looks.
+    waiting: RefCell<Option<Vec<oneshot::Sender<Result<(), String>>>>>,
+}
+
+/// A command that knows the server's run id only once it is sent.
+#[derive(Debug, Clone)]
+pub enum Call {
+    /// A command as it is.
+    Plain(Cmd),
+    /// A script with its keys and arguments.
+    Script(Script, Vec<String>, Vec<Argument>),
+}
+
+/// An argument of a script.
+#[derive(Debug, Clone)]
+pub enum Argument {
+    /// A text.
+    Text(String),
+    /// An event, which is not copied before it is sent.
+    Event(std::sync::Arc<str>),
+    /// The server's run id.
+    RunId,
+}
+
+impl Master {
+    /// Connects to `endpoint` and readies it: scripts, tracking, and the mark of each of `places`. A server that turns out
+    /// to be part of a Cluster is no use before the Cluster is known.
+    ///
+    /// # Errors
+    /// Why it is no use, for an operator.
+    pub async fn connect(
+        dialer: &Dialer,
+        endpoint: &Endpoint,
+        pushes: &Pushes,
+        keys: &Keys,
+        places: &[Place],
+        clustered: &Cell<bool>,
+    ) -> Result<Master, String> {
+        let said = |problem: String| format!("{endpoint}: {problem}");
+        let commands = dialer.connect(endpoint, None).await?;
+        let lookups = dialer.connect(endpoint, Some(pushes.clone())).await?;
+        let barrier = dialer.connect(endpoint, None).await?;
+        let info = info(&commands, "server").await.map_err(said)?;
+        let run_id = replies::info_field(&info, "run_id").ok_or_else(|| said("it names no run_id".into()))?.to_owned();
+        if replies::info_field(&info, "redis_mode") == Some("cluster") && !clustered.replace(true) {
+            return Err(said("it is part of a Cluster".to_owned()));
+        }
+        // Between two connections the server can have been replaced.
+        for link in [&lookups, &barrier] {
+            let info = self::info(link, "server").await.map_err(said)?;
+            if replies::info_field(&info, "run_id") != Some(&run_id) {
+                return Err(said("it was restarted meanwhile".to_owned()));
+            }
+        }
+        let replication = self::info(&commands, "replication").await.map_err(said)?;
+        if replies::info_field(&replication, "role") != Some("master") {
+            return Err(said("it is a replica, and no master".to_owned()));
+        }
+        lookups.ask(cmd("CLIENT").arg("TRACKING").arg("ON"), REDIS_SILENT).await.map_err(said)?;
+        let scripts = load(&commands).await.map_err(said)?;
+        let master = Master {
+            endpoint: endpoint.clone(),
+            run_id,
+            since: Instant::now(),
+            commands,
+            lookups,
+            barrier,
+            scripts,
+            replicas: Cell::new(replies::replicas_online(&replication)),
+            waiting: RefCell::new(None),
+        };
+        master.mark(keys, places).await.map_err(said)?;
+        master.warn_of_eviction().await;
+        Ok(master)
+    }
+
+    /// Sets the mark of each bucket that has none of this server yet.
+    pub async fn mark(&self, keys: &Keys, places: &[Place]) -> Result<(), String> {
+        let mut marks = Pipeline::new();
+        for place in places {
+            if let Place::Bucket(number) = place {
+                let call = Call::Script(Script::Since, vec![keys.since(*number)], vec![Argument::RunId]);
+                marks.add_command(self.command(&call));
+            }
+        }
+        if marks.is_empty() {
+            return Ok(());
+        }
+        // Slots that are on the move answer with errors: whoever asks for them sets the mark.
+        match tokio::time::timeout(REDIS_SILENT, self.commands.send_all(&marks)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(explain(&error)),
+            Err(_) => Err(format!("no answer within {REDIS_SILENT:?}")),
+        }
+    }
+
+    /// A server that drops keys when it is full drops subscriptions and history, too, and nobody would notice.
+    async fn warn_of_eviction(&self) {
+        let Ok(memory) = info(&self.commands, "memory").await else { return };
+        let limited = replies::info_field(&memory, "maxmemory").is_some_and(|limit| limit != "0");
+        let policy = replies::info_field(&memory, "maxmemory_policy").unwrap_or("noeviction");
+        if limited && policy != "noeviction" {
+            warn!(server = %self.endpoint, policy, "Redis may drop keys when its memory is full; set maxmemory-policy noeviction");
+        }
+    }
+
+    /// The connection for something.
+    pub fn link(&self, lane: Lane) -> &Link {
+        match lane {
+            Lane::Lookups => &self.lookups,
+            Lane::Commands => &self.commands,
+        }
+    }
+
+    /// A call as this server takes it.
+    pub fn command(&self, call: &Call) -> Cmd {
+        match call {
+            Call::Plain(command) => command.clone(),
+            Call::Script(script, keys, arguments) => {
+                let mut command = cmd("EVALSHA");
+                command.arg(&self.scripts[*script as usize]).arg(keys.len()).arg(keys);
+                for argument in arguments {
+                    match argument {
+                        Argument::Text(text) => command.arg(text),
+                        Argument::Event(event) => command.arg(&**event),
+                        Argument::RunId => command.arg(&self.run_id),
+                    };
+                }
+                command
+            }
+        }
+    }
+
+    /// Loads the scripts again, after the server said that it has forgotten them.
+    pub async fn load_scripts(&self) -> Result<(), String> {
+        load(&self.commands).await.map(|_| ())
+    }
+
+    /// Waits as long as it is of use. Gives the reason why it no longer is.
+    pub async fn watch(&self) -> String {
+        tokio::select! {
+            () = self.commands.ended() => {}
+            () = self.lookups.ended() => {}
+            () = self.barrier.ended() => {}
+            problem = self.look() => return format!("{}: {problem}", self.endpoint),
+        }
+        format!("{}: the connection broke", self.endpoint)
+    }
+
+    async fn look(&self) -> String {
+        loop {
+            sleep(REDIS_LOOK).await;
+            let ping = cmd("PING");
+            let (replication, pong) =
+                tokio::join!(info(&self.commands, "replication"), self.lookups.ask(&ping, REDIS_SILENT));
+            let replication = match (replication, pong) {
+                (Ok(replication), Ok(_)) => replication,
+                (Err(problem), _) | (_, Err(problem)) => return problem,
+            };
+            if replies::info_field(&replication, "role") != Some("master") {
+                return "it became a replica".to_owned();
+            }
+            self.replicas.set(replies::replicas_online(&replication));
+        }
+    }
+
+    /// Waits until a replica has all that was written so far, where there are replicas. One wait serves all who ask while
+    /// another one is under way.
+    ///
+    /// # Errors
+    /// No replica confirmed it within [`REDIS_REPLICA_WAIT`].
+    pub async fn replicated(self: &Rc<Master>, keys: &Keys, place: Place) -> Result<(), String> {
+        if self.replicas.get() == 0 {
+            return Ok(());
+        }
+        let (done, told) = oneshot::channel();
+        let mut waiting = self.waiting.borrow_mut();
+        match &mut *waiting {
+            Some(waiting) => waiting.push(done),
+            None => {
+                *waiting = Some(vec![done]);
+                let (master, key) = (Rc::clone(self), keys.barrier(place));
+                tokio::task::spawn_local(async move { master.wait_for_replicas(key).await });
+            }
+        }
+        drop(waiting);
+        told.await.unwrap_or_else(|_| Err("the connection broke".to_owned()))
+    }
+
+    async fn wait_for_replicas(&self, key: String) {
+        loop {
+            let who = self.waiting.borrow_mut().replace(Vec::new()).unwrap_or_default();
+            if who.is_empty() {
+                *self.waiting.borrow_mut() = None;
+                return;
+            }
+            let result = self.one_wait(&key).await;
+            for done in who {
+                // Whoever gave up waiting needs no answer.
+                let _ = done.send(result.clone());
+            }
+        }
+    }
+
+    async fn one_wait(&self, key: &str) -> Result<(), String> {
+        let mut wait = Pipeline::new();
+        // WAIT is about what its own connection wrote: with this, about all that was written before.
+        wait.cmd("SET").arg(key).arg("").arg("PX").arg(60_000);
+        wait.cmd("WAIT").arg(1).arg(REDIS_REPLICA_WAIT.as_millis() as u64);
+        let limit = REDIS_REPLICA_WAIT + REDIS_SILENT;
+        let answers = match tokio::time::timeout(limit, self.barrier.send_all(&wait)).await {
+            Ok(Ok(answers)) => answers,
+            Ok(Err(error)) => return Err(explain(&error)),
+            Err(_) => return Err(format!("no answer within {limit:?}")),
+        };
+        let mut answers = answers.into_iter().map(Value::extract_error);
+        let written = answers.next().unwrap_or(Ok(Value::Nil)).map_err(|error| explain(&error));
+        let confirmed = answers.next().unwrap_or(Ok(Value::Nil)).map_err(|error| explain(&error));
+        written?;
+        if !matches!(confirmed?, Value::Int(0)) {
+            return Ok(());
+        }
+        // The last replica may just have gone: then this master is alone, and what it has is all there is.
+        let replication = info(&self.commands, "replication").await?;
+        self.replicas.set(replies::replicas_online(&replication));
+        if self.replicas.get() == 0 {
+            return Ok(());
+        }
+        Err(format!("{}: no replica confirmed the write within {REDIS_REPLICA_WAIT:?}", self.endpoint))
+    }
+}
+
+async fn info(link: &Link, section: &str) -> Result<String, String> {
+    let answer = link.ask(cmd("INFO").arg(section), REDIS_SILENT).await?;
+    replies::text(answer).ok_or_else(|| "INFO gave no text".to_owned())
+}
+
+async fn load(link: &Link) -> Result<[String; COUNT], String> {
+    let mut loads = Pipeline::new();
+    for (_, text) in ALL {
+        loads.cmd("SCRIPT").arg("LOAD").arg(text);
+    }
+    let answers = match tokio::time::timeout(REDIS_SILENT, link.send_all(&loads)).await {
+        Ok(answers) => answers.map_err(|error| explain(&error))?,
+        Err(_) => return Err(format!("no answer within {REDIS_SILENT:?}")),
+    };
+    let mut digests = [const { String::new() }; COUNT];
+    for (digest, answer) in digests.iter_mut().zip(answers) {
+        let answer = answer.extract_error().map_err(|error| explain(&error))?;
+        *digest = replies::text(answer).ok_or("SCRIPT LOAD gave no text")?;
+    }
+    Ok(digests)
+}

@@ -1,0 +1,180 @@
+//! The key-value store on Redis or Valkey: one server, a Cluster, or a master that Sentinels watch.
+//!
+//! A thread of its own holds the connections; shards hand it questions and hear the answers in their mailboxes. To each
+//! master there are three connections, each of them pipelined: one for look-ups, whose reads the server tracks, so that it
+//! says when one changes; one for everything else; and one that waits for replicas, so that nothing else has to. The client
+//! library speaks the protocol. Which master has what is kept track of here, since tracking, waiting for replicas and
+//! knowing which server answered are matters of single connections.
+//!
+//! # Keys
+//! All begin with `fanfare:{DC:BUCKET}:`, or with `fanfare:{DC:nodes}:` for what belongs to no bucket.
+//!
+//! | key | type | what it holds |
+//! |---|---|---|
+//! | `…nodes}:leases` | sorted set | nodes, by the end of their lease in Unix ms of Redis' clock |
+//! | `…nodes}:infos` | hash | what each node says of itself, as JSON |
+//! | `…nodes}:born` | string | since when leases can be believed, and the run id of who set it |
+//! | `…nodes}:sweeper` | string | the lock of who sweeps; expires |
+//! | `…}:s:TOPIC` | set | the nodes that want a topic, as signed numbers, which small sets keep in 8 bytes each |
+//! | `…}:w:NODE` | set | the topics of the bucket that a node wants |
+//! | `…}:digests` | hash | for each node its last batch number and the digest of what it wants, in two halves |
+//! | `…}:h:TOPIC` | stream | history: `e` the event, `p` the place of the one before; expires with its newest event |
+//! | `…}:l:TOPIC`, `…}:v:TOPIC` | hash, sorted set | newest values, and their versions; expire |
+//! | `…}:since` | string | since when the bucket lost nothing, and the run id of who set it |
+//! | `…}:barrier` | string | written before waiting for a replica; expires |
+//!
+//! # What was lost
+//! A server's run id is new at every start and differs between servers. Each script that touches history compares it with
+//! that in the bucket's `since`, and sets that anew where it differs: when the store was empty, when the server restarted
+//! (what it had not yet written to disk is gone), and when another one took over (what had not reached it is gone). The
+//! check is part of the script, so nothing can be appended or read in between.
+//!
+//! Where a master has replicas that are online, an append is answered only after one of them confirmed it. If none does in
+//! time, the answer is an error, though the event may be in history.
+
+mod address;
+mod gates;
+mod history;
+mod keys;
+mod link;
+mod master;
+mod replies;
+mod scripts;
+mod store;
+mod subscriptions;
+mod sweep;
+mod topology;
+mod worker;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc as blocking};
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+pub use self::address::{Address, BadAddress, REMEDY};
+use self::keys::Keys;
+use self::link::Dialer;
+use self::store::Store;
+use self::topology::Topology;
+use self::worker::{Question, Worker};
+use super::kv::{Answer, KeyValue, Notice, Request, Tell, Unavailable};
+use crate::limits::{REDIS_QUESTIONS, REDIS_START};
+
+/// What a store is to do.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The data center, whose keys these are.
+    pub dc: String,
+    /// The shortest time for which any event type is kept in history, in ms.
+    pub history_age_ms: u64,
+    /// Whether to take part in sweeping what dead nodes wanted, as dispatchers do.
+    pub sweeps: bool,
+    /// How many shards hear notices.
+    pub shards: usize,
+}
+
+/// Why a store cannot be used at all. One that is merely away is no reason: [`KeyValue::trouble`] says so.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The URL, or a file that it names.
+    #[error("{0}")]
+    Address(String),
+    /// The thread or its reactor.
+    #[error("the thread of the key-value store: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// A store on Redis. When it is dropped, its thread ends.
+#[derive(Debug)]
+pub struct RedisKv {
+    questions: mpsc::UnboundedSender<Question>,
+    /// Questions that are not answered yet: the bound of what is under way.
+    open: Arc<AtomicUsize>,
+    trouble: Arc<Mutex<Option<String>>>,
+}
+
+/// Starts the thread of a store. Waits a moment for the first connection, so that a node's first questions find one.
+///
+/// # Errors
+/// An address that cannot be meant, a file of certificates that cannot be read, or no thread to be had.
+pub fn start(url: &str, config: Config, tell: Tell) -> Result<RedisKv, StartError> {
+    let address = Address::parse(url).map_err(|error| StartError::Address(error.to_string()))?;
+    let dialer = Dialer::new(&address).map_err(StartError::Address)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (questions, asked) = mpsc::unbounded_channel();
+    let open = Arc::new(AtomicUsize::new(0));
+    let trouble = Arc::new(Mutex::new(Some("connecting".to_owned())));
+    let (settled, settling) = blocking::sync_channel(1);
+    let parts = (Arc::clone(&open), Arc::clone(&trouble));
+    std::thread::Builder::new().name("redis".to_owned()).spawn(move || {
+        let (open, trouble) = parts;
+        LocalSet::new().block_on(&runtime, async move {
+            let (pushes, pushed) = link::pushes();
+            let keys = Rc::new(Keys::new(&config.dc));
+            // The topology is made before who hears of losses.
+            let hears: Rc<RefCell<Option<Rc<Worker>>>> = Rc::default();
+            let heard = Rc::clone(&hears);
+            let lost = move || {
+                if let Some(worker) = &*heard.borrow() {
+                    worker.notify(Notice::InvalidatedAll);
+                }
+            };
+            // Full once who waits was told, or does not wait any more.
+            let settled = move || {
+                let _ = settled.try_send(());
+            };
+            let topology =
+                Topology::new(address, dialer, Rc::clone(&keys), pushes, trouble, Box::new(settled), Box::new(lost));
+            let shards = config.shards;
+            let sweeps = config.sweeps;
+            let store = Rc::new(Store {
+                keys,
+                topology: Rc::clone(&topology),
+                config,
+                lookups: RefCell::default(),
+                known: RefCell::default(),
+                born: Cell::new(None),
+            });
+            let worker = Worker::new(Rc::clone(&store), tell, shards, open);
+            *hears.borrow_mut() = Some(Rc::clone(&worker));
+            tokio::task::spawn_local(topology.run());
+            tokio::task::spawn_local(Rc::clone(&worker).pass_on(pushed));
+            if sweeps {
+                tokio::task::spawn_local(sweep::run(store));
+            }
+            worker.run(asked).await;
+        });
+    })?;
+    // If it takes longer, the node starts all the same.
+    let _ = settling.recv_timeout(REDIS_START);
+    Ok(RedisKv { questions, open, trouble })
+}
+
+impl KeyValue for RedisKv {
+    fn submit(
+        &self,
+        shard: usize,
+        ticket: u64,
+        request: Request,
+        _notices: &mut Vec<Notice>,
+    ) -> Option<Result<Answer, Unavailable>> {
+        if self.open.fetch_add(1, Ordering::AcqRel) >= REDIS_QUESTIONS {
+            self.open.fetch_sub(1, Ordering::AcqRel);
+            return Some(Err(Unavailable(format!("{REDIS_QUESTIONS} questions are under way"))));
+        }
+        let question = Question { shard, ticket, request, asked: Instant::now() };
+        if self.questions.send(question).is_err() {
+            self.open.fetch_sub(1, Ordering::AcqRel);
+            return Some(Err(Unavailable("its thread has ended".to_owned())));
+        }
+        None
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

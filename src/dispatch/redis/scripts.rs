@@ -1,0 +1,64 @@
+//! What must happen in one step on the server: Lua scripts, loaded on every connection and called by their digest.
+
+/// A script. Its number is its place in [`ALL`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Script {
+    /// Sets the mark since when a bucket lost nothing.
+    Since,
+    /// Renews a lease and lists live nodes.
+    Heartbeat,
+    /// Ends a lease.
+    Leave,
+    /// Takes or keeps a lock.
+    Lock,
+    /// Changes what a node wants of a bucket.
+    Apply,
+    /// Removes a slice of what a node wanted.
+    Sweep,
+    /// Appends to history.
+    Append,
+    /// Reads history.
+    Read,
+    /// Where histories end.
+    Ends,
+    /// Keeps a newest value.
+    SetLatest,
+    /// Newest values.
+    Latest,
+}
+
+/// How many there are.
+pub const COUNT: usize = 11;
+
+macro_rules! lua {
+    ($name:literal) => {
+        concat!(include_str!("lua/clock.lua"), include_str!(concat!("lua/", $name, ".lua")))
+    };
+}
+
+/// Each script's text, in the order of [`Script`].
+pub const ALL: [(Script, &str); COUNT] = [
+    (Script::Since, lua!("since")),
+    (Script::Heartbeat, lua!("heartbeat")),
+    (Script::Leave, lua!("leave")),
+    (Script::Lock, lua!("lock")),
+    (Script::Apply, lua!("apply")),
+    (Script::Sweep, lua!("sweep")),
+    (Script::Append, lua!("append")),
+    (Script::Read, lua!("read")),
+    (Script::Ends, lua!("ends")),
+    (Script::SetLatest, lua!("set_latest")),
+    (Script::Latest, lua!("latest")),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_script_is_at_its_number() {
+        for (number, (script, _)) in ALL.iter().enumerate() {
+            assert_eq!(*script as usize, number);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Removes what dead nodes wanted: by one process at a time, over all dispatchers.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use redis::{Value, cmd};
+use tokio::time::sleep;
+use tracing::{debug, info};
+
+use super::keys::{self, Place};
+use super::master::{Call, Lane};
+use super::replies;
+use super::scripts::Script;
+use super::store::Store;
+use super::subscriptions::{text, unreadable, value};
+use super::topology::jittered;
+use crate::dispatch::kv::{BUCKETS, Unavailable};
+use crate::limits::{NODE_LEASE, REDIS_SWEEP_EVERY};
+use crate::wire::connection_id::NodeId;
+
+/// Sweeps for as long as the store is used.
+pub async fn run(store: Rc<Store>) {
+    let me = format!("{:016x}", getrandom::u64().unwrap_or_else(|_| std::process::id().into()));
+    loop {
+        sleep(jittered(REDIS_SWEEP_EVERY)).await;
+        if let Err(problem) = store.sweep(&me).await {
+            debug!(%problem, "Redis: sweeping was put off");
+        }
+    }
+}
+
+impl Store {
+    /// The lock is not given back: so there is one sweep in [`REDIS_SWEEP_EVERY`] over all, not one a dispatcher.
+    async fn holds_lock(&self, me: &str) -> Result<bool, Unavailable> {
+        let arguments = vec![text(me), text(REDIS_SWEEP_EVERY.as_millis())];
+        let call = Call::Script(Script::Lock, vec![self.keys.sweeper()], arguments);
+        let (value, _) = self.call(Place::Nodes, Lane::Commands, call).await?;
+        Ok(matches!(value, Value::Int(1)))
+    }
+
+    async fn sweep(&self, me: &str) -> Result<(), Unavailable> {
+        if self.is_young(NODE_LEASE) || !self.holds_lock(me).await? {
+            return Ok(());
+        }
+        let leases = self.leases(None).await?;
+        // Leases that a new or empty store lacks may come yet.
+        if leases.age_ms < NODE_LEASE.as_millis() as u64 || self.is_young(NODE_LEASE) {
+            return Ok(());
+        }
+        let live: HashSet<NodeId> = leases.live.iter().map(|node| node.id).collect();
+        let mut slices = 0;
+        let mut dead = HashSet::new();
+        for number in 0..BUCKETS as u8 {
+            let mut command = cmd("HKEYS");
+            command.arg(self.keys.digests(number));
+            let held = match self.call(Place::Bucket(number), Lane::Commands, Call::Plain(command)).await {
+                Ok(held) => held,
+                // A master that is away keeps nobody from sweeping the others.
+                Err(_) => continue,
+            };
+            let members = replies::list(value(Ok(held))?).ok_or_else(|| unreadable("HKEYS"))?;
+            let nodes = members.into_iter().filter_map(|member| keys::node(&replies::text(member)?));
+            for node in nodes.filter(|node| !live.contains(node)) {
+                if !self.holds_lock(me).await? {
+                    return Ok(());
+                }
+                slices += self.sweep_node(number, node).await?;
+                dead.insert(node);
+            }
+        }
+        if !dead.is_empty() {
+            info!(nodes = dead.len(), slices, "swept what dead nodes wanted");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,231 @@
+//! The thread: takes questions, sees to their order, and answers each one in time, whatever the servers do.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use redis::{PushKind, Value};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::gates::{Gates, Group, gates};
+use super::keys::subscribers_topic;
+use super::link::Pushed;
+use super::replies;
+use super::store::Store;
+use crate::dispatch::kv::{Answer, Heard, Notice, Request, Tell, Unavailable};
+use crate::limits::REDIS_ANSWER;
+use crate::wire::topic::Topic;
+
+/// A question on its way to the thread.
+pub struct Question {
+    /// Who asks.
+    pub shard: usize,
+    /// What its answer is to carry.
+    pub ticket: u64,
+    /// What is asked.
+    pub request: Request,
+    /// When.
+    pub asked: std::time::Instant,
+}
+
+struct Pending {
+    shard: usize,
+    ticket: u64,
+    /// None once it is under way.
+    request: Option<Request>,
+}
+
+/// The thread's state.
+pub struct Worker {
+    store: Rc<Store>,
+    tell: Tell,
+    shards: usize,
+    /// Questions that are not answered yet, over all.
+    open: Arc<AtomicUsize>,
+    state: RefCell<State>,
+}
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    gates: Gates,
+    pending: HashMap<u64, Pending, foldhash::fast::RandomState>,
+    /// In the order of asking, which is that of their end, since all have the same time.
+    deadlines: VecDeque<(Instant, u64)>,
+}
+
+impl Worker {
+    /// A thread's state, with nothing asked.
+    pub fn new(store: Rc<Store>, tell: Tell, shards: usize, open: Arc<AtomicUsize>) -> Rc<Worker> {
+        Rc::new(Worker { store, tell, shards, open, state: RefCell::default() })
+    }
+
+    /// Takes questions until nobody can ask any more.
+    pub async fn run(self: Rc<Worker>, mut questions: mpsc::UnboundedReceiver<Question>) {
+        loop {
+            let deadline = self.state.borrow().deadlines.front().map(|(deadline, _)| *deadline);
+            let due = async {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = due => self.expire(),
+                question = questions.recv() => match question {
+                    Some(question) => self.take(question),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn take(self: &Rc<Worker>, question: Question) {
+        let Question { shard, ticket, request, asked } = question;
+        let (passes, reads) = gates(shard, &request);
+        if let Request::Subscribers(topic) = &request {
+            self.store.lookups.borrow_mut().entry(topic.clone()).or_default().count += 1;
+        }
+        let mut state = self.state.borrow_mut();
+        let id = state.next;
+        state.next += 1;
+        state.pending.insert(id, Pending { shard, ticket, request: Some(request) });
+        state.deadlines.push_back((Instant::from_std(asked) + REDIS_ANSWER, id));
+        let group = state.gates.enter(id, passes, reads);
+        drop(state);
+        group.into_iter().for_each(|group| self.begin(group));
+    }
+
+    fn begin(self: &Rc<Worker>, group: Group) {
+        let mut requests = Vec::with_capacity(group.len());
+        let mut state = self.state.borrow_mut();
+        for id in &group {
+            let pending = state.pending.get_mut(id).and_then(|pending| pending.request.take());
+            requests.push(pending.expect("what waits is given up together with its place"));
+        }
+        drop(state);
+        let worker = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let lookup = match &requests[..] {
+                [Request::Subscribers(topic)] => Some(topic.clone()),
+                _ => None,
+            };
+            let count = requests.len();
+            // Who asked was answered by then; this gives their place free.
+            let results = match timeout(REDIS_ANSWER, worker.store.answer(requests)).await {
+                Ok(results) => results,
+                Err(_) => vec![Err(late()); count],
+            };
+            for (id, result) in group.iter().zip(results) {
+                worker.answer(*id, result, lookup.as_ref());
+            }
+            let next = worker.state.borrow_mut().gates.leave(&group);
+            next.into_iter().for_each(|group| worker.begin(group));
+        });
+    }
+
+    fn answer(&self, id: u64, result: Result<Answer, Unavailable>, lookup: Option<&Topic>) {
+        let pending = self.state.borrow_mut().pending.remove(&id);
+        let stale = lookup.is_some_and(|topic| self.looked_up(topic));
+        let Some(Pending { shard, ticket, .. }) = pending else { return };
+        self.open.fetch_sub(1, Ordering::AcqRel);
+        (self.tell)(shard, Heard::Answer { ticket, result });
+        if let Some(topic) = lookup.filter(|_| stale) {
+            (self.tell)(shard, Heard::Notice(Notice::Invalidated(topic.clone())));
+        }
+    }
+
+    /// A look-up is done. True if what it found may be older than a change that was told while it was under way.
+    fn looked_up(&self, topic: &Topic) -> bool {
+        let mut lookups = self.store.lookups.borrow_mut();
+        let Some(lookup) = lookups.get_mut(topic) else { return false };
+        lookup.count -= 1;
+        let stale = lookup.stale;
+        if lookup.count == 0 {
+            lookups.remove(topic);
+        }
+        stale
+    }
+
+    /// Answers what has waited for too long.
+    fn expire(self: &Rc<Worker>) {
+        let now = Instant::now();
+        loop {
+            let mut state = self.state.borrow_mut();
+            let Some(&(deadline, id)) = state.deadlines.front() else { return };
+            if deadline > now && state.pending.contains_key(&id) {
+                return;
+            }
+            state.deadlines.pop_front();
+            if deadline > now {
+                continue;
+            }
+            let Some(pending) = state.pending.remove(&id) else { continue };
+            // One that is under way keeps its place until the servers have had their say.
+            let next = if pending.request.is_some() { state.gates.leave(&[id]) } else { Vec::new() };
+            drop(state);
+            if let Some(Request::Subscribers(topic)) = &pending.request {
+                self.looked_up(topic);
+            }
+            self.open.fetch_sub(1, Ordering::AcqRel);
+            (self.tell)(pending.shard, Heard::Answer { ticket: pending.ticket, result: Err(late()) });
+            next.into_iter().for_each(|group| self.begin(group));
+        }
+    }
+
+    /// Passes on what servers say unasked.
+    pub async fn pass_on(self: Rc<Worker>, pushed: Rc<Pushed>) {
+        loop {
+            let Some((push, overflown)) = pushed.next().await else { return };
+            if overflown {
+                self.notify(Notice::InvalidatedAll);
+            }
+            match push.kind {
+                PushKind::Invalidate => {}
+                _ => continue,
+            }
+            match push.data.into_iter().next().and_then(list_of_keys) {
+                None => self.notify(Notice::InvalidatedAll),
+                Some(keys) => {
+                    for topic in keys.iter().filter_map(|key| Topic::parse(subscribers_topic(key)?).ok()) {
+                        self.notify(Notice::Invalidated(topic));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells every shard.
+    pub fn notify(&self, notice: Notice) {
+        let mut lookups = self.store.lookups.borrow_mut();
+        match &notice {
+            Notice::Invalidated(topic) => {
+                if let Some(lookup) = lookups.get_mut(topic) {
+                    lookup.stale = true;
+                }
+            }
+            Notice::InvalidatedAll => lookups.values_mut().for_each(|lookup| lookup.stale = true),
+            Notice::Counts(_) => {}
+        }
+        drop(lookups);
+        for shard in 0..self.shards {
+            (self.tell)(shard, Heard::Notice(notice.clone()));
+        }
+    }
+}
+
+fn late() -> Unavailable {
+    Unavailable(format!("no answer within {REDIS_ANSWER:?}"))
+}
+
+/// The keys that are named; none means all of them.
+fn list_of_keys(value: Value) -> Option<Vec<String>> {
+    match value {
+        Value::Nil => None,
+        value => Some(replies::list(value)?.into_iter().filter_map(replies::text).collect()),
+    }
+}

@@ -1,0 +1,206 @@
+//! A store, asked as shards ask.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use fanfare::dispatch::kv::{
+    Alive, Answer, Append, Batch, End, Heard, Heartbeat, KeyValue, NodeInfo, Notice, Page, Read, Request, SetLatest,
+    Unavailable, bucket,
+};
+use fanfare::dispatch::memory::MemoryKv;
+use fanfare::dispatch::redis::{self, Config};
+use fanfare::limits::KV_TIMEOUT;
+use fanfare::wire::connection_id::NodeId;
+use fanfare::wire::position::Position;
+use fanfare::wire::topic::Topic;
+
+use crate::support::DEADLINE;
+
+/// Shards that hear notices.
+pub const SHARDS: usize = 2;
+/// The shortest age in history, in ms.
+pub const AGE_MS: u64 = 60_000;
+
+/// What a store said, by ticket, and what it told each shard.
+#[derive(Default)]
+struct Heards {
+    answers: HashMap<u64, Result<Answer, Unavailable>>,
+    notices: Vec<(usize, Notice)>,
+}
+
+/// A store and who asks it.
+pub struct Store {
+    pub kv: Arc<dyn KeyValue>,
+    heard: Mutex<(mpsc::Receiver<(usize, Heard)>, Heards)>,
+    next: AtomicU64,
+}
+
+pub fn topic(text: &str) -> Topic {
+    Topic::parse(text).expect("a topic")
+}
+
+/// Topics of the bucket of `live:1`.
+pub fn of_one_bucket(count: usize) -> Vec<Topic> {
+    let number = bucket("live:1");
+    let names = (1..).map(|number| format!("live:{number}")).filter(|name| bucket(name) == number);
+    names.take(count).map(|name| topic(&name)).collect()
+}
+
+pub fn node_info(id: u64) -> NodeInfo {
+    NodeInfo { id: NodeId(id), roles: vec!["frontend".to_owned()], url: format!("http://127.0.0.1:{}", id % 1000) }
+}
+
+pub fn batch(node: u64, number: u64, full: bool, changes: &[(&Topic, bool)]) -> Request {
+    let bucket = changes.first().map_or_else(|| bucket("live:1"), |(topic, _)| bucket(topic.as_str()));
+    let changes = changes.iter().map(|(topic, wanted)| ((*topic).clone(), *wanted)).collect();
+    Request::Apply(Batch { node: NodeId(node), bucket, number, full, changes })
+}
+
+pub fn append(topic: &Topic, event: &str, count_max: u32) -> Request {
+    Request::Append(Append { topic: topic.clone(), event: event.into(), count_max, age_max_ms: AGE_MS })
+}
+
+impl Store {
+    pub fn memory() -> Store {
+        Store::of(|_| Arc::new(MemoryKv::new(AGE_MS)))
+    }
+
+    /// A process's store in a Redis.
+    pub fn redis(url: &str, dc: &str) -> Store {
+        Store::redis_with(url, dc, false)
+    }
+
+    /// One that may sweep.
+    pub fn redis_with(url: &str, dc: &str, sweeps: bool) -> Store {
+        let config = Config { dc: dc.to_owned(), history_age_ms: AGE_MS, sweeps, shards: SHARDS };
+        Store::of(|tell| Arc::new(redis::start(url, config, tell).expect("it starts")))
+    }
+
+    fn of(start: impl FnOnce(fanfare::dispatch::kv::Tell) -> Arc<dyn KeyValue>) -> Store {
+        let (sender, receiver) = mpsc::channel();
+        let kv = start(Arc::new(move |shard, heard| {
+            let _ = sender.send((shard, heard));
+        }));
+        Store { kv, heard: Mutex::new((receiver, Heards::default())), next: AtomicU64::new(0) }
+    }
+
+    /// Asks for a shard, without waiting. Gives the ticket.
+    pub fn submit(&self, shard: usize, request: Request) -> u64 {
+        let ticket = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut notices = Vec::new();
+        let answer = self.kv.submit(shard, ticket, request, &mut notices);
+        let mut heard = self.heard.lock().unwrap();
+        heard.1.notices.extend((0..SHARDS).flat_map(|shard| notices.iter().map(move |notice| (shard, notice.clone()))));
+        heard.1.answers.extend(answer.map(|answer| (ticket, answer)));
+        ticket
+    }
+
+    /// Waits for an answer, which must come within the time that the seam promises.
+    #[track_caller]
+    pub fn wait(&self, ticket: u64) -> Result<Answer, Unavailable> {
+        let asked = Instant::now();
+        let mut heard = self.heard.lock().unwrap();
+        loop {
+            if let Some(answer) = heard.1.answers.remove(&ticket) {
+                return answer;
+            }
+            // A second for the machine, which runs other tests as well.
+            let left = (KV_TIMEOUT + Duration::from_secs(1)).saturating_sub(asked.elapsed());
+            let next = heard.0.recv_timeout(left).expect("every question is answered in time");
+            keep(&mut heard.1, next);
+        }
+    }
+
+    #[track_caller]
+    pub fn try_ask(&self, request: Request) -> Result<Answer, Unavailable> {
+        self.wait(self.submit(0, request))
+    }
+
+    #[track_caller]
+    pub fn ask(&self, request: Request) -> Answer {
+        self.try_ask(request).expect("the store is there")
+    }
+
+    /// What shards were told since the last look.
+    pub fn notices(&self) -> Vec<(usize, Notice)> {
+        let mut heard = self.heard.lock().unwrap();
+        while let Ok(next) = heard.0.try_recv() {
+            keep(&mut heard.1, next);
+        }
+        std::mem::take(&mut heard.1.notices)
+    }
+
+    /// Waits until every shard was told this.
+    #[track_caller]
+    pub fn hears(&self, notice: &Notice) {
+        let deadline = Instant::now() + DEADLINE;
+        let mut told = [false; SHARDS];
+        while told.contains(&false) {
+            assert!(Instant::now() < deadline, "every shard hears {notice:?}");
+            for (shard, heard) in self.notices() {
+                told[shard] |= heard == *notice;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn subscribers(&self, topic: &Topic) -> Vec<u64> {
+        let Answer::Subscribers(nodes) = self.ask(Request::Subscribers(topic.clone())) else { panic!("subscribers") };
+        let mut nodes: Vec<u64> = nodes.iter().map(|node| node.0).collect();
+        nodes.sort_unstable();
+        nodes
+    }
+
+    #[track_caller]
+    pub fn beat(&self, id: u64, digests: &[(u8, u64)]) -> Alive {
+        let request = Request::Heartbeat(Heartbeat { node: node_info(id), digests: digests.to_vec() });
+        let Answer::Alive(alive) = self.ask(request) else { panic!("alive") };
+        alive
+    }
+
+    pub fn live(&self, id: u64) -> Vec<u64> {
+        self.beat(id, &[]).nodes.iter().map(|node| node.id.0).collect()
+    }
+
+    #[track_caller]
+    pub fn append(&self, topic: &Topic, event: &str, count_max: u32) -> (Position, Option<Position>) {
+        let Answer::Appended { position, prev } = self.ask(append(topic, event, count_max)) else { panic!("appended") };
+        (position, prev)
+    }
+
+    #[track_caller]
+    pub fn read(&self, topic: &Topic, after: Position, limit: u32) -> Page {
+        let request = Request::Read(Read { topic: topic.clone(), after, limit });
+        let Answer::Page(page) = self.ask(request) else { panic!("a page") };
+        page
+    }
+
+    #[track_caller]
+    pub fn ends(&self, topics: &[Topic]) -> Vec<End> {
+        let Answer::Ends(ends) = self.ask(Request::Ends(topics.to_vec())) else { panic!("ends") };
+        ends
+    }
+
+    pub fn set(&self, topic: &Topic, field: &str, event: &str, origin: Option<(u64, &str)>) -> (u64, bool) {
+        let origin = origin.map(|(version, name)| (version, name.to_owned()));
+        let latest = SetLatest { topic: topic.clone(), field: field.to_owned(), event: event.into(), origin };
+        let Answer::Versioned { version, newest } = self.ask(Request::SetLatest(latest)) else { panic!("versioned") };
+        (version, newest)
+    }
+
+    pub fn latest(&self, topic: &Topic) -> Vec<(u64, String)> {
+        let Answer::Latest(values) = self.ask(Request::Latest(topic.clone())) else { panic!("values") };
+        values.into_iter().map(|value| (value.version, value.event.to_string())).collect()
+    }
+}
+
+fn keep(heards: &mut Heards, (shard, heard): (usize, Heard)) {
+    match heard {
+        Heard::Answer { ticket, result } => {
+            assert!(heards.answers.insert(ticket, result).is_none(), "a question is answered once");
+        }
+        Heard::Notice(notice) => heards.notices.push((shard, notice)),
+    }
+}

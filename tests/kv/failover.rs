@@ -1,0 +1,149 @@
+//! A Cluster whose masters die, and whose slots move.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fanfare::dispatch::kv::{Answer, Notice, bucket};
+use fanfare::wire::position::Position;
+use fanfare::wire::topic::Topic;
+
+use crate::driver::{Store, append, batch, topic};
+use crate::support::eventually;
+use crate::support::redis::Cluster;
+
+/// A topic of each bucket.
+fn topics() -> Vec<Topic> {
+    let mut found = HashMap::new();
+    for number in 0.. {
+        let name = format!("live:{number}");
+        found.entry(bucket(&name)).or_insert_with(|| topic(&name));
+        if found.len() == fanfare::dispatch::kv::BUCKETS {
+            break;
+        }
+    }
+    found.into_values().collect()
+}
+
+/// All events of a topic, over pages.
+fn all(store: &Store, topic: &Topic) -> HashMap<Position, String> {
+    let (mut after, mut found) = (Position::START, HashMap::new());
+    loop {
+        let page = store.read(topic, after, 100);
+        found.extend(page.events.iter().map(|event| (event.position, event.event.to_string())));
+        match page.events.last() {
+            Some(last) if !page.complete => after = last.position,
+            _ => return found,
+        }
+    }
+}
+
+#[test]
+fn a_master_is_killed_while_events_are_appended() {
+    let mut cluster = Cluster::start();
+    let store = Store::redis(&cluster.url(), "dc1");
+    let topics = topics();
+    for topic in &topics {
+        store.ask(batch(7, 1, false, &[(topic, true)]));
+        assert_eq!(store.subscribers(topic), [7]);
+    }
+    let before: Vec<Position> = topics.iter().map(|topic| store.append(topic, "first", 1_000_000).0).collect();
+    store.notices();
+    let stop = AtomicBool::new(false);
+    let (acknowledged, failed) = std::thread::scope(|scope| {
+        let appending = scope.spawn(|| {
+            let (mut acknowledged, mut failed): (Vec<HashMap<Position, String>>, usize) =
+                (vec![HashMap::new(); topics.len()], 0);
+            for round in 0.. {
+                if stop.load(Ordering::Acquire) {
+                    break;
+                }
+                let tickets: Vec<(usize, String, u64)> = (0..topics.len() * 4)
+                    .map(|number| {
+                        let (at, text) = (number % topics.len(), format!("{round}-{number}"));
+                        let ticket = store.submit(number % 2, append(&topics[at], &text, 1_000_000));
+                        (at, text, ticket)
+                    })
+                    .collect();
+                for (at, text, ticket) in tickets {
+                    match store.wait(ticket) {
+                        Ok(Answer::Appended { position, .. }) => {
+                            assert_eq!(acknowledged[at].insert(position, text), None);
+                        }
+                        Ok(other) => panic!("{other:?}"),
+                        Err(_) => failed += 1,
+                    }
+                }
+            }
+            (acknowledged, failed)
+        });
+        let victim = cluster.masters()[0];
+        cluster.nodes[victim].kill();
+        eventually("another master to take over", || {
+            let masters = cluster.masters();
+            if masters.len() == 3 { Ok(()) } else { Err(format!("{masters:?}")) }
+        });
+        eventually("the store to find it", || store.kv.trouble().map_or(Ok(()), Err));
+        stop.store(true, Ordering::Release);
+        appending.join().expect("it appends")
+    });
+    assert!(failed > 0, "somebody noticed");
+    store.hears(&Notice::InvalidatedAll);
+    let mut taken_over = 0;
+    for (at, topic) in topics.iter().enumerate() {
+        let found = all(&store, topic);
+        for (position, text) in &acknowledged[at] {
+            assert_eq!(found.get(position), Some(text), "{topic}: what was acknowledged is there");
+        }
+        // Who had the first event only may lack some, for all that the new master can know.
+        taken_over += usize::from(store.read(topic, before[at], 1).reaches > before[at]);
+        assert_eq!(store.subscribers(topic), [7]);
+    }
+    assert!(taken_over > 0 && taken_over < topics.len(), "{taken_over} of {} buckets", topics.len());
+}
+
+#[test]
+fn a_slot_moves() {
+    let cluster = Cluster::start();
+    let store = Store::redis(&cluster.url(), "dc1");
+    let (live, number) = (topic("live:1"), bucket("live:1"));
+    store.ask(batch(7, 1, false, &[(&live, true)]));
+    let (place, _) = store.append(&live, "1", 9);
+    let key = format!("fanfare:{{dc1:{number}}}:h:live:1");
+    let slot = cluster.nodes[0].command(&["CLUSTER", "KEYSLOT", &key]).trim_start_matches(':').to_owned();
+    let masters: Vec<_> = cluster.masters().into_iter().map(|at| &cluster.nodes[at]).collect();
+    type Nodes<'a> = Vec<&'a crate::support::redis::Redis>;
+    let (has, other): (Nodes<'_>, Nodes<'_>) = masters.iter().partition(|node| node.command(&["EXISTS", &key]) == ":1");
+    let (from, to) = (has[0], other[0]);
+    let id = |node: &crate::support::redis::Redis| node.command(&["CLUSTER", "MYID"]);
+    assert_eq!(to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(from)]), "+OK");
+    assert_eq!(from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(to)]), "+OK");
+    // Its keys go; those that are asked for are where ASK says.
+    assert_eq!(store.subscribers(&live), [7]);
+    let port = to.port.to_string();
+    for rest in [
+        ":h:live:1",
+        ":s:live:1",
+        ":since",
+        ":digests",
+        ":barrier",
+        &format!(":w:{}", fanfare::wire::connection_id::NodeId(7)),
+    ] {
+        let key = format!("fanfare:{{dc1:{number}}}{rest}");
+        let moved = from.command(&["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]);
+        assert!(moved == "+OK" || moved == "+NOKEY", "{moved}");
+    }
+    assert_eq!(store.subscribers(&live), [7]);
+    let (next, prev) = store.append(&live, "2", 9);
+    assert_eq!(prev, Some(place));
+    for node in masters.iter().filter(|node| node.port != from.port).chain([&from]) {
+        assert_eq!(node.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &id(to)]), "+OK");
+    }
+    // From now on the answer is MOVED.
+    store.notices();
+    let (last, prev) = store.append(&live, "3", 9);
+    assert_eq!(prev, Some(next));
+    store.hears(&Notice::InvalidatedAll);
+    let events = store.read(&live, Position::START, 9).events;
+    assert_eq!(events.iter().map(|event| event.position).collect::<Vec<_>>(), [place, next, last]);
+    assert_eq!(store.subscribers(&live), [7]);
+}

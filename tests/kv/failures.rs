@@ -1,0 +1,211 @@
+//! A Redis that dies, hangs, restarts, comes late, or wants something else than it is given.
+
+use fanfare::dispatch::kv::{Answer, Notice, Request, Unavailable, bucket, digest};
+use fanfare::dispatch::redis::{self, Config, StartError};
+use fanfare::limits::REDIS_QUESTIONS;
+use fanfare::wire::position::Position;
+
+use crate::driver::{Store, append, batch, node_info, of_one_bucket, topic};
+use crate::support::eventually;
+use crate::support::redis::Redis;
+
+/// Waits until questions are answered again.
+#[track_caller]
+fn is_back(store: &Store) {
+    eventually("the store to be back", || {
+        store.try_ask(Request::Subscribers(topic("live:1"))).map_err(|error| error.to_string())?;
+        store.kv.trouble().map_or(Ok(()), Err)
+    });
+}
+
+/// Waits until questions are answered with errors, and the store says why.
+#[track_caller]
+fn is_away(store: &Store) {
+    eventually("the store to be away", || {
+        let answer = store.try_ask(Request::Subscribers(topic("live:1")));
+        match (answer, store.kv.trouble()) {
+            (Err(_), Some(_)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+}
+
+#[test]
+fn killed_and_restarted_empty() {
+    let mut redis = Redis::start();
+    let (one, other) = (Store::redis(&redis.url(), "dc1"), Store::redis(&redis.url(), "dc1"));
+    let topics = of_one_bucket(2);
+    let held = [(bucket("live:1"), digest(topics.iter().map(|topic| topic.as_str())))];
+    other.beat(8, &[]);
+    one.ask(batch(7, 1, false, &[(&topics[0], true), (&topics[1], true)]));
+    assert_eq!(one.beat(7, &held).nodes, [node_info(7), node_info(8)]);
+    assert_eq!(other.subscribers(&topics[0]), [7]);
+    let (place, _) = one.append(&topics[0], "x", 9);
+    let since = one.ends(&topics)[0].since;
+    assert!(one.read(&topics[0], since, 9).reaches <= place);
+    other.notices();
+
+    redis.kill();
+    is_away(&one);
+    is_away(&other);
+    redis.restart();
+    is_back(&one);
+    is_back(&other);
+    other.hears(&Notice::InvalidatedAll);
+
+    // Its lease is gone, but nobody can say that it is dead.
+    let alive = one.beat(7, &held);
+    assert_eq!(alive.nodes, [node_info(7), node_info(8)]);
+    assert_eq!(alive.differing, [held[0].0]);
+    assert_eq!(other.subscribers(&topics[0]), [0u64; 0]);
+    one.ask(batch(7, 2, true, &[(&topics[0], true), (&topics[1], true)]));
+    assert_eq!(one.beat(7, &held).differing, [0u8; 0]);
+    other.hears(&Notice::Invalidated(topics[0].clone()));
+    assert_eq!(other.subscribers(&topics[0]), [7]);
+    // Who comes back with what it had is told that some may be missing.
+    let ends = one.ends(&topics);
+    assert!(ends[0].position.is_none() && ends[0].since > place);
+    assert!(one.read(&topics[0], place, 9).reaches > place);
+}
+
+#[test]
+fn killed_and_restarted_with_what_was_on_disk() {
+    let mut redis = Redis::durable();
+    let store = Store::redis(&redis.url(), "dc1");
+    let one = topic("live:1");
+    let (place, _) = store.append(&one, "x", 9);
+    store.ask(batch(7, 1, false, &[(&one, true)]));
+    redis.kill();
+    is_away(&store);
+    redis.restart();
+    is_back(&store);
+    assert_eq!(store.subscribers(&one), [7]);
+    let page = store.read(&one, Position::START, 9);
+    assert_eq!(page.events[0].position, place);
+    // What the disk did not get in time is gone, and nobody knows how much that was.
+    assert!(page.reaches > place);
+    let (next, prev) = store.append(&one, "y", 9);
+    assert!(next > place && prev == Some(place));
+}
+
+#[test]
+fn hanging() {
+    let redis = Redis::start();
+    let store = Store::redis(&redis.url(), "dc1");
+    let one = topic("live:1");
+    store.append(&one, "x", 9);
+    redis.pause();
+    let requests = || {
+        (0..300).map(|number| if number % 3 == 0 { append(&one, "y", 9) } else { Request::Subscribers(one.clone()) })
+    };
+    let tickets: Vec<u64> = requests().map(|request| store.submit(0, request)).collect();
+    for ticket in tickets {
+        store.wait(ticket).expect_err("it hangs");
+    }
+    is_away(&store);
+    for ticket in requests().map(|request| store.submit(1, request)).collect::<Vec<u64>>() {
+        store.wait(ticket).expect_err("it hangs");
+    }
+    redis.resume();
+    is_back(&store);
+    store.append(&one, "z", 9);
+}
+
+#[test]
+fn more_questions_than_can_wait() {
+    let redis = Redis::start();
+    let store = Store::redis(&redis.url(), "dc1");
+    redis.pause();
+    let mut refused = 0;
+    let request = || Request::Subscribers(topic("live:1"));
+    for ticket in 0..REDIS_QUESTIONS as u64 + 10 {
+        // The tickets are not the driver's: their answers are not waited for.
+        let answer = store.kv.submit(0, 1 << 40 | ticket, request(), &mut Vec::new());
+        refused += usize::from(matches!(answer, Some(Err(Unavailable(_)))));
+    }
+    assert!(refused >= 10, "{refused}");
+    redis.resume();
+    is_back(&store);
+}
+
+#[test]
+fn away_at_the_start() {
+    let mut redis = Redis::start();
+    redis.kill();
+    let store = Store::redis(&redis.url(), "dc1");
+    assert!(store.kv.trouble().expect("it is away").contains("refused"));
+    store.try_ask(Request::Subscribers(topic("live:1"))).expect_err("it is away");
+    redis.restart();
+    is_back(&store);
+}
+
+#[test]
+fn a_wrong_password() {
+    let redis = Redis::with_password("right");
+    let store = Store::redis(&redis.url().replace("right", "wrong"), "dc1");
+    let trouble = store.kv.trouble().expect("it is refused");
+    assert!(trouble.contains("WRONGPASS") && !trouble.contains("wrong@"), "{trouble}");
+    assert!(Store::redis(&format!("redis://127.0.0.1:{}", redis.port), "dc1").kv.trouble().is_some());
+    is_back(&Store::redis(&redis.url(), "dc1"));
+    redis.command(&["CONFIG", "SET", "requirepass", "wrong"]);
+    is_back(&store);
+}
+
+#[test]
+fn addresses_that_cannot_be_meant() {
+    for url in ["redis://", "redis://a,a", "rediss://kv?cacert=/no/such/file"] {
+        let config = Config { dc: "dc1".to_owned(), history_age_ms: 1, sweeps: false, shards: 1 };
+        let error = redis::start(url, config, std::sync::Arc::new(|_, _| {})).expect_err(url);
+        assert!(matches!(error, StartError::Address(_)), "{error}");
+    }
+}
+
+#[test]
+fn forgotten_scripts() {
+    let redis = Redis::start();
+    let store = Store::redis(&redis.url(), "dc1");
+    redis.command(&["SCRIPT", "FLUSH"]);
+    let one = topic("live:1");
+    let tickets: Vec<u64> = (0..50).map(|number| store.submit(0, append(&one, &number.to_string(), 99))).collect();
+    for ticket in tickets {
+        store.wait(ticket).expect("scripts are loaded again");
+    }
+    let texts: Vec<String> =
+        store.read(&one, Position::START, 99).events.iter().map(|event| event.event.to_string()).collect();
+    assert_eq!(texts, (0..50).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn one_process_hears_what_another_changes() {
+    let redis = Redis::start();
+    let (one, other) = (Store::redis(&redis.url(), "dc1"), Store::redis(&redis.url(), "dc1"));
+    let topics = of_one_bucket(2);
+    assert_eq!(one.subscribers(&topics[0]), [0u64; 0]);
+    one.notices();
+    other.ask(batch(7, 1, false, &[(&topics[0], true), (&topics[1], true)]));
+    one.hears(&Notice::Invalidated(topics[0].clone()));
+    assert_eq!(one.subscribers(&topics[0]), [7]);
+    assert_eq!(other.ask(Request::Leave(fanfare::wire::connection_id::NodeId(7))), Answer::Left);
+    one.hears(&Notice::Invalidated(topics[0].clone()));
+    assert_eq!(one.subscribers(&topics[0]), [0u64; 0]);
+    // A topic that is looked up once and then hot costs the server nothing.
+    let commands = || redis.info("commandstats", "cmdstat_smembers").unwrap_or_default();
+    let before = commands();
+    one.notices();
+    assert_eq!(commands(), before);
+    redis.command(&["FLUSHALL"]);
+    one.hears(&Notice::InvalidatedAll);
+}
+
+#[test]
+fn data_centers_share_a_server_and_nothing_else() {
+    let redis = Redis::start();
+    let (one, other) = (Store::redis(&redis.url(), "dc1"), Store::redis(&redis.url(), "dc2"));
+    let live = topic("live:1");
+    one.append(&live, "x", 9);
+    one.ask(batch(7, 1, false, &[(&live, true)]));
+    one.set(&live, "a", "x", None);
+    assert_eq!(other.live(9), [9]);
+    assert_eq!((other.subscribers(&live), other.latest(&live)), (vec![], vec![]));
+    assert_eq!(other.ends(std::slice::from_ref(&live))[0].position, None);
+}

@@ -1,0 +1,13 @@
+//! The key-value stores, driven through the trait that shards use: what holds for all of them, and what becomes of Redis'
+//! when servers die, hang, restart or take over.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod behaviour;
+mod driver;
+mod failover;
+mod failures;
+mod model;
+mod sweeping;
+mod tls;

@@ -1,0 +1,94 @@
+//! History in Redis against history in memory: whatever is appended and read, both say the same.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use fanfare::dispatch::kv::Page;
+use fanfare::wire::position::Position;
+use fanfare::wire::topic::Topic;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use crate::driver::{Store, topic};
+use crate::support::redis::Redis;
+
+#[derive(Debug, Clone)]
+enum Op {
+    Append(u32),
+    Read(prop::sample::Index, u32),
+    Ends,
+}
+
+/// Positions given so far, in order; another store's differ in time and agree in number.
+struct Places<'a> {
+    store: &'a Store,
+    given: Vec<Position>,
+}
+
+impl Places<'_> {
+    fn number(&self, position: Option<Position>) -> Option<usize> {
+        position.map(|position| self.given.iter().position(|given| *given == position).expect("it was given"))
+    }
+
+    fn append(&mut self, topic: &Topic, count_max: u32) -> (usize, Option<usize>) {
+        let (position, prev) = self.store.append(topic, &self.given.len().to_string(), count_max);
+        assert!(self.given.last().is_none_or(|last| *last < position));
+        self.given.push(position);
+        (self.given.len() - 1, self.number(prev))
+    }
+
+    /// What a page says, and whether something is missing behind `after`.
+    fn read(&self, topic: &Topic, after: Position, limit: u32) -> (Vec<(usize, Option<usize>, String)>, bool, bool) {
+        let Page { events, complete, reaches } = self.store.read(topic, after, limit);
+        let event = |event: fanfare::dispatch::kv::Stored| {
+            (self.number(Some(event.position)).expect("a place"), self.number(event.prev), event.event.to_string())
+        };
+        (events.into_iter().map(event).collect(), complete, reaches > after)
+    }
+}
+
+#[test]
+fn both_say_the_same() {
+    let server = Redis::start();
+    let (memory, redis) = (Store::memory(), Store::redis(&server.url(), "dc1"));
+    let cases = AtomicU32::new(0);
+    let ops = prop::collection::vec(
+        prop_oneof![
+            3 => (1u32..6).prop_map(Op::Append),
+            2 => (any::<prop::sample::Index>(), 1u32..5).prop_map(|(from, limit)| Op::Read(from, limit)),
+            1 => Just(Op::Ends),
+        ],
+        1..60,
+    );
+    let mut runner = TestRunner::new(Config { cases: 64, failure_persistence: None, ..Config::default() });
+    let result = runner.run(&ops, |ops| {
+        let live = topic(&format!("live:case-{}", cases.fetch_add(1, Ordering::Relaxed)));
+        let mut model = Places { store: &memory, given: Vec::new() };
+        let mut tested = Places { store: &redis, given: Vec::new() };
+        for op in ops {
+            match op {
+                Op::Append(count_max) => {
+                    prop_assert_eq!(tested.append(&live, count_max), model.append(&live, count_max));
+                }
+                Op::Read(from, limit) => {
+                    let at = from.index(model.given.len() + 1);
+                    // From before all events: from the end of an empty history, which nothing precedes.
+                    let after = |places: &Places<'_>| match at.checked_sub(1) {
+                        Some(at) => places.given[at],
+                        None => places.store.ends(std::slice::from_ref(&live))[0].since,
+                    };
+                    let (one, other) = (after(&tested), after(&model));
+                    prop_assert_eq!(tested.read(&live, one, limit), model.read(&live, other, limit));
+                }
+                Op::Ends => {
+                    let end =
+                        |places: &Places<'_>| places.number(places.store.ends(std::slice::from_ref(&live))[0].position);
+                    prop_assert_eq!(end(&tested), end(&model));
+                }
+            }
+        }
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+}

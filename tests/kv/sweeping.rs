@@ -1,0 +1,49 @@
+//! What dead nodes leave behind.
+
+use fanfare::dispatch::kv::{bucket, digest};
+use fanfare::limits::NODE_LEASE;
+
+use crate::driver::{Store, batch, of_one_bucket};
+use crate::support::redis::{Cluster, Redis};
+use crate::support::{becomes, eventually};
+
+#[test]
+fn in_a_redis() {
+    let redis = Redis::start();
+    dead_nodes_are_swept(&redis.url());
+}
+
+#[test]
+fn in_a_cluster() {
+    let cluster = Cluster::start();
+    dead_nodes_are_swept(&cluster.url());
+}
+
+fn dead_nodes_are_swept(url: &str) {
+    // Two dispatchers could sweep, and one more process only asks.
+    let dispatchers = [Store::redis_with(url, "dc1", true), Store::redis_with(url, "dc1", true)];
+    let store = Store::redis(url, "dc1");
+    let topics = of_one_bucket(600);
+    let changes: Vec<_> = topics.iter().map(|topic| (topic, true)).collect();
+    store.ask(batch(7, 1, true, &changes));
+    store.ask(batch(8, 1, true, &changes[..3]));
+    let number = bucket("live:1");
+    let (all, three) = (|count: usize| digest(topics[..count].iter().map(|topic| topic.as_str())), 3);
+    assert_eq!(store.beat(7, &[(number, all(600))]).differing, [0u8; 0]);
+    assert_eq!(store.live(8), [7, 8]);
+    // Its lease ends; its entries are there still, and are no one's business.
+    becomes("the nodes that live", vec![8], || store.live(8));
+    eventually("the dead node to be swept", || {
+        dispatchers[0].live(8);
+        let left = topics.iter().filter(|topic| store.subscribers(topic).contains(&7)).count();
+        if left == 0 { Ok(()) } else { Err(format!("{left} of {} topics", topics.len())) }
+    });
+    assert!(topics[..three].iter().all(|topic| store.subscribers(topic) == [8]));
+    assert_eq!(store.beat(8, &[(number, all(three))]).differing, [0u8; 0]);
+    // It only slept: what it wants is not what is held, so it sends all again.
+    assert_eq!(store.beat(7, &[(number, all(600))]).differing, [number]);
+    store.ask(batch(7, 2, true, &changes));
+    assert_eq!(store.beat(7, &[(number, all(600))]).differing, [0u8; 0]);
+    assert!(topics[3..].iter().all(|topic| store.subscribers(topic) == [7]));
+    const { assert!(NODE_LEASE.as_secs() == 6) };
+}
