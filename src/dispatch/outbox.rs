@@ -51,19 +51,23 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An empty one. Numbers begin with the time, so that an outbox made anew for the same node goes on above all that
-    /// were given before: no sender freezes a million frames in a millisecond.
-    pub fn new(sender: NodeId, shard: u16, now: Instant, unix_ms: u64) -> Outbox {
+    /// An empty one, whose numbers begin with `first`: above all that this sender gave to the same node before.
+    pub fn new(sender: NodeId, shard: u16, now: Instant, first: u64) -> Outbox {
         let bounds = Bounds { bytes: OUTBOX_BYTES, keys: OUTBOX_KEYS_MAX };
         Outbox {
             sender,
             shard,
             waiting: Backlog::new(bounds),
             frozen: VecDeque::new(),
-            next: unix_ms << 20,
+            next: first,
             progress: now,
             expired: 0,
         }
+    }
+
+    /// The number of the next frame that is frozen: all that were given are below.
+    pub fn next_number(&self) -> u64 {
+        self.next
     }
 
     /// The oldest number without an answer.
@@ -235,7 +239,7 @@ mod tests {
             1 => Just(Op::New),
         ], 1..300)) {
             let now = Instant::now();
-            let (mut unix_ms, mut outbox) = (1000, Outbox::new(SENDER, 1, now, 1000));
+            let (unix_ms, mut outbox) = (1000, Outbox::new(SENDER, 1, now, 7));
             let (mut network, mut answers, mut sent): (Vec<Arc<Vec<u8>>>, Vec<u64>, Vec<u64>) = Default::default();
             let (mut likes, mut comments, mut receiver) = (BTreeMap::<String, u64>::new(), 0, Receiver::default());
             for op in ops {
@@ -263,10 +267,7 @@ mod tests {
                     Op::Lose(at) if !network.is_empty() => { network.swap_remove(at.index(network.len())); }
                     Op::Fail(at) if !sent.is_empty() => outbox.failed(sent[at.index(sent.len())]),
                     // The node was thought dead while nothing waited, and came back.
-                    Op::New if outbox.is_empty() => {
-                        unix_ms += 1;
-                        outbox = Outbox::new(SENDER, 1, now, unix_ms);
-                    }
+                    Op::New if outbox.is_empty() => outbox = Outbox::new(SENDER, 1, now, outbox.next_number()),
                     _ => {}
                 }
                 prop_assert!(outbox.under_way() <= BATCHES_IN_FLIGHT_MAX);

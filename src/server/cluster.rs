@@ -76,6 +76,7 @@ impl Shard {
     pub(super) fn exchange(&mut self) -> bool {
         self.settle_calls();
         self.open_local();
+        self.send_registrations();
         self.send_questions();
         self.send_frames();
         self.send_events();

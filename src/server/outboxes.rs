@@ -35,6 +35,8 @@ pub struct Outboxes {
     dirty: Vec<NodeId>,
     /// Nodes that turned out not to live, and when.
     absent: HashMap<NodeId, Instant>,
+    /// Above all numbers that were given to any of them.
+    next_number: u64,
 }
 
 impl Outboxes {
@@ -60,27 +62,38 @@ impl Outboxes {
 impl Shard {
     /// An event is for another node.
     pub(super) fn send_to_node(&mut self, node: NodeId, frame: &Arc<Frame>) {
-        let (now, unix_ms) = (self.clock.instant, self.clock.unix_ms);
-        if !self.cluster.outboxes.nodes.contains_key(&node) {
-            let lives = self.alive_node(node).is_some();
-            if !lives {
-                if self.cluster.outboxes.absent.contains_key(&node) {
-                    self.counters().dropped_absent.add(u64::from(frame.count()));
-                    return;
-                }
-                // It may be so new that its first heartbeat is not known here.
-                self.ask_alive();
-            }
-            let outbox = Outbox::new(self.node.id, self.id as u16, now, unix_ms);
-            let remote = Remote { outbox, unknown: (!lives).then_some(now), marked: false };
-            self.cluster.outboxes.nodes.insert(node, remote);
+        if !self.cluster.outboxes.nodes.contains_key(&node) && !self.open_outbox(node) {
+            return self.counters().dropped_absent.add(u64::from(frame.count()));
         }
-        let outboxes = &mut self.cluster.outboxes;
-        let pushed = outboxes.nodes.get_mut(&node).expect("it was just seen").outbox.push(frame, now, unix_ms);
-        outboxes.mark(node);
+        let (now, unix_ms) = (self.clock.instant, self.clock.unix_ms);
+        let Outboxes { nodes, dirty, .. } = &mut self.cluster.outboxes;
+        let remote = nodes.get_mut(&node).expect("it was just seen");
+        let pushed = remote.outbox.push(frame, now, unix_ms);
+        if !std::mem::replace(&mut remote.marked, true) {
+            dirty.push(node);
+        }
         if pushed != Pushed::Queued {
             self.counters().count_pushed(pushed);
         }
+    }
+
+    /// Makes an outbox for a node. False if that does not live.
+    fn open_outbox(&mut self, node: NodeId) -> bool {
+        let now = self.clock.instant;
+        let lives = self.alive_node(node).is_some();
+        if !lives {
+            if self.cluster.outboxes.absent.contains_key(&node) {
+                return false;
+            }
+            // It may be so new that its first heartbeat is not known here.
+            self.ask_alive();
+        }
+        // A node that was thought dead remembers the numbers that it was given: these are above them.
+        let first = self.cluster.outboxes.next_number;
+        let outbox = Outbox::new(self.node.id, self.id as u16, now, first);
+        let remote = Remote { outbox, unknown: (!lives).then_some(now), marked: false };
+        self.cluster.outboxes.nodes.insert(node, remote);
+        true
     }
 
     /// Sends the batches that may go out now.
@@ -156,7 +169,7 @@ impl Shard {
         let now = self.clock.instant;
         let mut lost = 0;
         let alive = Arc::clone(&self.alive);
-        let Outboxes { nodes, absent, dirty } = &mut self.cluster.outboxes;
+        let Outboxes { nodes, absent, dirty, next_number } = &mut self.cluster.outboxes;
         nodes.retain(|node, remote| {
             if alive.binary_search_by_key(node, |info| info.id).is_ok() {
                 if remote.unknown.take().is_some() && !std::mem::replace(&mut remote.marked, true) {
@@ -169,6 +182,7 @@ impl Shard {
                 return true;
             }
             lost += remote.outbox.clear(now);
+            *next_number = (*next_number).max(remote.outbox.next_number());
             absent.insert(*node, now);
             false
         });
