@@ -8,6 +8,7 @@ use super::message::Message;
 use super::shard::Shard;
 use crate::dispatch::kv::{Alive, Answer, BUCKETS, Heard, Heartbeat, Notice, Request, Unavailable, bucket};
 use crate::limits::NODE_HEARTBEAT;
+use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
 /// What a question was asked for.
@@ -23,8 +24,8 @@ pub enum Asked {
     Noted(Vec<Topic>),
     /// The newest values of a new topic.
     Newest(Topic),
-    /// Whether histories went on without this node.
-    Ends(Vec<Topic>),
+    /// Whether histories went on without this node, and what viewers had been given of each.
+    Ends(Vec<(Topic, Position)>),
     /// A part of a topic's history.
     Page(Topic),
     /// An event is on its way into history.
