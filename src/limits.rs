@@ -232,6 +232,16 @@ pub const LATEST_KEYS_MAX: usize = 1_000;
 /// `gap`.
 pub const MEMORY_HISTORY_BYTES: usize = 256 * 1024 * 1024;
 
+/// A `Last-Event-ID` that is later than now by more than this is nobody's: two clocks, of a Frontend and of a store.
+pub const RESUME_AHEAD_MS: u64 = 60_000;
+/// How far a replay may get ahead of what came meanwhile in another of its topics, by position.
+pub const REPLAY_LEAD_MS: u64 = 5_000;
+/// Bytes of events in one page of history, about: what a stream holds of each topic while a slow client takes it.
+pub const PAGE_BYTES: usize = 256 * 1024;
+// A client that is cut in between asks for what came before its newest id, and so gets it.
+const _: () = assert!(REPLAY_LEAD_MS < RESUME_OVERLAP_MS);
+const _: () = assert!(PAGE_BYTES >= RING_BYTES);
+
 // ---- Storing -----------------------------------------------------------------------------------
 
 /// Commands waiting for the storage thread, a lane. At 50,000 a second this is 80 ms of work: a client still waits less than

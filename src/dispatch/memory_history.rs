@@ -101,10 +101,12 @@ impl Histories {
 
     /// Drops what is too old, forgets topics that hold nothing, and keeps all of it within [`MEMORY_HISTORY_BYTES`].
     fn sweep(&mut self, now_ms: u64) {
+        let forgotten = self.forgotten(now_ms);
         let mut dropped = 0;
         self.topics.retain(|_, history| {
             dropped += history.drop_old(now_ms);
-            !history.events.is_empty()
+            // One that lost events before their time remains until nobody expects them any more.
+            !history.events.is_empty() || history.reaches > forgotten
         });
         self.bytes -= dropped;
         // Over all topics the oldest go first, down to nine tenths, so that this is rare.
@@ -124,6 +126,11 @@ impl Histories {
         }
     }
 
+    /// What was forgotten with its topic was older than this.
+    fn forgotten(&self, now_ms: u64) -> Position {
+        Position::at(now_ms.saturating_sub(self.age_max_ms)).max(self.since)
+    }
+
     /// Where a topic's history ends.
     pub fn end(&self, topic: &Topic) -> Option<Position> {
         self.topics.get(topic).and_then(|history| history.end)
@@ -131,8 +138,7 @@ impl Histories {
 
     /// A part of a topic's history.
     pub fn read(&mut self, read: &Read, now_ms: u64) -> Page {
-        // What was forgotten with its topic was older than this.
-        let forgotten = Position::at(now_ms.saturating_sub(self.age_max_ms)).max(self.since);
+        let forgotten = self.forgotten(now_ms);
         let Some(history) = self.topics.get_mut(&read.topic) else {
             return Page { events: Vec::new(), complete: true, reaches: forgotten };
         };
@@ -247,6 +253,24 @@ mod tests {
             }
             prop_assert_eq!(histories.bytes, histories.topics.values().map(|history| history.bytes).sum::<usize>());
         }
+    }
+
+    #[test]
+    fn a_topic_that_lost_all_for_want_of_memory_says_so() {
+        let mut histories = Histories::new(0, 1000);
+        append(&mut histories, "first", 10, 5);
+        let text: Arc<str> = "x".repeat(1 << 20).into();
+        for number in 0..300 {
+            let topic = Topic::parse("live:other").unwrap();
+            histories
+                .append(Append { topic, event: Arc::clone(&text), count_max: 1000, age_max_ms: 1000 }, 10 + number);
+        }
+        histories.sweep(320);
+        let page = histories.read(&Read { topic: topic(), after: Position::at(4), limit: 9 }, 320);
+        assert!(page.events.is_empty() && page.reaches > Position::at(4), "{page:?}");
+        assert_eq!(append(&mut histories, "second", 10, 330).1, Some(Position { ms: 5, seq: 1 }));
+        histories.sweep(2_000);
+        assert_eq!(histories.end(&topic()), None, "a second later nobody expects it");
     }
 
     #[test]

@@ -240,20 +240,21 @@ impl Order {
         self.ring_from = self.end.unwrap_or_default();
     }
 
-    /// Where history ends now.
-    pub fn compared(&mut self, history: End, now: Instant, effects: &mut Vec<Effect>) {
+    /// Where history ended when it was asked, which was when viewers had been given everything up to `known`.
+    pub fn compared(&mut self, history: End, known: Position, now: Instant, effects: &mut Vec<Effect>) {
         let Some(end) = self.end else { return };
-        let fell_back = history.position.is_some_and(|position| position < end);
-        if history.since > end || fell_back {
+        // What came while the answer was on its way is no sign of a loss.
+        let fell_back = history.position.is_some_and(|position| position < known);
+        if history.since > known || fell_back {
             // It lost what it had, and perhaps what nobody here has seen.
             effects.push(Effect::Gap(end));
             self.held.clear();
-            self.end = Some(if fell_back { Position::START } else { history.since });
+            self.end = Some(if fell_back { Position::START } else { history.since.max(end) });
             self.target = Position::START;
             self.ring.clear();
             self.ring_bytes = 0;
             self.snapshot = None;
-            self.ring_from = history.since.max(Position::START);
+            self.ring_from = history.since.max(end);
         }
         if history.position > self.end {
             self.target = self.target.max(history.position.unwrap_or_default());

@@ -67,6 +67,8 @@ pub struct Behind {
     pub after: Position,
     /// What followed was asked for.
     pub asked: bool,
+    /// That events may be missing found no room either.
+    pub gap: bool,
 }
 
 /// What [`Topics::leave`] changed: viewers that moved to another place, as (slot, new place).
@@ -221,7 +223,14 @@ impl TopicEntry {
     /// Appends an event that has a place in history, unless viewers have it, or lack one before it: then it is left to be
     /// read from history, and so is what follows. What was `read` from there follows whatever viewers have.
     pub fn append_ordered(&mut self, frame: &Arc<Frame>, read: bool, now_ms: u64) -> Option<Pushed> {
-        let Some(position) = frame.position() else { return Some(self.append(frame, now_ms)) };
+        let Some(position) = frame.position() else {
+            let pushed = self.append(frame, now_ms);
+            if pushed == Pushed::Overrun {
+                let after = self.delivered_to.unwrap_or_default();
+                self.fall_behind(after).gap = true;
+            }
+            return Some(pushed);
+        };
         if self.delivered_to.is_some_and(|to| position <= to) {
             return None;
         }
@@ -229,11 +238,21 @@ impl TopicEntry {
         let pushed = if lacks { Pushed::Overrun } else { self.append(frame, now_ms) };
         if pushed == Pushed::Overrun {
             let after = self.delivered_to.or(frame.prev()).unwrap_or_default();
-            self.behind.get_or_insert(Behind { after, asked: false });
+            self.fall_behind(after);
         } else {
             self.delivered_to = Some(position);
         }
         Some(pushed)
+    }
+
+    /// From now on class `every` is read from history, until viewers have all again.
+    pub fn fall_behind(&mut self, after: Position) -> &mut Behind {
+        self.behind.get_or_insert(Behind { after, asked: false, gap: false })
+    }
+
+    /// It is behind, nobody asked for what is missing yet, and there is room for it.
+    pub fn should_catch_up(&self) -> bool {
+        self.behind.is_some_and(|behind| !behind.asked) && self.overflow.is_none() && self.log.len() < LOG_BYTES_MAX / 2
     }
 
     fn push(&mut self, frame: &Arc<Frame>) {

@@ -11,6 +11,7 @@ use super::shard::Shard;
 use super::slots::Conn;
 use crate::dispatch::kv::{Alive, Answer, BUCKETS, Heard, Heartbeat, NodeInfo, Notice, Request, Unavailable, bucket};
 use crate::limits::{HEARTBEAT_RETRY, NODE_HEARTBEAT};
+use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
 /// What a question was asked for.
@@ -26,8 +27,8 @@ pub enum Asked {
     Noted(Vec<Topic>),
     /// The newest values of a new topic.
     Newest(Topic),
-    /// Whether histories went on without this node.
-    Ends(Vec<Topic>),
+    /// Whether histories went on without this node, and what viewers had been given of each.
+    Ends(Vec<(Topic, Position)>),
     /// A part of a topic's history.
     Page(Topic),
     /// This node's viewers.

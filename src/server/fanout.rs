@@ -20,8 +20,14 @@ impl Shard {
             let slice = FANOUT_SLICE.min(left);
             let served = self.serve_topic(index, slice);
             left -= served.min(left).max(1);
-            if served == slice && self.topics.try_get_mut(index).is_some() {
+            if served == slice
+                && let Some(entry) = self.topics.try_get_mut(index)
+            {
                 self.unserved.push_back(index);
+                // A busy topic may never come to an end, and its history is read all the same.
+                if entry.should_catch_up() {
+                    self.catch_up_topic(index);
+                }
             }
         }
         // Ending a stream moves viewers, so it waits until nobody looks at them.

@@ -238,24 +238,25 @@ impl Shard {
         let mut topics = Vec::new();
         while topics.len() < ENDS_PER_QUESTION && self.homes.compare.peek().is_some_and(|Reverse((at, _))| *at <= now) {
             let Some(Reverse((at, topic))) = self.homes.compare.pop() else { break };
-            if self.homes.homes.get(&topic).is_some_and(|home| home.compare_at == at) {
-                topics.push(topic);
+            if let Some(home) = self.homes.homes.get(&topic).filter(|home| home.compare_at == at) {
+                topics.push((topic, home.order.end().unwrap_or_default()));
             }
         }
         if !topics.is_empty() {
-            self.ask(Request::Ends(topics.clone()), Asked::Ends(topics));
+            let names = topics.iter().map(|(topic, _)| topic.clone()).collect();
+            self.ask(Request::Ends(names), Asked::Ends(topics));
         }
     }
 
-    /// Where histories end now.
-    pub(super) fn on_ends(&mut self, topics: Vec<Topic>, result: Result<Vec<End>, Unavailable>) {
+    /// Where histories end now, and what viewers had been given when that was asked.
+    pub(super) fn on_ends(&mut self, topics: Vec<(Topic, Position)>, result: Result<Vec<End>, Unavailable>) {
         let now = self.clock.instant;
         let ends = result.map_or_else(|_| vec![None; topics.len()], |ends| ends.into_iter().map(Some).collect());
-        for (topic, end) in topics.into_iter().zip(ends) {
+        for ((topic, known), end) in topics.into_iter().zip(ends) {
             let Some(home) = self.homes.homes.get_mut(&topic) else { continue };
             let mut effects = Vec::new();
             if let Some(end) = end {
-                home.order.compared(end, now, &mut effects);
+                home.order.compared(end, known, now, &mut effects);
             }
             let wait = if home.order.is_active(now) || end.is_none() { ENDS_ACTIVE } else { ENDS_QUIET };
             home.compare_at = now + wait;
@@ -316,7 +317,7 @@ impl Shard {
         let now = self.clock.instant;
         let Some(home) = self.homes.homes.get_mut(&topic) else { return };
         let Some(reading) = home.reading.take() else { return };
-        let Ok(page) = result else {
+        let Ok(mut page) = result else {
             if reading.for_order {
                 home.order.read_failed(now);
             }
@@ -324,6 +325,7 @@ impl Shard {
             self.homes.unsettle(&topic);
             return;
         };
+        bound(&mut page);
         let frames: Vec<Arc<Frame>> = page.events.iter().filter_map(|stored| place(&self.node.dc, stored)).collect();
         let last = frames.last().and_then(|frame| frame.position()).unwrap_or(reading.after);
         let mut effects = Vec::new();
@@ -354,6 +356,21 @@ impl Shard {
             self.send(answer.asker.shard(), Message::Replayed(Box::new(answer)));
         }
         self.look_back(&topic);
+    }
+}
+
+/// Cuts a page of large events short: slow clients hold it for as long as they take it.
+fn bound(page: &mut Page) {
+    let mut bytes = 0;
+    let fits = page.events.iter().take_while(|stored| {
+        bytes += stored.event.len();
+        bytes <= PAGE_BYTES
+    });
+    // One event always fits.
+    let fits = fits.count().max(1);
+    if fits < page.events.len() {
+        page.events.truncate(fits);
+        page.complete = false;
     }
 }
 

@@ -1,15 +1,16 @@
 //! Between the cores of a node: an event goes to the core that orders its topic, and from there to every core that has
 //! viewers of it, and to no other.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::message::Message;
 use super::shard::Shard;
-use crate::frontend::backlog::{Backlog, Bounds};
+use crate::frontend::backlog::{Backlog, Bounds, Pushed};
 use crate::limits::{LOG_KEYS_MAX, MESH_BACKLOG_BYTES};
 use crate::wire::event::Class;
 use crate::wire::frame::Frame;
+use crate::wire::topic::Topic;
 
 /// What another core's full mailbox did not take.
 #[derive(Debug)]
@@ -21,17 +22,21 @@ pub struct Outgoing {
     sequence: Backlog,
     /// Events for its viewers, which merge by class.
     deliver: Backlog,
+    /// Topics of which class `every` found no room there, and whether a `gap` was among that: the core reads history once
+    /// the rest is through.
+    missed: HashMap<Topic, bool>,
 }
 
 impl Outgoing {
     fn new() -> Box<Outgoing> {
         let bounds = Bounds { bytes: MESH_BACKLOG_BYTES, keys: LOG_KEYS_MAX };
-        Box::new(Outgoing { control: VecDeque::new(), sequence: Backlog::new(bounds), deliver: Backlog::new(bounds) })
+        let (control, missed) = Default::default();
+        Box::new(Outgoing { control, sequence: Backlog::new(bounds), deliver: Backlog::new(bounds), missed })
     }
 
     /// How much waits.
     pub fn len(&self) -> usize {
-        self.control.len() + self.sequence.len() + self.deliver.len()
+        self.control.len() + self.sequence.len() + self.deliver.len() + self.missed.len()
     }
 
     /// Whether nothing waits.
@@ -61,7 +66,14 @@ impl Shard {
         let outgoing = self.outgoing[shard].get_or_insert_with(Outgoing::new);
         let pushed = match message {
             Message::Sequence(frame) => outgoing.sequence.push(&frame, u64::from(frame.count()), now_ms),
-            Message::Deliver(frame) => outgoing.deliver.push(&frame, u64::from(frame.count()), now_ms),
+            Message::Deliver(frame) => {
+                let pushed = outgoing.deliver.push(&frame, u64::from(frame.count()), now_ms);
+                if pushed == Pushed::Overrun && frame.class() == Class::Every {
+                    let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
+                    *outgoing.missed.entry(topic).or_default() |= frame.position().is_none();
+                }
+                pushed
+            }
             message => {
                 outgoing.control.push_back(message);
                 return;
@@ -105,6 +117,11 @@ impl Shard {
                 for frame in left {
                     queue.push(&frame, u64::from(frame.count()), now_ms);
                 }
+            }
+            if !full {
+                outgoing
+                    .missed
+                    .retain(|topic, gap| mail.try_send(Message::Missed { topic: topic.clone(), gap: *gap }).is_err());
             }
             self.counters().dropped_expired.add(expired);
             if !outgoing.is_empty() {

@@ -51,6 +51,13 @@ pub enum Message {
     Replay(Box<ReplayAsk>),
     /// Back to who asked.
     Replayed(Box<Replayed>),
+    /// To a core with viewers: its full mailbox did not take some of a topic's events of class `every`.
+    Missed {
+        /// The topic.
+        topic: Topic,
+        /// What says that events may be missing was among them.
+        gap: bool,
+    },
     /// From the key-value store.
     Kv(Heard),
     /// From the shard that sends the heartbeat: who lives, and which of this shard's buckets the store holds wrong.

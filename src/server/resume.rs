@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::message::{Asker, Message, ReplayAsk, Replayed};
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
+use crate::frontend::backlog::Pushed;
 use crate::frontend::replay::{Replay, Step};
-use crate::frontend::topics::TopicIndex;
-use crate::limits::{LOG_BYTES_MAX, REPLAY_WRITE_BYTES, RESUME_OVERLAP_MS};
+use crate::frontend::topics::{TopicEntry, TopicIndex};
+use crate::limits::{LOG_BYTES_MAX, REPLAY_WRITE_BYTES, RESUME_AHEAD_MS, RESUME_OVERLAP_MS};
 use crate::wire::frame::Frame;
 use crate::wire::http::{HttpError, query_pairs};
 use crate::wire::position::{Position, Resume};
@@ -85,6 +86,14 @@ impl Replaying {
     }
 }
 
+/// Viewers were told that they may lack what lies before `to`.
+fn behind_said(entry: &mut TopicEntry, to: Position) {
+    entry.delivered_to = Some(to);
+    if let Some(behind) = &mut entry.behind {
+        behind.gap = false;
+    }
+}
+
 impl Shard {
     /// What a request for a stream says of events that its client has: the header, which an `EventSource` keeps up to
     /// date, or else `last_event_id` in the query.
@@ -98,7 +107,12 @@ impl Shard {
                 }
             }
         }
-        Ok(id.map(|id| LastEvent { resume: Resume::read(&id, &self.node.dc), id }))
+        let latest_ms = self.clock.unix_ms + RESUME_AHEAD_MS;
+        Ok(id.map(|id| match Resume::read(&id, &self.node.dc) {
+            // Nothing here would ever follow it.
+            Resume::After(position) if position.ms > latest_ms => LastEvent { resume: Resume::Unreadable, id },
+            resume => LastEvent { resume, id },
+        }))
     }
 
     /// Begins to replay what a stream missed, behind what waits for it.
@@ -153,6 +167,16 @@ impl Shard {
                 let entry = self.topics.get_mut(index);
                 let Some(behind) = entry.behind.as_mut() else { return };
                 behind.asked = false;
+                let (had, page) = (entry.delivered_to.unwrap_or(behind.after), &replayed.page);
+                if behind.gap || page.reaches > had {
+                    // History forgot what the viewers lack, before there was room for it.
+                    let gap = Frame::gap(replayed.topic.as_str(), &format!("{}:{had}", self.node.dc));
+                    if entry.append(&Arc::new(gap), now_ms) == Pushed::Overrun {
+                        return self.queue_topic(index);
+                    }
+                    behind_said(entry, had.max(page.reaches));
+                    self.node.counters[self.id].gaps.add(1);
+                }
                 for frame in &replayed.page.frames[replayed.from..] {
                     if entry.log.len() >= LOG_BYTES_MAX {
                         break;
@@ -179,6 +203,40 @@ impl Shard {
         let home = self.node.home(topic.as_str());
         let asker = Asker::Core { shard: self.id };
         self.send(home, Message::Replay(Box::new(ReplayAsk { topic, after, asker })));
+    }
+
+    /// The queue to this core was full, and events of class `every` were left out.
+    pub(super) fn on_missed(&mut self, topic: &Topic, gap: bool) {
+        let Some(index) = self.topics.find(topic.as_str()) else { return };
+        let entry = self.topics.get_mut(index);
+        // Without a place to go on from this core is not ready, and promised nothing.
+        let Some(after) = entry.delivered_to else { return };
+        entry.fall_behind(after).gap |= gap;
+        self.queue_topic(index);
+    }
+
+    /// A topic that a stream was just added to shows its newest values at once.
+    pub(super) fn write_newest(&mut self, conn: Conn, topics: &[Topic]) {
+        let now_ms = self.clock.unix_ms;
+        let Some(slot) = self.slots.get_mut(conn).filter(|slot| !slot.waiting) else { return };
+        let framing = slot.framing();
+        let mut bytes = Vec::new();
+        for topic in topics {
+            let Some(index) = self.topics.find(topic.as_str()) else { continue };
+            for frame in self.topics.get(index).newest.values() {
+                match &mut slot.kind {
+                    Kind::Lagging(lag) => {
+                        self.node.counters[self.id].count_pushed(lag.backlog.push(&frame, 1, now_ms));
+                    }
+                    _ => {
+                        bytes.extend_from_slice(if framing == Framing::Chunked { frame.bytes() } else { frame.event() })
+                    }
+                }
+            }
+        }
+        if !bytes.is_empty() {
+            self.write_stream(conn, &bytes);
+        }
     }
 
     /// Puts a topic in the queue of those whose viewers lack something.

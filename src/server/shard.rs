@@ -388,6 +388,7 @@ impl Shard {
             Message::Ready { topic, end, newest } => self.on_topic_ready(&topic, end, &newest),
             Message::Replay(ask) => self.on_replay_ask(*ask),
             Message::Replayed(replayed) => self.on_replayed(*replayed),
+            Message::Missed { topic, gap } => self.on_missed(&topic, gap),
             Message::Kv(heard) => self.on_heard(heard),
             Message::Alive { nodes, differing, changed } => {
                 self.alive = nodes;

@@ -333,7 +333,14 @@ impl Shard {
     pub(super) fn write_stream(&mut self, conn: Conn, bytes: &[u8]) {
         let Some(slot) = self.slots.get_mut(conn) else { return };
         match &mut slot.kind {
-            Kind::Lagging(lag) => lag.unsent.extend_from_slice(bytes),
+            Kind::Lagging(lag) => {
+                // Nothing else would wake a stream that could be written to, and waits for history.
+                let idle = lag.waits_for_history();
+                lag.unsent.extend_from_slice(bytes);
+                if idle {
+                    self.on_stream_writable(conn);
+                }
+            }
             Kind::Stream => match send_now(slot.socket(), bytes) {
                 Ok(taken) if taken == bytes.len() => {}
                 Ok(taken) => self.lag(conn.slot, bytes[taken..].to_vec()),
@@ -405,6 +412,10 @@ impl Shard {
         let Some(slot) = self.slots.get(conn).filter(|slot| !slot.is_ending()) else { return };
         let mut bytes = Vec::new();
         bye(&mut bytes, slot.framing(), reason, retry_ms);
+        if let Some(Kind::Lagging(lag)) = self.slots.get_mut(conn).map(|slot| &mut slot.kind) {
+            lag.ends = Some(why);
+            return self.write_stream(conn, &bytes);
+        }
         self.write_stream(conn, &bytes);
         match self.slots.get_mut(conn).map(|slot| &mut slot.kind) {
             Some(Kind::Lagging(lag)) => lag.ends = Some(why),

@@ -105,7 +105,6 @@ impl Shard {
                 Kind::Lagging(lag) if due && lag.waits_for_history() => {
                     self.set_due(conn, HEARTBEAT.as_secs() as u32);
                     self.write_stream(conn, framing.heartbeat());
-                    self.on_stream_writable(conn);
                 }
                 Kind::Stream if due => {
                     self.set_due(conn, HEARTBEAT.as_secs() as u32);

@@ -102,6 +102,7 @@ impl Shard {
             return Err(too_many_topics());
         }
         let mut missing = self.subscribe(change.conn, &added);
+        self.write_newest(change.conn, &added);
         // A topic asked for again while it is still pending is waited for again.
         for topic in change.add.iter().filter(|topic| current.contains(topic)) {
             missing.extend(self.topics.find(topic.as_str()).filter(|&index| !self.topics.get(index).registered));
@@ -122,6 +123,11 @@ impl Shard {
     pub(super) fn unwatch(&mut self, conn: Conn, index: TopicIndex) {
         let slot = self.slots.get_mut(conn).expect("the stream is open");
         let subscription = slot.subscriptions.remove(index).expect("the stream watches it");
+        if let Kind::Lagging(lag) = &mut slot.kind
+            && let Some(replaying) = &mut lag.replay
+        {
+            replaying.replay.leave(self.topics.get(index).topic.as_str());
+        }
         self.unsubscribe(subscription);
     }
 

@@ -122,7 +122,10 @@ fn run(ops: Vec<Op>, count_max: u32, limit: u32) -> (World, Vec<Arc<Frame>>, usi
                     order.page(&page, now, &mut effects);
                 }
             }
-            Op::Compare => order.compared(world.end(), now, &mut effects),
+            Op::Compare => {
+                let known = order.end().unwrap();
+                order.compared(world.end(), known, now, &mut effects);
+            }
             Op::Empty => {
                 world.histories = Histories::new(world.now_ms, 1_000_000);
                 reads.clear();
@@ -184,6 +187,19 @@ fn a_store_that_lost_everything_is_a_gap() {
     assert_eq!(gaps, 1);
     let mut order = Order::new(Instant::now());
     assert!(order.recent(Position::at(5)).is_none(), "before the end is noted nothing is known");
+}
+
+#[test]
+fn an_event_that_overtakes_a_comparison_is_no_gap() {
+    let mut world = World { histories: Histories::new(1, 1_000_000), now_ms: 10, all: Vec::new() };
+    let (mut order, now, mut effects) = (Order::new(Instant::now()), Instant::now(), Vec::new());
+    order.noted(world.end(), now, &mut effects);
+    order.frame(world.publish(9), now, &mut effects);
+    let (known, answer) = (order.end().unwrap(), world.end());
+    order.frame(world.publish(9), now, &mut effects);
+    order.compared(answer, known, now, &mut effects);
+    assert!(matches!(effects[..], [Effect::Deliver(_), Effect::Deliver(_)]), "{effects:?}");
+    assert_eq!(order.next_read(), None);
 }
 
 #[test]
