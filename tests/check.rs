@@ -267,3 +267,22 @@ fn a_node_opens_no_more_other_files_than_are_set_aside() {
     let reserved = 1000 - bound(&report, "open files");
     assert!(open > 40 && open - 40 <= reserved, "{open} open files, {reserved} set aside");
 }
+
+#[test]
+fn a_box_without_sys_is_told_of_and_does_not_panic() {
+    let output = Command::new("unshare")
+        .args([
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            "mount -t tmpfs tmpfs /sys && exec \"$0\" check --json",
+            fanfare(),
+        ])
+        .output()
+        .expect("unshare, of util-linux");
+    let report = json(&output);
+    assert_eq!((output.status.code(), &item(&report, "io_uring")["status"]), (Some(1), &"blocked".into()));
+    assert!(found(&report, "io_uring").contains("mount /sys"), "{}", found(&report, "io_uring"));
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -85,7 +85,7 @@ pub fn executor(started: &io::Result<()>) -> Item {
     };
     Item::new("io_uring", good_or(started.is_ok(), Status::Blocked), found, "an executor starts").costs(
         "no shard starts, so no role runs",
-        "enough locked memory (below), kernel.io_uring_disabled = 0, and a container's seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register",
+        "/sys must be mounted, with enough locked memory (below), kernel.io_uring_disabled = 0, and a container's seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register",
     )
 }
 

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
@@ -13,6 +14,9 @@ use crate::limits::SHARDS_MAX;
 const IO_MEMORY_BYTES: usize = 64 * 1024;
 /// Submission queue entries: a shard has one readiness poll and a few timers in flight.
 const RING_DEPTH: usize = 64;
+
+/// Where glommio looks up processors.
+const ONLINE: &str = "/sys/devices/system/cpu/online";
 
 /// The processors this process may use, lowest first: its affinity mask, cut to its cgroup's share of time.
 pub fn available() -> Vec<usize> {
@@ -38,6 +42,10 @@ where
     F: Future<Output = T> + 'static,
     T: Send + 'static,
 {
+    // Without it glommio panics.
+    if !Path::new(ONLINE).exists() {
+        return Err(io::Error::other(format!("cannot see the processors: no {ONLINE}; mount /sys")));
+    }
     LocalExecutorBuilder::new(Placement::Fixed(core))
         .name(&format!("shard-{shard}"))
         .io_memory(IO_MEMORY_BYTES)
