@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -13,11 +13,12 @@ use tracing::{error, info, warn};
 
 use crate::auth::Watcher;
 use crate::backend::sqlite;
-use crate::dispatch::kv::BUCKETS;
+use crate::dispatch::kv::{BUCKETS, Heard, KeyValue, NodeInfo, Request};
 use crate::dispatch::memory::MemoryKv;
+use crate::dispatch::redis;
 use crate::dispatch::types::Types;
 use crate::error::SettingsError;
-use crate::limits::{MAILBOX_MESSAGES, SHARDS_MAX};
+use crate::limits::{KV_TIMEOUT, MAILBOX_MESSAGES, SHARDS_MAX};
 use crate::observe::log;
 use crate::observe::metrics::Counters;
 use crate::runtime::listener::{self, Sharing};
@@ -26,7 +27,7 @@ use crate::server::access::Tokens;
 use crate::server::message::Message;
 use crate::server::node::{Node, Roles};
 use crate::server::shard::{Parts, Shard};
-use crate::settings::{Auth, Cores, CorsOrigins, Database, Kv, Role, Settings};
+use crate::settings::{Auth, Cores, CorsOrigins, Database, Kv, Role, Settings, Url};
 use crate::wire::connection_id::NodeId;
 use crate::wire::response::Origins;
 
@@ -69,19 +70,49 @@ fn refuse_unbuilt(settings: &Settings) -> Result<(), SettingsError> {
         let remedy = "run `fanfare all`, which has every role in one process";
         return Err(settings.refuse("role", &format!("the role {} cannot run on its own yet", settings.role), remedy));
     }
-    if settings.kv != Kv::Memory {
-        return Err(settings.refuse(
-            "kv",
-            "this build has the embedded key-value store only",
-            "leave it out, or give memory",
-        ));
-    }
     Ok(())
 }
 
 /// The shortest time for which any event type is kept in history.
 fn history_age_ms(settings: &Settings) -> u64 {
     settings.events.values().filter_map(|event| event.max_age).min().map_or(0, |age| age.as_millis() as u64)
+}
+
+/// The ticket of the question that a node asks last, when its shards are gone.
+const LEAVE: u64 = u64::MAX;
+
+/// Opens the key-value store. The receiver hears when the node was forgotten, after [`leave`].
+fn open_kv(
+    settings: &Settings,
+    mail: &[mailbox::Sender<Message>],
+) -> Result<(Arc<dyn KeyValue>, mpsc::Receiver<()>), SettingsError> {
+    let (left, leaving) = mpsc::channel();
+    let Kv::Redis(url) = &settings.kv else { return Ok((Arc::new(MemoryKv::new(history_age_ms(settings))), leaving)) };
+    let config = redis::Config {
+        dc: settings.dc.clone(),
+        history_age_ms: history_age_ms(settings),
+        sweeps: matches!(settings.role, Role::All | Role::Dispatcher),
+        shards: mail.len(),
+    };
+    let mail = mail.to_vec();
+    let tell = move |shard: usize, heard: Heard| {
+        // Whoever does not listen any more is on the way out.
+        let _ = match heard {
+            Heard::Answer { ticket: LEAVE, .. } => left.send(()).map_err(drop),
+            heard => mail[shard].send(Message::Kv(heard)).map_err(drop),
+        };
+    };
+    let kv = redis::start(url, config, Arc::new(tell))
+        .map_err(|error| settings.refuse("kv", &error.to_string(), redis::REMEDY))?;
+    Ok((Arc::new(kv), leaving))
+}
+
+/// Tells the key-value store that this node ends, once its shards are gone. Others forget it at once then, not only when
+/// its lease ends.
+fn leave(node: &Node, leaving: &mpsc::Receiver<()>) {
+    if node.kv.submit(0, LEAVE, Request::Leave(node.id), &mut Vec::new()).is_none() {
+        let _ = leaving.recv_timeout(KV_TIMEOUT);
+    }
 }
 
 /// Begins to watch the key file, where tokens are asked for. The watcher is to live as long as the node.
@@ -159,6 +190,11 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
     })?;
 
     let id = NodeId::random()?;
+    let (kv, leaving) = open_kv(settings, &mail)?;
+    let roles = Roles { frontend: true, dispatcher: true, backend: true, demo: true };
+    let url = settings.advertise.as_ref().map_or_else(|| format!("http://{internal_address}"), Url::to_string);
+    let names = roles.names().into_iter().map(str::to_owned).collect();
+    let info = NodeInfo { id, roles: names, url: url.trim_end_matches('/').to_owned() };
     let mut types = Types::default();
     for (name, event) in &settings.events {
         let ttl_ms = event.ttl.map(|ttl| u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX));
@@ -167,7 +203,7 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
     let node = Arc::new(Node {
         id,
         name: id.to_string(),
-        roles: Roles { frontend: true, dispatcher: true, backend: true, demo: true },
+        roles,
         started: Instant::now(),
         public: public_address,
         internal: internal_address,
@@ -182,10 +218,10 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
         drain: settings.drain,
         mail,
         counters: (0..shards).map(|_| Counters::default()).collect(),
-        info: None,
+        info: (settings.kv != Kv::Memory).then_some(info),
         digests: [const { AtomicU64::new(0) }; BUCKETS],
         settled: AtomicU64::new(0),
-        kv: Arc::new(MemoryKv::new(history_age_ms(settings))),
+        kv,
         store: Some(store),
         draining: AtomicBool::new(false),
         drained: AtomicUsize::new(0),
@@ -234,6 +270,7 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
             }
         }
     }
+    leave(&node, &leaving);
     // What was taken is stored before the process ends.
     if let Some(store) = &node.store {
         store.close();
