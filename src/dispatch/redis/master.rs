@@ -41,8 +41,11 @@ pub struct Master {
     scripts: [String; COUNT],
     replicas: Cell<usize>,
     /// Who waits for the next look at the replicas; none while nobody looks.
-    waiting: RefCell<Option<Vec<oneshot::Sender<Result<(), String>>>>>,
+    waiting: RefCell<Option<Vec<Told>>>,
 }
+
+/// Tells who waits for the replicas.
+type Told = oneshot::Sender<Result<(), String>>;
 
 /// A command that knows the server's run id only once it is sent.
 #[derive(Debug, Clone)]
@@ -216,17 +219,19 @@ impl Master {
             return Ok(());
         }
         let (done, told) = oneshot::channel();
-        let mut waiting = self.waiting.borrow_mut();
-        match &mut *waiting {
-            Some(waiting) => waiting.push(done),
-            None => {
-                *waiting = Some(vec![done]);
-                let (master, keys) = (Rc::clone(self), keys.to_vec());
-                tokio::task::spawn_local(async move { master.wait_for_replicas(&keys).await });
-            }
+        if self.join_wait(done) {
+            let (master, keys) = (Rc::clone(self), keys.to_vec());
+            tokio::task::spawn_local(async move { master.wait_for_replicas(&keys).await });
         }
-        drop(waiting);
         told.await.unwrap_or_else(|_| Err("the connection broke".to_owned()))
+    }
+
+    /// Takes part in the next wait. True if nobody sees to that yet.
+    fn join_wait(&self, done: Told) -> bool {
+        let mut waiting = self.waiting.borrow_mut();
+        let first = waiting.is_none();
+        waiting.get_or_insert_default().push(done);
+        first
     }
 
     async fn wait_for_replicas(&self, keys: &[String]) {
@@ -275,12 +280,8 @@ impl Master {
         if !matches!(confirmed, Value::Int(0)) {
             return Ok(());
         }
-        // The last replica may just have gone: then this master is alone, and what it has is all there is.
-        let replication = info(&self.commands, "replication").await.map_err(NotWaited::Problem)?;
-        self.replicas.set(replies::replicas_online(&replication));
-        if self.replicas.get() == 0 {
-            return Ok(());
-        }
+        // The last replica may just have gone, or this master was replaced and has not heard of it yet. Which it is shows
+        // at the next look, after which a master without replicas is taken at its word.
         let problem = format!("{}: no replica confirmed the write within {REDIS_REPLICA_WAIT:?}", self.endpoint);
         Err(NotWaited::Problem(problem))
     }
