@@ -494,3 +494,5 @@ pub const REDIS_SWEEP_EVERY: Duration = Duration::from_secs(12);
 const _: () = assert!(NODE_LEASE.as_millis() + 3 * REDIS_SWEEP_EVERY.as_millis() < NODE_SWEEP.as_millis());
 /// Histories whose end one script looks up: about half a millisecond of the server's time.
 pub const REDIS_ENDS: usize = 128;
+/// Keys that are tried for the write that precedes a wait for replicas: the slot of one may be on the move.
+pub const REDIS_BARRIERS: usize = 4;

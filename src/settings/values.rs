@@ -1,6 +1,7 @@
 //! Typed values of settings, each parsed from one text.
 
 use super::secret::mask;
+use crate::dispatch::redis;
 use humantime::parse_duration;
 use ipnet::IpNet;
 use std::fmt;
@@ -186,20 +187,15 @@ pub(super) fn cores(text: &str) -> Result<Cores, Fault> {
 }
 
 pub(super) fn kv(text: &str) -> Result<Kv, Fault> {
-    const REMEDY: &str = "give memory, redis://HOST:6379 or rediss://HOST:6379 (redis+cluster:// for a Cluster)";
     if text == "memory" {
         return Ok(Kv::Memory);
     }
-    let Ok(url) = Url::parse(text) else {
-        return fault("neither memory nor a URL", REMEDY);
-    };
-    if !matches!(url.scheme(), "redis" | "rediss" | "redis+cluster" | "rediss+cluster") {
-        return fault("not a key-value store that Fanfare knows", REMEDY);
+    match redis::Address::parse(text) {
+        Ok(_) => Ok(Kv::Redis(text.to_owned())),
+        Err(error) => {
+            fault(error.to_string(), format!("give memory, or {}", redis::REMEDY.trim_start_matches("give ")))
+        }
     }
-    if url.host_str().is_none_or(str::is_empty) {
-        return fault("a URL without a host", REMEDY);
-    }
-    Ok(Kv::Redis(text.to_owned()))
 }
 
 pub(super) fn database(text: &str) -> Result<Database, Fault> {

@@ -8,8 +8,11 @@ use fanfare::wire::position::Position;
 use crate::driver::{Store, append, batch, node_info, of_one_bucket, topic};
 use crate::support::redis::{Cluster, Redis};
 
+/// What holds, by name.
+type Behaviour = (&'static str, fn(&Store));
+
 /// Each one gets a store of its own that is empty.
-const ALL: [(&str, fn(&Store)); 10] = [
+const ALL: [Behaviour; 10] = [
     ("subscriptions", subscriptions),
     ("full_batches", full_batches),
     ("heartbeats", heartbeats),

@@ -153,6 +153,14 @@ impl Store {
         nodes
     }
 
+    /// How many want a topic, as long as the store may be away; none while it is.
+    pub fn kv_subscribers(&self, topic: &Topic) -> usize {
+        match self.try_ask(Request::Subscribers(topic.clone())) {
+            Ok(Answer::Subscribers(nodes)) => nodes.len(),
+            _ => 0,
+        }
+    }
+
     #[track_caller]
     pub fn beat(&self, id: u64, digests: &[(u8, u64)]) -> Alive {
         let request = Request::Heartbeat(Heartbeat { node: node_info(id), digests: digests.to_vec() });

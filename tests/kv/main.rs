@@ -9,5 +9,7 @@ mod driver;
 mod failover;
 mod failures;
 mod model;
+mod node;
+mod sentinel;
 mod sweeping;
 mod tls;

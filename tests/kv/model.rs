@@ -18,6 +18,9 @@ enum Op {
     Ends,
 }
 
+/// Events by the numbers of their places and of those before them; whether that is all; whether something is missing.
+type Seen = (Vec<(usize, Option<usize>, String)>, bool, bool);
+
 /// Positions given so far, in order; another store's differ in time and agree in number.
 struct Places<'a> {
     store: &'a Store,
@@ -37,7 +40,7 @@ impl Places<'_> {
     }
 
     /// What a page says, and whether something is missing behind `after`.
-    fn read(&self, topic: &Topic, after: Position, limit: u32) -> (Vec<(usize, Option<usize>, String)>, bool, bool) {
+    fn read(&self, topic: &Topic, after: Position, limit: u32) -> Seen {
         let Page { events, complete, reaches } = self.store.read(topic, after, limit);
         let event = |event: fanfare::dispatch::kv::Stored| {
             (self.number(Some(event.position)).expect("a place"), self.number(event.prev), event.event.to_string())

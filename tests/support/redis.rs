@@ -21,7 +21,7 @@ pub struct Redis {
 }
 
 /// A port that is free, as is the one 10,000 above it, where a Cluster's node listens for the others.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     for _ in 0..1000 {
         let port = 20_000 + (getrandom::u32().expect("randomness") % 30_000) as u16;
         let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
@@ -142,8 +142,19 @@ impl Redis {
         self.try_command(words).expect("it answers")
     }
 
+    /// How many replicas a Sentinel on this port knows of the master `kv`.
+    pub fn sentinel_replicas(&self, port: u16) -> usize {
+        let info = self.try_command_at(port, &["INFO", "sentinel"]).unwrap_or_default();
+        let slaves = info.split("slaves=").nth(1).and_then(|rest| rest.split(',').next()?.parse().ok());
+        slaves.unwrap_or(0)
+    }
+
     fn try_command(&self, words: &[&str]) -> Option<String> {
-        let mut stream = TcpStream::connect(self.address()).ok()?;
+        self.try_command_at(self.port, words)
+    }
+
+    fn try_command_at(&self, port: u16, words: &[&str]) -> Option<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
         let mut sent = String::new();
         let mut write = |words: &[&str]| {

@@ -173,6 +173,8 @@ impl Address {
                 "sentinelServiceName" if sentinel => master = decoded(value)?,
                 "sentinelUsername" if sentinel => sentinel_user = Some(value),
                 "sentinelPassword" if sentinel => sentinel_password = Some(value),
+                // What should have been percent-encoded in a password may stand here.
+                _ if query.contains('@') => return bad("a ? in a name or password (write it as %3F)"),
                 _ => return bad(format!("the parameter {name} is not known")),
             }
         }
@@ -181,13 +183,15 @@ impl Address {
                 Some(seed) if address.seeds.contains(&seed) => return bad(format!("{seed} is given twice")),
                 Some(seed) => address.seeds.push(seed),
                 None if node.is_empty() => return bad("a URL without a host"),
-                None => return bad(format!("{node:?} is not a host and a port")),
+                None => return bad("something between commas that is not HOST or HOST:PORT"),
             }
         }
         if !path.is_empty() {
             address.database = match path.parse::<u16>() {
                 Ok(database) => i64::from(database),
-                Err(_) => return bad(format!("{path:?} is not the number of a database")),
+                Err(_) => {
+                    return bad("what follows the host is not the number of a database (write / in a password as %2F)");
+                }
             };
         }
         if sentinel {
@@ -255,6 +259,10 @@ mod tests {
             "redis://k v",
         ] {
             assert!(Address::parse(bad).is_err(), "{bad}");
+        }
+        for leak in ["redis://:hunter2", "redis://:a/hunter2@kv", "redis://:a?hunter2@kv", "redis://:a,hunter2@kv"] {
+            let said = Address::parse(leak).map_or_else(|error| error.to_string(), |address| format!("{address:?}"));
+            assert!(!said.contains("hunter2"), "{said}");
         }
     }
 }

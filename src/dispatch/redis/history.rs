@@ -1,9 +1,10 @@
 //! History and newest values: what the store keeps of each topic.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use super::keys::Place;
-use super::master::{Argument, Call, Lane};
+use super::master::{Argument, Call, Lane, Master};
 use super::replies;
 use super::scripts::Script;
 use super::store::{Answered, Store};
@@ -11,7 +12,7 @@ use super::subscriptions::{join_all, text, unreadable};
 use crate::dispatch::kv::{
     Answer, Append, End, LatestValue, Page, Read, Request, SetLatest, Stored, Unavailable, bucket,
 };
-use crate::limits::{LATEST_AGE, LATEST_KEYS_MAX, REDIS_ENDS};
+use crate::limits::{LATEST_AGE, LATEST_KEYS_MAX, REDIS_BARRIERS, REDIS_ENDS};
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
@@ -49,18 +50,24 @@ impl Store {
     /// What is in history counts only once a replica has it, too. If none says so in time, nobody is told that it is there:
     /// it may be, and who repeats it under the same id does no harm.
     async fn confirm(&self, place: Place, answers: &mut [Answered]) {
-        let Some(Ok((_, first))) = answers.iter().find(|answered| answered.is_ok()) else { return };
-        let first = std::rc::Rc::clone(first);
-        let confirmed = first.replicated(&self.keys, place).await;
+        let mut confirmed: Option<(Rc<Master>, Result<(), String>)> = None;
         for answered in answers {
             let Ok((_, master)) = answered else { continue };
-            let confirmed = if std::rc::Rc::ptr_eq(master, &first) {
-                confirmed.clone()
-            } else {
-                let master = std::rc::Rc::clone(master);
-                master.replicated(&self.keys, place).await
+            let result = match &confirmed {
+                Some((known, result)) if Rc::ptr_eq(known, master) => result.clone(),
+                // Rare: the place moved in between.
+                _ => {
+                    // A slot that is on the move may take no writes; others here do.
+                    let others = self.topology.places_of(&master.endpoint);
+                    let places = std::iter::once(place).chain(others).take(REDIS_BARRIERS);
+                    let keys: Vec<String> = places.map(|place| self.keys.barrier(place)).collect();
+                    let master = Rc::clone(master);
+                    let result = master.replicated(&keys).await;
+                    confirmed = Some((master, result.clone()));
+                    result
+                }
             };
-            if let Err(problem) = confirmed {
+            if let Err(problem) = result {
                 *answered = Err(Unavailable(problem));
             }
         }

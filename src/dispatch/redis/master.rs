@@ -41,8 +41,11 @@ pub struct Master {
     scripts: [String; COUNT],
     replicas: Cell<usize>,
     /// Who waits for the next look at the replicas; none while nobody looks.
-    waiting: RefCell<Option<Vec<oneshot::Sender<Result<(), String>>>>>,
+    waiting: RefCell<Option<Vec<Told>>>,
 }
+
+/// Tells who waits for the replicas.
+type Told = oneshot::Sender<Result<(), String>>;
 
 /// A command that knows the server's run id only once it is sent.
 #[derive(Debug, Clone)]
@@ -207,36 +210,46 @@ impl Master {
     }
 
     /// Waits until a replica has all that was written so far, where there are replicas. One wait serves all who ask while
-    /// another one is under way.
+    /// another one is under way. It needs a key to write to: the first of `keys` whose slot is not on the move.
     ///
     /// # Errors
     /// No replica confirmed it within [`REDIS_REPLICA_WAIT`].
-    pub async fn replicated(self: &Rc<Master>, keys: &Keys, place: Place) -> Result<(), String> {
+    pub async fn replicated(self: &Rc<Master>, keys: &[String]) -> Result<(), String> {
         if self.replicas.get() == 0 {
             return Ok(());
         }
         let (done, told) = oneshot::channel();
-        let mut waiting = self.waiting.borrow_mut();
-        match &mut *waiting {
-            Some(waiting) => waiting.push(done),
-            None => {
-                *waiting = Some(vec![done]);
-                let (master, key) = (Rc::clone(self), keys.barrier(place));
-                tokio::task::spawn_local(async move { master.wait_for_replicas(key).await });
-            }
+        if self.join_wait(done) {
+            let (master, keys) = (Rc::clone(self), keys.to_vec());
+            tokio::task::spawn_local(async move { master.wait_for_replicas(&keys).await });
         }
-        drop(waiting);
         told.await.unwrap_or_else(|_| Err("the connection broke".to_owned()))
     }
 
-    async fn wait_for_replicas(&self, key: String) {
+    /// Takes part in the next wait. True if nobody sees to that yet.
+    fn join_wait(&self, done: Told) -> bool {
+        let mut waiting = self.waiting.borrow_mut();
+        let first = waiting.is_none();
+        waiting.get_or_insert_default().push(done);
+        first
+    }
+
+    async fn wait_for_replicas(&self, keys: &[String]) {
         loop {
             let who = self.waiting.borrow_mut().replace(Vec::new()).unwrap_or_default();
             if who.is_empty() {
                 *self.waiting.borrow_mut() = None;
                 return;
             }
-            let result = self.one_wait(&key).await;
+            let mut result = Err("no key to write to".to_owned());
+            for key in keys {
+                result = match self.one_wait(key).await {
+                    Err(NotWaited::Moved) => continue,
+                    Err(NotWaited::Problem(problem)) => Err(problem),
+                    Ok(()) => Ok(()),
+                };
+                break;
+            }
             for done in who {
                 // Whoever gave up waiting needs no answer.
                 let _ = done.send(result.clone());
@@ -244,32 +257,40 @@ impl Master {
         }
     }
 
-    async fn one_wait(&self, key: &str) -> Result<(), String> {
+    async fn one_wait(&self, key: &str) -> Result<(), NotWaited> {
         let mut wait = Pipeline::new();
+        // A slot that comes in takes writes only after this word. Elsewhere it does nothing, or is an error that does not
+        // matter.
+        wait.cmd("ASKING");
         // WAIT is about what its own connection wrote: with this, about all that was written before.
         wait.cmd("SET").arg(key).arg("").arg("PX").arg(60_000);
         wait.cmd("WAIT").arg(1).arg(REDIS_REPLICA_WAIT.as_millis() as u64);
         let limit = REDIS_REPLICA_WAIT + REDIS_SILENT;
         let answers = match tokio::time::timeout(limit, self.barrier.send_all(&wait)).await {
-            Ok(Ok(answers)) => answers,
-            Ok(Err(error)) => return Err(explain(&error)),
-            Err(_) => return Err(format!("no answer within {limit:?}")),
+            Ok(answers) => answers.map_err(|error| NotWaited::Problem(explain(&error)))?,
+            Err(_) => return Err(NotWaited::Problem(format!("no answer within {limit:?}"))),
         };
-        let mut answers = answers.into_iter().map(Value::extract_error);
-        let written = answers.next().unwrap_or(Ok(Value::Nil)).map_err(|error| explain(&error));
-        let confirmed = answers.next().unwrap_or(Ok(Value::Nil)).map_err(|error| explain(&error));
-        written?;
-        if !matches!(confirmed?, Value::Int(0)) {
+        let mut confirmed = Value::Nil;
+        for answer in answers.into_iter().skip(1) {
+            confirmed = answer.extract_error().map_err(|error| match error.redirect_node() {
+                Some(_) => NotWaited::Moved,
+                None => NotWaited::Problem(explain(&error)),
+            })?;
+        }
+        if !matches!(confirmed, Value::Int(0)) {
             return Ok(());
         }
-        // The last replica may just have gone: then this master is alone, and what it has is all there is.
-        let replication = info(&self.commands, "replication").await?;
-        self.replicas.set(replies::replicas_online(&replication));
-        if self.replicas.get() == 0 {
-            return Ok(());
-        }
-        Err(format!("{}: no replica confirmed the write within {REDIS_REPLICA_WAIT:?}", self.endpoint))
+        // The last replica may just have gone, or this master was replaced and has not heard of it yet. Which it is shows
+        // at the next look, after which a master without replicas is taken at its word.
+        let problem = format!("{}: no replica confirmed the write within {REDIS_REPLICA_WAIT:?}", self.endpoint);
+        Err(NotWaited::Problem(problem))
     }
+}
+
+enum NotWaited {
+    /// The key's slot is on the move.
+    Moved,
+    Problem(String),
 }
 
 async fn info(link: &Link, section: &str) -> Result<String, String> {

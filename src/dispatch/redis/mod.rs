@@ -30,7 +30,7 @@
 //! check is part of the script, so nothing can be appended or read in between.
 //!
 //! Where a master has replicas that are online, an append is answered only after one of them confirmed it. If none does in
-//! time, the answer is an error, though the event may be in history.
+//! time, the answer is an error, though the event may be in history: so for a second or two after its last replica went.
 
 mod address;
 mod gates;

@@ -242,16 +242,17 @@ impl Topology {
         let mut backoff = REDIS_BACKOFF_MIN;
         let mut said = String::new();
         loop {
-            let here = Place::all().filter(|place| self.route(*place).as_ref() == Some(&endpoint));
-            let places: Vec<Place> = here.collect();
+            let places = self.places_of(&endpoint);
             let clustered = self.clustered.get();
             let connected =
                 Master::connect(&self.dialer, &endpoint, &self.pushes, &self.keys, &places, &self.clustered).await;
             if self.clustered.get() != clustered {
-                // The others are to be found first.
+                // The others are to be found first; this one may turn out to be a replica.
+                *self.routes.borrow_mut() = [const { None }; PLACES];
                 self.look_again();
-                sleep(jittered(backoff)).await;
-                continue;
+                // It ends with this, as the one whose task this is.
+                self.members.borrow_mut().remove(&endpoint);
+                return;
             }
             let problem = match connected {
                 Ok(master) => {
@@ -318,6 +319,11 @@ impl Topology {
             _ => None,
         });
         up.collect()
+    }
+
+    /// Places that a server has, as far as is known.
+    pub fn places_of(&self, endpoint: &Endpoint) -> Vec<Place> {
+        Place::all().filter(|place| self.route(*place).as_ref() == Some(endpoint)).collect()
     }
 
     /// The master of a place.
