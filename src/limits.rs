@@ -374,8 +374,9 @@ pub const BATCH_BYTES: usize = 128 * 1024;
 /// Batches on their way to one node, a shard: enough to hide the round trip, few enough that the rest waits where it can
 /// still merge.
 pub const BATCHES_IN_FLIGHT_MAX: usize = 4;
-/// Bytes of frames that wait for one node, a shard; past it they are dropped by class.
-pub const OUTBOX_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of frames that wait for one node, a shard: about a second of a hundred thousand small events. Past it they are
+/// dropped by class.
+pub const OUTBOX_BYTES: usize = 16 * 1024 * 1024;
 /// Merged entries (`sum` and `latest`) that wait past that.
 pub const OUTBOX_KEYS_MAX: usize = 4096;
 /// A sender that is gone is forgotten after this long without a batch: far longer than any retry lasts.

@@ -125,6 +125,21 @@ fn dispatcher_that_is_gone_tried_in_vain() {
 }
 
 #[test]
+fn dispatcher_that_hangs_waited_for() {
+    let (hanging, dispatcher) = (Node::start(), Node::start());
+    let urls = format!("{},{}", url(&hanging), url(&dispatcher));
+    hanging.signal(Signal::STOP);
+    let frontend = Node::role("frontend", &["--cores", "2", "--dispatchers", &urls]);
+    wait_ready(&frontend);
+    let mut stream = frontend.stream("topic=live:1");
+    becomes("the topic to be wanted", 1, || subscribers(&dispatcher, "live:1"));
+    for number in 0..10 {
+        dispatcher.publish("live:1", &json!({"type": "note", "data": number}));
+    }
+    assert_eq!(numbers(&mut stream, 10), (0..10).collect::<Vec<_>>());
+}
+
+#[test]
 fn ended_node_still_counted_as_living() {
     let dispatcher = Node::start();
     let mut frontend = start("frontend", &[&dispatcher], &["--drain", "100ms"]);
