@@ -134,11 +134,13 @@ impl Shard {
 
     /// An event arrives at this node, on whichever core.
     pub(super) fn ingress(&mut self, frame: &Arc<Frame>) {
-        let Some(cores) = self.routes.get(frame.topic()) else { return };
         let core = match frame.class() {
-            // What there must be one of is kept at home: history's order, the newest values.
+            // What there must be one of is kept at home: history's order, the newest values. Also while nobody watches, until
+            // the topic is let go: whoever comes back meanwhile is given what home knows.
             Class::Every | Class::Latest => Some(self.node.home(frame.topic())),
-            Class::Sum | Class::Ephemeral => cores.sequencer(frame.topic_hash()),
+            Class::Sum | Class::Ephemeral => {
+                self.routes.get(frame.topic()).and_then(|cores| cores.sequencer(frame.topic_hash()))
+            }
         };
         match core {
             Some(core) if core == self.id => self.put_in_order(frame),

@@ -423,6 +423,9 @@ impl Shard {
             return Ok(None);
         }
         lines.finish(&mut |number, line| self.publish_line(&access, conn, number, line));
+        if !http.ended {
+            self.set_due(conn, IDLE_TIMEOUT.as_secs() as u32);
+        }
         let to = lines.to;
         self.counters().requests.add(1);
         if lines.pending() > 0 {

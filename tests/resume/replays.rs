@@ -1,0 +1,191 @@
+//! What one client that comes back is given.
+
+use serde_json::json;
+
+use super::support::http::{Client, request};
+use super::support::node::Node;
+use super::support::sse::Stream;
+use super::{configured, line, ms_of, name, publish_comments, publish_lines, resume, take};
+
+/// What clients say that never had anything from this node.
+const LONG_AGO: &str = "local:1-1";
+
+/// The ids that [`publish_comments`] gives, of one topic.
+fn ids(topic: &str, count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("{topic}/{number}")).collect()
+}
+
+/// The time of the newest comment of a topic, from its `id:` line.
+fn newest_ms(node: &Node, topic: &str, count: usize) -> u64 {
+    let mut stream = resume(node, &format!("topic={topic}"), LONG_AGO);
+    let messages: Vec<_> = (0..=count).map(|_| stream.next().expect("the stream goes on")).collect();
+    ms_of(messages.last().and_then(|message| message.id.as_deref()).expect("comments have ids"))
+}
+
+#[test]
+fn topics_of_one_stream_replayed_one_after_the_other() {
+    let node = Node::start();
+    let topics = ["live:1", "live:2", "chat:3"];
+    publish_comments(&node, &topics, 40, 10);
+    let mut stream = resume(&node, "topic=live:1&topic=live:2&topic=chat:3", LONG_AGO);
+    let gaps = take(&mut stream, 3);
+    assert!(gaps.iter().all(|gap| gap.starts_with("gap ") && gap.ends_with(" \"local:1-1\"")), "{gaps:?}");
+    let messages: Vec<_> = (0..120).map(|_| stream.next().expect("the stream goes on")).collect();
+    let times: Vec<u64> = messages.iter().map(|message| ms_of(message.id.as_deref().unwrap())).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    let mut names: Vec<String> = messages.iter().map(name).collect();
+    for topic in topics {
+        let of: Vec<&String> = names.iter().filter(|id| id.starts_with(topic)).collect();
+        assert_eq!(of, ids(topic, 40).iter().collect::<Vec<_>>());
+    }
+    names.clear();
+    // What comes now comes live.
+    node.publish("chat:3", &json!({"type": "comment", "id": "live"}));
+    assert_eq!(take(&mut stream, 1), ["live"]);
+}
+
+#[test]
+fn header_ignored_for_the_query() {
+    let node = Node::start();
+    publish_comments(&node, &["live:1"], 3, 10);
+    let ms = newest_ms(&node, "live:1", 3);
+    // The page's URL still has the id that the page began with; the header is what its EventSource had last.
+    let (header, query) = (format!("local:{}-0", ms + 1), "topic=live:1&last_event_id=unreadable");
+    assert_eq!(take(&mut resume(&node, query, &header), 3), ids("live:1", 3));
+    let query = format!("topic=live:1&last_event_id=local:{}-0", ms + 1);
+    let mut wanted = ids("live:1", 3);
+    assert_eq!(take(&mut node.stream(&query), 3), wanted);
+    // An empty one says nothing.
+    assert_eq!(take(&mut resume(&node, &query, ""), 3), wanted);
+    wanted.insert(0, "gap live:1 null".to_owned());
+    assert_eq!(take(&mut resume(&node, &query, "unreadable"), 4), wanted);
+}
+
+#[test]
+fn unreadable_id_met_with_silence() {
+    let node = Node::start();
+    publish_comments(&node, &["live:1", "live:2"], 2, 10);
+    // The last one is from a time that is yet to come: nothing would ever follow it.
+    for id in ["7", "local:", "local:1-1-1", "%00", ":1-1", "local:18446744073709551615-1", "local:9999999999999-1"] {
+        let mut stream = resume(&node, "topic=live:1&topic=live:2&topic=live:3", id);
+        let mut got = take(&mut stream, 7);
+        got.sort_unstable();
+        let gaps = ["gap live:1 null", "gap live:2 null", "gap live:3 null"];
+        let wanted: Vec<&str> = gaps.into_iter().chain(["live:1/0", "live:1/1", "live:2/0", "live:2/1"]).collect();
+        assert_eq!(got, wanted, "{id}");
+    }
+}
+
+#[test]
+fn overlap_too_short_or_without_end() {
+    let node = Node::start();
+    publish_comments(&node, &["live:1"], 1, 10);
+    let ms = newest_ms(&node, "live:1", 1);
+    let shows = |id: String| {
+        let mut stream = resume(&node, "topic=live:1", &id);
+        node.publish("live:1", &json!({"type": "note", "id": "end"}));
+        take(&mut stream, 1)[0] == "live:1/0"
+    };
+    assert!(shows(format!("local:{}-7", ms + 10_000)));
+    assert!(!shows(format!("local:{}-7", ms + 10_001)));
+    // Another data center's clock and order are its own: a minute more.
+    assert!(shows(format!("elsewhere:{}-7", ms + 70_000)));
+    assert!(!shows(format!("elsewhere:{}-7", ms + 70_001)));
+}
+
+#[test]
+fn restart_without_a_word_of_what_was_lost() {
+    let node = Node::start();
+    publish_comments(&node, &["live:1"], 5, 10);
+    let ms = newest_ms(&node, "live:1", 5);
+    node.kill();
+    let node = Node::start();
+    let id = format!("local:{ms}-1");
+    let mut stream = resume(&node, "topic=live:1", &id);
+    node.publish("live:1", &json!({"type": "comment", "id": "new"}));
+    assert_eq!(take(&mut stream, 2), [format!("gap live:1 \"{id}\""), "new".to_owned()]);
+}
+
+#[test]
+fn page_forgotten_or_given_twice() {
+    let (node, _folder) = configured("[events.comment]\nhistory = 5000\n");
+    publish_comments(&node, &["live:1"], 3_000, 100);
+    publish_comments(&node, &["live:2"], 150, 16_000);
+    for (topic, count) in [("live:1", 3_000), ("live:2", 150)] {
+        let mut stream = resume(&node, &format!("topic={topic}"), LONG_AGO);
+        assert_eq!(take(&mut stream, count + 1)[1..], ids(topic, count));
+        node.publish(topic, &json!({"type": "comment", "id": "live"}));
+        assert_eq!(take(&mut stream, 1), ["live"]);
+    }
+    // Without chunks, by HTTP/1.0.
+    let mut client = Client::connect(node.public);
+    client.send(b"GET /v1/events?topic=live:1 HTTP/1.0\r\nLast-Event-ID: local:1-1\r\n\r\n");
+    let mut stream = Stream::from_client(client);
+    stream.wait_connected();
+    assert_eq!(take(&mut stream, 3_001)[1..], ids("live:1", 3_000));
+    node.publish("live:1", &json!({"type": "comment", "id": "later"}));
+    assert_eq!(take(&mut stream, 2), ["live", "later"]);
+}
+
+#[test]
+fn comment_taken_a_moment_ago_not_shown_to_who_comes_back() {
+    let node = Node::start();
+    // Somebody watched, and left: the node still has the topic.
+    let mut id = {
+        let mut stream = node.stream("topic=live:1");
+        node.publish("live:1", &json!({"type": "comment", "id": "first"}));
+        stream.next().unwrap().id.unwrap()
+    };
+    for number in 0..100 {
+        let event = format!("event {number}");
+        node.publish("live:1", &json!({"type": "comment", "id": event}));
+        let mut stream = resume(&node, "topic=live:1", &id);
+        let message = loop {
+            let message = stream.next().expect("the stream goes on");
+            if name(&message) == event {
+                break message;
+            }
+        };
+        id = message.id.unwrap();
+    }
+    assert_eq!(node.metric("fanfare_gaps_total", ""), 0);
+}
+
+#[test]
+fn removed_topic_replayed_all_the_same() {
+    let (node, _folder) = configured("[events.comment]\nhistory = 5000\n");
+    publish_comments(&node, &["live:1"], 1_000, 8_000);
+    publish_comments(&node, &["live:2"], 20, 10);
+    let mut client = Client::connect(node.public);
+    socket2::SockRef::from(&client.socket).set_recv_buffer_size(4096).expect("a socket option");
+    let target = "/v1/events?topic=live:1&topic=live:2";
+    client.send(request("GET", target, &[("Last-Event-ID", LONG_AGO)], b""));
+    let mut stream = Stream::from_client(client);
+    stream.wait_connected();
+    let body = json!({"remove": ["live:1"]}).to_string();
+    let answer = node.post(&format!("/v1/connections/{}/topics", stream.connection()), body);
+    assert_eq!((answer.status, answer.json()), (200, json!({"topics": ["live:2"], "pending": []})));
+    let (mut removed, mut kept) = (0, Vec::new());
+    while kept.len() < 20 {
+        let name = name(&stream.next().expect("the stream goes on"));
+        removed += usize::from(name.starts_with("live:1/"));
+        kept.extend(Some(name).filter(|name| name.starts_with("live:2/")));
+    }
+    assert_eq!(kept, ids("live:2", 20));
+    assert!(removed < 500, "{removed} of 1000 events of 8 KB came after the topic was removed");
+}
+
+#[test]
+fn lines_of_comments_counted_or_ordered_wrongly() {
+    let node = Node::start();
+    let mut stream = node.stream("topic=live:1");
+    let mut client = Client::connect(node.public);
+    let good: String = (0..200).map(|number| line("live:1", &format!("live:1/{number}"), number)).collect();
+    publish_lines(&mut client, &good);
+    assert_eq!(take(&mut stream, 200), ids("live:1", 200));
+    let lines = format!("{}oops\n{}", line("live:1", "a", 1), line("live:1", "b", 1));
+    let answer = client.request("POST", "/v1/events", &[], lines.as_bytes()).json();
+    assert_eq!((&answer["accepted"], &answer["rejected_total"]), (&json!(2), &json!(1)));
+    assert_eq!(answer["rejected"][0]["line"], 2);
+    assert_eq!(take(&mut stream, 2), ["a", "b"]);
+}
