@@ -223,5 +223,5 @@ if (video !== "42") document.title = `Fanfare live: ${video}`;
 setInterval(() => { clockReady = clock.sync(); }, CLOCK_EVERY_MS);
 // Totals and comments show even if the stream cannot be had.
 loadAll();
-if (chatAsked && matchMedia("(min-width: 700px)").matches) chat.open();
+if (chatAsked && matchMedia("(min-width: 961px)").matches) chat.open();
 if (crowd > 0) new Crowd(crowd, videoUrl);
