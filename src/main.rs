@@ -3,7 +3,7 @@
 use clap::Parser;
 use fanfare::args::{Action, Args, Flags};
 use fanfare::auth::mint;
-use fanfare::client::{bench, publish, subscribe};
+use fanfare::client::{bench, crowd, publish, subscribe};
 use fanfare::roles;
 use fanfare::settings::{Role, Settings};
 use std::io::Write;
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Ok(Action::Subscribe(args)) => subscribe::run(&args),
         Ok(Action::Publish(args)) => publish::run(&args),
         Ok(Action::Bench(args)) => bench::run(&args),
+        Ok(Action::Crowd(args)) => crowd::run(&args),
         Ok(Action::Token(args)) => mint::run(&args),
         Err(error) => error.exit(),
     }
