@@ -2,6 +2,7 @@
 //! are the business of [`crate::settings`], so every flag of a node is optional here and still text.
 
 use crate::client::bench::args::BenchArgs;
+use crate::client::crowd::args::CrowdArgs;
 use crate::settings::Role;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -59,6 +60,8 @@ pub enum Command {
     Publish(PublishArgs),
     /// Generate load, check that nothing is lost, and report latency, memory and CPU
     Bench(BenchArgs),
+    /// Act like an audience: arrive, like in bursts, comment, chat, leave and come back; report what was lost
+    Crowd(CrowdArgs),
     /// Mint a token for testing, and print it
     Token(TokenArgs),
     /// Say what on this box would hold a role back, and how many connections it allows
@@ -315,6 +318,8 @@ pub enum Action {
     Publish(PublishArgs),
     /// Generate load.
     Bench(BenchArgs),
+    /// Act like an audience.
+    Crowd(CrowdArgs),
     /// Mint a token.
     Token(TokenArgs),
     /// Look at this box for a node of this role.
@@ -356,6 +361,9 @@ impl Args {
             }
             Some(Command::Bench(args)) => {
                 return before.none_for("bench").map(|()| Action::Bench(args));
+            }
+            Some(Command::Crowd(args)) => {
+                return before.none_for("crowd").map(|()| Action::Crowd(args));
             }
             Some(Command::Token(args)) => {
                 return before.none_for("token").map(|()| Action::Token(args));

@@ -4,7 +4,7 @@ use clap::Parser;
 use fanfare::args::{Action, Args, Flags};
 use fanfare::auth::mint;
 use fanfare::check;
-use fanfare::client::{bench, publish, subscribe};
+use fanfare::client::{bench, crowd, publish, subscribe};
 use fanfare::generate;
 use fanfare::roles;
 use fanfare::settings::{Role, Settings};
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Ok(Action::Subscribe(args)) => subscribe::run(&args),
         Ok(Action::Publish(args)) => publish::run(&args),
         Ok(Action::Bench(args)) => bench::run(&args),
+        Ok(Action::Crowd(args)) => crowd::run(&args),
         Ok(Action::Token(args)) => mint::run(&args),
         Ok(Action::Check(args, role, flags)) => node(role, &flags, |settings| check::run(&args, settings)),
         Ok(Action::Generate(args)) => generate::run(&args),

@@ -52,14 +52,26 @@ fn base(node: &Node) -> String {
     format!("http://{}", node.public)
 }
 
-#[test]
-fn demo_page_broken_in_chromium() {
+/// Runs a script of `tests/browser` against a node of its own; its screenshots stay in `target/screenshots`.
+#[track_caller]
+fn in_chromium(script: &str, says: &str, last_screenshot: &str) {
     needs("tests/browser/node_modules/playwright-core");
     let node = Node::start();
-    let screenshots = here("artifacts/browser");
-    let printed = run(&here("tests/browser"), "node", &["demo_page.mjs", &base(&node), screenshots.to_str().unwrap()]);
-    assert!(printed.contains("ok   a like in one tab is seen in the other"), "{printed}");
-    eventually("screenshots", || if screenshots.join("crowd.png").exists() { Ok(()) } else { Err("none".to_owned()) });
+    let screenshots = here("target/screenshots");
+    let printed = run(&here("tests/browser"), "node", &[script, &base(&node), screenshots.to_str().unwrap()]);
+    assert!(printed.contains(says), "{printed}");
+    let last = screenshots.join(last_screenshot);
+    eventually("screenshots", || if last.exists() { Ok(()) } else { Err("none".to_owned()) });
+}
+
+#[test]
+fn demo_page_broken_in_chromium() {
+    in_chromium("demo_page.mjs", "ok   a like in one tab is seen in the other", "crowd.png");
+}
+
+#[test]
+fn what_people_say_is_not_seen_in_chromium() {
+    in_chromium("talk_page.mjs", "ok   comments are there after a reload, and none twice", "simulated-crowd.png");
 }
 
 #[test]

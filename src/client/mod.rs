@@ -1,5 +1,7 @@
-//! Clients for people, scripts and measurements: `fanfare subscribe`, `fanfare publish` and `fanfare bench`.
+//! Clients for people, scripts and measurements: `fanfare subscribe`, `fanfare publish`, `fanfare bench` and
+//! `fanfare crowd`.
 pub mod bench;
+pub mod crowd;
 pub mod http;
 pub mod publish;
 pub mod sse;

@@ -1,210 +1,107 @@
-// The demo page: joins the stream, the totals, the buttons and the stage.
-import { Hearts, icon } from "./hearts.js";
-import { Press, REACTIONS, Tally } from "./likes.js";
+// The demo page: joins the stream, the totals, the comments, the chat and the stage.
+import { Reader } from "./api.js";
+import { Chat } from "./chat.js";
+import { ServerClock } from "./clock.js";
+import { Comments } from "./comments.js";
+import { $, avatar, encode, memory, number, readQuery } from "./context.js";
+import { Crowd } from "./crowd.js";
+import { Dots } from "./dots.js";
+import { connect } from "./fanfare.js";
+import { Hearts } from "./hearts.js";
+import { REACTIONS, Tally } from "./likes.js";
+import { Reactions } from "./reactions.js";
 import { Stage } from "./stage.js";
+import { Newest } from "./talk.js";
 
-const NAMES = {
-  like: ["Like", "likes this"], celebrate: ["Celebrate", "celebrates"], support: ["Support", "shows support"],
-  love: ["Love", "loves this"], insightful: ["Insightful", "finds this insightful"], funny: ["Funny", "finds this funny"],
-};
-const GUESTS = ["ana", "bo", "chen", "dara", "emil", "fatou", "gil", "hana", "ines", "jun", "kofi", "lena", "mo", "nia", "otto", "pia"];
 const SAMPLES_MAX = 200;
-const FEED_MAX = 4;
-const FEED_MS = 5_000;
 const ANNOUNCE_EVERY_MS = 10_000;
 const CLOCK_EVERY_MS = 300_000;
 
-const $ = (id) => document.getElementById(id);
-const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const number = new Intl.NumberFormat();
-
 // ---- who is watching what
 
-// Percent-encoding as topics need it: encodeURIComponent leaves some characters that a topic may not have.
-const encode = (text) => encodeURIComponent(text).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
+const { video, conversation, chatAsked, member, named, crowd } = readQuery(location.search, memory.get("fanfare.member"));
+if (!named) memory.set("fanfare.member", member);
 
-// sessionStorage can be switched off; the page then lives without a memory of reloads.
-const memory = {
-  get(key) { try { return sessionStorage.getItem(key); } catch { return null; } },
-  set(key, value) { try { sessionStorage.setItem(key, value); } catch { /* nothing kept */ } },
-};
-
-const query = new URLSearchParams(location.search);
-const asked = (query.get("video") ?? "").trim();
-// "." and ".." would be resolved away in a request's path.
-const video = asked === "" || asked === "." || asked === ".." || encode(asked).length > 190 ? "42" : asked;
-const member = (query.get("member") ?? "").trim().slice(0, 64) || memory.get("fanfare.member")
-  || `${GUESTS[Math.floor(Math.random() * GUESTS.length)]}-${Math.random().toString(36).slice(2, 6)}`;
-if (!query.get("member")) memory.set("fanfare.member", member);
-
-const likesUrl = `/v1/videos/${encode(video)}/likes`;
-const topic = `live:${encode(video)}`;
-const pressedKey = `fanfare.pressed.${video}.${member}`;
-
-const stage = new Stage($("stage"));
-const hearts = new Hearts($("hearts"));
-const tally = new Tally();
-
-// ---- the server's clock: the sample with the shortest way there and back is the most exact
-
-const clock = { offset: 0, known: false, now() { return Date.now() + this.offset; } };
-
-async function syncClock() {
-  let best = Infinity;
-  for (let i = 0; i < 4; i++) {
-    try {
-      const sent = performance.now();
-      const { now } = await (await fetch("/v1/time", { cache: "no-store", signal: AbortSignal.timeout(5_000) })).json();
-      const round = performance.now() - sent;
-      if (Number.isFinite(now) && round < best) {
-        best = round;
-        clock.offset = now + round / 2 - Date.now();
-        clock.known = true;
-      }
-    } catch {
-      // The state pill says that the server is away, and `connected` asks again.
-      return;
-    }
-  }
-}
-let clockReady = syncClock();
-
-// ---- counts
-
-let painted = false;
-
-function showCounts() {
-  if (painted) return;
-  // Thousands of likes a second are one change of text a frame.
-  painted = true;
-  requestAnimationFrame(() => {
-    painted = false;
-    const sum = tally.sum, count = $("count");
-    if (count.dataset.value !== String(sum) && count.textContent !== "–") {
-      count.classList.remove("bump");
-      void count.offsetWidth;
-      count.classList.add("bump");
-    }
-    count.dataset.value = String(sum);
-    count.textContent = number.format(sum);
-    $("count-label").textContent = sum === 1 ? "reaction" : "reactions";
-    for (const press of presses.values()) press.show();
-  });
-}
-
-let loading = 0;
-
-/** Reads the totals, again until it works; a later call takes the place of one that is still trying. */
-async function loadCounts() {
-  const turn = ++loading;
-  // Totals are compared with events by the server's time.
-  await clockReady;
-  for (let wait = 500; turn === loading; wait = Math.min(wait * 2, 15_000)) {
-    const sentAt = clock.now();
-    try {
-      const response = await fetch(likesUrl, { cache: "no-store", signal: AbortSignal.timeout(10_000) });
-      if (response.ok) {
-        const { reactions } = await response.json();
-        tally.snapshot(reactions ?? {}, sentAt);
-        showCounts();
-        return;
-      }
-    } catch { /* tried again below */ }
-    await sleep(wait * (0.75 + Math.random() / 2));
-  }
-}
+const videoUrl = `/v1/videos/${encode(video)}`, likesUrl = `${videoUrl}/likes`;
+const live = `live:${encode(video)}`, chatTopic = `chat:${encode(conversation)}`;
 
 // ---- what people are told
 
 let noticeTimer = 0;
 
-/** Shows a message; `ms` 0 leaves it until it is dismissed or solved. */
+/** Shows a message; `ms` 0 leaves it until it is dismissed or solved. @param {string} text */
 function notice(text, ms = 0) {
   clearTimeout(noticeTimer);
   $("notice").hidden = text === "";
   $("notice-text").textContent = text;
   if (ms > 0) noticeTimer = setTimeout(() => notice(""), ms);
 }
-
-function announce(text) { $("announce").textContent = text; }
-
-let fresh = 0;
-setInterval(() => {
-  if (fresh === 0) return;
-  announce(`${number.format(fresh)} new ${fresh === 1 ? "reaction" : "reactions"}, ${number.format(tally.sum)} in all.`);
-  fresh = 0;
-}, ANNOUNCE_EVERY_MS);
-
-// ---- the buttons
-
-const presses = new Map();
-const kept = new Set((memory.get(pressedKey) ?? "").split(","));
-
-for (const reaction of REACTIONS) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "reaction";
-  button.id = reaction;
-  button.dataset.reaction = reaction;
-  const text = document.createElement("span"), name = document.createElement("span"), total = document.createElement("span");
-  text.className = "text";
-  name.className = "name";
-  total.className = "number";
-  text.append(name, total);
-  // The main button's heart takes the button's colour.
-  button.append(icon(reaction === "like" ? "heart" : reaction), text);
-  const press = new Press({ url: likesUrl, member, reaction, stored: kept.has(reaction), changed });
-  press.show = () => {
-    const value = tally.get(reaction), label = NAMES[reaction][0];
-    name.textContent = reaction === "like" && press.wanted ? "Liked" : label;
-    total.textContent = number.format(value);
-    total.dataset.value = String(value);
-    button.setAttribute("aria-pressed", String(press.wanted));
-    button.setAttribute("aria-label", `${label}, ${number.format(value)}`);
-    button.toggleAttribute("data-waiting", press.waiting);
-  };
-  button.addEventListener("click", () => press.toggle());
-  presses.set(reaction, press);
-  press.show();
-  $("reactions").append(button);
-}
-
-function changed(press, outcome) {
-  press.show();
-  const what = NAMES[press.reaction][0].toLowerCase();
-  if (outcome?.kind === "stored") {
-    memory.set(pressedKey, [...presses.values()].filter((one) => one.stored).map((one) => one.reaction).join(","));
-    if (![...presses.values()].some((one) => one.waiting)) notice("");
-    // Without a stream nobody tells this page the new total.
-    if (state !== "live") loadCounts();
-  } else if (outcome?.kind === "retry") {
-    const seconds = Math.max(1, Math.round(outcome.retryMs / 1_000));
-    notice(`Your “${what}” is not saved yet: ${outcome.detail} Trying again in ${seconds} s.`);
-  } else if (outcome?.kind === "failed") {
-    notice(`Your “${what}” could not be saved: ${outcome.detail}`);
-  }
-}
-
 $("notice-close").addEventListener("click", () => notice(""));
 
-// ---- events
+/** @param {string} text */
+function announce(text) { $("announce").textContent = text; }
 
+const fresh = { reactions: 0, comments: 0 };
+setInterval(() => {
+  // One sentence now and then: whoever listens to the page is not to hear every like.
+  const { reactions, comments } = fresh, parts = [];
+  if (reactions > 0) parts.push(`${number(reactions)} new ${reactions === 1 ? "reaction" : "reactions"}, ${number(tally.sum)} in all`);
+  if (comments > 0) parts.push(`${number(comments)} new ${comments === 1 ? "comment" : "comments"}`);
+  fresh.reactions = fresh.comments = 0;
+  if (parts.length > 0) announce(`${parts.join("; ")}.`);
+}, ANNOUNCE_EVERY_MS);
+
+// ---- the parts
+
+const clock = new ServerClock();
+let clockReady = clock.sync();
+const now = () => clock.now();
+const stream = connect({ topics: [live, chatTopic], member });
+const stage = new Stage($("stage"));
+const hearts = new Hearts($("hearts"));
+const tally = new Tally();
+const dots = new Dots(stream, now);
+const reactions = new Reactions({
+  url: likesUrl, video, member, tally, notice,
+  // Without a stream nobody tells this page the new total.
+  stored: () => { if (stream.state !== "open") loadCounts(); },
+});
+const comments = new Comments({ url: `${videoUrl}/comments`, member, notice, dots });
+const chat = new Chat({ url: `/v1/conversations/${encode(conversation)}`, member, conversation, notice, dots, now });
+const viewers = new Newest();
+
+const counts = new Reader(() => likesUrl, ({ reactions: totals }, sentAt) => {
+  tally.snapshot(totals ?? {}, sentAt);
+  reactions.showCounts();
+}, now);
+
+async function loadCounts() {
+  // Totals are compared with events by the server's time.
+  await clockReady;
+  counts.read();
+}
+
+// ---- latency
+
+/** @type {number[]} */
 const samples = [];
-let received = 0;
+let received = 0, openedAt = Infinity;
 
+/** @param {number} at */
 function measure(at) {
-  if (!clock.known || !Number.isFinite(at)) return;
+  // What is replayed, or was the newest before this page came, is old for another reason.
+  if (!clock.known || !(at >= openedAt) || document.hidden) return;
   // Below the clocks' own error a latency can come out negative; it is then within a millisecond or so of none.
-  samples.push(Math.max(0, clock.now() - at));
+  samples.push(stream.latency ?? Math.max(0, clock.now() - at));
   if (samples.length > SAMPLES_MAX) samples.shift();
 }
 
 function showFigures() {
-  $("received").textContent = number.format(received);
+  $("received").textContent = number(received);
   if (samples.length === 0) return;
   const sorted = [...samples].sort((a, b) => a - b);
-  const rank = (p) => sorted[Math.min(sorted.length - 1, Math.ceil(p * sorted.length) - 1)];
-  const ms = (value) => value < 1 ? "< 1 ms" : `${number.format(Math.round(value))} ms`;
+  const rank = (/** @type {number} */ p) => sorted[Math.min(sorted.length - 1, Math.ceil(p * sorted.length) - 1)];
+  const ms = (/** @type {number} */ value) => value < 1 ? "< 1 ms" : `${number(Math.round(value))} ms`;
   $("latency").hidden = false;
   $("latency-value").textContent = ms(samples[samples.length - 1]);
   $("median").textContent = ms(rank(0.5));
@@ -213,123 +110,118 @@ function showFigures() {
 let figures = 0;
 const figuresSoon = () => { figures ||= setTimeout(() => { figures = 0; showFigures(); }, 150); };
 
-function feed(reaction, who, count) {
-  if (document.hidden) return;
-  const item = document.createElement("li"), avatar = document.createElement("span"), name = document.createElement("span");
-  avatar.className = "avatar";
-  avatar.textContent = [...who][0] ?? "?";
-  avatar.style.setProperty("--hue", String([...who].reduce((hue, c) => (hue * 31 + c.codePointAt(0)) % 360, 7)));
-  name.className = "who";
-  name.textContent = who === member ? `${who} (you)` : who;
-  const said = document.createElement("span");
-  said.className = "said";
-  said.textContent = count > 1 ? `and ${number.format(count - 1)} more` : NAMES[reaction]?.[1] ?? "reacts";
-  item.append(avatar, name, said, icon(reaction));
-  $("feed").append(item);
-  while ($("feed").children.length > FEED_MAX) $("feed").firstElementChild.remove();
-  setTimeout(() => item.classList.add("leaving"), FEED_MS);
-  setTimeout(() => item.remove(), FEED_MS + 600);
-}
+// ---- events
 
-let fedAt = 0, unfed = 0;
-
+/** @param {import("./fanfare.js").Event} event */
 function onLike({ key, at, count, data }) {
   const reaction = data.reaction ?? key ?? "like", many = Math.max(1, count ?? 1);
   const known = REACTIONS.includes(reaction) ? reaction : "like";
-  measure(at);
-  received += many;
-  fresh += many;
+  fresh.reactions += many;
   if (Number.isFinite(data.likes)) tally.like(reaction, data.likes, at);
-  showCounts();
+  reactions.showCounts();
   stage.cheer(many);
   hearts.rise(known, many, data.member === member);
-  // At most one line in 250 ms can be read; those in between are counted into the next.
-  unfed += many;
-  if (performance.now() - fedAt > 250) {
-    fedAt = performance.now();
-    feed(known, String(data.member ?? "someone"), unfed);
-    unfed = 0;
-  }
+  reactions.feed(known, String(data.member ?? "someone"), many);
 }
 
-function onMessage(message) {
-  let event;
-  try { event = JSON.parse(message.data); } catch { return; }
-  if (event?.topic !== topic || typeof event.data !== "object" || event.data === null) return;
-  if (event.type === "like") onLike(event);
-  else if (event.type === "unlike" && Number.isFinite(event.data.likes)) {
-    tally.unlike(event.data.reaction, event.data.likes, event.at);
-    showCounts();
-  }
+/** @param {number} value */
+function showViewers(value) {
+  $("viewers").hidden = false;
+  $("viewers-value").textContent = number(value);
+  $("viewers").dataset.value = String(value);
+  $("viewers-label").textContent = value === 1 ? "viewer" : "viewers";
+}
+
+stream.on("*", (event) => {
+  if (typeof event.data !== "object" || event.data === null) return;
+  const { topic, type, at, key, data } = event;
+  received += Math.max(1, event.count ?? 1);
+  if (type !== "viewers" && type !== "presence") measure(at);
   figuresSoon();
-}
+  if (topic === live) {
+    if (type === "like") onLike(event);
+    else if (type === "unlike" && Number.isFinite(data.likes)) {
+      tally.unlike(data.reaction ?? key, data.likes, at);
+      reactions.showCounts();
+    } else if (type === "comment") {
+      if (comments.added(event) && data.member !== member) fresh.comments++;
+    } else if (type === "deleted") comments.removed(String(data.id));
+    else if (type === "viewers" && Number.isFinite(data.viewers) && viewers.set(data.viewers, at)) showViewers(data.viewers);
+  } else if (topic === chatTopic) {
+    if (type === "message") chat.added(event);
+    else if (type === "deleted") chat.removed(String(data.id));
+    else if (type === "typing") chat.typing(String(data.member ?? key));
+    else if (type === "receipt") chat.read(String(data.member ?? key), String(data.message), at);
+  }
+});
 
-// ---- the stream
+// ---- the state of the stream
 
-let state = "connecting", source = null, attempts = 0, retryTimer = 0;
-
+/** @param {string} next @param {string} text */
 function setState(next, text) {
-  if (next !== state) announce(next === "live" ? "Live." : `${text}.`);
-  state = next;
+  if (next !== $("state").dataset.state) announce(next === "live" ? "Live." : `${text}.`);
   $("state").dataset.state = next;
   $("state-text").textContent = text;
 }
 
-function connect() {
-  clearTimeout(retryTimer);
-  source?.close();
-  const stream = source = new EventSource(`/v1/events?topic=${encodeURIComponent(topic)}&member=${encodeURIComponent(member)}`);
-  stream.addEventListener("connected", () => {
-    attempts = 0;
-    setState("live", "Live");
-    // What was missed while away shows in the totals, and these count from here on.
-    if (!clock.known) clockReady = syncClock();
-    loadCounts();
-  });
-  stream.addEventListener("bye", (message) => {
-    let reason = "";
-    try { reason = JSON.parse(message.data).reason; } catch { /* the reason is for the text only */ }
-    setState("reconnecting", reason === "busy" ? "Server busy, retrying" : "Reconnecting");
-  });
-  stream.addEventListener("message", onMessage);
-  stream.addEventListener("error", () => {
-    if (stream !== source) return;
-    if (!navigator.onLine) setState("offline", "Offline");
-    else if ($("state-text").textContent !== "Server busy, retrying") setState("reconnecting", "Reconnecting");
-    // The browser itself retries while CONNECTING; after a refusal it is CLOSED for good, so a new one is made here.
-    if (stream.readyState === EventSource.CLOSED) {
-      const wait = Math.min(30_000, 1_000 * 2 ** attempts++) * (0.5 + Math.random());
-      retryTimer = setTimeout(connect, wait);
-    }
-  });
-}
-
+let busy = false;
+stream.on("bye", ({ reason }) => { busy = reason === "busy"; });
+stream.on("state", ({ state, status, detail }) => {
+  if (state === "open") setState("live", "Live");
+  else if (state === "refused") {
+    setState("offline", "Refused");
+    notice(`This page may not watch: ${detail}`);
+  } else if (!navigator.onLine) setState("offline", "Offline");
+  else setState("reconnecting", busy || status === 503 || status === 429 ? "Server busy, retrying" : "Reconnecting");
+});
+stream.on("connected", async () => {
+  busy = false;
+  if (!clock.known) clockReady = clock.sync();
+  await clockReady;
+  // What was missed while away shows in the lists and totals, and events count from here on.
+  openedAt = clock.now();
+  tally.opened(openedAt);
+  loadAll();
+});
+stream.on("gap", () => loadAll());
 addEventListener("offline", () => setState("offline", "Offline"));
-addEventListener("online", () => { setState("reconnecting", "Reconnecting"); connect(); });
-// A page kept for the back button comes back with a dead stream.
-addEventListener("pageshow", (event) => { if (event.persisted) connect(); });
+addEventListener("online", () => { if (stream.state !== "open") setState("reconnecting", "Reconnecting"); else setState("live", "Live"); });
+
+function loadAll() {
+  loadCounts();
+  comments.load();
+  chat.load();
+  dots.reload();
+}
 
 // ---- the rest of the page
 
 $("video").textContent = video;
 $("member").textContent = member;
-$("second").href = `/?video=${encodeURIComponent(video)}&member=${encodeURIComponent(`guest-${Math.random().toString(36).slice(2, 6)}`)}`;
-const quote = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+/** @type {HTMLInputElement} */ ($("comment-text")).placeholder = `Comment as ${member}`;
+const me = avatar(member);
+me.id = "me-avatar";
+$("me-avatar").replaceWith(me);
+dots.follow([member]);
+const second = new URLSearchParams({ video, member: `guest-${Math.random().toString(36).slice(2, 6)}`, chat: conversation });
+/** @type {HTMLAnchorElement} */ ($("second")).href = `/?${second}`;
+const quote = (/** @type {string} */ text) => `'${text.replaceAll("'", `'\\''`)}'`;
 $("snippet").textContent = `curl -d ${quote(JSON.stringify({ member: "shell", reaction: "love" }))} \\\n  ${quote(location.origin + likesUrl)}`;
 $("copy").addEventListener("click", async () => {
   try {
-    await navigator.clipboard.writeText($("snippet").textContent);
+    await navigator.clipboard.writeText($("snippet").textContent ?? "");
     $("copy").textContent = "Copied";
   } catch {
     // The clipboard needs a secure origin; the text is selected for the person to copy.
-    getSelection().selectAllChildren($("snippet"));
+    getSelection()?.selectAllChildren($("snippet"));
     $("copy").textContent = "Selected";
   }
   setTimeout(() => { $("copy").textContent = "Copy"; }, 2_000);
 });
 if (video !== "42") document.title = `Fanfare live: ${video}`;
 
-setInterval(syncClock, CLOCK_EVERY_MS);
-connect();
-// Totals show even if the stream cannot be had.
-loadCounts();
+setInterval(() => { clockReady = clock.sync(); }, CLOCK_EVERY_MS);
+// Totals and comments show even if the stream cannot be had.
+loadAll();
+if (chatAsked && matchMedia("(min-width: 961px)").matches) chat.open();
+if (crowd > 0) new Crowd(crowd, videoUrl);

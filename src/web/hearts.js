@@ -7,7 +7,7 @@ const ALIVE_MAX = 90;
 const WAITING_MAX = 36; // of each reaction
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An icon of the page's sprite sheet. */
+/** An icon of the page's sprite sheet. @param {string} reaction */
 export function icon(reaction) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 24 24");
@@ -19,8 +19,9 @@ export function icon(reaction) {
 }
 
 export class Hearts {
-  #layer; #waiting = new Map(); #alive = 0; #shown = 0; #scheduled = false; #height = 0; #places = ALIVE_MAX;
+  #layer; /** @type {Map<string, {count: number, mine: boolean}>} */ #waiting = new Map(); #alive = 0; #shown = 0; #scheduled = false; #height = 0; #places = ALIVE_MAX;
 
+  /** @param {HTMLElement} layer */
   constructor(layer) {
     this.#layer = layer;
     new ResizeObserver(([{ contentRect: { width, height } }]) => {
@@ -30,7 +31,10 @@ export class Hearts {
     }).observe(layer);
   }
 
-  /** Lets `count` hearts of a reaction rise; what is beyond the bounds is not shown, only counted by the page. */
+  /**
+   * Lets `count` hearts of a reaction rise; what is beyond the bounds is not shown, only counted by the page.
+   * @param {string} reaction @param {number} count @param {boolean} mine
+   */
   rise(reaction, count, mine) {
     // Nobody sees a hidden tab, and browsers hold its frames back: a pile of hearts would wait there.
     if (document.hidden) return;
@@ -62,6 +66,7 @@ export class Hearts {
     });
   }
 
+  /** @param {{reaction: string, mine: boolean}} heart */
   #start({ reaction, mine }) {
     const heart = document.createElement("span");
     heart.className = mine ? "heart mine" : "heart";

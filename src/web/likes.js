@@ -1,23 +1,29 @@
 // Likes: the totals that the page shows, and what this member pressed. No drawing here.
+import { request } from "./api.js";
 
+/** @type {import("./context.js").Reaction[]} */
 export const REACTIONS = ["like", "celebrate", "support", "love", "insightful", "funny"];
 
 // Messages within this time of each other are taken in the order they arrive, since clocks of nodes differ and likes
 // that are stored together need not be stored in the order they were accepted. Beyond it, `at` decides.
 const CLOCK_SLACK_MS = 1_000;
 const RETRIES_MAX = 6;
-const REQUEST_TIMEOUT_MS = 15_000;
+
+/** @typedef {{total: number, at: number, snapshotAt: number, lowered: boolean}} Entry */
 
 /** Totals a reaction. Messages may be late, merged or repeated; the total shown never goes back because of one. */
 export class Tally {
-  #totals = new Map();
+  /** @type {Map<string, Entry>} */ #totals = new Map();
+  #openedAt = 0;
 
+  /** @param {string} reaction @returns {Entry} */
   #entry(reaction) {
     let entry = this.#totals.get(reaction);
     if (!entry) this.#totals.set(reaction, (entry = { total: 0, at: 0, snapshotAt: 0, lowered: false }));
     return entry;
   }
 
+  /** @param {string} reaction */
   get(reaction) { return this.#totals.get(reaction)?.total ?? 0; }
 
   get sum() {
@@ -26,7 +32,17 @@ export class Tally {
     return sum;
   }
 
-  /** What `GET …/likes` answered to a request sent at `sentAt` (server time): newer events win over it. */
+  /**
+   * A stream opened at this server time, and totals are asked for. Until now may have been sent: the newest `unlike`, of
+   * whatever time, with a total that later likes have passed. The totals know of it.
+   * @param {number} at
+   */
+  opened(at) { this.#openedAt = at; }
+
+  /**
+   * What `GET …/likes` answered to a request sent at `sentAt` (server time): newer events win over it.
+   * @param {Record<string, number>} reactions @param {number} sentAt
+   */
   snapshot(reactions, sentAt) {
     for (const reaction of new Set([...REACTIONS, ...this.#totals.keys(), ...Object.keys(reactions)])) {
       const entry = this.#entry(reaction), total = reactions[reaction] ?? 0;
@@ -40,10 +56,13 @@ export class Tally {
     }
   }
 
-  /** A `like`: raises the total. It lowers it only if it is clearly newer than what is shown, which heals a missed `unlike`. */
+  /**
+   * A `like`: raises the total. It lowers it only if it is clearly newer than what is shown, which heals a missed `unlike`.
+   * @param {string} reaction @param {number} total @param {number} at
+   */
   like(reaction, total, at) {
     const entry = this.#entry(reaction);
-    const late = entry.lowered && at < entry.at - CLOCK_SLACK_MS;
+    const late = entry.lowered && at < entry.at;
     const newer = at > Math.max(entry.at, entry.snapshotAt) + CLOCK_SLACK_MS;
     if (!late && (total > entry.total || newer)) {
       entry.total = total;
@@ -52,23 +71,23 @@ export class Tally {
     entry.at = Math.max(entry.at, at);
   }
 
-  /** An `unlike`: lowers the total, unless it is one from before what is shown, as a new subscriber is sent. */
+  /**
+   * An `unlike`: lowers the total, if it is newer than what was last applied. A client that lags may be sent it behind
+   * newer likes, and a new subscriber is sent one of any age.
+   * @param {string} reaction @param {number} total @param {number} at
+   */
   unlike(reaction, total, at) {
     const entry = this.#entry(reaction);
-    if (at < Math.max(entry.at, entry.snapshotAt) - CLOCK_SLACK_MS) return;
+    if (at < entry.at || at < this.#openedAt || at < entry.snapshotAt - CLOCK_SLACK_MS) return;
     entry.total = total;
-    entry.at = Math.max(entry.at, at);
+    entry.at = at;
     entry.lowered = true;
   }
 }
 
-// `Retry-After` is seconds or a date (RFC 9110, 10.2.3).
-function retryAfterMs(response) {
-  const value = response.headers.get("Retry-After");
-  if (!value) return 2_000;
-  const ms = /^\d+$/.test(value.trim()) ? Number(value) * 1_000 : Date.parse(value) - Date.now();
-  return Number.isFinite(ms) ? Math.min(60_000, Math.max(500, ms)) : 2_000;
-}
+/**
+ * @typedef {{kind: "stored"} | {kind: "retry", detail: string, retryMs: number} | {kind: "failed", detail: string}} Settled
+ */
 
 /**
  * One reaction of this member: `wanted` is what the person last pressed, `stored` what the server is known to hold.
@@ -77,13 +96,19 @@ function retryAfterMs(response) {
 export class Press {
   #url; #body; #changed; #running = false;
 
+  /**
+   * @param {{url: string, member: string, reaction: import("./context.js").Reaction, stored: boolean,
+   *   changed: (press: Press, outcome: Settled | null) => void}} of
+   */
   constructor({ url, member, reaction, stored, changed }) {
     this.#url = url;
-    this.#body = JSON.stringify({ member, reaction });
+    this.#body = { member, reaction };
     this.#changed = changed;
     this.reaction = reaction;
     this.stored = this.wanted = stored;
     this.waiting = false;
+    /** Draws it. */
+    this.show = () => {};
   }
 
   toggle() {
@@ -96,21 +121,22 @@ export class Press {
     this.#running = true;
     for (let tries = 0; this.wanted !== this.stored;) {
       const wanted = this.wanted;
-      const problem = await this.#send(wanted);
-      if (!problem) {
+      // An answer that got lost may have been a success; sending it again is safe, since the same like counts once.
+      const answer = await request(wanted ? "POST" : "DELETE", this.#url, this.#body);
+      if (answer.ok) {
         this.stored = wanted;
         tries = 0;
         this.waiting = false;
         this.#changed(this, { kind: "stored" });
-      } else if (problem.retryMs && ++tries < RETRIES_MAX) {
+      } else if (answer.retryMs && ++tries < RETRIES_MAX) {
         this.waiting = true;
-        this.#changed(this, { kind: "retry", detail: problem.detail, retryMs: problem.retryMs });
+        this.#changed(this, { kind: "retry", detail: answer.detail, retryMs: answer.retryMs });
         // Jitter, so that a crowd turned away together does not come back together.
-        await new Promise((resolve) => setTimeout(resolve, problem.retryMs * (1 + Math.random() * 0.25)));
+        await new Promise((resolve) => setTimeout(resolve, answer.retryMs * (1 + Math.random() * 0.25)));
       } else {
         this.waiting = false;
         this.wanted = this.stored;
-        this.#changed(this, { kind: "failed", detail: problem.detail });
+        this.#changed(this, { kind: "failed", detail: answer.detail });
       }
     }
     // A wish taken back while its retry waited ends here, with nothing more to send.
@@ -119,25 +145,5 @@ export class Press {
       this.#changed(this, { kind: "stored" });
     }
     this.#running = false;
-  }
-
-  async #send(wanted) {
-    let response;
-    try {
-      response = await fetch(this.#url, {
-        method: wanted ? "POST" : "DELETE",
-        headers: { "Content-Type": "application/json" },
-        body: this.#body,
-        signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
-      });
-    } catch {
-      // The request may have reached the server; sending it again is safe, since the same like counts once.
-      return { detail: "The server cannot be reached.", retryMs: 2_000 };
-    }
-    if (response.ok) return null;
-    const problem = await response.json().catch(() => ({}));
-    const detail = problem.detail || problem.title || `The server answered ${response.status}.`;
-    const passing = response.status === 429 || response.status >= 500;
-    return { detail, retryMs: passing ? retryAfterMs(response) : 0 };
   }
 }

@@ -69,12 +69,24 @@ pub fn asset(path: &str) -> Option<Asset> {
     let asset = match path {
         "/" | "/index.html" => asset!("index.html", "text/html; charset=utf-8"),
         "/demo.css" => asset!("demo.css", "text/css; charset=utf-8"),
+        "/talk.css" => asset!("talk.css", "text/css; charset=utf-8"),
+        "/api.js" => asset!("api.js", SCRIPT),
+        "/chance.js" => asset!("chance.js", SCRIPT),
+        "/chat.js" => asset!("chat.js", SCRIPT),
+        "/clock.js" => asset!("clock.js", SCRIPT),
+        "/comments.js" => asset!("comments.js", SCRIPT),
+        "/context.js" => asset!("context.js", SCRIPT),
+        "/crowd.js" => asset!("crowd.js", SCRIPT),
         "/demo.js" => asset!("demo.js", SCRIPT),
+        "/dots.js" => asset!("dots.js", SCRIPT),
         // Not of the page, but for everybody's own: the client of the stream.
         "/fanfare.js" => asset!("fanfare.js", SCRIPT),
         "/hearts.js" => asset!("hearts.js", SCRIPT),
         "/likes.js" => asset!("likes.js", SCRIPT),
+        "/posts.js" => asset!("posts.js", SCRIPT),
+        "/reactions.js" => asset!("reactions.js", SCRIPT),
         "/stage.js" => asset!("stage.js", SCRIPT),
+        "/talk.js" => asset!("talk.js", SCRIPT),
         "/favicon.svg" => asset!("favicon.svg", "image/svg+xml"),
         _ => return None,
     };
@@ -86,8 +98,28 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    const PATHS: [&str; 8] =
-        ["/", "/demo.css", "/demo.js", "/fanfare.js", "/hearts.js", "/likes.js", "/stage.js", "/favicon.svg"];
+    const PATHS: [&str; 20] = [
+        "/",
+        "/demo.css",
+        "/talk.css",
+        "/api.js",
+        "/chance.js",
+        "/chat.js",
+        "/clock.js",
+        "/comments.js",
+        "/context.js",
+        "/crowd.js",
+        "/demo.js",
+        "/dots.js",
+        "/fanfare.js",
+        "/hearts.js",
+        "/likes.js",
+        "/posts.js",
+        "/reactions.js",
+        "/stage.js",
+        "/talk.js",
+        "/favicon.svg",
+    ];
 
     fn text(path: &str) -> &'static str {
         std::str::from_utf8(asset(path).expect(path).body).expect("the files are UTF-8")

@@ -1,5 +1,6 @@
 // The stage: a concert drawn on a canvas. It knows nothing of the stream; the page calls `cheer(n)`
 // when reactions arrive, and the lights and the crowd answer.
+import { seeded } from "./chance.js";
 
 const BEAT_MS = 60_000 / 122;
 const LIGHTS = [
@@ -16,22 +17,18 @@ const ROWS = [
   { y: 0.985, size: 0.200, step: 0.078, bob: 0.015, shade: "#180d2c", light: "#7a43ae" },
 ];
 
-// A small seeded generator: the same audience at every visit and in every screenshot.
-function seeded(seed) {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
+/** @param {HTMLCanvasElement} canvas */
+const pen = (canvas) => /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
 
-/** Draws one person, from behind, into a sprite of `size` pixels: pose 0 watches, 1 raises one arm, 2 both, 3 holds a phone. */
+/**
+ * Draws one person, from behind, into a sprite of `size` pixels: pose 0 watches, 1 raises one arm, 2 both, 3 holds a phone.
+ * @param {number} size @param {number} pose @param {{shade: string, light: string}} colours
+ */
 function person(size, pose, { shade, light }) {
   const sprite = document.createElement("canvas");
   sprite.width = Math.ceil(size * 1.2);
   sprite.height = Math.ceil(size * 1.7);
-  const g = sprite.getContext("2d");
+  const g = pen(sprite);
   g.translate(sprite.width / 2, sprite.height - size);
   // Lit from the stage: bright at the edge of hair and hands, dark towards the viewer.
   const body = g.createLinearGradient(0, -size * 0.5, 0, size * 0.9);
@@ -48,7 +45,7 @@ function person(size, pose, { shade, light }) {
   g.bezierCurveTo(-size * 0.40, size * 0.42, -size * 0.22, size * 0.38, 0, size * 0.30);
   g.bezierCurveTo(size * 0.22, size * 0.38, size * 0.40, size * 0.42, size * 0.36, size);
   g.fill();
-  const arm = (side, handX, handY) => {
+  const arm = (/** @type {number} */ side, /** @type {number} */ handX, /** @type {number} */ handY) => {
     g.lineWidth = size * 0.105;
     g.beginPath();
     g.moveTo(side * size * 0.27, size * 0.52);
@@ -73,12 +70,15 @@ function person(size, pose, { shade, light }) {
 
 export class Stage {
   #canvas; #g; #width = 0; #height = 0; #scale = Math.min(devicePixelRatio || 1, 1.5);
-  #energy = 0; #last = 0; #cost = 0; #frames = 0; #running = false; #onScreen = true; #crowd = []; #backdrop = null;
+  #energy = 0; #last = 0; #cost = 0; #frames = 0; #running = false; #onScreen = true; 
+  /** @type {{people: {sprite: HTMLCanvasElement, x: number, lift: number, phase: number, keen: number}[], row: typeof ROWS[0]}[]} */ #crowd = [];
+  #backdrop = document.createElement("canvas");
   #still = matchMedia("(prefers-reduced-motion: reduce)");
 
-  constructor(canvas) {
-    this.#canvas = canvas;
-    this.#g = canvas.getContext("2d", { alpha: false });
+  /** @param {HTMLElement} element a canvas */
+  constructor(element) {
+    const canvas = this.#canvas = /** @type {HTMLCanvasElement} */ (element);
+    this.#g = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { alpha: false }));
     new ResizeObserver(() => this.#resize()).observe(canvas);
     new IntersectionObserver(([entry]) => { this.#onScreen = entry.isIntersecting; this.#wake(); }).observe(canvas);
     document.addEventListener("visibilitychange", () => this.#wake());
@@ -86,7 +86,7 @@ export class Stage {
     this.#resize();
   }
 
-  /** The audience reacts: `reactions` more of them lift the energy, which fades within seconds. */
+  /** The audience reacts: `reactions` more of them lift the energy, which fades within seconds. @param {number} reactions */
   cheer(reactions) {
     this.#energy = Math.min(1, this.#energy + 0.14 * Math.log2(1 + reactions));
   }
@@ -107,7 +107,7 @@ export class Stage {
     this.#backdrop = document.createElement("canvas");
     this.#backdrop.width = w;
     this.#backdrop.height = h;
-    const g = this.#backdrop.getContext("2d");
+    const g = pen(this.#backdrop);
     const sky = g.createLinearGradient(0, 0, 0, h);
     sky.addColorStop(0, "#0a0718");
     sky.addColorStop(0.55, "#2a0f45");
@@ -149,6 +149,7 @@ export class Stage {
     }
   }
 
+  /** @param {number} now */
   #frame(now) {
     if (!this.#running) return;
     if (now - this.#last >= 30) {
@@ -163,6 +164,7 @@ export class Stage {
   }
 
   // On a slow machine the picture gets coarser, so that it never takes time from the stream.
+  /** @param {number} cost */
   #economise(cost) {
     this.#cost += cost;
     if (++this.#frames < 40) return;
@@ -173,6 +175,7 @@ export class Stage {
     this.#cost = this.#frames = 0;
   }
 
+  /** @param {number} now */
   #draw(now) {
     const g = this.#g, w = this.#width, h = this.#height, time = now / 1000;
     const beat = 1 - ((now % BEAT_MS) / BEAT_MS);
@@ -195,6 +198,7 @@ export class Stage {
   }
 
   // The LED wall: columns that follow the beat, the middle ones highest.
+  /** @param {CanvasRenderingContext2D} g @param {number} w @param {number} h @param {number} now @param {number} glow */
   #wall(g, w, h, now, glow) {
     const columns = 36, left = w * 0.17, width = w * 0.66, floor = h * 0.70, gap = width / columns;
     for (let i = 0; i < columns; i++) {
@@ -209,6 +213,7 @@ export class Stage {
     }
   }
 
+  /** @param {CanvasRenderingContext2D} g @param {number} w @param {number} h @param {number} now @param {number} glow */
   #booth(g, w, h, now, glow) {
     const x = w / 2, y = h * 0.70, unit = h * 0.01, sway = Math.sin(now / BEAT_MS * Math.PI) * unit * 0.7;
     const halo = g.createRadialGradient(x, y - unit * 12, unit, x, y - unit * 12, unit * 30);
@@ -261,6 +266,7 @@ export class Stage {
     }
   }
 
+  /** @param {CanvasRenderingContext2D} g @param {number} w @param {number} h @param {typeof LIGHTS[0]} light @param {number} time @param {number} glow */
   #beam(g, w, h, light, time, glow) {
     const x = light.x * w, y = h * 0.085, length = h * 0.98;
     const angle = Math.sin(time * light.speed * 2.2 + light.phase) * 0.52 + (0.5 - light.x) * 0.55;
@@ -287,6 +293,7 @@ export class Stage {
     g.restore();
   }
 
+  /** @param {CanvasRenderingContext2D} g @param {number} w @param {number} h @param {number} time @param {number} glow */
   #haze(g, w, h, time, glow) {
     for (let i = 0; i < 3; i++) {
       const x = w * (0.5 + 0.42 * Math.sin(time * 0.11 + i * 2.1)), y = h * 0.74, radius = h * 0.42;

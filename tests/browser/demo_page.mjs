@@ -1,44 +1,11 @@
-// Drives the demo page in headless Chromium: two viewers of one video, and a plain EventSource in a page.
+// Drives the stage and its reactions in headless Chromium: two viewers of one video, and a plain EventSource in a page.
 //
 //   npm ci && node demo_page.mjs http://127.0.0.1:8080 DIRECTORY_FOR_SCREENSHOTS
 //
 // CHROMIUM names another browser than /usr/bin/chromium. Exits 0 when all holds, 1 with what did not.
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { chromium } from "playwright-core";
-
-// Generous: a test waits for what it names, and ends at once when that is there.
-const STEP_TIMEOUT_MS = 30_000;
-const OVERALL_TIMEOUT_MS = 240_000;
-
-const [base, directory] = [process.argv[2]?.replace(/\/+$/, ""), process.argv[3]];
-if (!base || !directory) {
-  console.error("usage: node demo_page.mjs BASE_URL DIRECTORY_FOR_SCREENSHOTS");
-  process.exit(1);
-}
-
-// A run meets a video of its own, so that its counts are known whatever the database holds.
-const video = `browser-${randomUUID().slice(0, 8)}`;
-const complaints = [];
-
-/** A viewer in a browser context of its own: no storage, cookies or connections shared with another's. */
-async function viewer(browser, member, options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, colorScheme: "dark", ...options });
-  context.setDefaultTimeout(STEP_TIMEOUT_MS);
-  const page = await context.newPage();
-  page.on("pageerror", (error) => complaints.push(`${member}: ${error.message}`));
-  page.on("console", (message) => {
-    // A refused request is what some steps are about; everything else on the console is a fault of the page.
-    if (message.type() === "error" && !page.refusals) complaints.push(`${member}: ${message.text()} (${message.location().url})`);
-  });
-  await page.goto(`${base}/?video=${video}&member=${member}`);
-  await page.locator('#state[data-state="live"]').waitFor();
-  return page;
-}
-
-const screenshot = (page, name) => page.screenshot({ path: join(directory, `${name}.png`) });
+import { STEP_TIMEOUT_MS, directory, fits, run, screenshot, video, viewer } from "./support.mjs";
 
 // Locators only, no waitForFunction: it needs eval, which the page's Content-Security-Policy forbids.
 async function count(page, reaction, total) {
@@ -218,42 +185,10 @@ const steps = {
     await phone.locator("#love").tap();
     await heart;
     await count(phone, "love", 3);
-    const [content, width] = await phone.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
-    assert.ok(content <= width, `the page is ${content} px wide on a screen of ${width} px`);
+    await fits(phone);
     await phone.screenshot({ path: join(directory, "phone-light.png"), fullPage: true });
     await phone.context().close();
   },
 };
 
-async function main() {
-  await mkdir(directory, { recursive: true });
-  const browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    headless: true,
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-  });
-  let running = "opening two viewers", ana, bo;
-  const overall = setTimeout(() => {
-    console.error(`demo_page: timed out after ${OVERALL_TIMEOUT_MS} ms in: ${running}`);
-    browser.close().finally(() => process.exit(1));
-  }, OVERALL_TIMEOUT_MS);
-  try {
-    [ana, bo] = await Promise.all([viewer(browser, "ana"), viewer(browser, "bo")]);
-    for (const [name, step] of Object.entries(steps)) {
-      running = name;
-      await step({ ana, bo, browser });
-      assert.deepEqual(complaints, [], "the page reports errors on its console");
-      console.log(`ok   ${name}`);
-    }
-  } catch (problem) {
-    console.error(`FAIL ${running}\n${problem.message}`);
-    for (const complaint of complaints) console.error(`page: ${complaint}`);
-    for (const [page, who] of [[ana, "ana"], [bo, "bo"]]) await page?.screenshot({ path: join(directory, `failed-${who}.png`) }).catch(() => {});
-    process.exitCode = 1;
-  } finally {
-    clearTimeout(overall);
-    await browser.close();
-  }
-}
-
-await main();
+await run("demo_page", steps);

@@ -1,11 +1,7 @@
 // The totals of the demo page, without a browser: `node --test tests/browser/likes.test.mjs`.
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
 import { test } from "node:test";
-
-// The page's modules end in .js and belong to no Node package, so the source is imported as what it is: a module.
-const source = await readFile(new URL("../../src/web/likes.js", import.meta.url), "utf8");
-const { Tally } = await import(`data:text/javascript,${encodeURIComponent(source)}`);
+import { Tally } from "../../src/web/likes.js";
 
 const T = 1_732_313_131_000;
 
@@ -78,4 +74,24 @@ test("totals loaded after a reconnect replace what was shown", () => {
   tally.like("like", 12, T + 100);
   tally.snapshot({ like: 6 }, T + 60_000);
   assert.equal(tally.get("like"), 6);
+});
+
+test("an unlike that is older than what was last applied is not applied, however little older", () => {
+  const tally = loaded(10);
+  tally.like("like", 12, T + 500);
+  tally.unlike("like", 9, T + 400);
+  assert.equal(tally.get("like"), 12);
+});
+
+test("the newest unlike, as sent on opening a stream, does not undo likes of the same second", () => {
+  for (const totalsFirst of [false, true]) {
+    const tally = new Tally();
+    tally.opened(T);
+    if (totalsFirst) tally.snapshot({ like: 10 }, T);
+    tally.unlike("like", 9, T - 300);
+    if (!totalsFirst) tally.snapshot({ like: 10 }, T);
+    assert.equal(tally.get("like"), 10, `totals ${totalsFirst ? "first" : "last"}`);
+    tally.unlike("like", 9, T + 20);
+    assert.equal(tally.get("like"), 9, "one from now on counts");
+  }
 });

@@ -5,21 +5,21 @@
 //! a `schedule` and made by a `poster` from a `load`.
 pub mod args;
 mod check;
-mod fleet;
-mod frames;
+pub(super) mod fleet;
+pub(super) mod frames;
 mod known;
 mod load;
 #[cfg(test)]
 mod load_tests;
 mod message;
-mod poster;
-mod receiver;
-mod report;
+pub(super) mod poster;
+pub(super) mod receiver;
+pub(super) mod report;
 mod scenarios;
 mod schedule;
 mod server;
-mod setup;
-mod sys;
+pub(super) mod setup;
+pub(super) mod sys;
 mod worker;
 #[cfg(test)]
 mod worker_tests;
