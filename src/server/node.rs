@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::access::Tokens;
 use super::message::{Message, Ticket};
+use crate::admission::Admission;
 use crate::backend::store::Store;
 use crate::dispatch::kv::{BUCKETS, KeyValue, NodeInfo, bucket};
 use crate::dispatch::types::Types;
 use crate::observe::metrics::Counters;
+use prometheus_client::registry::Registry;
 use crate::runtime::mailbox::Sender;
 use crate::wire::connection_id::NodeId;
 use crate::wire::response::Origins;
@@ -67,7 +69,11 @@ pub struct Node {
     /// Into each shard's mailbox.
     pub mail: Vec<Sender<Message>>,
     /// Each shard's numbers.
-    pub counters: Vec<Counters>,
+    pub counters: Arc<[Counters]>,
+    /// All of what it tells in numbers.
+    pub metrics: Registry,
+    /// Who is let in.
+    pub admission: Arc<Admission>,
     /// What it says of itself to the others; none where there can be no others.
     pub info: Option<NodeInfo>,
     /// Bucket by bucket, what the key-value store should hold of this node's wants; each written by the shard whose home

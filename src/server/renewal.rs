@@ -91,9 +91,9 @@ impl Shard {
                 ))
             })?,
         };
-        let access = match (&self.node.tokens, &token) {
-            (Some(tokens), Some(token)) => tokens.verify(Token(token), self.clock.unix_ms)?,
-            _ => self.access(request)?,
+        let access = match &token {
+            Some(token) => self.verify(Token(token))?,
+            None => self.access(request)?,
         };
         let (shard, conn, secret) = self.locate(connection)?;
         let renewal = Renewal { conn, secret, access, asker: (self.id, asker) };

@@ -1,5 +1,6 @@
 //! Formats only, no IO: what Fanfare's bytes look like on every wire.
 
+pub mod client_address;
 pub mod connection_id;
 pub mod event;
 pub mod frame;
