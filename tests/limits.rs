@@ -187,7 +187,8 @@ fn one_publisher_floods() {
 fn a_new_token_is_a_new_allowance() {
     let guarded = Guarded::start(&["--max-publishes", "5"]);
     let node = &guarded.node;
-    let post = |token: &str| support::token::as_bearer(node, token, "POST", "/v1/topics/live:1/events", "{\"type\":\"x\"}");
+    let post =
+        |token: &str| support::token::as_bearer(node, token, "POST", "/v1/topics/live:1/events", "{\"type\":\"x\"}");
     // Each differs, by its topics.
     let ana: Vec<u16> = (0..30).map(|n| post(&token("ana", &[&format!("t:{n}")], &["live:*"])).status).collect();
     assert!(ana.contains(&202) && ana.contains(&429), "{ana:?}");
@@ -205,14 +206,11 @@ fn a_new_token_is_a_new_allowance() {
 #[test]
 fn a_box_without_memory_takes_more_viewers() {
     let node = Node::with(&["--cores", "2", "--max-memory", "1MiB"]);
-    eventually("the node to look at its memory", || {
-        let answer = node.get("/v1/events?topic=live:1");
-        if answer.status == 503 { Ok(()) } else { Err(answer.status.to_string()) }
-    });
+    becomes("the node's memory to be full", true, || node.info()["limits"]["memory_bytes"]["full"] == true);
+    node.get("/v1/events?topic=live:1").problem(503);
     assert_eq!(open(Client::connect(node.public), &[]).1, "bye");
     assert_eq!(node.get("/v1/time").status, 200);
     assert!(refused(&node, "memory") >= 2);
-    assert_eq!(node.info()["limits"]["memory_bytes"]["full"], true);
 }
 
 #[test]

@@ -86,14 +86,18 @@ impl Refusal {
                 RETRY_AFTER_SECONDS,
                 "this address has as many connections as it may have; close one, or reuse one for several topics",
             ),
-            Refusal::AddressConnects(seconds) => (429, seconds, "this address connects too often; wait, then try again"),
+            Refusal::AddressConnects(seconds) => {
+                (429, seconds, "this address connects too often; wait, then try again")
+            }
             Refusal::Publishes(seconds) => (429, seconds, "you publish too fast; wait, then go on more slowly"),
             Refusal::Connections => (503, RETRY_AFTER_SECONDS, "this node has as many connections as it may have"),
-            Refusal::Memory => (503, RETRY_AFTER_SECONDS, "this node's memory is full; connect again and reach another"),
-            Refusal::Turns => (503, RETRY_AFTER_SECONDS, "this node has too much to do; connect again and reach another"),
-            Refusal::Draining => {
-                (503, RETRY_AFTER_SECONDS, "this node drains; connect again and reach another one")
+            Refusal::Memory => {
+                (503, RETRY_AFTER_SECONDS, "this node's memory is full; connect again and reach another")
             }
+            Refusal::Turns => {
+                (503, RETRY_AFTER_SECONDS, "this node has too much to do; connect again and reach another")
+            }
+            Refusal::Draining => (503, RETRY_AFTER_SECONDS, "this node drains; connect again and reach another one"),
         };
         HttpError { retry_after: Some(seconds), ..HttpError::new(status, detail) }
     }

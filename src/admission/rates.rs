@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::table::{PLACES, Table};
+use super::table::Table;
 use crate::limits::{RATE_BURST, RATE_KEYS, RATE_MAX};
 
 /// A place holds a tag, and a time in microseconds modulo this: it comes round after half a year, and is compared as
@@ -47,8 +47,8 @@ impl Rates {
         let (tag, now) = (hash >> TIME_BITS, now_us & TIME_MASK);
         for _ in 0..TRIES {
             let (mut at, mut seen, mut debt) = (0, 0, u64::MAX);
-            for place in 0..PLACES {
-                let word = line[place].load(Ordering::Relaxed);
+            for (place, word) in line.iter().enumerate() {
+                let word = word.load(Ordering::Relaxed);
                 let owes = ahead(word & TIME_MASK, now);
                 if word >> TIME_BITS == tag && word != 0 {
                     (at, seen, debt) = (place, word, owes);

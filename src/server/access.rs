@@ -67,12 +67,7 @@ impl Tokens {
     ///
     /// # Errors
     /// 401 for a bad one.
-    pub fn verify(
-        &self,
-        seen: &mut TokenCache,
-        token: Token<'_>,
-        now_ms: u64,
-    ) -> Result<(Access, bool), HttpError> {
+    pub fn verify(&self, seen: &mut TokenCache, token: Token<'_>, now_ms: u64) -> Result<(Access, bool), HttpError> {
         let (rights, is_new) = seen.verify(token, &self.keys.load(), now_ms)?;
         Ok((Access::Token(rights), is_new))
     }

@@ -14,7 +14,9 @@ pub fn allowed(roles: Roles, internal: bool, path: &str, parts: &[&str]) -> Opti
     const POST: &str = "POST, OPTIONS";
     let public = !internal;
     let allow = match parts {
-        ["metrics"] | ["health", "live" | "ready"] | ["v1", "node" | "connections"] | ["v1", "topics", _] if internal => {
+        ["metrics"] | ["health", "live" | "ready"] | ["v1", "node" | "connections"] | ["v1", "topics", _]
+            if internal =>
+        {
             "GET, HEAD"
         }
         ["v1", "topics", _, "events"] | ["v1", "events"] if internal && roles.dispatcher => "POST",

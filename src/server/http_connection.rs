@@ -1,9 +1,9 @@
 //! A connection that sends requests: what was read and not understood yet, what was answered and not taken yet.
 
 use super::access::Access;
+use super::lines::Lines;
 use crate::admission::Refusal;
 use crate::limits::{BODY_BYTES_PER_SECOND_MIN, BODY_TIMEOUT};
-use super::lines::Lines;
 use crate::wire::http::Chunked;
 use crate::wire::response::AnswerTo;
 

@@ -56,7 +56,8 @@ impl Shard {
                 ("sort", _) => return Err(HttpError::bad("connections are sorted by pending only: sort=pending")),
                 ("limit", value) => {
                     let number = value.parse().ok().filter(|number| (1..=LISTED_MAX).contains(number));
-                    limit = number.ok_or_else(|| HttpError::bad(format!("limit is a number from 1 to {LISTED_MAX}")))?;
+                    limit =
+                        number.ok_or_else(|| HttpError::bad(format!("limit is a number from 1 to {LISTED_MAX}")))?;
                 }
                 _ => {}
             }

@@ -12,10 +12,10 @@ use crate::backend::store::Store;
 use crate::dispatch::kv::{BUCKETS, KeyValue, NodeInfo, bucket};
 use crate::dispatch::types::Types;
 use crate::observe::metrics::Counters;
-use prometheus_client::registry::Registry;
 use crate::runtime::mailbox::Sender;
 use crate::wire::connection_id::NodeId;
 use crate::wire::response::Origins;
+use prometheus_client::registry::Registry;
 
 /// Which roles a node has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -92,7 +92,7 @@ impl Shard {
         self.read_buffer = buffer;
         if http.needs_body() {
             let now = self.clock.seconds();
-            self.set_due(conn, http.body_due(now, received) - now);
+            self.set_due(conn, http.body_due(now, received).saturating_sub(now));
         } else if (was_idle || std::mem::take(&mut http.ended_one)) && !http.is_idle() {
             // From its first byte on, however slowly the others come.
             self.set_due(conn, HEAD_TIMEOUT.as_secs() as u32);
@@ -422,7 +422,8 @@ impl Shard {
             lines.remaining = remaining;
             at = piece.end;
             if !piece.is_empty() {
-                lines.feed(&input[piece], &mut |number, line| self.publish_line(&access, publisher, conn, number, line));
+                lines
+                    .feed(&input[piece], &mut |number, line| self.publish_line(&access, publisher, conn, number, line));
             }
             if ended || at == input.len() {
                 break ended;
@@ -453,6 +454,8 @@ impl Shard {
         self.counters().requests.add(1);
         http.closing |= to.closes;
         http.served = true;
+        // Before it is served: a stream has a time of its own.
+        self.set_due(conn, IDLE_TIMEOUT.as_secs() as u32);
         match self.handle(conn, http, request, to, body) {
             Ok(Handled::Answered) => {}
             Ok(Handled::AnsweredLast) => http.closing = true,
@@ -462,9 +465,6 @@ impl Shard {
                 self.counters().rejected.add(1);
                 http.closing |= self.answer_error(to, request, &error);
             }
-        }
-        if !http.ended {
-            self.set_due(conn, IDLE_TIMEOUT.as_secs() as u32);
         }
     }
 

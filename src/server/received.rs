@@ -29,7 +29,7 @@ impl Sample {
         let (latency, age) = (self.received - self.at, now_ms as f64 - self.received);
         let long = RECEIVED_AGE.as_millis() as f64;
         let sane = (0.0..=RECEIVED_LATENCY_MAX.as_millis() as f64).contains(&latency) && (-long..=long).contains(&age);
-        sane.then(|| (latency * 1000.0) as u64)
+        sane.then_some((latency * 1000.0) as u64)
     }
 }
 

@@ -280,7 +280,8 @@ impl Shard {
         self.send_registrations();
         self.retry_outgoing();
         if self.clock.instant >= self.next_tick {
-            self.next_tick = self.clock.instant + TICK;
+            // From when it was due, not from now: the timer would fire just before the next one, and every second be missed.
+            self.next_tick = (self.next_tick + TICK).max(self.clock.instant + TICK / 2);
             self.tick();
         }
         self.fan_out();

@@ -321,8 +321,15 @@ impl Shard {
     /// From now on what comes for this stream waits for it.
     pub(super) fn lag(&mut self, slot: u32, unsent: Vec<u8>) {
         let progress = self.clock.seconds();
-        let lag =
-            Lag { unsent, sent: 0, backlog: Backlog::new(Bounds::CONNECTION), held: 0, progress, ends: None, replay: None };
+        let lag = Lag {
+            unsent,
+            sent: 0,
+            backlog: Backlog::new(Bounds::CONNECTION),
+            held: 0,
+            progress,
+            ends: None,
+            replay: None,
+        };
         self.slots.at_mut(slot).kind = Kind::Lagging(Box::new(lag));
         self.lagging += 1;
         self.account(slot);

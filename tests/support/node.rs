@@ -59,7 +59,8 @@ impl Node {
     /// A node with this database.
     pub fn launch_on(mut command: Command, database: &str, flags: &[&str]) -> Node {
         let mut child = command
-            .args(["all", "--listen", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--db", database])
+            .args(["all", "--internal", "127.0.0.1:0", "--db", database])
+            .args(if flags.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"] })
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
