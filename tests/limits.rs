@@ -214,6 +214,19 @@ fn a_box_without_memory_takes_more_viewers() {
 }
 
 #[test]
+fn a_shard_that_cannot_keep_up_takes_more_viewers() {
+    // No turn is as short as that.
+    let node = Node::with(&["--cores", "1", "--max-turn", "1ns"]);
+    becomes("overload", "bye".to_owned(), || open(Client::connect(node.public), &[]).1);
+    assert!(node.get("/v1/events?topic=live:1").problem(503).contains("too much to do"));
+    assert_eq!(node.get("/v1/time").status, 200);
+    assert!(refused(&node, "turns") >= 2);
+    // Without a bound there is none.
+    let node = Node::with(&["--cores", "1", "--max-turn", "0s"]);
+    assert!((0..20).all(|_| open(Client::connect(node.public), &[]).1 == "connected"));
+}
+
+#[test]
 fn a_stream_with_too_many_topics() {
     let node = Node::with(&["--cores", "1", "--max-topics", "2"]);
     assert!(node.get("/v1/events?topic=live:1&topic=live:2&topic=live:3").problem(400).contains("at most 2 topics"));

@@ -80,6 +80,13 @@ impl Shard {
         Ok(())
     }
 
+    /// Frees a connection that sends requests.
+    pub(super) fn close_http(&mut self, conn: Conn) {
+        self.out.clear();
+        self.requests_open -= 1;
+        self.forget(conn);
+    }
+
     /// A connection ends: its slot is free, and it no longer counts.
     pub(super) fn forget(&mut self, conn: Conn) {
         if self.slots.at(conn.slot).refused {

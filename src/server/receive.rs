@@ -208,13 +208,6 @@ impl Shard {
         self.put_http(conn, http, alive);
     }
 
-    /// Frees a connection that sends requests.
-    pub(super) fn close_http(&mut self, conn: Conn) {
-        self.out.clear();
-        self.requests_open -= 1;
-        self.forget(conn);
-    }
-
     /// Takes bytes that came; answers what they complete, and keeps the rest.
     pub(super) fn feed(&mut self, conn: Conn, http: &mut Http, bytes: &[u8]) {
         if http.input.is_empty() {
