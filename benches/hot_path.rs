@@ -5,14 +5,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use fanfare::admission::counts::Counts;
+use fanfare::admission::rates::Rates;
+use fanfare::auth::Token;
 use fanfare::dispatch::core::{Dispatcher, Routed};
 use fanfare::frontend::backlog::{Backlog, Bounds};
 use fanfare::frontend::topics::Topics;
+use fanfare::server::token_cache::TokenCache;
 use fanfare::wire::connection_id::NodeId;
 use fanfare::wire::event::{Class, Draft};
 use fanfare::wire::frame::{Event, Frame};
 use fanfare::wire::request;
 use fanfare::wire::topic::Topic;
+use jsonwebtoken::EncodingKey;
 
 const HEAD: &[u8] = b"POST /v1/topics/live:42/events HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: bench\r\n\
     Accept: */*\r\nContent-Type: application/json\r\nContent-Length: 70\r\n\r\n";
@@ -119,9 +124,45 @@ fn merge(bench: &mut Criterion) {
     group.finish();
 }
 
+/// What a limit and a token cost a request.
+fn admit(bench: &mut Criterion) {
+    let (rates, counts) = (Rates::new(100_000), Counts::new(u32::MAX, 65_536));
+    let mut now = 0;
+    bench.bench_function("limit: one of a rate", |bench| {
+        bench.iter(|| {
+            now += 20;
+            rates.take(black_box(0x0123_4567_89ab_cdef), now)
+        })
+    });
+    bench.bench_function("limit: a connection comes and goes", |bench| {
+        bench.iter(|| {
+            let entered = counts.enter(black_box(0x0123_4567_89ab_cdef));
+            counts.leave(0x0123_4567_89ab_cdef);
+            entered
+        })
+    });
+    let folder = std::env::temp_dir().join(format!("fanfare-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a temporary folder");
+    let claims =
+        serde_json::json!({"sub": "ana", "exp": 4_000_000_000_u64, "fanfare": {"subscribe": ["live:*", "chat:7"]}});
+    let secret = b"a secret of more than 32 bytes, for benchmarks";
+    let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &EncodingKey::from_secret(secret));
+    let token = token.expect("it signs");
+    let file = folder.join("secret");
+    std::fs::write(&file, secret).expect("the folder is ours");
+    let watcher = fanfare::auth::Watcher::start(&file).expect("it is a secret");
+    let keys = Arc::clone(&watcher.keys().load());
+    bench.bench_function("token: check (HS256)", |bench| bench.iter(|| Token(black_box(&token)).verify(&keys, 0)));
+    let mut seen = TokenCache::default();
+    bench.bench_function("token: find among those checked", |bench| {
+        bench.iter(|| seen.verify(Token(black_box(&token)), &keys, 0).is_ok())
+    });
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
 criterion_group! {
     name = hot_path;
     config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
-    targets = parse, encode, look_up, fan_out, merge
+    targets = parse, encode, look_up, fan_out, merge, admit
 }
 criterion_main!(hot_path);

@@ -150,6 +150,31 @@ pub struct NodeArgs {
     /// Believe X-Forwarded-For from these addresses or networks, with commas between [default: none]
     #[arg(long, value_name = "NETWORK,…", help_heading = "Access")]
     pub trusted_proxy: Option<Vec<String>>,
+
+    /// Hold this many connections in all; beyond it 503 [default: auto, what the open files allow]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub max_connections: Option<String>,
+    /// Hold this many connections of one address (of IPv6, one /64); beyond it 429; 0 is no limit [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub max_address_connections: Option<String>,
+    /// Take this many connections a second of one address; beyond it 429; 0 is no limit [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub max_address_connects: Option<String>,
+    /// Take this many events a second of one member, or without tokens of one address; beyond it 429; 0 is no limit [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub max_publishes: Option<String>,
+    /// Let one stream have this many topics, 1 to 100 [default: 100]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub max_topics: Option<String>,
+    /// Open no more streams while this process has this much memory: a size such as 8GiB, or a share [default: 80%]
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    pub max_memory: Option<String>,
+    /// Hold this much for clients that read too slowly, over all of them: a size, or a share of the memory [default: 12%]
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    pub max_backlog: Option<String>,
+    /// Open no more streams on a shard whose turns take longer than this; 0s is no limit [default: 250ms]
+    #[arg(long, value_name = "DURATION", help_heading = "Limits")]
+    pub max_turn: Option<String>,
 }
 
 /// The flags of `fanfare subscribe`. Not `Debug`, since they hold a token.
@@ -426,6 +451,14 @@ impl From<NodeArgs> for Flags {
             ("jwt_cookie", one(node.jwt_cookie)),
             ("cors_origin", node.cors_origin),
             ("trusted_proxy", node.trusted_proxy),
+            ("max_connections", one(node.max_connections)),
+            ("max_address_connections", one(node.max_address_connections)),
+            ("max_address_connects", one(node.max_address_connects)),
+            ("max_publishes", one(node.max_publishes)),
+            ("max_topics", one(node.max_topics)),
+            ("max_memory", one(node.max_memory)),
+            ("max_backlog", one(node.max_backlog)),
+            ("max_turn", one(node.max_turn)),
         ];
         Flags {
             config: node.config,

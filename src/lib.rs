@@ -10,6 +10,7 @@
 //! | [`dispatch`] | which nodes want `live:42`? from a cache that the key-value store keeps true |
 //! | [`frontend`] | which cores of this node, which connections of this core; what waits for whom |
 //! | [`wire`] | the formats: topics, events, frames, HTTP, the stream |
+//! | [`admission`] | who is let in, and how much of what they get |
 //! | [`runtime`] | pinned executors, readiness, mailboxes between threads, listeners, time |
 //! | [`auth`] | tokens: the keys that check them, and the rights they carry |
 //! | [`check`] | what on a box would hold a role back, and how many connections fit |
@@ -28,6 +29,7 @@
 //! 6. Memory of an idle connection is its slot: no buffer, no timer of its own, no task.
 //! 7. Bounds live in [`limits`], related to each other by `const` assertions.
 
+pub mod admission;
 pub mod args;
 pub mod auth;
 pub mod backend;

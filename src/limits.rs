@@ -497,3 +497,47 @@ const _: () = assert!(NODE_LEASE.as_millis() + 3 * REDIS_SWEEP_EVERY.as_millis()
 pub const REDIS_ENDS: usize = 128;
 /// Keys that are tried for the write that precedes a wait for replicas: the slot of one may be on the move.
 pub const REDIS_BARRIERS: usize = 4;
+
+// ---- Admission ---------------------------------------------------------------------------------
+
+/// The highest rate that can be set, a second: with microseconds as the unit of time it holds within 5 %.
+pub const RATE_MAX: u32 = 100_000;
+/// What a rate allows at once, as time at that rate: a page that loads asks for several things in an instant.
+pub const RATE_BURST: Duration = Duration::from_secs(1);
+/// Addresses or members whose rate a node remembers at a time: 512 KiB. Past it the one that was idle longest is forgotten.
+pub const RATE_KEYS: usize = 65_536;
+/// Addresses whose connections a node counts: 16 MiB at most, and twice as many places as connections if that is less.
+pub const ADDRESS_KEYS_MAX: usize = 2 * 1024 * 1024;
+/// Refused connections that a shard keeps to tell them so; past it they are closed without a word.
+pub const REFUSED_OPEN_MAX: usize = 64;
+/// A refused connection has this long to ask, so that it can be told.
+pub const REFUSED_TIMEOUT: Duration = Duration::from_secs(2);
+/// Slots that are looked at for a connection without a request, when a node is full.
+pub const EVICT_LOOKS: u32 = 64;
+/// A connection without a request may be closed for a new one after this long.
+pub const EVICT_AGE: Duration = Duration::from_secs(1);
+/// Open files that a node needs beside its connections: databases, logs, listeners.
+pub const FILES_RESERVED: usize = 64;
+/// Those of each shard: io_uring, epoll, timers, mailboxes, and the memory files of its topics.
+pub const FILES_RESERVED_PER_SHARD: usize = 16 + PAGED_TOPICS_MAX + REFUSED_OPEN_MAX;
+/// The longest bound of a shard's turn: past it clients would take the node for dead.
+pub const TURN_BOUND_MAX: Duration = Duration::from_secs(30);
+/// A shard is overloaded when two turns within this were too long, and for so long after.
+pub const TURN_MEMORY: Duration = Duration::from_secs(1);
+/// How often the process's memory is looked at.
+pub const MEMORY_LOOK: Duration = Duration::from_secs(1);
+/// A body must come at this many bytes a second on average, beyond [`BODY_TIMEOUT`] at its start: a slow phone does ten
+/// times as much.
+pub const BODY_BYTES_PER_SECOND_MIN: u64 = 512;
+/// Tokens that a shard remembers to have checked, with their rights.
+pub const TOKENS_KEPT_BYTES: usize = 2 * 1024 * 1024;
+/// Receive times in one report; fanfare.js sends up to a hundred.
+pub const RECEIVED_SAMPLES_MAX: usize = 1_000;
+/// A latency past this says more of a clock than of a network.
+pub const RECEIVED_LATENCY_MAX: Duration = Duration::from_secs(600);
+/// A receipt further off than this, before or after now, is of another clock or of another day.
+pub const RECEIVED_AGE: Duration = Duration::from_secs(3600);
+/// Connections in a listing, unless it asks for another number, and at most.
+pub const LISTED_DEFAULT: usize = 100;
+/// Same, at most: an answer of some hundred KiB.
+pub const LISTED_MAX: usize = 1_000;

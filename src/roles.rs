@@ -12,6 +12,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
+use crate::admission::Admission;
 use crate::auth::Watcher;
 use crate::backend::store::Store;
 use crate::backend::{postgres, sqlite};
@@ -20,9 +21,9 @@ use crate::dispatch::memory::MemoryKv;
 use crate::dispatch::redis;
 use crate::dispatch::types::{DEFAULT, TypeInfo, Types};
 use crate::error::SettingsError;
-use crate::limits::{MAILBOX_MESSAGES, SHARDS_MAX};
-use crate::observe::log;
+use crate::limits::{FILES_RESERVED, FILES_RESERVED_PER_SHARD, MAILBOX_MESSAGES, SHARDS_MAX};
 use crate::observe::metrics::Counters;
+use crate::observe::{exposition, log, process};
 use crate::runtime::listener::{self, Sharing};
 use crate::runtime::resolver::Resolver;
 use crate::runtime::{cores, mailbox, notify, open_files};
@@ -136,6 +137,15 @@ fn watch_keys(settings: &Settings) -> Result<Option<(Watcher, Tokens)>, Settings
     Ok(Some((watcher, tokens)))
 }
 
+/// Who is let in, by the settings, the box's memory, and how many files this process may open.
+fn admission(settings: &Settings, shards: usize, open_files: Option<u64>) -> Admission {
+    let files = open_files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    let reserved = FILES_RESERVED + shards * FILES_RESERVED_PER_SHARD;
+    // Where so few are allowed that the reserve is most of it, half.
+    let connections = files.saturating_sub(reserved).max(files / 2).max(1);
+    Admission::new(&settings.most, &settings.trusted_proxies, shards, process::memory_available(), connections)
+}
+
 /// The processors that shards run on.
 pub(crate) fn choose_cores(settings: &Settings) -> Result<Vec<usize>, SettingsError> {
     let available = cores::available();
@@ -199,6 +209,9 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
         }
     })?;
 
+    let counters: Arc<[Counters]> = (0..shards).map(|_| Counters::default()).collect();
+    let admission = Arc::new(admission(settings, shards, open_files));
+
     let id = NodeId::random()?;
     let mut types = Types::default();
     for (name, event) in &settings.events {
@@ -225,7 +238,9 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
         cluster_secret: settings.cluster_secret.as_ref().map(|secret| secret.expose().to_owned()),
         drain: settings.drain,
         mail,
-        counters: (0..shards).map(|_| Counters::default()).collect(),
+        metrics: exposition::registry(Arc::clone(&counters), Arc::clone(&admission)),
+        counters,
+        admission,
         info: Some(node_info(settings, id, roles, internal_address)),
         digests: [const { AtomicU64::new(0) }; BUCKETS],
         settled: AtomicU64::new(0),

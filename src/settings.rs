@@ -3,6 +3,7 @@
 
 mod events;
 mod file;
+mod limits;
 mod print;
 mod secret;
 mod source;
@@ -12,6 +13,7 @@ mod values;
 pub use crate::error::SettingsError;
 pub use events::{Class, EventSettings, UnknownClass};
 pub use ipnet::IpNet;
+pub use limits::{Memory, Most};
 pub use secret::{Secret, mask};
 pub use source::Source;
 pub use url::Url;
@@ -115,6 +117,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// The filter of log lines.
     pub log: String,
+    /// How much of what this node gives.
+    pub most: Most,
     /// The event types with settings of their own, the built-in ones among them; see
     /// [`Settings::event`] for the rest.
     pub events: BTreeMap<String, EventSettings>,
@@ -182,6 +186,7 @@ impl Settings {
             cors_origins: cors_origins(&layers)?,
             trusted_proxies: layers.list("trusted_proxy", values::network)?,
             log: layers.one("log", values::log_filter)?.expect(GIVEN),
+            most: Most::resolve(&layers)?,
             events: events::resolve(&layers)?,
             warnings: Vec::new(),
             layers,

@@ -48,6 +48,11 @@ impl Patterns {
         self.0.split(DIVIDER).filter(|pattern| !pattern.is_empty())
     }
 
+    /// The patterns as one text, which is the same for the same patterns in the same order.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Whether nothing is allowed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -61,6 +61,15 @@ pub struct Drained {
     pub expired: u64,
 }
 
+/// What [`Backlog::shed`] dropped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shed {
+    /// Events of class `every`.
+    pub every: u64,
+    /// Those of class `ephemeral`.
+    pub ephemeral: u64,
+}
+
 /// A bounded queue of frames that merges by class.
 ///
 /// A merged entry moves to the end, where its newest event belongs, so nothing is reordered within a topic.
@@ -252,6 +261,26 @@ impl Backlog {
         self.overrun = false;
     }
 
+    /// Drops what a reader can have again or does without: class `every`, which it is to read from history, and
+    /// `ephemeral`. What merges stays, since nothing else has it.
+    pub fn shed(&mut self) -> Shed {
+        let mut shed = Shed::default();
+        for entry in &mut self.entries {
+            let Some(Entry { frame, count, .. }) = entry else { continue };
+            match frame.class() {
+                Class::Every => shed.every += *count,
+                Class::Ephemeral => shed.ephemeral += *count,
+                Class::Sum | Class::Latest => continue,
+            }
+            self.live -= 1;
+            self.bytes -= frame.bytes().len();
+            *entry = None;
+        }
+        self.overrun |= shed.every > 0;
+        self.trim();
+        shed
+    }
+
     /// Events that wait, counting what was merged.
     pub fn events(&self) -> u64 {
         self.entries.iter().flatten().map(|entry| entry.count).sum()
@@ -299,6 +328,25 @@ mod tests {
         assert_eq!(backlog.push(&receipt("b"), 1, 0), Pushed::Overrun);
         assert_eq!(backlog.push(&receipt("a"), 1, 0), Pushed::Merged);
         assert!(backlog.overrun());
+    }
+
+    #[test]
+    fn shedding_leaves_what_nothing_else_has() {
+        let mut backlog = Backlog::new(Bounds::CONNECTION);
+        let like = frame("live:1", "like", Some("a"), Class::Sum, "1");
+        for _ in 0..200 {
+            backlog.push(&like, 1, 0);
+            backlog.push(&frame("chat:1", "typing", None, Class::Ephemeral, "1"), 1, 0);
+            backlog.push(&frame("live:1", "comment", None, Class::Every, "1"), 1, 0);
+        }
+        assert_eq!(backlog.shed(), Shed { every: 200, ephemeral: 200 });
+        assert_eq!((backlog.bytes(), backlog.len(), backlog.overrun()), (like.bytes().len(), 1, true));
+        assert_eq!(backlog.push(&like, 1, 0), Pushed::Merged);
+        assert_eq!(backlog.push(&frame("live:1", "comment", None, Class::Every, "1"), 1, 0), Pushed::Overrun);
+        assert_eq!(drained(&mut backlog, 0).0[0].1, 201);
+        let mut calm = Backlog::new(Bounds::CONNECTION);
+        calm.push(&like, 1, 0);
+        assert!(calm.shed() == Shed::default() && !calm.overrun());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 
 /// A place in a topic's log: bytes since its beginning, modulo 2^32. Logs stay far shorter than that.
@@ -13,6 +14,19 @@ pub type Cursor = u32;
 /// Capacity that an emptied log keeps.
 const KEPT_BYTES: usize = 4096;
 
+/// Events of each class, in the order of [`Class::ALL`], modulo 2^32.
+pub type ByClass = [u32; Class::ALL.len()];
+
+/// A frame in a log.
+#[derive(Debug)]
+struct End {
+    /// Behind it.
+    cursor: Cursor,
+    frame: Arc<Frame>,
+    /// Frames of each class up to here, this one included.
+    total: ByClass,
+}
+
 /// The tail of one topic's events on one shard.
 #[derive(Debug, Default)]
 pub struct Log {
@@ -20,7 +34,9 @@ pub struct Log {
     /// The cursor of `bytes[0]`.
     base: Cursor,
     /// Where each frame ends, oldest first: needed when a viewer takes a part only.
-    ends: VecDeque<(Cursor, Arc<Frame>)>,
+    ends: VecDeque<End>,
+    /// Frames of each class, ever.
+    total: ByClass,
 }
 
 impl Log {
@@ -47,7 +63,9 @@ impl Log {
     /// Appends a frame.
     pub fn push(&mut self, frame: &Arc<Frame>) {
         self.bytes.extend_from_slice(frame.bytes());
-        self.ends.push_back((self.end(), Arc::clone(frame)));
+        let class = &mut self.total[frame.class() as usize];
+        *class = class.wrapping_add(1);
+        self.ends.push_back(End { cursor: self.end(), frame: Arc::clone(frame), total: self.total });
     }
 
     /// All that follows `cursor`.
@@ -64,13 +82,13 @@ impl Log {
     pub fn split(&self, cursor: Cursor, taken: usize) -> (Range<usize>, impl Iterator<Item = &Arc<Frame>>) {
         let at = self.offset(cursor) + taken;
         // Frames that ended before or at the cut are through.
-        let first = self.ends.partition_point(|(end, _)| self.offset(*end) <= at);
-        let start = if first == 0 { 0 } else { self.offset(self.ends[first - 1].0) };
+        let first = self.ends.partition_point(|end| self.offset(end.cursor) <= at);
+        let start = if first == 0 { 0 } else { self.offset(self.ends[first - 1].cursor) };
         let (torn, whole) = match self.ends.get(first) {
-            Some((end, _)) if start < at => (at..self.offset(*end), first + 1),
+            Some(end) if start < at => (at..self.offset(end.cursor), first + 1),
             _ => (at..at, first),
         };
-        (torn, self.ends.range(whole..).map(|(_, frame)| frame))
+        (torn, self.ends.range(whole..).map(|end| &end.frame))
     }
 
     /// The bytes at a place that [`split`](Log::split) named.
@@ -81,7 +99,25 @@ impl Log {
     /// Number of frames that follow `cursor`.
     pub fn frames_since(&self, cursor: Cursor) -> usize {
         let at = self.offset(cursor);
-        self.ends.len() - self.ends.partition_point(|(end, _)| self.offset(*end) <= at)
+        self.ends.len() - self.ends.partition_point(|end| self.offset(end.cursor) <= at)
+    }
+
+    /// Frames of each class that follow `cursor`.
+    pub fn classes_since(&self, cursor: Cursor) -> ByClass {
+        let at = self.offset(cursor);
+        let first = self.ends.partition_point(|end| self.offset(end.cursor) <= at);
+        let Some(next) = self.ends.get(first) else { return ByClass::default() };
+        let mut since = std::array::from_fn(|class| self.total[class].wrapping_sub(next.total[class]));
+        since[next.frame.class() as usize] += 1;
+        since
+    }
+
+    /// One of the frames that follow `cursor`, the `choice`th counted round; none if none follows.
+    pub fn sample(&self, cursor: Cursor, choice: usize) -> Option<&Arc<Frame>> {
+        let at = self.offset(cursor);
+        let first = self.ends.partition_point(|end| self.offset(end.cursor) <= at);
+        let count = self.ends.len() - first;
+        (count > 0).then(|| &self.ends[first + choice % count].frame)
     }
 
     /// Forgets what precedes `cursor`, when that is worth the move.
@@ -96,7 +132,7 @@ impl Log {
                 self.ends = VecDeque::new();
             }
         } else if dead > self.bytes.len() / 2 {
-            let gone = self.ends.partition_point(|(end, _)| self.offset(*end) <= dead);
+            let gone = self.ends.partition_point(|end| self.offset(end.cursor) <= dead);
             self.ends.drain(..gone);
             self.bytes.drain(..dead);
             self.base = cursor;
@@ -107,7 +143,6 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::event::Class;
     use crate::wire::frame::tests::frame;
     use proptest::prelude::*;
 
@@ -115,7 +150,7 @@ mod tests {
         #[test]
         fn a_cut_anywhere_loses_nothing(sizes in prop::collection::vec(0usize..60, 1..20), skip: prop::sample::Index, cut: prop::sample::Index, base: u32) {
             let mut log = Log { base, ..Log::default() };
-            let frames: Vec<_> = sizes.iter().map(|size| frame("a:b", "x", None, Class::Every, &"1".repeat(size + 1))).collect();
+            let frames: Vec<_> = sizes.iter().map(|size| frame("a:b", "x", None, Class::ALL[size % 4], &"1".repeat(size + 1))).collect();
             let mut cursors = vec![log.end()];
             for frame in &frames {
                 log.push(frame);
@@ -125,6 +160,13 @@ mod tests {
             let rest = log.since(cursors[from]).to_vec();
             prop_assert_eq!(&rest, &frames[from..].iter().flat_map(|f| f.bytes().to_vec()).collect::<Vec<_>>());
             prop_assert_eq!(log.frames_since(cursors[from]), frames.len() - from);
+            let mut classes = ByClass::default();
+            frames[from..].iter().for_each(|frame| classes[frame.class() as usize] += 1);
+            prop_assert_eq!(log.classes_since(cursors[from]), classes);
+            for choice in 0..frames.len() - from {
+                prop_assert!(Arc::ptr_eq(log.sample(cursors[from], choice).unwrap(), &frames[from + choice]));
+            }
+            prop_assert!(from < frames.len() || log.sample(cursors[from], 3).is_none());
             let taken = cut.index(rest.len() + 1);
             let (torn, whole) = log.split(cursors[from], taken);
             let mut again = rest[..taken].to_vec();
@@ -137,6 +179,7 @@ mod tests {
             // Trimming to any earlier frame's end changes nothing for those behind it.
             log.trim(cursors[from]);
             prop_assert_eq!(log.since(cursors[from]), &rest[..]);
+            prop_assert_eq!(log.classes_since(cursors[from]), classes);
             prop_assert_eq!(log.frames_since(cursors[from]), frames.len() - from);
         }
     }

@@ -1,10 +1,11 @@
 //! Counters: one set a shard, on cache lines of its own, written by that shard only.
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::histogram::Histogram;
+use crate::admission::Refusal;
 use crate::frontend::backlog::Pushed;
-use crate::wire::event::Class;
+use crate::frontend::log::ByClass;
 
 /// A number that one shard writes and anyone reads.
 #[derive(Debug, Default)]
@@ -29,6 +30,20 @@ impl Counter {
     }
 }
 
+/// One number of the exposition.
+pub(super) struct Metric {
+    /// The family's name, with `_total` for a counter.
+    pub name: &'static str,
+    /// `counter` or `gauge`.
+    pub kind: &'static str,
+    /// Labels beside `shard`, as `name="value"`; or empty.
+    pub labels: &'static str,
+    /// What it means.
+    pub help: &'static str,
+    /// Reads it.
+    pub value: fn(&Counters) -> u64,
+}
+
 macro_rules! metrics {
     ($($kind:ident $field:ident $name:literal $labels:literal $help:literal;)*) => {
         /// The numbers of one shard.
@@ -42,11 +57,29 @@ macro_rules! metrics {
             pub ticks: Counter,
             /// The longest time in the last minute that it went without turning, in microseconds.
             pub turn_max_us: Counter,
+            /// Events handed to the kernel for viewers, by class.
+            pub deliveries: [Counter; 4],
+            /// Connections, streams and events that were not let in, by reason.
+            pub refused: [Counter; Refusal::ALL.len()],
+            /// From an event's `at` to its write to a viewer's socket, by class: a sample.
+            pub delivery: [Histogram; 4],
+            /// From an event's `at` to its receipt, as clients report it.
+            pub received: Histogram,
+            /// From a question to the key-value store to its answer, where that is not at hand at once.
+            pub kv_answer: Histogram,
+            /// From a command to the database to its answer.
+            pub store_answer: Histogram,
         }
 
         /// Every metric's name, kind, labels and help, in the order of the exposition.
-        const METRICS: &[(&str, &str, &str, &str, fn(&Counters) -> u64)] = &[
-            $(($name, stringify!($kind), $labels, $help, |counters| counters.$field.get()),)*
+        pub(super) const METRICS: &[Metric] = &[
+            $(Metric {
+                name: $name,
+                kind: stringify!($kind),
+                labels: $labels,
+                help: $help,
+                value: |counters| counters.$field.get(),
+            },)*
         ];
     };
 }
@@ -62,7 +95,6 @@ metrics! {
     counter requests "fanfare_requests_total" "" "Requests answered, streams included.";
     counter rejected "fanfare_rejected_total" "" "Requests answered with a 4xx or 5xx status.";
     counter unwanted "fanfare_events_unwanted_total" "" "Events of topics that no node has viewers of.";
-    counter deliveries "fanfare_deliveries_total" "" "Events handed to the kernel for a viewer, merged ones once.";
     counter delivered_bytes "fanfare_delivered_bytes_total" "" "Bytes handed to the kernel for viewers.";
     counter writes "fanfare_writes_total" "" "System calls that wrote to viewers.";
     counter replayed "fanfare_replayed_total" "" "Events written to streams from history.";
@@ -76,6 +108,7 @@ metrics! {
     counter dropped_backlog "fanfare_dropped_total" r#"reason="backlog""# "Events dropped.";
     counter dropped_expired "fanfare_dropped_total" r#"reason="expired""# "Events dropped.";
     counter dropped_closed "fanfare_dropped_total" r#"reason="closed""# "Events dropped.";
+    counter dropped_budget "fanfare_dropped_total" r#"reason="budget""# "Events dropped.";
     counter dropped_unrouted "fanfare_dropped_total" r#"reason="unrouted""# "Events dropped.";
     counter dropped_link "fanfare_dropped_total" r#"reason="link""# "Events dropped.";
     counter dropped_absent "fanfare_dropped_total" r#"reason="absent""# "Events dropped.";
@@ -86,9 +119,14 @@ metrics! {
     counter closed_backlog "fanfare_disconnects_total" r#"reason="backlog""# "Streams ended.";
     counter closed_drain "fanfare_disconnects_total" r#"reason="drain""# "Streams ended.";
     counter closed_token "fanfare_disconnects_total" r#"reason="token""# "Streams ended.";
+    counter closed_budget "fanfare_disconnects_total" r#"reason="budget""# "Streams ended.";
+    counter closed_http_evicted "fanfare_evicted_total" "" "Connections without a request that were closed for others, since the node was full.";
     counter timeouts "fanfare_timeouts_total" "" "Requests that took too long to arrive, and idle connections closed.";
     counter lookups "fanfare_kv_lookups_total" "" "Look-ups in the key-value store.";
     counter crossings "fanfare_mesh_messages_total" "" "Messages sent to another core.";
+    gauge backlog_bytes "fanfare_backlog_bytes" "" "Bytes that wait for streams that lag.";
+    counter samples_ignored "fanfare_received_ignored_total" "" "Receive times reported by clients that cannot be right.";
+    counter tokens_verified "fanfare_tokens_verified_total" "" "Tokens whose signature was checked, and not remembered from before.";
     gauge mesh_waiting "fanfare_mesh_waiting" "" "Messages and events that wait for a full mailbox of another core.";
     counter frames_sent "fanfare_frames_sent_total" "" "Frames sent to other nodes, however often.";
     counter frames_received "fanfare_frames_received_total" "" "Frames taken from other nodes.";
@@ -104,6 +142,16 @@ metrics! {
 }
 
 impl Counters {
+    /// Counts events handed to the kernel.
+    #[inline]
+    pub fn count_delivered(&self, classes: ByClass) {
+        for (counter, count) in self.deliveries.iter().zip(classes) {
+            if count > 0 {
+                counter.add(u64::from(count));
+            }
+        }
+    }
+
     /// Counts what became of a frame in a queue that merges.
     pub fn count_pushed(&self, pushed: Pushed) {
         match pushed {
@@ -113,52 +161,5 @@ impl Counters {
             Pushed::Dropped => self.dropped_backlog.add(1),
             Pushed::Displaced(events) => self.dropped_displaced.add(events),
         }
-    }
-}
-
-/// All shards' numbers in the Prometheus text format, version 0.0.4.
-pub fn exposition(shards: &[Counters]) -> String {
-    let mut out = String::with_capacity(8 * 1024);
-    let mut previous = "";
-    for &(name, kind, labels, help, value) in METRICS {
-        if name != previous {
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-            previous = name;
-        }
-        let comma = if labels.is_empty() { "" } else { "," };
-        for (shard, counters) in shards.iter().enumerate() {
-            let _ = writeln!(out, "{name}{{{labels}{comma}shard=\"{shard}\"}} {}", value(counters));
-        }
-    }
-    let _ =
-        writeln!(out, "# HELP fanfare_events_total Events taken from publishers.\n# TYPE fanfare_events_total counter");
-    for class in Class::ALL {
-        for (shard, counters) in shards.iter().enumerate() {
-            let value = counters.events_in[class as usize].get();
-            let _ = writeln!(out, "fanfare_events_total{{class=\"{class}\",shard=\"{shard}\"}} {value}");
-        }
-    }
-    const TURN: &str = "fanfare_shard_turn_max_seconds";
-    let _ =
-        writeln!(out, "# HELP {TURN} Longest time in the last minute without turning to sockets.\n# TYPE {TURN} gauge");
-    for (shard, counters) in shards.iter().enumerate() {
-        let _ = writeln!(out, "{TURN}{{shard=\"{shard}\"}} {}", counters.turn_max_us.get() as f64 / 1e6);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn families_stand_together() {
-        let text = exposition(&[Counters::default(), Counters::default()]);
-        let mut families: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
-        let count = families.len();
-        families.sort_unstable();
-        families.dedup();
-        assert_eq!(families.len(), count, "a family is declared once");
-        assert!(text.contains("fanfare_dropped_total{reason=\"overrun\",shard=\"1\"} 0\n"), "{text}");
     }
 }

@@ -1,4 +1,7 @@
 //! What a node tells of itself.
 
+pub mod exposition;
+pub mod histogram;
 pub mod log;
 pub mod metrics;
+pub mod process;

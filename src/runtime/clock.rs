@@ -35,6 +35,11 @@ impl Clock {
         }
     }
 
+    /// Unix time in milliseconds, read anew.
+    pub fn unix_ms_now() -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64
+    }
+
     /// An IMF-fixdate (RFC 9110 section 5.6.7) for the `Date` header.
     pub fn date(&self) -> &str {
         &self.date

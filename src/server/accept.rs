@@ -33,7 +33,9 @@ impl Shard {
                     self.requests_open += 1;
                     self.counters().accepted.add(1);
                     self.set_due(conn, HEAD_TIMEOUT.as_secs() as u32);
-                    self.on_readable(conn, false);
+                    if self.admit(conn, internal) {
+                        self.on_readable(conn, false);
+                    }
                 }
                 Err(Errno::AGAIN) => return,
                 // The client left before it was accepted.

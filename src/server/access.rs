@@ -1,5 +1,8 @@
 //! Who asks: a request's token becomes what it may do, before anything else of it is looked at.
 
+use std::sync::Arc;
+
+use super::token_cache::TokenCache;
 use crate::auth::{Rights, SharedKeys, Token, TokenError, credentials};
 use crate::wire::http::{HttpError, query_pairs};
 use crate::wire::request::Request;
@@ -31,15 +34,21 @@ pub enum Access {
     /// Everything, as whomever it says: there are no tokens.
     Open,
     /// What its token allows.
-    Token(Box<Rights>),
+    Token(Arc<Rights>),
 }
 
 impl Tokens {
-    /// What a request may do, by the one token that it carries.
+    /// What a request may do, by the one token that it carries; true beside it if the token's signature had to be checked.
     ///
     /// # Errors
     /// 400 for several tokens, 401 for none or a bad one, 403 for a cookie without an allowed `Origin`.
-    pub fn access(&self, request: &Request<'_>, origins: &Origins, now_ms: u64) -> Result<Access, HttpError> {
+    pub fn access(
+        &self,
+        seen: &mut TokenCache,
+        request: &Request<'_>,
+        origins: &Origins,
+        now_ms: u64,
+    ) -> Result<(Access, bool), HttpError> {
         let mut in_query = None;
         for pair in query_pairs(request.query.unwrap_or("")) {
             let (name, value) = pair?;
@@ -53,16 +62,16 @@ impl Tokens {
         if credential.needs_origin() && !has_allowed_origin(request, origins) {
             return Err(TokenError::Origin.into());
         }
-        self.verify(credential.token, now_ms)
+        self.verify(seen, credential.token, now_ms)
     }
 
-    /// What a token allows.
+    /// What a token allows; true beside it if its signature had to be checked.
     ///
     /// # Errors
     /// 401 for a bad one.
-    pub fn verify(&self, token: Token<'_>, now_ms: u64) -> Result<Access, HttpError> {
-        let rights = token.verify(&self.keys.load(), now_ms)?;
-        Ok(Access::Token(Box::new(rights)))
+    pub fn verify(&self, seen: &mut TokenCache, token: Token<'_>, now_ms: u64) -> Result<(Access, bool), HttpError> {
+        let (rights, is_new) = seen.verify(token, &self.keys.load(), now_ms)?;
+        Ok((Access::Token(rights), is_new))
     }
 }
 
@@ -167,11 +176,26 @@ impl Shard {
     ///
     /// # Errors
     /// As [`Tokens::access`].
-    pub(super) fn access(&self, request: &Request<'_>) -> Result<Access, HttpError> {
-        match &self.node.tokens {
-            None => Ok(Access::Open),
-            Some(tokens) => tokens.access(request, &self.node.origins, self.clock.unix_ms),
-        }
+    pub(super) fn access(&mut self, request: &Request<'_>) -> Result<Access, HttpError> {
+        let Some(tokens) = &self.node.tokens else { return Ok(Access::Open) };
+        let checked = tokens.access(&mut self.tokens_seen, request, &self.node.origins, self.clock.unix_ms);
+        self.count_checked(checked)
+    }
+
+    /// What a token allows that did not come as a request's own.
+    ///
+    /// # Errors
+    /// 401 for a bad one.
+    pub(super) fn verify(&mut self, token: Token<'_>) -> Result<Access, HttpError> {
+        let Some(tokens) = &self.node.tokens else { return Ok(Access::Open) };
+        let checked = tokens.verify(&mut self.tokens_seen, token, self.clock.unix_ms);
+        self.count_checked(checked)
+    }
+
+    fn count_checked(&self, checked: Result<(Access, bool), HttpError>) -> Result<Access, HttpError> {
+        let (access, is_new) = checked?;
+        self.counters().tokens_verified.add(u64::from(is_new));
+        Ok(access)
     }
 }
 
@@ -234,7 +258,7 @@ mod tests {
         let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
         let claims = serde_json::json!({"exp": 100});
         let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
-        let access = tokens.verify(Token(&token), 90_000).unwrap();
+        let access = tokens.verify(&mut TokenCache::default(), Token(&token), 90_000).unwrap().0;
         assert_eq!(access.require_unexpired(104_999), Ok(()));
         assert_eq!(access.require_unexpired(105_000), Err(TokenError::Expired(5).into()));
         assert_eq!(Access::Open.require_unexpired(u64::MAX), Ok(()));

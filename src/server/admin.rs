@@ -8,7 +8,8 @@ use super::access::Access;
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
-use crate::observe::metrics::{Counters, exposition};
+use crate::observe::exposition;
+use crate::observe::metrics::Counters;
 use crate::wire::http::{HttpError, Method};
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
@@ -27,7 +28,7 @@ impl Shard {
         let (status, content_type, answer) = match parts {
             ["metrics"] => {
                 get()?;
-                (200, "text/plain; version=0.0.4; charset=utf-8", exposition(&self.node.counters))
+                (200, exposition::CONTENT_TYPE, exposition::exposition(&self.node.metrics))
             }
             ["health", "live"] => {
                 get()?;
@@ -46,6 +47,14 @@ impl Shard {
                     ["v1", "node"] => {
                         self.only(request, Method::Get, "GET, HEAD")?;
                         (200, "application/json", self.node_info())
+                    }
+                    ["v1", "connections"] => {
+                        self.only(request, Method::Get, "GET, HEAD")?;
+                        return self.list_connections(conn, request);
+                    }
+                    ["v1", "topics", topic] => {
+                        self.only(request, Method::Get, "GET, HEAD")?;
+                        return self.list_topic(conn, topic);
                     }
                     ["v1", "topics", topic, "events"] if self.node.roles.dispatcher => {
                         self.only(request, Method::Post, "POST")?;
@@ -78,6 +87,7 @@ impl Shard {
     fn node_info(&self) -> String {
         let node = &self.node;
         let sum = |field: fn(&Counters) -> u64| node.counters.iter().map(field).sum::<u64>();
+        let ((open, open_max), (memory, memory_max)) = (node.admission.connections(), node.admission.memory());
         let shards: Vec<_> = node
             .counters
             .iter()
@@ -90,6 +100,7 @@ impl Shard {
                     "requests": counters.http_connections.get(),
                     "topics": counters.topics.get(),
                     "subscriptions": counters.subscriptions.get(),
+                    "backlog_bytes": counters.backlog_bytes.get(),
                     "mailbox": node.mail[shard].len(),
                     "mesh_waiting": counters.mesh_waiting.get(),
                 })
@@ -107,6 +118,14 @@ impl Shard {
             "nodes": node.nodes.lock().map(|nodes| Arc::clone(&nodes)).unwrap_or_default(),
             "links": node.links.iter().filter_map(|links| Some(links.lock().ok()?.clone())).flatten().collect::<Vec<_>>(),
             "waits_for": self.not_ready(),
+            "limits": {
+                "connections": {"now": open, "max": open_max},
+                "memory_bytes": {"now": memory, "max": memory_max, "full": node.admission.memory_is_full()},
+                "backlog_bytes": {
+                    "now": sum(|counters| counters.backlog_bytes.get()),
+                    "max": node.admission.backlog_max * node.shards(),
+                },
+            },
             "queues": {"frames": sum(|counters| counters.outbox_frames.get()), "store": node.store.as_ref().map(|store| store.queued())},
             "shards": shards,
         })

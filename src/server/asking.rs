@@ -89,9 +89,13 @@ impl Shard {
                     }
                     self.on_notice(notice);
                 }
+                self.counters().kv_answer.observe(0);
                 Ok(result)
             }
-            None => Err(ticket),
+            None => {
+                self.asked_at.insert(ticket, self.clock.instant);
+                Err(ticket)
+            }
         }
     }
 
@@ -99,6 +103,10 @@ impl Shard {
     pub(super) fn on_heard(&mut self, heard: Heard) {
         match heard {
             Heard::Answer { ticket, result } => {
+                if let Some(asked_at) = self.asked_at.remove(&ticket) {
+                    let took = self.clock.instant.saturating_duration_since(asked_at);
+                    self.counters().kv_answer.observe(took.as_micros() as u64);
+                }
                 if let Some(asked) = self.asked.remove(&ticket) {
                     self.on_answer(asked, result);
                 }

@@ -69,7 +69,7 @@ impl HandedRights {
         let list = |patterns: &[String]| Patterns::parse(patterns.iter().map(String::as_str)).map_err(HttpError::bad);
         let (subscribe, publish) = (list(&self.subscribe)?, list(&self.publish)?);
         let rights = Rights::handed_on(self.member.as_deref(), self.expires_at_ms, subscribe, publish);
-        Ok(Access::Token(Box::new(rights)))
+        Ok(Access::Token(Arc::new(rights)))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use super::access::Access;
 use super::lines::Lines;
+use crate::admission::Refusal;
+use crate::limits::{BODY_BYTES_PER_SECOND_MIN, BODY_TIMEOUT};
 use crate::wire::http::Chunked;
 use crate::wire::response::AnswerTo;
 
@@ -37,8 +39,16 @@ pub struct Http {
     pub unread: bool,
     /// Too many answers wait: requests in `input`, or in the socket, are to be served once the kernel took them.
     pub held: bool,
+    /// A request was served.
+    pub served: bool,
     /// It came in by the internal listener.
     pub internal: bool,
+    /// It is not let in, and its first request is told so.
+    pub refused: Option<Refusal>,
+    /// When the body, or the line, that is on its way in began, in the shard's seconds, and what came of it.
+    body_began: Option<(u32, u64)>,
+    /// Lines that had ended then.
+    body_lines: u64,
 }
 
 /// What the bytes that come next are.
@@ -73,6 +83,24 @@ impl Http {
         self.sent < self.output.len()
     }
 
+    /// When a body is late, in the shard's seconds like `now`, given how much came in the last reading: without progress for
+    /// [`BODY_TIMEOUT`], or with too little of it. A body of lines may take any time, each of its lines may not.
+    pub fn body_due(&mut self, now: u32, received: usize) -> u32 {
+        let lines = match &self.body {
+            Body::Lines(lines, _) => lines.ended(),
+            _ => 0,
+        };
+        if std::mem::take(&mut self.ended_one) || self.body_lines != lines {
+            self.body_began = None;
+        }
+        self.body_lines = lines;
+        let (began, bytes) = self.body_began.get_or_insert((now, 0));
+        *bytes += received as u64;
+        let timeout = BODY_TIMEOUT.as_secs() as u32;
+        let granted = u32::try_from(*bytes / BODY_BYTES_PER_SECOND_MIN).unwrap_or(u32::MAX / 2);
+        (now + timeout).min(began.saturating_add(timeout).saturating_add(granted))
+    }
+
     /// Whether a body is on its way in.
     pub fn needs_body(&self) -> bool {
         self.need > 0 || !matches!(self.body, Body::Whole)
@@ -81,5 +109,24 @@ impl Http {
     /// Whether it is between two requests, with nothing of the next one.
     pub fn is_idle(&self) -> bool {
         self.input.is_empty() && self.awaiting.is_none() && matches!(self.body, Body::Whole)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_of_single_bytes_has_an_end_and_a_steady_one_has_none() {
+        let mut slow = Http { need: 1000, ..Http::default() };
+        let due: Vec<u32> = (0..4).map(|turn| slow.body_due(100 + turn * 10, 1)).collect();
+        assert_eq!(due, [130; 4]);
+        let mut steady = Http { need: 1_000_000, ..Http::default() };
+        for second in 0..600 {
+            assert_eq!(steady.body_due(second, 600), second + 30, "{second}");
+        }
+        // The next body has a time of its own.
+        slow.ended_one = true;
+        assert_eq!(slow.body_due(500, 1), 530);
     }
 }

@@ -85,6 +85,8 @@ impl Shard {
 
     /// The database answered: tell the viewers what is stored now, then the one who asked.
     pub(super) fn on_stored(&mut self, ticket: Ticket, result: Result<Outcome, StoreError>) {
+        let took = self.clock.instant.saturating_duration_since(ticket.asked_at);
+        self.counters().store_answer.observe(took.as_micros() as u64);
         let answer = match result {
             Ok(outcome) => self.tell(ticket.then, outcome),
             Err(error) => {

@@ -29,6 +29,8 @@ pub struct Lines {
     pub to: AnswerTo,
     /// What is still to come.
     pub remaining: Remaining,
+    /// Whose rate they count to.
+    pub publisher: u64,
     /// The start of a line whose end has not come.
     partial: Vec<u8>,
     /// The present line is too long; the rest of it is passed over.
@@ -48,6 +50,7 @@ impl Lines {
         Lines {
             to,
             remaining,
+            publisher: 0,
             partial: Vec::new(),
             skipping: false,
             line: 0,
@@ -56,6 +59,11 @@ impl Lines {
             rejected: 0,
             listed: Vec::new(),
         }
+    }
+
+    /// Lines that ended.
+    pub fn ended(&self) -> u64 {
+        self.line
     }
 
     /// Takes a piece of the body; calls `each` with every line that ends in it.

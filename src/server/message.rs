@@ -1,8 +1,10 @@
 //! What shards, and threads that may block, tell a shard.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::access::Access;
+use super::listing::ListingAsk;
 use super::slots::Conn;
 use crate::backend::store::{Outcome, PostKind, StoreError};
 use crate::dispatch::kv::{Heard, NodeInfo};
@@ -114,6 +116,10 @@ pub enum Message {
         /// Who.
         member: String,
     },
+    /// An operator asks all shards.
+    List(Box<ListingAsk>),
+    /// Back to the shard that was asked, with its number for the question: this shard's part.
+    Listed(u64, Vec<(u64, serde_json::Value)>),
     /// Stop taking work, end the streams.
     Drain,
 }
@@ -205,6 +211,8 @@ pub struct Ticket {
     pub shard: usize,
     /// The connection whose request it was.
     pub conn: Conn,
+    /// When.
+    pub asked_at: Instant,
     /// What follows once it is stored.
     pub then: Then,
 }

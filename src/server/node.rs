@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::access::Tokens;
 use super::links::LinkView;
 use super::message::{Message, Ticket};
+use crate::admission::Admission;
 use crate::backend::store::Store;
 use crate::dispatch::kv::{BUCKETS, KeyValue, NodeInfo, bucket};
 use crate::dispatch::types::Types;
@@ -16,6 +17,7 @@ use crate::runtime::mailbox::Sender;
 use crate::runtime::resolver::Resolver;
 use crate::wire::connection_id::NodeId;
 use crate::wire::response::Origins;
+use prometheus_client::registry::Registry;
 
 /// Which roles a node has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +71,11 @@ pub struct Node {
     /// Into each shard's mailbox.
     pub mail: Vec<Sender<Message>>,
     /// Each shard's numbers.
-    pub counters: Vec<Counters>,
+    pub counters: Arc<[Counters]>,
+    /// All of what it tells in numbers.
+    pub metrics: Registry,
+    /// Who is let in.
+    pub admission: Arc<Admission>,
     /// What it says of itself to the others; none where there can be no others.
     pub info: Option<NodeInfo>,
     /// Bucket by bucket, what the key-value store should hold of this node's wants; each written by the shard whose home

@@ -174,10 +174,12 @@ impl Shard {
     /// Hands a command to the database.
     pub(super) fn store(&mut self, command: Command, conn: Conn, then: Then) -> Result<Handled, HttpError> {
         let store = self.node.store.as_ref().expect("a backend has a database");
-        store.try_submit(command, Ticket { shard: self.id, conn, then }).map_err(|full| {
-            self.counters().store_errors.add(1);
-            HttpError::unavailable(full.to_string())
-        })?;
+        store.try_submit(command, Ticket { shard: self.id, conn, asked_at: self.clock.instant, then }).map_err(
+            |full| {
+                self.counters().store_errors.add(1);
+                HttpError::unavailable(full.to_string())
+            },
+        )?;
         Ok(Handled::Later)
     }
 
@@ -248,7 +250,8 @@ impl Shard {
         let command = Command::Published { id: id.to_owned(), change };
         let conn = Conn { slot: u32::MAX, generation: u32::MAX };
         // Should the queue be full, it is told once more, under the same id.
-        let _ = store.try_submit(command, Ticket { shard: self.id, conn, then: Then::Marked });
+        let _ = store
+            .try_submit(command, Ticket { shard: self.id, conn, asked_at: self.clock.instant, then: Then::Marked });
     }
 
     /// Now and then: what a crash, or a key-value store that was away, kept from being told.
@@ -264,7 +267,8 @@ impl Shard {
             limit: OUTBOX_LISTED,
         };
         let conn = Conn { slot: u32::MAX, generation: u32::MAX };
-        let _ = store.try_submit(command, Ticket { shard: self.id, conn, then: Then::Outbox });
+        let _ = store
+            .try_submit(command, Ticket { shard: self.id, conn, asked_at: self.clock.instant, then: Then::Outbox });
     }
 
     /// Publishes again what the outbox holds.

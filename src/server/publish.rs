@@ -77,7 +77,7 @@ impl Shard {
     }
 
     /// What a body of lines may do, which is refused before it is read if it may do nothing.
-    pub(super) fn lines_access(&self, request: &Request<'_>, internal: bool) -> Result<Access, HttpError> {
+    pub(super) fn lines_access(&mut self, request: &Request<'_>, internal: bool) -> Result<Access, HttpError> {
         if internal { self.check_secret(request).map(|()| Access::Node) } else { self.access(request) }
     }
 
@@ -85,6 +85,7 @@ impl Shard {
     pub(super) fn publish_line(
         &mut self,
         access: &Access,
+        publisher: u64,
         conn: Conn,
         number: u64,
         line: &[u8],
@@ -94,7 +95,7 @@ impl Shard {
             .require_unexpired(self.clock.unix_ms)
             .and_then(|()| access.require_publish(&draft.topic))
             .and_then(|()| access.require_type(&draft.kind));
-        allowed.map_err(|error| error.detail.into_owned())?;
+        allowed.and_then(|()| self.admit_event(publisher)).map_err(|error| error.detail.into_owned())?;
         draft.version.take_if(|_| !matches!(access, Access::Node));
         let (published, id) = self.publish_named(&draft, Publisher::Line(conn, number));
         self.new_id = id;

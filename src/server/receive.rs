@@ -36,7 +36,7 @@ impl Shard {
             self.feed(conn, &mut http, &[]);
         }
         let mut buffer = std::mem::take(&mut self.read_buffer);
-        let mut alive = true;
+        let (mut alive, mut received) = (true, 0);
         for turn in 0.. {
             if turn == READ_BURST && !hung_up {
                 http.unread = true;
@@ -61,6 +61,7 @@ impl Shard {
                     break;
                 }
                 Ok((count, _)) => {
+                    received += count;
                     if self.has_mail() {
                         match self.open_mail_first(conn, http) {
                             Some(back) => http = back,
@@ -90,7 +91,8 @@ impl Shard {
         }
         self.read_buffer = buffer;
         if http.needs_body() {
-            self.set_due(conn, BODY_TIMEOUT.as_secs() as u32);
+            let now = self.clock.seconds();
+            self.set_due(conn, http.body_due(now, received).saturating_sub(now));
         } else if (was_idle || std::mem::take(&mut http.ended_one)) && !http.is_idle() {
             // From its first byte on, however slowly the others come.
             self.set_due(conn, HEAD_TIMEOUT.as_secs() as u32);
@@ -206,13 +208,6 @@ impl Shard {
         self.put_http(conn, http, alive);
     }
 
-    /// Frees a connection that sends requests.
-    pub(super) fn close_http(&mut self, conn: Conn) {
-        self.out.clear();
-        self.requests_open -= 1;
-        self.slots.remove(conn);
-    }
-
     /// Takes bytes that came; answers what they complete, and keeps the rest.
     pub(super) fn feed(&mut self, conn: Conn, http: &mut Http, bytes: &[u8]) {
         if http.input.is_empty() {
@@ -312,14 +307,18 @@ impl Shard {
             return Err(request::head_too_large());
         }
         let request = request::parse(&input[..end])?;
+        if let Some(refusal) = http.refused {
+            self.refuse(http, &request, refusal);
+            return Ok(Some(end));
+        }
         let is_lines = request.method == Method::Post && request.path == "/v1/events" && self.node.roles.dispatcher;
         let length = match request.body {
             BodyLength::Known(length) if is_lines => {
-                self.start_lines(http, &request, Remaining::Known(length));
+                self.start_lines(conn, http, &request, Remaining::Known(length));
                 return Ok(Some(end));
             }
             BodyLength::Chunked if is_lines => {
-                self.start_lines(http, &request, Remaining::Chunked(Chunked::default()));
+                self.start_lines(conn, http, &request, Remaining::Chunked(Chunked::default()));
                 return Ok(Some(end));
             }
             BodyLength::Chunked => {
@@ -349,12 +348,15 @@ impl Shard {
         }
     }
 
-    fn start_lines(&mut self, http: &mut Http, request: &Request<'_>, remaining: Remaining) {
+    fn start_lines(&mut self, conn: Conn, http: &mut Http, request: &Request<'_>, remaining: Remaining) {
         let to = AnswerTo::new(request, self.node.origins.check(request.origin));
         match self.lines_access(request, http.internal) {
             Ok(access) => {
                 self.go_on(http, request);
-                http.body = Body::Lines(Box::new(Lines::new(to, remaining)), access);
+                let mut lines = Box::new(Lines::new(to, remaining));
+                // Other nodes publish for many.
+                lines.publisher = if http.internal { 0 } else { self.publisher_key(conn, request, &access) };
+                http.body = Body::Lines(lines, access);
             }
             // Before the body is read, and so the last answer.
             Err(error) => self.fail(http, AnswerTo { closes: true, ..to }, &error),
@@ -394,7 +396,7 @@ impl Shard {
         let Body::Lines(mut lines, access) = std::mem::take(&mut http.body) else {
             unreachable!("called for bodies of lines only");
         };
-        let mut at = 0;
+        let (mut at, publisher) = (0, lines.publisher);
         let ended = loop {
             let mut remaining = std::mem::replace(&mut lines.remaining, Remaining::Known(0));
             let (piece, ended) = match &mut remaining {
@@ -412,7 +414,8 @@ impl Shard {
             lines.remaining = remaining;
             at = piece.end;
             if !piece.is_empty() {
-                lines.feed(&input[piece], &mut |number, line| self.publish_line(&access, conn, number, line));
+                lines
+                    .feed(&input[piece], &mut |number, line| self.publish_line(&access, publisher, conn, number, line));
             }
             if ended || at == input.len() {
                 break ended;
@@ -422,7 +425,7 @@ impl Shard {
             http.body = Body::Lines(lines, access);
             return Ok(None);
         }
-        lines.finish(&mut |number, line| self.publish_line(&access, conn, number, line));
+        lines.finish(&mut |number, line| self.publish_line(&access, publisher, conn, number, line));
         if !http.ended {
             self.set_due(conn, IDLE_TIMEOUT.as_secs() as u32);
         }
@@ -447,6 +450,9 @@ impl Shard {
         to.closes |= http.internal && self.is_draining();
         self.counters().requests.add(1);
         http.closing |= to.closes;
+        http.served = true;
+        // Before it is served: a stream has a time of its own.
+        self.set_due(conn, IDLE_TIMEOUT.as_secs() as u32);
         match self.handle(conn, http, request, to, body) {
             Ok(Handled::Answered) => {}
             Ok(Handled::AnsweredLast) => http.closing = true,
@@ -454,11 +460,8 @@ impl Shard {
             Ok(Handled::Stream(opening)) => self.open_stream(conn, http, opening, to),
             Err(error) => {
                 self.counters().rejected.add(1);
-                self.answers().problem(to, &error);
+                http.closing |= self.answer_error(to, request, &error);
             }
-        }
-        if !http.ended {
-            self.set_due(conn, IDLE_TIMEOUT.as_secs() as u32);
         }
     }
 

@@ -98,9 +98,9 @@ impl Shard {
                 ))
             })?,
         };
-        let access = match (&self.node.tokens, &token) {
-            (Some(tokens), Some(token)) => tokens.verify(Token(token), self.clock.unix_ms)?,
-            _ => self.access(request)?,
+        let access = match &token {
+            Some(token) => self.verify(Token(token))?,
+            None => self.access(request)?,
         };
         if let Some(holder) = self.holder_elsewhere(connection) {
             return self.change_elsewhere(asker, holder, connection, &access, What::Renew);

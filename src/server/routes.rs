@@ -39,15 +39,20 @@ impl Shard {
         to: AnswerTo,
         body: &[u8],
     ) -> Result<Handled, HttpError> {
-        if request.method == Method::Options {
-            return Ok(self.options(request, to));
-        }
         let mut parts = [""; PARTS_MAX];
         let mut count = 0;
-        let path = request.path.strip_prefix('/').ok_or_else(HttpError::not_found)?;
+        let options = request.method == Method::Options;
+        let path = match request.path.strip_prefix('/') {
+            Some(path) => path,
+            None if options && request.path == "*" => "",
+            None => return Err(HttpError::not_found()),
+        };
         for part in path.split('/').take(PARTS_MAX) {
             parts[count] = part;
             count += 1;
+        }
+        if options {
+            return self.options(request, to, http.internal, &parts[..count]);
         }
         if http.internal {
             return self.handle_internal(conn, request, to, &parts[..count], body);
@@ -56,13 +61,13 @@ impl Shard {
         match &parts[..count] {
             ["v1", "topics", topic, "events"] if roles.dispatcher => {
                 self.only(request, Method::Post, "POST, OPTIONS")?;
-                let access = self.access(request)?;
+                let access = self.publisher(conn, request)?;
                 self.publish_one(conn, topic, &access, to, body)
             }
             ["v1", "events"] if roles.frontend || roles.dispatcher => match request.method {
                 Method::Get | Method::Head if roles.frontend => {
                     let access = self.access(request)?;
-                    self.start_stream(request, access, to)
+                    self.start_stream(conn, request, access, to)
                 }
                 // POST to a dispatcher is taken line by line, and never comes here.
                 _ if roles.frontend && roles.dispatcher => Err(HttpError::method("GET, HEAD, POST, OPTIONS")),
@@ -78,6 +83,11 @@ impl Shard {
                 self.only(request, Method::Post, "POST, OPTIONS")?;
                 self.renew_token(conn, request, connection, body)
             }
+            ["v1", "received"] if roles.frontend => {
+                self.only(request, Method::Post, "POST, OPTIONS")?;
+                self.access(request)?;
+                self.received(to, body)
+            }
             ["v1", "time"] if roles.frontend => {
                 self.only(request, Method::Get, "GET, HEAD, OPTIONS")?;
                 let now = format!("{{\"now\":{}}}", self.clock.unix_ms);
@@ -85,16 +95,16 @@ impl Shard {
                 Ok(Handled::Answered)
             }
             ["v1", "videos", video, "likes"] if roles.backend => {
-                let access = self.access(request)?;
+                let access = self.publisher(conn, request)?;
                 let video = percent_decode(video, false)?;
                 self.likes(conn, request, &access, &video, body)
             }
             ["v1", "videos", video, "comments"] if roles.backend => {
-                let access = self.access(request)?;
+                let access = self.publisher(conn, request)?;
                 self.posts(conn, request, &access, PostKind::Comment, &percent_decode(video, false)?, body)
             }
             ["v1", "videos", video, "comments", id] if roles.backend => {
-                let access = self.access(request)?;
+                let access = self.publisher(conn, request)?;
                 let (video, id) = (percent_decode(video, false)?, percent_decode(id, false)?);
                 self.delete_post(conn, request, &access, PostKind::Comment, &video, &id, body)
             }
@@ -104,7 +114,7 @@ impl Shard {
                 self.presence(conn, request, &access)
             }
             ["v1", "conversations", conversation, what] if roles.backend => {
-                let access = self.access(request)?;
+                let access = self.publisher(conn, request)?;
                 let conversation = percent_decode(conversation, false)?;
                 match *what {
                     "messages" => self.posts(conn, request, &access, PostKind::Message, &conversation, body),
@@ -119,7 +129,7 @@ impl Shard {
                 }
             }
             ["v1", "conversations", conversation, "messages", id] if roles.backend => {
-                let access = self.access(request)?;
+                let access = self.publisher(conn, request)?;
                 let (conversation, id) = (percent_decode(conversation, false)?, percent_decode(id, false)?);
                 self.delete_post(conn, request, &access, PostKind::Message, &conversation, &id, body)
             }
@@ -132,21 +142,6 @@ impl Shard {
     pub(super) fn only(&self, request: &Request<'_>, method: Method, allow: &'static str) -> Result<(), HttpError> {
         let fits = request.method == method || (method == Method::Get && request.method == Method::Head);
         if fits { Ok(()) } else { Err(HttpError::method(allow)) }
-    }
-
-    /// OPTIONS, and CORS preflights (WHATWG Fetch, section 3.2).
-    fn options(&mut self, request: &Request<'_>, to: AnswerTo) -> Handled {
-        let allowed = "GET, HEAD, POST, DELETE, OPTIONS";
-        let mut headers = format!("Allow: {allowed}\r\n");
-        if request.preflight && to.cors != Default::default() {
-            headers += &format!(
-                "Access-Control-Allow-Methods: {allowed}\r\n\
-                 Access-Control-Allow-Headers: Content-Type, Authorization, Last-Event-ID\r\n\
-                 Access-Control-Max-Age: 86400\r\n"
-            );
-        }
-        self.answers().whole(to, 204, "", &headers, b"");
-        Handled::Answered
     }
 
     /// The demo page and what belongs to it.

@@ -11,15 +11,18 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
+use super::admitting::Admitting;
 use super::asking::Asked;
 use super::cluster::Cluster;
 use super::history::Homes;
+use super::listing::Gathering;
 use super::mesh::Outgoing;
 use super::message::Message;
 use super::node::Node;
 use super::pages::PageLogs;
 use super::slots::{Conn, Kind, Slots};
 use super::streams::Waiter;
+use super::token_cache::TokenCache;
 use crate::dispatch::core::Dispatcher;
 use crate::dispatch::kv::NodeInfo;
 use crate::dispatch::tally::Tally;
@@ -179,6 +182,16 @@ pub struct Shard {
     pub(super) draining: Option<super::sweep::Draining>,
     pub(super) accept_error_logged: bool,
     pub(super) turn_time: TurnTime,
+    pub(super) admitting: Admitting,
+    pub(super) tokens_seen: TokenCache,
+    /// What waits for streams that lag, in bytes.
+    pub(super) backlog_bytes: usize,
+    /// Counts round, to choose which delivery's time is taken.
+    pub(super) sampled: usize,
+    /// Questions of operators that other shards have not answered.
+    pub(super) gathering: HashMap<u64, Gathering>,
+    /// When questions to the key-value store were asked.
+    pub(super) asked_at: HashMap<u64, Instant, foldhash::fast::RandomState>,
 }
 
 impl Shard {
@@ -252,6 +265,12 @@ impl Shard {
             lagging: 0,
             draining: None,
             accept_error_logged: false,
+            admitting: Admitting::default(),
+            tokens_seen: TokenCache::default(),
+            backlog_bytes: 0,
+            sampled: 0,
+            gathering: HashMap::new(),
+            asked_at: HashMap::default(),
         };
         let mut ready = Vec::new();
         let mut patience = Patience::default();
@@ -295,12 +314,16 @@ impl Shard {
         self.send_registrations();
         self.retry_outgoing();
         if self.clock.instant >= self.next_tick {
-            self.next_tick = self.clock.instant + TICK;
+            // From when it was due, not from now: the timer would fire just before the next one, and every second be missed.
+            self.next_tick = (self.next_tick + TICK).max(self.clock.instant + TICK / 2);
             self.tick();
         }
         self.fan_out();
+        self.keep_to_budget();
         self.send_registrations();
         let exchanged = self.exchange();
+        let now = Instant::now();
+        self.admitting.turns.ended(now - self.clock.instant, now, self.node.admission.turn_max);
         exchanged
             || !self.unserved.is_empty()
             || !self.again.is_empty()
@@ -408,6 +431,8 @@ impl Shard {
             Message::StreamChanged { asker, result } => self.on_stream_changed(asker, result),
             Message::Counts { core, counts } => self.on_counts(core, counts),
             Message::Typing { topic, member } => self.on_typing(topic, member),
+            Message::List(ask) => self.on_list(*ask),
+            Message::Listed(number, rows) => self.on_listed(number, rows),
             Message::Drain => self.start_draining(),
         }
     }

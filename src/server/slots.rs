@@ -110,6 +110,8 @@ pub struct Lag {
     pub sent: usize,
     /// What merges meanwhile.
     pub backlog: Backlog,
+    /// Bytes that the shard's sum has for it.
+    pub held: usize,
     /// When the client last took something, in the shard's seconds.
     pub progress: u32,
     /// What it missed and gets from history first.
@@ -119,6 +121,11 @@ pub struct Lag {
 }
 
 impl Lag {
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.unsent.len() + self.backlog.bytes()
+    }
+
     /// It is not the client who is late: what it missed is being read.
     pub fn waits_for_history(&self) -> bool {
         self.unsent.is_empty() && self.replay.as_ref().is_some_and(|replaying| replaying.waits)
@@ -153,6 +160,8 @@ pub struct Slot {
     pub waiting: bool,
     /// Delimits its body by its end (HTTP/1.0).
     pub unframed: bool,
+    /// It is not let in, and is kept only to be told so.
+    pub refused: bool,
     /// What it is.
     pub kind: Kind,
     /// What its token lets it do, and until when; none without tokens.

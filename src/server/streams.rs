@@ -65,19 +65,22 @@ pub enum Ended {
     Drain,
     /// Its token ran out.
     Token,
+    /// It had the most waiting when that was too much for all streams together.
+    Budget,
 }
 
 /// Reads the topics of a list, each once, in order.
 pub(super) fn read_topics<T: AsRef<str>>(
     texts: impl Iterator<Item = Result<T, HttpError>>,
+    most: usize,
 ) -> Result<Vec<Topic>, HttpError> {
     let mut topics: Vec<Topic> = Vec::new();
     for text in texts {
         let text = text?;
         let topic = Topic::parse(text.as_ref()).map_err(|error| HttpError::bad(error.to_string()))?;
         if !topics.contains(&topic) {
-            if topics.len() == TOPICS_PER_CONNECTION_MAX {
-                return Err(too_many_topics());
+            if topics.len() == most {
+                return Err(too_many_topics(most));
             }
             topics.push(topic);
         }
@@ -85,25 +88,26 @@ pub(super) fn read_topics<T: AsRef<str>>(
     Ok(topics)
 }
 
-/// The answer to a 101st topic.
-pub(super) fn too_many_topics() -> HttpError {
-    HttpError::bad(format!("a stream has at most {TOPICS_PER_CONNECTION_MAX} topics; open a second one for more"))
+/// The answer to one topic too many.
+pub(super) fn too_many_topics(most: usize) -> HttpError {
+    HttpError::bad(format!("a stream has at most {most} topics; open a second one for more"))
 }
 
 impl Shard {
     /// `GET /v1/events`
     pub(super) fn start_stream(
         &mut self,
+        conn: Conn,
         request: &Request<'_>,
         access: Access,
         to: AnswerTo,
     ) -> Result<Handled, HttpError> {
-        let pairs = query_pairs(request.query.unwrap_or(""));
-        let mut topics = read_topics(pairs.filter_map(|pair| match pair {
+        let pairs = query_pairs(request.query.unwrap_or("")).filter_map(|pair| match pair {
             Ok((name, topic)) if name == "topic" => Some(Ok(topic)),
             Ok(_) => None,
             Err(error) => Some(Err(error)),
-        }))?;
+        });
+        let mut topics = read_topics(pairs, self.node.admission.topics_max)?;
         // They were decoded before, for their topics.
         let pairs = query_pairs(request.query.unwrap_or("")).flatten();
         let mut member = None;
@@ -125,22 +129,13 @@ impl Shard {
             // A member's own topic comes without asking, and beyond the limit.
             topics.push(own);
         }
-        if self.is_draining() {
-            if !request.accepts_event_stream {
-                return Err(HttpError::unavailable("this node drains; connect again and reach another one"));
-            }
-            // A browser's EventSource gives up for good on any other status than 200.
-            let retry_ms = self.retry_jitter();
-            let framing = self.answers().stream(to);
-            bye(&mut self.out, framing, ByeReason::Busy, retry_ms);
-            return Ok(Handled::AnsweredLast);
-        }
+        let last = self.last_event(request)?;
         if request.method == Method::Head {
             // As GET would answer, without its body (RFC 9110 section 9.3.2).
             self.answers().stream(to);
             return Ok(Handled::AnsweredLast);
         }
-        let last = self.last_event(request)?;
+        self.admit_stream(conn, request)?;
         Ok(Handled::Stream(Opening { topics, access, last, member }))
     }
 
@@ -348,15 +343,24 @@ impl Shard {
             },
             Kind::Free | Kind::Http(_) | Kind::Link(_) => {}
         }
+        self.account(conn.slot);
     }
 
     /// From now on what comes for this stream waits for it.
     pub(super) fn lag(&mut self, slot: u32, unsent: Vec<u8>) {
         let progress = self.clock.seconds();
-        let lag =
-            Lag { unsent, sent: 0, backlog: Backlog::new(Bounds::CONNECTION), progress, ends: None, replay: None };
+        let lag = Lag {
+            unsent,
+            sent: 0,
+            backlog: Backlog::new(Bounds::CONNECTION),
+            held: 0,
+            progress,
+            ends: None,
+            replay: None,
+        };
         self.slots.at_mut(slot).kind = Kind::Lagging(Box::new(lag));
         self.lagging += 1;
+        self.account(slot);
     }
 
     /// What a client sends on a stream means nothing; its end does.
@@ -388,13 +392,14 @@ impl Shard {
         let Some(slot) = self.slots.get_mut(conn) else { return };
         if let Kind::Lagging(lag) = &slot.kind {
             let lost = lag.backlog.events();
+            self.backlog_bytes -= lag.held;
             self.lagging -= 1;
             self.counters().dropped_closed.add(lost);
         }
         for &subscription in subscriptions.as_slice() {
             self.unsubscribe(subscription);
         }
-        self.slots.remove(conn);
+        self.forget(conn);
         self.streams -= 1;
         let counters = self.counters();
         match why {
@@ -403,6 +408,7 @@ impl Shard {
             Ended::Backlog => counters.closed_backlog.add(1),
             Ended::Drain => counters.closed_drain.add(1),
             Ended::Token => counters.closed_token.add(1),
+            Ended::Budget => counters.closed_budget.add(1),
         }
     }
 

@@ -51,6 +51,8 @@ impl Shard {
         self.pages.tidy(self.clock.seconds());
         self.sweep();
         self.go_on_draining();
+        self.look_at_memory();
+        debug_assert!(self.is_accounted());
         self.show_gauges();
     }
 
@@ -62,6 +64,7 @@ impl Shard {
         counters.connections.set(self.streams);
         counters.http_connections.set(self.requests_open);
         counters.lagging.set(self.lagging);
+        counters.backlog_bytes.set(self.backlog_bytes as u64);
         counters.topics.set(self.topics.len() as u64);
         counters.subscriptions.set(self.topics.viewers() as u64);
     }

@@ -10,7 +10,6 @@ use super::shard::Shard;
 use super::slots::{Conn, Kind};
 use super::streams::{read_topics, too_many_topics};
 use crate::frontend::topics::TopicIndex;
-use crate::limits::TOPICS_PER_CONNECTION_MAX;
 use crate::wire::connection_id::ConnectionId;
 use crate::wire::http::{HttpError, percent_decode};
 use crate::wire::json;
@@ -38,7 +37,7 @@ impl Shard {
     ) -> Result<Handled, HttpError> {
         let body: Body = json::object(body)
             .map_err(|error| HttpError::bad(format!("the body must be {{\"add\":[…],\"remove\":[…]}}: {error}")))?;
-        let list = |topics: &[String]| read_topics(topics.iter().map(Ok));
+        let list = |topics: &[String]| read_topics(topics.iter().map(Ok), self.node.admission.topics_max);
         let (add, remove) = (list(&body.add)?, list(&body.remove)?);
         for topic in &add {
             access.require_subscribe(topic)?;
@@ -98,8 +97,8 @@ impl Shard {
         let removed: Vec<&Topic> =
             current.iter().filter(|topic| change.remove.contains(topic) && !change.add.contains(topic)).collect();
         let added: Vec<Topic> = change.add.iter().filter(|topic| !current.contains(topic)).cloned().collect();
-        if current.len() - removed.len() + added.len() > TOPICS_PER_CONNECTION_MAX {
-            return Err(too_many_topics());
+        if current.len() - removed.len() + added.len() > self.node.admission.topics_max {
+            return Err(too_many_topics(self.node.admission.topics_max));
         }
         let mut missing = self.subscribe(change.conn, &added);
         self.write_newest(change.conn, &added);

@@ -88,6 +88,9 @@ impl File<'_> {
         match (key.shape, value.get_ref()) {
             (Shape::Text, DeValue::String(text)) => Ok(vec![text.clone().into_owned()]),
             (Shape::Text, DeValue::Integer(count)) if key.name == "cores" => Ok(vec![count.to_string()]),
+            (Shape::Number, DeValue::String(text)) => Ok(vec![text.clone().into_owned()]),
+            (Shape::Number, DeValue::Integer(count)) => Ok(vec![count.to_string()]),
+            (Shape::Number, _) => Err(self.wrong(setting, value, origin, "give a whole number")),
             (Shape::Text, _) => Err(self.wrong(setting, value, origin, "give a string")),
             (Shape::Switch, DeValue::Boolean(on)) => Ok(vec![on.to_string()]),
             (Shape::Switch, _) => Err(self.wrong(setting, value, origin, "give true or false, without quotes")),

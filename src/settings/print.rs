@@ -58,7 +58,7 @@ fn value(name: &str, shape: Shape, raw: &Raw) -> String {
     let texts: Vec<String> = raw.values.iter().map(|text| string(&mask(text))).collect();
     match shape {
         Shape::Switch => raw.values.iter().any(|text| text == "true" || text == "1").to_string(),
-        Shape::Text => texts.concat(),
+        Shape::Text | Shape::Number => texts.concat(),
         Shape::Named if name != "peer" => texts.concat(),
         Shape::List | Shape::Named => format!("[{}]", texts.join(", ")),
     }

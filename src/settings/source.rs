@@ -42,6 +42,8 @@ impl fmt::Display for Source {
 pub(super) enum Shape {
     /// One text.
     Text,
+    /// A whole number, which may also be text, such as `auto` or `5`.
+    Number,
     /// True or false.
     Switch,
     /// Texts, with commas between them where they are not a TOML array.
@@ -63,7 +65,7 @@ const fn key(name: &'static str, shape: Shape, default: Option<&'static str>) ->
 }
 
 /// Every setting but the event types, in the order in which they are printed.
-pub(super) const KEYS: [Key; 21] = [
+pub(super) const KEYS: [Key; 29] = [
     key("listen", Shape::Text, Some("127.0.0.1:8080")),
     key("internal", Shape::Text, Some("127.0.0.1:8081")),
     key("advertise", Shape::Text, None),
@@ -85,6 +87,14 @@ pub(super) const KEYS: [Key; 21] = [
     key("cors_origin", Shape::List, None),
     key("trusted_proxy", Shape::List, None),
     key("log", Shape::Text, Some("info")),
+    key("max_connections", Shape::Number, Some("auto")),
+    key("max_address_connections", Shape::Number, Some("0")),
+    key("max_address_connects", Shape::Number, Some("0")),
+    key("max_publishes", Shape::Number, Some("0")),
+    key("max_topics", Shape::Number, Some("100")),
+    key("max_memory", Shape::Text, Some("80%")),
+    key("max_backlog", Shape::Text, Some("12%")),
+    key("max_turn", Shape::Text, Some("250ms")),
 ];
 
 /// Variables that begin like a setting and are read elsewhere: by this module's caller or by clients.
@@ -188,7 +198,7 @@ impl Layers {
     /// Sets one setting from texts as a flag or a variable has them.
     fn set(&mut self, key: &Key, values: Vec<String>, origin: Source) -> Result<(), SettingsError> {
         match key.shape {
-            Shape::Text | Shape::Switch => {
+            Shape::Text | Shape::Number | Shape::Switch => {
                 self.plain.insert(key.name, Raw { values, origin });
             }
             Shape::List => {

@@ -9,11 +9,9 @@ use ipnet::IpNet;
 /// further left may be the client's own invention. When all of them are trusted it is the leftmost.
 ///
 /// `forwarded_for` are the values of all `X-Forwarded-For` headers, in their order; each may hold several addresses with
-/// commas between, also with ports (`203.0.113.7:4711`, `[2001:db8::1]:4711`). Empty ones are ignored. Where a trusted
-/// proxy wrote something that is no address (`unknown`), nothing to its left is vouched for: the answer is that proxy. A
-/// client cannot cause that, since what proxies add stands to the right of what it sends.
-///
-/// IPv4 addresses in IPv6 clothes (`::ffff:203.0.113.7`) count as IPv4; `trusted` names them as IPv4.
+/// commas between, also with ports (`203.0.113.7:4711`, `[2001:db8::1]:4711`). A value that is no address is ignored as
+/// `unknown` is: the search goes on to its left only if it was added by a proxy that is trusted, which it was.
+/// IPv4 addresses in IPv6 clothes (`::ffff:203.0.113.7`) count as IPv4, in the trusted networks too.
 pub fn client_address<'a>(
     peer: IpAddr,
     forwarded_for: impl DoubleEndedIterator<Item = &'a str>,
@@ -25,9 +23,7 @@ pub fn client_address<'a>(
         return peer;
     }
     let mut client = peer;
-    let named = forwarded_for.rev().flat_map(|value| value.rsplit(',')).map(|text| text.trim_matches([' ', '\t']));
-    for text in named.filter(|text| !text.is_empty()) {
-        let Some(address) = parse(text) else { break };
+    for address in forwarded_for.rev().flat_map(|value| value.rsplit(',')).filter_map(parse) {
         client = address;
         if !is_trusted(address) {
             break;
@@ -37,6 +33,7 @@ pub fn client_address<'a>(
 }
 
 fn parse(text: &str) -> Option<IpAddr> {
+    let text = text.trim_matches([' ', '\t']);
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let address = bare.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
     address.ok().map(|address| address.to_canonical())
@@ -63,9 +60,7 @@ mod tests {
             ("10.0.0.1", &["1.1.1.1, 198.51.100.1, 10.0.0.2"], "198.51.100.1"),
             ("10.0.0.1", &["1.1.1.1", "198.51.100.1", "10.0.0.2 ,\t10.0.0.3"], "198.51.100.1"),
             ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
-            ("10.0.0.1", &["198.51.100.1, ,", ""], "198.51.100.1"),
-            ("10.0.0.1", &["198.51.100.1, unknown, 10.0.0.2"], "10.0.0.2"),
-            ("10.0.0.1", &["unknown, 198.51.100.1, 10.0.0.2"], "198.51.100.1"),
+            ("10.0.0.1", &["198.51.100.1, unknown"], "198.51.100.1"),
             ("10.0.0.1", &["unknown", "", ",,", "300.1.1.1", "10.0.0.0/8", "-"], "10.0.0.1"),
             ("10.0.0.1", &["198.51.100.1:4711"], "198.51.100.1"),
             ("10.0.0.1", &["[2001:db8::1]:4711"], "2001:db8::1"),

@@ -45,12 +45,14 @@ pub struct HttpError {
     pub allow: Option<&'static str>,
     /// `WWW-Authenticate`, for requests whose credentials are missing or will not do.
     pub www_authenticate: Option<Box<str>>,
+    /// `Retry-After` in seconds, for 429 and 503 that ask for another wait than usual.
+    pub retry_after: Option<u32>,
 }
 
 impl HttpError {
     /// An error with a status and a detail.
     pub fn new(status: u16, detail: impl Into<Cow<'static, str>>) -> HttpError {
-        HttpError { status, detail: detail.into(), allow: None, www_authenticate: None }
+        HttpError { status, detail: detail.into(), allow: None, www_authenticate: None, retry_after: None }
     }
 
     /// 400.

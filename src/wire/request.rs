@@ -53,6 +53,24 @@ pub struct Request<'a> {
     pub fanfare_node: Option<&'a str>,
     /// `Fanfare-Version`: of messages between nodes.
     pub fanfare_version: Option<&'a str>,
+    /// `X-Forwarded-For`.
+    pub forwarded_for: ForwardedFor<'a>,
+}
+
+/// The values of the last `X-Forwarded-For` headers, in their order: more proxies than this in a row are never trusted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ForwardedFor<'a>([&'a str; 4]);
+
+impl<'a> ForwardedFor<'a> {
+    fn push(&mut self, value: &'a str) {
+        self.0.rotate_left(1);
+        self.0[3] = value;
+    }
+
+    /// The values; empty ones stand for none.
+    pub fn values(&self) -> impl DoubleEndedIterator<Item = &'a str> {
+        self.0.into_iter()
+    }
 }
 
 /// The offset behind the empty line that ends a head, looking from `from` on; `None` while it has not come. A caller
@@ -109,6 +127,7 @@ pub fn parse(bytes: &[u8]) -> Result<Request<'_>, HttpError> {
         cookie: None,
         fanfare_node: None,
         fanfare_version: None,
+        forwarded_for: ForwardedFor::default(),
     };
     read_headers(&mut request, head.headers)?;
     Ok(request)
@@ -154,6 +173,7 @@ fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>])
                 }
             }
             12 if is("fanfare-node") => once("Fanfare-Node", request.fanfare_node.replace(text().unwrap_or("")))?,
+            15 if is("x-forwarded-for") => request.forwarded_for.push(text().unwrap_or("")),
             13 if is("last-event-id") => request.last_event_id = text(),
             13 if is("authorization") => once("Authorization", request.authorization.replace(text().unwrap_or("")))?,
             13 if is("if-none-match") => request.if_none_match = text(),

@@ -174,7 +174,12 @@ impl Answers<'_> {
         });
         let mut headers = match (error.allow, error.status) {
             (Some(allow), _) => format!("Allow: {allow}\r\n"),
-            (None, 429 | 503) => format!("Retry-After: {RETRY_AFTER_SECONDS}\r\n"),
+            (None, 429 | 503) => {
+                let seconds = error.retry_after.unwrap_or(RETRY_AFTER_SECONDS);
+                // A page of another origin sees only what it is shown (WHATWG Fetch, section 3.2.3).
+                let exposed = if to.cors == Cors::None { "" } else { "Access-Control-Expose-Headers: Retry-After\r\n" };
+                format!("Retry-After: {seconds}\r\n{exposed}")
+            }
             (None, _) => String::new(),
         };
         if let Some(challenge) = &error.www_authenticate {
@@ -226,7 +231,15 @@ mod tests {
         assert!(text.ends_with("\r\n\r\n") && text.contains("Connection: close"), "{text}");
         let text = answer(|answers| answers.problem(AnswerTo::default(), &HttpError::unavailable("full")));
         assert!(text.contains("Vary: Origin\r\n"), "{text}");
+        assert!(!text.contains("Expose"), "{text}");
         assert!(text.contains("Retry-After: 1\r\n") && text.ends_with("\"type\":\"about:blank\"}"), "{text}");
+    }
+
+    #[test]
+    fn a_page_of_another_origin_sees_how_long_to_wait() {
+        let busy = HttpError { retry_after: Some(7), ..HttpError::new(429, "slowly") };
+        let text = answer(|answers| answers.problem(AnswerTo { cors: Cors::Origin(0), ..AnswerTo::default() }, &busy));
+        assert!(text.contains("Retry-After: 7\r\nAccess-Control-Expose-Headers: Retry-After\r\n"), "{text}");
     }
 
     #[test]

@@ -163,7 +163,7 @@ impl Store {
 
     #[track_caller]
     pub fn beat(&self, id: u64, digests: &[(u8, u64)]) -> Alive {
-        let request = Request::Heartbeat(Heartbeat { node: node_info(id), digests: digests.to_vec() });
+        let request = Request::Heartbeat(Heartbeat { node: node_info(id), digests: digests.to_vec(), counts: None });
         let Answer::Alive(alive) = self.ask(request) else { panic!("alive") };
         alive
     }

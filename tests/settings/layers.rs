@@ -116,6 +116,11 @@ fn defaults_are_those_of_the_design() {
         ("auth", "none"),
         ("drain", "30s"),
         ("cores", "all"),
+        ("max_connections", "auto"),
+        ("max_address_connections", "0"),
+        ("max_publishes", "0"),
+        ("max_memory", "80%"),
+        ("max_turn", "250ms"),
     ] {
         assert_eq!(toml[name].as_str(), Some(value), "{name}");
     }

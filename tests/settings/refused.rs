@@ -30,6 +30,12 @@ fn a_file_with_a_slip_is_refused_with_key_and_line() {
         ("[events.comment]\nmax_age = \"31days\"\n", &["events.comment.max_age", "30days"]),
         ("[events.like]\nclas = \"sum\"\n", &["events.like.clas", "line 2", "did you mean class?"]),
         ("[events.like]\n[events.like]\n", &["like", "line 2"]),
+        ("max_connections = 1.5\n", &["--max-connections", "line 1", "a whole number"]),
+        ("max_publishes = -1\n", &["--max-publishes \"-1\"", "0 for no limit"]),
+        ("max_topics = 101\n", &["--max-topics \"101\"", "1 to 100"]),
+        ("max_memory = 8\n", &["--max-memory", "give a string"]),
+        ("max_memory = \"8GB\"\n", &["--max-memory \"8GB\"", "8GiB", "50%"]),
+        ("max_turn = \"1h\"\n", &["--max-turn \"1h\"", "0s for no limit"]),
         ("events.like = \"sum\"\n", &["events.like", "[events.like]"]),
         ("[events.\"\"]\nclass = \"sum\"\n", &["events", "type's name"]),
     ] {

@@ -82,7 +82,11 @@ pub fn chunked(body: &[u8], size: usize) -> Vec<u8> {
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Client {
-        let socket = TcpStream::connect(address).expect("the node accepts");
+        Client::from_socket(TcpStream::connect(address).expect("the node accepts"))
+    }
+
+    /// On a socket that is connected.
+    pub fn from_socket(socket: TcpStream) -> Client {
         socket.set_read_timeout(Some(DEADLINE)).expect("a socket option");
         socket.set_write_timeout(Some(DEADLINE)).expect("a socket option");
         socket.set_nodelay(true).expect("a socket option");

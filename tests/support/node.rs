@@ -87,7 +87,8 @@ impl Node {
 
     fn run_on(mut command: Command, role: &str, internal: &str, database: &str, flags: &[&str]) -> Node {
         let mut child = command
-            .args([role, "--listen", "127.0.0.1:0", "--internal", internal, "--db", database])
+            .args([role, "--internal", internal, "--db", database])
+            .args(if flags.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"] })
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -1,0 +1,342 @@
+//! Who is let in, and how much of what they get: limits that hold for a node whatever shard a client reaches. No IO; the
+//! shards ask, and count what is refused.
+
+pub mod counts;
+pub mod rates;
+pub mod table;
+pub mod turns;
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+
+use crate::limits::{ADDRESS_KEYS_MAX, RETRY_AFTER_SECONDS};
+use crate::settings::Most;
+use crate::wire::client_address::client_address;
+use crate::wire::http::HttpError;
+use counts::{Counts, Entered};
+use rates::Rates;
+
+/// Why somebody is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The address has as many connections as it may.
+    AddressConnections,
+    /// The address connects too often; seconds until it may again.
+    AddressConnects(u32),
+    /// The node has as many connections as it may.
+    Connections,
+    /// The process has as much memory as it may.
+    Memory,
+    /// The shard's turns take too long.
+    Turns,
+    /// The member, or the address, publishes too fast; seconds until it may again.
+    Publishes(u32),
+    /// The node ends.
+    Draining,
+}
+
+impl Refusal {
+    /// As the label `reason` of the metric.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Refusal::AddressConnections => "address_connections",
+            Refusal::AddressConnects(_) => "address_connects",
+            Refusal::Connections => "connections",
+            Refusal::Memory => "memory",
+            Refusal::Turns => "turns",
+            Refusal::Publishes(_) => "publishes",
+            Refusal::Draining => "draining",
+        }
+    }
+
+    /// One of each, in the order of [`Refusal::index`].
+    pub const ALL: [Refusal; 7] = [
+        Refusal::AddressConnections,
+        Refusal::AddressConnects(0),
+        Refusal::Connections,
+        Refusal::Memory,
+        Refusal::Turns,
+        Refusal::Publishes(0),
+        Refusal::Draining,
+    ];
+
+    /// Its place among [`Refusal::ALL`].
+    pub const fn index(self) -> usize {
+        match self {
+            Refusal::AddressConnections => 0,
+            Refusal::AddressConnects(_) => 1,
+            Refusal::Connections => 2,
+            Refusal::Memory => 3,
+            Refusal::Turns => 4,
+            Refusal::Publishes(_) => 5,
+            Refusal::Draining => 6,
+        }
+    }
+
+    /// What the client is told.
+    pub fn error(self) -> HttpError {
+        let (status, seconds, detail) = match self {
+            Refusal::AddressConnections => (
+                429,
+                RETRY_AFTER_SECONDS,
+                "this address has as many connections as it may have; close one, or reuse one for several topics",
+            ),
+            Refusal::AddressConnects(seconds) => {
+                (429, seconds, "this address connects too often; wait, then try again")
+            }
+            Refusal::Publishes(seconds) => (429, seconds, "you publish too fast; wait, then go on more slowly"),
+            Refusal::Connections => (503, RETRY_AFTER_SECONDS, "this node has as many connections as it may have"),
+            Refusal::Memory => {
+                (503, RETRY_AFTER_SECONDS, "this node's memory is full; connect again and reach another")
+            }
+            Refusal::Turns => {
+                (503, RETRY_AFTER_SECONDS, "this node has too much to do; connect again and reach another")
+            }
+            Refusal::Draining => (503, RETRY_AFTER_SECONDS, "this node drains; connect again and reach another one"),
+        };
+        HttpError { retry_after: Some(seconds), ..HttpError::new(status, detail) }
+    }
+}
+
+/// A wait as `Retry-After` has it: whole seconds, at least one.
+fn seconds(wait_us: u64) -> u32 {
+    u32::try_from(wait_us.div_ceil(1_000_000)).unwrap_or(u32::MAX).max(1)
+}
+
+/// The limits of a node, shared by its shards.
+#[derive(Debug)]
+pub struct Admission {
+    started: Instant,
+    hasher: RandomState,
+    trusted: Vec<IpNet>,
+    /// Connections that the node may have, and has.
+    connections_max: usize,
+    connections: AtomicUsize,
+    address_connections: Option<Counts>,
+    address_connects: Option<Rates>,
+    publishes: Option<Rates>,
+    /// Topics of one stream.
+    pub topics_max: usize,
+    /// A shard's longest turn; zero is no bound.
+    pub turn_max: Duration,
+    /// Backlog bytes of one shard.
+    pub backlog_max: usize,
+    memory_max: u64,
+    memory: AtomicU64,
+    memory_full: AtomicBool,
+}
+
+impl Admission {
+    /// For a node of `shards` shards, that may use `available` bytes of memory, and have `connections` connections unless
+    /// the settings say another number.
+    pub fn new(most: &Most, trusted: &[IpNet], shards: usize, available: u64, connections: usize) -> Admission {
+        let connections_max = most.connections.unwrap_or(connections);
+        let rates = |rate: u32| (rate > 0).then(|| Rates::new(rate));
+        let keys = connections_max.saturating_mul(2).clamp(1024, ADDRESS_KEYS_MAX);
+        let backlog = most.backlog.bytes(available) / shards.max(1) as u64;
+        Admission {
+            started: Instant::now(),
+            hasher: RandomState::new(),
+            trusted: trusted.to_vec(),
+            connections_max,
+            connections: AtomicUsize::new(0),
+            address_connections: (most.address_connections > 0).then(|| Counts::new(most.address_connections, keys)),
+            address_connects: rates(most.address_connects),
+            publishes: rates(most.publishes),
+            topics_max: most.topics,
+            turn_max: most.turn,
+            backlog_max: usize::try_from(backlog).unwrap_or(usize::MAX),
+            memory_max: most.memory.bytes(available),
+            memory: AtomicU64::new(0),
+            memory_full: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether anything is limited by address, so that addresses must be known.
+    pub fn asks_for_addresses(&self) -> bool {
+        self.address_connections.is_some() || self.address_connects.is_some()
+    }
+
+    /// Whether publishing is limited.
+    pub fn limits_publishing(&self) -> bool {
+        self.publishes.is_some()
+    }
+
+    /// Whether this peer speaks for others.
+    pub fn is_proxy(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.trusted.iter().any(|network| network.contains(&peer))
+    }
+
+    /// Whose request it is, by [`client_address`].
+    pub fn client<'a>(&self, peer: IpAddr, forwarded_for: impl DoubleEndedIterator<Item = &'a str>) -> IpAddr {
+        client_address(peer, forwarded_for, &self.trusted)
+    }
+
+    /// The key of an address. An IPv6 address counts with its /64: that is what one customer has at least.
+    pub fn address_key(&self, address: IpAddr) -> u64 {
+        let network = match address.to_canonical() {
+            IpAddr::V4(address) => u128::from(address.to_bits()),
+            IpAddr::V6(address) => 1 << 127 | address.to_bits() >> 64,
+        };
+        self.hasher.hash_one(network).max(1)
+    }
+
+    /// The key of a token: its member's, so that a new token is no new allowance, or else that of what it says.
+    pub fn token_key(&self, rights: &crate::auth::Rights) -> u64 {
+        let key = match &rights.sub {
+            Some(member) => self.hasher.hash_one((1, member)),
+            None => self.hasher.hash_one((2, rights.expires_at_ms, rights.publish.as_str(), rights.subscribe.as_str())),
+        };
+        key.max(1)
+    }
+
+    fn now_us(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.started).as_micros() as u64
+    }
+
+    /// A connection came, from anywhere; it counts until [`went`](Admission::went). False if the node has too many now.
+    pub fn came(&self) -> bool {
+        self.connections.fetch_add(1, Ordering::Relaxed) < self.connections_max
+    }
+
+    /// A connection went.
+    pub fn went(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Connections, and how many there may be.
+    pub fn connections(&self) -> (usize, usize) {
+        (self.connections.load(Ordering::Relaxed), self.connections_max)
+    }
+
+    /// A connection of the address with this key comes. Gives the key if it is to [`leave`](Admission::leave).
+    ///
+    /// # Errors
+    /// Why it is not to be let in.
+    pub fn enter(&self, key: u64, now: Instant) -> Result<Option<u64>, Refusal> {
+        if let Some(rates) = &self.address_connects {
+            rates.take(key, self.now_us(now)).map_err(|wait| Refusal::AddressConnects(seconds(wait)))?;
+        }
+        match self.address_connections.as_ref().map(|counts| counts.enter(key)) {
+            Some(Entered::Full) => Err(Refusal::AddressConnections),
+            Some(Entered::Counted) => Ok(Some(key)),
+            Some(Entered::Uncounted) | None => Ok(None),
+        }
+    }
+
+    /// A connection that was counted went.
+    pub fn leave(&self, key: u64) {
+        if let Some(counts) = &self.address_connections {
+            counts.leave(key);
+        }
+    }
+
+    /// Whoever has this key publishes one event.
+    ///
+    /// # Errors
+    /// It is too fast.
+    pub fn publish(&self, key: u64, now: Instant) -> Result<(), Refusal> {
+        match &self.publishes {
+            Some(rates) if key != 0 => {
+                rates.take(key, self.now_us(now)).map_err(|wait| Refusal::Publishes(seconds(wait)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the process has resident now, in bytes.
+    pub fn note_memory(&self, resident: u64) {
+        self.memory.store(resident, Ordering::Relaxed);
+        self.memory_full.store(resident > self.memory_max, Ordering::Relaxed);
+    }
+
+    /// Resident memory at the last look, and how much there may be, in bytes.
+    pub fn memory(&self) -> (u64, u64) {
+        (self.memory.load(Ordering::Relaxed), self.memory_max)
+    }
+
+    /// Whether there is too much of it for new streams.
+    pub fn memory_is_full(&self) -> bool {
+        self.memory_full.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Memory;
+
+    fn most() -> Most {
+        Most {
+            connections: None,
+            address_connections: 0,
+            address_connects: 0,
+            publishes: 0,
+            topics: 100,
+            memory: Memory::Percent(50),
+            backlog: Memory::Bytes(1000),
+            turn: Duration::ZERO,
+        }
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_ipv6_customer_is_one_and_an_ipv4_address_has_one_spelling() {
+        let admission = Admission::new(&most(), &[], 2, 100, 3);
+        let key = |text| admission.address_key(address(text));
+        assert_eq!(key("2001:db8::1"), key("2001:db8::ffff:2"));
+        assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
+        assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
+        assert_ne!(key("192.0.2.2"), key("192.0.2.1"));
+        assert_ne!(key("0.0.0.1"), key("::1"));
+    }
+
+    #[test]
+    fn counts_come_and_go() {
+        let limits = Most { address_connections: 2, ..most() };
+        let admission = Admission::new(&limits, &[], 2, 100, 3);
+        let (now, key) = (Instant::now(), admission.address_key(address("192.0.2.1")));
+        assert_eq!(admission.enter(key, now), Ok(Some(key)));
+        assert_eq!(admission.enter(key, now), Ok(Some(key)));
+        assert_eq!(admission.enter(key, now), Err(Refusal::AddressConnections));
+        admission.leave(key);
+        assert_eq!(admission.enter(key, now), Ok(Some(key)));
+        assert_eq!([(); 4].map(|()| admission.came()), [true, true, true, false]);
+        admission.went();
+        admission.went();
+        assert!(admission.came() && admission.connections() == (3, 3));
+    }
+
+    #[test]
+    fn shares_are_of_what_there_is() {
+        let admission = Admission::new(&most(), &[], 4, 100, 3);
+        assert_eq!(admission.backlog_max, 250);
+        admission.note_memory(50);
+        assert!(!admission.memory_is_full());
+        admission.note_memory(51);
+        assert!(admission.memory_is_full() && admission.memory() == (51, 50));
+    }
+
+    #[test]
+    fn refusals_say_when_to_come_back() {
+        for (place, refusal) in Refusal::ALL.into_iter().enumerate() {
+            assert_eq!(refusal.index(), place);
+            assert!(matches!(refusal.error().status, 429 | 503) && refusal.error().retry_after.is_some());
+        }
+        let limits = Most { publishes: 1, ..most() };
+        let admission = Admission::new(&limits, &[], 1, 100, 3);
+        let now = Instant::now();
+        assert_eq!(admission.publish(9, now), Ok(()));
+        assert_eq!(admission.publish(9, now), Err(Refusal::Publishes(1)));
+        assert_eq!(admission.publish(0, now), Ok(()), "what is nobody's is not limited");
+    }
+}

@@ -1,0 +1,256 @@
+//! The metrics of a node in OpenMetrics, read from the shards' own counters when somebody asks.
+
+use std::fmt::Error;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::histogram::Histogram;
+use super::metrics::{Counter, Counters, METRICS};
+use super::process;
+use crate::admission::{Admission, Refusal};
+use crate::wire::event::Class;
+
+/// The content type of what [`exposition`] writes.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All of a node's metrics.
+pub fn registry(shards: Arc<[Counters]>, admission: Arc<Admission>) -> Registry {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Shards(shards)));
+    registry.register_collector(Box::new(Process(admission)));
+    registry
+}
+
+/// As text.
+pub fn exposition(registry: &Registry) -> String {
+    let mut out = String::with_capacity(64 * 1024);
+    text::encode(&mut out, registry).expect("a String takes all");
+    out
+}
+
+/// Labels, as pairs.
+type Labels<'a> = Vec<(&'a str, String)>;
+
+#[derive(Debug)]
+struct Shards(Arc<[Counters]>);
+
+impl Shards {
+    /// Writes a family whose samples differ in one label beside `shard`.
+    fn family<T>(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        (name, help, kind): (&str, &str, MetricType),
+        label: &str,
+        values: &[(String, T)],
+        write: impl Fn(&Counters, &T, &mut MetricEncoder<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+        for (value, which) in values {
+            for (shard, counters) in self.0.iter().enumerate() {
+                let mut labels: Labels<'_> = Vec::with_capacity(2);
+                if !label.is_empty() {
+                    labels.push((label, value.clone()));
+                }
+                labels.push(("shard", shard.to_string()));
+                write(counters, which, &mut metric.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A counter for each value of a label.
+    fn counters(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        (name, help): (&str, &str),
+        label: &str,
+        values: impl Iterator<Item = String>,
+        read: impl Fn(&Counters, usize) -> u64,
+    ) -> Result<(), Error> {
+        let values: Vec<(String, usize)> = values.enumerate().map(|(at, value)| (value, at)).collect();
+        self.family(encoder, (name, help, MetricType::Counter), label, &values, |counters, &at, metric| {
+            count(metric, read(counters, at))
+        })
+    }
+
+    /// A histogram for each value of a label.
+    fn histograms(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        (name, help): (&str, &str),
+        label: &str,
+        values: impl Iterator<Item = String>,
+        read: impl Fn(&Counters, usize) -> &Histogram,
+    ) -> Result<(), Error> {
+        let values: Vec<(String, usize)> = values.enumerate().map(|(at, value)| (value, at)).collect();
+        self.family(encoder, (name, help, MetricType::Histogram), label, &values, |counters, &at, metric| {
+            let (sum, count, buckets) = read(counters, at).read();
+            metric.encode_histogram::<Labels<'_>>(sum, count, &buckets, None)
+        })
+    }
+}
+
+fn count(metric: &mut MetricEncoder<'_>, value: u64) -> Result<(), Error> {
+    metric.encode_counter::<Labels<'_>, u64, u64>(&value, None)
+}
+
+impl Collector for Shards {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let encoder = &mut encoder;
+        for family in METRICS.chunk_by(|one, other| one.name == other.name) {
+            // The encoder adds the suffix to counters.
+            let name = family[0].name.strip_suffix("_total").unwrap_or(family[0].name);
+            let label = family[0].labels.split_once('=').map_or("", |(label, _)| label);
+            let value = |labels: &str| labels.split('"').nth(1).unwrap_or("").to_owned();
+            if family[0].kind == "counter" {
+                let values = family.iter().map(|metric| value(metric.labels));
+                self.counters(encoder, (name, family[0].help), label, values, |counters, at| {
+                    (family[at].value)(counters)
+                })?;
+            } else {
+                let values: Vec<_> = family.iter().map(|metric| (value(metric.labels), metric.value)).collect();
+                let descriptor = (name, family[0].help, MetricType::Gauge);
+                self.family(encoder, descriptor, label, &values, |counters, value, metric| {
+                    metric.encode_gauge(&value(counters))
+                })?;
+            }
+        }
+        let turn = ("fanfare_shard_turn_max_seconds", "Longest time in the last minute without turning to sockets.");
+        let descriptor = (turn.0, turn.1, MetricType::Gauge);
+        self.family(encoder, descriptor, "", &[(String::new(), ())], |counters, (), metric| {
+            metric.encode_gauge(&(counters.turn_max_us.get() as f64 / 1e6))
+        })?;
+        let classes = || Class::ALL.iter().map(Class::to_string);
+        let get = Counter::get;
+        let help = ("fanfare_events", "Events taken from publishers.");
+        self.counters(encoder, help, "class", classes(), |counters, class| get(&counters.events_in[class]))?;
+        let help = ("fanfare_deliveries", "Events handed to the kernel for a viewer, merged ones once.");
+        self.counters(encoder, help, "class", classes(), |counters, class| get(&counters.deliveries[class]))?;
+        let reasons = Refusal::ALL.iter().map(|refusal| refusal.reason().to_owned());
+        let help = ("fanfare_refused", "Connections, streams and events that a limit refused.");
+        self.counters(encoder, help, "reason", reasons, |counters, reason| get(&counters.refused[reason]))?;
+        let help = ("fanfare_delivery_seconds", "From an event's at to the write to a viewer's socket, a sample.");
+        self.histograms(encoder, help, "class", classes(), |counters, class| &counters.delivery[class])?;
+        let once = || std::iter::once(String::new());
+        let help = ("fanfare_received_seconds", "From an event's at to its receipt, as clients report it.");
+        self.histograms(encoder, help, "", once(), |counters, _| &counters.received)?;
+        let help = ("fanfare_kv_answer_seconds", "From a question to the key-value store to its answer.");
+        self.histograms(encoder, help, "", once(), |counters, _| &counters.kv_answer)?;
+        let help = ("fanfare_store_answer_seconds", "From a command to the database to its answer.");
+        self.histograms(encoder, help, "", once(), |counters, _| &counters.store_answer)
+    }
+}
+
+/// What the process is, by the names that Prometheus gives to it everywhere.
+#[derive(Debug)]
+struct Process(Arc<Admission>);
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let (_, connections_max) = self.0.connections();
+        let gauges = [
+            ("process_resident_memory_bytes", "Resident memory.", Some(process::resident())),
+            ("process_open_fds", "Open files.", process::open_files()),
+            ("process_max_fds", "Open files that there may be.", process::open_files_max()),
+            ("fanfare_connections_max", "Connections that there may be.", Some(connections_max as u64)),
+            ("fanfare_memory_max_bytes", "Resident memory past which no stream is opened.", Some(self.0.memory().1)),
+        ];
+        for (name, help, value) in gauges {
+            let Some(value) = value else { continue };
+            encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Memory, Most};
+    use std::collections::BTreeMap;
+
+    fn node() -> String {
+        let most = Most {
+            connections: None,
+            address_connections: 0,
+            address_connects: 0,
+            publishes: 0,
+            topics: 1,
+            memory: Memory::Percent(1),
+            backlog: Memory::Percent(1),
+            turn: std::time::Duration::ZERO,
+        };
+        let shards: Arc<[Counters]> = [Counters::default(), Counters::default()].into();
+        shards[1].dropped_overrun.add(3);
+        shards[1].delivery[0].observe(60_000);
+        exposition(&registry(shards, Arc::new(Admission::new(&most, &[], 2, 100, 10))))
+    }
+
+    #[test]
+    fn families_stand_together_and_end() {
+        let text = node();
+        let mut families: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+        let count = families.len();
+        families.sort_unstable();
+        families.dedup();
+        assert_eq!(families.len(), count, "a family is declared once");
+        assert!(text.contains("fanfare_dropped_total{reason=\"overrun\",shard=\"1\"} 3\n"), "{text}");
+        let bucket = "fanfare_delivery_seconds_bucket{le=\"0.075\",class=\"sum\",shard=\"1\"} 1\n";
+        assert!(text.contains(bucket) && text.contains("le=\"0.05\",class=\"sum\",shard=\"1\"} 0\n"), "{text}");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    /// A row of the README's table: a metric's name and kind, and its labels with their values where they are few.
+    type Row = (String, String);
+
+    fn readme() -> BTreeMap<Row, Vec<String>> {
+        let readme = include_str!("../../README.md");
+        let table = readme.split("\n## ").find(|part| part.starts_with("Metrics\n")).expect("a chapter on metrics");
+        table
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .map(|line| {
+                let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+                let mut labels: Vec<String> =
+                    cells[2].split(',').map(|label| label.trim().trim_matches('`').to_owned()).collect();
+                labels.retain(|label| !label.is_empty());
+                labels.sort_unstable();
+                ((cells[0].trim_matches('`').to_owned(), cells[1].to_owned()), labels)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_readme_lists_what_is_exported() {
+        let text = node();
+        let mut exported: BTreeMap<Row, Vec<String>> = BTreeMap::new();
+        let mut row = (String::new(), String::new());
+        for line in text.lines() {
+            if let Some(family) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = family.split_once(' ').expect("a name and a kind");
+                let suffix = if kind == "counter" { "_total" } else { "" };
+                row = (format!("{name}{suffix}"), kind.to_owned());
+                exported.insert(row.clone(), Vec::new());
+            } else if let Some((_, labels)) = line.split_once('{') {
+                let labels = labels.split('}').next().expect("labels end").split(',');
+                for label in labels.filter(|label| !label.starts_with("shard=") && !label.starts_with("le=")) {
+                    // Classes are in a table of their own.
+                    let label = if label.starts_with("class=") { "class".to_owned() } else { label.replace('"', "") };
+                    let known = exported.get_mut(&row).expect("samples follow their family");
+                    if !known.contains(&label) {
+                        known.push(label);
+                    }
+                    known.sort_unstable();
+                }
+            }
+        }
+        // Kernels before 6.2 do not say.
+        exported.entry(("process_open_fds".to_owned(), "gauge".to_owned())).or_default();
+        exported.entry(("process_max_fds".to_owned(), "gauge".to_owned())).or_default();
+        assert_eq!(readme(), exported);
+    }
+}

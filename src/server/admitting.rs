@@ -1,0 +1,235 @@
+//! Who is let in: connections as they come, streams as they open, events as they are published.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use super::access::Access;
+use super::http_connection::Http;
+use super::shard::Shard;
+use super::slots::{Conn, Kind};
+use super::streams::bye;
+use crate::admission::Refusal;
+use crate::admission::turns::Turns;
+use crate::limits::*;
+use crate::observe::process;
+use crate::wire::http::{HttpError, Method};
+use crate::wire::request::Request;
+use crate::wire::response::AnswerTo;
+use crate::wire::sse::ByeReason;
+
+/// A shard's part in it.
+#[derive(Debug, Default)]
+pub struct Admitting {
+    /// By slot, the key of the address that a connection counts to; 0 for none. Empty where addresses have no limit.
+    addresses: Vec<u64>,
+    /// Refused connections that are still open.
+    refused_open: usize,
+    /// The next slot that is looked at for room.
+    evict_at: u32,
+    /// How long turns take.
+    pub turns: Turns,
+    next_memory_look: Option<Instant>,
+}
+
+impl Shard {
+    /// A connection was accepted: it is let in, or kept to be told why not, or closed at once; then this is false.
+    pub(super) fn admit(&mut self, conn: Conn, internal: bool) -> bool {
+        let fits = self.node.admission.came();
+        // Those who look after a full node must reach it.
+        if internal {
+            return true;
+        }
+        let refusal = if fits || self.evict() { self.count_address(conn) } else { Err(Refusal::Connections) };
+        let Err(refusal) = refusal else { return true };
+        self.count_refusal(refusal);
+        if self.admitting.refused_open >= REFUSED_OPEN_MAX {
+            self.close_http(conn);
+            return false;
+        }
+        self.admitting.refused_open += 1;
+        let slot = self.slots.get_mut(conn).expect("it was just accepted");
+        slot.refused = true;
+        if let Kind::Http(http) = &mut slot.kind {
+            http.refused = Some(refusal);
+        }
+        self.set_due(conn, REFUSED_TIMEOUT.as_secs() as u32);
+        true
+    }
+
+    /// Counts a connection to its address, unless it is a proxy's, whose requests say whom they are for.
+    fn count_address(&mut self, conn: Conn) -> Result<(), Refusal> {
+        if !self.node.admission.asks_for_addresses() {
+            return Ok(());
+        }
+        match self.peer(conn) {
+            Some(peer) if !self.node.admission.is_proxy(peer) => self.enter(conn, peer),
+            _ => Ok(()),
+        }
+    }
+
+    fn enter(&mut self, conn: Conn, address: IpAddr) -> Result<(), Refusal> {
+        let admission = &self.node.admission;
+        let counted = admission.enter(admission.address_key(address), self.clock.instant)?;
+        if let Some(key) = counted {
+            let place = conn.slot as usize;
+            if self.admitting.addresses.len() <= place {
+                self.admitting.addresses.resize(self.slots.capacity() as usize, 0);
+            }
+            self.admitting.addresses[place] = key;
+        }
+        Ok(())
+    }
+
+    /// Frees a connection that sends requests.
+    pub(super) fn close_http(&mut self, conn: Conn) {
+        self.out.clear();
+        self.requests_open -= 1;
+        self.forget(conn);
+    }
+
+    /// A connection ends: its slot is free, and it no longer counts.
+    pub(super) fn forget(&mut self, conn: Conn) {
+        if self.slots.at(conn.slot).refused {
+            self.admitting.refused_open -= 1;
+        }
+        self.slots.remove(conn);
+        self.node.admission.went();
+        let key = self.admitting.addresses.get_mut(conn.slot as usize).map_or(0, std::mem::take);
+        if key != 0 {
+            self.node.admission.leave(key);
+        }
+    }
+
+    /// The node is full: closes a connection that has no request, such as one that sends its head byte by byte, so that
+    /// who has one gets in. True if there was one.
+    fn evict(&mut self) -> bool {
+        let (slots, seconds) = (self.slots.capacity(), self.clock.seconds());
+        for _ in 0..EVICT_LOOKS.min(slots) {
+            self.admitting.evict_at = (self.admitting.evict_at + 1) % slots;
+            let number = self.admitting.evict_at;
+            let slot = self.slots.at(number);
+            let Kind::Http(http) = &slot.kind else { continue };
+            let without = http.awaiting.is_none() && !http.needs_body() && !http.has_output() && !http.internal;
+            // It has been so for as long as its time has run.
+            let time = if http.is_idle() && http.served { IDLE_TIMEOUT } else { HEAD_TIMEOUT };
+            let age = (seconds + time.as_secs() as u32).saturating_sub(slot.due);
+            if without && age >= EVICT_AGE.as_secs() as u32 {
+                let conn = Conn { slot: number, generation: slot.generation };
+                self.counters().closed_http_evicted.add(1);
+                self.close_http(conn);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The address at the other end of a connection; none if it broke.
+    pub(super) fn peer(&self, conn: Conn) -> Option<IpAddr> {
+        let address = rustix::net::getpeername(self.slots.get(conn)?.socket()).ok()?;
+        Some(SocketAddr::try_from(address?).ok()?.ip())
+    }
+
+    /// Whose request it is.
+    fn client(&self, conn: Conn, request: &Request<'_>) -> Option<IpAddr> {
+        Some(self.node.admission.client(self.peer(conn)?, request.forwarded_for.values()))
+    }
+
+    /// Whether one more stream may be opened, by this connection. It counts to its address from here on.
+    ///
+    /// # Errors
+    /// 429 or 503.
+    pub(super) fn admit_stream(&mut self, conn: Conn, request: &Request<'_>) -> Result<(), HttpError> {
+        let admission = &self.node.admission;
+        let admitted = if self.is_draining() {
+            Err(Refusal::Draining)
+        } else if admission.memory_is_full() {
+            Err(Refusal::Memory)
+        } else if self.admitting.turns.are_long(self.clock.instant) {
+            Err(Refusal::Turns)
+        } else if admission.asks_for_addresses() {
+            match (self.peer(conn), self.client(conn, request)) {
+                (Some(peer), Some(client)) if admission.is_proxy(peer) => self.enter(conn, client),
+                _ => Ok(()),
+            }
+        } else {
+            Ok(())
+        };
+        admitted.map_err(|refusal| self.count_refusal(refusal))
+    }
+
+    /// Whose rate an event counts to: the token's member, or the address; 0 where there is no limit.
+    pub(super) fn publisher_key(&self, conn: Conn, request: &Request<'_>, access: &Access) -> u64 {
+        let admission = &self.node.admission;
+        match access {
+            _ if !admission.limits_publishing() => 0,
+            Access::Token(rights) => admission.token_key(rights),
+            // What nodes hand over was admitted where it came in.
+            Access::Node => 0,
+            Access::Open => self.client(conn, request).map_or(0, |client| admission.address_key(client)),
+        }
+    }
+
+    /// Counts an event to whoever has this key.
+    ///
+    /// # Errors
+    /// 429.
+    pub(super) fn admit_event(&mut self, key: u64) -> Result<(), HttpError> {
+        let admitted = self.node.admission.publish(key, self.clock.instant);
+        admitted.map_err(|refusal| self.count_refusal(refusal))
+    }
+
+    /// What a request may do that perhaps publishes, which counts to its sender's rate.
+    ///
+    /// # Errors
+    /// As [`Shard::access`], and 429.
+    pub(super) fn publisher(&mut self, conn: Conn, request: &Request<'_>) -> Result<Access, HttpError> {
+        let access = self.access(request)?;
+        if matches!(request.method, Method::Post | Method::Delete) {
+            let key = self.publisher_key(conn, request, &access);
+            self.admit_event(key)?;
+        }
+        Ok(access)
+    }
+
+    fn count_refusal(&self, refusal: Refusal) -> HttpError {
+        self.counters().refused[refusal.index()].add(1);
+        refusal.error()
+    }
+
+    /// Answers the first request of a connection that is not let in; it ends with that.
+    pub(super) fn refuse(&mut self, http: &mut Http, request: &Request<'_>, refusal: Refusal) {
+        self.counters().requests.add(1);
+        self.counters().rejected.add(1);
+        http.closing = true;
+        let to = AnswerTo { closes: true, ..AnswerTo::new(request, self.node.origins.check(request.origin)) };
+        self.answer_error(to, request, &refusal.error());
+    }
+
+    /// Answers with an error. A browser's EventSource gives up for good on any other status than 200, so where one asks for
+    /// a stream and may come back later it gets a stream that says so and ends; then this is true.
+    pub(super) fn answer_error(&mut self, to: AnswerTo, request: &Request<'_>, error: &HttpError) -> bool {
+        let asks_for_stream = matches!(request.method, Method::Get | Method::Head)
+            && request.path == "/v1/events"
+            && request.accepts_event_stream;
+        if !asks_for_stream || !matches!(error.status, 429 | 503) {
+            self.answers().problem(to, error);
+            return false;
+        }
+        let more_ms = error.retry_after.unwrap_or(1).saturating_sub(1).saturating_mul(1000);
+        let retry_ms = self.retry_jitter().saturating_add(more_ms);
+        let framing = self.answers().stream(to);
+        if !to.is_head {
+            bye(&mut self.out, framing, ByeReason::Busy, retry_ms);
+        }
+        true
+    }
+
+    /// Now and then: how much memory the process has. One shard looks for all.
+    pub(super) fn look_at_memory(&mut self) {
+        let now = self.clock.instant;
+        if self.id == 0 && self.admitting.next_memory_look.is_none_or(|next| next <= now) {
+            self.admitting.next_memory_look = Some(now + MEMORY_LOOK);
+            self.node.admission.note_memory(process::resident());
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What operators ask of all shards at once: the slowest clients, and a topic's viewers. Each shard is sent the question,
+//! and whoever was asked puts the answers together.
+
+use serde_json::{Value, json};
+
+use super::message::Message;
+use super::routes::Handled;
+use super::shard::Shard;
+use super::slots::{Conn, Kind, Lag};
+use crate::limits::{LISTED_DEFAULT, LISTED_MAX};
+use crate::wire::connection_id::ConnectionId;
+use crate::wire::http::{HttpError, query_pairs};
+use crate::wire::request::Request;
+use crate::wire::topic::Topic;
+
+/// Characters of a connection's id that a listing shows: its node, shard and slot, and nothing of its secret.
+const ID_SHOWN: usize = 18;
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub enum Listing {
+    /// The clients with the most waiting, so many.
+    Pending(usize),
+    /// A topic.
+    Topic(Topic),
+}
+
+/// A question to a shard.
+#[derive(Debug)]
+pub struct ListingAsk {
+    /// What.
+    pub listing: Listing,
+    /// The shard that asks, and its number for this question.
+    pub asker: (usize, u64),
+}
+
+/// A question that not all shards have answered.
+#[derive(Debug)]
+pub struct Gathering {
+    /// The request.
+    conn: Conn,
+    listing: Listing,
+    missing: usize,
+    /// Each with what it is sorted by, the most first.
+    rows: Vec<(u64, Value)>,
+}
+
+impl Shard {
+    /// `GET /v1/connections?sort=pending[&limit=n]`
+    pub(super) fn list_connections(&mut self, conn: Conn, request: &Request<'_>) -> Result<Handled, HttpError> {
+        let mut limit = LISTED_DEFAULT;
+        for pair in query_pairs(request.query.unwrap_or("")) {
+            let (name, value) = pair?;
+            match (&*name, &*value) {
+                ("sort", "pending") => {}
+                ("sort", _) => return Err(HttpError::bad("connections are sorted by pending only: sort=pending")),
+                ("limit", value) => {
+                    let number = value.parse().ok().filter(|number| (1..=LISTED_MAX).contains(number));
+                    limit =
+                        number.ok_or_else(|| HttpError::bad(format!("limit is a number from 1 to {LISTED_MAX}")))?;
+                }
+                _ => {}
+            }
+        }
+        self.gather(conn, Listing::Pending(limit));
+        Ok(Handled::Later)
+    }
+
+    /// `GET /v1/topics/{topic}`
+    pub(super) fn list_topic(&mut self, conn: Conn, topic: &str) -> Result<Handled, HttpError> {
+        let topic = self.path_topic(topic)?;
+        let topic = Topic::parse(&topic).map_err(|error| HttpError::bad(error.to_string()))?;
+        self.gather(conn, Listing::Topic(topic));
+        Ok(Handled::Later)
+    }
+
+    fn gather(&mut self, conn: Conn, listing: Listing) {
+        let number = self.next_ticket;
+        self.next_ticket += 1;
+        let shards = self.node.shards();
+        self.gathering.insert(number, Gathering { conn, listing: listing.clone(), missing: shards, rows: Vec::new() });
+        for shard in 0..shards {
+            let ask = ListingAsk { listing: listing.clone(), asker: (self.id, number) };
+            self.send(shard, Message::List(Box::new(ask)));
+        }
+    }
+
+    /// A shard asks for this one's part.
+    pub(super) fn on_list(&mut self, ask: ListingAsk) {
+        let rows = match &ask.listing {
+            Listing::Pending(limit) => self.pending(*limit),
+            Listing::Topic(topic) => self.topic_rows(topic),
+        };
+        let (shard, number) = ask.asker;
+        self.send(shard, Message::Listed(number, rows));
+    }
+
+    /// A shard's part came; the last one completes the answer.
+    pub(super) fn on_listed(&mut self, number: u64, rows: Vec<(u64, Value)>) {
+        let Some(gathering) = self.gathering.get_mut(&number) else { return };
+        gathering.rows.extend(rows);
+        gathering.missing -= 1;
+        if gathering.missing > 0 {
+            return;
+        }
+        let Some(Gathering { conn, listing, mut rows, .. }) = self.gathering.remove(&number) else { return };
+        let answer = match listing {
+            Listing::Pending(limit) => {
+                rows.sort_by_key(|(pending, _)| std::cmp::Reverse(*pending));
+                rows.truncate(limit);
+                json!({"connections": values(rows)})
+            }
+            Listing::Topic(topic) => {
+                rows.sort_by_key(|(shard, _)| *shard);
+                let viewers: u64 = rows.iter().filter_map(|(_, row)| row["viewers"].as_u64()).sum();
+                json!({
+                    "topic": topic.as_str(),
+                    "home": self.node.home(topic.as_str()),
+                    "viewers": viewers,
+                    "registered": rows.iter().any(|(_, row)| row["registered"] == true),
+                    "shards": values(rows),
+                })
+            }
+        };
+        self.answer_later(conn, |shard, to| shard.answers().json(to, 200, answer.to_string().as_bytes()));
+    }
+
+    /// The streams of this shard with the most waiting.
+    fn pending(&self, limit: usize) -> Vec<(u64, Value)> {
+        let mut lagging: Vec<(usize, u32)> = Vec::new();
+        for number in 0..self.slots.capacity() {
+            if let Kind::Lagging(lag) = &self.slots.at(number).kind {
+                lagging.push((lag.bytes() - lag.sent, number));
+            }
+        }
+        lagging.sort_unstable_by_key(|(pending, _)| std::cmp::Reverse(*pending));
+        lagging.truncate(limit);
+        let rows = lagging.into_iter().filter_map(|(pending, number)| match &self.slots.at(number).kind {
+            Kind::Lagging(lag) => Some((pending as u64, self.pending_row(number, lag, pending))),
+            _ => None,
+        });
+        rows.collect()
+    }
+
+    fn pending_row(&self, number: u32, lag: &Lag, pending: usize) -> Value {
+        let slot = self.slots.at(number);
+        let conn = Conn { slot: number, generation: slot.generation };
+        let id = ConnectionId {
+            node: self.node.id,
+            shard: self.id as u16,
+            slot: number,
+            generation: slot.generation,
+            secret: 0,
+        };
+        let topics = slot.subscriptions.as_slice().iter();
+        let topics: Vec<&str> = topics.map(|watched| self.topics.get(watched.topic).topic.as_str()).collect();
+        json!({
+            "connection": format!("{}…", &id.encode()[..ID_SHOWN]),
+            "shard": self.id,
+            "address": self.peer(conn).map(|address| address.to_canonical().to_string()),
+            "member": slot.rights.as_ref().and_then(|rights| rights.member.as_deref()),
+            "topics": topics,
+            "pending_bytes": pending,
+            "pending_events": lag.backlog.len(),
+            "overrun": lag.backlog.overrun(),
+            "replaying": lag.replay.is_some(),
+            "ending": lag.ends.is_some(),
+            "seconds_without_progress": self.clock.seconds().saturating_sub(lag.progress),
+        })
+    }
+
+    /// This shard's part of a topic; nothing if nobody watches it here.
+    fn topic_rows(&self, topic: &Topic) -> Vec<(u64, Value)> {
+        let Some(index) = self.topics.find(topic.as_str()) else { return Vec::new() };
+        let entry = self.topics.get(index);
+        let row = json!({
+            "shard": self.id,
+            "viewers": entry.viewers.len(),
+            "log_bytes": entry.log.len(),
+            "registered": entry.registered,
+            "reads_history": entry.behind.is_some(),
+        });
+        vec![(self.id as u64, row)]
+    }
+}
+
+fn values(rows: Vec<(u64, Value)>) -> Vec<Value> {
+    rows.into_iter().map(|(_, row)| row).collect()
+}
