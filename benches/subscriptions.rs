@@ -178,7 +178,7 @@ fn round(asker: &Asker, nodes: &[Node]) {
     let started = Instant::now();
     for (at, node) in nodes.iter().enumerate() {
         std::thread::sleep((pause * at as u32).saturating_sub(started.elapsed()));
-        let heartbeat = Heartbeat { node: node.info.clone(), digests: node.digests.clone() };
+        let heartbeat = Heartbeat { node: node.info.clone(), digests: node.digests.clone(), counts: None };
         asker.submit(Request::Heartbeat(heartbeat));
     }
     for _ in nodes {
