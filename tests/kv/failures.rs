@@ -1,6 +1,6 @@
 //! A Redis that dies, hangs, restarts, comes late, or wants something else than it is given.
 
-use fanfare::dispatch::kv::{Answer, Notice, Request, Unavailable, bucket, digest};
+use fanfare::dispatch::kv::{Answer, Heard, KeyValue as _, Notice, Request, Unavailable, bucket, digest};
 use fanfare::dispatch::redis::{self, Config, StartError};
 use fanfare::limits::REDIS_QUESTIONS;
 use fanfare::wire::position::Position;
@@ -208,4 +208,77 @@ fn data_centers_share_a_server_and_nothing_else() {
     assert_eq!(other.live(9), [9]);
     assert_eq!((other.subscribers(&live), other.latest(&live)), (vec![], vec![]));
     assert_eq!(other.ends(std::slice::from_ref(&live))[0].position, None);
+}
+
+#[test]
+fn events_count_only_once_a_replica_has_them() {
+    let master = Redis::start();
+    let mut replica = Redis::with(&["--save", "", "--replicaof", &format!("127.0.0.1 {}", master.port)]);
+    eventually("the replica to follow", || match master.info("replication", "slave0") {
+        Some(line) if line.contains("state=online") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let store = Store::redis(&master.url(), "dc1");
+    let one = topic("live:1");
+    let (first, _) = store.append(&one, "1", 99);
+    replica.pause();
+    let refused = store.try_ask(append(&one, "2", 99)).expect_err("nobody else has it");
+    assert!(refused.0.contains("no replica"), "{refused}");
+    // Nothing else waits for replicas.
+    assert_eq!(store.read(&one, first, 9).events.len(), 1);
+    replica.resume();
+    let tickets: Vec<u64> = (0..200).map(|_| store.submit(0, append(&one, "3", 999))).collect();
+    for ticket in tickets {
+        store.wait(ticket).expect("the replica is back");
+    }
+    // A master that is known to be alone is taken at its word.
+    replica.kill();
+    eventually("events to be taken without a replica", || {
+        store.try_ask(append(&one, "4", 99)).map(drop).map_err(|error| error.to_string())
+    });
+}
+
+/// A cache as a dispatcher keeps it must not keep an answer that is older than a change it was told of before.
+#[test]
+fn no_answer_outlives_its_invalidation() {
+    let redis = Redis::start();
+    let changer = Store::redis(&redis.url(), "dc1");
+    let (sender, heard) = std::sync::mpsc::channel();
+    let config = Config { dc: "dc1".to_owned(), history_age_ms: 1, sweeps: false, shards: 1 };
+    let tell = move |_, heard| drop(sender.send(heard));
+    let kv = redis::start(&redis.url(), config, std::sync::Arc::new(tell)).expect("it starts");
+    let topics = of_one_bucket(20);
+    let mut wanted = false;
+    let mut cached: Vec<Option<bool>> = vec![None; topics.len()];
+    for number in 1..300u64 {
+        wanted = !wanted;
+        let changes: Vec<_> = topics.iter().map(|topic| (topic, wanted)).collect();
+        let applied = changer.submit(0, batch(7, number, false, &changes));
+        let mut open = 0;
+        for (at, topic) in topics.iter().enumerate().filter(|(at, _)| cached[*at].is_none()) {
+            let request = Request::Subscribers(topic.clone());
+            assert!(kv.submit(0, at as u64, request, &mut Vec::new()).is_none());
+            open += 1;
+        }
+        changer.wait(applied).expect("it is there");
+        let deadline = std::time::Instant::now() + crate::support::DEADLINE;
+        // Whatever is kept, is true; what is not kept may be looked up.
+        while open > 0 || cached.iter().flatten().any(|kept| *kept != wanted) {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            match heard
+                .recv_timeout(left)
+                .unwrap_or_else(|_| panic!("round {number}: {cached:?} is kept, not {wanted}"))
+            {
+                Heard::Answer { ticket, result: Ok(Answer::Subscribers(nodes)) } => {
+                    cached[ticket as usize] = Some(!nodes.is_empty());
+                    open -= 1;
+                }
+                Heard::Answer { result, .. } => panic!("{result:?}"),
+                Heard::Notice(Notice::Invalidated(topic)) => {
+                    cached[topics.iter().position(|other| *other == topic).expect("one of them")] = None;
+                }
+                Heard::Notice(Notice::InvalidatedAll) => cached.fill(None),
+            }
+        }
+    }
 }
