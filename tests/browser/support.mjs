@@ -1,7 +1,7 @@
 // What the browser tests share: viewers in contexts of their own, and steps that run one after the other.
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
@@ -38,6 +38,12 @@ export async function viewer(browser, member, options = {}, query = "") {
     // A refused request is what some steps are about; everything else on the console is a fault of the page.
     if (message.type() !== "error" || page.refusals || faked(message.location().url)) return;
     complaints.push(`${member}: ${message.text()} (${message.location().url})`);
+  });
+  // FANFARE_WEB names a folder whose files are taken in place of the program's, to try a change without a build.
+  if (process.env.FANFARE_WEB) await page.route(/\.(js|css)$/, async (route) => {
+    const file = join(process.env.FANFARE_WEB, new URL(route.request().url()).pathname);
+    const response = await route.fetch({ headers: { ...route.request().headers(), "if-none-match": "" } });
+    await route.fulfill({ response, body: await readFile(file) });
   });
   await page.goto(`${base}/?video=${video}&member=${member}${query}`);
   await page.locator('#state[data-state="live"]').waitFor();

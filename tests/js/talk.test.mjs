@@ -89,6 +89,11 @@ test("a crowd follows from its seed, arrives, keeps to its bounds, and nobody li
   const likes = acts.filter(({ kind }) => kind === "like").map(({ member, reaction }) => `${member} ${reaction}`);
   assert.equal(new Set(likes).size, likes.length);
   assert.ok(acts.some(({ kind }) => kind === "comment"));
+  // Few soon have pressed everything.
+  const few = new Script(3, 1, "x"), pressed = [];
+  for (let now = 0; now < 120_000; now += 100) pressed.push(...few.due(now).filter(({ kind }) => kind === "like"));
+  assert.ok(pressed.length > 3 * 6, `${pressed.length} likes`);
+  assert.equal(new Set(pressed.map(({ member, reaction }) => `${member} ${reaction}`)).size, pressed.length);
 });
 
 test("a crowd that was paused does not catch up", () => {

@@ -149,13 +149,13 @@ fn play(args: &CrowdArgs) -> Result<Report, Error> {
     let acting = thread::Builder::new().name("crowd-actor".to_owned()).spawn(move || {
         let targets = [target; POSTERS];
         // A poster gives up a server that it cannot reach; a crowd comes back.
-        while !actor.is_done() && now_us() < end_us + ANSWERS_US {
+        loop {
             poster::run(&mut actor, &targets, DEPTH, end_us + ANSWERS_US);
-            if !actor.is_done() {
-                thread::sleep(Duration::from_secs(1));
+            if actor.is_done() || now_us() >= end_us {
+                return actor.played;
             }
+            thread::sleep(Duration::from_secs(1));
         }
-        actor.played
     })?;
     let shown = Shown::new(args, end_us);
     while !acting.is_finished() {
