@@ -234,12 +234,16 @@ pub const MEMORY_HISTORY_BYTES: usize = 256 * 1024 * 1024;
 
 /// A `Last-Event-ID` that is later than now by more than this is nobody's: two clocks, of a Frontend and of a store.
 pub const RESUME_AHEAD_MS: u64 = 60_000;
+/// How far a stream's topics may be apart, by position: where history forgot what came in so much time before a
+/// `Last-Event-ID`, a stream of several topics is told of a gap, since the id may be of a topic that was ahead.
+pub const RESUME_SKEW_MS: u64 = 2_000;
 /// How far a replay may get ahead of what came meanwhile in another of its topics, by position.
-pub const REPLAY_LEAD_MS: u64 = 5_000;
+pub const REPLAY_LEAD_MS: u64 = 1_000;
 /// Bytes of events in one page of history, about: what a stream holds of each topic while a slow client takes it.
 pub const PAGE_BYTES: usize = 256 * 1024;
 // A client that is cut in between asks for what came before its newest id, and so gets it.
-const _: () = assert!(REPLAY_LEAD_MS < RESUME_OVERLAP_MS);
+const _: () = assert!(REPLAY_LEAD_MS + HOLE_WAIT.as_millis() as u64 <= RESUME_SKEW_MS);
+const _: () = assert!(RESUME_SKEW_MS <= RESUME_OVERLAP_MS);
 const _: () = assert!(PAGE_BYTES >= RING_BYTES);
 
 // ---- Storing -----------------------------------------------------------------------------------

@@ -75,6 +75,19 @@ fn what_people_say_is_not_seen_in_chromium() {
 }
 
 #[test]
+fn browser_that_comes_back_misses_comments() {
+    needs("tests/browser/node_modules/playwright-core");
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("fanfare.toml");
+    std::fs::write(&config, "[events.comment]\nhistory = 50\n").unwrap();
+    let node = Node::with(&["--cores", "2", "--config", config.to_str().unwrap()]);
+    let printed = run(&here("tests/browser"), "node", &["resume.mjs", &base(&node)]);
+    for way in ["a plain EventSource", "fanfare.js"] {
+        assert!(printed.contains(&format!("ok   {way} is told of comments that history forgot")), "{printed}");
+    }
+}
+
+#[test]
 fn npm_eventsource_does_not_understand_the_stream() {
     needs("tests/clients/node_modules/eventsource");
     let node = Node::start();

@@ -33,6 +33,18 @@ pub struct FramePage {
     pub reaches: Position,
 }
 
+impl FramePage {
+    /// Of a page, what a core with viewers has given them; what follows comes to them live.
+    pub fn up_to(&self, shown: Position) -> FramePage {
+        let given = self.frames.partition_point(|frame| frame.position().is_some_and(|position| position <= shown));
+        let reaches = self.reaches.min(shown);
+        if given == self.frames.len() {
+            return FramePage { frames: Arc::clone(&self.frames), complete: self.complete, reaches };
+        }
+        FramePage { frames: self.frames[..given].into(), complete: true, reaches }
+    }
+}
+
 /// What a client that comes back gets from memory.
 #[derive(Debug, Clone)]
 pub struct Recent {

@@ -56,6 +56,8 @@ pub struct TopicEntry {
     pub newest: Newest,
     /// Class `every`: the place of the newest event that the log was given.
     pub delivered_to: Option<Position>,
+    /// Class `every`: the place of the newest event in the log itself, not counting what waits behind it.
+    logged_to: Option<Position>,
     /// Events of class `every` found no room: they are to be read from history.
     pub behind: Option<Behind>,
 }
@@ -144,6 +146,7 @@ impl Topics {
                     queued: false,
                     newest: Newest::default(),
                     delivered_to: None,
+                    logged_to: None,
                     behind: None,
                 };
                 let index = match self.free.pop() {
@@ -245,6 +248,11 @@ impl TopicEntry {
         Some(pushed)
     }
 
+    /// What a stream that comes back may be given from history; what follows is yet to come by the log.
+    pub fn shown_to(&self) -> Option<Position> {
+        if self.overflow.is_some() { self.logged_to } else { self.delivered_to }
+    }
+
     /// From now on class `every` is read from history, until viewers have all again.
     pub fn fall_behind(&mut self, after: Position) -> &mut Behind {
         self.behind.get_or_insert(Behind { after, asked: false, gap: false })
@@ -260,6 +268,7 @@ impl TopicEntry {
             self.round_began = self.log.end();
         }
         self.log.push(frame);
+        self.logged_to = self.logged_to.max(frame.position());
         self.remaining = self.viewers.len() as u32;
     }
 

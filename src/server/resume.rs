@@ -8,7 +8,7 @@ use super::slots::{Conn, Kind};
 use crate::frontend::backlog::Pushed;
 use crate::frontend::replay::{Replay, Step};
 use crate::frontend::topics::{TopicEntry, TopicIndex};
-use crate::limits::{LOG_BYTES_MAX, REPLAY_WRITE_BYTES, RESUME_AHEAD_MS, RESUME_OVERLAP_MS};
+use crate::limits::{LOG_BYTES_MAX, REPLAY_WRITE_BYTES, RESUME_AHEAD_MS, RESUME_OVERLAP_MS, RESUME_SKEW_MS};
 use crate::wire::frame::Frame;
 use crate::wire::http::{HttpError, query_pairs};
 use crate::wire::position::{Position, Resume};
@@ -49,10 +49,13 @@ pub struct Replayable {
 
 impl Replaying {
     /// For a stream of these topics.
-    pub fn new(topics: impl IntoIterator<Item = Topic>, last: &LastEvent) -> Replaying {
+    pub fn new(topics: Vec<Topic>, last: &LastEvent) -> Replaying {
         let (replay, last_id) = match last.resume {
             Resume::After(position) => {
-                let replay = Replay::new(topics, position.earlier(RESUME_OVERLAP_MS), Some(position));
+                let after = position.earlier(RESUME_OVERLAP_MS);
+                // One topic comes in order, so an id says all. Of several, another one may have been ahead of what is missing.
+                let seen = if topics.len() > 1 { position.earlier(RESUME_SKEW_MS) } else { position };
+                let replay = Replay::new(topics, after, Some(seen));
                 (replay, Some(last.id.clone()))
             }
             Resume::Unreadable => (Replay::new(topics, Position::START, None), None),
@@ -158,7 +161,10 @@ impl Shard {
                 self.merge_what_waits(conn.slot);
                 let Some(Kind::Lagging(lag)) = self.slots.get_mut(conn).map(|slot| &mut slot.kind) else { return };
                 let Some(replaying) = &mut lag.replay else { return };
-                replaying.replay.page(replayed.topic.as_str(), &replayed.page, replayed.from);
+                let topic = replayed.topic.as_str();
+                let shown = self.topics.find(topic).and_then(|index| self.topics.get(index).shown_to());
+                let page = shown.map_or_else(|| replayed.page.clone(), |shown| replayed.page.up_to(shown));
+                replaying.replay.page(topic, &page, replayed.from.min(page.frames.len()));
                 self.on_stream_writable(conn);
             }
             Asker::Core { .. } => {

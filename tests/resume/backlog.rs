@@ -16,7 +16,7 @@ const COMMENTS: usize = 500;
 /// Viewers of another topic.
 const OTHERS: usize = 5_000;
 /// Comments that they get.
-const TO_OTHERS: usize = 100;
+const TO_OTHERS: usize = 20;
 
 /// What one viewer has of all that.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -25,6 +25,8 @@ pub enum Scenario {
     Likes(Common),
     /// Some clients do not read: what the others notice
     Slow(Slow),
+    /// All connections are cut at once and come back with what they saw last, while comments are published
+    Reconnect(Common),
 }
 
 #[derive(Clone, Args)]
@@ -180,7 +182,7 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
-        for scenario in ["connect", "idle", "broadcast", "topics", "publish", "likes", "slow"] {
+        for scenario in ["connect", "idle", "broadcast", "topics", "publish", "likes", "slow", "reconnect"] {
             Cli::try_parse_from(["bench", scenario, "-c", "10", "-d", "1"]).unwrap();
         }
         assert!(Cli::try_parse_from(["bench", "broadcast", "-d", "0"]).is_err());

@@ -156,6 +156,15 @@ impl Fleet {
         self.gather()
     }
 
+    /// Has all connections cut and opened again, each with what it saw last, and does not wait for them.
+    ///
+    /// # Errors
+    /// When a process is gone.
+    pub fn reconnect(&mut self, window: u32) -> io::Result<()> {
+        let window = (window as usize).div_ceil(self.processes.len());
+        self.tell_all(&Command::Reconnect { window })
+    }
+
     /// How all are doing, as of about 50 ms ago.
     ///
     /// # Errors

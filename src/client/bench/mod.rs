@@ -14,6 +14,7 @@ mod load_tests;
 mod message;
 pub(super) mod poster;
 pub(super) mod receiver;
+mod reconnect;
 pub(super) mod report;
 mod scenarios;
 mod schedule;
@@ -40,6 +41,7 @@ pub fn run(args: &BenchArgs) -> ExitCode {
         Scenario::Publish(common) => (common, scenarios::publish(common)),
         Scenario::Likes(common) => (common, scenarios::likes(common)),
         Scenario::Slow(slow) => (&slow.common, scenarios::slow(slow)),
+        Scenario::Reconnect(common) => (common, reconnect::reconnect(common)),
     };
     match outcome {
         Ok(report) => {

@@ -1,4 +1,5 @@
 //! The receiving client: one thread, one epoll set, one read buffer, thousands of connections.
+use std::collections::HashMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub struct Subscription {
     pub ready_on: ReadyOn,
     /// Likes through the backend: of many writers, so without an order to check.
     pub likes: bool,
+    /// Connections come back with the id that they saw last, and are given again what they may have missed.
+    pub resumes: bool,
     /// Added to the connections' numbers when source addresses are chosen, so that runs do not meet.
     pub source_base: u32,
 }
@@ -59,6 +62,8 @@ pub enum Order {
     Collect { published: Arc<Published>, answer: Sender<Measured> },
     /// Close all connections, with a reset, which leaves no port behind in TIME_WAIT.
     CloseAll { answer: Sender<Measured> },
+    /// The same, and open them again, with what each saw last, keeping `window` under way.
+    Reconnect { window: usize },
 }
 
 /// What a thread has measured since it was last asked.
@@ -102,6 +107,9 @@ struct Connection {
     socket: Socket,
     stream: Stream,
     checker: Checker,
+    number: u32,
+    /// What the stream's last `id:` line said, if connections come back with it.
+    last_id: String,
     topic: u32,
     started_us: u64,
     /// The request is on its way.
@@ -131,6 +139,8 @@ pub struct Shard {
     free: Vec<usize>,
     /// Topics and checkers of connections that broke: what was published to them afterwards is lost.
     gone: Vec<(u32, Checker)>,
+    /// By number: where connections stood that are to come back, and the id that they saw last.
+    returning: HashMap<u32, (Checker, String)>,
     opening: Option<Opening>,
     live: Arc<Live>,
     sink: Sink,
@@ -223,6 +233,7 @@ impl Shard {
             connections: Vec::new(),
             free: Vec::new(),
             gone: Vec::new(),
+            returning: HashMap::new(),
             opening: None,
             live,
             sink: Sink {
@@ -297,7 +308,24 @@ impl Shard {
                 self.live.ready.store(0, Relaxed);
                 self.hand_over(&answer);
             }
+            Order::Reconnect { window } => self.reconnect(window),
         }
+    }
+
+    /// Cuts all connections, and has them come back. From now on the time to connect is theirs.
+    fn reconnect(&mut self, window: usize) {
+        let mut numbers = Vec::new();
+        for connection in self.connections.drain(..).flatten() {
+            // As above.
+            let _ = connection.socket.set_linger(Some(Duration::ZERO));
+            numbers.push(connection.number);
+            self.returning.insert(connection.number, (connection.checker, connection.last_id));
+        }
+        self.free.clear();
+        self.live.ready.store(0, Relaxed);
+        self.sink.measured.connect = latencies();
+        let published = Arc::new(Published { topics: 1, lanes: vec![0] });
+        self.opening = Some(Opening { numbers, window: window.max(1), under_way: 0, stalled: false, published });
     }
 
     fn hand_over(&mut self, answer: &Sender<Measured>) {
@@ -325,10 +353,14 @@ impl Shard {
                         self.connections.push(None);
                         self.connections.len() - 1
                     });
+                    let fresh = || (Checker::new(if self.sink.likes { 0 } else { first }), String::new());
+                    let (checker, last_id) = self.returning.remove(&number).unwrap_or_else(fresh);
                     self.connections[token] = Some(Connection {
                         socket: connecting.socket,
                         stream: Stream::default(),
-                        checker: Checker::new(if self.sink.likes { 0 } else { first }),
+                        checker,
+                        number,
+                        last_id,
                         topic,
                         started_us,
                         asked: false,
@@ -356,7 +388,11 @@ impl Shard {
         }
         let (before, after) = &self.subscription.request;
         let topic = &self.subscription.topics[connection.topic as usize];
-        let request = [before, topic.as_bytes(), after].concat();
+        let mut request = [before, topic.as_bytes(), after].concat();
+        if !connection.last_id.is_empty() {
+            request.truncate(request.len() - 2);
+            request.extend_from_slice(format!("Last-Event-ID: {}\r\n\r\n", connection.last_id).as_bytes());
+        }
         let sent = (&connection.socket).write(&request);
         let (writable, failure) = match sent {
             Ok(written) if written == request.len() => {
@@ -400,12 +436,20 @@ impl Shard {
                     let (topic, checker) = (connection.topic, &mut connection.checker);
                     let mut connected = false;
                     let mut bytes = &buffer[..read];
-                    if connection.stream.at_frame() {
+                    let (resumes, last_id) = (self.subscription.resumes, &mut connection.last_id);
+                    if connection.stream.at_frame() && !resumes {
                         bytes = &bytes[self.sink.take_known(bytes, topic, checker, now_us)..];
                     }
                     let chunked = connection.stream.is_chunked();
                     let pushed = connection.stream.push(bytes, &mut |frame| {
                         connected |= self.sink.take(frame, topic, chunked, checker, now_us);
+                        if resumes
+                            && let Some(id) =
+                                frame.strip_prefix(b"id: ").and_then(|rest| rest.split(|b| *b == b'\n').next())
+                        {
+                            last_id.clear();
+                            last_id.push_str(&String::from_utf8_lossy(id));
+                        }
                     });
                     connected |= self.subscription.ready_on == ReadyOn::Head && connection.stream.has_head();
                     if connected && !connection.ready {

@@ -8,7 +8,7 @@ use super::poster;
 use super::receiver::latencies;
 use super::report::Report;
 use super::schedule::{Published, Schedule};
-use super::setup::{Error, Setup, Step};
+use super::setup::{Error, Readers, Setup, Step};
 use super::sys::now_us;
 
 /// Deliveries a second at which a search for the highest rate begins, and beyond which it does not go.
@@ -24,7 +24,7 @@ const FLOOD_GRACE_US: u64 = 5_000_000;
 /// All connections, opened as fast as the server takes them, several times.
 pub fn connect(common: &Common) -> Result<Report, Error> {
     let count = common.connections.unwrap_or(15_000);
-    let mut setup = Setup::new(common, count, 1, false)?;
+    let mut setup = Setup::new(common, count, 1, Readers::Events)?;
     let nothing = Published::nothing(&Schedule::new(1, 1, 1.0));
     let (mut took, mut best_us, mut all_us) = (latencies(), u64::MAX, 0);
     let mut report = Report::new("connect");
@@ -61,7 +61,7 @@ pub fn connect(common: &Common) -> Result<Report, Error> {
 /// Connections that get nothing.
 pub fn idle(common: &Common) -> Result<Report, Error> {
     let count = common.connections.unwrap_or(15_000);
-    let mut setup = Setup::new(common, count, 1, false)?;
+    let mut setup = Setup::new(common, count, 1, Readers::Events)?;
     let before = setup.server.usage();
     let nothing = Published::nothing(&Schedule::new(1, 1, 1.0));
     setup.open(count, false, &nothing)?;
@@ -137,7 +137,7 @@ pub fn topics(topics: &Topics) -> Result<Report, Error> {
 }
 
 fn viewers(name: &'static str, common: &Common, connections: u32, topics: u32, rate: f64) -> Result<Report, Error> {
-    let mut setup = Setup::new(common, connections, topics, false)?;
+    let mut setup = Setup::new(common, connections, topics, Readers::Events)?;
     let schedule = Schedule::new(topics, common.publishers.unwrap_or(1), rate);
     let mut events = setup.events(schedule)?;
     setup.open(connections, false, &events.published())?;
@@ -153,7 +153,7 @@ fn viewers(name: &'static str, common: &Common, connections: u32, topics: u32, r
 pub fn find_max(args: &Broadcast) -> Result<Report, Error> {
     let common = &args.common;
     let connections = common.connections.unwrap_or(10_000).max(1);
-    let mut setup = Setup::new(common, connections, 1, false)?;
+    let mut setup = Setup::new(common, connections, 1, Readers::Events)?;
     let first = common.rate.map_or(SEARCH_FROM, |rate| rate * f64::from(connections));
     let schedule = Schedule::new(1, 1, first / f64::from(connections));
     let mut events = setup.events(schedule)?;
@@ -235,7 +235,7 @@ pub fn find_max(args: &Broadcast) -> Result<Report, Error> {
 pub fn publish(common: &Common) -> Result<Report, Error> {
     let connections = common.publishers.or(common.connections).unwrap_or(64).max(1);
     let threads = common.threads.unwrap_or(1).min(connections);
-    let setup = Setup::new(common, 0, connections, false)?;
+    let setup = Setup::new(common, 0, connections, Readers::Events)?;
     let duration_us = u64::from(common.duration.unwrap_or(10)) * 1_000_000;
     let rate = common.rate.unwrap_or(f64::INFINITY);
     let before = setup.server.usage();
@@ -292,7 +292,7 @@ pub fn likes(common: &Common) -> Result<Report, Error> {
         return Err(Error::Usage(format!("--topic {topic:?} must be live:VIDEO, where a video's likes go")));
     };
     let common = Common { topic: Some(topic), ..common.clone() };
-    let mut setup = Setup::new(&common, viewers, 1, true)?;
+    let mut setup = Setup::new(&common, viewers, 1, Readers::Likes)?;
     let nothing = Published::nothing(&Schedule::new(1, 1, 1.0));
     setup.open(viewers, false, &nothing)?;
     let warmup_us = u64::from(common.warmup.unwrap_or(0)) * 1_000_000;
@@ -353,7 +353,7 @@ pub fn slow(args: &Slow) -> Result<Report, Error> {
     let common = Common { payload: Some(common.payload.unwrap_or(1_000)), ..common.clone() };
     let rate = common.rate.unwrap_or(50.0);
     let (warmup, duration) = (common.warmup.unwrap_or(2), common.duration.unwrap_or(10));
-    let mut setup = Setup::new(&common, connections + args.stalled, 1, false)?;
+    let mut setup = Setup::new(&common, connections + args.stalled, 1, Readers::Events)?;
     setup.connections = connections;
     let mut events = setup.events(Schedule::new(1, 1, rate))?;
     setup.open(connections, false, &events.published())?;

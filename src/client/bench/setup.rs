@@ -45,6 +45,17 @@ pub enum Error {
     Io(#[from] io::Error),
 }
 
+/// What the connections read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readers {
+    /// A topic's events, in order.
+    Events,
+    /// Likes of many writers, without an order to check.
+    Likes,
+    /// A topic's events, coming back with what they saw last.
+    Resume,
+}
+
 /// A load that is ready to begin.
 pub struct Setup {
     pub common: Common,
@@ -81,7 +92,7 @@ impl Setup {
     ///
     /// # Errors
     /// When the arguments make no sense, the server cannot be found, or a process cannot be started.
-    pub fn new(common: &Common, connections: u32, topics: u32, likes: bool) -> Result<Self, Error> {
+    pub fn new(common: &Common, connections: u32, topics: u32, kind: Readers) -> Result<Self, Error> {
         let url = Url::parse(&common.url)?;
         let target = url.addresses()?[0];
         if let Some(internal) = &common.internal_url {
@@ -115,7 +126,8 @@ impl Setup {
             request: (format!("GET {}{before}", url.prefix).into_bytes(), head.into_bytes()),
             topics: Arc::clone(&topics),
             ready_on: common.ready_on,
-            likes,
+            likes: matches!(kind, Readers::Likes),
+            resumes: matches!(kind, Readers::Resume),
             source_base: std::process::id() % 1024 * 8192,
         };
         let open_files = sys::raise_open_files();

@@ -31,6 +31,8 @@ pub enum Command {
     Collect { published: Published },
     /// Close all connections and report.
     CloseAll,
+    /// Close all connections and open them again, `window` at a time.
+    Reconnect { window: usize },
 }
 
 /// What a client process tells.
@@ -158,6 +160,10 @@ fn obey(orders: &[Sender<Order>], command: Command) -> Option<Measured> {
         Command::Collect { published } => {
             let published = Arc::new(published);
             Some(gather(orders, |answer| Order::Collect { published: Arc::clone(&published), answer }))
+        }
+        Command::Reconnect { window } => {
+            orders.iter().for_each(|order| send(order, Order::Reconnect { window: window.div_ceil(threads) }));
+            None
         }
         Command::CloseAll => Some(gather(orders, |answer| Order::CloseAll { answer })),
     }

@@ -33,6 +33,7 @@ impl Client {
             topics: Arc::new(vec!["live:0".to_owned(), "live:1".to_owned()]),
             ready_on: ReadyOn::Connected,
             likes: false,
+            resumes: false,
             source_base: 0,
         };
         thread::spawn(move || run(&subscription, 2, theirs));
