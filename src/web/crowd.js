@@ -117,7 +117,7 @@ export class Crowd {
   }
 
   #show() {
-    const text = `Crowd ${number(this.#script.arrived)}`;
+    const text = number(this.#script.arrived);
     if ($("crowd-text").textContent !== text) $("crowd-text").textContent = text;
     $("crowd").dataset.done = String(this.#done);
     $("crowd").setAttribute("aria-pressed", String(this.#running));

@@ -209,6 +209,12 @@ const steps = {
     await fits(phone);
     await screenshot(phone, "phone-chat");
     await phone.context().close();
+    // The header has most in it when there is a crowd, too.
+    const small = await viewer(browser, "gil", { viewport: { width: 320, height: 640 }, isMobile: true, hasTouch: true }, "&members=5");
+    await small.locator("#latency").waitFor();
+    await fits(small);
+    await screenshot(small, "phone-small-with-crowd");
+    await small.context().close();
   },
 
   async "text has contrast in dark and in light"({ browser }) {
