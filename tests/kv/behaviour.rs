@@ -9,7 +9,7 @@ use crate::driver::{Store, append, batch, node_info, of_one_bucket, topic};
 use crate::support::redis::{Cluster, Redis};
 
 /// Each one gets a store of its own that is empty.
-const ALL: [(&str, fn(&Store)); 10] = [
+const ALL: [(&str, fn(&Store)); 13] = [
     ("subscriptions", subscriptions),
     ("full_batches", full_batches),
     ("heartbeats", heartbeats),
@@ -20,6 +20,9 @@ const ALL: [(&str, fn(&Store)); 10] = [
     ("ends", ends),
     ("newest_values", newest_values),
     ("order", order),
+    ("viewer_counts", crate::counts::hold),
+    ("many_viewer_counts", crate::counts::hold_for_many_topics),
+    ("presence", crate::presence::holds),
 ];
 
 #[test]

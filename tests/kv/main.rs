@@ -5,9 +5,11 @@
 mod support;
 
 mod behaviour;
+mod counts;
 mod driver;
 mod failover;
 mod failures;
 mod model;
+mod presence;
 mod sweeping;
 mod tls;
