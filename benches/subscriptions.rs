@@ -119,7 +119,13 @@ fn main() {
             let _ = sender.send(result);
         }
     };
-    let config = Config { dc: "bench".to_owned(), history_age_ms: 60_000, sweeps: true, shards: 1 };
+    let config = Config {
+        dc: "bench".to_owned(),
+        history_age_ms: 60_000,
+        sweeps: true,
+        shards: 1,
+        presence: Default::default(),
+    };
     let kv = store::start(url, config, Arc::new(tell)).expect("the store starts");
     let asker = Asker { kv, answers, tickets: AtomicU64::new(0) };
 

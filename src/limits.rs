@@ -545,3 +545,12 @@ pub const RECEIVED_AGE: Duration = Duration::from_secs(3600);
 pub const LISTED_DEFAULT: usize = 100;
 /// Same, at most: an answer of some hundred KiB.
 pub const LISTED_MAX: usize = 1_000;
+/// Topics whose counts one call changes or reads: about a millisecond of the server's time. What is larger goes in parts.
+pub const REDIS_COUNTS: usize = 1_024;
+/// Counts that were gathered and never put in their place are gone after this.
+pub const REDIS_STAGED: Duration = Duration::from_secs(60);
+const _: () = assert!(REDIS_STAGED.as_millis() > REDIS_ANSWER.as_millis());
+/// Members that one script deals with: half a millisecond of the server's time, and below what Lua can unpack.
+pub const REDIS_MEMBERS: usize = 512;
+/// Members not seen for [`PRESENCE_AGE`] that one look at a bucket forgets. Every second, so 100 times as many an hour.
+pub const REDIS_FORGET: usize = 100;

@@ -110,6 +110,7 @@ fn open_kv(settings: &Settings, mail: &[mailbox::Sender<Message>]) -> Result<Opt
                 history_age_ms: history_age_ms(settings),
                 sweeps: true,
                 shards: mail.len(),
+                presence: redis::PresenceTimes::default(),
             };
             let mail = mail.to_vec();
             let tell = Arc::new(move |shard: usize, heard| {

@@ -34,7 +34,8 @@ pub enum Request {
     SetLatest(SetLatest),
     /// The newest values of a topic, each type and key. [`Answer::Latest`]
     Latest(Topic),
-    /// How many viewers a Frontend has. [`Answer::Applied`], and every dispatcher hears [`Notice::Counts`].
+    /// How many viewers a Frontend has. [`Answer::Applied`], and every dispatcher hears [`Notice::Counts`]. A store that
+    /// lacks the change before this one, unless this one is full, ignores it, and [`Alive::recount`] asks for all.
     SetCounts(NodeCounts),
     /// What all nodes have. [`Answer::Counts`]
     Counts,

@@ -97,11 +97,14 @@ impl Tables {
     }
 
     fn set_counts(&mut self, change: NodeCounts, notices: &mut Vec<Notice>) {
-        let empty = NodeCounts { node: change.node, number: 0, full: true, counts: Vec::new() };
-        let held = self.counts.entry(change.node).or_insert(empty);
-        if change.number <= held.number {
+        let last = self.counts.get(&change.node).map_or(0, |held| held.number);
+        // Where one before it is missing, because the node was forgotten while it slept, only a full one mends that: the
+        // number that is held stays behind, and so the next heartbeat asks for it.
+        if change.number <= last || (!change.full && change.number != last + 1) {
             return;
         }
+        let empty = NodeCounts { node: change.node, number: 0, full: true, counts: Vec::new() };
+        let held = self.counts.entry(change.node).or_insert(empty);
         held.number = change.number;
         let mut counts: HashMap<Topic, u32> =
             if change.full { HashMap::new() } else { std::mem::take(&mut held.counts).into_iter().collect() };

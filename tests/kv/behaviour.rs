@@ -12,7 +12,7 @@ use crate::support::redis::{Cluster, Redis};
 type Behaviour = (&'static str, fn(&Store));
 
 /// Each one gets a store of its own that is empty.
-const ALL: [Behaviour; 10] = [
+const ALL: [Behaviour; 13] = [
     ("subscriptions", subscriptions),
     ("full_batches", full_batches),
     ("heartbeats", heartbeats),
@@ -23,6 +23,9 @@ const ALL: [Behaviour; 10] = [
     ("ends", ends),
     ("newest_values", newest_values),
     ("order", order),
+    ("viewer_counts", crate::counts::hold),
+    ("many_viewer_counts", crate::counts::hold_for_many_topics),
+    ("presence", crate::presence::holds),
 ];
 
 #[test]

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use fanfare::dispatch::kv::{
-    Alive, Answer, Append, Batch, End, Heard, Heartbeat, KeyValue, NodeInfo, Notice, Page, Read, Request, SetLatest,
-    Unavailable, bucket,
+    Alive, Answer, Append, Batch, End, Heard, Heartbeat, KeyValue, NodeCounts, NodeInfo, Notice, Page, Read, Request,
+    SetLatest, Turn, Unavailable, bucket,
 };
 use fanfare::dispatch::memory::MemoryKv;
-use fanfare::dispatch::redis::{self, Config};
+use fanfare::dispatch::redis::{self, Config, PresenceTimes};
 use fanfare::limits::KV_TIMEOUT;
 use fanfare::wire::connection_id::NodeId;
 use fanfare::wire::position::Position;
@@ -58,6 +58,20 @@ pub fn batch(node: u64, number: u64, full: bool, changes: &[(&Topic, bool)]) -> 
     Request::Apply(Batch { node: NodeId(node), bucket, number, full, changes })
 }
 
+pub fn counts(node: u64, number: u64, full: bool, counts: &[(&str, u32)]) -> NodeCounts {
+    let counts = counts.iter().map(|(name, count)| (topic(name), *count)).collect();
+    NodeCounts { node: NodeId(node), number, full, counts }
+}
+
+pub fn signs<'a>(members: impl IntoIterator<Item = &'a str>) -> Request {
+    Request::Beat(members.into_iter().map(str::to_owned).collect())
+}
+
+/// What is due in all buckets.
+pub fn due(limit: u32) -> Request {
+    Request::Due((0..fanfare::dispatch::kv::BUCKETS as u8).collect(), limit)
+}
+
 pub fn append(topic: &Topic, event: &str, count_max: u32) -> Request {
     Request::Append(Append { topic: topic.clone(), event: event.into(), count_max, age_max_ms: AGE_MS })
 }
@@ -74,7 +88,12 @@ impl Store {
 
     /// One that may sweep.
     pub fn redis_with(url: &str, dc: &str, sweeps: bool) -> Store {
-        let config = Config { dc: dc.to_owned(), history_age_ms: AGE_MS, sweeps, shards: SHARDS };
+        Store::redis_timed(url, dc, sweeps, PresenceTimes::default())
+    }
+
+    /// One by whose times members go offline.
+    pub fn redis_timed(url: &str, dc: &str, sweeps: bool, presence: PresenceTimes) -> Store {
+        let config = Config { dc: dc.to_owned(), history_age_ms: AGE_MS, sweeps, shards: SHARDS, presence };
         Store::of(|tell| Arc::new(redis::start(url, config, tell).expect("it starts")))
     }
 
@@ -166,6 +185,37 @@ impl Store {
         let request = Request::Heartbeat(Heartbeat { node: node_info(id), digests: digests.to_vec(), counts: None });
         let Answer::Alive(alive) = self.ask(request) else { panic!("alive") };
         alive
+    }
+
+    /// Whether a node whose last change of counts has this number is to send all of them.
+    #[track_caller]
+    pub fn recount(&self, id: u64, number: u64) -> bool {
+        let heartbeat = Heartbeat { node: node_info(id), digests: Vec::new(), counts: Some(number) };
+        let Answer::Alive(alive) = self.ask(Request::Heartbeat(heartbeat)) else { panic!("alive") };
+        alive.recount
+    }
+
+    /// What all nodes have, in order, topics as well.
+    #[track_caller]
+    pub fn counts(&self) -> Vec<NodeCounts> {
+        let Answer::Counts(mut all) = self.ask(Request::Counts) else { panic!("counts") };
+        all.sort_by_key(|counts| counts.node);
+        all.iter_mut().for_each(|counts| counts.counts.sort());
+        all
+    }
+
+    #[track_caller]
+    pub fn turned(&self, request: Request) -> Vec<Turn> {
+        let Answer::Turned(mut turns) = self.ask(request) else { panic!("turned") };
+        turns.sort_by(|one, other| one.member.cmp(&other.member));
+        turns
+    }
+
+    #[track_caller]
+    pub fn presence(&self, members: &[&str]) -> Vec<Option<Turn>> {
+        let members = members.iter().map(|member| (*member).to_owned()).collect();
+        let Answer::Presence(found) = self.ask(Request::Presence(members)) else { panic!("presence") };
+        found
     }
 
     pub fn live(&self, id: u64) -> Vec<u64> {

@@ -154,7 +154,8 @@ fn a_wrong_password() {
 #[test]
 fn addresses_that_cannot_be_meant() {
     for url in ["redis://", "redis://a,a", "rediss://kv?cacert=/no/such/file"] {
-        let config = Config { dc: "dc1".to_owned(), history_age_ms: 1, sweeps: false, shards: 1 };
+        let config =
+            Config { dc: "dc1".to_owned(), history_age_ms: 1, sweeps: false, shards: 1, presence: Default::default() };
         let error = redis::start(url, config, std::sync::Arc::new(|_, _| {})).expect_err(url);
         assert!(matches!(error, StartError::Address(_)), "{error}");
     }
@@ -244,7 +245,8 @@ fn no_answer_outlives_its_invalidation() {
     let redis = Redis::start();
     let changer = Store::redis(&redis.url(), "dc1");
     let (sender, heard) = std::sync::mpsc::channel();
-    let config = Config { dc: "dc1".to_owned(), history_age_ms: 1, sweeps: false, shards: 1 };
+    let config =
+        Config { dc: "dc1".to_owned(), history_age_ms: 1, sweeps: false, shards: 1, presence: Default::default() };
     let tell = move |_, heard| drop(sender.send(heard));
     let kv = redis::start(&redis.url(), config, std::sync::Arc::new(tell)).expect("it starts");
     let topics = of_one_bucket(20);

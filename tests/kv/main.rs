@@ -5,6 +5,7 @@
 mod support;
 
 mod behaviour;
+mod counts;
 mod driver;
 mod failover;
 mod failures;

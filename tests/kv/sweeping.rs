@@ -1,9 +1,9 @@
 //! What dead nodes leave behind.
 
-use fanfare::dispatch::kv::{bucket, digest};
+use fanfare::dispatch::kv::{Request, bucket, digest};
 use fanfare::limits::NODE_LEASE;
 
-use crate::driver::{Store, batch, of_one_bucket};
+use crate::driver::{Store, batch, counts, of_one_bucket};
 use crate::support::redis::{Cluster, Redis};
 use crate::support::{becomes, eventually};
 
@@ -30,6 +30,9 @@ fn dead_nodes_are_swept(url: &str) {
     let number = bucket("live:1");
     let (all, three) = (|count: usize| digest(topics[..count].iter().map(|topic| topic.as_str())), 3);
     assert_eq!(store.beat(7, &[(number, all(600))]).differing, [0u8; 0]);
+    for node in [7, 8] {
+        store.ask(Request::SetCounts(counts(node, 1, false, &[("live:1", 2)])));
+    }
     assert_eq!(store.live(8), [7, 8]);
     // Its lease ends; its entries are there still, and are no one's business.
     becomes("the nodes that live", vec![8], || store.live(8));
@@ -40,6 +43,11 @@ fn dead_nodes_are_swept(url: &str) {
     });
     assert!(topics[..three].iter().all(|topic| store.subscribers(topic) == [8]));
     assert_eq!(store.beat(8, &[(number, all(three))]).differing, [0u8; 0]);
+    becomes("the nodes whose viewers count", vec![8], || {
+        store.live(8);
+        store.counts().iter().map(|counts| counts.node.0).collect()
+    });
+    assert!(store.recount(7, 1) && !store.recount(8, 1));
     // It only slept: what it wants is not what is held, so it sends all again.
     assert_eq!(store.beat(7, &[(number, all(600))]).differing, [number]);
     store.ask(batch(7, 2, true, &changes));

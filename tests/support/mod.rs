@@ -22,12 +22,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Waits until `look` gives something, and fails with `what` and the last thing seen after [`DEADLINE`].
 #[track_caller]
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+pub fn eventually<T, E: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> Result<T, E>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
         match look() {
             Ok(found) => return found,
-            Err(seen) if Instant::now() > deadline => panic!("waited {DEADLINE:?} for {what}; last seen: {seen}"),
+            Err(seen) if Instant::now() > deadline => panic!("waited {DEADLINE:?} for {what}; last seen: {seen:?}"),
             Err(_) => std::thread::sleep(LOOK_EVERY),
         }
     }

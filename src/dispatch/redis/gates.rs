@@ -24,6 +24,7 @@ pub fn gates(shard: usize, request: &Request) -> (Vec<Gate>, bool) {
     match request {
         Request::Subscribers(topic) => (vec![Gate::Subscriptions(shard, bucket(topic.as_str()))], true),
         Request::Apply(batch) => (vec![Gate::Subscriptions(shard, batch.bucket)], false),
+        // Counts have numbers and turns have versions, which tell newer from older.
         Request::Heartbeat(_)
         | Request::Leave(_)
         | Request::SetCounts(_)

@@ -35,13 +35,15 @@ impl Place {
 #[derive(Debug, Clone)]
 pub struct Keys {
     tags: Vec<String>,
+    /// Databases of a server share its channels.
+    database: i64,
 }
 
 impl Keys {
-    /// Those of data center `dc`, which holds no brace.
-    pub fn new(dc: &str) -> Keys {
+    /// Those of data center `dc`, which holds no brace, in a database of the server.
+    pub fn new(dc: &str, database: i64) -> Keys {
         let buckets = (0..BUCKETS).map(|number| format!("{dc}:{number}"));
-        Keys { tags: buckets.chain([format!("{dc}:nodes")]).collect() }
+        Keys { tags: buckets.chain([format!("{dc}:nodes")]).collect(), database }
     }
 
     fn key(&self, place: Place, rest: &str) -> String {
@@ -71,6 +73,32 @@ impl Keys {
     /// Held by who sweeps.
     pub fn sweeper(&self) -> String {
         self.key(Place::Nodes, "sweeper")
+    }
+
+    /// The number of each Frontend's last change of its counts.
+    pub fn counted(&self) -> String {
+        self.key(Place::Nodes, "counted")
+    }
+
+    /// A Frontend's viewers, topic by topic.
+    pub fn counts(&self, node: NodeId) -> String {
+        self.key(Place::Nodes, &format!("c:{node}"))
+    }
+
+    /// Where a change that lists very many is gathered before it counts.
+    pub fn staged_counts(&self, node: NodeId, number: u64) -> String {
+        self.key(Place::Nodes, &format!("c:{node}:{number}"))
+    }
+
+    /// The channel on which dispatchers hear of changes of counts.
+    pub fn counts_channel(&self) -> String {
+        self.key(Place::Nodes, &format!("counts:{}", self.database))
+    }
+
+    /// What is known of a bucket's members: who is online by when that ends, who is not by the last sign of life, and whose
+    /// last turn is not settled by when it was given.
+    pub fn members(&self, bucket: u8) -> [String; 4] {
+        ["members", "online", "offline", "unsettled"].map(|rest| self.key(Place::Bucket(bucket), rest))
     }
 
     /// Each node's last batch number and digest, in a bucket.
@@ -155,7 +183,7 @@ mod tests {
         #[test]
         fn a_key_gives_its_topic_back(topic in "[a-z]{1,5}:[a-zA-Z0-9:.%~_-]{1,20}", id: u64) {
             let number = bucket(&topic);
-            let key = format!("{}{topic}", Keys::new("dc-1").subscribers_prefix(number));
+            let key = format!("{}{topic}", Keys::new("dc-1", 0).subscribers_prefix(number));
             prop_assert_eq!(subscribers_topic(&key), Some(&*topic));
             prop_assert_eq!(node(&member(NodeId(id))), Some(NodeId(id)));
         }

@@ -183,6 +183,17 @@ impl Link {
         self.connection.clone().send_packed_commands(commands, 0, count).await
     }
 
+    /// Hears a channel from now on, or no longer; what is said there goes to the connection's pushes.
+    pub async fn hear(&self, channel: &str, wanted: bool, limit: Duration) -> Result<(), String> {
+        let mut connection = self.connection.clone();
+        let asked =
+            async { if wanted { connection.subscribe(channel).await } else { connection.unsubscribe(channel).await } };
+        match timeout(limit, asked).await {
+            Ok(answer) => answer.map_err(|error| explain(&error)),
+            Err(_) => Err(format!("no answer within {limit:?}")),
+        }
+    }
+
     /// Sends one command that must be answered within `limit`.
     pub async fn ask(&self, command: &Cmd, limit: Duration) -> Result<Value, String> {
         match timeout(limit, self.send(command)).await {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use redis::{Cmd, Pipeline, Value, cmd};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
 use tracing::warn;
 
@@ -40,6 +40,10 @@ pub struct Master {
     barrier: Link,
     scripts: [String; COUNT],
     replicas: Cell<usize>,
+    /// Whether it says how counts change, or is asked to.
+    hears: Cell<bool>,
+    /// It did not take part in something that it must.
+    unfit: Notify,
     /// Who waits for the next look at the replicas; none while nobody looks.
     waiting: RefCell<Option<Vec<Told>>>,
 }
@@ -102,6 +106,10 @@ impl Master {
             return Err(said("it is a replica, and no master".to_owned()));
         }
         lookups.ask(cmd("CLIENT").arg("TRACKING").arg("ON"), REDIS_SILENT).await.map_err(said)?;
+        let hears = places.contains(&Place::Nodes);
+        if hears {
+            lookups.hear(&keys.counts_channel(), true, REDIS_SILENT).await.map_err(said)?;
+        }
         let scripts = load(&commands).await.map_err(said)?;
         let master = Master {
             endpoint: endpoint.clone(),
@@ -112,6 +120,8 @@ impl Master {
             barrier,
             scripts,
             replicas: Cell::new(replies::replicas_online(&replication)),
+            hears: Cell::new(hears),
+            unfit: Notify::new(),
             waiting: RefCell::new(None),
         };
         master.mark(keys, places).await.map_err(said)?;
@@ -137,6 +147,19 @@ impl Master {
             Ok(Err(error)) => Err(explain(&error)),
             Err(_) => Err(format!("no answer within {REDIS_SILENT:?}")),
         }
+    }
+
+    /// Hears of changes of counts from now on, or no longer. False where that is so anyway. One that cannot hear of them is no
+    /// use, and is connected anew.
+    pub async fn hear_counts(&self, keys: &Keys, wanted: bool) -> bool {
+        if self.hears.replace(wanted) == wanted {
+            return false;
+        }
+        let heard = self.lookups.hear(&keys.counts_channel(), wanted, REDIS_SILENT).await;
+        if wanted && heard.is_err() {
+            self.unfit.notify_one();
+        }
+        heard.is_ok()
     }
 
     /// A server that drops keys when it is full drops subscriptions and history, too, and nobody would notice.
@@ -187,6 +210,7 @@ impl Master {
             () = self.commands.ended() => {}
             () = self.lookups.ended() => {}
             () = self.barrier.ended() => {}
+            () = self.unfit.notified() => return format!("{}: it does not say how counts change", self.endpoint),
             problem = self.look() => return format!("{}: {problem}", self.endpoint),
         }
         format!("{}: the connection broke", self.endpoint)

@@ -2,7 +2,7 @@
 //!
 //! A thread of its own holds the connections; shards hand it questions and hear the answers in their mailboxes. To each
 //! master there are three connections, each of them pipelined: one for look-ups, whose reads the server tracks, so that it
-//! says when one changes; one for everything else; and one that waits for replicas, so that nothing else has to. The client
+//! says when one changes, and which hears of viewer counts; one for everything else; and one that waits for replicas, so that nothing else has to. The client
 //! library speaks the protocol. Which master has what is kept track of here, since tracking, waiting for replicas and
 //! knowing which server answered are matters of single connections.
 //!
@@ -21,7 +21,29 @@
 //! | `…}:h:TOPIC` | stream | history: `e` the event, `p` the place of the one before; expires with its newest event |
 //! | `…}:l:TOPIC`, `…}:v:TOPIC` | hash, sorted set | newest values, and their versions; expire |
 //! | `…}:since` | string | since when the bucket lost nothing, and the run id of who set it |
+//! | `…nodes}:counted` | hash | the number of each Frontend's last change of its viewer counts |
+//! | `…nodes}:c:NODE` | hash | a Frontend's viewers, by topic |
+//! | `…nodes}:c:NODE:NUMBER` | hash | where a change that lists very many is gathered; expires |
+//! | `…}:members` | hash | what is known of members: online or not, since when or last seen, version |
+//! | `…}:online`, `…}:offline` | sorted set | members who are online, by when that ends; who are not, by when they were last seen |
+//! | `…}:unsettled` | sorted set | members whose last turn was not settled, by when it was given |
 //! | `…}:barrier` | string | written before waiting for a replica; expires |
+//!
+//! # Viewer counts
+//! Every change is published on a channel by the script that makes it, so that all dispatchers hear it in order. The channel
+//! is heard on the connection for look-ups to the master of `…nodes}`; where that connection breaks, or that master changes,
+//! all is invalid once the next one hears, and is read again. A change of very many topics goes in parts, and who hears of it
+//! reads it. What is read may be newer than the number that was read before it: changes say how many there are, not how many
+//! more, so the later ones, which are heard too, mend it.
+//!
+//! All counts of a data center are in one slot, since one channel then orders them and one connection hears them. Each
+//! Frontend changes its own at most once a second, and only topics whose number changed; this becomes too much for one server
+//! at some hundred thousand changed topics a second over all Frontends.
+//!
+//! # Presence
+//! A bucket has one hash for all its members rather than a hash or a string for each: a key of its own with an expiry costs
+//! some 100 bytes more than a field, and a batch of signs would touch one key a member. Members who are offline stand in a
+//! sorted set by when they were last seen, from which the looks at what is due forget the oldest.
 //!
 //! # What was lost
 //! A server's run id is new at every start and differs between servers. Each script that touches history compares it with
@@ -33,11 +55,13 @@
 //! time, the answer is an error, though the event may be in history: so for a second or two after its last replica went.
 
 mod address;
+mod counts;
 mod gates;
 mod history;
 mod keys;
 mod link;
 mod master;
+mod presence;
 mod replies;
 mod scripts;
 mod store;
@@ -62,7 +86,7 @@ use self::store::Store;
 use self::topology::Topology;
 use self::worker::{Question, Worker};
 use super::kv::{Answer, KeyValue, Notice, Request, Tell, Unavailable};
-use crate::limits::{REDIS_QUESTIONS, REDIS_START};
+use crate::limits::{PRESENCE_AGE, PRESENCE_GUARD, PRESENCE_RESEND, REDIS_QUESTIONS, REDIS_START};
 
 /// What a store is to do.
 #[derive(Debug, Clone)]
@@ -75,6 +99,29 @@ pub struct Config {
     pub sweeps: bool,
     /// How many shards hear notices.
     pub shards: usize,
+    /// What presence goes by.
+    pub presence: PresenceTimes,
+}
+
+/// The times that presence goes by, in ms. All dispatchers of a data center must have the same.
+#[derive(Debug, Clone, Copy)]
+pub struct PresenceTimes {
+    /// [`PRESENCE_GUARD`]
+    pub guard_ms: u64,
+    /// [`PRESENCE_RESEND`]
+    pub resend_ms: u64,
+    /// [`PRESENCE_AGE`]
+    pub age_ms: u64,
+}
+
+impl Default for PresenceTimes {
+    fn default() -> PresenceTimes {
+        PresenceTimes {
+            guard_ms: PRESENCE_GUARD.as_millis() as u64,
+            resend_ms: PRESENCE_RESEND.as_millis() as u64,
+            age_ms: PRESENCE_AGE.as_millis() as u64,
+        }
+    }
 }
 
 /// Why a store cannot be used at all. One that is merely away is no reason: [`KeyValue::trouble`] says so.
@@ -114,7 +161,7 @@ pub fn start(url: &str, config: Config, tell: Tell) -> Result<RedisKv, StartErro
         let (open, trouble) = parts;
         LocalSet::new().block_on(&runtime, async move {
             let (pushes, pushed) = link::pushes();
-            let keys = Rc::new(Keys::new(&config.dc));
+            let keys = Rc::new(Keys::new(&config.dc, address.database));
             // The topology is made before who hears of losses.
             let hears: Rc<RefCell<Option<Rc<Worker>>>> = Rc::default();
             let heard = Rc::clone(&hears);

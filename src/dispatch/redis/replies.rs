@@ -24,6 +24,21 @@ pub fn list(value: Value) -> Option<Vec<Value>> {
     }
 }
 
+/// Names and values, as a map or one after the other.
+pub fn pairs(value: Value) -> Option<Vec<(Value, Value)>> {
+    match value {
+        Value::Map(pairs) => Some(pairs),
+        value => {
+            let mut list = list(value)?.into_iter();
+            let mut pairs = Vec::with_capacity(list.len() / 2);
+            while let Some(name) = list.next() {
+                pairs.push((name, list.next()?));
+            }
+            Some(pairs)
+        }
+    }
+}
+
 /// A whole number that is not negative.
 pub fn number(value: &Value) -> Option<u64> {
     match value {

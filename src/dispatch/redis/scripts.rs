@@ -25,10 +25,24 @@ pub enum Script {
     SetLatest,
     /// Newest values.
     Latest,
+    /// Changes a Frontend's counts.
+    Counts,
+    /// Puts counts that were gathered in their place.
+    CountsAll,
+    /// Removes a dead Frontend's counts.
+    SweepCounts,
+    /// Signs of life of members.
+    Beat,
+    /// Members that go offline, and turns to give again.
+    Due,
+    /// Turns that were published.
+    Settled,
+    /// What is known of members.
+    Presence,
 }
 
 /// How many there are.
-pub const COUNT: usize = 11;
+pub const COUNT: usize = 18;
 
 macro_rules! lua {
     ($name:literal) => {
@@ -49,6 +63,13 @@ pub const ALL: [(Script, &str); COUNT] = [
     (Script::Ends, lua!("ends")),
     (Script::SetLatest, lua!("set_latest")),
     (Script::Latest, lua!("latest")),
+    (Script::Counts, lua!("counts")),
+    (Script::CountsAll, lua!("counts_all")),
+    (Script::SweepCounts, lua!("sweep_counts")),
+    (Script::Beat, lua!("beat")),
+    (Script::Due, lua!("due")),
+    (Script::Settled, lua!("settled")),
+    (Script::Presence, lua!("presence")),
 ];
 
 #[cfg(test)]

@@ -70,14 +70,12 @@ impl Store {
             Some(Request::Read(read)) => self.read(read).await,
             Some(Request::Ends(topics)) => self.ends(topics).await,
             Some(Request::Latest(topic)) => self.latest(topic).await,
-            Some(
-                Request::SetCounts(_)
-                | Request::Counts
-                | Request::Beat(_)
-                | Request::Due(..)
-                | Request::Settled(_)
-                | Request::Presence(_),
-            ) => Err(Unavailable("not kept in Redis yet".to_owned())),
+            Some(Request::SetCounts(change)) => self.set_counts(change).await,
+            Some(Request::Counts) => self.counts().await,
+            Some(Request::Beat(members)) => self.beat(members).await,
+            Some(Request::Due(buckets, limit)) => self.due(buckets, limit).await,
+            Some(Request::Settled(members)) => self.settled(members).await,
+            Some(Request::Presence(members)) => self.presence(&members).await,
             Some(request @ (Request::Apply(_) | Request::Append(_) | Request::SetLatest(_))) => {
                 return self.write(vec![request]).await;
             }

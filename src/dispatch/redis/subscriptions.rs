@@ -33,6 +33,8 @@ pub struct Leases {
     pub live: Vec<NodeInfo>,
     /// For how long the store has known of leases, by its own time, in ms.
     pub age_ms: u64,
+    /// The number of the node's last change of its counts; 0 if there is none.
+    pub counted: u64,
 }
 
 impl Store {
@@ -72,6 +74,7 @@ impl Store {
         let (leases, differing) =
             tokio::join!(self.leases(Some(&heartbeat.node)), self.differing(id, &heartbeat.digests));
         let leases = leases?;
+        let recount = heartbeat.counts.is_some_and(|number| number != leases.counted);
         let mut known = self.known.borrow_mut();
         let mut live: HashMap<NodeId, NodeInfo> = leases.live.into_iter().map(|node| (node.id, node)).collect();
         if self.is_young(NODE_LEASE) {
@@ -83,12 +86,12 @@ impl Store {
         known.clone_from(&live);
         let mut nodes: Vec<NodeInfo> = live.into_values().collect();
         nodes.sort_unstable_by_key(|node| node.id);
-        Ok(Answer::Alive(Alive { nodes, differing, recount: false }))
+        Ok(Answer::Alive(Alive { nodes, differing, recount }))
     }
 
     /// What leases say, after renewing that of `node`.
     pub async fn leases(&self, node: Option<&NodeInfo>) -> Result<Leases, Unavailable> {
-        let keys = vec![self.keys.leases(), self.keys.infos(), self.keys.born()];
+        let keys = vec![self.keys.leases(), self.keys.infos(), self.keys.born(), self.keys.counted()];
         let said = node.map(|node| serde_json::to_string(node).expect("a node is plain data"));
         let arguments = vec![
             text(node.map_or_else(String::new, |node| node.id.to_string())),
@@ -104,12 +107,13 @@ impl Store {
         let mut number = || fields.next().and_then(|value| replies::number(&value)).ok_or_else(broken);
         let (now, born) = (number()?, number()?);
         let infos = fields.next().and_then(replies::list).ok_or_else(broken)?;
+        let counted = fields.next().and_then(|value| replies::number(&value)).ok_or_else(broken)?;
         // What another version wrote and this one cannot read is no node for it.
         let live = infos.into_iter().filter_map(|info| serde_json::from_str(&replies::text(info)?).ok()).collect();
         if self.born.get().is_none_or(|(seen, _)| seen != born) {
             self.born.set(Some((born, Instant::now())));
         }
-        Ok(Leases { live, age_ms: now.saturating_sub(born) })
+        Ok(Leases { live, age_ms: now.saturating_sub(born), counted })
     }
 
     /// Buckets of which something else is held for a node than it wants. A master that is away says nothing of its own.
@@ -129,7 +133,8 @@ impl Store {
     /// A node ends: its lease first, so that it is ignored at once, then what it wanted.
     pub async fn leave(self: &Rc<Store>, node: NodeId) -> Result<Answer, Unavailable> {
         self.known.borrow_mut().remove(&node);
-        let call = Call::Script(Script::Leave, vec![self.keys.leases(), self.keys.infos()], vec![text(node)]);
+        let keys = vec![self.keys.leases(), self.keys.infos(), self.keys.counted(), self.keys.counts(node)];
+        let call = Call::Script(Script::Leave, keys, vec![text(node)]);
         self.call(Place::Nodes, Lane::Commands, call).await?;
         self.known.borrow_mut().remove(&node);
         let swept = join_all((0..BUCKETS).map(|number| self.sweep_node(number as u8, node))).await;

@@ -1,4 +1,4 @@
-//! Removes what dead nodes wanted: by one process at a time, over all dispatchers.
+//! Removes what dead nodes wanted, and how many viewers they had: by one process at a time, over all dispatchers.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -68,8 +68,14 @@ impl Store {
                 dead.insert(node);
             }
         }
+        for node in self.counted().await?.into_keys().filter(|node| !live.contains(node)) {
+            let keys = vec![self.keys.leases(), self.keys.counted(), self.keys.counts(node)];
+            let call = Call::Script(Script::SweepCounts, keys, vec![text(node)]);
+            value(self.call(Place::Nodes, Lane::Commands, call).await)?;
+            dead.insert(node);
+        }
         if !dead.is_empty() {
-            info!(nodes = dead.len(), slices, "swept what dead nodes wanted");
+            info!(nodes = dead.len(), slices, "swept what dead nodes wanted and counted");
         }
         Ok(())
     }

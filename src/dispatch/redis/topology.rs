@@ -208,6 +208,7 @@ impl Topology {
             // The old master no longer says what changes.
             (self.lost)();
             self.mark(moved);
+            self.hear_counts();
         }
     }
 
@@ -220,6 +221,19 @@ impl Topology {
                 // Where this fails, the first question to a bucket does it.
                 tokio::task::spawn_local(async move { master.mark(&keys, &here).await });
             }
+        }
+    }
+
+    /// Hears of changes of counts where they are made, and nowhere else.
+    fn hear_counts(self: &Rc<Topology>) {
+        for master in self.connected() {
+            let (topology, wanted) = (Rc::clone(self), self.route(Place::Nodes).as_ref() == Some(&master.endpoint));
+            tokio::task::spawn_local(async move {
+                if master.hear_counts(&topology.keys, wanted).await && wanted {
+                    // Something may have changed before.
+                    (topology.lost)();
+                }
+            });
         }
     }
 
@@ -262,6 +276,8 @@ impl Topology {
                     state.send_replace(State::Up(Rc::clone(&master)));
                     // What was cached before was not tracked by this connection.
                     (self.lost)();
+                    // Places may have come and gone while it was connected to.
+                    self.hear_counts();
                     self.report();
                     let problem = master.watch().await;
                     state.send_replace(State::Down(problem.clone()));
@@ -361,6 +377,7 @@ impl Topology {
             self.ensure(&to);
             (self.lost)();
             self.mark(vec![place]);
+            self.hear_counts();
         }
         self.look_again();
     }

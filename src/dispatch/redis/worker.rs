@@ -10,6 +10,7 @@ use redis::{PushKind, Value};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::counts::{self, Told};
 use super::gates::{Gates, Group, gates};
 use super::keys::subscribers_topic;
 use super::link::Pushed;
@@ -186,6 +187,10 @@ impl Worker {
             }
             match push.kind {
                 PushKind::Invalidate => {}
+                PushKind::Message => {
+                    self.counts_told(push.data);
+                    continue;
+                }
                 _ => continue,
             }
             match push.data.into_iter().next().and_then(list_of_keys) {
@@ -196,6 +201,25 @@ impl Worker {
                     }
                 }
             }
+        }
+    }
+
+    /// Counts changed, says the channel.
+    fn counts_told(self: &Rc<Worker>, data: Vec<Value>) {
+        let message = data.into_iter().nth(1).and_then(replies::text);
+        match message.as_deref().and_then(counts::told) {
+            Some(Told::Change(change)) => self.notify(Notice::Counts(Arc::new(change))),
+            Some(Told::Read(node, number)) => {
+                let worker = Rc::clone(self);
+                tokio::task::spawn_local(async move {
+                    match timeout(REDIS_ANSWER, worker.store.node_counts(node, number)).await {
+                        Ok(Ok(counts)) => worker.notify(Notice::Counts(Arc::new(counts))),
+                        _ => worker.notify(Notice::InvalidatedAll),
+                    }
+                });
+            }
+            // Of another version, perhaps.
+            None => self.notify(Notice::InvalidatedAll),
         }
     }
 

@@ -1,5 +1,6 @@
--- Renews a node's lease and lists the nodes whose lease holds.
--- KEYS: 1 leases, by their end; 2 what nodes say of themselves; 3 since when leases can be believed.
+-- Renews a node's lease and lists the nodes whose lease holds. Gives the number of its last change of counts, too.
+-- KEYS: 1 leases, by their end; 2 what nodes say of themselves; 3 since when leases can be believed; 4 the
+-- number of each Frontend's last change of its counts.
 -- ARGV: 1 the node, empty to list only; 2 what it says of itself; 3 the lease in ms; 4 the server's run id; 5 how long
 -- dead nodes are remembered, in ms.
 local now = clock()
@@ -29,4 +30,4 @@ for at = 1, #live, 1000 do
     if text then said[#said + 1] = text end
   end
 end
-return {now, tonumber(ms), said}
+return {now, tonumber(ms), said, tonumber(redis.call('HGET', KEYS[4], ARGV[1]) or '0')}

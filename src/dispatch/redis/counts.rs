@@ -1,0 +1,159 @@
+//! Viewer counts: each Frontend's own, and what dispatchers hear of their changes.
+
+use std::collections::HashMap;
+
+use redis::cmd;
+
+use super::keys::Place;
+use super::master::{Argument, Call, Lane};
+use super::replies;
+use super::scripts::Script;
+use super::store::Store;
+use super::subscriptions::{join_all, text, unreadable, value};
+use crate::dispatch::kv::{Answer, NodeCounts, Unavailable};
+use crate::limits::{REDIS_COUNTS, REDIS_STAGED};
+use crate::wire::connection_id::NodeId;
+use crate::wire::topic::Topic;
+
+/// What the channel says.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Told {
+    /// A node's viewers changed.
+    Change(NodeCounts),
+    /// They changed, by the change of this number at least, in so many topics that they are to be read.
+    Read(NodeId, u64),
+}
+
+/// Reads `<node> <number> <f|d|r>[ <topic> <count>]*`, as `counts.lua` wrote it.
+pub fn told(message: &str) -> Option<Told> {
+    let mut words = message.split(' ');
+    let (node, number) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let full = match words.next()? {
+        "r" => return Some(Told::Read(node, number)),
+        kind @ ("f" | "d") => kind == "f",
+        _ => return None,
+    };
+    let mut counts = Vec::new();
+    while let Some(topic) = words.next() {
+        counts.push((Topic::parse(topic).ok()?, words.next()?.parse().ok()?));
+    }
+    Some(Told::Change(NodeCounts { node, number, full, counts }))
+}
+
+impl Store {
+    /// A Frontend's viewers changed.
+    pub async fn set_counts(&self, change: NodeCounts) -> Result<Answer, Unavailable> {
+        let NodeCounts { node, number, full, counts } = change;
+        // The last word on a topic counts.
+        let counts: HashMap<Topic, u32> = counts.into_iter().collect();
+        let counts: Vec<(Topic, u32)> = counts.into_iter().filter(|(_, count)| !full || *count > 0).collect();
+        let calls = if full && counts.len() > REDIS_COUNTS {
+            self.gather(node, number, &counts)
+        } else {
+            let last = counts.len().div_ceil(REDIS_COUNTS).max(1) - 1;
+            let slice = |at: usize| counts.chunks(REDIS_COUNTS).nth(at).unwrap_or(&[]);
+            let kind = |at: usize| match (full, last, at) {
+                (true, ..) => "f",
+                (false, 0, _) => "d",
+                (false, _, at) if at < last => "p",
+                (false, ..) => "r",
+            };
+            (0..=last).map(|at| self.change_call(node, number, kind(at), slice(at))).collect()
+        };
+        // Where a part is refused, the number stays what it was, or the caller sends all again.
+        self.run(Place::Nodes, Lane::Commands, calls)
+            .await
+            .into_iter()
+            .try_for_each(|answer| value(answer).map(drop))?;
+        Ok(Answer::Applied)
+    }
+
+    fn change_call(&self, node: NodeId, number: u64, kind: &str, counts: &[(Topic, u32)]) -> Call {
+        let mut arguments = vec![text(self.keys.counts_channel()), text(node), text(number), text(kind)];
+        arguments.extend(counts.iter().flat_map(|(topic, count)| [text(topic), text(count)]));
+        Call::Script(Script::Counts, vec![self.keys.counts(node), self.keys.counted()], arguments)
+    }
+
+    /// The calls that gather all of a node's counts, and then put them in their place at once.
+    fn gather(&self, node: NodeId, number: u64, counts: &[(Topic, u32)]) -> Vec<Call> {
+        let staged = self.keys.staged_counts(node, number);
+        let mut calls = Vec::new();
+        for slice in counts.chunks(REDIS_COUNTS) {
+            let mut command = cmd("HSET");
+            command.arg(&staged);
+            slice.iter().for_each(|(topic, count)| {
+                command.arg(topic.as_str()).arg(*count);
+            });
+            calls.push(Call::Plain(command));
+            let mut command = cmd("PEXPIRE");
+            command.arg(&staged).arg(REDIS_STAGED.as_millis() as u64);
+            calls.push(Call::Plain(command));
+        }
+        let keys = vec![self.keys.counts(node), self.keys.counted(), staged];
+        let arguments: Vec<Argument> =
+            vec![text(self.keys.counts_channel()), text(node), text(number), text(counts.len())];
+        calls.push(Call::Script(Script::CountsAll, keys, arguments));
+        calls
+    }
+
+    /// The number of each Frontend's last change.
+    pub async fn counted(&self) -> Result<HashMap<NodeId, u64>, Unavailable> {
+        let mut command = cmd("HGETALL");
+        command.arg(self.keys.counted());
+        let held = value(self.call(Place::Nodes, Lane::Commands, Call::Plain(command)).await)?;
+        let pairs = replies::pairs(held).ok_or_else(|| unreadable("HGETALL"))?;
+        // What another version wrote and this one cannot read is no node for it.
+        let read = |(node, number)| Some((replies::text(node)?.parse().ok()?, replies::number(&number)?));
+        Ok(pairs.into_iter().filter_map(read).collect())
+    }
+
+    /// What all Frontends have.
+    pub async fn counts(&self) -> Result<Answer, Unavailable> {
+        let counted = self.counted().await?;
+        let read = join_all(counted.into_iter().map(|(node, number)| self.node_counts(node, number))).await;
+        read.into_iter().collect::<Result<_, _>>().map(Answer::Counts)
+    }
+
+    /// What one Frontend has, in slices that are short for the server. `number` was read before: what is found is as of that
+    /// or newer, topic by topic.
+    pub async fn node_counts(&self, node: NodeId, number: u64) -> Result<NodeCounts, Unavailable> {
+        let broken = || unreadable("HSCAN");
+        // A slice may repeat what an earlier one had, and is the newer one then.
+        let (mut counts, mut cursor) = (HashMap::new(), "0".to_owned());
+        loop {
+            let mut command = cmd("HSCAN");
+            command.arg(self.keys.counts(node)).arg(&cursor).arg("COUNT").arg(REDIS_COUNTS);
+            let slice = value(self.call(Place::Nodes, Lane::Commands, Call::Plain(command)).await)?;
+            let mut fields = replies::list(slice).ok_or_else(broken)?.into_iter();
+            cursor = fields.next().and_then(replies::text).ok_or_else(broken)?;
+            let pairs = fields.next().and_then(replies::pairs).ok_or_else(broken)?;
+            counts.extend(pairs.into_iter().filter_map(|(topic, count)| {
+                let count = u32::try_from(replies::number(&count)?).ok()?;
+                Some((Topic::parse(&replies::text(topic)?).ok()?, count))
+            }));
+            if cursor == "0" {
+                return Ok(NodeCounts { node, number, full: true, counts: counts.into_iter().collect() });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_channel_says() {
+        let topic = |text| Topic::parse(text).unwrap();
+        let node = NodeId(7);
+        let counts = vec![(topic("live:a%20b"), 3), (topic("live:2"), 0)];
+        let change = NodeCounts { node, number: 5, full: false, counts };
+        assert_eq!(told(&format!("{node} 5 d live:a%20b 3 live:2 0")), Some(Told::Change(change)));
+        let empty = NodeCounts { node, number: 6, full: true, counts: vec![] };
+        assert_eq!(told(&format!("{node} 6 f")), Some(Told::Change(empty)));
+        assert_eq!(told(&format!("{node} 7 r")), Some(Told::Read(node, 7)));
+        for broken in ["", "x 1 f", &format!("{node} 1 x"), &format!("{node} 1 d live:1"), &format!("{node} 1 d 1 1")] {
+            assert_eq!(told(broken), None, "{broken}");
+        }
+    }
+}
