@@ -21,7 +21,7 @@ enum Needs {
     Member,
 }
 
-/// A request that concerns the topic `live:42`, and how it is answered.
+/// A request that concerns the topic `live:42`, `chat:42` or `presence:bob`, and how it is answered.
 #[derive(Debug)]
 struct Endpoint {
     method: &'static str,
@@ -41,6 +41,7 @@ fn endpoints(connection: &str) -> Vec<Endpoint> {
         works,
     };
     let like = reaction("ana", "like");
+    let said = json!({"member": "ana", "text": "hello"}).to_string();
     vec![
         endpoint("GET", "/v1/events?topic=live:42", "", Needs::Subscribe, &[200]),
         endpoint("HEAD", "/v1/events?topic=live:42", "", Needs::Subscribe, &[200]),
@@ -57,6 +58,18 @@ fn endpoints(connection: &str) -> Vec<Endpoint> {
         endpoint("POST", "/v1/connections/{connection}/topics", r#"{"remove":["live:42"]}"#, Needs::Member, &[200]),
         endpoint("POST", "/v1/connections/{connection}/token", "", Needs::Member, &[204]),
         endpoint("POST", "/v1/connections/{connection}/token", "{}", Needs::Member, &[204]),
+        endpoint("POST", "/v1/received", r#"{"samples":[]}"#, Needs::Token, &[204]),
+        endpoint("POST", "/v1/videos/42/comments", &said, Needs::Publish, &[201]),
+        endpoint("GET", "/v1/videos/42/comments", "", Needs::Subscribe, &[200]),
+        endpoint("HEAD", "/v1/videos/42/comments?limit=1", "", Needs::Subscribe, &[200]),
+        endpoint("DELETE", "/v1/videos/42/comments/7-0123abcd", "", Needs::Publish, &[404]),
+        endpoint("POST", "/v1/conversations/42/messages", &said, Needs::Publish, &[201]),
+        endpoint("GET", "/v1/conversations/42/messages", "", Needs::Subscribe, &[200]),
+        endpoint("DELETE", "/v1/conversations/42/messages/7-0123abcd", "", Needs::Publish, &[404]),
+        endpoint("POST", "/v1/conversations/42/typing", "{}", Needs::Publish, &[202]),
+        endpoint("POST", "/v1/conversations/42/receipts", r#"{"message":"7-0123abcd"}"#, Needs::Publish, &[400]),
+        endpoint("GET", "/v1/conversations/42/receipts", "", Needs::Subscribe, &[200]),
+        endpoint("GET", "/v1/presence?member=bob", "", Needs::Subscribe, &[200]),
     ]
 }
 
@@ -97,7 +110,7 @@ fn refused(endpoint: &Endpoint, answer: &Answer, status: u16, challenge: &str) -
 fn some_endpoint_without_a_check() {
     let guarded = Guarded::start(&["--log", "debug"]);
     let node = &guarded.node;
-    let good = token("ana", &["live:*"], &["live:*"]);
+    let good = token("ana", &["live:*", "chat:42", "presence:*"], &["live:*", "chat:42"]);
     let bad = bad_tokens();
     let stream = node.stream(&format!("topic=live:1&access_token={good}"));
     for endpoint in endpoints(stream.connection()) {
@@ -150,8 +163,9 @@ fn some_endpoint_without_a_right() {
     let node = &guarded.node;
     let stream = node.stream(&format!("access_token={}", token("ana", &["live:*"], &[])));
     // Of each right the one on another topic, and the other right on this one.
-    let no_subscribe = token("ana", &["live:1", "live:4", "live:421", "Live:*", "chat:*"], &["*"]);
-    let no_publish = token("ana", &["*"], &["live:1", "live:4", "live:421", "Live:*", "chat:*"]);
+    let no_subscribe =
+        token("ana", &["live:1", "live:4", "live:421", "Live:*", "chat:4", "presence:b", "user:*"], &["*"]);
+    let no_publish = token("ana", &["*"], &["live:1", "live:4", "live:421", "Live:*", "chat:4", "moderate:4"]);
     let nothing = token("ana", &[], &[]);
     let other = token("bob", &["*"], &["*"]);
     let nobody = {
@@ -161,8 +175,8 @@ fn some_endpoint_without_a_right() {
     };
     for endpoint in endpoints(stream.connection()) {
         let (tokens, says): (&[&String], &str) = match endpoint.needs {
-            Needs::Subscribe => (&[&no_subscribe, &nothing], "lacks the right fanfare.subscribe on live:"),
-            Needs::Publish => (&[&no_publish, &nothing], "lacks the right fanfare.publish on live:42"),
+            Needs::Subscribe => (&[&no_subscribe, &nothing], "lacks the right fanfare.subscribe on "),
+            Needs::Publish => (&[&no_publish, &nothing], "lacks the right fanfare.publish on "),
             Needs::Token => (&[], ""),
             Needs::Member => (&[&other, &nobody], "another member (sub)"),
         };
@@ -173,8 +187,8 @@ fn some_endpoint_without_a_right() {
         }
         // What has the right does work, with no other right.
         let rights: [&[&str]; 2] = match endpoint.needs {
-            Needs::Subscribe => [&["live:42", "live:1"], &[]],
-            Needs::Publish => [&[], &["live:42"]],
+            Needs::Subscribe => [&["live:42", "live:1", "chat:42", "presence:bob"], &[]],
+            Needs::Publish => [&[], &["live:42", "chat:42"]],
             Needs::Token | Needs::Member => [&[], &[]],
         };
         let answer = ask(node, &endpoint, Some((&token("ana", rights[0], rights[1]), Carry::Header)));
@@ -378,7 +392,7 @@ fn member_made_up() {
 fn cookie_used_by_a_foreign_page() {
     let guarded = Guarded::start(&["--jwt-cookie", "sid", "--cors-origin", "https://page.example"]);
     let node = &guarded.node;
-    let good = token("ana", &["live:*"], &["live:*"]);
+    let good = token("ana", &["live:*", "chat:42", "presence:*"], &["live:*", "chat:42"]);
     let cookie = format!("theme=dark; sid={good}");
     let stream = node.stream(&format!("access_token={good}"));
     for endpoint in endpoints(stream.connection()) {
@@ -432,4 +446,43 @@ fn cookie_used_by_a_foreign_page() {
     let without = Guarded::start(&[]);
     let answer = send(&without.node, "GET", "/v1/events", &[("Cookie", &cookie), own], b"");
     assert_eq!(answer.status, 401, "no cookie is configured");
+}
+
+#[test]
+fn post_deleted_by_anybody() {
+    let guarded = Guarded::start(&[]);
+    let node = &guarded.node;
+    let (ana, bob) = (token("ana", &["live:42"], &["live:42"]), token("bob", &["live:42"], &["live:42"]));
+    let moderator = token("mia", &[], &["moderate:42"]);
+    let elsewhere = token("mia", &[], &["moderate:4", "moderate:421"]);
+    let comments = "/v1/videos/42/comments";
+    let post = || {
+        let answer = as_bearer(node, &ana, "POST", comments, r#"{"text":"hello"}"#);
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()["id"].as_str().expect("an id").to_owned()
+    };
+    let delete = |token: &str, id: &str| as_bearer(node, token, "DELETE", &format!("{comments}/{id}"), "");
+    let id = post();
+    assert!(delete(&bob, &id).problem(403).contains("author"));
+    // Naming the author does not make one.
+    let named = as_bearer(node, &bob, "DELETE", &format!("{comments}/{id}"), r#"{"member":"ana"}"#);
+    assert!(named.problem(403).contains("member"));
+    delete(&elsewhere, &id).problem(403);
+    assert_eq!(delete(&ana, &id).status, 200);
+    let id = post();
+    assert_eq!(delete(&moderator, &id).status, 200);
+    let left = as_bearer(node, &ana, "GET", comments, "").json();
+    assert_eq!(left["comments"], json!([]));
+}
+
+#[test]
+fn own_topic_needs_asking() {
+    let guarded = Guarded::start(&[]);
+    let node = &guarded.node;
+    let ana = token("ana", &["live:1"], &[]);
+    let mut stream = node.stream(&format!("topic=live:1&access_token={ana}"));
+    publish_inside(node, "user:ana", &json!({"type": "note", "data": "for you"}));
+    assert_eq!(stream.event()["data"], "for you");
+    // Another member's is not to be had by asking.
+    assert!(as_bearer(node, &ana, "GET", "/v1/events?topic=user:bob", "").problem(403).contains("user:bob"));
 }
