@@ -37,6 +37,7 @@ mod gates;
 mod history;
 mod keys;
 mod link;
+mod lookups;
 mod master;
 mod replies;
 mod scripts;
