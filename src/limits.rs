@@ -457,9 +457,11 @@ pub const HEARTBEAT_RETRY: Duration = Duration::from_millis(500);
 const _: () = assert!(HEARTBEAT_SOONEST.as_millis() < NODE_HEARTBEAT.as_millis());
 // ---- Redis -------------------------------------------------------------------------------------
 
-/// Questions under way to Redis; past it they are answered at once as unavailable. At a few hundred bytes each some 30 MiB,
-/// and a second of a server's work.
-pub const REDIS_QUESTIONS: usize = 65_536;
+/// Questions under way to Redis; past it they are answered at once as unavailable. At about a kilobyte each with their
+/// tasks some 32 MiB, and less than a second of a server's work.
+pub const REDIS_QUESTIONS: usize = 32_768;
+/// Questions taken before answers get their turn.
+pub const REDIS_TAKEN: usize = 128;
 /// Questions under way are answered after this, whatever the servers do.
 pub const REDIS_ANSWER: Duration = Duration::from_millis(2_500);
 const _: () = assert!(REDIS_ANSWER.as_millis() < KV_TIMEOUT.as_millis());

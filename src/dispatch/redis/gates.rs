@@ -54,14 +54,59 @@ struct Place {
 
 #[derive(Debug, Default)]
 struct Queue {
-    places: VecDeque<Place>,
-    /// So many at the front need not wait here: some that read, or one group of those that write.
+    /// In the order of their coming; none where one is gone from between others.
+    places: VecDeque<Option<Place>>,
+    /// The number of the first place, counted from the queue's beginning.
+    first: u64,
+    /// Places before this one need not wait here, or are gone.
+    next: usize,
+    /// How many need not wait here: some that read, or one group of those that write.
     free: usize,
+    /// Which of the two.
+    reads: bool,
+}
+
+impl Queue {
+    fn join(&mut self, place: Place) -> u64 {
+        self.places.push_back(Some(place));
+        self.first + self.places.len() as u64 - 1
+    }
+
+    fn leave(&mut self, number: u64) {
+        let at = (number - self.first) as usize;
+        self.places[at] = None;
+        self.free -= usize::from(at < self.next);
+        while let Some(None) = self.places.front() {
+            self.places.pop_front();
+            self.first += 1;
+            self.next = self.next.saturating_sub(1);
+        }
+    }
+
+    /// The next one that need not wait here any more, if `most` are not yet.
+    fn advance(&mut self, most: usize) -> Option<u64> {
+        while let Some(place) = self.places.get(self.next) {
+            let Some(place) = place else {
+                self.next += 1;
+                continue;
+            };
+            let fits = self.free == 0 || self.reads == place.reads && (self.reads || self.free < most);
+            if !fits {
+                return None;
+            }
+            self.reads = place.reads;
+            self.free += 1;
+            self.next += 1;
+            return Some(place.id);
+        }
+        None
+    }
 }
 
 #[derive(Debug)]
 struct Held {
-    gates: Vec<Gate>,
+    /// Each with the number of its place there.
+    gates: Vec<(Gate, u64)>,
     /// Gates at which something else has to go first.
     waits: usize,
 }
@@ -83,10 +128,13 @@ impl Gates {
         if gates.is_empty() {
             return Some(vec![id]);
         }
-        for gate in &gates {
-            self.queues.entry(gate.clone()).or_default().places.push_back(Place { id, reads });
-        }
-        self.held.insert(id, Held { waits: gates.len(), gates: gates.clone() });
+        let waits = gates.len();
+        let stand = |gate: &Gate| {
+            let queue = self.queues.entry(gate.clone()).or_default();
+            (gate.clone(), queue.join(Place { id, reads }))
+        };
+        let held = Held { gates: gates.iter().map(stand).collect(), waits };
+        self.held.insert(id, held);
         // Only the new one can have become free: whatever stands before it did not change.
         gates.iter().flat_map(|gate| self.free(gate)).next()
     }
@@ -96,12 +144,9 @@ impl Gates {
         let mut gates = Vec::new();
         for id in ids {
             let Some(held) = self.held.remove(id) else { continue };
-            for gate in held.gates {
+            for (gate, number) in held.gates {
                 let queue = self.queues.get_mut(&gate).expect("a queue lasts as long as who stands in it");
-                // What is done stands near the front.
-                let at = queue.places.iter().position(|place| place.id == *id).expect("it stands where it was put");
-                queue.places.remove(at);
-                queue.free -= usize::from(at < queue.free);
+                queue.leave(number);
                 if queue.places.is_empty() {
                     self.queues.remove(&gate);
                 } else if gates.last() != Some(&gate) {
@@ -120,27 +165,22 @@ impl Gates {
 
     fn free(&mut self, gate: &Gate) -> Vec<Group> {
         let Some(queue) = self.queues.get_mut(gate) else { return Vec::new() };
-        let Some(front) = queue.places.front() else { return Vec::new() };
-        let reads = front.reads;
-        // A group that writes goes alone.
-        if !reads && queue.free > 0 {
+        // A group that writes goes alone, and is whole once it goes.
+        if queue.free > 0 && !queue.reads {
             return Vec::new();
         }
-        let most = if reads { usize::MAX } else { REDIS_GROUP };
-        let first = queue.places.range(queue.free..).take_while(|place| place.reads == reads).take(most);
         let mut group = Vec::new();
-        for place in first {
-            queue.free += 1;
-            let held = self.held.get_mut(&place.id).expect("who stands in a queue is known");
+        while let Some(id) = queue.advance(REDIS_GROUP) {
+            let held = self.held.get_mut(&id).expect("who stands in a queue is known");
             held.waits -= 1;
             if held.waits == 0 {
-                group.push(place.id);
+                group.push(id);
             }
         }
-        if reads {
+        if queue.reads {
             return group.into_iter().map(|id| vec![id]).collect();
         }
-        vec![group]
+        if group.is_empty() { Vec::new() } else { vec![group] }
     }
 }
 

@@ -60,6 +60,7 @@ mod gates;
 mod history;
 mod keys;
 mod link;
+mod lookups;
 mod master;
 mod presence;
 mod replies;

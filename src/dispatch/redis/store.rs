@@ -12,12 +12,12 @@ use super::Config;
 use super::address::Endpoint;
 use super::keys::{Keys, Place};
 use super::link::explain;
+use super::lookups::Lookups;
 use super::master::{Call, Lane, Master};
 use super::topology::Topology;
 use crate::dispatch::kv::{Answer, NodeInfo, Request, Unavailable};
 use crate::limits::{REDIS_REDIRECTS, REDIS_TRY_AGAIN};
 use crate::wire::connection_id::NodeId;
-use crate::wire::topic::Topic;
 
 /// An answer of a server, and which one gave it.
 pub type Answered = Result<(Value, Rc<Master>), Unavailable>;
@@ -31,25 +31,15 @@ pub struct Store {
     /// What was asked for at start.
     pub config: Config,
     /// Look-ups under way, and whether their topic changed meanwhile.
-    pub lookups: RefCell<HashMap<Topic, Lookup, foldhash::fast::RandomState>>,
+    pub lookups: RefCell<Lookups>,
     /// Nodes that were alive when the store last could say so.
     pub known: RefCell<HashMap<NodeId, NodeInfo>>,
     /// When leases could last not be believed: at a change of what the store says of its own age.
     pub born: Cell<Option<(u64, Instant)>>,
 }
 
-/// Look-ups of one topic.
-#[derive(Debug, Default)]
-pub struct Lookup {
-    /// How many.
-    pub count: usize,
-    /// One of their answers may be older than a change that was already told.
-    pub stale: bool,
-}
-
 /// What to do about an error.
 enum Next {
-    Again,
     Reload,
     Pause,
     Moved(Endpoint),
@@ -122,7 +112,6 @@ impl Store {
                     Err(error) => error,
                 };
                 match self.next(&error, &master) {
-                    Next::Again => {}
                     Next::Reload => reload = true,
                     Next::Pause => pause = true,
                     Next::Moved(to) => moved = Some(to),
@@ -173,7 +162,6 @@ impl Store {
                 self.topology.look_again();
                 fail()
             }
-            _ if error.to_string().contains("NOSCRIPT") => Next::Again,
             _ => fail(),
         }
     }

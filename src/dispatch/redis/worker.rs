@@ -17,7 +17,7 @@ use super::link::Pushed;
 use super::replies;
 use super::store::Store;
 use crate::dispatch::kv::{Answer, Heard, Notice, Request, Tell, Unavailable};
-use crate::limits::REDIS_ANSWER;
+use crate::limits::{REDIS_ANSWER, REDIS_TAKEN};
 use crate::wire::topic::Topic;
 
 /// A question on its way to the thread.
@@ -66,6 +66,7 @@ impl Worker {
 
     /// Takes questions until nobody can ask any more.
     pub async fn run(self: Rc<Worker>, mut questions: mpsc::UnboundedReceiver<Question>) {
+        let mut taken = Vec::with_capacity(REDIS_TAKEN);
         loop {
             let deadline = self.state.borrow().deadlines.front().map(|(deadline, _)| *deadline);
             let due = async {
@@ -77,9 +78,9 @@ impl Worker {
             tokio::select! {
                 biased;
                 () = due => self.expire(),
-                question = questions.recv() => match question {
-                    Some(question) => self.take(question),
-                    None => return,
+                count = questions.recv_many(&mut taken, REDIS_TAKEN) => match count {
+                    0 => return,
+                    _ => taken.drain(..).for_each(|question| self.take(question)),
                 },
             }
         }
@@ -89,7 +90,7 @@ impl Worker {
         let Question { shard, ticket, request, asked } = question;
         let (passes, reads) = gates(shard, &request);
         if let Request::Subscribers(topic) = &request {
-            self.store.lookups.borrow_mut().entry(topic.clone()).or_default().count += 1;
+            self.store.lookups.borrow_mut().begin(topic);
         }
         let mut state = self.state.borrow_mut();
         let id = state.next;
@@ -131,25 +132,13 @@ impl Worker {
 
     fn answer(&self, id: u64, result: Result<Answer, Unavailable>, lookup: Option<&Topic>) {
         let pending = self.state.borrow_mut().pending.remove(&id);
-        let stale = lookup.is_some_and(|topic| self.looked_up(topic));
+        let stale = lookup.is_some_and(|topic| self.store.lookups.borrow_mut().end(topic));
         let Some(Pending { shard, ticket, .. }) = pending else { return };
         self.open.fetch_sub(1, Ordering::AcqRel);
         (self.tell)(shard, Heard::Answer { ticket, result });
         if let Some(topic) = lookup.filter(|_| stale) {
             (self.tell)(shard, Heard::Notice(Notice::Invalidated(topic.clone())));
         }
-    }
-
-    /// A look-up is done. True if what it found may be older than a change that was told while it was under way.
-    fn looked_up(&self, topic: &Topic) -> bool {
-        let mut lookups = self.store.lookups.borrow_mut();
-        let Some(lookup) = lookups.get_mut(topic) else { return false };
-        lookup.count -= 1;
-        let stale = lookup.stale;
-        if lookup.count == 0 {
-            lookups.remove(topic);
-        }
-        stale
     }
 
     /// Answers what has waited for too long.
@@ -170,7 +159,7 @@ impl Worker {
             let next = if pending.request.is_some() { state.gates.leave(&[id]) } else { Vec::new() };
             drop(state);
             if let Some(Request::Subscribers(topic)) = &pending.request {
-                self.looked_up(topic);
+                self.store.lookups.borrow_mut().end(topic);
             }
             self.open.fetch_sub(1, Ordering::AcqRel);
             (self.tell)(pending.shard, Heard::Answer { ticket: pending.ticket, result: Err(late()) });
@@ -225,17 +214,7 @@ impl Worker {
 
     /// Tells every shard.
     pub fn notify(&self, notice: Notice) {
-        let mut lookups = self.store.lookups.borrow_mut();
-        match &notice {
-            Notice::Invalidated(topic) => {
-                if let Some(lookup) = lookups.get_mut(topic) {
-                    lookup.stale = true;
-                }
-            }
-            Notice::InvalidatedAll => lookups.values_mut().for_each(|lookup| lookup.stale = true),
-            Notice::Counts(_) => {}
-        }
-        drop(lookups);
+        self.store.lookups.borrow_mut().changed(&notice);
         for shard in 0..self.shards {
             (self.tell)(shard, Heard::Notice(notice.clone()));
         }
