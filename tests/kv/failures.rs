@@ -154,7 +154,8 @@ fn a_wrong_password() {
 #[test]
 fn addresses_that_cannot_be_meant() {
     for url in ["redis://", "redis://a,a", "rediss://kv?cacert=/no/such/file"] {
-        let config = Config { dc: "dc1".to_owned(), history_age_ms: 1, sweeps: false, shards: 1, presence: Default::default() };
+        let config =
+            Config { dc: "dc1".to_owned(), history_age_ms: 1, sweeps: false, shards: 1, presence: Default::default() };
         let error = redis::start(url, config, std::sync::Arc::new(|_, _| {})).expect_err(url);
         assert!(matches!(error, StartError::Address(_)), "{error}");
     }

@@ -186,9 +186,8 @@ impl Link {
     /// Hears a channel from now on, or no longer; what is said there goes to the connection's pushes.
     pub async fn hear(&self, channel: &str, wanted: bool, limit: Duration) -> Result<(), String> {
         let mut connection = self.connection.clone();
-        let asked = async {
-            if wanted { connection.subscribe(channel).await } else { connection.unsubscribe(channel).await }
-        };
+        let asked =
+            async { if wanted { connection.subscribe(channel).await } else { connection.unsubscribe(channel).await } };
         match timeout(limit, asked).await {
             Ok(answer) => answer.map_err(|error| explain(&error)),
             Err(_) => Err(format!("no answer within {limit:?}")),

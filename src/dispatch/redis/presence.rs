@@ -152,7 +152,12 @@ impl Store {
 fn came(value: Value) -> Option<Turn> {
     let mut fields = replies::list(value)?.into_iter();
     let member = replies::text(fields.next()?)?;
-    Some(Turn { member, online: true, at: replies::number(&fields.next()?)?, version: replies::number(&fields.next()?)? })
+    Some(Turn {
+        member,
+        online: true,
+        at: replies::number(&fields.next()?)?,
+        version: replies::number(&fields.next()?)?,
+    })
 }
 
 /// A turn: name, 1 if online, since when or last seen, version.
