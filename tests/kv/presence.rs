@@ -6,6 +6,7 @@ use std::time::Duration;
 use fanfare::dispatch::kv::{Answer, BUCKETS, Request, Turn, bucket};
 use fanfare::dispatch::redis::PresenceTimes;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::driver::{Store, due, signs};
@@ -137,7 +138,7 @@ fn who_was_not_seen_for_long_is_forgotten() {
     let mut gone = Vec::new();
     eventually("both to go offline", || {
         gone.extend(store.turned(due(100)));
-        if gone.len() == 2 { Ok(()) } else { Err(gone.len()) }
+        if gone.len() == 2 { Ok(()) } else { Err(gone.len().to_string()) }
     });
     eventually("both to be forgotten", || {
         let (known, due) = (store.presence(&["ana", "bob"]), store.turned(due(100)));
@@ -153,7 +154,7 @@ fn a_redis_that_restarts_empty_hears_who_is_there() {
     let store = Store::redis(&redis.url(), "dc1");
     let before = store.turned(signs(["ana", "bob"]));
     redis.kill();
-    eventually("the store to be away", || store.kv.trouble().map_or(Err("it is there"), |_| Ok(())));
+    eventually("the store to be away", || store.kv.trouble().map_or(Err("it is there".to_owned()), |_| Ok(())));
     assert!(store.try_ask(signs(["ana"])).is_err());
     redis.restart();
     eventually("the store to be back", || store.kv.trouble().map_or(Ok(()), Err));
@@ -207,13 +208,10 @@ fn turns_follow_from_signs() {
         ],
         1..40,
     );
-    let mut cases = 0;
-    let mut runner = TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
-    let strategy = ops;
-    for _ in 0..24 {
-        cases += 1;
-        let ops = strategy.new_tree(&mut runner).expect("a case").current();
-        let store = timed(&server.url(), &format!("case{cases}"), GUARD, RESEND, LONG);
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+    for case in 0..24 {
+        let ops = ops.new_tree(&mut runner).expect("a case").current();
+        let store = timed(&server.url(), &format!("case{case}"), GUARD, RESEND, LONG);
         let mut models: BTreeMap<&str, Model> = names.iter().map(|name| (*name, Model::default())).collect();
         for op in &ops {
             let context = format!("{op:?} of {ops:?}");

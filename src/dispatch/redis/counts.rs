@@ -44,11 +44,8 @@ impl Store {
     /// A Frontend's viewers changed.
     pub async fn set_counts(&self, change: NodeCounts) -> Result<Answer, Unavailable> {
         let NodeCounts { node, number, full, counts } = change;
-        // The last word on a topic counts.
-        let counts: HashMap<Topic, u32> = counts.into_iter().collect();
-        let counts: Vec<(Topic, u32)> = counts.into_iter().filter(|(_, count)| !full || *count > 0).collect();
         let calls = if full && counts.len() > REDIS_COUNTS {
-            self.gather(node, number, &counts)
+            self.gather(node, number, counts)
         } else {
             let last = counts.len().div_ceil(REDIS_COUNTS).max(1) - 1;
             let slice = |at: usize| counts.chunks(REDIS_COUNTS).nth(at).unwrap_or(&[]);
@@ -75,7 +72,10 @@ impl Store {
     }
 
     /// The calls that gather all of a node's counts, and then put them in their place at once.
-    fn gather(&self, node: NodeId, number: u64, counts: &[(Topic, u32)]) -> Vec<Call> {
+    fn gather(&self, node: NodeId, number: u64, counts: Vec<(Topic, u32)>) -> Vec<Call> {
+        // The last word on a topic counts. None comes twice, so that it can be seen whether all are there.
+        let counts: HashMap<Topic, u32> = counts.into_iter().collect();
+        let counts: Vec<(Topic, u32)> = counts.into_iter().filter(|(_, count)| *count > 0).collect();
         let staged = self.keys.staged_counts(node, number);
         let mut calls = Vec::new();
         for slice in counts.chunks(REDIS_COUNTS) {
@@ -92,6 +92,9 @@ impl Store {
         let keys = vec![self.keys.counts(node), self.keys.counted(), staged];
         let arguments: Vec<Argument> =
             vec![text(self.keys.counts_channel()), text(node), text(number), text(counts.len())];
+        if counts.is_empty() {
+            return vec![self.change_call(node, number, "f", &[])];
+        }
         calls.push(Call::Script(Script::CountsAll, keys, arguments));
         calls
     }
