@@ -11,6 +11,7 @@ mod failover;
 mod failures;
 mod model;
 mod node;
+mod presence;
 mod sentinel;
 mod sweeping;
 mod tls;
