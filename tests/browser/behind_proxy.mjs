@@ -28,7 +28,7 @@ async function viewer(browser, member) {
   return page;
 }
 
-/** Opens many streams in the page, publishes one event after the other, and gives what each stream got. */
+/** Opens many streams of a topic whose viewers are not counted, publishes one event after the other, and gives what each stream got. */
 const followMany = (page, streams) => page.evaluate(async ([topic, streams, limit]) => {
   const sources = Array.from({ length: streams }, () => new EventSource(`/v1/events?topic=${topic}`));
   const arrives = (source, type) => new Promise((resolve, reject) => {
@@ -49,7 +49,7 @@ const followMany = (page, streams) => page.evaluate(async ([topic, streams, limi
   } finally {
     for (const source of sources) source.close();
   }
-}, [`live:many-${video}`, streams, STEP_TIMEOUT_MS]);
+}, [`chat:many-${video}`, streams, STEP_TIMEOUT_MS]);
 
 async function main() {
   const browser = await chromium.launch({
