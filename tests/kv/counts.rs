@@ -210,3 +210,34 @@ fn counts_survive_the_master_of_nodes() {
     set(&one, &change);
     other.hears(&Notice::Counts(Arc::new(change)));
 }
+
+#[test]
+fn the_channel_follows_its_slot() {
+    let cluster = Cluster::start();
+    let (one, other) = (Store::redis(&cluster.url(), "dc1"), Store::redis(&cluster.url(), "dc1"));
+    set(&one, &counts(7, 1, true, &[("live:1", 1)]));
+    let masters: Vec<_> = cluster.masters().into_iter().map(|at| &cluster.nodes[at]).collect();
+    let hears = |node: &Redis| node.command(&["PUBSUB", "CHANNELS", "fanfare:{dc1:nodes}:*"]) == "*1";
+    let from = *masters.iter().find(|node| hears(node)).expect("one is heard");
+    let to = *masters.iter().find(|node| !hears(node)).expect("others are not");
+    let slot = from.command(&["CLUSTER", "KEYSLOT", "{dc1:nodes}"]).trim_start_matches(':').to_owned();
+    let id = to.command(&["CLUSTER", "MYID"]);
+    // Nothing is taken along, as if that master had been lost.
+    from.command(&["DEL", "fanfare:{dc1:nodes}:counted"]);
+    from.command(&["DEL", &format!("fanfare:{{dc1:nodes}}:c:{}", NodeId(7))]);
+    other.notices();
+    for node in [to, from].into_iter().chain(masters.iter().copied()) {
+        assert_eq!(node.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &id]), "+OK");
+    }
+    // Whoever asks is told where it is.
+    for store in [&one, &other] {
+        eventually("the nodes' place to be found", || {
+            store.try_ask(Request::Counts).map(drop).map_err(|error| error.to_string())
+        });
+    }
+    other.hears(&Notice::InvalidatedAll);
+    becomes("who is heard", (false, true), || (hears(from), hears(to)));
+    let change = counts(7, 1, true, &[("live:1", 2)]);
+    set(&one, &change);
+    other.hears(&Notice::Counts(Arc::new(change)));
+}
