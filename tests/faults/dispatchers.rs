@@ -1,4 +1,8 @@
-//! A Dispatcher dies while it publishes.
+//! A Dispatcher dies, or hangs, while it publishes.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
 
 use super::frontends::videos;
 use super::load::{Load, What};
@@ -42,4 +46,38 @@ fn dispatcher_killed(kv: &str) {
     viewers.without_gaps();
     assert!(viewers.lock().iter().all(|viewer| viewer.connected == 1), "nobody was cut");
     wait_ready(&site.frontends[0]);
+}
+
+#[test]
+fn acknowledged_events_after_a_dispatcher_hung() {
+    let redis = Redis::start();
+    let site = Site::start(&redis.url());
+    let (topics, videos) = videos();
+    let viewers = Viewers::of(site.doors(), &topics, 60);
+    let messages = Load::start(What::Events("message"), site.intakes(), &topics);
+    let comments = Load::start(What::Comments, site.desks(), &videos);
+    let likes = Load::start(What::Likes, site.desks(), &videos);
+    messages.more(30);
+    comments.more(30);
+    likes.more(30);
+    viewers.have(&messages.taken());
+    site.dispatchers[0].signal(Signal::STOP);
+    // Beyond its lease. Backends do not wait for it, and what it holds of theirs arrives all the same.
+    for_the_length_of(Duration::from_secs(10), || {
+        comments.more(5);
+        likes.more(5);
+    });
+    assert_eq!((comments.failed(), comments.refused(), likes.failed(), likes.refused()), (0, 0, 0, 0));
+    site.dispatchers[0].signal(Signal::CONT);
+    messages.more(30);
+    let (comments, likes) = (comments.stop(), likes.stop());
+    viewers.have(&messages.stop());
+    viewers.have(&comments);
+    viewers.without_gaps();
+    assert!(viewers.lock().iter().all(|viewer| viewer.connected == 1), "nobody was cut");
+    // Never more likes than there were.
+    for (topic, video) in topics.iter().zip(&videos) {
+        let total = likes.iter().filter(|like| like.starts_with(&format!("{video}/"))).count() as u64;
+        assert!(viewers.lock().iter().all(|viewer| viewer.sums[topic] <= total), "{topic}: more than {total}");
+    }
 }

@@ -1,5 +1,6 @@
 //! The key-value store comes back empty, or says nothing for a while.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -65,17 +66,35 @@ fn silence_after_the_store_came_back_empty() {
 #[test]
 fn other_classes_held_up_by_a_store_that_hangs() {
     let redis = Redis::start();
-    store_hangs(&redis.url(), || redis.pause(), || redis.resume(), Duration::from_secs(20));
+    store_away(&redis.url(), || redis.pause(), || redis.resume(), Duration::from_secs(20), true);
+}
+
+/// The whole of what the design promises; too long for every run.
+#[test]
+#[ignore = "takes two minutes"]
+fn other_classes_held_up_by_a_store_that_hangs_for_a_minute() {
+    let redis = Redis::start();
+    store_away(&redis.url(), || redis.pause(), || redis.resume(), Duration::from_secs(60), true);
 }
 
 #[test]
 fn other_classes_held_up_by_a_cluster_that_hangs() {
     let cluster = Cluster::start();
     let pause = || cluster.nodes.iter().for_each(Redis::pause);
-    store_hangs(&cluster.url(), pause, || cluster.nodes.iter().for_each(Redis::resume), Duration::from_secs(10));
+    store_away(&cluster.url(), pause, || cluster.nodes.iter().for_each(Redis::resume), Duration::from_secs(10), true);
 }
 
-fn store_hangs(kv: &str, pause: impl Fn(), resume: impl Fn(), how_long: Duration) {
+#[test]
+fn other_classes_held_up_by_a_store_that_is_gone() {
+    let redis = RefCell::new(Redis::durable());
+    let url = redis.borrow().url();
+    // It cannot know whether all that it had is on its disk.
+    let (kill, restart) = (|| redis.borrow_mut().kill(), || redis.borrow_mut().restart());
+    store_away(&url, kill, restart, Duration::from_secs(15), false);
+}
+
+/// Whether it remembers all: streams are told of a gap otherwise.
+fn store_away(kv: &str, pause: impl Fn(), resume: impl Fn(), how_long: Duration, remembers: bool) {
     let site = Site::start(kv);
     let (topics, _) = videos();
     let viewers = Viewers::of(site.doors(), &topics, 90);
@@ -122,7 +141,9 @@ fn store_hangs(kv: &str, pause: impl Fn(), resume: impl Fn(), how_long: Duration
         let total = likes.iter().filter(of).count() as u64;
         viewers.until(&format!("to have counted {total} likes"), |viewer| viewer.sums.get(topic) == Some(&total));
     }
-    viewers.without_gaps();
+    if remembers {
+        viewers.without_gaps();
+    }
     assert!(viewers.lock().iter().all(|viewer| viewer.connected == 1), "nobody was cut");
     let answer = post(site.intakes()[0], "/v1/topics/live:1/events", &json!({"type": "message"}).to_string());
     assert_eq!(answer.expect("an answer").status, 202);
