@@ -1,0 +1,102 @@
+//! The database is away, or the store is while comments go into the database.
+
+use std::collections::BTreeSet;
+
+use super::frontends::videos;
+use super::load::{Load, What};
+use super::setup::*;
+use super::viewers::Viewers;
+use crate::support::node::Node;
+use crate::support::postgres::Postgres;
+use crate::support::redis::Redis;
+use crate::support::{eventually, reaction};
+
+#[test]
+fn like_acknowledged_that_a_crashed_database_does_not_have() {
+    let (mut postgres, redis) = (Postgres::start(), Redis::start());
+    let site = Site::on(&redis.url(), &postgres.url());
+    let (topics, videos) = videos();
+    let viewers = Viewers::of(site.doors(), &topics, 30);
+    let loads: Vec<Load> =
+        videos.iter().map(|video| Load::start(What::Likes, site.desks(), std::slice::from_ref(video))).collect();
+    for _ in 0..2 {
+        loads.iter().for_each(|load| load.more(20));
+        postgres.kill();
+        let before: Vec<usize> = loads.iter().map(Load::refused).collect();
+        eventually("each to be refused", || {
+            let now: Vec<usize> = loads.iter().map(Load::refused).collect();
+            if now.iter().zip(&before).all(|(now, before)| now > before) { Ok(()) } else { Err(format!("{now:?}")) }
+        });
+        postgres.launch();
+    }
+    loads.iter().for_each(|load| load.more(20));
+    assert_eq!(loads.iter().map(Load::failed).sum::<usize>(), 0, "each gets an answer");
+    let taken: BTreeSet<String> = loads.into_iter().flat_map(Load::stop).collect();
+    let rows = postgres.sql("fanfare", "SELECT video || '/' || member FROM fanfare.likes");
+    let rows: BTreeSet<String> = rows.into_iter().map(|mut row| row.remove(0)).collect();
+    let absent: Vec<_> = taken.difference(&rows).collect();
+    assert!(absent.is_empty(), "acknowledged and absent: {absent:?}");
+    assert_eq!(rows.len(), taken.len(), "each was tried until it was stored");
+    // The next one heals every display.
+    for (topic, video) in topics.iter().zip(&videos) {
+        let stored = rows.iter().filter(|row| row.starts_with(&format!("{video}/"))).count();
+        let answer = post(site.desks()[0], &format!("/v1/videos/{video}/likes"), &reaction("last", "like"));
+        let answer = answer.expect("an answer");
+        assert_eq!((answer.status, answer.body["likes"].as_u64()), (201, Some(stored as u64 + 1)), "{topic}");
+        let total = answer.body["likes"].as_u64();
+        viewers.until("to be shown the total", |viewer| viewer.totals.get(topic).copied() == total);
+    }
+}
+
+#[test]
+fn like_acknowledged_that_a_locked_file_does_not_have() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let node = Node::in_folder(folder.path(), &["--cores", "1"]);
+    let mut stream = node.stream("topic=live:1");
+    let load = Load::start(What::Likes, vec![node.public], &["1".to_owned()]);
+    load.more(20);
+    let file = rusqlite::Connection::open(folder.path().join("fanfare.db")).expect("it is there");
+    file.busy_timeout(crate::support::DEADLINE).expect("a setting");
+    file.execute_batch("BEGIN EXCLUSIVE").expect("a lock");
+    let refused = load.refused();
+    eventually("a refusal", || if load.refused() > refused { Ok(()) } else { Err("none".to_owned()) });
+    let query = "SELECT count(*) FROM likes";
+    let stored: usize = file.query_row(query, [], |row| row.get(0)).expect("a count");
+    assert_eq!(load.count(), stored, "nothing is acknowledged that is not stored");
+    file.execute_batch("COMMIT").expect("it was ours");
+    load.more(20);
+    let taken = load.stop();
+    let stored: usize = file.query_row(query, [], |row| row.get(0)).expect("a count");
+    // One may have been stored whose answer nobody waited for.
+    assert!(stored == taken.len() || stored == taken.len() + 1, "{stored} stored, {} taken", taken.len());
+    while stream.event()["data"]["likes"] != stored {}
+}
+
+#[test]
+fn comment_stored_and_never_published() {
+    let (postgres, redis) = (Postgres::start(), Redis::start());
+    let site = Site::on(&redis.url(), &postgres.url());
+    let (topics, videos) = videos();
+    let viewers = Viewers::of(site.doors(), &topics, 30);
+    let load = Load::start(What::Comments, site.desks(), &videos);
+    load.more(20);
+    viewers.have(&load.taken());
+    redis.pause();
+    load.more(30);
+    let during = load.taken();
+    redis.resume();
+    load.more(20);
+    let taken = load.stop();
+    assert!(taken.len() > during.len());
+    // Those that found no dispatcher at once come again, under the ids that were answered.
+    viewers.have(&taken);
+    viewers.without_gaps();
+    let rows = postgres.value("SELECT count(*) FROM fanfare.posts");
+    let ids: BTreeSet<&String> = taken.iter().collect();
+    assert!(ids.len() == taken.len() && rows == taken.len().to_string(), "{rows} stored, {} taken", taken.len());
+    viewers.until("to have each once, and nothing else", |viewer| viewer.seen.len() == taken.len());
+    eventually("the outbox to be empty", || match postgres.value("SELECT count(*) FROM fanfare.outbox").as_str() {
+        "0" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+}

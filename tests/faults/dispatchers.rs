@@ -1,0 +1,83 @@
+//! A Dispatcher dies, or hangs, while it publishes.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::frontends::videos;
+use super::load::{Load, What};
+use super::setup::*;
+use super::viewers::Viewers;
+use crate::support::redis::{Cluster, Redis};
+
+#[test]
+fn acknowledged_events_after_a_dispatcher_was_killed() {
+    let redis = Redis::start();
+    dispatcher_killed(&redis.url());
+}
+
+#[test]
+fn acknowledged_events_after_a_dispatcher_of_a_cluster_was_killed() {
+    let cluster = Cluster::start();
+    dispatcher_killed(&cluster.url());
+}
+
+fn dispatcher_killed(kv: &str) {
+    let mut site = Site::start(kv);
+    let (topics, videos) = videos();
+    let viewers = Viewers::of(site.doors(), &topics, 90);
+    // Several at once, so that some are half done when it dies.
+    let loads: Vec<Load> = topics
+        .iter()
+        .map(|topic| Load::start(What::Events("message"), site.intakes(), std::slice::from_ref(topic)))
+        .collect();
+    let comments = Load::start(What::Comments, site.desks(), &videos);
+    loads.iter().chain([&comments]).for_each(|load| load.more(30));
+    site.dispatchers.remove(0).kill();
+    loads.iter().chain([&comments]).for_each(|load| load.more(30));
+    assert!(loads.iter().any(|load| load.failed() > 0), "somebody met the dead one");
+    assert_eq!(comments.failed(), 0, "backends go to another by themselves");
+    for load in loads {
+        let taken = load.stop();
+        viewers.have(&taken);
+        viewers.in_order(&taken, |_| String::new());
+    }
+    viewers.have(&comments.stop());
+    viewers.without_gaps();
+    assert!(viewers.lock().iter().all(|viewer| viewer.connected == 1), "nobody was cut");
+    wait_ready(&site.frontends[0]);
+}
+
+#[test]
+fn acknowledged_events_after_a_dispatcher_hung() {
+    let redis = Redis::start();
+    let site = Site::start(&redis.url());
+    let (topics, videos) = videos();
+    let viewers = Viewers::of(site.doors(), &topics, 60);
+    let messages = Load::start(What::Events("message"), site.intakes(), &topics);
+    let comments = Load::start(What::Comments, site.desks(), &videos);
+    let likes = Load::start(What::Likes, site.desks(), &videos);
+    messages.more(30);
+    comments.more(30);
+    likes.more(30);
+    viewers.have(&messages.taken());
+    site.dispatchers[0].signal(Signal::STOP);
+    // Beyond its lease. Backends do not wait for it, and what it holds of theirs arrives all the same.
+    for_the_length_of(Duration::from_secs(10), || {
+        comments.more(5);
+        likes.more(5);
+    });
+    assert_eq!((comments.failed(), comments.refused(), likes.failed(), likes.refused()), (0, 0, 0, 0));
+    site.dispatchers[0].signal(Signal::CONT);
+    messages.more(30);
+    let (comments, likes) = (comments.stop(), likes.stop());
+    viewers.have(&messages.stop());
+    viewers.have(&comments);
+    viewers.without_gaps();
+    assert!(viewers.lock().iter().all(|viewer| viewer.connected == 1), "nobody was cut");
+    // Never more likes than there were.
+    for (topic, video) in topics.iter().zip(&videos) {
+        let total = likes.iter().filter(|like| like.starts_with(&format!("{video}/"))).count() as u64;
+        assert!(viewers.lock().iter().all(|viewer| viewer.sums[topic] <= total), "{topic}: more than {total}");
+    }
+}

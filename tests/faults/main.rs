@@ -1,0 +1,15 @@
+//! The rows of the design's failure table that concern one data center: real processes, under load, with an independent
+//! count of what was promised. Each test is named after what it prevents.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod clusters;
+mod database;
+mod dispatchers;
+mod frontends;
+mod load;
+mod restarts;
+mod setup;
+mod store;
+mod viewers;

@@ -1,0 +1,271 @@
+//! Viewers that come back, at another Frontend, with what they saw last: on epoll, one thread for all of a test.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::{Timespec, epoll};
+use rustix::fd::OwnedFd;
+use serde_json::json;
+
+use crate::support::eventually;
+use crate::support::sse::{Chunks, Message, Messages};
+
+/// A viewer that was cut, or found nobody, comes back after this.
+const BACK_AFTER: Duration = Duration::from_millis(200);
+
+/// What one viewer has seen.
+#[derive(Default)]
+pub struct Viewer {
+    pub topics: Vec<String>,
+    /// Where it is, or goes next.
+    pub door: usize,
+    /// Ids in the order in which they came first.
+    pub seen: Vec<String>,
+    known: HashSet<String>,
+    /// Events, repeats included.
+    pub received: usize,
+    /// `count` of class `sum`, by topic.
+    pub sums: HashMap<String, u64>,
+    /// The total that the newest like said, by topic.
+    pub totals: HashMap<String, u64>,
+    /// Topics of `gap`.
+    pub gaps: Vec<String>,
+    pub connected: usize,
+    /// What it says when it comes back.
+    pub last_id: Option<String>,
+    too_early: bool,
+    line: Option<Line>,
+    back_at: Option<Instant>,
+}
+
+/// An open connection.
+struct Line {
+    socket: TcpStream,
+    head: Option<Vec<u8>>,
+    chunks: Chunks,
+    messages: Messages,
+}
+
+struct Shared {
+    doors: Vec<SocketAddr>,
+    viewers: Mutex<Vec<Viewer>>,
+    stop: AtomicBool,
+}
+
+/// All viewers of a test.
+pub struct Viewers {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Viewers {
+    /// One viewer for each list of topics, spread over the doors; waits until all are connected.
+    pub fn start(doors: Vec<SocketAddr>, topics: Vec<Vec<String>>) -> Viewers {
+        let viewer = |(door, topics)| Viewer { topics, door, back_at: Some(Instant::now()), ..Viewer::default() };
+        let viewers: Vec<Viewer> = topics.into_iter().enumerate().map(viewer).collect();
+        let shared = Shared { doors, viewers: Mutex::new(viewers), stop: AtomicBool::new(false) };
+        let shared = Arc::new(shared);
+        let own = Arc::clone(&shared);
+        let viewers = Viewers { shared, thread: Some(std::thread::spawn(move || own.run())) };
+        viewers.until("to be connected", |viewer| viewer.connected > 0);
+        viewers
+    }
+
+    /// `count` viewers of all of these topics.
+    pub fn of(doors: Vec<SocketAddr>, topics: &[String], count: usize) -> Viewers {
+        Viewers::start(doors, vec![topics.to_vec(); count])
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Vec<Viewer>> {
+        self.shared.viewers.lock().expect("the viewers' thread is well")
+    }
+
+    /// Waits until each is as it should be.
+    #[track_caller]
+    pub fn until(&self, what: &str, fits: impl Fn(&Viewer) -> bool) {
+        eventually(&format!("all viewers {what}"), || {
+            assert!(!self.thread.as_ref().is_some_and(JoinHandle::is_finished), "the viewers' thread ended");
+            let viewers = self.lock();
+            match viewers.iter().position(|viewer| !fits(viewer)) {
+                None => Ok(()),
+                Some(at) => {
+                    let left = viewers.iter().filter(|viewer| !fits(viewer)).count();
+                    let viewer = &viewers[at];
+                    let last = viewer.seen.last();
+                    Err(format!(
+                        "{left} of {} do not; viewer {at} at {} saw {}, last {last:?}, connected {} times, gaps {:?}",
+                        viewers.len(),
+                        viewer.door,
+                        viewer.seen.len(),
+                        viewer.connected,
+                        viewer.gaps
+                    ))
+                }
+            }
+        });
+    }
+
+    /// Waits until each has all of these, whatever its topics.
+    #[track_caller]
+    pub fn have(&self, ids: &[String]) {
+        let missing = |viewer: &Viewer| ids.iter().filter(|id| !viewer.known.contains(*id)).count();
+        self.until(&format!("to have all {}", ids.len()), |viewer| missing(viewer) == 0);
+    }
+
+    /// Asserts that those of `ids` that a viewer saw came in this order, which is that of their publisher.
+    #[track_caller]
+    pub fn in_order(&self, ids: &[String], topic_of: impl Fn(&str) -> String) {
+        let place: HashMap<&str, usize> = ids.iter().enumerate().map(|(at, id)| (id.as_str(), at)).collect();
+        for (number, viewer) in self.lock().iter().enumerate() {
+            let mut last: HashMap<String, (usize, &str)> = HashMap::new();
+            for id in &viewer.seen {
+                let Some(&at) = place.get(id.as_str()) else { continue };
+                if let Some((before, other)) = last.insert(topic_of(id), (at, id)) {
+                    assert!(before < at, "viewer {number} saw {id} after {other}");
+                }
+            }
+        }
+    }
+
+    /// Asserts that none was told of a gap.
+    #[track_caller]
+    pub fn without_gaps(&self) {
+        for (number, viewer) in self.lock().iter().enumerate() {
+            assert_eq!(viewer.gaps, [""; 0], "viewer {number}");
+        }
+    }
+}
+
+impl Drop for Viewers {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking(), "the viewers' thread");
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("a file descriptor is free");
+        let mut buffer = vec![0; 64 * 1024];
+        while !self.stop.load(Ordering::Relaxed) {
+            let mut events = Vec::with_capacity(256);
+            let wait = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+            match epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), Some(&wait)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => panic!("{error}"),
+            }
+            let mut viewers = self.viewers.lock().unwrap();
+            for event in &events {
+                viewers[event.data.u64() as usize].read(&mut buffer);
+            }
+            let now = Instant::now();
+            for (number, viewer) in viewers.iter_mut().enumerate() {
+                if viewer.back_at.is_some_and(|at| at <= now) {
+                    viewer.connect(&self.doors, &epoll, number as u64);
+                }
+            }
+        }
+    }
+}
+
+impl Viewer {
+    /// Whether it has this event.
+    pub fn has(&self, id: &str) -> bool {
+        self.known.contains(id)
+    }
+
+    fn connect(&mut self, doors: &[SocketAddr], epoll: &OwnedFd, number: u64) {
+        self.back_at = None;
+        let query: Vec<String> = self.topics.iter().map(|topic| format!("topic={topic}")).collect();
+        let header = self.last_id.as_ref().map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n"));
+        let request = format!("GET /v1/events?{} HTTP/1.1\r\nHost: test\r\n{header}\r\n", query.join("&"));
+        let opened = || -> std::io::Result<TcpStream> {
+            let mut socket = TcpStream::connect(doors[self.door % doors.len()])?;
+            socket.write_all(request.as_bytes())?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        };
+        let Ok(socket) = opened() else { return self.leave() };
+        epoll::add(epoll, &socket, epoll::EventData::new_u64(number), epoll::EventFlags::IN).expect("it is ours");
+        let (chunks, messages) = Default::default();
+        self.line = Some(Line { socket, head: Some(Vec::new()), chunks, messages });
+    }
+
+    /// Comes back soon, by the next door.
+    fn leave(&mut self) {
+        self.line = None;
+        self.door += 1;
+        self.back_at = Some(Instant::now() + BACK_AFTER);
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) {
+        let Some(mut line) = self.line.take() else { return };
+        let count = match line.socket.read(buffer) {
+            Ok(0) => return self.leave(),
+            Ok(count) => count,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                self.line = Some(line);
+                return;
+            }
+            Err(_) => return self.leave(),
+        };
+        let mut bytes = &buffer[..count];
+        let whole;
+        if let Some(begun) = &mut line.head {
+            begun.extend_from_slice(bytes);
+            let Some(end) = memchr::memmem::find(begun, b"\r\n\r\n") else {
+                self.line = Some(line);
+                return;
+            };
+            assert!(begun.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(begun));
+            whole = begun.split_off(end + 4);
+            bytes = &whole;
+            line.head = None;
+        }
+        let mut body = Vec::with_capacity(bytes.len());
+        let ended = line.chunks.feed(bytes, &mut body);
+        line.messages.feed(&body, |message| self.take(message));
+        if std::mem::take(&mut self.too_early) {
+            self.back_at = Some(Instant::now() + BACK_AFTER);
+        } else if ended {
+            self.leave();
+        } else {
+            self.line = Some(line);
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        let json = message.json();
+        match message.name.as_str() {
+            // Before its topics are registered nothing is promised to a viewer that has no last event: it comes again.
+            "connected" if json["pending"] != json!([]) && self.last_id.is_none() => self.too_early = true,
+            "connected" => self.connected += 1,
+            "gap" => self.gaps.push(json["topic"].as_str().expect("a topic").to_owned()),
+            "message" => {
+                self.received += 1;
+                self.last_id = message.id.or(self.last_id.take());
+                let id = json["id"].as_str().expect("an id");
+                let topic = json["topic"].as_str().expect("a topic");
+                if let Some(count) = json["count"].as_u64() {
+                    *self.sums.entry(topic.to_owned()).or_default() += count;
+                }
+                if let Some(total) = json["data"]["likes"].as_u64() {
+                    self.totals.insert(topic.to_owned(), total);
+                }
+                if self.known.insert(id.to_owned()) {
+                    self.seen.push(id.to_owned());
+                }
+            }
+            "bye" | "token" => {}
+            other => panic!("{other}: {}", message.data),
+        }
+    }
+}
