@@ -58,7 +58,10 @@ impl Shard {
 
     fn show_gauges(&mut self) {
         let longest = self.turn_time.longest(self.clock.instant);
+        let (ready, kv_available) = (self.not_ready().is_none(), self.trouble().is_none());
         let counters = self.counters();
+        counters.ready.set(ready.into());
+        counters.kv_available.set(kv_available.into());
         counters.ticks.add(1);
         counters.turn_max_us.set(longest.as_micros() as u64);
         counters.connections.set(self.streams);
