@@ -545,3 +545,11 @@ pub const RECEIVED_AGE: Duration = Duration::from_secs(3600);
 pub const LISTED_DEFAULT: usize = 100;
 /// Same, at most: an answer of some hundred KiB.
 pub const LISTED_MAX: usize = 1_000;
+
+// ---- Ends and returns --------------------------------------------------------------------------
+
+/// The shortest reconnection time that a client is told when its stream ends. Times are spread up to the longest, so that
+/// those who left together do not come back together.
+pub const RETRY_MIN: Duration = Duration::from_secs(1);
+/// The longest.
+pub const RETRY_MAX: Duration = Duration::from_secs(3);

@@ -156,7 +156,9 @@ impl Shard {
     fn go_on_draining(&mut self) {
         let Some(mut draining) = self.draining.take() else { return };
         let elapsed = self.clock.instant.saturating_duration_since(draining.started);
-        let share = if self.node.drain.is_zero() { 1.0 } else { elapsed.as_secs_f64() / self.node.drain.as_secs_f64() };
+        // The last who are told to go need their pause, too, to be back elsewhere before the drain's time is over.
+        let time = self.node.drain.saturating_sub(RETRY_MAX).max(self.node.drain / 2);
+        let share = if time.is_zero() { 1.0 } else { elapsed.as_secs_f64() / time.as_secs_f64() };
         let due = (draining.streams as f64 * (share + 0.01).min(1.0)).ceil() as u64;
         while draining.ended < due && draining.at < self.slots.capacity() {
             let number = draining.at;
