@@ -201,6 +201,8 @@ mod tests {
         assert!(text.contains("fanfare_dropped_total{reason=\"overrun\",shard=\"1\"} 3\n"), "{text}");
         let bucket = "fanfare_delivery_seconds_bucket{le=\"0.075\",class=\"sum\",shard=\"1\"} 1\n";
         assert!(text.contains(bucket) && text.contains("le=\"0.05\",class=\"sum\",shard=\"1\"} 0\n"), "{text}");
+        // Without this one Prometheus computes no quantile.
+        assert!(text.contains("_bucket{le=\"+Inf\",class=\"sum\",shard=\"1\"} 1\n"), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
     }
 

@@ -25,7 +25,7 @@ impl Histogram {
 
     /// The sum in seconds, the count, and each bucket's upper bound in seconds with its own count.
     pub fn read(&self) -> (f64, u64, Vec<(f64, u64)>) {
-        let bounds = BOUNDS_US.iter().map(|&us| us as f64 / 1e6).chain([f64::MAX]);
+        let bounds = BOUNDS_US.iter().map(|&us| us as f64 / 1e6).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(self.buckets.iter().map(Counter::get)).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
         (self.sum_us.get() as f64 / 1e6, count, buckets)

@@ -138,6 +138,8 @@ metrics! {
     counter presence_turns "fanfare_presence_turns_total" "" "Members that came online or went offline, as told by this node.";
     counter outbox_left "fanfare_outbox_left_total" "" "Comments, messages and deletions that were stored and could not be published at once.";
     counter outbox_resent "fanfare_outbox_resent_total" "" "Those published again.";
+    gauge ready "fanfare_ready" "" "1 while the node is ready, as /health/ready says; 0 in a drain.";
+    gauge kv_available "fanfare_kv_available" "" "1 while the key-value store, or a dispatcher in its place, answers.";
     counter store_errors "fanfare_store_errors_total" "" "Answers of the database that were errors, or a full queue.";
 }
 

@@ -143,7 +143,8 @@ impl Shard {
     pub(super) fn retry_jitter(&mut self) -> u32 {
         self.event_number = self.event_number.wrapping_add(1);
         let conn = Conn { slot: self.event_number as u32, generation: u32::MAX };
-        1000 + (self.slots.secret(conn) % 2000) as u32
+        let spread = (RETRY_MAX - RETRY_MIN).as_millis() as u64;
+        RETRY_MIN.as_millis() as u32 + (self.slots.secret(conn) % spread) as u32
     }
 
     /// Turns a connection that sent a request into a stream. What it was answered before goes first.

@@ -58,7 +58,10 @@ impl Shard {
 
     fn show_gauges(&mut self) {
         let longest = self.turn_time.longest(self.clock.instant);
+        let (ready, kv_available) = (self.not_ready().is_none(), self.trouble().is_none());
         let counters = self.counters();
+        counters.ready.set(ready.into());
+        counters.kv_available.set(kv_available.into());
         counters.ticks.add(1);
         counters.turn_max_us.set(longest.as_micros() as u64);
         counters.connections.set(self.streams);
@@ -153,7 +156,9 @@ impl Shard {
     fn go_on_draining(&mut self) {
         let Some(mut draining) = self.draining.take() else { return };
         let elapsed = self.clock.instant.saturating_duration_since(draining.started);
-        let share = if self.node.drain.is_zero() { 1.0 } else { elapsed.as_secs_f64() / self.node.drain.as_secs_f64() };
+        // The last who are told to go need their pause, too, to be back elsewhere before the drain's time is over.
+        let time = self.node.drain.saturating_sub(RETRY_MAX).max(self.node.drain / 2);
+        let share = if time.is_zero() { 1.0 } else { elapsed.as_secs_f64() / time.as_secs_f64() };
         let due = (draining.streams as f64 * (share + 0.01).min(1.0)).ceil() as u64;
         while draining.ended < due && draining.at < self.slots.capacity() {
             let number = draining.at;

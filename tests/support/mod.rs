@@ -11,6 +11,7 @@ pub mod postgres;
 pub mod redis;
 pub mod sse;
 pub mod token;
+pub mod watchers;
 
 use std::time::{Duration, Instant};
 

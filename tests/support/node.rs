@@ -90,7 +90,8 @@ impl Node {
         Node::run_on(command, role, internal, &format!("sqlite:{}", folder.join("fanfare.db").display()), flags)
     }
 
-    fn run_on(mut command: Command, role: &str, internal: &str, database: &str, flags: &[&str]) -> Node {
+    /// A node of one role, with its internal listener and database where one says.
+    pub fn run_on(mut command: Command, role: &str, internal: &str, database: &str, flags: &[&str]) -> Node {
         let mut child = command
             .args([role, "--internal", internal, "--db", database])
             .args(if flags.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"] })
