@@ -15,7 +15,7 @@ use super::message::Message;
 use super::outboxes::Outboxes;
 use super::questions::{Questions, Relay};
 use super::shard::Shard;
-use crate::dispatch::kv::NodeInfo;
+use crate::dispatch::kv::{NodeInfo, Unavailable};
 use crate::frontend::window::Windows;
 use crate::limits::{HEARTBEAT_SOONEST, NODE_HEARTBEAT, NODE_LEASE, WINDOW_IDLE};
 use crate::runtime::resolver::Found;
@@ -136,7 +136,7 @@ impl Shard {
     pub(super) fn trouble(&self) -> Option<String> {
         let node = &self.node;
         if let Some(kv) = &node.kv {
-            return kv.trouble();
+            return kv.trouble().map(|why| Unavailable(why).to_string());
         }
         let heard = node.heard_ms.load(Ordering::Relaxed);
         if self.clock.unix_ms.saturating_sub(heard) < NODE_LEASE.as_millis() as u64 {

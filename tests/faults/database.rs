@@ -1,11 +1,14 @@
 //! The database is away, or the store is while comments go into the database.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+use fanfare::limits::HANDOVER_PATIENCE;
 
 use super::frontends::videos;
 use super::load::{Load, What};
 use super::setup::*;
-use super::viewers::Viewers;
+use super::viewers::{Viewer, Viewers};
 use crate::support::node::Node;
 use crate::support::postgres::Postgres;
 use crate::support::redis::Redis;
@@ -82,7 +85,8 @@ fn comment_stored_and_never_published() {
     load.more(20);
     viewers.have(&load.taken());
     redis.pause();
-    load.more(30);
+    // Longer than a backend tries to hand over what it has just stored.
+    for_the_length_of(HANDOVER_PATIENCE + Duration::from_secs(2), || load.more(1));
     let during = load.taken();
     redis.resume();
     load.more(20);
@@ -99,4 +103,28 @@ fn comment_stored_and_never_published() {
         "0" => Ok(()),
         other => Err(other.to_owned()),
     });
+}
+
+#[test]
+fn comment_of_a_dead_backend_never_published() {
+    let (postgres, redis) = (Postgres::start(), Redis::start());
+    let mut site = Site::on(&redis.url(), &postgres.url());
+    let (topics, videos) = videos();
+    let viewers = Viewers::of(site.doors(), &topics, 30);
+    redis.pause();
+    let load = Load::start(What::Comments, vec![site.desks()[0]], &videos);
+    load.more(20);
+    let stored = load.stop();
+    site.backends.remove(0).kill();
+    redis.resume();
+    // What one claims and does not publish is another's after a while.
+    within(Duration::from_secs(60), "the other backend to publish all", || {
+        let viewers = viewers.lock();
+        let missing = |viewer: &Viewer| stored.iter().filter(|id| !viewer.has(id)).count();
+        match viewers.iter().map(missing).max() {
+            Some(0) => Ok(()),
+            other => Err(format!("{other:?} missing of {}", stored.len())),
+        }
+    });
+    viewers.without_gaps();
 }

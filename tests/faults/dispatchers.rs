@@ -1,8 +1,14 @@
 //! A Dispatcher dies, or hangs, while it publishes.
 
+use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use fanfare::dispatch::kv::{Answer, Append, Heard, KeyValue as _, Request};
+use fanfare::dispatch::redis::Config;
+use fanfare::wire::topic::Topic;
 use rustix::process::Signal;
+use serde_json::json;
 
 use super::frontends::videos;
 use super::load::{Load, What};
@@ -80,4 +86,32 @@ fn acknowledged_events_after_a_dispatcher_hung() {
         let total = likes.iter().filter(|like| like.starts_with(&format!("{video}/"))).count() as u64;
         assert!(viewers.lock().iter().all(|viewer| viewer.sums[topic] <= total), "{topic}: more than {total}");
     }
+}
+
+#[test]
+fn event_in_history_that_its_dispatcher_did_not_live_to_send() {
+    let redis = Redis::start();
+    let site = Site::start(&redis.url());
+    let topic = "live:1".to_owned();
+    let viewers = Viewers::of(site.doors(), std::slice::from_ref(&topic), 30);
+    // Active, and what it has is known to the viewers.
+    let before = site.dispatchers[0].publish(&topic, &json!({"type": "message"}));
+    viewers.have(&[before]);
+    // A dispatcher's whole work but for its end, done by the test.
+    let (tell, told) = channel();
+    let config = Config { dc: "local".to_owned(), history_age_ms: 3_600_000, sweeps: false, shards: 1 };
+    let tell = Arc::new(move |_, heard| tell.send(heard).unwrap_or_default());
+    let store = fanfare::dispatch::redis::start(&redis.url(), config, tell).expect("a store");
+    let event = json!({"id": "unsent", "topic": topic, "type": "message", "at": unix_ms(), "data": 1});
+    let append = Append {
+        topic: Topic::parse(&topic).expect("a topic"),
+        event: event.to_string().into(),
+        count_max: 1_000,
+        age_max_ms: 3_600_000,
+    };
+    assert!(store.submit(0, 1, Request::Append(append), &mut Vec::new()).is_none(), "it answers later");
+    let appended = |heard: &Heard| matches!(heard, Heard::Answer { ticket: 1, result: Ok(Answer::Appended { .. }) });
+    assert!(told.iter().find(|heard| matches!(heard, Heard::Answer { .. })).as_ref().is_some_and(appended));
+    viewers.have(&["unsent".to_owned()]);
+    viewers.without_gaps();
 }
