@@ -564,3 +564,10 @@ pub const REDIS_FORGET: usize = 100;
 pub const RETRY_MIN: Duration = Duration::from_secs(1);
 /// The longest.
 pub const RETRY_MAX: Duration = Duration::from_secs(3);
+
+// ---- Floods ------------------------------------------------------------------------------------
+
+/// Connections accepted in a turn while events wait for viewers: some 0.1 ms, a fraction of the fan-out's burst, so that
+/// those who are connected come before those who connect; still 10,000 a second.
+pub const ACCEPT_BURST_BUSY: usize = 8;
+const _: () = assert!(ACCEPT_BURST_BUSY < ACCEPT_BURST);

@@ -9,13 +9,15 @@ use tracing::warn;
 use super::http_connection::Http;
 use super::shard::Shard;
 use super::slots::Kind;
-use crate::limits::{ACCEPT_BACKOFF, ACCEPT_BURST, HEAD_TIMEOUT};
+use crate::limits::{ACCEPT_BACKOFF, ACCEPT_BURST, ACCEPT_BURST_BUSY, HEAD_TIMEOUT};
 use crate::runtime::readiness::Interest;
 
 impl Shard {
     /// Accepts a burst of connections, and reads from each at once: a client mostly has sent its request by then.
     pub(super) fn accept(&mut self, door: usize) {
-        for _ in 0..ACCEPT_BURST {
+        // The listener stays ready, so the rest is for the next turn.
+        let burst = if self.unserved.is_empty() { ACCEPT_BURST } else { ACCEPT_BURST_BUSY };
+        for _ in 0..burst {
             let Some(door) = self.doors.get(door) else { return };
             if door.closed_until.is_some() {
                 return;
