@@ -99,7 +99,7 @@ fn a_body_of_single_bytes() {
 
 fn a_silent_stream_is_taken_for_a_dead_one() {
     let node = Node::with(&["--cores", "1"]);
-    let mut stream = node.stream("topic=live:1");
+    let mut stream = node.stream("topic=room:1");
     stream.socket.set_read_timeout(Some(PATIENT)).expect("a socket option");
     let mut bytes = [0; 256];
     for _ in 0..2 {

@@ -99,7 +99,13 @@ fn event_in_history_that_its_dispatcher_did_not_live_to_send() {
     viewers.have(&[before]);
     // A dispatcher's whole work but for its end, done by the test.
     let (tell, told) = channel();
-    let config = Config { dc: "local".to_owned(), history_age_ms: 3_600_000, sweeps: false, shards: 1 };
+    let config = Config {
+        dc: "local".to_owned(),
+        history_age_ms: 3_600_000,
+        sweeps: false,
+        shards: 1,
+        presence: Default::default(),
+    };
     let tell = Arc::new(move |_, heard| tell.send(heard).unwrap_or_default());
     let store = fanfare::dispatch::redis::start(&redis.url(), config, tell).expect("a store");
     let event = json!({"id": "unsent", "topic": topic, "type": "message", "at": unix_ms(), "data": 1});

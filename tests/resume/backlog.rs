@@ -54,15 +54,15 @@ fn part(part: usize) -> String {
     for like in 0..LIKES / COMMENTS {
         let likes = part * LIKES / COMMENTS + like + 1;
         lines +=
-            &format!("{{\"topic\":\"live:1\",\"type\":\"like\",\"key\":\"like\",\"data\":{{\"likes\":{likes}}}}}\n");
+            &format!("{{\"topic\":\"room:1\",\"type\":\"like\",\"key\":\"like\",\"data\":{{\"likes\":{likes}}}}}\n");
     }
     for count in 0..VIEWER_COUNTS / COMMENTS {
         let count = part * VIEWER_COUNTS / COMMENTS + count;
-        lines += &format!("{{\"topic\":\"live:1\",\"type\":\"viewers\",\"data\":{count}}}\n");
+        lines += &format!("{{\"topic\":\"room:1\",\"type\":\"viewers\",\"data\":{count}}}\n");
     }
-    lines += &line("live:1", &format!("c/{part}"), 400);
+    lines += &line("room:1", &format!("c/{part}"), 400);
     if part.is_multiple_of(COMMENTS / TO_OTHERS) {
-        lines += &line("live:2", &format!("c/{}", part * TO_OTHERS / COMMENTS), 100);
+        lines += &line("room:2", &format!("c/{}", part * TO_OTHERS / COMMENTS), 100);
     }
     lines
 }
@@ -70,11 +70,11 @@ fn part(part: usize) -> String {
 #[test]
 fn client_that_stops_reading_misses_something_or_costs_others() {
     let (node, _folder) = configured("[events.comment]\nhistory = 1000\n");
-    let (mut crowd, mut reader) = (Crowd::new(), node.stream("topic=live:1"));
-    crowd.join(node.public, |_| "topic=live:2".to_owned(), OTHERS);
+    let (mut crowd, mut reader) = (Crowd::new(), node.stream("topic=room:1"));
+    crowd.join(node.public, |_| "topic=room:2".to_owned(), OTHERS);
     let mut client = Client::connect(node.public);
     socket2::SockRef::from(&client.socket).set_recv_buffer_size(16 * 1024).expect("a socket option");
-    client.send(request("GET", "/v1/events?topic=live:1", &[], b""));
+    client.send(request("GET", "/v1/events?topic=room:1", &[], b""));
     let mut stream = Stream::from_client(client);
     stream.wait_connected();
     let (before, mut highest) = (node.rss_kib(), 0);
@@ -121,7 +121,7 @@ fn client_that_stops_reading_misses_something_or_costs_others() {
         }
         assert_eq!(message.json()["reason"], "backlog");
         assert_eq!(stream.next(), None, "nothing after bye");
-        stream = resume(&node, "topic=live:1", had.last_id.as_deref().expect("it had comments"));
+        stream = resume(&node, "topic=room:1", had.last_id.as_deref().expect("it had comments"));
         resumed += 1;
     }
     assert!(had.is_all(), "{had:?}");
@@ -138,19 +138,19 @@ fn overrun(history: usize) -> Seen {
         .map(|_| {
             let mut client = Client::connect(node.public);
             socket2::SockRef::from(&client.socket).set_recv_buffer_size(4096).expect("a socket option");
-            client.send(request("GET", "/v1/events?topic=live:1", &[], b""));
+            client.send(request("GET", "/v1/events?topic=room:1", &[], b""));
             client.into_parts().0
         })
         .collect();
     super::support::becomes("open streams", STALLED as u64, || node.counts()[0]);
-    let topics = [("live:1".to_owned(), Published::default())];
+    let topics = [("room:1".to_owned(), Published::default())];
     let (cut, wanted) = Default::default();
     let plan = Plan { address: node.public, topics: &topics, history, cuts: 0, away: 0, total: EVENTS, cut, wanted };
     let seen = std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut client = Client::connect(node.public);
             topics[0].1.sent.store(EVENTS, Ordering::Release);
-            let lines: String = (0..EVENTS).map(|number| line("live:1", &format!("live:1/{number}"), 15_000)).collect();
+            let lines: String = (0..EVENTS).map(|number| line("room:1", &format!("room:1/{number}"), 15_000)).collect();
             super::support::becomes("open streams", STALLED as u64 + 4, || node.counts()[0]);
             publish_lines(&mut client, &lines);
             topics[0].1.taken.store(EVENTS, Ordering::Release);

@@ -25,7 +25,7 @@ fn values(stream: &mut Stream, count: usize) -> Vec<(String, String, u64)> {
 fn newest_value_missing_for_who_comes_later() {
     let node = Node::start();
     for value in 0..5 {
-        publish(&node, "live:1", "viewers", "", value);
+        publish(&node, "room:1", "viewers", "", value);
         publish(&node, "chat:1", "receipt", "ana", value);
         publish(&node, "chat:1", "receipt", "bo", 10 + value);
     }
@@ -34,31 +34,31 @@ fn newest_value_missing_for_who_comes_later() {
     let all = vec![receipt("ana", 4), receipt("bo", 14), viewers.clone()];
     // Twice: from the store for the first of a core, and from memory.
     for _ in 0..2 {
-        for mut stream in node.stream_on_each_shard("topic=live:1&topic=chat:1") {
+        for mut stream in node.stream_on_each_shard("topic=room:1&topic=chat:1") {
             assert_eq!(values(&mut stream, 3), all);
         }
     }
     // The same for a topic that is added: new to the core, and known to it.
-    let kept = node.stream_on_each_shard("topic=live:1&topic=chat:1");
-    for mut stream in node.stream_on_each_shard("topic=live:2") {
+    let kept = node.stream_on_each_shard("topic=room:1&topic=chat:1");
+    for mut stream in node.stream_on_each_shard("topic=room:2") {
         let target = format!("/v1/connections/{}/topics", stream.connection());
         let add = |topics: &[&str]| {
             assert_eq!(node.post(&target, json!({"add": topics}).to_string()).status, 200);
         };
-        add(&["live:1", "chat:1"]);
+        add(&["room:1", "chat:1"]);
         assert_eq!(values(&mut stream, 3), all);
-        publish(&node, "live:3", "viewers", "", stream.shard() as u64);
-        add(&["live:3"]);
+        publish(&node, "room:3", "viewers", "", stream.shard() as u64);
+        add(&["room:3"]);
         assert_eq!(values(&mut stream, 1), [("viewers".to_owned(), String::new(), stream.shard() as u64)]);
         // What it has already does not come again.
-        add(&["live:1"]);
-        node.publish("live:3", &json!({"type": "note", "data": 1}));
+        add(&["room:1"]);
+        node.publish("room:3", &json!({"type": "note", "data": 1}));
         assert_eq!(values(&mut stream, 1), [("note".to_owned(), String::new(), 1)]);
     }
     drop(kept);
     // Also beside a resume, and without chunks.
     let mut client = Client::connect(node.public);
-    client.send(b"GET /v1/events?topic=live:1&last_event_id=x HTTP/1.0\r\n\r\n");
+    client.send(b"GET /v1/events?topic=room:1&last_event_id=x HTTP/1.0\r\n\r\n");
     let mut stream = Stream::from_client(client);
     stream.wait_connected();
     assert_eq!(values(&mut stream, 1), [viewers]);
@@ -74,14 +74,14 @@ fn older_value_after_a_newer_one() {
             let mut client = Client::connect(node.public);
             for value in 0..VALUES {
                 let body = json!({"type": "viewers", "data": value}).to_string();
-                let request = request("POST", "/v1/topics/live:1/events", &[], body.as_bytes());
+                let request = request("POST", "/v1/topics/room:1/events", &[], body.as_bytes());
                 client.send(request);
                 assert_eq!(client.answer().status, 202);
             }
         });
         // They come and go; each sees values grow, and the last one the last.
         while !publishing.is_finished() {
-            let mut stream = node.stream("topic=live:1");
+            let mut stream = node.stream("topic=room:1");
             let mut last = None;
             for _ in 0..20 {
                 let value = stream.event()["data"].as_u64().unwrap();
@@ -94,5 +94,5 @@ fn older_value_after_a_newer_one() {
         }
         publishing.join().unwrap();
     });
-    assert_eq!(node.stream("topic=live:1").event()["data"], VALUES - 1);
+    assert_eq!(node.stream("topic=room:1").event()["data"], VALUES - 1);
 }

@@ -124,7 +124,10 @@ impl Messages {
         match field {
             "" if line.is_empty() => {
                 let (name, data) = (std::mem::take(&mut self.name), std::mem::take(&mut self.data));
-                let counts = name.is_empty() && data.first().is_some_and(|data| data.contains("\"type\":\"viewers\""));
+                let counts = name.is_empty()
+                    && data.first().is_some_and(|data| {
+                        data.contains("\"topic\":\"live:") && data.contains("\"type\":\"viewers\"")
+                    });
                 if !data.is_empty() && (self.viewers || !counts) {
                     let name = if name.is_empty() { "message".to_owned() } else { name };
                     each(Message { id: self.id.clone(), name, data: data.join("\n") });
