@@ -1,7 +1,10 @@
-//! Every bound in one file, related to each other by `const` assertions.
+//! Every bound in one place, related to each other by `const` assertions; those between nodes are in a file of their own.
 //!
 //! A bound without a reason beside it is a defect. Sizes are bytes unless the name says otherwise.
 
+mod nodes;
+
+pub use nodes::*;
 use std::time::Duration;
 
 // ---- Words -------------------------------------------------------------------------------------
@@ -369,141 +372,6 @@ pub const PROCESS_MEMORY_BYTES: u64 = 256 * 1024 * 1024;
 const _: () = assert!(STORE_CACHE_KIB as u64 * 1024 * 2 <= PROCESS_MEMORY_BYTES);
 /// A clock that may be off by more is reported: tokens are checked to 5 s, and a latency of a second is a lot.
 pub const CHECK_CLOCK_ERROR_MAX_US: u64 = 1_000_000;
-// ---- Between nodes -----------------------------------------------------------------------------
-
-/// How far a sender's numbers run ahead of its oldest unanswered one: the bits of a receiver's window, 8 KiB a sender.
-pub const NUMBERS_AHEAD_MAX: u64 = 65_536;
-/// Bytes past which a batch of frames takes no more: some hundred microseconds of the receiver's time.
-pub const BATCH_BYTES: usize = 128 * 1024;
-/// Batches on their way to one node, a shard: enough to hide the round trip, few enough that the rest waits where it can
-/// still merge.
-pub const BATCHES_IN_FLIGHT_MAX: usize = 4;
-/// Bytes of frames that wait for one node, a shard: about a second of a hundred thousand small events. Past it they are
-/// dropped by class.
-pub const OUTBOX_BYTES: usize = 16 * 1024 * 1024;
-/// Merged entries (`sum` and `latest`) that wait past that.
-pub const OUTBOX_KEYS_MAX: usize = 4096;
-/// A sender that is gone is forgotten after this long without a batch: far longer than any retry lasts.
-pub const WINDOW_IDLE: Duration = Duration::from_secs(300);
-/// Senders that a shard remembers: 32 MiB of windows.
-pub const WINDOWS_MAX: usize = 4096;
-
-/// Connecting to another node takes at most this long.
-pub const LINK_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// After a failure a link rests for so long, twice as long after the next, and so on.
-pub const LINK_BACKOFF: Duration = Duration::from_millis(100);
-/// The longest rest. A node that is back is used again within this.
-pub const LINK_BACKOFF_MAX: Duration = Duration::from_secs(2);
-/// A link without calls is closed after this, before the other node would close it ([`IDLE_TIMEOUT`]) while a call is on
-/// its way.
-pub const LINK_IDLE: Duration = Duration::from_secs(30);
-const _: () = assert!(LINK_IDLE.as_millis() * 2 < IDLE_TIMEOUT.as_millis());
-/// Calls of one link without an answer; past it callers keep what they have.
-pub const LINK_CALLS_MAX: usize = 64;
-/// Largest body that a node takes from another one: all topics of one bucket, in a repair.
-pub const INTERNAL_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Largest answer that a node takes from another one: a page of history, or the newest values of a topic, with JSON's
-/// escapes.
-pub const REPLY_BYTES_MAX: usize = 40 * 1024 * 1024;
-const _: () = assert!(REPLY_BYTES_MAX > 2 * LATEST_KEYS_MAX * (EVENT_BYTES_MAX + 1024));
-const _: () = assert!(REPLY_BYTES_MAX > 2 * PAGE_EVENTS as usize * (EVENT_BYTES_MAX + 1024));
-/// How often the names of dispatchers are looked up.
-pub const RESOLVE_EVERY: Duration = Duration::from_secs(30);
-/// Names of nodes that wait to be looked up.
-pub const RESOLVE_QUEUE: usize = 1024;
-/// A batch of frames is answered within this, or sent again.
-pub const FRAMES_TIMEOUT: Duration = Duration::from_secs(2);
-/// What waits for a node that answers nothing for this long is dropped: it reads class `every` from history.
-pub const OUTBOX_PATIENCE: Duration = Duration::from_secs(10);
-/// For a node that nobody knows yet events wait this long: its own first heartbeat, and one of ours.
-pub const UNKNOWN_NODE_WAIT: Duration = Duration::from_secs(1);
-/// A node that turned out not to live is not asked about again for this long. Names never come back; a node that was
-/// only slow shows up among the living.
-pub const ABSENT_NODE_AGE: Duration = Duration::from_secs(30);
-/// A question without an answer for this long is asked of another dispatcher, too.
-pub const QUESTION_HEDGE: Duration = Duration::from_secs(1);
-const _: () = assert!(QUESTION_HEDGE.as_millis() * 3 <= KV_TIMEOUT.as_millis());
-/// A dispatcher answers questions within this, if only by saying that the store does not; one that hangs is cut off.
-pub const QUESTIONS_TIMEOUT: Duration = Duration::from_millis(3_500);
-const _: () = assert!(QUESTIONS_TIMEOUT.as_millis() > KV_TIMEOUT.as_millis());
-/// A link whose oldest call has waited for so long is used only where there is no other.
-pub const LINK_SLOW: Duration = Duration::from_millis(500);
-/// Questions in one request, and the bytes past which it takes no more.
-pub const QUESTIONS_PER_CALL: usize = 256;
-/// See [`QUESTIONS_PER_CALL`].
-pub const QUESTIONS_BYTES: usize = 128 * 1024;
-/// Questions that wait for a dispatcher, a shard; past it they are answered as unavailable.
-pub const QUESTIONS_MAX: usize = 65_536;
-/// A request of another Frontend to change a stream is answered within this.
-pub const CHANGE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a backend tries to hand an event to a dispatcher.
-pub const HANDOVER_PATIENCE: Duration = Duration::from_secs(10);
-/// One attempt of that; a dispatcher waits for its key-value store.
-pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(4);
-const _: () = assert!(HANDOVER_TIMEOUT.as_millis() > KV_TIMEOUT.as_millis());
-/// Bytes of events that wait for a dispatcher, a shard of a backend; past it they are dropped and counted.
-pub const HANDOVER_BYTES: usize = 16 * 1024 * 1024;
-/// Bytes past which a request with events takes no more.
-pub const HANDOVER_CALL_BYTES: usize = 64 * 1024;
-/// Requests with events on their way, a shard: one dispatcher that hangs does not hold up what others could take.
-pub const HANDOVER_CALLS_MAX: usize = 8;
-const _: () = assert!(BATCH_BYTES + 2 * 65_536 < INTERNAL_BODY_BYTES_MAX);
-/// After a dispatcher was too busy for events, others wait this long.
-pub const HANDOVER_PAUSE: Duration = Duration::from_millis(50);
-/// Heartbeats that somebody asks for come no closer to each other than this.
-pub const HEARTBEAT_SOONEST: Duration = Duration::from_millis(200);
-/// After a heartbeat that was not answered, the next one.
-pub const HEARTBEAT_RETRY: Duration = Duration::from_millis(500);
-const _: () = assert!(HEARTBEAT_SOONEST.as_millis() < NODE_HEARTBEAT.as_millis());
-// ---- Redis -------------------------------------------------------------------------------------
-
-/// Questions under way to Redis; past it they are answered at once as unavailable. At about a kilobyte each with their
-/// tasks some 32 MiB, and less than a second of a server's work.
-pub const REDIS_QUESTIONS: usize = 32_768;
-/// Questions taken before answers get their turn.
-pub const REDIS_TAKEN: usize = 128;
-/// Questions under way are answered after this, whatever the servers do.
-pub const REDIS_ANSWER: Duration = Duration::from_millis(2_500);
-const _: () = assert!(REDIS_ANSWER.as_millis() < KV_TIMEOUT.as_millis());
-/// Commands handed over to one connection that it has not yet begun to write.
-pub const REDIS_IN_FLIGHT: usize = 1_024;
-/// Invalidations that wait to be told; past it all is invalid.
-pub const REDIS_PUSHES: usize = 16_384;
-/// Writes of one shard to one topic that are sent in one go.
-pub const REDIS_GROUP: usize = 256;
-/// From the first packet to a connection that is greeted.
-pub const REDIS_CONNECT: Duration = Duration::from_secs(1);
-/// A server that says nothing for this long is away. A fork for a snapshot of tens of GiB takes less.
-pub const REDIS_SILENT: Duration = Duration::from_millis(1_500);
-/// How often a server is asked whether it is still a master, and how many replicas it has.
-pub const REDIS_LOOK: Duration = Duration::from_secs(1);
-/// How long a node that starts waits for its first connection before it serves without.
-pub const REDIS_START: Duration = Duration::from_secs(2);
-/// The pause before the first new connection to a server that was lost; each next one is twice as long.
-pub const REDIS_BACKOFF_MIN: Duration = Duration::from_millis(50);
-/// The longest pause between two: short against [`NODE_LEASE`], so that all nodes are back before anybody is declared dead.
-pub const REDIS_BACKOFF_MAX: Duration = Duration::from_secs(1);
-const _: () = assert!(
-    REDIS_BACKOFF_MAX.as_millis() + REDIS_CONNECT.as_millis() + NODE_HEARTBEAT.as_millis() < NODE_LEASE.as_millis()
-);
-/// How often a Cluster or a Sentinel is asked who has what, where nothing seems to have changed.
-pub const REDIS_TOPOLOGY: Duration = Duration::from_secs(10);
-/// How often one question follows a redirection, reloads scripts, or waits for a slot that is on the move.
-pub const REDIS_REDIRECTS: usize = 8;
-/// The pause before asking again for a slot that is on the move.
-pub const REDIS_TRY_AGAIN: Duration = Duration::from_millis(50);
-/// An event that no replica confirmed within this is not acknowledged.
-pub const REDIS_REPLICA_WAIT: Duration = Duration::from_secs(1);
-/// Topics that one step of a sweep removes: about half a millisecond of the server's time.
-pub const REDIS_SWEEP_SLICE: usize = 256;
-/// How often somebody looks for what dead nodes left. Some rounds fit into [`NODE_SWEEP`].
-pub const REDIS_SWEEP_EVERY: Duration = Duration::from_secs(12);
-const _: () = assert!(NODE_LEASE.as_millis() + 3 * REDIS_SWEEP_EVERY.as_millis() < NODE_SWEEP.as_millis());
-/// Histories whose end one script looks up: about half a millisecond of the server's time.
-pub const REDIS_ENDS: usize = 128;
-/// Keys that are tried for the write that precedes a wait for replicas: the slot of one may be on the move.
-pub const REDIS_BARRIERS: usize = 4;
-
 // ---- Admission ---------------------------------------------------------------------------------
 
 /// The highest rate that can be set, a second: with microseconds as the unit of time it holds within 5 %.
