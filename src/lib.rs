@@ -7,14 +7,14 @@
 //! |---|---|
 //! | [`server`] | a shard: accepts, reads requests, answers, holds streams; the shell around all cores |
 //! | [`backend`] | the like is stored, by a thread of its own, and acknowledged once it is on disk |
-//! | [`dispatch`] | which nodes want `live:42`? from a cache that the key-value store keeps true |
+//! | [`dispatch`] | which nodes want `live:42`? from a cache that the key-value store keeps true; the stores themselves |
 //! | [`frontend`] | which cores of this node, which connections of this core; what waits for whom |
 //! | [`wire`] | the formats: topics, events, frames, HTTP, the stream |
 //! | [`admission`] | who is let in, and how much of what they get |
 //! | [`runtime`] | pinned executors, readiness, mailboxes between threads, listeners, time |
 //! | [`auth`] | tokens: the keys that check them, and the rights they carry |
 //! | [`check`] | what on a box would hold a role back, and how many connections fit |
-//! | [`client`] | the other end: `fanfare subscribe`, `publish`, `bench` |
+//! | [`client`] | the other end: `fanfare subscribe`, `publish`, `bench`, `crowd` |
 //! | [`args`], [`settings`], [`limits`] | what was asked for, what holds, and every bound |
 //!
 //! # Invariants
@@ -27,7 +27,10 @@
 //! 5. Decisions live in synchronous cores ([`frontend`], [`dispatch::core`]) that take `now` and inputs and return
 //!    effects; [`server`] is the shell that does the IO.
 //! 6. Memory of an idle connection is its slot: no buffer, no timer of its own, no task.
-//! 7. Bounds live in [`limits`], related to each other by `const` assertions.
+//! 7. Class `every` is in history before its publisher is answered, and its order on every stream is history's.
+//! 8. Frontends hold no durable state. A Dispatcher can die at any time; any other one can do its work.
+//! 9. Messages between nodes carry a version; neighbours one version apart work together.
+//! 10. Bounds live in [`limits`], related to each other by `const` assertions.
 
 pub mod admission;
 pub mod args;

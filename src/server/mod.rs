@@ -1,9 +1,11 @@
 //! A shard: one pinned executor with its own listeners, connections and tables. The shell around the cores: it reads and
 //! writes sockets and mailboxes, and lets the cores decide.
 //!
-//! In the order of a connection's life: [`slots`] (what a connection is), [`accept`], [`admitting`] (who is let in), [`receive`] (bytes to requests),
-//! [`routes`] (requests to resources), [`access`] (who asks), [`streams`] (a request becomes a stream), [`renewal`] (its rights), [`publish`] and [`likes`] (what is
-//! published), [`asking`] (the key-value store), [`mesh`] (between cores), [`fanout`] and [`pages`] (to viewers), [`sweep`] (time), [`admin`] (what a node
+//! In the order of a connection's life: [`slots`] (what a connection is), [`accept`], [`admitting`] (who is let in),
+//! [`receive`] (bytes to requests), [`routes`] (requests to resources), [`access`] (who asks), [`streams`] (a request becomes a
+//! stream), [`resume`] (one that comes back), [`renewal`] (its rights), [`publish`] and [`appending`] (events), [`likes`] and
+//! [`posts`] (what is stored), [`asking`] (the key-value store), [`mesh`] (between cores), [`history`] (a topic's home),
+//! [`fanout`] and [`pages`] (to viewers), [`audience`] and [`presence`] (who is here), [`sweep`] (time), [`admin`] (what a node
 //! tells).
 //!
 //! Other nodes: [`cluster`] (what is known of them), [`links`] and [`link`] (calls to them), [`internal`] (their requests),
