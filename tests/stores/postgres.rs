@@ -387,10 +387,17 @@ fn password_is_told_to_an_impostor() {
 #[test]
 fn built_program_cannot_use_it() {
     let server = Postgres::start();
-    let node = Node::launch_on(program(), &server.url(), &["--cores", "1"]);
+    // A node starts before its database is reached.
+    let start = || {
+        let node = Node::launch_on(program(), &server.url(), &["--cores", "1"]);
+        let ready = || Client::connect(node.internal).request("GET", "/health/ready", &[], b"").status;
+        becomes("the node to have its database", 200, ready);
+        node
+    };
+    let node = start();
     let answer = node.post("/v1/videos/42/likes", reaction("ana", "like"));
     assert_eq!((answer.status, answer.json()["likes"].as_u64()), (201, Some(1)));
-    let other = Node::launch_on(program(), &server.url(), &["--cores", "1"]);
+    let other = start();
     let answer = other.post("/v1/videos/42/likes", reaction("ana", "like"));
     assert_eq!((answer.status, answer.json()["likes"].as_u64()), (200, Some(1)), "both are one backend");
 
