@@ -40,6 +40,7 @@ pub mod check;
 pub mod client;
 pub mod dispatch;
 pub mod error;
+pub mod figures;
 pub mod frontend;
 pub mod generate;
 pub mod limits;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::capacity::Capacity;
 use super::items::{Item, Status};
+use crate::figures::grouped;
 
 /// Everything that a check says.
 #[derive(Clone, Debug, Serialize)]
@@ -120,29 +121,4 @@ fn paint(status: Status, colour: bool) -> String {
         Status::Absent => ("absent", "2"),
     };
     if colour { format!("\x1b[{code}m{word:7}\x1b[0m") } else { format!("{word:7}") }
-}
-
-/// A number with commas between its thousands.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thousands_are_grouped() {
-        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (12_345_678, "12,345,678")] {
-            assert_eq!(grouped(number), text);
-        }
-    }
 }

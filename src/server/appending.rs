@@ -88,10 +88,7 @@ impl Shard {
                         answer.push(b'}');
                         shard.answers().json(to, 202, &answer);
                     }
-                    Err(error) => {
-                        shard.counters().rejected.add(1);
-                        shard.answers().problem(to, error);
-                    }
+                    Err(error) => shard.answer_problem(to, error),
                 });
             }
             Publisher::Line(conn, line) => {

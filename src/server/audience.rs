@@ -5,12 +5,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::appending::Publisher;
 use super::asking::Asked;
 use super::message::Message;
 use super::shard::Shard;
 use crate::dispatch::kv::{Alive, Answer, NodeCounts, Request, Unavailable, highest};
-use crate::wire::event::Draft;
 use crate::wire::topic::Topic;
 
 /// The kind of topics whose viewers are counted.
@@ -86,7 +84,7 @@ impl Shard {
     /// Nodes came or went.
     pub(super) fn keep_counts(&mut self) {
         let alive = Arc::clone(&self.alive);
-        self.tally.keep(|id| alive.iter().any(|node| node.id == id));
+        self.tally.keep(|id| alive.binary_search_by_key(&id, |node| node.id).is_ok());
         self.tally.look_again();
     }
 
@@ -102,19 +100,7 @@ impl Shard {
             self.tally.due(self.clock.instant, |topic| alone || highest(topic.as_str(), dispatchers()) == Some(own));
         for (topic, viewers) in due {
             let data = json!({"viewers": viewers}).to_string();
-            let draft = Draft {
-                topic: topic.as_str().into(),
-                kind: "viewers".into(),
-                key: None,
-                id: None,
-                version: None,
-                data: data.as_bytes(),
-            };
-            let (published, new_id) = self.publish_named(&draft, Publisher::Own);
-            self.new_id = new_id;
-            if published.is_err() {
-                self.counters().dropped_backlog.add(1);
-            }
+            self.publish_own(&topic, "viewers", None, None, &data);
         }
     }
 }

@@ -8,7 +8,6 @@ use serde_json::json;
 use tracing::warn;
 
 use super::access::Access;
-use super::appending::Publisher;
 use super::message::{Then, Ticket};
 use super::posts::listed;
 use super::routes::Handled;
@@ -16,7 +15,6 @@ use super::shard::Shard;
 use super::slots::Conn;
 use crate::backend::store::{Command, Outcome, StoreError};
 use crate::limits::NAME_BYTES_MAX;
-use crate::wire::event::Draft;
 use crate::wire::http::{HttpError, Method};
 use crate::wire::json;
 use crate::wire::request::Request;
@@ -102,13 +100,7 @@ impl Shard {
                 })
             }
         };
-        self.answer_later(ticket.conn, |shard, to| match answer {
-            Ok((status, body)) => shard.answers().json(to, status, body.as_bytes()),
-            Err(error) => {
-                shard.counters().rejected.add(1);
-                shard.answers().problem(to, &error);
-            }
-        });
+        self.answer_json_later(ticket.conn, answer);
     }
 
     /// Publishes what changed. Gives the answer to who asked.
@@ -118,7 +110,7 @@ impl Shard {
                 if created {
                     self.counters().likes_stored.add(1);
                     let data = json!({"member": member, "reaction": reaction, "likes": reaction_likes}).to_string();
-                    self.publish_own(&topic, "like", &reaction, &data);
+                    self.publish_own(&topic, "like", Some(&reaction), None, &data);
                 }
                 (if created { 201 } else { 200 }, json!({"likes": likes}).to_string())
             }
@@ -126,7 +118,7 @@ impl Shard {
                 if removed {
                     self.counters().likes_stored.add(1);
                     let data = json!({"reaction": reaction, "likes": reaction_likes}).to_string();
-                    self.publish_own(&topic, "unlike", &reaction, &data);
+                    self.publish_own(&topic, "unlike", Some(&reaction), None, &data);
                 }
                 (200, json!({"likes": likes}).to_string())
             }
@@ -145,7 +137,7 @@ impl Shard {
             (Then::Read { topic, member }, Outcome::Receipt { moved, message }) => {
                 if moved {
                     let data = json!({"member": member, "message": message}).to_string();
-                    self.publish_own(&topic, "receipt", &member, &data);
+                    self.publish_own(&topic, "receipt", Some(&member), None, &data);
                 }
                 (202, json!({"message": message}).to_string())
             }
@@ -163,24 +155,6 @@ impl Shard {
             (Then::Marked, Outcome::Published { .. }) => (204, String::new()),
             (then, outcome) => unreachable!("the database answers what it was asked: {then:?}, {outcome:?}"),
         })
-    }
-
-    /// Publishes an event of the platform itself.
-    fn publish_own(&mut self, topic: &Topic, kind: &str, key: &str, data: &str) {
-        let draft = Draft {
-            topic: topic.as_str().into(),
-            kind: kind.into(),
-            key: Some(key.into()),
-            id: None,
-            version: None,
-            data: data.as_bytes(),
-        };
-        let (published, id) = self.publish_named(&draft, Publisher::Own);
-        self.new_id = id;
-        if published.is_err() {
-            // The like is stored; the total in the next like's data heals the displays.
-            self.counters().dropped_backlog.add(1);
-        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! In the order of a connection's life: [`slots`] (what a connection is), [`accept`], [`admitting`] (who is let in),
 //! [`receive`] (bytes to requests), [`routes`] (requests to resources), [`access`] (who asks), [`streams`] (a request becomes a
 //! stream), [`resume`] (one that comes back), [`renewal`] (its rights), [`publish`] and [`appending`] (events), [`likes`] and
-//! [`posts`] (what is stored), [`asking`] (the key-value store), [`mesh`] (between cores), [`history`] (a topic's home),
+//! [`posts`] (what is stored), [`answering`] (what comes later), [`asking`] (the key-value store), [`mesh`] (between cores), [`history`] (a topic's home),
 //! [`fanout`] and [`pages`] (to viewers), [`audience`] and [`presence`] (who is here), [`sweep`] (time), [`admin`] (what a node
 //! tells).
 //!
@@ -17,6 +17,7 @@ pub mod access;
 pub mod admin;
 pub mod admitting;
 pub mod allowed;
+pub mod answering;
 pub mod appending;
 pub mod asking;
 pub mod audience;

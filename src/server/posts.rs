@@ -311,19 +311,7 @@ impl Shard {
             return;
         }
         let data = json!({"member": member}).to_string();
-        let draft = Draft {
-            topic: topic.as_str().into(),
-            kind: "typing".into(),
-            key: None,
-            id: None,
-            version: None,
-            data: data.as_bytes(),
-        };
-        let (published, new_id) = self.publish_named(&draft, Publisher::Own);
-        self.new_id = new_id;
-        if published.is_err() {
-            self.counters().dropped_backlog.add(1);
-        }
+        self.publish_own(&topic, "typing", None, None, &data);
     }
 
     /// `/v1/conversations/{conversation}/receipts`

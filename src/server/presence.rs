@@ -6,16 +6,15 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::access::Access;
-use super::appending::Publisher;
 use super::asking::Asked;
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
 use crate::dispatch::kv::{Answer, BUCKETS, Request as KvRequest, Turn, Unavailable, highest};
 use crate::limits::*;
-use crate::wire::event::Draft;
 use crate::wire::http::{HttpError, query_pairs};
 use crate::wire::request::Request;
+use crate::wire::response::AnswerTo;
 use crate::wire::topic::Topic;
 
 impl Shard {
@@ -80,19 +79,7 @@ impl Shard {
         let Ok(topic) = Topic::encode("presence", &turn.member) else { return };
         self.counters().presence_turns.add(1);
         let data = turn_data(Some(turn), Some(&turn.member)).to_string();
-        let draft = Draft {
-            topic: topic.as_str().into(),
-            kind: "presence".into(),
-            key: Some(turn.member.as_str().into()),
-            id: None,
-            version: Some(turn.version),
-            data: data.as_bytes(),
-        };
-        let (published, new_id) = self.publish_named(&draft, Publisher::Own);
-        self.new_id = new_id;
-        if published.is_err() {
-            self.counters().dropped_backlog.add(1);
-        }
+        self.publish_own(&topic, "presence", Some(&turn.member), Some(turn.version), &data);
     }
 
     /// `GET /v1/presence?member=a&member=b`
@@ -101,6 +88,7 @@ impl Shard {
         conn: Conn,
         request: &Request<'_>,
         access: &Access,
+        to: AnswerTo,
     ) -> Result<Handled, HttpError> {
         let mut members: Vec<String> = Vec::new();
         for pair in query_pairs(request.query.unwrap_or("")) {
@@ -124,7 +112,6 @@ impl Shard {
         match self.submit(KvRequest::Presence(members.clone())) {
             Ok(result) => {
                 let body = presence_answer(&members, result)?;
-                let to = crate::wire::response::AnswerTo::new(request, self.node.origins.check(request.origin));
                 self.answers().json(to, 200, body.as_bytes());
                 Ok(Handled::Answered)
             }
@@ -137,14 +124,8 @@ impl Shard {
 
     /// What is known of members.
     pub(super) fn on_presence(&mut self, conn: Conn, members: &[String], result: Result<Answer, Unavailable>) {
-        let answer = presence_answer(members, result);
-        self.answer_later(conn, |shard, to| match answer {
-            Ok(body) => shard.answers().json(to, 200, body.as_bytes()),
-            Err(error) => {
-                shard.counters().rejected.add(1);
-                shard.answers().problem(to, &error);
-            }
-        });
+        let answer = presence_answer(members, result).map(|body| (200, body));
+        self.answer_json_later(conn, answer);
     }
 }
 

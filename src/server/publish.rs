@@ -76,6 +76,31 @@ impl Shard {
         (published, new_id)
     }
 
+    /// Publishes an event of this node's own, which nobody is answered for.
+    pub(super) fn publish_own(
+        &mut self,
+        topic: &Topic,
+        kind: &str,
+        key: Option<&str>,
+        version: Option<u64>,
+        data: &str,
+    ) {
+        let draft = Draft {
+            topic: topic.as_str().into(),
+            kind: kind.into(),
+            key: key.map(Into::into),
+            id: None,
+            version,
+            data: data.as_bytes(),
+        };
+        let (published, id) = self.publish_named(&draft, Publisher::Own);
+        self.new_id = id;
+        if published.is_err() {
+            // What it tells is stored, or soon out of date: what is told next heals the displays.
+            self.counters().dropped_backlog.add(1);
+        }
+    }
+
     /// What a body of lines may do, which is refused before it is read if it may do nothing.
     pub(super) fn lines_access(&mut self, request: &Request<'_>, internal: bool) -> Result<Access, HttpError> {
         if internal { self.check_secret(request).map(|()| Access::Node) } else { self.access(request) }

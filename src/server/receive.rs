@@ -464,21 +464,6 @@ impl Shard {
             }
         }
     }
-
-    /// The answer that a request waited for; then the requests behind it go on.
-    pub(super) fn answer_later(&mut self, conn: Conn, write: impl FnOnce(&mut Shard, AnswerTo)) {
-        let Some(mut http) = self.take_http(conn) else { return };
-        if let Some(to) = http.awaiting.take() {
-            write(self, to);
-            self.set_due(conn, IDLE_TIMEOUT.as_secs() as u32);
-            http.held = false;
-            self.feed(conn, &mut http, &[]);
-            if http.unread && !http.held {
-                self.again.push(conn);
-            }
-        }
-        self.put_http(conn, http, true);
-    }
 }
 
 pub(super) fn too_large() -> HttpError {

@@ -111,7 +111,7 @@ impl Shard {
             ["v1", "presence"] if roles.backend => {
                 self.only(request, Method::Get, "GET, HEAD, OPTIONS")?;
                 let access = self.access(request)?;
-                self.presence(conn, request, &access)
+                self.presence(conn, request, &access, to)
             }
             ["v1", "conversations", conversation, what] if roles.backend => {
                 let access = self.publisher(conn, request)?;

@@ -149,10 +149,7 @@ impl Shard {
         self.answer_later(asker, |shard, to| match result {
             Ok(body) if body.is_empty() => shard.answers().whole(to, 204, "", "", &body),
             Ok(body) => shard.answers().json(to, 200, &body),
-            Err(error) => {
-                shard.counters().rejected.add(1);
-                shard.answers().problem(to, &error);
-            }
+            Err(error) => shard.answer_problem(to, &error),
         });
     }
 }

@@ -21,7 +21,7 @@ mod schedule;
 mod server;
 pub(super) mod setup;
 pub(super) mod sys;
-mod worker;
+pub(super) mod worker;
 #[cfg(test)]
 mod worker_tests;
 

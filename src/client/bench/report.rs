@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::load::Posted;
 use super::server::Usage;
 use super::worker::Status;
+use crate::figures::grouped;
 
 /// What a run found out.
 #[derive(Debug)]
@@ -130,19 +131,6 @@ impl Report {
         }
         text
     }
-}
-
-/// 1234567 as 1,234,567.
-fn grouped(value: u64) -> String {
-    let digits = value.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 #[cfg(test)]

@@ -81,7 +81,8 @@ impl Report {
     }
 }
 
-fn pack(histogram: &Histogram<u64>) -> String {
+/// A histogram as text, to be sent between processes.
+pub(in crate::client) fn pack(histogram: &Histogram<u64>) -> String {
     let mut bytes = Vec::new();
     V2Serializer::new()
         .serialize(histogram, &mut bytes)
@@ -89,7 +90,8 @@ fn pack(histogram: &Histogram<u64>) -> String {
     STANDARD.encode(bytes)
 }
 
-fn unpack(text: &str) -> Histogram<u64> {
+/// Reads what [`pack`] wrote; an empty one where the text is none.
+pub(in crate::client) fn unpack(text: &str) -> Histogram<u64> {
     let bytes = STANDARD.decode(text).unwrap_or_default();
     Deserializer::new().deserialize(&mut bytes.as_slice()).unwrap_or_else(|_| latencies())
 }

@@ -5,16 +5,12 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Deserializer, Serializer as _, V2Serializer};
 use serde::{Deserialize, Serialize};
 
 use super::audience::{Audience, Latencies, Plan, Status};
 use super::viewer::Acknowledged;
-use crate::client::bench::receiver::latencies;
 use crate::client::bench::sys::{self, Forked};
+use crate::client::bench::worker::{pack, unpack};
 
 /// How often a process tells how it is doing.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
@@ -283,17 +279,4 @@ fn watch(plan: &Plan, first: u32, count: u32, control: UnixStream) -> io::Result
             lines.write(&Reply::Status { status: audience.status, settled: finished })?;
         }
     }
-}
-
-fn pack(histogram: &Histogram<u64>) -> String {
-    let mut bytes = Vec::new();
-    V2Serializer::new()
-        .serialize(histogram, &mut bytes)
-        .expect("a Vec takes every write, and the histogram's values are its own");
-    STANDARD.encode(bytes)
-}
-
-fn unpack(text: &str) -> Histogram<u64> {
-    let bytes = STANDARD.decode(text).unwrap_or_default();
-    Deserializer::new().deserialize(&mut bytes.as_slice()).unwrap_or_else(|_| latencies())
 }

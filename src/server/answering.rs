@@ -1,0 +1,38 @@
+//! Answers that come later than their requests: from the database, the key-value store, another shard or another node.
+
+use super::shard::Shard;
+use super::slots::Conn;
+use crate::limits::IDLE_TIMEOUT;
+use crate::wire::http::HttpError;
+use crate::wire::response::AnswerTo;
+
+impl Shard {
+    /// The answer that a request waited for: a status and JSON, or what is wrong.
+    pub(super) fn answer_json_later(&mut self, conn: Conn, answer: Result<(u16, String), HttpError>) {
+        self.answer_later(conn, |shard, to| match answer {
+            Ok((status, body)) => shard.answers().json(to, status, body.as_bytes()),
+            Err(error) => shard.answer_problem(to, &error),
+        });
+    }
+
+    /// Says what is wrong with a request, and counts it.
+    pub(super) fn answer_problem(&mut self, to: AnswerTo, error: &HttpError) {
+        self.counters().rejected.add(1);
+        self.answers().problem(to, error);
+    }
+
+    /// The answer that a request waited for; then the requests behind it go on.
+    pub(super) fn answer_later(&mut self, conn: Conn, write: impl FnOnce(&mut Shard, AnswerTo)) {
+        let Some(mut http) = self.take_http(conn) else { return };
+        if let Some(to) = http.awaiting.take() {
+            write(self, to);
+            self.set_due(conn, IDLE_TIMEOUT.as_secs() as u32);
+            http.held = false;
+            self.feed(conn, &mut http, &[]);
+            if http.unread && !http.held {
+                self.again.push(conn);
+            }
+        }
+        self.put_http(conn, http, true);
+    }
+}
