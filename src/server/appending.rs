@@ -63,7 +63,13 @@ impl Shard {
         let info = self.node.types.get(event.kind);
         let json: Arc<str> = Frame::encode(event).json().into();
         let topic = Topic::parse(event.topic).expect("the topic was checked");
-        let append = Append { topic, event: Arc::clone(&json), count_max: info.history, age_max_ms: info.max_age_ms };
+        let append = Append {
+            topic,
+            event: Arc::clone(&json),
+            count_max: info.history,
+            age_max_ms: info.max_age_ms,
+            peers: Vec::new(),
+        };
         match self.submit(Request::Append(append)) {
             Ok(result) => self.place(&json, result).map(|()| Published::Taken),
             Err(ticket) => {

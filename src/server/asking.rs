@@ -122,6 +122,7 @@ impl Shard {
                 self.dispatcher.forget_all();
                 self.tally.doubt();
             }
+            Notice::PeerViewers(_) | Notice::Queued(_) => {}
             Notice::Counts(change) => self.on_node_counts(&change),
         }
     }
