@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::kv::{Append, Turn};
+use crate::limits::RESUME_FOREIGN_MS;
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
@@ -72,6 +73,9 @@ pub struct PeerNote {
     pub heard: Option<i64>,
     /// It lacks events of class `every` that this data center has had since this time, in Unix ms.
     pub lacks: Option<u64>,
+    /// What it said of its viewers before counts no more.
+    #[serde(default)]
+    pub restart: bool,
     /// Topics, and how many viewers the peer has of each now; 0 for one that has none any more.
     pub viewers: Vec<(Topic, u32)>,
 }
@@ -88,6 +92,16 @@ pub struct PeerState {
     /// It lacked events of this data center, now or within [`PEER_LACKED_AGE`](crate::limits::PEER_LACKED_AGE): since when
     /// and until when, in Unix ms.
     pub lacked: Option<(u64, u64)>,
+}
+
+impl PeerState {
+    /// What a time in the peer's history, in Unix ms there, means here: that on this data center's clock; and where the peer
+    /// lacked events of this one at that time, when it began to, so that a client who comes from there lacks none.
+    pub fn here(&self, ms: u64) -> u64 {
+        let ms = ms.saturating_add_signed(self.clock_ahead_ms.saturating_neg());
+        let lacked = self.lacked.filter(|(_, until)| ms <= until + RESUME_FOREIGN_MS);
+        lacked.map_or(ms, |(since, _)| ms.min(since))
+    }
 }
 
 /// A peer's viewers.
@@ -144,6 +158,16 @@ mod tests {
         assert_eq!(anywhere([&home, &away]), Some(turn(true, 50, 15)));
         assert_eq!(anywhere([&away, &turn(false, 95, 1)]), Some(turn(false, 95, 9)));
         assert_eq!(anywhere([&home, &turn(true, 40, 1)]), Some(turn(true, 40, 8)));
+    }
+
+    #[test]
+    fn a_time_there_is_another_one_here() {
+        let peer = |clock_ahead_ms, lacked| PeerState { dc: "b".into(), alive: true, clock_ahead_ms, lacked };
+        let now = 1_732_313_131_123;
+        assert_eq!(peer(600_000, None).here(now), now - 600_000);
+        assert_eq!(peer(-7, None).here(now), now + 7);
+        assert_eq!(peer(0, Some((now - 90_000, now - 10_000))).here(now), now - 90_000);
+        assert_eq!(peer(0, Some((now - 900_000, now - 100_000))).here(now), now, "that was long over");
     }
 
     proptest! {

@@ -128,9 +128,9 @@ impl Peers {
     pub fn note(&mut self, note: &PeerNote, now_ms: u64) -> u64 {
         let known = self.known.entry(note.dc.clone()).or_default();
         if let Some(ahead) = note.heard {
-            if !known.is_alive(now_ms) {
+            if note.restart || !known.is_alive(now_ms) {
                 known.viewers.clear();
-                known.since = now_ms;
+                known.since = now_ms.max(known.since + 1);
             }
             known.heard_ms = now_ms;
             known.clock_ahead_ms = ahead;
@@ -228,7 +228,7 @@ mod tests {
     fn a_peer_that_was_silent_says_all_again() {
         let (mut peers, silent) = (Peers::default(), PEER_SILENT.as_millis() as u64);
         let topic = Topic::parse("live:1").unwrap();
-        let note = |viewers| PeerNote { dc: "b".into(), heard: Some(7), lacks: None, viewers };
+        let note = |viewers| PeerNote { dc: "b".into(), heard: Some(7), lacks: None, restart: false, viewers };
         let start = 1_000_000;
         assert_eq!(peers.note(&note(vec![(topic.clone(), 4)]), start), start);
         assert_eq!(peers.note(&note(vec![]), start + silent - 1), start);
@@ -236,7 +236,8 @@ mod tests {
         let later = start + 2 * silent - 1;
         assert!(peers.viewers(later).is_empty() && !peers.states(later)[0].alive);
         assert_eq!((peers.note(&note(vec![]), later), peers.viewers(later)[0].viewers.len()), (later, 0));
-        let lacks = |since| PeerNote { dc: "b".into(), heard: None, lacks: Some(since), viewers: vec![] };
+        let lacks =
+            |since| PeerNote { dc: "b".into(), heard: None, lacks: Some(since), restart: false, viewers: vec![] };
         peers.note(&lacks(500), later);
         peers.note(&lacks(800), later + 5);
         assert_eq!(peers.states(later + 5)[0].lacked, Some((500, later + 5)));
