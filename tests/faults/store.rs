@@ -127,7 +127,7 @@ enum Away {
 fn store_away(mut store: Store, away: Away, how_long: Duration) {
     let site = Site::start(&store.url());
     let (topics, _) = videos();
-    let viewers = Viewers::of(site.doors(), &topics, 90);
+    let viewers = Viewers::of(site.doors(), &topics, 30);
     let start = |kind| Load::start(What::Events(kind), site.intakes(), &topics);
     let (every, ephemeral, latest, sum) = (start("message"), start("note"), start("score"), start("like"));
     for load in [&every, &ephemeral, &latest, &sum] {
