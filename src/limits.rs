@@ -166,11 +166,15 @@ pub const NODE_LEASE: Duration = Duration::from_secs(6);
 pub const NODE_SWEEP: Duration = Duration::from_secs(60);
 /// A question to the key-value store is answered within this, if only by saying that it is unavailable.
 pub const KV_TIMEOUT: Duration = Duration::from_secs(3);
-/// Topics in one batch of registrations: some 20 KiB, and about a millisecond of the store's time.
+/// Topics in one batch of registrations, but for one that lists all: some 20 KiB, and about a millisecond of the store's time.
 pub const REGISTRATIONS_PER_BATCH: usize = 512;
 /// A batch of registrations that failed is sent again after this.
 pub const REGISTER_RETRY: Duration = Duration::from_millis(200);
 const _: () = assert!(NODE_HEARTBEAT.as_millis() * 3 <= NODE_LEASE.as_millis());
+/// A bucket that differs again within this of a repair holds something that is not wanted, and is set right by a list of
+/// all. Long enough for very many batches and a heartbeat behind them.
+pub const REPAIR_WINDOW: Duration = Duration::from_secs(30);
+const _: () = assert!(REPAIR_WINDOW.as_millis() > 5 * NODE_HEARTBEAT.as_millis());
 
 // ---- Presence and viewer counts ----------------------------------------------------------------
 

@@ -282,7 +282,9 @@ impl Shard {
             *known = Arc::clone(&nodes);
         }
         for shard in 0..shards {
-            let differing = differing.iter().copied().filter(|bucket| usize::from(*bucket) % shards == shard);
+            // Whatever a dispatcher says, there are no others.
+            let buckets = (0..BUCKETS as u8).filter(|bucket| usize::from(*bucket) % shards == shard);
+            let differing = buckets.filter(|bucket| differing.contains(bucket));
             let differing: Vec<u8> = differing.collect();
             self.send(
                 shard,

@@ -180,6 +180,9 @@ impl Shard {
     pub(super) fn relay_questions(&mut self, conn: Conn, to: AnswerTo, body: &[u8]) -> Result<Handled, HttpError> {
         let requests: Vec<Request> = serde_json::from_slice(body)
             .map_err(|error| HttpError::bad(format!("the body must be a list of questions: {error}")))?;
+        if let Some((at, problem)) = requests.iter().enumerate().find_map(|(at, one)| Some((at, one.problem()?))) {
+            return Err(HttpError::bad(format!("question {at}: {problem}")));
+        }
         let id = self.cluster.next_relay;
         self.cluster.next_relay += 1;
         let count = requests.len();

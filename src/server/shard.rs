@@ -419,7 +419,8 @@ impl Shard {
                 if changed {
                     self.keep_counts();
                 }
-                differing.into_iter().for_each(|bucket| self.registrar.repair(bucket));
+                let now = self.clock.instant;
+                differing.into_iter().for_each(|bucket| self.registrar.repair(bucket, now));
                 self.on_nodes();
             }
             Message::AskAlive => self.on_ask_alive(),

@@ -5,24 +5,33 @@ use std::time::Duration;
 
 use fanfare::limits::HANDOVER_PATIENCE;
 
+use super::beneath::Store;
 use super::frontends::videos;
 use super::load::{Load, What};
 use super::setup::*;
 use super::viewers::{Viewer, Viewers};
 use crate::support::node::Node;
 use crate::support::postgres::Postgres;
-use crate::support::redis::Redis;
 use crate::support::{eventually, reaction};
 
 #[test]
 fn like_acknowledged_that_a_crashed_database_does_not_have() {
-    let (mut postgres, redis) = (Postgres::start(), Redis::start());
-    let site = Site::on(&redis.url(), &postgres.url());
+    database_crashes(Store::redis());
+}
+
+#[test]
+fn like_acknowledged_that_a_crashed_database_does_not_have_while_a_master_failed_over() {
+    database_crashes(Store::failing_over());
+}
+
+fn database_crashes(mut store: Store) {
+    let mut postgres = Postgres::start();
+    let site = Site::on(&store.url(), &postgres.url());
     let (topics, videos) = videos();
     let viewers = Viewers::of(site.doors(), &topics, 30);
     let loads: Vec<Load> =
         videos.iter().map(|video| Load::start(What::Likes, site.desks(), std::slice::from_ref(video))).collect();
-    for _ in 0..2 {
+    for round in 0..2 {
         loads.iter().for_each(|load| load.more(20));
         postgres.kill();
         let before: Vec<usize> = loads.iter().map(Load::refused).collect();
@@ -31,6 +40,9 @@ fn like_acknowledged_that_a_crashed_database_does_not_have() {
             if now.iter().zip(&before).all(|(now, before)| now > before) { Ok(()) } else { Err(format!("{now:?}")) }
         });
         postgres.launch();
+        if round == 0 {
+            store.lose_master_of(&wanted_key(&topics[0]));
+        }
     }
     loads.iter().for_each(|load| load.more(20));
     assert_eq!(loads.iter().map(Load::failed).sum::<usize>(), 0, "each gets an answer");
@@ -77,18 +89,27 @@ fn like_acknowledged_that_a_locked_file_does_not_have() {
 
 #[test]
 fn comment_stored_and_never_published() {
-    let (postgres, redis) = (Postgres::start(), Redis::start());
-    let site = Site::on(&redis.url(), &postgres.url());
+    store_hangs_after_the_database(&Store::redis());
+}
+
+#[test]
+fn comment_stored_and_never_published_on_a_cluster() {
+    store_hangs_after_the_database(&Store::cluster());
+}
+
+fn store_hangs_after_the_database(store: &Store) {
+    let postgres = Postgres::start();
+    let site = Site::on(&store.url(), &postgres.url());
     let (topics, videos) = videos();
     let viewers = Viewers::of(site.doors(), &topics, 30);
     let load = Load::start(What::Comments, site.desks(), &videos);
     load.more(20);
     viewers.have(&load.taken());
-    redis.pause();
+    store.pause();
     // Longer than a backend tries to hand over what it has just stored.
     for_the_length_of(HANDOVER_PATIENCE + Duration::from_secs(2), || load.more(1));
     let during = load.taken();
-    redis.resume();
+    store.resume();
     load.more(20);
     let taken = load.stop();
     assert!(taken.len() > during.len());
@@ -107,16 +128,25 @@ fn comment_stored_and_never_published() {
 
 #[test]
 fn comment_of_a_dead_backend_never_published() {
-    let (postgres, redis) = (Postgres::start(), Redis::start());
-    let mut site = Site::on(&redis.url(), &postgres.url());
+    backend_killed(&Store::redis());
+}
+
+#[test]
+fn comment_of_a_dead_backend_never_published_on_a_cluster() {
+    backend_killed(&Store::cluster());
+}
+
+fn backend_killed(store: &Store) {
+    let postgres = Postgres::start();
+    let mut site = Site::on(&store.url(), &postgres.url());
     let (topics, videos) = videos();
     let viewers = Viewers::of(site.doors(), &topics, 30);
-    redis.pause();
+    store.pause();
     let load = Load::start(What::Comments, vec![site.desks()[0]], &videos);
     load.more(20);
     let stored = load.stop();
     site.backends.remove(0).kill();
-    redis.resume();
+    store.resume();
     // What one claims and does not publish is another's after a while.
     within(Duration::from_secs(60), "the other backend to publish all", || {
         let viewers = viewers.lock();

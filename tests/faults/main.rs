@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod beneath;
 mod clusters;
 mod database;
 mod dispatchers;

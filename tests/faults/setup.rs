@@ -4,16 +4,15 @@ use std::io::{Error, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant, SystemTime};
 
-use fanfare::limits::RESUME_SKEW_MS;
 use fanfare::wire::connection_id::NodeId;
-use redis::{Commands as _, Connection};
+use redis::Commands as _;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::beneath::Store;
 use crate::support::eventually;
 use crate::support::http::{Client, request};
 use crate::support::node::Node;
-use crate::support::redis::Redis;
 
 /// How long a request may take: longer than any promise of an answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -77,18 +76,13 @@ impl Site {
         self.backends.iter().map(|node| node.public).collect()
     }
 
-    /// Waits until the store holds, for each topic, exactly these Frontends.
-    pub fn wait_wanted(&self, redis: &mut Connection, topics: &[String], wanted: &[usize]) {
-        let mut names: Vec<String> = wanted.iter().map(|at| member(&name(&self.frontends[*at]))).collect();
+    /// Waits until the store holds, for each topic, exactly the Frontends.
+    pub fn wait_wanted(&self, store: &Store, topics: &[String]) {
+        let mut names: Vec<String> = self.frontends.iter().map(|node| member(&name(node))).collect();
         names.sort();
         eventually("the subscriptions to be in the store", || {
             for topic in topics {
-                let keys: Vec<String> =
-                    redis.keys(format!("fanfare:*:s:{topic}")).map_err(|error| error.to_string())?;
-                let mut held: Vec<String> = match keys.first() {
-                    Some(key) => redis.smembers(key).map_err(|error| error.to_string())?,
-                    None => Vec::new(),
-                };
+                let mut held: Vec<String> = store.read(&wanted_key(topic), |kv, key| kv.smembers(key))?;
                 held.sort();
                 if held != names {
                     return Err(format!("{topic}: {held:?} instead of {names:?}"));
@@ -97,6 +91,11 @@ impl Site {
             Ok(())
         });
     }
+}
+
+/// The key of who wants a topic, as a pattern.
+pub fn wanted_key(topic: &str) -> String {
+    format!("fanfare:*:s:{topic}")
 }
 
 /// A node's name.
@@ -123,16 +122,6 @@ pub fn wait_ready(node: &Node) {
     });
 }
 
-/// Waits until a store is so old that it knows of all that a stream of several topics asks for when it comes back: younger
-/// ones say `gap`, to be sure.
-pub fn aged(redis: &Redis) {
-    let wanted = RESUME_SKEW_MS / 1_000 + 1;
-    eventually("the store to be old enough", || {
-        let uptime = redis.info("server", "uptime_in_seconds").unwrap_or_default();
-        if uptime.parse::<u64>().is_ok_and(|uptime| uptime > wanted) { Ok(()) } else { Err(uptime) }
-    });
-}
-
 /// Waits for something that may take longer than the usual deadline.
 #[track_caller]
 pub fn within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
@@ -144,14 +133,6 @@ pub fn within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Result<T
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }
     }
-}
-
-/// A plain client of a store.
-pub fn plain(port: u16) -> Connection {
-    eventually("a plain client to connect", || {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).expect("a URL");
-        client.get_connection().map_err(|error| error.to_string())
-    })
 }
 
 pub fn unix_ms() -> u64 {
