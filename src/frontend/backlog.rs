@@ -127,14 +127,19 @@ impl Backlog {
         let merges = matches!(class, Class::Sum | Class::Latest);
         let size = frame.bytes().len();
         let mut outcome = Pushed::Queued;
-        let mut total = count;
+        let (mut total, mut newest) = (count, frame);
         // One look-up serves both: finding what to merge with, and noting where the newest now is.
         let next = self.first + self.entries.len() as u64;
         let merged = if merges { self.index.insert(ByIdentity(Arc::clone(frame)), next) } else { None };
+        let old;
         if let Some(number) = merged {
-            let old = self.take(number).expect("the index names live entries only");
+            old = self.take(number).expect("the index names live entries only");
             if class == Class::Sum {
                 total += old.count;
+                // What came by another way may be older, and its total would be shown for good.
+                if old.frame.version() > frame.version() {
+                    newest = &old.frame;
+                }
             }
             outcome = Pushed::Merged;
         } else if self.bytes + size > self.bounds.bytes {
@@ -161,10 +166,9 @@ impl Backlog {
             // After a hole nothing of class `every` may follow: it would look complete.
             return Pushed::Overrun;
         }
-        let entry = Entry { frame: Arc::clone(frame), count: total, queued_at_ms: now_ms };
-        self.entries.push_back(Some(entry));
+        self.bytes += newest.bytes().len();
+        self.entries.push_back(Some(Entry { frame: Arc::clone(newest), count: total, queued_at_ms: now_ms }));
         self.live += 1;
-        self.bytes += size;
         self.trim();
         outcome
     }
@@ -290,6 +294,7 @@ impl Backlog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::frame::Event;
     use crate::wire::frame::tests::frame;
     use proptest::prelude::*;
 
@@ -356,6 +361,22 @@ mod tests {
         backlog.push(&typing, 1, 0);
         backlog.push(&typing, 1, 1000);
         assert_eq!(drained(&mut backlog, 5500).1, Drained { frames: 1, expired: 1 });
+    }
+
+    #[test]
+    fn a_like_that_comes_late_does_not_take_the_place_of_a_newer_total() {
+        let mut backlog = Backlog::new(Bounds::CONNECTION);
+        let like = |version: u64| {
+            let (id, topic, kind, class) = ("i", "live:1", "like", Class::Sum);
+            let event = Event { id, topic, kind, key: None, at: 7, data: b"1", class, ttl_ms: 0, place: None, version };
+            Arc::new(Frame::encode(&event))
+        };
+        for version in [7, 9, 8] {
+            backlog.push(&like(version), 1, 0);
+        }
+        let mut left = Vec::new();
+        backlog.drain(0, |frame, count| left.push((frame.version(), count)));
+        assert_eq!((left, backlog.bytes()), (vec![(9, 3)], 0));
     }
 
     proptest! {

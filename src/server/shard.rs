@@ -173,6 +173,8 @@ pub struct Shard {
     /// The id of the event being published.
     pub(super) new_id: String,
     pub(super) event_number: u64,
+    /// Stands for when the last like was stored.
+    pub(super) stored_last: u64,
     pub(super) next_tick: Instant,
     /// The next slot that the sweep looks at.
     pub(super) sweep_at: u32,
@@ -259,6 +261,7 @@ impl Shard {
             scratch: Vec::new(),
             new_id: String::new(),
             event_number: 0,
+            stored_last: 0,
             sweep_at: 0,
             streams: 0,
             requests_open: 0,
@@ -426,6 +429,7 @@ impl Shard {
             Message::Frames { bytes, asker } => self.on_frames(&bytes, asker),
             Message::FramesTaken { conn, result } => self.on_frames_taken(conn, result),
             Message::Stored(ticket, result) => self.on_stored(ticket, result),
+            Message::Answer { conn, answer } => self.answer_json_later(conn, answer),
             Message::ChangeTopics(change) => self.on_change_topics(*change),
             Message::Renew(renewal) => self.on_renew(*renewal),
             Message::StreamChanged { asker, result } => self.on_stream_changed(asker, result),
