@@ -133,6 +133,14 @@ pub const MAILBOX_MESSAGES: usize = 16 * 1024;
 pub const MESH_BACKLOG_BYTES: usize = 4 * 1024 * 1024;
 /// A shard's log of one topic; past it what arrives merges by class until viewers caught up.
 pub const LOG_BYTES_MAX: usize = 1024 * 1024;
+/// What one round of a topic's viewers may write: where a topic has many, its log holds accordingly less. Half a second's
+/// work of a core or so; past it a write an event would keep viewers waiting for longer than they may.
+pub const ROUND_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// However many viewers: some events wait as they are.
+pub const LOG_BYTES_MIN: usize = 16 * 1024;
+const _: () = assert!(LOG_BYTES_MIN < LOG_BYTES_MAX);
+/// A topic whose log was full merges what comes during a round until in such a time less than two logs came.
+pub const MERGING: Duration = Duration::from_secs(1);
 /// Merged entries that wait behind a full log, past as many bytes again.
 pub const LOG_KEYS_MAX: usize = 4096;
 
