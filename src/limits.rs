@@ -195,6 +195,10 @@ pub const PRESENCE_DUE_MAX: u32 = 1_000;
 pub const PRESENCE_RESEND: Duration = Duration::from_secs(5);
 /// Members in one batch of signs of life.
 pub const PRESENCE_BATCH: usize = 1_000;
+/// How often what viewers were told of members is compared with the store. Of whom it knows nothing twice gave no sign in
+/// between.
+pub const PRESENCE_COMPARE: Duration = Duration::from_secs(30);
+const _: () = assert!(PRESENCE_COMPARE.as_secs() > PRESENCE_BEAT.as_secs());
 /// Members that one request for presence may name.
 pub const PRESENCE_NAMES_MAX: usize = 1_000;
 /// What is known of a member is kept for so long after they were last seen.

@@ -14,6 +14,7 @@ use rustix::time::{
 use super::admitting::Admitting;
 use super::asking::Asked;
 use super::cluster::Cluster;
+use super::comparing::Comparing;
 use super::history::Homes;
 use super::listing::Gathering;
 use super::mesh::Outgoing;
@@ -145,6 +146,8 @@ pub struct Shard {
     /// Members with streams on this core.
     pub(super) members: Members,
     pub(super) next_due: Instant,
+    /// What viewers were told of members is compared with the store.
+    pub(super) comparing: Comparing,
     /// The key-value store knows that this node ends, or cannot be told.
     pub(super) left: bool,
     pub(super) leaving: bool,
@@ -243,6 +246,7 @@ impl Shard {
             reading_counts: false,
             members: Members::default(),
             next_due: clock_start,
+            comparing: Comparing::default(),
             left: false,
             leaving: false,
             alive: Arc::default(),
@@ -323,6 +327,7 @@ impl Shard {
         }
         self.fan_out();
         self.keep_to_budget();
+        self.greet_newcomers();
         self.send_registrations();
         let exchanged = self.exchange();
         let now = Instant::now();

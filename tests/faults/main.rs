@@ -8,6 +8,7 @@ mod clusters;
 mod database;
 mod dispatchers;
 mod frontends;
+mod joins;
 mod load;
 mod restarts;
 mod setup;
