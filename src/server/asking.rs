@@ -40,6 +40,8 @@ pub enum Asked {
     Beat(Vec<String>),
     /// Members who went offline.
     Due,
+    /// What viewers here should have been told of these members.
+    Compared(Vec<String>),
     /// What was told need not be told again.
     Settled,
     /// A request wants to know of these members.
@@ -178,6 +180,7 @@ impl Shard {
             (Asked::Counts, Err(error)) => self.on_all_counts(Err(error)),
             (Asked::Beat(members), result) => self.on_beaten(members, result),
             (Asked::Due, Ok(Answer::Turned(turns))) => self.on_turned(turns),
+            (Asked::Compared(members), result) => self.on_compared(members, result),
             (Asked::Due, Err(_)) | (Asked::Settled, _) => {}
             (Asked::Presence(conn, members), result) => self.on_presence(conn, &members, result),
             (Asked::PeerViewers, Ok(Answer::PeerViewers(said))) => self.on_all_peer_viewers(Ok(said)),

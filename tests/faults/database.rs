@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use fanfare::limits::HANDOVER_PATIENCE;
+use fanfare::limits::{HANDOVER_PATIENCE, STORE_QUEUE_COMMANDS};
 
 use super::beneath::Store;
 use super::frontends::videos;
 use super::load::{Load, What};
 use super::setup::*;
 use super::viewers::{Viewer, Viewers};
+use crate::support::http::{Client, request};
 use crate::support::node::Node;
 use crate::support::postgres::Postgres;
 use crate::support::{eventually, reaction};
@@ -85,6 +86,49 @@ fn like_acknowledged_that_a_locked_file_does_not_have() {
     // One may have been stored whose answer nobody waited for.
     assert!(stored == taken.len() || stored == taken.len() + 1, "{stored} stored, {} taken", taken.len());
     while stream.event()["data"]["likes"] != stored {}
+}
+
+#[test]
+fn like_of_a_burst_beyond_the_queue_acknowledged_and_lost() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let node = Node::in_folder(folder.path(), &["--cores", "2"]);
+    let mut stream = node.stream("topic=live:1");
+    let file = rusqlite::Connection::open(folder.path().join("fanfare.db")).expect("it is there");
+    file.busy_timeout(crate::support::DEADLINE).expect("a setting");
+    file.execute_batch("BEGIN EXCLUSIVE").expect("a lock");
+    let like = |member: usize| {
+        let mut client = Client::connect(node.public);
+        let body = reaction(&format!("m{member}"), "like");
+        client.send(request("POST", "/v1/videos/1/likes", &[], body.as_bytes()));
+        client
+    };
+    let clients: Vec<Client> = (0..STORE_QUEUE_COMMANDS + 1_000).map(like).collect();
+    eventually("some to be refused", || match node.metric("fanfare_store_errors_total", "") {
+        0 => Err("none"),
+        _ => Ok(()),
+    });
+    file.execute_batch("COMMIT").expect("it was ours");
+    let mut taken = BTreeSet::new();
+    for (member, mut client) in clients.into_iter().enumerate() {
+        let answer = client.answer();
+        match answer.status {
+            201 => drop(taken.insert(format!("m{member}"))),
+            503 => assert!(answer.header("retry-after").is_some(), "{answer:?}"),
+            _ => panic!("{answer:?}"),
+        }
+    }
+    let mut members = file.prepare("SELECT member FROM likes").expect("there is such a table");
+    let rows = members.query_map([], |row| row.get::<_, String>(0)).expect("rows");
+    let stored: BTreeSet<String> = rows.map(|row| row.expect("a name")).collect();
+    assert_eq!(stored, taken, "what is acknowledged is stored, and what is refused is not");
+    assert!(!taken.is_empty(), "it went on");
+    let (mut count, mut total) = (0, 0);
+    while count < taken.len() as u64 {
+        let event = stream.event();
+        count += event["count"].as_u64().expect("a number");
+        total = total.max(event["data"]["likes"].as_u64().expect("a number"));
+    }
+    assert_eq!((count, total), (taken.len() as u64, taken.len() as u64));
 }
 
 #[test]

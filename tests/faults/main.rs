@@ -9,6 +9,7 @@ mod clusters;
 mod database;
 mod dispatchers;
 mod frontends;
+mod joins;
 mod load;
 mod restarts;
 mod setup;
