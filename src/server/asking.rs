@@ -269,8 +269,11 @@ impl Shard {
     /// A heartbeat was not answered: the next one comes before the lease lapses.
     fn on_unheard(&mut self, error: Unavailable) {
         self.next_heartbeat = self.next_heartbeat.min(self.clock.instant + HEARTBEAT_RETRY);
+        // A dispatcher that answers is not what this node waits for.
+        let by_dispatcher = self.cluster.questions.answered;
+        let why = if by_dispatcher { error.to_string() } else { format!("waiting for a dispatcher: {}", error.0) };
         if let Ok(mut trouble) = self.node.trouble.lock() {
-            *trouble = Some(error.0);
+            *trouble = Some(why);
         }
     }
 

@@ -144,9 +144,9 @@ fn store_away(mut store: Store, away: Away, how_long: Duration) {
     // A topic that nobody watched before waits, and nodes say what they wait for.
     let mut late = site.frontends[0].stream("topic=chat:late");
     assert_eq!(late.hello["pending"], json!(["chat:late"]));
-    eventually("the dispatchers to say that they are not ready", || {
+    eventually("the nodes to say what they wait for", || {
         let ready = |node: &Node| Client::connect(node.internal).request("GET", "/health/ready", &[], b"");
-        let seen: Vec<_> = site.dispatchers.iter().map(ready).collect();
+        let seen: Vec<_> = site.dispatchers.iter().chain(&site.frontends).chain(&site.backends).map(ready).collect();
         let says = |answer: &Answer| answer.status == 503 && answer.text().contains("key-value store");
         if seen.iter().all(says) {
             Ok(())

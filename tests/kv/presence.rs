@@ -116,6 +116,9 @@ fn what_is_not_settled_is_given_again() {
         let mut seen = Vec::new();
         eventually("what was not settled", || {
             seen = store.turned(due(100));
+            // A look that takes longer than a turn may stay unsettled here comes by it twice.
+            let mut members = BTreeSet::new();
+            seen.retain(|turn| members.insert(turn.member.clone()));
             if seen == wanted { Ok(()) } else { Err(format!("{seen:?}")) }
         });
     };
