@@ -266,8 +266,9 @@ impl KeyValue for MemoryKv {
             Request::Take(taking) => Answer::Taken(tables.take(taking, now_ms, notices)),
             Request::NotePeer(note) => {
                 let number = tables.peers.note(&note, now_ms);
-                if !note.viewers.is_empty() {
-                    let said = PeerViewers { dc: note.dc, full: false, viewers: note.viewers };
+                if note.restart || !note.viewers.is_empty() {
+                    // What was left after a restart is what it says now.
+                    let said = PeerViewers { dc: note.dc, full: note.restart, viewers: note.viewers };
                     notices.push(Notice::PeerViewers(Arc::new(said)));
                 }
                 Answer::Noted(number)

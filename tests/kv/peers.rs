@@ -17,7 +17,7 @@ fn viewers(list: &[(&str, u32)]) -> Vec<(Topic, u32)> {
 
 #[track_caller]
 fn note(store: &Store, dc: &str, heard: Option<i64>, lacks: Option<u64>, list: &[(&str, u32)]) -> u64 {
-    let note = PeerNote { dc: dc.to_owned(), heard, lacks, viewers: viewers(list) };
+    let note = PeerNote { dc: dc.to_owned(), heard, lacks, restart: false, viewers: viewers(list) };
     let Answer::Noted(number) = store.ask(Request::NotePeer(note)) else { panic!("noted") };
     number
 }
@@ -70,6 +70,18 @@ pub fn are_known(store: &Store) {
     assert_eq!(held(store).len(), 1, "only of those that live");
     assert!(note(store, "us", Some(0), None, &[("live:2", 5)]) > 0);
     assert_eq!(held(store), [part("eu", true, &[("live:2", u32::MAX)]), part("us", true, &[("live:2", 5)])]);
+    // Who said so before is gone: it says all again.
+    let restart = PeerNote {
+        dc: "eu".to_owned(),
+        heard: Some(7),
+        lacks: None,
+        restart: true,
+        viewers: viewers(&[("live:4", 1)]),
+    };
+    let Answer::Noted(later) = store.ask(Request::NotePeer(restart)) else { panic!("noted") };
+    assert!(later > number, "{later} follows {number}");
+    store.hears(&Notice::PeerViewers(Arc::new(part("eu", true, &[("live:4", 1)]))));
+    assert_eq!(held(store)[0], part("eu", true, &[("live:4", 1)]));
 }
 
 fn peers_key(redis: &Redis, dc: &str) -> Vec<u64> {

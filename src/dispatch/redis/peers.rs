@@ -84,7 +84,7 @@ impl Store {
         let calls = (0..=last).map(|at| {
             let slice = note.viewers.chunks(REDIS_COUNTS).nth(at).unwrap_or(&[]);
             let kind = match (last, at) {
-                (0, _) => "v",
+                (0, _) if !note.restart => "v",
                 (_, at) if at < last => "p",
                 _ => "V",
             };
@@ -96,6 +96,7 @@ impl Store {
                 text(PEER_SILENT.as_millis()),
                 text(PEER_LACKED_AGE.as_millis()),
                 text(kind),
+                text(u8::from(note.restart && at == 0)),
             ];
             arguments.extend(slice.iter().flat_map(|(topic, count)| [text(topic), text(count)]));
             Call::Script(Script::NotePeer, keys.clone(), arguments)

@@ -3,7 +3,7 @@
 -- of which the last two are 0 for none; 2 the peer's viewers. ARGV: 1 the channel; 2 the peer; 3 how far its clock is
 -- ahead, empty if it was not heard of; 4 since when it lacks events, or empty; 5 a silence after which its viewers are
 -- dropped, in ms; 6 for how long a lack is remembered, in ms; 7 "v" to tell the viewers that follow, "p" not to, "V" to
--- tell that all are to be read; then topics and their viewers.
+-- tell that all are to be read; 8 "1" if what was said of viewers before counts no more; then topics and their viewers.
 local now = clock()
 local silent = tonumber(ARGV[5])
 local known = redis.call('HGET', KEYS[1], ARGV[2]) or ''
@@ -11,7 +11,7 @@ local heard, ahead, unbroken, from, til = string.match(known, '^(%d+) (%-?%d+) (
 heard, ahead, unbroken = tonumber(heard or 0), ahead or '0', tonumber(unbroken or 0)
 from, til = tonumber(from or 0), tonumber(til or 0)
 if ARGV[3] ~= '' then
-  if heard + silent <= now then
+  if heard + silent <= now or ARGV[8] == '1' then
     redis.call('UNLINK', KEYS[2])
     unbroken = math.max(moment(), unbroken + 1)
   end
@@ -26,12 +26,12 @@ if ARGV[3] ~= '' or ARGV[4] ~= '' then
   local text = string.format('%.0f %s %.0f %.0f %.0f', heard, ahead, unbroken, from, til)
   redis.call('HSET', KEYS[1], ARGV[2], text)
 end
-set_viewers(KEYS[2], 8)
+set_viewers(KEYS[2], 9)
 -- Not before they would be dropped for its silence.
-if ARGV[3] ~= '' or #ARGV > 7 then redis.call('PEXPIRE', KEYS[2], string.format('%.0f', 2 * silent)) end
-if #ARGV > 7 and ARGV[7] ~= 'p' then
+if ARGV[3] ~= '' or #ARGV > 8 then redis.call('PEXPIRE', KEYS[2], string.format('%.0f', 2 * silent)) end
+if (#ARGV > 8 or ARGV[8] == '1') and ARGV[7] ~= 'p' then
   local told = ARGV[7] .. ' ' .. ARGV[2]
-  if ARGV[7] == 'v' then told = told .. ' ' .. table.concat(ARGV, ' ', 8) end
+  if ARGV[7] == 'v' then told = told .. ' ' .. table.concat(ARGV, ' ', 9) end
   redis.call('PUBLISH', ARGV[1], told)
 end
 return unbroken
