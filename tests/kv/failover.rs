@@ -114,6 +114,7 @@ fn a_master_is_killed_while_events_are_taken() {
     let number = bucket("live:1");
     let mut appended = vec!["0".to_owned()];
     let mut page = here.waiting("b", None, 9);
+    there.take(taking(&page, |_| live.clone()));
     for dc in ["a", "b"] {
         let key = format!("fanfare:{{{dc}:{number}}}:since");
         let masters = cluster.masters();
