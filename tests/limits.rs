@@ -145,13 +145,27 @@ fn node_publish(node: &Node) {
 
 #[test]
 fn slow_loris_sockets_keep_viewers_out() {
+    viewers_get_past(&[b"GET /v1/ev"]);
+}
+
+#[test]
+fn bodies_that_never_end_keep_viewers_out() {
+    let head = |path: &str, body: &str| format!("POST {path} HTTP/1.1\r\nHost: x\r\n{body}").into_bytes();
+    let (known, chunked) = ("Content-Length: 100\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n9\r\n{");
+    let likes = "/v1/videos/1/likes";
+    let starts = [head(likes, known), head(likes, chunked), head("/v1/events", known), head("/v1/events", chunked)];
+    viewers_get_past(&starts.each_ref().map(|start| &start[..]));
+}
+
+/// A viewer joins a node that is full of sockets which began with one of `starts` and sent nothing more.
+fn viewers_get_past(starts: &[&[u8]]) {
     let node = Node::with(&["--cores", "1", "--max-connections", "50"]);
     let mut viewer = node.stream("topic=live:1");
     let mut sockets: Vec<Client> = (0..80).map(|_| Client::connect(node.public)).collect();
-    for socket in &mut sockets {
-        socket.send_unless_closed(b"GET /v1/ev");
+    for (socket, start) in sockets.iter_mut().zip(starts.iter().cycle()) {
+        socket.send_unless_closed(start);
     }
-    // Long before the 10 s that each of them may take for its head.
+    // Long before the 10 s, or 30 s, that each of them may take for its head, or its body.
     let begun = std::time::Instant::now();
     let_in("room for a new viewer", || Client::connect(node.public));
     assert!(begun.elapsed() < std::time::Duration::from_secs(8), "it waited for them to time out");

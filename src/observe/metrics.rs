@@ -7,6 +7,9 @@ use crate::admission::Refusal;
 use crate::frontend::backlog::Pushed;
 use crate::frontend::log::ByClass;
 
+/// Whether anything is counted and timed. Only a build for `scripts/bench-measuring` does without, to see what it costs.
+pub const MEASURES: bool = !cfg!(feature = "unmeasured");
+
 /// A number that one shard writes and anyone reads.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -15,7 +18,9 @@ impl Counter {
     /// Adds to it. A plain load and store, since only one thread writes.
     #[inline]
     pub fn add(&self, amount: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+        if MEASURES {
+            self.set(self.get().wrapping_add(amount));
+        }
     }
 
     /// Sets it, for what goes up and down.
@@ -25,6 +30,7 @@ impl Counter {
     }
 
     /// Reads it.
+    #[inline]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

@@ -100,8 +100,8 @@ impl Shard {
         }
     }
 
-    /// The node is full: closes a connection that has no request, such as one that sends its head byte by byte, so that
-    /// who has one gets in. True if there was one.
+    /// The node is full: closes a connection that has no request, such as one that sends its head or its body byte by byte,
+    /// so that who has one gets in. True if there was one.
     fn evict(&mut self) -> bool {
         let (slots, seconds) = (self.slots.capacity(), self.clock.seconds());
         for _ in 0..EVICT_LOOKS.min(slots) {
@@ -109,11 +109,17 @@ impl Shard {
             let number = self.admitting.evict_at;
             let slot = self.slots.at(number);
             let Kind::Http(http) = &slot.kind else { continue };
-            let without = http.awaiting.is_none() && !http.needs_body() && !http.has_output() && !http.internal;
-            // It has been so for as long as its time has run.
-            let time = if http.is_idle() && http.served { IDLE_TIMEOUT } else { HEAD_TIMEOUT };
-            let age = (seconds + time.as_secs() as u32).saturating_sub(slot.due);
-            if without && age >= EVICT_AGE.as_secs() as u32 {
+            if http.awaiting.is_some() || http.has_output() || http.internal {
+                continue;
+            }
+            let late = if http.needs_body() {
+                http.has_slow_body(seconds)
+            } else {
+                // It has been without a request for as long as its time has run.
+                let time = if http.is_idle() && http.served { IDLE_TIMEOUT } else { HEAD_TIMEOUT };
+                (seconds + time.as_secs() as u32).saturating_sub(slot.due) >= EVICT_AGE.as_secs() as u32
+            };
+            if late {
                 let conn = Conn { slot: number, generation: slot.generation };
                 self.counters().closed_http_evicted.add(1);
                 self.close_http(conn);

@@ -3,7 +3,7 @@
 use super::access::Access;
 use super::lines::Lines;
 use crate::admission::Refusal;
-use crate::limits::{BODY_BYTES_PER_SECOND_MIN, BODY_TIMEOUT};
+use crate::limits::{BODY_BYTES_PER_SECOND_MIN, BODY_TIMEOUT, EVICT_AGE, HEAD_TIMEOUT};
 use crate::wire::http::Chunked;
 use crate::wire::response::AnswerTo;
 
@@ -101,6 +101,18 @@ impl Http {
         (now + timeout).min(began.saturating_add(timeout).saturating_add(granted))
     }
 
+    /// Whether a body is on its way in, and so slowly that its place on a full node may be another's.
+    pub fn has_slow_body(&self, now: u32) -> bool {
+        let Some((began, bytes)) = self.body_began.filter(|_| self.needs_body()) else { return false };
+        let patience = match &self.body {
+            // Who publishes line by line may pause between two.
+            Body::Lines(lines, _) if lines.took_some() => HEAD_TIMEOUT,
+            _ => EVICT_AGE,
+        };
+        let age = u64::from(now.saturating_sub(began));
+        age >= patience.as_secs() && bytes < age * BODY_BYTES_PER_SECOND_MIN
+    }
+
     /// Whether a body is on its way in.
     pub fn needs_body(&self) -> bool {
         self.need > 0 || !matches!(self.body, Body::Whole)
@@ -115,6 +127,7 @@ impl Http {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::lines::{Remaining, Taken};
 
     #[test]
     fn a_body_of_single_bytes_has_an_end_and_a_steady_one_has_none() {
@@ -128,5 +141,24 @@ mod tests {
         // The next body has a time of its own.
         slow.ended_one = true;
         assert_eq!(slow.body_due(500, 1), 530);
+    }
+
+    #[test]
+    fn a_slow_body_gives_its_place_away_and_a_steady_one_or_none_does_not() {
+        let mut http = Http { need: 1000, ..Http::default() };
+        http.body_due(100, 200);
+        assert!(!http.has_slow_body(100), "it just came");
+        assert!(http.has_slow_body(101));
+        http.body_due(101, 2000);
+        assert!(!http.has_slow_body(102));
+        assert!(http.has_slow_body(110));
+        http.need = 0;
+        assert!(!http.has_slow_body(110), "it is complete");
+        let mut lines = Lines::new(AnswerTo::default(), Remaining::Known(1000));
+        lines.feed(b"{}\n", &mut |_, _| Ok(Taken::Now));
+        http.body = Body::Lines(Box::new(lines), Access::Open);
+        http.body_due(200, 3);
+        assert!(!http.has_slow_body(209), "between two lines");
+        assert!(http.has_slow_body(210));
     }
 }

@@ -66,6 +66,11 @@ impl Lines {
         self.line
     }
 
+    /// Whether an event of it was taken.
+    pub fn took_some(&self) -> bool {
+        self.accepted + self.pending > 0
+    }
+
     /// Takes a piece of the body; calls `each` with every line that ends in it.
     pub fn feed(&mut self, mut piece: &[u8], each: &mut impl FnMut(u64, &[u8]) -> Result<Taken, String>) {
         while let Some(end) = memchr::memchr(b'\n', piece) {

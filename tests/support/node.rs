@@ -26,7 +26,9 @@ pub struct Node {
 
 /// The program under test.
 pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    // Another build of it may be given, such as a release for tests that run for long.
+    let built = std::env::var_os("FANFARE_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_fanfare").into());
+    let mut command = Command::new(built);
     // Settings of whoever runs the tests are not the test's.
     command.env_clear();
     // On a machine that is busy with other tests turns are long, and new streams would be refused; tests of that give
