@@ -8,8 +8,8 @@ mod clusters;
 mod database;
 mod dispatchers;
 mod frontends;
-mod load;
 mod restarts;
 mod setup;
 mod store;
-mod viewers;
+
+use support::{load, viewers};

@@ -16,9 +16,14 @@ pub struct Redis {
     child: Option<Child>,
     pub port: u16,
     folder: TempDir,
+    /// What starts it.
+    program: Vec<String>,
     arguments: Vec<String>,
     password: Option<String>,
 }
+
+/// Arguments of a server that keeps nothing on disk.
+pub const FORGETFUL: [&str; 4] = ["--save", "", "--appendonly", "no"];
 
 /// A port that is free, as is the one 10,000 above it, where a Cluster's node listens for the others.
 pub fn free_port() -> u16 {
@@ -35,7 +40,7 @@ pub fn free_port() -> u16 {
 impl Redis {
     /// An empty server that keeps nothing on disk.
     pub fn start() -> Redis {
-        Redis::with(&["--save", "", "--appendonly", "no"])
+        Redis::with(&FORGETFUL)
     }
 
     /// A server that has on disk whatever it answered.
@@ -45,9 +50,15 @@ impl Redis {
 
     /// A server with these arguments.
     pub fn with(arguments: &[&str]) -> Redis {
+        Redis::behind(&[], arguments)
+    }
+
+    /// The same, started by other programs that become it, such as `env`.
+    pub fn behind(words: &[String], arguments: &[&str]) -> Redis {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut redis = Redis { child: None, port: 0, folder, arguments, password: None };
+        let program = words.iter().cloned().chain(["redis-server".to_owned()]).collect();
+        let mut redis = Redis { child: None, port: 0, folder, program, arguments, password: None };
         for _ in 0..5 {
             redis.port = free_port();
             if redis.launch() {
@@ -69,7 +80,8 @@ impl Redis {
         let port = self.port.to_string();
         let plain = if self.arguments.iter().any(|argument| argument == "--tls-port") { "0" } else { &port };
         let arguments = self.arguments.iter().map(|argument| argument.replace("{port}", &port));
-        let mut child = Command::new("redis-server")
+        let mut child = Command::new(&self.program[0])
+            .args(&self.program[1..])
             .args(["--bind", "127.0.0.1", "--port", plain, "--dir"])
             .arg(self.folder.path())
             .args(arguments)
@@ -208,7 +220,7 @@ pub struct Cluster {
 impl Cluster {
     /// Three masters and three replicas, once each of them knows all.
     pub fn start() -> Cluster {
-        Cluster::with(&["--save", "", "--appendonly", "no"])
+        Cluster::with(&FORGETFUL)
     }
 
     /// The same, whose nodes have these arguments.
