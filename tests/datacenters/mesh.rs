@@ -15,7 +15,8 @@ use crate::support::site::{Plan, Site};
 use crate::support::sse::Stream;
 use crate::support::viewers::Viewers;
 
-/// The first dispatcher's internal port; the next one's is the next.
+/// The first dispatcher's ports; the next one's are the next.
+const PUBLIC_PORT: u16 = 9001;
 const INTERNAL_PORT: u16 = 9101;
 const DISPATCHERS: u16 = 2;
 
@@ -54,6 +55,11 @@ pub struct Mesh {
 /// The address of a dispatcher's internal listener.
 pub fn internal(center: usize, dispatcher: u16) -> SocketAddr {
     SocketAddr::from(([10, 77, 0, center as u8 + 1], INTERNAL_PORT + dispatcher))
+}
+
+/// Those of both of its listeners: the same when it is started again.
+fn addresses(center: usize, dispatcher: u16) -> [String; 2] {
+    [format!("127.0.0.1:{}", PUBLIC_PORT + dispatcher), internal(center, dispatcher).to_string()]
 }
 
 /// The URLs of a data center's dispatchers, for its peers.
@@ -147,8 +153,12 @@ fn wanted(folder: &Path, names: &[&str], at: usize) -> Wanted {
 
 impl Center {
     fn start(folder: &Path, at: usize, wanted: Wanted, network: Network) -> Center {
-        // Should the test be killed they go with it, and so does the network.
-        let mut behind: Vec<String> = ["setpriv", "--pdeathsig", "KILL"].map(str::to_owned).to_vec();
+        // Should the test be killed they go with it, and so does the network. Nodes with one shard would all be on the
+        // first core.
+        let cores = core_affinity::get_core_ids().expect("the kernel says which may be used");
+        let core = cores[at % cores.len()].id.to_string();
+        let mut behind: Vec<String> =
+            ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", &core].map(str::to_owned).to_vec();
         behind.extend(wanted.behind);
         let redis = network.inside(|| Redis::behind(&behind, &FORGETFUL));
         let secret = secret_file(folder, &format!("cluster-{at}"), &cluster_secret(&wanted.name));
@@ -162,7 +172,7 @@ impl Center {
             dispatcher_flags.extend(["--peer-secret-file".to_owned(), secret]);
         }
         let plan = Plan {
-            dispatchers: (0..DISPATCHERS).map(|dispatcher| internal(at, dispatcher).to_string()).collect(),
+            dispatchers: (0..DISPATCHERS).map(|dispatcher| addresses(at, dispatcher)).collect(),
             frontends: 2,
             backends: 1,
             flags: flags.to_vec(),

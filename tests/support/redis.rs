@@ -4,12 +4,12 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::eventually;
+use super::{DEADLINE, eventually};
 
 /// A server. It is killed when this is dropped.
 pub struct Redis {
@@ -90,9 +90,15 @@ impl Redis {
             .stderr(Stdio::null())
             .spawn()
             .expect("redis-server is installed");
+        let deadline = Instant::now() + DEADLINE;
         loop {
             if child.try_wait().expect("it is ours").is_some() {
                 return false;
+            }
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("redis-server at port {port} says nothing for {DEADLINE:?}");
             }
             if plain == "0" && TcpStream::connect(self.address()).is_ok() {
                 break;

@@ -20,8 +20,8 @@ pub struct Plan {
     pub kv: String,
     /// An SQLite file of its own without one.
     pub database: Option<String>,
-    /// Internal addresses of dispatchers.
-    pub dispatchers: Vec<String>,
+    /// Public and internal addresses of dispatchers.
+    pub dispatchers: Vec<[String; 2]>,
     pub frontends: usize,
     pub backends: usize,
     /// Flags of every node.
@@ -40,7 +40,7 @@ impl Plan {
         Plan {
             kv: kv.to_owned(),
             database: None,
-            dispatchers: vec!["127.0.0.1:0".to_owned(); 2],
+            dispatchers: vec![["127.0.0.1:0", "127.0.0.1:0"].map(str::to_owned); 2],
             frontends: 3,
             backends: 2,
             flags: Vec::new(),
@@ -93,7 +93,10 @@ impl Site {
     pub fn dispatcher(&self, at: usize) -> Node {
         let mut command = (self.plan.command)();
         command.envs(self.plan.dispatcher_environment.iter().cloned());
-        self.launch(command, "dispatcher", &self.plan.dispatchers[at], &self.plan.dispatcher_flags)
+        let [public, internal] = &self.plan.dispatchers[at];
+        let flags =
+            ["--listen".to_owned(), public.clone()].into_iter().chain(self.plan.dispatcher_flags.iter().cloned());
+        self.launch(command, "dispatcher", internal, &flags.collect::<Vec<_>>())
     }
 
     fn launch(&self, command: Command, role: &str, internal: &str, more: &[String]) -> Node {
