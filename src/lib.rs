@@ -30,7 +30,8 @@
 //! 7. Class `every` is in history before its publisher is answered, and its order on every stream is history's.
 //! 8. Frontends hold no durable state. A Dispatcher can die at any time; any other one can do its work.
 //! 9. Messages between nodes carry a version; neighbours one version apart work together.
-//! 10. Bounds live in [`limits`], related to each other by `const` assertions.
+//! 10. An event from another data center is delivered here and goes no further.
+//! 11. Bounds live in [`limits`], related to each other by `const` assertions.
 
 pub mod admission;
 pub mod args;

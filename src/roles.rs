@@ -23,15 +23,17 @@ use crate::dispatch::types::{DEFAULT, TypeInfo, Types};
 use crate::error::SettingsError;
 use crate::limits::{FILES_RESERVED, FILES_RESERVED_PER_SHARD, MAILBOX_MESSAGES, SHARDS_MAX};
 use crate::observe::metrics::Counters;
+use crate::observe::peers::{PeerCounters, PeerMetrics};
 use crate::observe::{exposition, log, process};
 use crate::runtime::listener::{self, Sharing};
 use crate::runtime::resolver::Resolver;
-use crate::runtime::{cores, mailbox, notify, open_files};
+use crate::runtime::{cores, mailbox, notify, open_files, tls};
 use crate::server::access::Tokens;
 use crate::server::message::{Message, Ticket};
 use crate::server::node::{Node, Roles};
+use crate::server::peers::Peer;
 use crate::server::shard::{Parts, Shard};
-use crate::settings::{Auth, Cores, CorsOrigins, Database, Kv, Role, Settings};
+use crate::settings::{self, Auth, Cores, CorsOrigins, Database, Kv, Role, Settings};
 use crate::wire::connection_id::NodeId;
 use crate::wire::response::Origins;
 
@@ -129,6 +131,25 @@ fn history_age_ms(settings: &Settings) -> u64 {
     settings.events.values().filter_map(|event| event.max_age).min().map_or(0, |age| age.as_millis() as u64)
 }
 
+/// The other data centers that the settings name, with what it takes to reach them.
+fn peers(settings: &Settings, shards: usize) -> Result<Vec<Peer>, SettingsError> {
+    let peer = |(name, peer): (&String, &settings::Peer)| {
+        let tls = peer.urls.iter().any(|url| url.scheme() == "https").then(|| tls::client_config(None)).transpose();
+        let tls = tls.map_err(|problem| settings.refuse("peer", &problem, "install ca-certificates"))?;
+        Ok(Peer {
+            name: name.clone(),
+            urls: peer.urls.clone(),
+            secret: peer.secret.as_ref().map(|secret| secret.expose().to_owned()),
+            tls,
+            metrics: Arc::new(PeerMetrics {
+                dc: name.clone(),
+                shards: (0..shards).map(|_| PeerCounters::default()).collect(),
+            }),
+        })
+    };
+    settings.peers.iter().map(peer).collect()
+}
+
 /// Begins to watch the key file, where tokens are asked for. The watcher is to live as long as the node.
 fn watch_keys(settings: &Settings) -> Result<Option<(Watcher, Tokens)>, SettingsError> {
     let Auth::Jwt { key_file, cookie } = &settings.auth else { return Ok(None) };
@@ -213,6 +234,8 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
     let counters: Arc<[Counters]> = (0..shards).map(|_| Counters::default()).collect();
     let admission = Arc::new(admission(settings, shards, open_files));
 
+    let peers = peers(settings, shards)?;
+    let peer_metrics = peers.iter().map(|peer| Arc::clone(&peer.metrics)).collect();
     let id = NodeId::random()?;
     let mut types = Types::default();
     for (name, event) in &settings.events {
@@ -237,9 +260,10 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
         }),
         tokens,
         cluster_secret: settings.cluster_secret.as_ref().map(|secret| secret.expose().to_owned()),
+        peers,
         drain: settings.drain,
         mail,
-        metrics: exposition::registry(Arc::clone(&counters), Arc::clone(&admission)),
+        metrics: exposition::registry(Arc::clone(&counters), Arc::clone(&admission), peer_metrics),
         counters,
         admission,
         info: Some(node_info(settings, id, roles, internal_address)),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::datacenter::{PeerNote, PeerState, PeerTurns, PeerViewers, Placed, QueueAsk, QueuePage, Taking};
 use crate::wire::connection_id::NodeId;
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
@@ -46,8 +47,19 @@ pub enum Request {
     Due(Vec<u8>, u32),
     /// These members' turns were published, as of these versions. [`Answer::Applied`]
     Settled(Vec<(String, u64)>),
-    /// What is known of members. [`Answer::Presence`], in the same order
+    /// What is known of members, in whichever data center. [`Answer::Presence`], in the same order
     Presence(Vec<String>),
+    /// What waits for a peer. [`Answer::Queue`]
+    Queue(QueueAsk),
+    /// Events of a peer, for history. [`Answer::Taken`]
+    Take(Taking),
+    /// News of a peer. [`Answer::Noted`]; every dispatcher hears [`Notice::PeerViewers`] if viewers changed.
+    NotePeer(PeerNote),
+    /// All peers' viewers. [`Answer::PeerViewers`]
+    PeerViewers,
+    /// Turns of a peer's members. [`Answer::Presence`], in the same order: what is known of each member now, if the turn
+    /// was news.
+    PeerTurns(PeerTurns),
 }
 
 /// What a node wants of one bucket: states, not deltas, so that a repeat changes nothing.
@@ -106,6 +118,9 @@ pub struct Append {
     pub count_max: u32,
     /// How long it keeps them, in milliseconds.
     pub age_max_ms: u64,
+    /// Peers for which it is queued by the same change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<String>,
 }
 
 /// What to read of a topic's history.
@@ -171,6 +186,15 @@ pub enum Answer {
     Turned(Vec<Turn>),
     /// What is known of members; none of one who was never seen, or too long ago.
     Presence(Vec<Option<Turn>>),
+    /// What waits for a peer.
+    Queue(QueuePage),
+    /// The events are in history: where, each in its turn.
+    Taken(Vec<Placed>),
+    /// The news is kept. The number changes whenever the peer was not heard of for so long that what it had said of its
+    /// viewers was dropped: it is to say all again.
+    Noted(u64),
+    /// All peers' viewers.
+    PeerViewers(Vec<PeerViewers>),
 }
 
 /// How many viewers a node has.
@@ -209,6 +233,9 @@ pub struct Alive {
     /// The store does not hold the node's counts as of the number that it gave: to be sent in full.
     #[serde(default)]
     pub recount: bool,
+    /// What is known of other data centers.
+    #[serde(default)]
+    pub peers: Vec<PeerState>,
 }
 
 /// Events of one topic, oldest first.
@@ -266,6 +293,10 @@ pub enum Notice {
     InvalidatedAll,
     /// A node's viewers changed.
     Counts(Arc<NodeCounts>),
+    /// A peer's viewers changed.
+    PeerViewers(Arc<PeerViewers>),
+    /// The first event of a bucket waits for a peer.
+    Queued(u8),
 }
 
 /// What comes from a store's thread.

@@ -5,14 +5,17 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::datacenter::{PeerTurns, PeerViewers, Placed, Taking};
 use super::kv::{
-    Alive, Answer, Batch, End, Heartbeat, KeyValue, NodeCounts, NodeInfo, Notice, Request, Unavailable, bucket,
-    stable_hash,
+    Alive, Answer, Append, Batch, End, Heartbeat, KeyValue, NodeCounts, NodeInfo, Notice, Request, Turn, Unavailable,
+    bucket, stable_hash,
 };
 use super::memory_history::Histories;
+use super::memory_peers::Peers;
 use super::memory_presence::Members;
 use crate::limits::{NODE_LEASE, NODE_SWEEP};
 use crate::wire::connection_id::NodeId;
+use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
 /// A key-value store in memory, of one node.
@@ -34,6 +37,7 @@ struct Tables {
     histories: Histories,
     members: Members,
     counts: HashMap<NodeId, NodeCounts>,
+    peers: Peers,
 }
 
 fn now_ms() -> u64 {
@@ -52,6 +56,7 @@ impl MemoryKv {
             histories,
             members: Members::default(),
             counts: HashMap::new(),
+            peers: Peers::default(),
         };
         MemoryKv { tables: Mutex::new(tables) }
     }
@@ -137,7 +142,43 @@ impl Tables {
         let nodes = self.nodes.values().filter(|(_, since)| lives(since)).map(|(info, _)| info.clone()).collect();
         let held = |number: u8| self.digests.get(&(node, number)).copied().unwrap_or(0);
         let differing = heartbeat.digests.iter().filter(|(number, claimed)| held(*number) != *claimed);
-        Alive { nodes, differing: differing.map(|(number, _)| *number).collect(), recount }
+        Alive {
+            nodes,
+            differing: differing.map(|(number, _)| *number).collect(),
+            recount,
+            peers: self.peers.states(now_ms),
+        }
+    }
+
+    /// Puts an event into its topic's history, and into the queues of peers.
+    fn append(&mut self, append: Append, now_ms: u64, notices: &mut Vec<Notice>) -> (Position, Option<Position>) {
+        let number = bucket(append.topic.as_str());
+        for peer in &append.peers {
+            if self.peers.queue(peer, number, Arc::clone(&append.event), now_ms) {
+                notices.push(Notice::Queued(number));
+            }
+        }
+        self.histories.append(append, now_ms)
+    }
+
+    fn take(&mut self, taking: Taking, now_ms: u64, notices: &mut Vec<Notice>) -> Vec<Placed> {
+        let Taking { dc, bucket, epoch, events } = taking;
+        let mut placed = Vec::with_capacity(events.len());
+        for (number, append) in events {
+            let is_new = self.peers.take(&dc, bucket, epoch, number);
+            placed.push(is_new.then(|| self.append(append, now_ms, notices)));
+        }
+        placed
+    }
+
+    fn presence(&self, member: &str, now_ms: u64) -> Option<Turn> {
+        self.peers.anywhere(member, self.members.get(member, now_ms))
+    }
+
+    fn peer_turns(&mut self, said: &PeerTurns, now_ms: u64) -> Vec<Option<Turn>> {
+        let news = self.peers.turned(said, now_ms);
+        let turns = said.turns.iter().zip(news);
+        turns.map(|(turn, is_news)| is_news.then(|| self.presence(&turn.member, now_ms)).flatten()).collect()
     }
 
     /// A node is gone, and what it wanted goes with it.
@@ -180,7 +221,7 @@ impl KeyValue for MemoryKv {
                 Answer::Left
             }
             Request::Append(append) => {
-                let (position, prev) = tables.histories.append(append, now_ms);
+                let (position, prev) = tables.append(append, now_ms, notices);
                 Answer::Appended { position, prev }
             }
             Request::Read(read) => Answer::Page(tables.histories.read(&read, now_ms)),
@@ -206,8 +247,20 @@ impl KeyValue for MemoryKv {
                 Answer::Applied
             }
             Request::Presence(members) => {
-                Answer::Presence(members.iter().map(|member| tables.members.get(member, now_ms)).collect())
+                Answer::Presence(members.iter().map(|member| tables.presence(member, now_ms)).collect())
             }
+            Request::Queue(ask) => Answer::Queue(tables.peers.waiting(&ask, now_ms)),
+            Request::Take(taking) => Answer::Taken(tables.take(taking, now_ms, notices)),
+            Request::NotePeer(note) => {
+                let number = tables.peers.note(&note, now_ms);
+                if !note.viewers.is_empty() {
+                    let said = PeerViewers { dc: note.dc, full: false, viewers: note.viewers };
+                    notices.push(Notice::PeerViewers(Arc::new(said)));
+                }
+                Answer::Noted(number)
+            }
+            Request::PeerViewers => Answer::PeerViewers(tables.peers.viewers(now_ms)),
+            Request::PeerTurns(said) => Answer::Presence(tables.peer_turns(&said, now_ms)),
         }))
     }
 
@@ -260,7 +313,9 @@ mod tests {
         let beat = |digest| {
             Request::Heartbeat(Heartbeat { node: node.clone(), digests: vec![(number, digest)], counts: None })
         };
-        let alive = |differing| (Answer::Alive(Alive { nodes: vec![node.clone()], differing, recount: false }), vec![]);
+        let alive = |differing| {
+            (Answer::Alive(Alive { nodes: vec![node.clone()], differing, recount: false, peers: vec![] }), vec![])
+        };
         assert_eq!(ask(&kv, beat(digest(["live:1"]))), alive(vec![]));
         assert_eq!(ask(&kv, beat(0)), alive(vec![number]));
         ask(&kv, batch(2, true, &[]));

@@ -194,7 +194,10 @@ mod tests {
     }
 
     fn append(histories: &mut Histories, event: &str, count_max: u32, now_ms: u64) -> (Position, Option<Position>) {
-        histories.append(Append { topic: topic(), event: event.into(), count_max, age_max_ms: 1000 }, now_ms)
+        histories.append(
+            Append { topic: topic(), event: event.into(), count_max, age_max_ms: 1000, peers: Vec::new() },
+            now_ms,
+        )
     }
 
     #[test]
@@ -262,8 +265,10 @@ mod tests {
         let text: Arc<str> = "x".repeat(1 << 20).into();
         for number in 0..300 {
             let topic = Topic::parse("live:other").unwrap();
-            histories
-                .append(Append { topic, event: Arc::clone(&text), count_max: 1000, age_max_ms: 1000 }, 10 + number);
+            histories.append(
+                Append { topic, event: Arc::clone(&text), count_max: 1000, age_max_ms: 1000, peers: Vec::new() },
+                10 + number,
+            );
         }
         histories.sweep(320);
         let page = histories.read(&Read { topic: topic(), after: Position::at(4), limit: 9 }, 320);

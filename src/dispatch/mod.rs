@@ -1,9 +1,11 @@
 //! The dispatcher role's cores: which nodes want an event, and the key-value store that knows.
 
 pub mod core;
+pub mod datacenter;
 pub mod kv;
 pub mod memory;
 pub(crate) mod memory_history;
+mod memory_peers;
 mod memory_presence;
 pub mod outbox;
 pub mod redis;

@@ -6,18 +6,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::frontend::backlog::{Backlog, Bounds, Drained, Pushed};
-use crate::limits::{BATCH_BYTES, BATCHES_IN_FLIGHT_MAX, NUMBERS_AHEAD_MAX, OUTBOX_BYTES, OUTBOX_KEYS_MAX};
+use crate::limits::{
+    BATCH_BYTES, BATCHES_IN_FLIGHT_MAX, NUMBERS_AHEAD_MAX, OUTBOX_BYTES, OUTBOX_KEYS_MAX, PEER_OUTBOX_BYTES,
+};
 use crate::wire::batch::Writer;
 use crate::wire::connection_id::NodeId;
 use crate::wire::frame::Frame;
+use crate::wire::pack::pack;
 
 /// A batch as it is sent, however often.
 #[derive(Debug)]
 struct Frozen {
     first: u64,
     count: u32,
-    /// Events that its frames stand for.
-    events: u64,
+    /// Events that its frames stand for, by class.
+    events: [u64; 4],
+    /// When the first of them began to wait, in Unix ms.
+    since_ms: u64,
     bytes: Arc<Vec<u8>>,
     /// It was sent and has neither an answer nor failed.
     under_way: bool,
@@ -48,12 +53,24 @@ pub struct Outbox {
     progress: Instant,
     /// `ephemeral` frames that had waited too long, not yet told.
     expired: u64,
+    /// Batches are compressed.
+    packs: bool,
 }
 
 impl Outbox {
     /// An empty one, whose numbers begin with `first`: above all that this sender gave to the same node before.
     pub fn new(sender: NodeId, shard: u16, now: Instant, first: u64) -> Outbox {
         let bounds = Bounds { bytes: OUTBOX_BYTES, keys: OUTBOX_KEYS_MAX };
+        Outbox::bounded(sender, shard, now, first, bounds)
+    }
+
+    /// One for another data center: larger, since the way there may be gone for minutes, and compressed.
+    pub fn to_peer(sender: NodeId, shard: u16, now: Instant) -> Outbox {
+        let bounds = Bounds { bytes: PEER_OUTBOX_BYTES, keys: OUTBOX_KEYS_MAX };
+        Outbox { packs: true, ..Outbox::bounded(sender, shard, now, 0, bounds) }
+    }
+
+    fn bounded(sender: NodeId, shard: u16, now: Instant, first: u64, bounds: Bounds) -> Outbox {
         Outbox {
             sender,
             shard,
@@ -62,6 +79,7 @@ impl Outbox {
             next: first,
             progress: now,
             expired: 0,
+            packs: false,
         }
     }
 
@@ -93,10 +111,11 @@ impl Outbox {
         if self.frozen.len() >= BATCHES_IN_FLIGHT_MAX || self.waiting.is_empty() || room == 0 {
             return None;
         }
-        let (mut writer, mut events) = (Writer::default(), 0);
+        let since_ms = self.waiting.oldest_ms().unwrap_or(unix_ms);
+        let (mut writer, mut events) = (Writer::default(), [0; 4]);
         let Drained { expired, .. } = self.waiting.take_front(unix_ms, BATCH_BYTES, room, |frame, count| {
             writer.push(&frame.recounted(count));
-            events += count;
+            events[frame.class() as usize] += count;
         });
         self.expired += expired;
         let count = writer.count();
@@ -104,9 +123,10 @@ impl Outbox {
             return None;
         }
         let first = self.next;
-        let bytes = Arc::new(writer.finish(self.sender, self.shard, first, self.floor()));
+        let bytes = writer.finish(self.sender, self.shard, first, self.floor());
+        let bytes = Arc::new(if self.packs { pack(bytes) } else { bytes });
         self.next += u64::from(count);
-        self.frozen.push_back(Frozen { first, count, events, bytes: Arc::clone(&bytes), under_way: true });
+        self.frozen.push_back(Frozen { first, count, events, since_ms, bytes: Arc::clone(&bytes), under_way: true });
         Some(Sending { first, fresh: count, bytes })
     }
 
@@ -117,9 +137,9 @@ impl Outbox {
         }
     }
 
-    /// The batch that begins with this number will never be taken. Gives the events lost with it.
-    pub fn refused(&mut self, first: u64) -> u64 {
-        self.forget(first).map_or(0, |frozen| frozen.events)
+    /// The batch that begins with this number will never be taken. Gives the events lost with it, by class.
+    pub fn refused(&mut self, first: u64) -> [u64; 4] {
+        self.forget(first).map_or([0; 4], |frozen| frozen.events)
     }
 
     fn forget(&mut self, first: u64) -> Option<Frozen> {
@@ -139,10 +159,16 @@ impl Outbox {
         if self.is_empty() { Duration::ZERO } else { now.saturating_duration_since(self.progress) }
     }
 
-    /// Gives up all that waits. Gives the events lost with it; some may have arrived.
-    pub fn clear(&mut self, now: Instant) -> u64 {
-        let mut events: u64 = self.frozen.drain(..).map(|frozen| frozen.events).sum();
-        events += self.waiting.events();
+    /// How long what is oldest has waited for an answer, in ms.
+    pub fn lag_ms(&self, unix_ms: u64) -> u64 {
+        let oldest = self.frozen.iter().map(|frozen| frozen.since_ms).min().or_else(|| self.waiting.oldest_ms());
+        oldest.map_or(0, |oldest| unix_ms.saturating_sub(oldest))
+    }
+
+    /// Gives up all that waits. Gives the events lost with it, by class; some may have arrived.
+    pub fn clear(&mut self, now: Instant) -> [u64; 4] {
+        let frozen = self.frozen.drain(..).map(|frozen| frozen.events);
+        let events = frozen.fold(self.waiting.events(), |sum, more| std::array::from_fn(|at| sum[at] + more[at]));
         let _ = self.waiting.drain(0, |_, _| {});
         self.waiting.reset_overrun();
         self.progress = now;
@@ -319,7 +345,9 @@ mod tests {
             outbox.push(&like, now, 1);
         }
         assert_eq!(outbox.stalled(now + Duration::from_secs(3)), Duration::from_secs(3));
-        assert_eq!((outbox.frames(), outbox.clear(now)), (2, 6));
+        assert_eq!(outbox.lag_ms(5), 4);
+        assert_eq!((outbox.frames(), outbox.clear(now)), (2, [6, 0, 0, 0]));
+        assert_eq!(outbox.lag_ms(5), 0);
         outbox.answered(first, now);
         assert!(outbox.is_empty() && outbox.next_batch(1).is_none());
     }

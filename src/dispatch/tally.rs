@@ -2,6 +2,7 @@
 //! topics whose home that is; no IO, no clock.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::kv::NodeCounts;
@@ -14,10 +15,43 @@ use crate::wire::topic::Topic;
 struct Counts {
     /// Few nodes mostly, so a list.
     nodes: Vec<(NodeId, u32)>,
-    /// What viewers were told last by this node.
-    told: Option<(u32, Instant)>,
+    /// What other data centers have.
+    peers: Vec<(Arc<str>, u32)>,
+    /// What this node told last.
+    told: Option<Told>,
     /// In the list of those to look at.
     changed: bool,
+}
+
+/// What was told of a topic.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    /// To viewers: all.
+    total: u32,
+    /// To other data centers: those of this one.
+    own: u32,
+    at: Instant,
+}
+
+/// What is to be told of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// The topic.
+    pub topic: Topic,
+    /// To this data center's viewers: all viewers.
+    pub total: Option<u32>,
+    /// To other data centers: this one's viewers.
+    pub own: Option<u32>,
+}
+
+impl Counts {
+    fn own(&self) -> u32 {
+        self.nodes.iter().fold(0, |total: u32, (_, count)| total.saturating_add(*count))
+    }
+
+    fn total(&self) -> u32 {
+        self.peers.iter().fold(self.own(), |total, (_, count)| total.saturating_add(*count))
+    }
 }
 
 /// The counts of a shard's topics.
@@ -85,6 +119,40 @@ impl Tally {
         }
     }
 
+    /// A peer's viewers of a topic, of which it says the sum.
+    pub fn set_peer(&mut self, dc: &str, topic: &Topic, count: u32) {
+        if count == 0 && !self.topics.contains_key(topic) {
+            return;
+        }
+        let counts = self.topics.entry(topic.clone()).or_default();
+        counts.peers.retain(|(other, _)| **other != *dc);
+        if count > 0 {
+            counts.peers.push((dc.into(), count));
+        }
+        if !std::mem::replace(&mut counts.changed, true) {
+            self.changed.push(topic.clone());
+        }
+    }
+
+    /// All that a peer has.
+    pub fn read_peer(&mut self, dc: &str, viewers: &[(Topic, u32)], is_home: impl Fn(&Topic) -> bool) {
+        self.forget_peer(dc);
+        viewers.iter().filter(|(topic, _)| is_home(topic)).for_each(|(topic, count)| self.set_peer(dc, topic, *count));
+    }
+
+    /// Nothing is heard of a peer any more.
+    pub fn forget_peer(&mut self, dc: &str) {
+        let held = self.topics.iter().filter(|(_, counts)| counts.peers.iter().any(|(other, _)| **other == *dc));
+        let held: Vec<Topic> = held.map(|(topic, _)| topic.clone()).collect();
+        held.iter().for_each(|topic| self.set_peer(dc, topic, 0));
+    }
+
+    /// Topics that this node tells of, and this data center's viewers of each.
+    pub fn own(&self) -> Vec<(Topic, u32)> {
+        let told = self.topics.iter().filter(|(_, counts)| counts.told.is_some());
+        told.map(|(topic, counts)| (topic.clone(), counts.own())).collect()
+    }
+
     /// Everything that the store holds.
     pub fn read(&mut self, nodes: &[NodeCounts], is_home: impl Fn(&Topic) -> bool + Copy) {
         for counts in nodes {
@@ -119,27 +187,34 @@ impl Tally {
     }
 
     /// Topics and totals of which viewers are to be told now. `is_ours` says for which topics this node tells them.
-    pub fn due(&mut self, now: Instant, is_ours: impl Fn(&Topic) -> bool) -> Vec<(Topic, u32)> {
+    pub fn due(&mut self, now: Instant, is_ours: impl Fn(&Topic) -> bool) -> Vec<Due> {
         let mut due = Vec::new();
         for topic in std::mem::take(&mut self.changed) {
             let Some(counts) = self.topics.get_mut(&topic) else { continue };
-            let recent = |(_, at): &(u32, Instant)| now.saturating_duration_since(*at) < COUNTS_PAUSE;
+            let recent = |told: &Told| now.saturating_duration_since(told.at) < COUNTS_PAUSE;
             if counts.told.as_ref().is_some_and(recent) {
                 self.changed.push(topic);
                 continue;
             }
             counts.changed = false;
-            let total = counts.nodes.iter().fold(0u32, |total, (_, count)| total.saturating_add(*count));
+            let (own, total) = (counts.own(), counts.total());
             let ours = is_ours(&topic);
-            if ours && counts.told.is_none_or(|(told, _)| told != total) {
-                counts.told = Some((total, now));
-                due.push((topic.clone(), total));
+            let changed = counts.told.is_none_or(|told| told.total != total || told.own != own);
+            if ours && changed {
+                let told = counts.told.replace(Told { total, own, at: now });
+                // Where nobody watches here, other data centers' viewers are nobody's news.
+                let is_watched = own > 0 || told.is_some_and(|told| told.own > 0) || counts.peers.is_empty();
+                due.push(Due {
+                    topic: topic.clone(),
+                    total: (is_watched && told.is_none_or(|told| told.total != total)).then_some(total),
+                    own: told.is_none_or(|told| told.own != own).then_some(own),
+                });
             }
             if !ours {
                 // Should it become ours, what another node told is not known here.
                 counts.told = None;
             }
-            if counts.nodes.is_empty() {
+            if counts.nodes.is_empty() && counts.peers.is_empty() {
                 // Remembered for as long as viewers may not be told again.
                 if counts.told.as_ref().is_some_and(recent) {
                     counts.changed = true;
@@ -208,7 +283,9 @@ mod tests {
                 if tally.take_stale() {
                     tally.read(&store.values().cloned().collect::<Vec<_>>(), |_| true);
                 }
-                for (topic, total) in tally.due(now, |_| true) {
+                for Due { topic, total, own } in tally.due(now, |_| true) {
+                    prop_assert_eq!(total, own);
+                    let Some(total) = total else { continue };
                     if let Some((before, at)) = told.insert(topic, (total, now)) {
                         prop_assert!(before != total && now - at >= COUNTS_PAUSE);
                     }
@@ -228,8 +305,32 @@ mod tests {
         tally.change(&change, |_| true);
         assert_eq!(tally.due(now, |_| false), []);
         tally.look_again();
-        assert_eq!(tally.due(now, |_| true), [(topic(1), 7)]);
+        assert_eq!(tally.due(now, |_| true), [Due { topic: topic(1), total: Some(7), own: Some(7) }]);
         tally.look_again();
         assert_eq!(tally.due(now + COUNTS_PAUSE, |_| true), [], "nothing changed");
+    }
+
+    #[test]
+    fn peers_count_for_viewers_and_are_not_told_back() {
+        let (mut tally, mut now) = (Tally::new(), Instant::now());
+        let mut due = |tally: &mut Tally| {
+            now += COUNTS_PAUSE;
+            tally.due(now, |_| true).into_iter().map(|due| (due.total, due.own)).collect::<Vec<_>>()
+        };
+        let change =
+            |number, count| NodeCounts { node: NodeId(1), number, full: false, counts: vec![(topic(1), count)] };
+        tally.set_peer("b", &topic(1), 5);
+        assert_eq!(due(&mut tally), [(None, Some(0))], "nobody watches here");
+        tally.change(&change(1, 2), |_| true);
+        assert_eq!(due(&mut tally), [(Some(7), Some(2))]);
+        tally.set_peer("c", &topic(1), 1);
+        assert_eq!(due(&mut tally), [(Some(8), None)]);
+        tally.forget_peer("b");
+        tally.change(&change(2, 7), |_| true);
+        assert_eq!(due(&mut tally), [(None, Some(7))], "the sum is the same");
+        assert_eq!(tally.own(), [(topic(1), 7)]);
+        tally.read_peer("c", &[], |_| true);
+        tally.change(&change(3, 0), |_| true);
+        assert_eq!(due(&mut tally), [(Some(0), Some(0))]);
     }
 }

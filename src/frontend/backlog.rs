@@ -130,11 +130,24 @@ impl Backlog {
         let mut total = count;
         // One look-up serves both: finding what to merge with, and noting where the newest now is.
         let next = self.first + self.entries.len() as u64;
-        let merged = if merges { self.index.insert(ByIdentity(Arc::clone(frame)), next) } else { None };
+        let mut frame = Arc::clone(frame);
+        let mut merged = if merges { self.index.insert(ByIdentity(Arc::clone(&frame)), next) } else { None };
+        if class == Class::Sum
+            && let Some(number) = merged
+            && !self.entry(number).is_some_and(|old| frame.merges_with(&old.frame))
+        {
+            // Together they come from too many frames of another data center: each waits for itself.
+            if self.bytes + size > self.bounds.bytes {
+                self.index.insert(ByIdentity(frame), number);
+                return Pushed::Dropped;
+            }
+            merged = None;
+        }
         if let Some(number) = merged {
             let old = self.take(number).expect("the index names live entries only");
             if class == Class::Sum {
                 total += old.count;
+                frame = frame.merged_with(&old.frame);
             }
             outcome = Pushed::Merged;
         } else if self.bytes + size > self.bounds.bytes {
@@ -149,7 +162,7 @@ impl Backlog {
                     match self.displace_oldest_sum() {
                         Some(lost) => outcome = Pushed::Displaced(lost),
                         None => {
-                            self.index.remove(&ByIdentity(Arc::clone(frame)));
+                            self.index.remove(&ByIdentity(Arc::clone(&frame)));
                             self.overrun = true;
                             return Pushed::Overrun;
                         }
@@ -161,12 +174,16 @@ impl Backlog {
             // After a hole nothing of class `every` may follow: it would look complete.
             return Pushed::Overrun;
         }
-        let entry = Entry { frame: Arc::clone(frame), count: total, queued_at_ms: now_ms };
+        let entry = Entry { frame, count: total, queued_at_ms: now_ms };
         self.entries.push_back(Some(entry));
         self.live += 1;
         self.bytes += size;
         self.trim();
         outcome
+    }
+
+    fn entry(&self, number: u64) -> Option<&Entry> {
+        self.entries.get((number - self.first) as usize)?.as_ref()
     }
 
     /// Takes the entry of this number out, leaving a hole.
@@ -281,9 +298,16 @@ impl Backlog {
         shed
     }
 
-    /// Events that wait, counting what was merged.
-    pub fn events(&self) -> u64 {
-        self.entries.iter().flatten().map(|entry| entry.count).sum()
+    /// Events that wait, counting what was merged, by class.
+    pub fn events(&self) -> [u64; 4] {
+        let mut events = [0; 4];
+        self.entries.iter().flatten().for_each(|entry| events[entry.frame.class() as usize] += entry.count);
+        events
+    }
+
+    /// When what waits longest began to, in Unix ms; what merged counts from the newest.
+    pub fn oldest_ms(&self) -> Option<u64> {
+        self.entries.iter().flatten().next().map(|entry| entry.queued_at_ms)
     }
 }
 
@@ -318,6 +342,31 @@ mod tests {
         assert_eq!(backlog.push(&comment, 1, 0), Pushed::Overrun);
         assert_eq!(drained(&mut backlog, 0).0.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [1, 1, 1]);
         assert!(backlog.is_empty() && backlog.bytes() == 0 && backlog.overrun());
+    }
+
+    #[test]
+    fn frames_of_other_data_centers_merge_while_their_numbers_fit() {
+        use crate::wire::connection_id::NodeId;
+        use crate::wire::frame::{ORIGINS_MAX, Origin};
+        let mut backlog = Backlog::new(Bounds { bytes: 400, keys: 2 });
+        let like = frame("live:1", "like", None, Class::Sum, "1");
+        let mut pushed = [0; 5];
+        for number in 0..5 * ORIGINS_MAX as u64 {
+            let origin = Origin { sender: NodeId(1), shard: 0, number, count: 1 };
+            pushed[match backlog.push(&like.with_origins(&[origin]), 1, 0) {
+                Pushed::Queued => 0,
+                Pushed::Merged => 1,
+                Pushed::Dropped => 2,
+                other => panic!("{other:?}"),
+            }] += 1;
+        }
+        let mut seen = Vec::new();
+        backlog.drain(0, |frame, count| {
+            assert_eq!((frame.origins().len(), count), (ORIGINS_MAX, ORIGINS_MAX as u64));
+            seen.extend(frame.origins().iter().map(|origin| origin.number));
+        });
+        assert_eq!(pushed[0] + pushed[1], seen.len(), "each number waits, or is counted as dropped");
+        assert!(seen.is_sorted() && pushed[0] > 1 && pushed[2] > 0, "{pushed:?}");
     }
 
     #[test]

@@ -48,6 +48,12 @@ impl Window {
         self.floor = floor;
     }
 
+    /// Moves the window on to where `number` is its last one, unless it is within. For senders whose oldest unanswered
+    /// number nobody knows here: then the newest number seen says where the window is (RFC 4303, section 3.4.3).
+    pub fn reach(&mut self, number: u64) {
+        self.advance(number.saturating_sub(NUMBERS_AHEAD_MAX - 1));
+    }
+
     /// Whether `number` was not seen yet. Numbers [`NUMBERS_AHEAD_MAX`] or more ahead of the floor are not the window's.
     pub fn is_new(&self, number: u64) -> bool {
         let (word, bit) = Window::place(number);

@@ -138,3 +138,43 @@ const _: () = assert!(NODE_LEASE.as_millis() + 3 * REDIS_SWEEP_EVERY.as_millis()
 pub const REDIS_ENDS: usize = 128;
 /// Keys that are tried for the write that precedes a wait for replicas: the slot of one may be on the move.
 pub const REDIS_BARRIERS: usize = 4;
+
+// ---- Between data centers ------------------------------------------------------------------------
+
+/// A peer of which nobody heard for this long drops out of viewer counts.
+pub const PEER_SILENT: Duration = Duration::from_secs(10);
+/// How often a dispatcher says to each peer that it lives, and how its clock stands. Some may get lost.
+pub const PEER_HELLO: Duration = Duration::from_secs(2);
+const _: () = assert!(PEER_HELLO.as_millis() * 4 < PEER_SILENT.as_millis());
+/// A request to a peer is answered within this, or sent again: round the world, and through a store that hesitates.
+pub const PEER_TIMEOUT: Duration = Duration::from_secs(5);
+const _: () = assert!(PEER_TIMEOUT.as_millis() > KV_TIMEOUT.as_millis());
+/// Events of class `every` that wait for a peer in one bucket, in bytes: 256 MiB a peer in all. Past it the oldest go.
+pub const PEER_QUEUE_BYTES: u64 = 4 * 1024 * 1024;
+/// What one of them costs beside its text.
+pub const PEER_QUEUE_ENTRY_BYTES: u64 = 128;
+/// How long they wait.
+pub const PEER_QUEUE_AGE: Duration = Duration::from_secs(3600);
+/// Events of one bucket that are sent to a peer at once, and appended there by one script: some milliseconds of its server.
+pub const PEER_QUEUE_PAGE: u32 = 128;
+/// Bytes of them past which fewer are sent.
+pub const PEER_QUEUE_PAGE_BYTES: usize = 512 * 1024;
+const _: () = assert!(2 * (PEER_QUEUE_PAGE_BYTES + EVENT_BYTES_MAX) < INTERNAL_BODY_BYTES_MAX);
+/// How often a queue is looked at of which nobody said that something waits there.
+pub const PEER_QUEUE_LOOK: Duration = Duration::from_secs(2);
+/// After a peer took nothing, the next attempt of a queue; twice as long each time.
+pub const PEER_BACKOFF: Duration = Duration::from_millis(200);
+/// The longest such pause.
+pub const PEER_BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Bytes of frames that wait for a peer, a shard. Past it they are dropped by class.
+pub const PEER_OUTBOX_BYTES: usize = 32 * 1024 * 1024;
+/// What waits for a peer that answers nothing for this long is dropped.
+pub const PEER_OUTBOX_PATIENCE: Duration = Duration::from_secs(600);
+/// A peer's lack of events is remembered for as long as it may matter to clients who come from there.
+pub const PEER_LACKED_AGE: Duration = Duration::from_secs(3600);
+/// Events that wait for longer than this are a lack: within it, clients who come from a peer are given so much more.
+pub const PEER_LACKS: Duration = Duration::from_millis(RESUME_FOREIGN_MS / 2);
+/// Topics whose viewers are told to a peer by one request.
+pub const PEER_VIEWERS: usize = 1024;
+/// Bodies between data centers from this size on are compressed, where that makes them smaller.
+pub const PEER_PACK_BYTES: usize = 512;

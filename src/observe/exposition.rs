@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry;
 
 use super::histogram::Histogram;
 use super::metrics::{Counter, Counters, METRICS};
+use super::peers::{PeerMetrics, Peers};
 use super::process;
 use crate::admission::{Admission, Refusal};
 use crate::wire::event::Class;
@@ -18,9 +19,10 @@ use crate::wire::event::Class;
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All of a node's metrics.
-pub fn registry(shards: Arc<[Counters]>, admission: Arc<Admission>) -> Registry {
+pub fn registry(shards: Arc<[Counters]>, admission: Arc<Admission>, peers: Vec<Arc<PeerMetrics>>) -> Registry {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Shards(shards)));
+    registry.register_collector(Box::new(Peers(peers)));
     registry.register_collector(Box::new(Process(admission)));
     registry
 }
@@ -187,7 +189,8 @@ mod tests {
         let shards: Arc<[Counters]> = [Counters::default(), Counters::default()].into();
         shards[1].dropped_overrun.add(3);
         shards[1].delivery[0].observe(60_000);
-        exposition(&registry(shards, Arc::new(Admission::new(&most, &[], 2, 100, 10))))
+        let peer = PeerMetrics { dc: "eu".to_owned(), shards: (0..2).map(|_| Default::default()).collect() };
+        exposition(&registry(shards, Arc::new(Admission::new(&most, &[], 2, 100, 10)), vec![Arc::new(peer)]))
     }
 
     #[test]
@@ -240,8 +243,10 @@ mod tests {
             } else if let Some((_, labels)) = line.split_once('{') {
                 let labels = labels.split('}').next().expect("labels end").split(',');
                 for label in labels.filter(|label| !label.starts_with("shard=") && !label.starts_with("le=")) {
-                    // Classes are in a table of their own.
-                    let label = if label.starts_with("class=") { "class".to_owned() } else { label.replace('"', "") };
+                    // Classes are in a table of their own,
+                    // and data centers have whatever names they are given.
+                    let named = ["class", "dc"].into_iter().find(|name| label.starts_with(&format!("{name}=")));
+                    let label = named.map_or_else(|| label.replace('"', ""), str::to_owned);
                     let known = exported.get_mut(&row).expect("samples follow their family");
                     if !known.contains(&label) {
                         known.push(label);

@@ -4,4 +4,5 @@ pub mod exposition;
 pub mod histogram;
 pub mod log;
 pub mod metrics;
+pub mod peers;
 pub mod process;

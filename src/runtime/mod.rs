@@ -8,4 +8,5 @@ pub mod notify;
 pub mod open_files;
 pub mod readiness;
 pub mod resolver;
+pub mod tls;
 pub mod turn_time;

@@ -41,6 +41,7 @@ impl Shard {
                     Some(reason) => return Err(HttpError::unavailable(reason)),
                 }
             }
+            ["v1", "internal", "peer", what] => return self.peer_request(conn, request, what, to, body),
             _ => {
                 self.check_secret(request)?;
                 match parts {
@@ -71,16 +72,26 @@ impl Shard {
         Ok(Handled::Answered)
     }
 
-    /// Refuses requests without the cluster's secret, where there is one. Compared in constant time.
+    /// Refuses requests without the cluster's secret, where there is one.
     pub(super) fn check_secret(&self, request: &Request<'_>) -> Result<(), HttpError> {
         let Some(secret) = &self.node.cluster_secret else { return Ok(()) };
+        self.check_bearer(request, secret, "this needs the cluster's secret")
+    }
+
+    /// Refuses requests without this secret. Compared in constant time.
+    pub(super) fn check_bearer(
+        &self,
+        request: &Request<'_>,
+        secret: &str,
+        detail: &'static str,
+    ) -> Result<(), HttpError> {
         let given = request.authorization.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or("");
         let fits = subtle::ConstantTimeEq::ct_eq(given.as_bytes(), secret.as_bytes());
         if bool::from(fits) {
             return Ok(());
         }
         let challenge = Some("Bearer realm=\"fanfare\"".into());
-        Err(HttpError { www_authenticate: challenge, ..HttpError::new(401, "this needs the cluster's secret") })
+        Err(HttpError { www_authenticate: challenge, ..HttpError::new(401, detail) })
     }
 
     /// This node as it sees itself.
@@ -116,6 +127,8 @@ impl Shard {
             "topics": sum(|counters| counters.topics.get()),
             "subscriptions": sum(|counters| counters.subscriptions.get()),
             "nodes": node.nodes.lock().map(|nodes| Arc::clone(&nodes)).unwrap_or_default(),
+            "data_center": node.dc,
+            "peers": self.peers_info(),
             "links": node.links.iter().filter_map(|links| Some(links.lock().ok()?.clone())).flatten().collect::<Vec<_>>(),
             "waits_for": self.not_ready(),
             "limits": {

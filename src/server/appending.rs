@@ -16,6 +16,7 @@ use crate::wire::event::Class;
 use crate::wire::frame::{Event, Frame, Place, Stored};
 use crate::wire::http::HttpError;
 use crate::wire::json::push_string;
+use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
 /// Who waits for an event to be in history.
@@ -54,6 +55,17 @@ pub struct Appending {
     pub event: Arc<str>,
 }
 
+/// A value of class `latest` that waits for its version.
+#[derive(Debug)]
+pub struct Versioning {
+    /// The event as JSON.
+    event: Arc<str>,
+    /// The version that it came with, and whose that is.
+    origin: Option<(u64, String)>,
+    /// It is for other data centers, too.
+    broadcast: bool,
+}
+
 impl Shard {
     /// Puts an event of class `every` into history, and then on its way.
     pub(super) fn append(&mut self, event: &Event<'_>, publisher: Publisher) -> Result<Published, HttpError> {
@@ -63,7 +75,9 @@ impl Shard {
         let info = self.node.types.get(event.kind);
         let json: Arc<str> = Frame::encode(event).json().into();
         let topic = Topic::parse(event.topic).expect("the topic was checked");
-        let append = Append { topic, event: Arc::clone(&json), count_max: info.history, age_max_ms: info.max_age_ms };
+        let peers = self.node.peers.iter().map(|peer| peer.name.clone()).collect();
+        let (count_max, age_max_ms) = (info.history, info.max_age_ms);
+        let append = Append { topic, event: Arc::clone(&json), count_max, age_max_ms, peers };
         match self.submit(Request::Append(append)) {
             Ok(result) => self.place(&json, result).map(|()| Published::Taken),
             Err(ticket) => {
@@ -113,15 +127,20 @@ impl Shard {
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
             Err(unavailable) => return Err(HttpError::unavailable(unavailable.to_string())),
         };
+        self.send_placed(json, position, prev);
+        Ok(())
+    }
+
+    /// An event that has its place in history goes on its way.
+    pub(super) fn send_placed(&mut self, json: &str, position: Position, prev: Option<Position>) {
         let dc = self.node.dc.clone();
-        let stored = Stored::read(json).expect("it was written by this node");
+        let stored = Stored::read(json).expect("it was written by this node, or read before");
         let mut event = stored.event(Class::Every, 0);
         event.place = Some(Place { dc: &dc, position, prev });
         // It is in history: should its way be too full, whoever wants it reads it there.
         if self.route(&event).is_err() {
             self.counters().dropped_overrun.add(1);
         }
-        Ok(())
     }
 
     /// A line of a body is in history, or could not be put there.
@@ -147,16 +166,23 @@ impl Shard {
         }
     }
 
-    /// Gives an event of class `latest` its version, unless its origin gave it one, and sends it on its way.
-    pub(super) fn version(&mut self, event: &Event<'_>, origin: Option<(u64, String)>) -> Result<(), HttpError> {
+    /// Gives an event of class `latest` its version, unless its origin gave it one, and sends it on its way; with
+    /// `broadcast` to other data centers, too.
+    pub(super) fn version(
+        &mut self,
+        event: &Event<'_>,
+        origin: Option<(u64, String)>,
+        broadcast: bool,
+    ) -> Result<(), HttpError> {
         let json: Arc<str> = Frame::encode(event).json().into();
         let topic = Topic::parse(event.topic).expect("the topic was checked");
         let field = latest_field(event.kind, event.key);
         let latest = SetLatest { topic, field, event: Arc::clone(&json), origin: origin.clone() };
+        let versioning = Versioning { event: json, origin, broadcast };
         match self.submit(Request::SetLatest(latest)) {
-            Ok(result) => self.on_versioned(&json, origin, result),
+            Ok(result) => self.on_versioned(versioning, result),
             Err(ticket) => {
-                self.asked.insert(ticket, Asked::Versioned(json, origin));
+                self.asked.insert(ticket, Asked::Versioned(versioning));
                 Ok(())
             }
         }
@@ -165,19 +191,24 @@ impl Shard {
     /// The store answered. Without it the value goes to those who watch now, by this node's time.
     pub(super) fn on_versioned(
         &mut self,
-        json: &str,
-        origin: Option<(u64, String)>,
+        versioning: Versioning,
         result: Result<Answer, Unavailable>,
     ) -> Result<(), HttpError> {
+        let Versioning { event: json, origin, broadcast } = versioning;
         let version = match result {
             Ok(Answer::Versioned { newest: false, .. }) => return Ok(()),
             Ok(Answer::Versioned { version, .. }) => version,
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
             Err(_) => origin.map_or(self.clock.unix_ms, |(version, _)| version),
         };
-        let stored = Stored::read(json).expect("it was written by this node");
+        let stored = Stored::read(&json).expect("it was written by this node, or read before");
         let mut event = stored.event(Class::Latest, 0);
         event.version = version;
-        self.route(&event)
+        if !broadcast || !self.has_peers() {
+            return self.route(&event);
+        }
+        let frame = Arc::new(Frame::encode(&event));
+        self.broadcast(&frame);
+        self.route_frame(&frame)
     }
 }

@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 
 use tracing::error;
 
-use super::appending::Appending;
+use super::appending::{Appending, Versioning};
 use super::message::Message;
 use super::shard::Shard;
 use super::slots::Conn;
+use crate::dispatch::datacenter::PeerState;
 use crate::dispatch::kv::{Alive, Answer, BUCKETS, Heard, Heartbeat, NodeInfo, Notice, Request, Unavailable, bucket};
 use crate::limits::{HEARTBEAT_RETRY, NODE_HEARTBEAT};
 use crate::wire::position::Position;
@@ -46,7 +47,36 @@ pub enum Asked {
     /// An event is on its way into history.
     Append(Appending),
     /// A value of class `latest` waits for its version: the event as JSON.
-    Versioned(Arc<str>, Option<(u64, String)>),
+    Versioned(Versioning),
+    /// All peers' viewers.
+    PeerViewers,
+    /// What waits for a peer.
+    Queue {
+        /// The peer.
+        peer: usize,
+        /// The bucket.
+        bucket: u8,
+    },
+    /// Events of a peer are on their way into history.
+    Taken {
+        /// The request that brought them.
+        conn: Conn,
+        /// The peer.
+        peer: usize,
+        /// As JSON.
+        events: Vec<Arc<str>>,
+    },
+    /// A peer said that it lives, by this request.
+    Hello(Conn),
+    /// What was noted of a peer.
+    PeerNoted,
+    /// What holds of a member in all data centers, since it turned in one.
+    Anywhere {
+        /// The turn's event as JSON.
+        event: Arc<str>,
+        /// Its version there.
+        version: u64,
+    },
     /// This node ends.
     Leave,
     /// Another node asked, as one question of several.
@@ -122,6 +152,8 @@ impl Shard {
                 self.dispatcher.forget_all();
                 self.tally.doubt();
             }
+            Notice::PeerViewers(said) => self.on_peer_viewers(&said),
+            Notice::Queued(bucket) => self.on_queued(bucket),
             Notice::Counts(change) => self.on_node_counts(&change),
         }
     }
@@ -148,9 +180,17 @@ impl Shard {
             (Asked::Due, Ok(Answer::Turned(turns))) => self.on_turned(turns),
             (Asked::Due, Err(_)) | (Asked::Settled, _) => {}
             (Asked::Presence(conn, members), result) => self.on_presence(conn, &members, result),
+            (Asked::PeerViewers, Ok(Answer::PeerViewers(said))) => self.on_all_peer_viewers(Ok(said)),
+            (Asked::PeerViewers, Err(error)) => self.on_all_peer_viewers(Err(error)),
+            (Asked::Queue { peer, bucket }, Ok(Answer::Queue(page))) => self.on_queue(peer, bucket, Ok(page)),
+            (Asked::Queue { peer, bucket }, Err(error)) => self.on_queue(peer, bucket, Err(error)),
+            (Asked::Taken { conn, peer, events }, result) => self.on_taken(conn, peer, &events, result),
+            (Asked::Hello(conn), result) => self.on_hello(conn, result),
+            (Asked::PeerNoted, _) => {}
+            (Asked::Anywhere { event, version }, result) => self.on_anywhere(&event, version, result),
             (Asked::Append(appending), result) => self.on_appended(appending, result),
-            (Asked::Versioned(json, origin), result) => {
-                if self.on_versioned(&json, origin, result).is_err() {
+            (Asked::Versioned(versioning), result) => {
+                if self.on_versioned(versioning, result).is_err() {
                     self.counters().dropped_backlog.add(1);
                 }
             }
@@ -220,7 +260,7 @@ impl Shard {
     fn on_alive(&mut self, alive: Alive) {
         self.on_alive_counts(&alive);
         self.node.heard_ms.store(self.clock.unix_ms, Ordering::Relaxed);
-        self.tell_alive(alive.nodes, &alive.differing);
+        self.tell_alive(alive.nodes, &alive.differing, alive.peers);
     }
 
     /// A heartbeat was not answered: the next one comes before the lease lapses.
@@ -232,7 +272,8 @@ impl Shard {
     }
 
     /// Tells every shard who lives, and which of its buckets the store holds wrong.
-    pub(super) fn tell_alive(&mut self, mut nodes: Vec<NodeInfo>, differing: &[u8]) {
+    pub(super) fn tell_alive(&mut self, mut nodes: Vec<NodeInfo>, differing: &[u8], peers: Vec<PeerState>) {
+        let peers = Arc::new(peers);
         let shards = self.node.shards();
         nodes.sort_unstable_by_key(|node| node.id);
         let changed = self.alive.as_slice() != nodes.as_slice();
@@ -243,7 +284,10 @@ impl Shard {
         for shard in 0..shards {
             let differing = differing.iter().copied().filter(|bucket| usize::from(*bucket) % shards == shard);
             let differing: Vec<u8> = differing.collect();
-            self.send(shard, Message::Alive { nodes: Arc::clone(&nodes), differing, changed });
+            self.send(
+                shard,
+                Message::Alive { nodes: Arc::clone(&nodes), differing, changed, peers: Arc::clone(&peers) },
+            );
         }
     }
 }

@@ -8,7 +8,9 @@ use serde_json::json;
 use super::asking::Asked;
 use super::message::Message;
 use super::shard::Shard;
+use crate::dispatch::datacenter::PeerViewers;
 use crate::dispatch::kv::{Alive, Answer, NodeCounts, Request, Unavailable, highest};
+use crate::dispatch::tally::Due;
 use crate::wire::topic::Topic;
 
 /// The kind of topics whose viewers are counted.
@@ -74,6 +76,26 @@ impl Shard {
         }
     }
 
+    /// A peer's viewers changed.
+    pub(super) fn on_peer_viewers(&mut self, said: &PeerViewers) {
+        let node = Arc::clone(&self.node);
+        let is_home = |topic: &Topic| node.home(topic.as_str()) == self.id;
+        if said.full {
+            return self.tally.read_peer(&said.dc, &said.viewers, is_home);
+        }
+        for (topic, count) in said.viewers.iter().filter(|(topic, _)| is_home(topic)) {
+            self.tally.set_peer(&said.dc, topic, *count);
+        }
+    }
+
+    /// What all peers have.
+    pub(super) fn on_all_peer_viewers(&mut self, result: Result<Vec<PeerViewers>, Unavailable>) {
+        match result {
+            Ok(said) => said.iter().for_each(|said| self.on_peer_viewers(said)),
+            Err(_) => self.tally.doubt(),
+        }
+    }
+
     /// Who lives changed, or may have.
     pub(super) fn on_alive_counts(&mut self, alive: &Alive) {
         if alive.recount {
@@ -92,15 +114,23 @@ impl Shard {
         if !self.reading_counts && self.tally.take_stale() {
             self.reading_counts = true;
             self.ask(Request::Counts, Asked::Counts);
+            if self.has_peers() {
+                self.ask(Request::PeerViewers, Asked::PeerViewers);
+            }
         }
         let (alive, own) = (Arc::clone(&self.alive), self.node.id);
         let dispatchers = || alive.iter().filter(|node| node.is("dispatcher")).map(|node| node.id);
         let alone = self.node.info.is_none();
         let due =
             self.tally.due(self.clock.instant, |topic| alone || highest(topic.as_str(), dispatchers()) == Some(own));
-        for (topic, viewers) in due {
-            let data = json!({"viewers": viewers}).to_string();
-            self.publish_own(&topic, "viewers", None, None, &data);
+        for Due { topic, total, own } in due {
+            if let Some(viewers) = total {
+                let data = json!({"viewers": viewers}).to_string();
+                self.publish_own(&topic, "viewers", None, None, &data);
+            }
+            if let Some(viewers) = own {
+                self.tell_peers_viewers(&topic, viewers);
+            }
         }
     }
 }

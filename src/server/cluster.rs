@@ -13,8 +13,10 @@ use super::link::{Called, Outcome};
 use super::links::Links;
 use super::message::Message;
 use super::outboxes::Outboxes;
+use super::peers::Peers;
 use super::questions::{Questions, Relay};
 use super::shard::Shard;
+use crate::dispatch::datacenter::PeerState;
 use crate::dispatch::kv::{NodeInfo, Unavailable};
 use crate::frontend::window::Windows;
 use crate::limits::{HEARTBEAT_SOONEST, NODE_HEARTBEAT, NODE_LEASE, WINDOW_IDLE};
@@ -46,6 +48,8 @@ pub struct Cluster {
     pub(super) next_relay: u64,
     /// Events for a dispatcher to publish.
     pub(super) handover: Handover,
+    /// Other data centers.
+    pub(super) peers: Peers,
     /// When the log last said that another node refuses this one.
     pub(super) warned: Option<Instant>,
     random: u64,
@@ -65,6 +69,14 @@ impl Cluster {
 }
 
 impl Shard {
+    /// Who lives, and what is known of other data centers, as a heartbeat's answer says.
+    pub(super) fn on_alive_nodes(&mut self, nodes: Arc<Vec<NodeInfo>>, peers: Arc<Vec<PeerState>>) {
+        let lives = |id| nodes.binary_search_by_key(&id, |node: &NodeInfo| node.id).is_ok();
+        let lost = self.alive.iter().any(|node| node.is("dispatcher") && !lives(node.id));
+        self.alive = nodes;
+        self.on_peers(peers, lost);
+    }
+
     /// A node whose lease holds.
     pub(super) fn alive_node(&self, node: NodeId) -> Option<&NodeInfo> {
         // The store gives them in the order of their ids.
@@ -80,6 +92,7 @@ impl Shard {
         self.send_questions();
         self.send_frames();
         self.send_events();
+        self.send_broadcasts();
         !self.cluster.outcomes.is_empty() || !self.local.is_empty()
     }
 
@@ -89,21 +102,23 @@ impl Shard {
         self.tick_questions();
         self.tick_outboxes();
         self.tick_handover();
+        self.tick_peers();
         let now = self.clock.instant;
         if self.cluster.next_tidy.is_none_or(|next| next <= now) {
             self.cluster.next_tidy = Some(now + WINDOW_IDLE / 10);
             let alive = Arc::clone(&self.alive);
             let is_alive = |node| alive.binary_search_by_key(&node, |info: &NodeInfo| info.id).is_ok();
             self.cluster.windows.tidy(now, is_alive);
+            self.tidy_peers();
         }
         if let Ok(mut views) = self.node.links[self.id].lock() {
-            *views = self.cluster.links.views(self.id);
+            *views = self.cluster.links.views(self.id, &self.node.peers);
         }
     }
 
     /// Nothing of this shard waits for another node.
     pub(super) fn has_nothing_for_others(&self) -> bool {
-        self.cluster.outboxes.is_empty() && self.cluster.handover.is_empty()
+        self.cluster.outboxes.is_empty() && self.cluster.handover.is_empty() && self.has_nothing_for_peers()
     }
 
     /// Names became addresses.

@@ -33,7 +33,11 @@ impl Shard {
     pub(super) fn check_length(&self, request: &Request<'_>, length: u64, internal: bool) -> Result<usize, HttpError> {
         let mut most = BODY_BYTES_MAX;
         if length > most as u64 && internal && request.path.starts_with("/v1/internal/") {
-            self.check_secret(request)?;
+            if request.path.starts_with("/v1/internal/peer/") {
+                self.peer_of(request)?;
+            } else {
+                self.check_secret(request)?;
+            }
             most = INTERNAL_BODY_BYTES_MAX;
         }
         if length > most as u64 { Err(super::receive::too_large()) } else { Ok(length as usize) }
@@ -66,22 +70,28 @@ impl Shard {
         self.only(request, Method::Post, "POST")?;
         self.check_neighbour(request)?;
         match what {
-            "frames" => self.frames_request(conn, to, body),
+            "frames" => self.frames_request(conn, to, body, None),
             "kv" => self.relay_questions(conn, to, body),
             _ => self.take_change(conn, body),
         }
     }
 
-    /// `POST /v1/internal/frames`: a batch, for the shard that knows what was seen of its sender.
-    fn frames_request(&mut self, conn: Conn, to: AnswerTo, body: &[u8]) -> Result<Handled, HttpError> {
+    /// A batch of a node, or of a peer's, for the shard that knows what was seen of its sender.
+    pub(super) fn frames_request(
+        &mut self,
+        conn: Conn,
+        to: AnswerTo,
+        body: &[u8],
+        peer: Option<usize>,
+    ) -> Result<Handled, HttpError> {
         let bad = |error: crate::wire::binary::Malformed| HttpError::bad(error.to_string());
         let owner = self.window_owner(&Batch::parse(body).map_err(bad)?.header);
         if owner == self.id {
-            self.take_frames(body).map_err(bad)?;
+            self.take_frames(body, peer).map_err(bad)?;
             self.answers().whole(to, 204, "", "", b"");
             return Ok(Handled::Answered);
         }
-        self.send(owner, Message::Frames { bytes: body.into(), asker: (self.id, conn) });
+        self.send(owner, Message::Frames { bytes: body.into(), peer, asker: (self.id, conn) });
         Ok(Handled::Later)
     }
 }

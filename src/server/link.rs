@@ -2,14 +2,22 @@
 //! it knows and decides; [`links`](super::links) does the IO.
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
 use super::slots::Conn;
+use super::tls::Tls;
 use crate::dispatch::kv::Request as Question;
 use crate::limits::{LINK_BACKOFF, LINK_BACKOFF_MAX, LINK_CALLS_MAX, LINK_SLOW};
 use crate::server::handover::Handed;
+use crate::server::peers::hello::Told;
+use crate::server::peers::queue::Sent;
 use crate::wire::connection_id::NodeId;
 use crate::wire::reply::Replies;
 
@@ -20,6 +28,13 @@ pub enum Destination {
     Node(NodeId),
     /// Whoever answers at an address of the setting `dispatchers`.
     Dispatcher(SocketAddr),
+    /// Whoever answers for another data center.
+    Peer {
+        /// Which one, in the order of the settings.
+        peer: usize,
+        /// At which of its URLs.
+        url: usize,
+    },
 }
 
 /// What a link is for. Each has a connection of its own, so that what is slow, such as a key-value store, holds nothing
@@ -34,6 +49,10 @@ pub enum Lane {
     Events,
     /// Changes to streams.
     Changes,
+    /// Events of class `every` for a peer's history.
+    History,
+    /// What peers tell each other again and again.
+    Hello,
 }
 
 impl Lane {
@@ -44,6 +63,8 @@ impl Lane {
             Lane::Questions => "questions",
             Lane::Events => "events",
             Lane::Changes => "changes",
+            Lane::History => "history",
+            Lane::Hello => "hello",
         }
     }
 }
@@ -67,6 +88,17 @@ pub enum Called {
     Events(Vec<Handed>),
     /// A change to a stream that another node holds; its answer is for this request.
     Change(Conn),
+    /// A batch of the outbox of a peer.
+    PeerFrames {
+        /// The peer.
+        peer: usize,
+        /// The number of the batch's first frame.
+        first: u64,
+    },
+    /// A page of a peer's queue.
+    PeerPage(Sent),
+    /// That this data center lives.
+    Hello(Told),
 }
 
 /// A request to another node. Always a POST.
@@ -162,6 +194,8 @@ pub struct Link {
     pub failures_total: u64,
     /// The last call, or answer.
     pub used: Instant,
+    /// Where it speaks TLS.
+    pub tls: Option<Tls>,
 }
 
 impl Link {
@@ -181,6 +215,7 @@ impl Link {
             failures: 0,
             failures_total: 0,
             used: now,
+            tls: None,
         }
     }
 
@@ -216,6 +251,74 @@ impl Link {
         }
     }
 
+    /// Sends what the kernel takes.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn flush(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let Some(mut tls) = self.tls.take() else { return self.flush_plain(socket) };
+        let flushed = self.flush_tls(&mut tls, socket);
+        self.tls = Some(tls);
+        flushed
+    }
+
+    fn flush_plain(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        while let Some(piece) = self.output.front() {
+            let more = if self.output.len() > 1 { SendFlags::MORE } else { SendFlags::empty() };
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | more;
+            match send(socket, &piece[self.sent..], flags) {
+                Ok(taken) => self.took(taken),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn flush_tls(&mut self, tls: &mut Tls, socket: BorrowedFd<'_>) -> io::Result<()> {
+        loop {
+            let mut took = false;
+            while let Some(piece) = self.output.front() {
+                let taken = tls.take(&piece[self.sent..])?;
+                if taken == 0 {
+                    break;
+                }
+                // What TLS has may have been sent: nobody knows any more whether the other node did nothing with it.
+                self.took(taken);
+                took = true;
+            }
+            if !tls.send(socket)? || !took {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads what there is, in pieces of the buffer's size. True at the connection's end.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn fill(&mut self, socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<bool> {
+        if let Some(mut tls) = self.tls.take() {
+            // A handshake goes on by what is sent next.
+            let ended = tls.receive(socket, &mut self.input).and_then(|ended| {
+                self.flush_tls(&mut tls, socket)?;
+                Ok(ended)
+            });
+            self.tls = Some(tls);
+            return ended;
+        }
+        loop {
+            match recv(socket, &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return Ok(true),
+                Ok((count, _)) => self.input.extend_from_slice(&buffer[..count]),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     /// Bytes that wait for the kernel.
     pub fn waiting_bytes(&self) -> u64 {
         self.queued - self.written
@@ -233,6 +336,7 @@ impl Link {
         let written = std::mem::take(&mut self.written);
         self.state = state;
         self.conn = None;
+        self.tls = None;
         self.output.clear();
         self.sent = 0;
         self.queued = 0;

@@ -6,15 +6,17 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
+use rustix::net::sockopt;
 use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
 use tracing::{info, warn};
 use url::Url;
 
 use super::link::{Call, Called, Destination, Lane, Link, LinkKey, Outcome, State};
+use super::peers::Peer;
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
+use super::tls::Tls;
 use crate::limits::*;
 use crate::runtime::readiness::{Interest, Ready};
 use crate::runtime::resolver;
@@ -45,6 +47,10 @@ impl Links {
         self.ids.get(&key).map(|id| &*self.table[id])
     }
 
+    fn get(&self, id: u32) -> &Link {
+        self.table.get(&id).expect("a link's slot lives no longer than the link")
+    }
+
     fn get_mut(&mut self, id: u32) -> &mut Link {
         self.table.get_mut(&id).expect("a link's slot lives no longer than the link")
     }
@@ -55,11 +61,12 @@ impl Links {
     }
 
     /// All of them.
-    pub fn views(&self, shard: usize) -> Vec<LinkView> {
+    pub fn views(&self, shard: usize, peers: &[Peer]) -> Vec<LinkView> {
         let view = |link: &Link| LinkView {
             to: match link.key.0 {
                 Destination::Node(node) => node.to_string(),
                 Destination::Dispatcher(address) => address.to_string(),
+                Destination::Peer { peer, url } => peers[peer].urls[url].to_string(),
             },
             lane: link.key.1.name(),
             shard,
@@ -101,7 +108,9 @@ impl Shard {
             return Err(call.what);
         }
         let Some((address, authority)) = self.address_of(key.0) else { return Err(call.what) };
-        let head = self.head(key.0, &authority, &call);
+        let mut head = format!("POST {} HTTP/1.1\r\nHost: {authority}\r\nFanfare-Version: {VERSION}\r\n", call.path);
+        self.say_who(key.0, &mut head);
+        head += &format!("Content-Type: {}\r\nContent-Length: {}\r\n\r\n", call.content_type, call.body.len());
         let links = &mut self.cluster.links;
         let id = *links.ids.entry(key).or_insert_with(|| {
             links.next = links.next.wrapping_add(1);
@@ -109,7 +118,7 @@ impl Shard {
             links.next
         });
         let link = links.get_mut(id);
-        link.push(head, call, now);
+        link.push(head.into_bytes(), call, now);
         match link.state {
             State::Open => self.flush_link(id),
             State::Connecting(_) => {}
@@ -121,32 +130,49 @@ impl Shard {
     /// Where a node is reached, and how it is named in `Host`. Names of hosts are looked up elsewhere; until they are
     /// known there is no address.
     fn address_of(&mut self, destination: Destination) -> Option<(SocketAddr, String)> {
-        let node = match destination {
+        let url = match destination {
             Destination::Dispatcher(address) => return Some((address, address.to_string())),
-            Destination::Node(node) => node,
+            Destination::Node(_) | Destination::Peer { .. } => self.url_of(destination)?,
         };
-        let url = Url::parse(&self.alive_node(node)?.url).ok()?;
         let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
         let known = resolver::literal(&url).or_else(|| self.cluster.hosts.get(&url).copied());
-        if known.is_none() && url.scheme() == "http" && self.cluster.resolving.insert(url.clone()) {
+        if known.is_none() && self.cluster.resolving.insert(url.clone()) {
             let asked = self.node.resolver.as_ref().is_some_and(|resolver| resolver.ask(url.clone()));
             if !asked {
                 self.cluster.resolving.remove(&url);
             }
         }
-        known.filter(|_| url.scheme() == "http").map(|address| (address, authority.to_owned()))
+        known.map(|address| (address, authority.to_owned()))
     }
 
-    fn head(&self, destination: Destination, authority: &str, call: &Call) -> Vec<u8> {
-        let mut head = format!("POST {} HTTP/1.1\r\nHost: {authority}\r\nFanfare-Version: {VERSION}\r\n", call.path);
-        if let Destination::Node(node) = destination {
-            head += &format!("Fanfare-Node: {node}\r\n");
+    /// The URL of a node or peer; nodes of one data center speak plain HTTP.
+    fn url_of(&self, destination: Destination) -> Option<Url> {
+        match destination {
+            Destination::Dispatcher(_) => None,
+            Destination::Node(node) => {
+                Url::parse(&self.alive_node(node)?.url).ok().filter(|url| url.scheme() == "http")
+            }
+            Destination::Peer { peer, url } => Some(self.node.peers[peer].urls[url].clone()),
         }
-        if let Some(secret) = &self.node.cluster_secret {
-            head += &format!("Authorization: Bearer {secret}\r\n");
+    }
+
+    /// The headers that say who is meant, and who asks.
+    fn say_who(&self, destination: Destination, head: &mut String) {
+        let secret = match destination {
+            Destination::Peer { peer, .. } => {
+                let peer = &self.node.peers[peer];
+                *head += &format!("Fanfare-From: {}\r\nFanfare-To: {}\r\n", self.node.dc, peer.name);
+                &peer.secret
+            }
+            Destination::Node(node) => {
+                *head += &format!("Fanfare-Node: {node}\r\n");
+                &self.node.cluster_secret
+            }
+            Destination::Dispatcher(_) => &self.node.cluster_secret,
+        };
+        if let Some(secret) = secret {
+            *head += &format!("Authorization: Bearer {secret}\r\n");
         }
-        head += &format!("Content-Type: {}\r\nContent-Length: {}\r\n\r\n", call.content_type, call.body.len());
-        head.into_bytes()
     }
 
     fn connect(&mut self, id: u32, address: SocketAddr) {
@@ -160,18 +186,28 @@ impl Shard {
                 _ => Ok(socket.into()),
             }
         };
-        let socket = match connected() {
-            Ok(socket) => socket,
+        let tls = self.tls_of(self.cluster.links.get(id).key.0);
+        let (socket, tls) = match connected().and_then(|socket| Ok((socket, tls?))) {
+            Ok(both) => both,
             Err(error) => return self.break_link(id, &error.to_string()),
         };
         let conn = self.slots.insert(socket, Kind::Link(id));
         let link = self.cluster.links.get_mut(id);
         link.conn = Some(conn);
+        link.tls = tls;
         link.state = State::Connecting(self.clock.instant + LINK_CONNECT_TIMEOUT);
         // Its writability tells that it is connected.
         if let Err(error) = self.readiness.add(self.slots.at(conn.slot).socket(), conn.token(), Interest::Socket) {
             self.break_link(id, &error.to_string());
         }
+    }
+
+    /// What encrypts a connection there, if something is to.
+    fn tls_of(&self, destination: Destination) -> std::io::Result<Option<Tls>> {
+        let Destination::Peer { peer, url } = destination else { return Ok(None) };
+        let (peer, url) = (&self.node.peers[peer], &self.node.peers[peer].urls[url]);
+        let config = peer.tls.as_ref().filter(|_| url.scheme() == "https");
+        config.map(|config| Tls::new(config, url)).transpose()
     }
 
     /// A link's connection is ready for something.
@@ -197,46 +233,19 @@ impl Shard {
     fn flush_link(&mut self, id: u32) {
         let link = self.cluster.links.get_mut(id);
         let Some(conn) = link.conn else { return };
-        let mut error = None;
-        while let Some(piece) = link.output.front() {
-            let more = if link.output.len() > 1 { SendFlags::MORE } else { SendFlags::empty() };
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | more;
-            match send(self.slots.at(conn.slot).socket(), &piece[link.sent..], flags) {
-                Ok(taken) => link.took(taken),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break,
-                Err(errno) => {
-                    error = Some(errno);
-                    break;
-                }
-            }
-        }
-        if let Some(error) = error {
+        if let Err(error) = link.flush(self.slots.at(conn.slot).socket()) {
             self.break_link(id, &error.to_string());
         }
     }
 
     /// Reads answers. Each is for the oldest call.
     fn read_link(&mut self, conn: Conn, id: u32) {
-        let mut buffer = std::mem::take(&mut self.read_buffer);
         let link = self.cluster.links.get_mut(id);
-        let mut end = None;
-        loop {
-            match recv(self.slots.at(conn.slot).socket(), &mut buffer[..], RecvFlags::DONTWAIT) {
-                Ok((0, _)) => {
-                    end = Some("the other node ended the connection".to_owned());
-                    break;
-                }
-                Ok((count, _)) => link.input.extend_from_slice(&buffer[..count]),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break,
-                Err(error) => {
-                    end = Some(error.to_string());
-                    break;
-                }
-            }
-        }
-        self.read_buffer = buffer;
+        let mut end = match link.fill(self.slots.at(conn.slot).socket(), &mut self.read_buffer) {
+            Ok(false) => None,
+            Ok(true) => Some("the other node ended the connection".to_owned()),
+            Err(error) => Some(error.to_string()),
+        };
         let (mut at, mut closes) = (0, false);
         while !closes {
             match link.replies.next(&link.input[at..]) {
@@ -284,9 +293,7 @@ impl Shard {
             info!(?to, lane, why, "a link to another node failed; trying again");
         }
         // A name may have moved.
-        if let Destination::Node(node) = to
-            && let Some(url) = self.alive_node(node).and_then(|node| Url::parse(&node.url).ok())
-        {
+        if let Some(url) = self.url_of(to) {
             self.cluster.hosts.remove(&url);
         }
         self.drop_link_connection(id, State::Resting(until), false);
@@ -328,7 +335,10 @@ impl Shard {
         // No more than there are now: what follows may call again.
         for _ in 0..self.cluster.outcomes.len() {
             let Some((what, outcome)) = self.cluster.outcomes.pop_front() else { break };
-            if let Outcome::Answer(status @ (401 | 421), _) = outcome {
+            let is_peer = matches!(what, Called::PeerFrames { .. } | Called::PeerPage(_) | Called::Hello(_));
+            if let Outcome::Answer(status @ (401 | 421), _) = outcome
+                && !is_peer
+            {
                 self.warn_of_refusal(status);
             }
             match what {
@@ -336,6 +346,9 @@ impl Shard {
                 Called::Questions(tickets) => self.on_questions_answered(tickets, outcome),
                 Called::Events(events) => self.on_handed_over(events, outcome),
                 Called::Change(asker) => self.on_changed_elsewhere(asker, outcome),
+                Called::PeerFrames { peer, first } => self.on_broadcast_answered(peer, first, outcome),
+                Called::PeerPage(sent) => self.on_page_answered(sent, outcome),
+                Called::Hello(told) => self.on_hello_answered(told, outcome),
             }
         }
     }

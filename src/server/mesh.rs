@@ -134,6 +134,10 @@ impl Shard {
 
     /// An event arrives at this node, on whichever core.
     pub(super) fn ingress(&mut self, frame: &Arc<Frame>) {
+        if !frame.origins().is_empty() {
+            // Which of them were here before is known at home, also while viewers come and go on other cores.
+            return self.send(self.node.home(frame.topic()), Message::PeerFrame(Arc::clone(frame)));
+        }
         let core = match frame.class() {
             // What there must be one of is kept at home: history's order, the newest values. Also while nobody watches, until
             // the topic is let go: whoever comes back meanwhile is given what home knows.

@@ -7,6 +7,7 @@ use super::access::Access;
 use super::listing::ListingAsk;
 use super::slots::Conn;
 use crate::backend::store::{Outcome, PostKind, StoreError};
+use crate::dispatch::datacenter::PeerState;
 use crate::dispatch::kv::{Heard, NodeInfo};
 use crate::frontend::order::FramePage;
 use crate::frontend::registry::CoreSet;
@@ -70,6 +71,8 @@ pub enum Message {
         differing: Vec<u8>,
         /// Somebody came or went.
         changed: bool,
+        /// What is known of other data centers.
+        peers: Arc<Vec<PeerState>>,
     },
     /// To the shard that sends heartbeats: who lives?
     AskAlive,
@@ -79,9 +82,13 @@ pub enum Message {
     Frames {
         /// The batch.
         bytes: Box<[u8]>,
+        /// The peer that sends it, if it is not a node of this data center.
+        peer: Option<usize>,
         /// Where it came in.
         asker: (usize, Conn),
     },
+    /// To a topic's home: an event of another data center.
+    PeerFrame(Arc<Frame>),
     /// Back to the core where they came in.
     FramesTaken {
         /// The connection that brought them.

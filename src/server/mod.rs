@@ -10,7 +10,7 @@
 //!
 //! Other nodes: [`cluster`] (what is known of them), [`links`] and [`link`] (calls to them), [`internal`] (their requests),
 //! [`outboxes`] (frames), [`questions`] (to the key-value store), [`handover`] (a backend's events), [`elsewhere`] (streams that
-//! another node holds).
+//! another node holds). Other data centers: [`peers`], and [`tls`] on the way to them.
 
 pub mod accept;
 pub mod access;
@@ -39,6 +39,7 @@ pub mod message;
 pub mod node;
 pub mod outboxes;
 pub mod pages;
+pub mod peers;
 pub mod posts;
 pub mod presence;
 pub mod publish;
@@ -52,5 +53,6 @@ pub mod shard;
 pub mod slots;
 pub mod streams;
 pub mod sweep;
+pub mod tls;
 pub mod token_cache;
 pub mod topic_changes;

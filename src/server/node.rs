@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::access::Tokens;
 use super::links::LinkView;
 use super::message::{Message, Ticket};
+use super::peers::Peer;
 use crate::admission::Admission;
 use crate::backend::store::Store;
 use crate::dispatch::kv::{BUCKETS, KeyValue, NodeInfo, bucket};
@@ -66,6 +67,8 @@ pub struct Node {
     pub tokens: Option<Tokens>,
     /// The secret that internal requests carry, if there is one.
     pub cluster_secret: Option<String>,
+    /// Other data centers.
+    pub peers: Vec<Peer>,
     /// How long a drain takes.
     pub drain: Duration,
     /// Into each shard's mailbox.

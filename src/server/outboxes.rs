@@ -148,7 +148,7 @@ impl Shard {
             // It cannot be read there, now or later.
             Outcome::Answer(400 | 413, body) => {
                 tracing::error!(%node, answer = %String::from_utf8_lossy(&body), "another node cannot read a batch of frames");
-                remote.outbox.refused(first)
+                remote.outbox.refused(first).iter().sum()
             }
             Outcome::Answer(..) => {
                 // Not at once: it would be refused again. The next tick tries.
@@ -181,7 +181,7 @@ impl Shard {
             if remote.unknown.is_some_and(|since| now.saturating_duration_since(since) < UNKNOWN_NODE_WAIT) {
                 return true;
             }
-            lost += remote.outbox.clear(now);
+            lost += remote.outbox.clear(now).iter().sum::<u64>();
             *next_number = (*next_number).max(remote.outbox.next_number());
             absent.insert(*node, now);
             false
@@ -197,7 +197,7 @@ impl Shard {
         for (node, remote) in &mut self.cluster.outboxes.nodes {
             asks |= remote.unknown.is_some();
             if remote.outbox.stalled(now) >= OUTBOX_PATIENCE {
-                lost += remote.outbox.clear(now);
+                lost += remote.outbox.clear(now).iter().sum::<u64>();
             } else if !remote.outbox.is_empty() {
                 again.push(*node);
             }
@@ -216,7 +216,7 @@ impl Shard {
     }
 
     /// Takes a batch of a sender whose window is here: what is new goes to the viewers.
-    pub(super) fn take_frames(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+    pub(super) fn take_frames(&mut self, bytes: &[u8], peer: Option<usize>) -> Result<(), Malformed> {
         let batch = Batch::parse(bytes)?;
         let header = batch.header;
         let window = self.cluster.windows.of(header.sender, header.shard, header.floor, self.clock.instant);
@@ -225,15 +225,18 @@ impl Shard {
         let counters = self.counters();
         counters.frames_received.add(frames.len() as u64);
         counters.frames_repeated.add(u64::from(header.count) - frames.len() as u64);
-        for (_, frame) in frames {
-            self.ingress(&Arc::new(frame));
+        for (number, frame) in frames {
+            match peer {
+                Some(peer) => self.take_peer_frame(peer, &header, number, frame),
+                None => self.ingress(&Arc::new(frame)),
+            }
         }
         Ok(())
     }
 
     /// Another shard has a batch of a sender whose window is here.
-    pub(super) fn on_frames(&mut self, bytes: &[u8], (shard, conn): (usize, Conn)) {
-        let result = self.take_frames(bytes);
+    pub(super) fn on_frames(&mut self, bytes: &[u8], peer: Option<usize>, (shard, conn): (usize, Conn)) {
+        let result = self.take_frames(bytes, peer);
         self.send(shard, Message::FramesTaken { conn, result });
     }
 

@@ -141,7 +141,7 @@ fn presence_answer(members: &[String], result: Result<Answer, Unavailable>) -> R
 }
 
 /// What is told of a member: `since` of one who is online, `last_seen` of one who is not.
-fn turn_data(turn: Option<&Turn>, member: Option<&str>) -> Value {
+pub(super) fn turn_data(turn: Option<&Turn>, member: Option<&str>) -> Value {
     let mut data = match turn {
         Some(turn) if turn.online => json!({"online": true, "since": turn.at}),
         Some(turn) => json!({"online": false, "last_seen": turn.at}),

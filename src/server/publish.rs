@@ -161,30 +161,57 @@ impl Shard {
         };
         match info.class {
             Class::Every => self.append(&event, publisher),
-            Class::Latest => self
-                .version(&event, draft.version.map(|version| (version, self.node.dc.clone())))
-                .map(|()| Published::Taken),
+            Class::Latest => {
+                match draft.version {
+                    Some(version) if event.kind == "presence" && self.has_peers() => {
+                        self.tell_presence(&event, version)
+                    }
+                    // Each data center's viewers are told by peers themselves.
+                    version => {
+                        let origin = version.map(|version| (version, self.node.dc.clone()));
+                        self.version(&event, origin, event.kind != "viewers")?;
+                    }
+                }
+                Ok(Published::Taken)
+            }
+            Class::Sum | Class::Ephemeral if self.has_peers() => {
+                let frame = Arc::new(Frame::encode(&event));
+                // Once it is surely taken: who is refused tries again.
+                self.route_frame(&frame)?;
+                self.broadcast(&frame);
+                Ok(Published::Taken)
+            }
             Class::Sum | Class::Ephemeral => self.route(&event).map(|()| Published::Taken),
         }
     }
 
     /// Sends an event to the nodes that want its topic, once they are known.
     pub(super) fn route(&mut self, event: &Event<'_>) -> Result<(), HttpError> {
-        match self.dispatcher.route(event.topic, self.clock.instant) {
+        self.route_made(event.topic, || Arc::new(Frame::encode(event)))
+    }
+
+    /// The same for one that is encoded already.
+    pub(super) fn route_frame(&mut self, frame: &Arc<Frame>) -> Result<(), HttpError> {
+        self.route_made(frame.topic(), || Arc::clone(frame))
+    }
+
+    /// An event that nobody wants is not encoded.
+    fn route_made(&mut self, topic: &str, make: impl FnOnce() -> Arc<Frame>) -> Result<(), HttpError> {
+        match self.dispatcher.route(topic, self.clock.instant) {
             Routed::To { nodes, refresh } => {
                 if nodes.is_empty() {
                     self.counters().unwanted.add(1);
                 } else {
-                    self.dispatch(&nodes, &Arc::new(Frame::encode(event)));
+                    self.dispatch(&nodes, &make());
                 }
                 if refresh {
-                    self.look_up(Topic::parse(event.topic).expect("the topic was checked"));
+                    self.look_up(Topic::parse(topic).expect("the topic was checked"));
                 }
                 Ok(())
             }
             Routed::Unknown => {
-                let topic = Topic::parse(event.topic).expect("the topic was checked");
-                match self.dispatcher.hold(&topic, Arc::new(Frame::encode(event))) {
+                let topic = Topic::parse(topic).expect("the topic was checked");
+                match self.dispatcher.hold(&topic, make()) {
                     Ok(ask) => {
                         if ask {
                             self.look_up(topic);

@@ -111,7 +111,9 @@ impl Shard {
             }
         }
         let latest_ms = self.clock.unix_ms + RESUME_AHEAD_MS;
-        Ok(id.map(|id| match Resume::read(&id, &self.node.dc) {
+        let peers = &self.cluster.peers.states;
+        let here = |dc: &str, ms| peers.iter().find(|peer| peer.dc == dc).map_or(ms, |peer| peer.here(ms));
+        Ok(id.map(|id| match Resume::read(&id, &self.node.dc, here) {
             // Nothing here would ever follow it.
             Resume::After(position) if position.ms > latest_ms => LastEvent { resume: Resume::Unreadable, id },
             resume => LastEvent { resume, id },

@@ -272,6 +272,7 @@ impl Shard {
             gathering: HashMap::new(),
             asked_at: HashMap::default(),
         };
+        shard.open_peers();
         let mut ready = Vec::new();
         let mut patience = Patience::default();
         let mut next_yield = shard.clock.instant;
@@ -413,8 +414,8 @@ impl Shard {
             Message::Replayed(replayed) => self.on_replayed(*replayed),
             Message::Missed { topic, gap } => self.on_missed(&topic, gap),
             Message::Kv(heard) => self.on_heard(heard),
-            Message::Alive { nodes, differing, changed } => {
-                self.alive = nodes;
+            Message::Alive { nodes, differing, changed, peers } => {
+                self.on_alive_nodes(nodes, peers);
                 if changed {
                     self.keep_counts();
                 }
@@ -423,7 +424,8 @@ impl Shard {
             }
             Message::AskAlive => self.on_ask_alive(),
             Message::Found(found) => self.on_found(found),
-            Message::Frames { bytes, asker } => self.on_frames(&bytes, asker),
+            Message::Frames { bytes, peer, asker } => self.on_frames(&bytes, peer, asker),
+            Message::PeerFrame(frame) => self.on_peer_frame(&frame),
             Message::FramesTaken { conn, result } => self.on_frames_taken(conn, result),
             Message::Stored(ticket, result) => self.on_stored(ticket, result),
             Message::ChangeTopics(change) => self.on_change_topics(*change),

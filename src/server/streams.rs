@@ -392,7 +392,7 @@ impl Shard {
         }
         let Some(slot) = self.slots.get_mut(conn) else { return };
         if let Kind::Lagging(lag) = &slot.kind {
-            let lost = lag.backlog.events();
+            let lost = lag.backlog.events().iter().sum();
             self.backlog_bytes -= lag.held;
             self.lagging -= 1;
             self.counters().dropped_closed.add(lost);

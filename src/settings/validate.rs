@@ -95,7 +95,14 @@ fn listeners(settings: &mut Settings) -> Result<(), SettingsError> {
     Ok(())
 }
 
-fn peers(settings: &Settings) -> Result<(), SettingsError> {
+fn peers(settings: &mut Settings) -> Result<(), SettingsError> {
+    let open = settings.peers.iter().filter(|(_, peer)| peer.secret.is_none());
+    let open = open.map(|(name, _)| {
+        format!(
+            "--peer {name} without --peer-secret-file {name}=PATH: whoever reaches --internal may broadcast as {name}."
+        )
+    });
+    settings.warnings.extend(open.collect::<Vec<_>>());
     for (name, peer) in &settings.peers {
         let raw = &settings.layers.named["peer"][name];
         let refuse = |problem: String, remedy: &str| {

@@ -12,8 +12,10 @@ use super::position::Position;
 use super::sse::{self, Framing};
 use crate::limits::{EVENT_BYTES_MAX, LINE_BYTES_MAX};
 
+mod origins;
 mod transfer;
 
+pub use origins::{ORIGINS_MAX, Origin};
 pub use transfer::{FRAME_BYTES_MAX, RECORD_OVERHEAD_BYTES_MAX};
 
 /// What [`Frame::encode`] needs.
@@ -59,6 +61,7 @@ pub struct Place<'a> {
 ///
 /// The part between id and time, `"topic":…,"type":…,"key":…`, is the same for two events just when topic, type and
 /// key are: it serves as the key under which events merge.
+#[derive(Clone)]
 pub struct Frame {
     bytes: Box<[u8]>,
     /// Where the event itself starts, behind the chunk's size line; it ends before the chunk's last two bytes.
@@ -74,6 +77,7 @@ pub struct Frame {
     position: Option<Position>,
     prev: Option<Position>,
     version: u64,
+    origins: Option<Arc<[Origin]>>,
 }
 
 /// The hash of a topic that shards agree on; seeded at start, so that nobody outside can aim at one shard.
@@ -150,6 +154,7 @@ impl Frame {
             position: event.place.map(|place| place.position),
             prev: event.place.and_then(|place| place.prev),
             version: event.version,
+            origins: None,
         }
     }
 
@@ -175,6 +180,7 @@ impl Frame {
             position: None,
             prev: None,
             version: 0,
+            origins: None,
         }
     }
 
@@ -274,6 +280,7 @@ impl Frame {
             topic: moved(&self.topic),
             count_at: count_start..count_start + place(digits.len()),
             count,
+            origins: self.origins.clone(),
             ..**self
         })
     }

@@ -8,6 +8,7 @@ pub mod event;
 pub mod frame;
 pub mod http;
 pub mod json;
+pub mod pack;
 pub mod position;
 pub mod reply;
 pub mod request;

@@ -87,12 +87,14 @@ pub enum Resume {
 
 impl Resume {
     /// Reads the id that a client saw last, `<dc>:<ms>-<seq>`. Another data center's clock and order are its own, so its
-    /// positions count by their time less [`RESUME_FOREIGN_MS`].
-    pub fn read(text: &str, dc: &str) -> Resume {
+    /// positions count by their time less [`RESUME_FOREIGN_MS`]. `here` says what a time of another data center means here.
+    pub fn read(text: &str, dc: &str, here: impl Fn(&str, u64) -> u64) -> Resume {
         let Some((origin, position)) = text.rsplit_once(':') else { return Resume::Unreadable };
         match position.parse::<Position>() {
             Ok(position) if origin == dc => Resume::After(position),
-            Ok(position) if !origin.is_empty() => Resume::After(position.earlier(RESUME_FOREIGN_MS)),
+            Ok(position) if !origin.is_empty() => {
+                Resume::After(Position::at(here(origin, position.ms)).earlier(RESUME_FOREIGN_MS))
+            }
             _ => Resume::Unreadable,
         }
     }
@@ -106,8 +108,10 @@ mod tests {
     #[test]
     fn reads_what_clients_send() {
         let own = Position { ms: 1_732_313_131_123, seq: 7 };
-        assert_eq!(Resume::read("dc1:1732313131123-7", "dc1"), Resume::After(own));
-        assert_eq!(Resume::read("dc2:1732313131123-7", "dc1"), Resume::After(Position::at(own.ms - RESUME_FOREIGN_MS)));
+        let same = |_: &str, ms| ms;
+        assert_eq!(Resume::read("dc1:1732313131123-7", "dc1", same), Resume::After(own));
+        let foreign = Resume::read("dc2:1732313131123-7", "dc1", |dc, ms| ms - u64::from(dc == "dc2"));
+        assert_eq!(foreign, Resume::After(Position::at(own.ms - 1 - RESUME_FOREIGN_MS)));
         for text in [
             "",
             "7",
@@ -120,7 +124,7 @@ mod tests {
             "dc1:7-1-1",
             "dc1:99999999999999999999-1",
         ] {
-            assert_eq!(Resume::read(text, "dc1"), Resume::Unreadable, "{text}");
+            assert_eq!(Resume::read(text, "dc1", same), Resume::Unreadable, "{text}");
         }
         assert_eq!(Position::at(5).earlier(9), Position::START);
     }

@@ -51,6 +51,10 @@ pub struct Request<'a> {
     pub cookie: Option<&'a str>,
     /// `Fanfare-Node`: the node that is meant.
     pub fanfare_node: Option<&'a str>,
+    /// `Fanfare-From`: the data center that sends this.
+    pub fanfare_from: Option<&'a str>,
+    /// `Fanfare-To`: the data center that is meant.
+    pub fanfare_to: Option<&'a str>,
     /// `Fanfare-Version`: of messages between nodes.
     pub fanfare_version: Option<&'a str>,
     /// `X-Forwarded-For`.
@@ -126,6 +130,8 @@ pub fn parse(bytes: &[u8]) -> Result<Request<'_>, HttpError> {
         authorization: None,
         cookie: None,
         fanfare_node: None,
+        fanfare_from: None,
+        fanfare_to: None,
         fanfare_version: None,
         forwarded_for: ForwardedFor::default(),
     };
@@ -163,6 +169,8 @@ fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>])
                 }
                 request.expects_continue = request.is_http11;
             }
+            10 if is("fanfare-to") => once("Fanfare-To", request.fanfare_to.replace(text().unwrap_or("")))?,
+            12 if is("fanfare-from") => once("Fanfare-From", request.fanfare_from.replace(text().unwrap_or("")))?,
             10 if is("connection") => {
                 for option in text().unwrap_or("").split(',').map(str::trim) {
                     if option.eq_ignore_ascii_case("close") {

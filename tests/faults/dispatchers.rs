@@ -114,6 +114,7 @@ fn event_in_history_that_its_dispatcher_did_not_live_to_send() {
         event: event.to_string().into(),
         count_max: 1_000,
         age_max_ms: 3_600_000,
+        peers: Vec::new(),
     };
     assert!(store.submit(0, 1, Request::Append(append), &mut Vec::new()).is_none(), "it answers later");
     let appended = |heard: &Heard| matches!(heard, Heard::Answer { ticket: 1, result: Ok(Answer::Appended { .. }) });

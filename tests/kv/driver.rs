@@ -73,7 +73,13 @@ pub fn due(limit: u32) -> Request {
 }
 
 pub fn append(topic: &Topic, event: &str, count_max: u32) -> Request {
-    Request::Append(Append { topic: topic.clone(), event: event.into(), count_max, age_max_ms: AGE_MS })
+    Request::Append(Append {
+        topic: topic.clone(),
+        event: event.into(),
+        count_max,
+        age_max_ms: AGE_MS,
+        peers: Vec::new(),
+    })
 }
 
 impl Store {

@@ -32,7 +32,12 @@ pub fn gates(shard: usize, request: &Request) -> (Vec<Gate>, bool) {
         | Request::Beat(_)
         | Request::Due(..)
         | Request::Settled(_)
-        | Request::Presence(_) => (Vec::new(), true),
+        | Request::Presence(_)
+        | Request::Queue(_)
+        | Request::Take(_)
+        | Request::NotePeer(_)
+        | Request::PeerViewers
+        | Request::PeerTurns(_) => (Vec::new(), true),
         Request::Append(append) => (vec![Gate::History(shard, append.topic.clone())], false),
         Request::Read(read) => (vec![Gate::History(shard, read.topic.clone())], true),
         Request::Ends(topics) => {

@@ -1,16 +1,13 @@
 //! One connection to one server: dialled, greeted, and given up as soon as it does not answer.
 
 use std::cell::RefCell;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, RedisConnectionInfo, RedisError, Value};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -19,6 +16,7 @@ use tokio_rustls::TlsConnector;
 
 use super::address::{Address, Credentials, Endpoint};
 use crate::limits::{REDIS_CONNECT, REDIS_IN_FLIGHT, REDIS_PUSHES};
+use crate::runtime::tls::client_config;
 
 /// How to connect, whatever the server.
 #[derive(Clone)]
@@ -55,50 +53,14 @@ fn identity(credentials: &Credentials) -> RedisConnectionInfo {
     who
 }
 
-/// The certificates to trust.
-fn authorities(file: Option<&Path>) -> Result<RootCertStore, String> {
-    let mut trusted = RootCertStore::empty();
-    match file {
-        Some(file) => {
-            let unreadable = |error: &dyn std::fmt::Display| format!("cacert {}: {error}", file.display());
-            for certificate in CertificateDer::pem_file_iter(file).map_err(|error| unreadable(&error))? {
-                let certificate = certificate.map_err(|error| unreadable(&error))?;
-                trusted.add(certificate).map_err(|error| unreadable(&error))?;
-            }
-            if trusted.is_empty() {
-                return Err(unreadable(&"it holds no certificate"));
-            }
-        }
-        None => {
-            let found = rustls_native_certs::load_native_certs();
-            trusted.add_parsable_certificates(found.certs);
-            if trusted.is_empty() {
-                return Err(
-                    "this machine trusts no authority (install ca-certificates, or give cacert=FILE)".to_owned()
-                );
-            }
-        }
-    }
-    Ok(trusted)
-}
-
 impl Dialer {
     /// Reads the certificates that are to be trusted, for an address that asks for TLS.
     ///
     /// # Errors
     /// Says which file is unreadable, and why.
     pub fn new(address: &Address) -> Result<Dialer, String> {
-        let tls = if address.tls {
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let config = ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .map_err(|error| error.to_string())?
-                .with_root_certificates(authorities(address.authorities.as_deref())?)
-                .with_no_client_auth();
-            Some(TlsConnector::from(Arc::new(config)))
-        } else {
-            None
-        };
+        let tls =
+            if address.tls { Some(TlsConnector::from(client_config(address.authorities.as_deref())?)) } else { None };
         Ok(Dialer { tls, who: identity(&address.credentials).set_db(address.database) })
     }
 

@@ -31,7 +31,7 @@ impl Lookups {
                 }
             }
             Notice::InvalidatedAll => self.0.values_mut().for_each(|lookup| lookup.stale = true),
-            Notice::Counts(_) => {}
+            Notice::Counts(_) | Notice::PeerViewers(_) | Notice::Queued(_) => {}
         }
     }
 

@@ -66,6 +66,13 @@ impl Store {
             Some(Request::Due(buckets, limit)) => self.due(buckets, limit).await,
             Some(Request::Settled(members)) => self.settled(members).await,
             Some(Request::Presence(members)) => self.presence(&members).await,
+            Some(
+                Request::Queue(_)
+                | Request::Take(_)
+                | Request::NotePeer(_)
+                | Request::PeerViewers
+                | Request::PeerTurns(_),
+            ) => Err(Unavailable("peers are not kept in Redis yet".to_owned())),
             Some(request @ (Request::Apply(_) | Request::Append(_) | Request::SetLatest(_))) => {
                 return self.write(vec![request]).await;
             }

@@ -86,7 +86,7 @@ impl Store {
         known.clone_from(&live);
         let mut nodes: Vec<NodeInfo> = live.into_values().collect();
         nodes.sort_unstable_by_key(|node| node.id);
-        Ok(Answer::Alive(Alive { nodes, differing, recount }))
+        Ok(Answer::Alive(Alive { nodes, differing, recount, peers: Vec::new() }))
     }
 
     /// What leases say, after renewing that of `node`.

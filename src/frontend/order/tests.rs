@@ -40,7 +40,7 @@ impl World {
     fn publish(&mut self, count_max: u32) -> Arc<Frame> {
         let number = self.all.len() as u64;
         let event = number.to_string().into();
-        let append = Append { topic: topic(), event, count_max, age_max_ms: 1_000_000 };
+        let append = Append { topic: topic(), event, count_max, age_max_ms: 1_000_000, peers: Vec::new() };
         let (position, prev) = self.histories.append(append, self.now_ms);
         let frame = frame(number, position, prev);
         self.all.push(Arc::clone(&frame));

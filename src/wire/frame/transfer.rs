@@ -3,6 +3,7 @@
 //! A record is its length (`u32`), the length of what describes the frame (`u16`), the description, and the frame's
 //! bytes. Readers skip what a description has behind the fields they know, so that fields can be added.
 
+use super::origins::{ORIGIN_BYTES, ORIGINS_MAX};
 use super::{Frame, SIZE_LINE_BYTES_MAX, place, push_size_line, topic_hash};
 use crate::wire::binary::{Malformed, Reader};
 use crate::wire::event::Class;
@@ -12,6 +13,7 @@ use crate::wire::topic;
 const HAS_POSITION: u8 = 1;
 const HAS_PREV: u8 = 2;
 const HAS_VERSION: u8 = 4;
+const HAS_ORIGINS: u8 = 8;
 
 /// What precedes a topic within the identity.
 const TOPIC_LABEL: &[u8] = b"\"topic\":\"";
@@ -23,7 +25,7 @@ const COUNT_LABEL: &[u8] = b",\"count\":";
 pub const FRAME_BYTES_MAX: usize = u16::MAX as usize;
 
 /// Bytes of a record beside its frame, at most.
-pub const RECORD_OVERHEAD_BYTES_MAX: usize = 4 + 2 + 32 + 16 + 16 + 8;
+pub const RECORD_OVERHEAD_BYTES_MAX: usize = 4 + 2 + 32 + 16 + 16 + 8 + 1 + ORIGINS_MAX * ORIGIN_BYTES;
 
 /// The numbers of classes between nodes never change.
 fn class_number(class: Class) -> u8 {
@@ -42,7 +44,8 @@ impl Frame {
         out.extend_from_slice(&[0; 6]);
         let flags = if self.position.is_some() { HAS_POSITION } else { 0 }
             | if self.prev.is_some() { HAS_PREV } else { 0 }
-            | if self.version != 0 { HAS_VERSION } else { 0 };
+            | if self.version != 0 { HAS_VERSION } else { 0 }
+            | if self.origins.is_some() { HAS_ORIGINS } else { 0 };
         out.extend_from_slice(&[class_number(self.class), flags]);
         out.extend_from_slice(&self.ttl_ms.to_le_bytes());
         out.extend_from_slice(&self.count.to_le_bytes());
@@ -58,6 +61,7 @@ impl Frame {
         if self.version != 0 {
             out.extend_from_slice(&self.version.to_le_bytes());
         }
+        self.origins_to_wire(out);
         let described = (out.len() - record - 6) as u16;
         out.extend_from_slice(&self.bytes);
         let length = (out.len() - record - 4) as u32;
@@ -96,6 +100,8 @@ impl Frame {
         };
         let (position, prev) = (position(HAS_POSITION)?, position(HAS_PREV)?);
         let version = if flags & HAS_VERSION == 0 { 0 } else { fields.u64()? };
+        let origins =
+            if flags & HAS_ORIGINS == 0 { None } else { Frame::origins_from_wire(&mut fields, class, count)? };
         let mut frame = Frame {
             bytes: bytes.into(),
             start,
@@ -110,6 +116,7 @@ impl Frame {
             position,
             prev,
             version,
+            origins,
         };
         frame.check()?;
         frame.topic_hash = topic_hash(frame.topic());
@@ -210,8 +217,9 @@ impl Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::connection_id::NodeId;
     use crate::wire::frame::tests::frame;
-    use crate::wire::frame::{Event, Place};
+    use crate::wire::frame::{Event, Origin, Place};
     use proptest::prelude::*;
     use std::sync::Arc;
 
@@ -247,7 +255,8 @@ mod tests {
             == (read.bytes(), read.event(), read.topic(), read.identity(), read.topic_hash())
             && (frame.class(), frame.ttl_ms(), frame.count(), frame.at())
                 == (read.class(), read.ttl_ms(), read.count(), read.at())
-            && (frame.position(), frame.prev(), frame.version()) == (read.position(), read.prev(), read.version())
+            && (frame.position(), frame.prev(), frame.version(), frame.origins())
+                == (read.position(), read.prev(), read.version(), read.origins())
     }
 
     #[test]
@@ -290,9 +299,17 @@ mod tests {
         #[test]
         fn arrives_as_it_was_sent(
             class in 0usize..4, key in any::<Option<String>>(), data in any::<String>(), seq: u64, count in 1u64..1_000_000,
+            parts in 0usize..=ORIGINS_MAX,
         ) {
             let data = serde_json::Value::from(data).to_string();
-            let frame = of(Class::ALL[class], key.as_deref(), &data, seq >> 1, count);
+            let class = Class::ALL[class];
+            let parts = match class {
+                Class::Sum => parts.min(count as usize),
+                _ => parts.min(1),
+            };
+            let origin = |number| Origin { sender: NodeId(seq), shard: 3, number, count: 1 };
+            let origins: Vec<Origin> = (0..parts as u64).map(origin).collect();
+            let frame = of(class, key.as_deref(), &data, seq >> 1, count).with_origins(&origins);
             let read = Frame::from_wire(&record(&frame)).unwrap();
             prop_assert!(is_same(&frame, &read));
             let (a, b) = (frame.recounted(77), Arc::new(read).recounted(77));

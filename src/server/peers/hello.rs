@@ -1,0 +1,180 @@
+//! What dispatchers of two data centers tell each other again and again: that they live, what their clocks say, and how
+//! many viewers topics have. Viewers are told as they are now, by one request at a time, so that what is told last holds;
+//! a peer of which nothing was heard for a while is told all of them once more.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::asking::Asked;
+use super::super::link::{Call, Called, Lane, Outcome};
+use super::super::shard::Shard;
+use crate::dispatch::datacenter::{PeerNote, PeerState};
+use crate::dispatch::kv::Request;
+use crate::limits::{PEER_HELLO, PEER_LACKS, PEER_TIMEOUT, PEER_VIEWERS};
+use crate::runtime::clock::Clock;
+use crate::wire::pack::pack;
+use crate::wire::topic::Topic;
+
+/// What one shard has to say to one peer.
+#[derive(Debug)]
+pub struct Hello {
+    next: Instant,
+    under_way: bool,
+    /// Topics whose viewers the peer does not know yet.
+    viewers: BTreeMap<Topic, u32>,
+    /// By which the peer says whether it still knows what it was told.
+    number: Option<u64>,
+    restart: bool,
+}
+
+impl Hello {
+    /// One that is due.
+    pub fn new(now: Instant) -> Hello {
+        Hello { next: now, under_way: false, viewers: BTreeMap::new(), number: None, restart: false }
+    }
+}
+
+/// The request.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Said {
+    /// Unix ms there.
+    pub now: u64,
+    /// What was said of viewers before counts no more: who said it is gone.
+    #[serde(default)]
+    pub restart: bool,
+    /// Topics, and how many viewers the data center has of each; 0 for one that has none any more.
+    pub viewers: Vec<(Topic, u32)>,
+}
+
+/// The answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Heard {
+    /// Unix ms there.
+    pub now: u64,
+    /// Another one than before: it knows nothing any more of what it was told of viewers.
+    pub number: u64,
+}
+
+/// A request that was sent.
+#[derive(Debug)]
+pub struct Told {
+    /// The peer.
+    pub peer: usize,
+    /// When, in Unix ms.
+    pub at: u64,
+    /// Topics and viewers.
+    pub viewers: Vec<(Topic, u32)>,
+    /// See [`Said::restart`].
+    pub restart: bool,
+}
+
+impl Shard {
+    /// This data center's viewers of a topic changed.
+    pub(in crate::server) fn tell_peers_viewers(&mut self, topic: &Topic, viewers: u32) {
+        for line in &mut self.cluster.peers.lines {
+            line.hello.viewers.insert(topic.clone(), viewers);
+        }
+    }
+
+    /// Once a tick: says what there is to say.
+    pub(super) fn tick_hello(&mut self, peer: usize) {
+        let now = self.clock.instant;
+        // One of those that are left speaks for the one that is gone; its first shard does.
+        let first = self.alive.iter().find(|node| node.is("dispatcher")).map(|node| node.id);
+        let restart = self.cluster.peers.lost_dispatcher && self.id == 0 && first == Some(self.node.id);
+        let hello = &mut self.cluster.peers.lines[peer].hello;
+        hello.restart |= restart;
+        let is_due = hello.next <= now;
+        if hello.under_way || (!is_due && hello.viewers.is_empty()) {
+            return;
+        }
+        if is_due {
+            self.note_lack(peer);
+        }
+        let Some(destination) = self.pick_url(peer, Lane::Hello) else { return };
+        let at = Clock::unix_ms_now();
+        let hello = &mut self.cluster.peers.lines[peer].hello;
+        hello.next = now + PEER_HELLO;
+        hello.under_way = true;
+        let topics: Vec<Topic> = hello.viewers.keys().take(PEER_VIEWERS).cloned().collect();
+        let viewers: Vec<(Topic, u32)> =
+            topics.into_iter().filter_map(|topic| hello.viewers.remove_entry(&topic)).collect();
+        let restart = std::mem::take(&mut hello.restart);
+        let said = Said { now: at, restart, viewers };
+        let body = pack(serde_json::to_vec(&said).expect("it is plain data"));
+        let call = Call {
+            path: "/v1/internal/peer/hello",
+            content_type: "application/json",
+            body: Arc::new(body),
+            deadline: now + PEER_TIMEOUT,
+            what: Called::Hello(Told { peer, at, viewers: said.viewers, restart }),
+        };
+        if let Err(Called::Hello(told)) = self.call((destination, Lane::Hello), call) {
+            self.untold(told);
+        }
+    }
+
+    /// Tells the key-value store that a peer lacks events, for clients who come from there.
+    fn note_lack(&mut self, peer: usize) {
+        let since = self.node.peers[peer].metrics.queued_since();
+        let long_ago = self.clock.unix_ms.saturating_sub(PEER_LACKS.as_millis() as u64);
+        if self.id == 0 && since.is_some_and(|since| since < long_ago) {
+            let dc = self.node.peers[peer].name.clone();
+            let note = PeerNote { dc, heard: None, lacks: since, restart: false, viewers: Vec::new() };
+            self.ask(Request::NotePeer(note), Asked::PeerNoted);
+        }
+    }
+
+    /// The peer heard nothing of it.
+    fn untold(&mut self, told: Told) {
+        let hello = &mut self.cluster.peers.lines[told.peer].hello;
+        hello.under_way = false;
+        hello.restart |= told.restart;
+        for (topic, viewers) in told.viewers {
+            hello.viewers.entry(topic).or_insert(viewers);
+        }
+        self.peer_counters(told.peer).connected.set(0);
+        self.turn_from(told.peer);
+    }
+
+    /// The peer answered, or did not.
+    pub(in crate::server) fn on_hello_answered(&mut self, told: Told, outcome: Outcome) {
+        let now_ms = Clock::unix_ms_now();
+        let heard = match outcome {
+            Outcome::Answer(200, body) => serde_json::from_slice::<Heard>(&body).ok(),
+            Outcome::Answer(status, body) => {
+                self.warn_of_peer(told.peer, status, &body);
+                None
+            }
+            Outcome::NotTaken | Outcome::Unknown => None,
+        };
+        let Some(heard) = heard else { return self.untold(told) };
+        let counters = self.peer_counters(told.peer);
+        counters.connected.set(1);
+        // Its clock was read about in the middle between asking and hearing.
+        let middle = told.at / 2 + now_ms / 2;
+        counters.set_clock_ahead(heard.now as i64 - middle as i64);
+        let hello = &mut self.cluster.peers.lines[told.peer].hello;
+        hello.under_way = false;
+        let forgot = hello.number.replace(heard.number) != Some(heard.number);
+        if forgot {
+            let own = self.tally.own();
+            let hello = &mut self.cluster.peers.lines[told.peer].hello;
+            for (topic, viewers) in own {
+                hello.viewers.entry(topic).or_insert(viewers);
+            }
+        }
+    }
+
+    /// What is known of peers; and whether a dispatcher of this data center was lost.
+    pub(in crate::server) fn on_peers(&mut self, states: Arc<Vec<PeerState>>, lost: bool) {
+        self.cluster.peers.lost_dispatcher |= lost;
+        for state in states.iter().filter(|state| !state.alive) {
+            self.tally.forget_peer(&state.dc);
+        }
+        self.cluster.peers.states = states;
+    }
+}

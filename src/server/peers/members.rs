@@ -1,0 +1,70 @@
+//! Presence over data centers: each keeps what it knows of its own members and what peers say of theirs. A turn goes to
+//! peers as it is; viewers are told what holds of the member anywhere.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::super::asking::Asked;
+use super::super::presence::turn_data;
+use super::super::shard::Shard;
+use crate::dispatch::datacenter::PeerTurns;
+use crate::dispatch::kv::{Answer, Request, Turn, Unavailable};
+use crate::wire::event::Class;
+use crate::wire::frame::{Event, Frame, Stored};
+
+/// The data of an event of type `presence`.
+#[derive(Deserialize)]
+struct Data {
+    online: bool,
+    since: Option<u64>,
+    last_seen: Option<u64>,
+}
+
+impl Shard {
+    /// A member of this data center came online or went offline.
+    pub(in crate::server) fn tell_presence(&mut self, event: &Event<'_>, version: u64) {
+        let own = Event { version, ..*event };
+        let frame = Arc::new(Frame::encode(&own));
+        self.broadcast(&frame);
+        let member = event.key.unwrap_or_default().to_owned();
+        self.ask(Request::Presence(vec![member]), Asked::Anywhere { event: frame.json().into(), version });
+    }
+
+    /// A peer says so of a member there.
+    pub(super) fn take_peer_turn(&mut self, peer: usize, stored: &Stored<'_>, version: u64, json: &str) {
+        let data = serde_json::from_slice::<Data>(stored.data);
+        let (Ok(data), Some(member)) = (data, stored.key.as_deref()) else {
+            return self.counters().dropped_unrouted.add(1);
+        };
+        let at = if data.online { data.since } else { data.last_seen };
+        let turn = Turn { member: member.to_owned(), online: data.online, at: at.unwrap_or(0), version };
+        let said = PeerTurns { dc: self.node.peers[peer].name.clone(), turns: vec![turn] };
+        self.ask(Request::PeerTurns(said), Asked::Anywhere { event: json.into(), version });
+    }
+
+    /// What holds of a member anywhere: viewers are told.
+    pub(in crate::server) fn on_anywhere(&mut self, json: &str, version: u64, result: Result<Answer, Unavailable>) {
+        let turn = match result {
+            Ok(Answer::Presence(turns)) => match turns.into_iter().next().flatten() {
+                Some(turn) => Some(turn),
+                // It was no news.
+                None => return,
+            },
+            Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
+            // Without the store viewers are told what is known here.
+            Err(_) => None,
+        };
+        let stored = Stored::read(json).expect("it was written by this node, or read before");
+        let data = turn.as_ref().map(|turn| turn_data(Some(turn), stored.key.as_deref()).to_string());
+        let version = turn.map_or(version, |turn| turn.version);
+        let mut event = stored.event(Class::Latest, 0);
+        if let Some(data) = &data {
+            event.data = data.as_bytes();
+        }
+        let origin = (version, self.node.dc.clone());
+        if self.version(&event, Some(origin), false).is_err() {
+            self.counters().dropped_backlog.add(1);
+        }
+    }
+}

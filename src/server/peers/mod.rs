@@ -1,0 +1,165 @@
+//! Other data centers. Events that clients and backends give to this one go to each peer once; what comes from a peer is
+//! delivered here and goes no further.
+//!
+//! - [`broadcast`]: classes that wait in memory, as numbered frames.
+//! - [`queue`]: class `every`, which waits in the key-value store, so that any dispatcher can go on with it.
+//! - [`hello`]: who lives, whose clock says what, and how many viewers there are.
+//! - [`incoming`]: what peers send.
+//! - [`members`]: presence over data centers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustls::ClientConfig;
+use tracing::warn;
+use url::Url;
+
+use super::link::{Destination, Lane};
+use super::shard::Shard;
+use crate::dispatch::datacenter::PeerState;
+use crate::dispatch::outbox::Outbox;
+use crate::frontend::window::Windows;
+use crate::observe::peers::{PeerCounters, PeerMetrics};
+
+pub mod broadcast;
+pub mod hello;
+pub mod incoming;
+pub mod members;
+pub mod queue;
+
+/// Another data center, as the settings name it.
+pub struct Peer {
+    /// Its name.
+    pub name: String,
+    /// Its dispatchers, or what is in front of them.
+    pub urls: Vec<Url>,
+    /// The secret shared with it.
+    pub secret: Option<String>,
+    /// Whom TLS to it trusts; none where no URL asks for TLS.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// What each shard counts of it.
+    pub metrics: Arc<PeerMetrics>,
+}
+
+/// What a shard has for one peer.
+#[derive(Debug)]
+struct Line {
+    outbox: Outbox,
+    /// Which of its URLs is in use.
+    url: usize,
+    hello: hello::Hello,
+    pumps: HashMap<u8, queue::Pump>,
+    /// When the log last said that it refuses this node.
+    warned: Option<Instant>,
+}
+
+/// A shard's peers.
+#[derive(Debug, Default)]
+pub struct Peers {
+    lines: Vec<Line>,
+    /// What was seen of peers' frames on their way to viewers, for the topics at home on this shard.
+    seen: Windows,
+    /// What is known of peers, as of the last heartbeat.
+    pub(super) states: Arc<Vec<PeerState>>,
+    /// Another dispatcher of this data center was lost: what it said of viewers may be wrong.
+    lost_dispatcher: bool,
+}
+
+impl Shard {
+    /// Before the first turn.
+    pub(super) fn open_peers(&mut self) {
+        if !self.node.roles.dispatcher {
+            return;
+        }
+        for peer in &self.node.peers {
+            let url = self.cluster.random() as usize % peer.urls.len();
+            self.cluster.peers.lines.push(Line {
+                outbox: Outbox::to_peer(self.node.id, self.id as u16, self.clock.instant),
+                url,
+                hello: hello::Hello::new(self.clock.instant),
+                pumps: HashMap::new(),
+                warned: None,
+            });
+        }
+    }
+
+    /// Whether there is anybody to send to.
+    pub(super) fn has_peers(&self) -> bool {
+        !self.cluster.peers.lines.is_empty()
+    }
+
+    /// This shard's numbers of a peer.
+    fn peer_counters(&self, peer: usize) -> &PeerCounters {
+        &self.node.peers[peer].metrics.shards[self.id]
+    }
+
+    /// Where to send to a peer: the URL in use, or, where that takes no calls, the next one that does.
+    fn pick_url(&mut self, peer: usize, lane: Lane) -> Option<Destination> {
+        let (count, first) = (self.node.peers[peer].urls.len(), self.cluster.peers.lines[peer].url);
+        let mut urls = (0..count).map(|step| (first + step) % count);
+        let url = urls.find(|url| self.link_takes((Destination::Peer { peer, url: *url }, lane)))?;
+        self.cluster.peers.lines[peer].url = url;
+        Some(Destination::Peer { peer, url })
+    }
+
+    /// Another URL of a peer is to be tried next.
+    fn turn_from(&mut self, peer: usize) {
+        let count = self.node.peers[peer].urls.len();
+        let line = &mut self.cluster.peers.lines[peer];
+        line.url = (line.url + 1) % count;
+    }
+
+    /// A peer refuses what this node sends: one line a minute, since somebody has to set something right.
+    fn warn_of_peer(&mut self, peer: usize, status: u16, body: &[u8]) {
+        let now = self.clock.instant;
+        let line = &mut self.cluster.peers.lines[peer];
+        if line.warned.is_none_or(|last| now.saturating_duration_since(last).as_secs() >= 60) {
+            line.warned = Some(now);
+            let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+            let detail = problem["detail"].as_str().unwrap_or("no reason given");
+            warn!(peer = self.node.peers[peer].name, status, detail, "a peer refuses this data center's requests");
+        }
+    }
+
+    /// Once a tick.
+    pub(super) fn tick_peers(&mut self) {
+        for peer in 0..self.cluster.peers.lines.len() {
+            self.tick_broadcast(peer);
+            self.tick_queue(peer);
+            self.tick_hello(peer);
+        }
+        self.cluster.peers.lost_dispatcher = false;
+    }
+
+    /// Now and then: forgets senders that are gone.
+    pub(super) fn tidy_peers(&mut self) {
+        // Names of other data centers' nodes are not known here.
+        self.cluster.peers.seen.tidy(self.clock.instant, |_| false);
+    }
+
+    /// Other data centers as this node sees them, for an operator.
+    pub(super) fn peers_info(&self) -> serde_json::Value {
+        let states = &self.cluster.peers.states;
+        let view = |peer: &Peer| {
+            let state = states.iter().find(|state| state.dc == peer.name);
+            serde_json::json!({
+                "data_center": peer.name,
+                "urls": peer.urls.iter().map(Url::as_str).collect::<Vec<_>>(),
+                "connected": peer.metrics.is_connected(),
+                "heard": state.is_some_and(|state| state.alive),
+                "lag_seconds": peer.metrics.lag_ms(self.clock.unix_ms) as f64 / 1e3,
+                "clock_ahead_seconds": peer.metrics.clock_ahead_ms() as f64 / 1e3,
+                "lacked": state.and_then(|state| state.lacked),
+            })
+        };
+        self.node.peers.iter().map(view).collect()
+    }
+
+    /// Nothing of this shard waits in memory for a peer that takes it.
+    pub(super) fn has_nothing_for_peers(&self) -> bool {
+        let waits =
+            |(peer, line): (usize, &Line)| !line.outbox.is_empty() && self.node.peers[peer].metrics.is_connected();
+        !self.cluster.peers.lines.iter().enumerate().any(waits)
+    }
+}

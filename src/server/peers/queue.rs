@@ -1,0 +1,230 @@
+//! Events of class `every` on their way to a peer. They wait in the key-value store, one queue a bucket, whichever
+//! dispatcher appended them. The dispatcher that ranks highest for a queue reads it from its front, sends a page, and asks
+//! for the next one once the peer has appended it; when that dispatcher is gone, another one ranks highest and goes on from
+//! the front. Where two think so for a moment, the peer drops what it has.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tracing::info;
+
+use super::super::asking::Asked;
+use super::super::link::{Call, Called, Lane, Outcome};
+use super::super::shard::Shard;
+use crate::dispatch::datacenter::{QueueAsk, QueuePage, Queued};
+use crate::dispatch::kv::{BUCKETS, NodeInfo, Request, Unavailable, highest};
+use crate::limits::*;
+use crate::wire::event::Class;
+use crate::wire::pack::pack;
+use crate::wire::position::Position;
+
+/// A page of a queue, as it goes to a peer.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Page {
+    /// The bucket.
+    pub bucket: u8,
+    /// [`QueuePage::epoch`].
+    pub epoch: u64,
+    /// Its events, ascending.
+    pub events: Vec<Queued>,
+}
+
+/// A page that was sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent {
+    /// The peer.
+    pub peer: usize,
+    /// The bucket.
+    pub bucket: u8,
+    /// [`QueuePage::epoch`].
+    pub epoch: u64,
+    /// The number of its last event.
+    pub last: Position,
+    /// Its events.
+    pub count: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing is known to wait; to be looked at then.
+    Idle(Instant),
+    /// The store is asked what waits.
+    Asking,
+    /// A page is on its way.
+    Sending,
+    /// The peer took nothing; to be tried again then.
+    Resting(Instant),
+}
+
+/// One queue, as the dispatcher that looks after it sees it.
+#[derive(Debug)]
+pub struct Pump {
+    stage: Stage,
+    /// Something may have come to wait since the store was asked.
+    again: bool,
+    /// The peer has all up to here of this queue, which the store does not know yet.
+    done: Option<(u64, Position)>,
+    failures: u32,
+    /// When its front began to wait, in Unix ms; 0 if nothing does.
+    since_ms: u64,
+}
+
+impl Pump {
+    fn new(now: Instant) -> Pump {
+        Pump { stage: Stage::Idle(now), again: false, done: None, failures: 0, since_ms: 0 }
+    }
+}
+
+impl Shard {
+    /// Whether this dispatcher looks after a queue.
+    fn is_ours(&self, peer: usize, bucket: u8) -> bool {
+        let dispatchers = self.alive.iter().filter(|node: &&NodeInfo| node.is("dispatcher")).map(|node| node.id);
+        let own = self.node.id;
+        // Before the first heartbeat's answer nobody is known; then it is better done twice than not at all.
+        highest(&format!("{}/{bucket}", self.node.peers[peer].name), dispatchers).unwrap_or(own) == own
+    }
+
+    /// The first event of a bucket waits.
+    pub(in crate::server) fn on_queued(&mut self, bucket: u8) {
+        if usize::from(bucket) % self.node.shards() != self.id {
+            return;
+        }
+        for peer in 0..self.cluster.peers.lines.len() {
+            if self.is_ours(peer, bucket) {
+                self.look_at_queue(peer, bucket);
+            }
+        }
+    }
+
+    /// Asks what waits, unless that is being done.
+    fn look_at_queue(&mut self, peer: usize, bucket: u8) {
+        let now = self.clock.instant;
+        let pump = self.cluster.peers.lines[peer].pumps.entry(bucket).or_insert_with(|| Pump::new(now));
+        match pump.stage {
+            Stage::Idle(_) => self.ask_queue(peer, bucket),
+            Stage::Resting(until) if until <= now => self.ask_queue(peer, bucket),
+            Stage::Asking | Stage::Sending => pump.again = true,
+            Stage::Resting(_) => {}
+        }
+    }
+
+    fn ask_queue(&mut self, peer: usize, bucket: u8) {
+        let Some(pump) = self.cluster.peers.lines[peer].pumps.get_mut(&bucket) else { return };
+        pump.stage = Stage::Asking;
+        pump.again = false;
+        let name = self.node.peers[peer].name.clone();
+        let ask = QueueAsk { peer: name, bucket, done: pump.done, limit: PEER_QUEUE_PAGE };
+        self.ask(Request::Queue(ask), Asked::Queue { peer, bucket });
+    }
+
+    /// What waits for a peer in a bucket.
+    pub(in crate::server) fn on_queue(&mut self, peer: usize, bucket: u8, result: Result<QueuePage, Unavailable>) {
+        let now = self.clock.instant;
+        let lost = result.as_ref().map_or(0, |page| page.lost);
+        self.peer_counters(peer).dropped[Class::Every as usize].add(lost);
+        let Some(pump) = self.cluster.peers.lines[peer].pumps.get_mut(&bucket) else { return };
+        let mut page = match result {
+            Ok(page) => page,
+            Err(_) => return self.rest_queue(peer, bucket),
+        };
+        pump.done = None;
+        bound(&mut page);
+        let Some(last) = page.events.last().map(|event| event.number) else {
+            pump.since_ms = 0;
+            pump.failures = 0;
+            pump.stage = Stage::Idle(now + PEER_QUEUE_LOOK);
+            if pump.again {
+                self.ask_queue(peer, bucket);
+            }
+            return;
+        };
+        pump.since_ms = page.events[0].number.ms;
+        pump.stage = Stage::Sending;
+        let sent = Sent { peer, bucket, epoch: page.epoch, last, count: page.events.len() as u64 };
+        let page = Page { bucket, epoch: page.epoch, events: page.events };
+        let body = serde_json::to_vec(&page).expect("a page is plain data");
+        let call = Call {
+            path: "/v1/internal/peer/history",
+            content_type: "application/json",
+            body: Arc::new(pack(body)),
+            deadline: now + PEER_TIMEOUT,
+            what: Called::PeerPage(sent),
+        };
+        let destination = self.pick_url(peer, Lane::History);
+        let taken = destination.is_some_and(|destination| self.call((destination, Lane::History), call).is_ok());
+        if !taken {
+            self.rest_queue(peer, bucket);
+        }
+    }
+
+    /// The peer answered a page, or did not.
+    pub(in crate::server) fn on_page_answered(&mut self, sent: Sent, outcome: Outcome) {
+        let Sent { peer, bucket, epoch, last, count } = sent;
+        match outcome {
+            Outcome::Answer(200..=299, _) => {
+                self.peer_counters(peer).sent.add(count);
+                if let Some(pump) = self.cluster.peers.lines[peer].pumps.get_mut(&bucket) {
+                    pump.done = Some((epoch, last));
+                    pump.failures = 0;
+                    self.ask_queue(peer, bucket);
+                }
+                return;
+            }
+            Outcome::Answer(status, body) => self.warn_of_peer(peer, status, &body),
+            Outcome::NotTaken | Outcome::Unknown => {}
+        }
+        self.turn_from(peer);
+        self.rest_queue(peer, bucket);
+    }
+
+    /// A queue is left alone for a while.
+    fn rest_queue(&mut self, peer: usize, bucket: u8) {
+        let jitter = self.cluster.random();
+        let until = self.clock.instant;
+        let Some(pump) = self.cluster.peers.lines[peer].pumps.get_mut(&bucket) else { return };
+        let longest = PEER_BACKOFF_MAX.min(PEER_BACKOFF * 2u32.pow(pump.failures.min(10)));
+        pump.failures += 1;
+        pump.stage = Stage::Resting(until + longest / 2 + longest.mul_f64((jitter % 1024) as f64 / 2048.0));
+        if pump.failures == 1 {
+            let peer = &self.node.peers[peer].name;
+            info!(peer, bucket, "events of class every wait for a peer; trying again");
+        }
+    }
+
+    /// Once a tick: queues that nobody spoke of for a while, and those that rested.
+    pub(super) fn tick_queue(&mut self, peer: usize) {
+        let now = self.clock.instant;
+        for bucket in (self.id..BUCKETS).step_by(self.node.shards()).map(|bucket| bucket as u8) {
+            let pump = self.cluster.peers.lines[peer].pumps.get(&bucket);
+            let is_due = match pump.map(|pump| pump.stage) {
+                None => true,
+                Some(Stage::Idle(at) | Stage::Resting(at)) => at <= now,
+                Some(Stage::Asking | Stage::Sending) => false,
+            };
+            if is_due {
+                if self.is_ours(peer, bucket) {
+                    self.look_at_queue(peer, bucket);
+                } else {
+                    // Another one looks after it, from its front.
+                    self.cluster.peers.lines[peer].pumps.insert(bucket, Pump::new(now + PEER_QUEUE_LOOK));
+                }
+            }
+        }
+        let pumps = self.cluster.peers.lines[peer].pumps.values();
+        let since = pumps.map(|pump| pump.since_ms).filter(|since| *since > 0).min().unwrap_or(0);
+        self.peer_counters(peer).queued_since.set(since);
+    }
+}
+
+/// Cuts a page of large events short.
+fn bound(page: &mut QueuePage) {
+    let mut bytes = 0;
+    let fits = page.events.iter().take_while(|queued| {
+        bytes += queued.event.len();
+        bytes <= PEER_QUEUE_PAGE_BYTES
+    });
+    // One event always fits.
+    let fits = fits.count().max(1);
+    page.events.truncate(fits);
+}

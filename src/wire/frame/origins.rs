@@ -1,0 +1,124 @@
+//! Where frames of another data center come from: they keep the numbers under which that sent them on their way to
+//! Frontends, so that what is sent again by way of another Dispatcher is shown once. Where such frames merge, the merged one
+//! stands for all their numbers.
+
+use std::sync::Arc;
+
+use super::Frame;
+use crate::wire::binary::{Malformed, Reader};
+use crate::wire::connection_id::NodeId;
+use crate::wire::event::Class;
+
+/// Numbers that one frame stands for, at most; past it frames do not merge.
+pub const ORIGINS_MAX: usize = 64;
+
+/// The length of one on the wire.
+pub(super) const ORIGIN_BYTES: usize = 8 + 2 + 8 + 4;
+
+/// A frame of another data center, by the number that its sender gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The dispatcher there.
+    pub sender: NodeId,
+    /// Its shard: each numbers its own.
+    pub shard: u16,
+    /// The frame's number.
+    pub number: u64,
+    /// How many events it stood for.
+    pub count: u32,
+}
+
+impl Frame {
+    /// The frames of another data center that it stands for; none for one that comes from this one.
+    pub fn origins(&self) -> &[Origin] {
+        self.origins.as_deref().unwrap_or_default()
+    }
+
+    /// Says which frame of another data center it is.
+    pub fn set_origin(&mut self, origin: Origin) {
+        self.origins = Some([origin].into());
+    }
+
+    /// The same frame, standing for the frames `origins` of another data center.
+    pub fn with_origins(self: &Arc<Frame>, origins: &[Origin]) -> Arc<Frame> {
+        let origins = if origins.is_empty() { None } else { Some(Arc::from(origins)) };
+        Arc::new(Frame { origins, ..(**self).clone() })
+    }
+
+    /// Whether it may merge with an older one: together they stand for no more numbers than fit.
+    pub fn merges_with(&self, older: &Frame) -> bool {
+        self.origins().len() + older.origins().len() <= ORIGINS_MAX
+    }
+
+    /// The same frame, standing also for the numbers of an older one that it merged with.
+    pub fn merged_with(self: &Arc<Frame>, older: &Frame) -> Arc<Frame> {
+        if older.origins.is_none() {
+            return Arc::clone(self);
+        }
+        self.with_origins(&[older.origins(), self.origins()].concat())
+    }
+
+    pub(super) fn origins_to_wire(&self, out: &mut Vec<u8>) {
+        if let Some(origins) = &self.origins {
+            out.push(origins.len() as u8);
+            for origin in origins.iter() {
+                out.extend_from_slice(&origin.sender.0.to_le_bytes());
+                out.extend_from_slice(&origin.shard.to_le_bytes());
+                out.extend_from_slice(&origin.number.to_le_bytes());
+                out.extend_from_slice(&origin.count.to_le_bytes());
+            }
+        }
+    }
+
+    /// Reads what [`origins_to_wire`](Frame::origins_to_wire) wrote of a frame of this class and count.
+    pub(super) fn origins_from_wire(
+        fields: &mut Reader<'_>,
+        class: Class,
+        count: u32,
+    ) -> Result<Option<Arc<[Origin]>>, Malformed> {
+        let mut origins = Vec::new();
+        for _ in 0..fields.u8()? {
+            origins.push(Origin {
+                sender: NodeId(fields.u64()?),
+                shard: fields.u16()?,
+                number: fields.u64()?,
+                count: fields.u32()?,
+            });
+        }
+        let events: u64 = origins.iter().map(|origin| u64::from(origin.count)).sum();
+        let fits = match class {
+            Class::Sum => events <= u64::from(count),
+            _ => origins.len() == 1,
+        };
+        if fits && origins.len() <= ORIGINS_MAX && !origins.is_empty() {
+            Ok(Some(origins.into()))
+        } else {
+            Err(Malformed("it comes from more frames than it stands for"))
+        }
+    }
+}
+
+const _: () = assert!(ORIGINS_MAX <= u8::MAX as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::frame::tests::frame;
+
+    fn origin(number: u64, count: u32) -> Origin {
+        Origin { sender: NodeId(7), shard: 1, number, count }
+    }
+
+    #[test]
+    fn merged_frames_stand_for_all_their_numbers() {
+        let like = frame("live:1", "like", None, Class::Sum, "1");
+        let (one, other) = (like.with_origins(&[origin(1, 1)]), like.with_origins(&[origin(2, 1)]));
+        assert_eq!(other.merged_with(&one).origins(), [origin(1, 1), origin(2, 1)]);
+        assert_eq!(like.merged_with(&one).origins(), [origin(1, 1)]);
+        assert!(like.merged_with(&like).origins().is_empty());
+        let full = like.with_origins(&[origin(1, 1); ORIGINS_MAX]);
+        assert!(full.merges_with(&like) && !full.merges_with(&one) && !one.merges_with(&full));
+        assert_eq!(full.recounted(99).origins().len(), ORIGINS_MAX);
+        assert_eq!(one.with_origins(&[]).origins(), []);
+    }
+}
