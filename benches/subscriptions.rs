@@ -19,6 +19,8 @@ use fanfare::wire::topic::Topic;
 
 /// Batches under way; a Frontend has at most one a bucket.
 const UNDER_WAY: usize = BUCKETS;
+/// Commands that take longer are looked at.
+const SLOW_US: u64 = 500;
 
 struct Asker {
     kv: RedisKv,
@@ -80,18 +82,27 @@ impl Server {
         looks.query::<Vec<u64>>(&mut self.0).expect("SCARD").iter().sum()
     }
 
-    fn slowest_ms(&mut self) -> f64 {
-        let entries: Vec<Vec<redis::Value>> =
-            redis::cmd("SLOWLOG").arg("GET").arg(1000).query(&mut self.0).expect("SLOWLOG");
-        let times = entries.iter().filter_map(|entry| match entry.get(2) {
-            Some(redis::Value::Int(microseconds)) => Some(*microseconds as f64 / 1000.0),
-            _ => None,
-        });
-        times.fold(0.0, f64::max)
+    /// The longest command since [`Server::forget_slow`]: how long, which, and the first key or word that it names.
+    fn slowest(&mut self) -> String {
+        type Entry = (u64, u64, u64, Vec<String>, String, String);
+        let entries: Vec<Entry> = redis::cmd("SLOWLOG").arg("GET").arg(-1).query(&mut self.0).expect("SLOWLOG");
+        let Some((_, _, microseconds, words, ..)) = entries.iter().max_by_key(|entry| entry.2) else {
+            return format!("below {SLOW_US} µs");
+        };
+        let name = words.get(if words[0] == "EVALSHA" { 3 } else { 1 }).map_or("", String::as_str);
+        let many = entries.len();
+        format!("{:.1} ms ({} {name}), {many} from {SLOW_US} µs on", *microseconds as f64 / 1000.0, words[0])
     }
 
     fn forget_slow(&mut self) {
-        redis::cmd("CONFIG").arg("SET").arg("slowlog-log-slower-than").arg(500).exec(&mut self.0).expect("CONFIG SET");
+        redis::cmd("CONFIG")
+            .arg("SET")
+            .arg("slowlog-log-slower-than")
+            .arg(SLOW_US)
+            .arg("slowlog-max-len")
+            .arg(10_000)
+            .exec(&mut self.0)
+            .expect("CONFIG SET");
         redis::cmd("SLOWLOG").arg("RESET").exec(&mut self.0).expect("SLOWLOG");
     }
 }
@@ -171,10 +182,10 @@ fn load(server: &mut Server, asker: &Asker, all: &[Node]) {
     let count: usize = all.iter().flat_map(|node| &node.topics).map(Vec::len).sum();
     println!(
         "loading: {count} subscriptions in {batches} batches, {took:.1} s, {:.0} a second, Redis' CPU {:.2} µs each, \
-         longest command {:.1} ms",
+         longest command {}",
         count as f64 / took,
         cpu * 1e6 / count as f64,
-        server.slowest_ms()
+        server.slowest()
     );
 }
 
@@ -207,13 +218,13 @@ fn beat(server: &mut Server, asker: &Asker, all: &[Node], length: Duration) {
     let beats = (rounds * all.len()) as f64;
     println!(
         "heartbeats: {:.1} a second, {:.0} commands a second, Redis' CPU {:.2} % of a core ({:.0} µs a heartbeat), ours {:.2} %, \
-         longest command {:.1} ms",
+         longest command {}",
         beats / took,
         (server.number("stats", "total_commands_processed") - commands) / took,
         (server.cpu() - cpu) / took * 100.0,
         (server.cpu() - cpu) / beats * 1e6,
         (own_cpu() - own) / took * 100.0,
-        server.slowest_ms()
+        server.slowest()
     );
 }
 
@@ -229,10 +240,10 @@ fn fall_silent(server: &mut Server, asker: &Asker, all: &[Node]) {
     let took = started.elapsed();
     let used = server.number("stats", "total_commands_processed") - commands;
     println!(
-        "a node fell silent: its {held} entries were swept after {:.0} s, longest command {:.1} ms, {:.0} commands a second \
+        "a node fell silent: its {held} entries were swept after {:.0} s, longest command {}, {:.0} commands a second \
          with the heartbeats and each SREM of a script",
         took.as_secs_f64(),
-        server.slowest_ms(),
+        server.slowest(),
         used / took.as_secs_f64()
     );
     assert!(took < NODE_SWEEP, "within a minute");

@@ -133,6 +133,14 @@ pub const MAILBOX_MESSAGES: usize = 16 * 1024;
 pub const MESH_BACKLOG_BYTES: usize = 4 * 1024 * 1024;
 /// A shard's log of one topic; past it what arrives merges by class until viewers caught up.
 pub const LOG_BYTES_MAX: usize = 1024 * 1024;
+/// What one round of a topic's viewers may write: where a topic has many, its log holds accordingly less. Half a second's
+/// work of a core or so; past it a write an event would keep viewers waiting for longer than they may.
+pub const ROUND_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// However many viewers: some events wait as they are.
+pub const LOG_BYTES_MIN: usize = 16 * 1024;
+const _: () = assert!(LOG_BYTES_MIN < LOG_BYTES_MAX);
+/// A topic whose log was full merges what comes during a round until in such a time less than two logs came.
+pub const MERGING: Duration = Duration::from_secs(1);
 /// Merged entries that wait behind a full log, past as many bytes again.
 pub const LOG_KEYS_MAX: usize = 4096;
 
@@ -166,11 +174,15 @@ pub const NODE_LEASE: Duration = Duration::from_secs(6);
 pub const NODE_SWEEP: Duration = Duration::from_secs(60);
 /// A question to the key-value store is answered within this, if only by saying that it is unavailable.
 pub const KV_TIMEOUT: Duration = Duration::from_secs(3);
-/// Topics in one batch of registrations: some 20 KiB, and about a millisecond of the store's time.
+/// Topics in one batch of registrations, but for one that lists all: some 20 KiB, and about a millisecond of the store's time.
 pub const REGISTRATIONS_PER_BATCH: usize = 512;
 /// A batch of registrations that failed is sent again after this.
 pub const REGISTER_RETRY: Duration = Duration::from_millis(200);
 const _: () = assert!(NODE_HEARTBEAT.as_millis() * 3 <= NODE_LEASE.as_millis());
+/// A bucket that differs again within this of a repair holds something that is not wanted, and is set right by a list of
+/// all. Long enough for very many batches and a heartbeat behind them.
+pub const REPAIR_WINDOW: Duration = Duration::from_secs(30);
+const _: () = assert!(REPAIR_WINDOW.as_millis() > 5 * NODE_HEARTBEAT.as_millis());
 
 // ---- Presence and viewer counts ----------------------------------------------------------------
 
@@ -187,6 +199,10 @@ pub const PRESENCE_DUE_MAX: u32 = 1_000;
 pub const PRESENCE_RESEND: Duration = Duration::from_secs(5);
 /// Members in one batch of signs of life.
 pub const PRESENCE_BATCH: usize = 1_000;
+/// How often what viewers were told of members is compared with the store. Of whom it knows nothing twice gave no sign in
+/// between.
+pub const PRESENCE_COMPARE: Duration = Duration::from_secs(30);
+const _: () = assert!(PRESENCE_COMPARE.as_secs() > PRESENCE_BEAT.as_secs());
 /// Members that one request for presence may name.
 pub const PRESENCE_NAMES_MAX: usize = 1_000;
 /// What is known of a member is kept for so long after they were last seen.

@@ -158,8 +158,21 @@ fn load(all: &Node, frontend: &Node, round: u64) {
 
 #[test]
 fn panel_of_the_dashboard_empty() {
-    let all = Node::start();
+    // Free now; the two data centers must know each other's address before they start.
+    let free = || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let elsewhere = free();
+    let all = Node::with(&["--dc", "here", "--peer", &format!("there=http://{elsewhere}")]);
     let url = format!("http://{}", all.internal);
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = format!("sqlite:{}", folder.path().join("there.db").display());
+    let peer = format!("here={url}");
+    let there = Node::run_on(
+        support::node::program(),
+        "all",
+        &elsewhere.to_string(),
+        &database,
+        &["--dc", "there", "--peer", &peer],
+    );
     // It has to name a store, and asks its dispatcher instead.
     let frontend = Node::role("frontend", &["--cores", "2", "--dispatchers", &url, "--kv", "redis://127.0.0.1:1"]);
     let ready = |node: &Node| Client::connect(node.internal).request("GET", "/health/ready", &[], b"");
@@ -187,7 +200,7 @@ fn panel_of_the_dashboard_empty() {
         }
     });
     check_alerts(&prometheus, &[&all, &frontend]);
-    drop(viewer);
+    drop((viewer, there));
 }
 
 fn check_queries(prometheus: &Prometheus) {

@@ -20,7 +20,8 @@ pub struct QueueAsk {
     pub bucket: u8,
     /// The peer has everything up to this number of this queue; another queue's is ignored.
     pub done: Option<(u64, Position)>,
-    /// At most so many events, oldest first; at least 1.
+    /// At most so many events, oldest first; at least 1. Fewer where they are more than
+    /// [`PEER_QUEUE_PAGE_BYTES`](crate::limits::PEER_QUEUE_PAGE_BYTES).
     pub limit: u32,
 }
 
@@ -57,7 +58,7 @@ pub struct Taking {
     pub bucket: u8,
     /// [`QueuePage::epoch`].
     pub epoch: u64,
-    /// The number of each, ascending, and what to append.
+    /// The number of each, ascending, and what to append. It goes no further: its [`Append::peers`] are none.
     pub events: Vec<(Position, Append)>,
 }
 

@@ -62,6 +62,28 @@ pub enum Request {
     PeerTurns(PeerTurns),
 }
 
+impl Request {
+    /// Why nobody who means it well asks this, if that is so: what comes from another node is looked at before a store
+    /// relies on it.
+    pub fn problem(&self) -> Option<&'static str> {
+        let is_none = |number: &u8| usize::from(*number) >= BUCKETS;
+        let no_bucket = match self {
+            Request::Apply(batch) => is_none(&batch.bucket),
+            Request::Heartbeat(heartbeat) => heartbeat.digests.iter().any(|(number, _)| is_none(number)),
+            Request::Due(buckets, _) => buckets.iter().any(is_none),
+            _ => false,
+        };
+        let elsewhere = |batch: &Batch| batch.changes.iter().any(|(topic, _)| bucket(topic.as_str()) != batch.bucket);
+        match self {
+            _ if no_bucket => Some("there is no such bucket"),
+            Request::Apply(batch) if elsewhere(batch) => Some("a topic of another bucket"),
+            Request::Append(Append { count_max: 0, .. }) => Some("a history of no events"),
+            Request::Read(Read { limit: 0, .. }) => Some("a page of no events"),
+            _ => None,
+        }
+    }
+}
+
 /// What a node wants of one bucket: states, not deltas, so that a repeat changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {

@@ -34,6 +34,9 @@ struct Tables {
     /// The nodes that said that they live, and when they last did, in Unix ms. Those whose lease lapsed stay until their
     /// entries are swept.
     nodes: BTreeMap<NodeId, (NodeInfo, u64)>,
+    /// Nodes that want or count something and have not said that they live, or no longer, and since when: a batch may come
+    /// before the first heartbeat, and behind the last word.
+    strangers: HashMap<NodeId, u64>,
     histories: Histories,
     members: Members,
     counts: HashMap<NodeId, NodeCounts>,
@@ -53,6 +56,7 @@ impl MemoryKv {
             numbers: HashMap::new(),
             digests: HashMap::new(),
             nodes: BTreeMap::new(),
+            strangers: HashMap::new(),
             histories,
             members: Members::default(),
             counts: HashMap::new(),
@@ -128,13 +132,12 @@ impl Tables {
         let node = heartbeat.node.id;
         let recount = self.recount(&heartbeat);
         self.nodes.insert(node, (heartbeat.node, now_ms));
+        self.strangers.remove(&node);
         let silent_ms = |since: &u64| now_ms.saturating_sub(*since);
-        let swept: Vec<NodeId> = self
-            .nodes
-            .iter()
-            .filter(|(_, (_, since))| silent_ms(since) >= NODE_SWEEP.as_millis() as u64 / 2)
-            .map(|(node, _)| *node)
-            .collect();
+        let known = self.nodes.iter().map(|(node, (_, since))| (*node, since));
+        let all = known.chain(self.strangers.iter().map(|(node, since)| (*node, since)));
+        let swept = all.filter(|(_, since)| silent_ms(since) >= NODE_SWEEP.as_millis() as u64 / 2);
+        let swept: Vec<NodeId> = swept.map(|(node, _)| node).collect();
         for node in swept {
             self.forget(node, notices);
         }
@@ -191,7 +194,15 @@ impl Tables {
         self.numbers.retain(|(owner, _), _| *owner != node);
         self.digests.retain(|(owner, _), _| *owner != node);
         self.nodes.remove(&node);
+        self.strangers.remove(&node);
         self.counts.remove(&node);
+    }
+
+    /// A node wants or counts something.
+    fn meet(&mut self, node: NodeId, now_ms: u64) {
+        if !self.nodes.contains_key(&node) {
+            self.strangers.entry(node).or_insert(now_ms);
+        }
     }
 }
 
@@ -212,6 +223,7 @@ impl KeyValue for MemoryKv {
                 Answer::Subscribers(tables.subscriptions.get(&topic).into_iter().flatten().copied().collect())
             }
             Request::Apply(batch) => {
+                tables.meet(batch.node, now_ms);
                 tables.apply(batch, notices);
                 Answer::Applied
             }
@@ -236,6 +248,7 @@ impl KeyValue for MemoryKv {
             }
             Request::Latest(topic) => Answer::Latest(tables.histories.latest(&topic, now_ms)),
             Request::SetCounts(change) => {
+                tables.meet(change.node, now_ms);
                 tables.set_counts(change, notices);
                 Answer::Applied
             }
@@ -342,6 +355,10 @@ mod tests {
         assert_eq!(beat(3, 1000 + lease), (vec![3], 0), "what it wants stays for a while, in case it was only slow");
         assert_eq!(beat(7, 1000 + lease + 1), (vec![3, 7], 0));
         assert_eq!(beat(3, 1000 + NODE_SWEEP.as_millis() as u64), (vec![3], 1), "swept");
+        assert_eq!(ask(&kv, Request::Subscribers(topic())).0, Answer::Subscribers([].into()));
+        // A batch of it that was still on its way does not stay forever.
+        ask(&kv, batch(2, false, &[("live:1", true)]));
+        assert_eq!(beat(3, now_ms() + NODE_SWEEP.as_millis() as u64), (vec![3], 1), "swept again");
         assert_eq!(ask(&kv, Request::Subscribers(topic())).0, Answer::Subscribers([].into()));
     }
 }

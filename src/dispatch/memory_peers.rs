@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::datacenter::{PeerNote, PeerState, PeerTurns, PeerViewers, QueueAsk, QueuePage, Queued, anywhere};
 use super::kv::Turn;
 use crate::limits::{
-    PEER_LACKED_AGE, PEER_QUEUE_AGE, PEER_QUEUE_BYTES, PEER_QUEUE_ENTRY_BYTES, PEER_SILENT, PRESENCE_AGE,
+    PEER_LACKED_AGE, PEER_QUEUE_AGE, PEER_QUEUE_BYTES, PEER_QUEUE_ENTRY_BYTES, PEER_QUEUE_PAGE_BYTES, PEER_SILENT,
+    PRESENCE_AGE,
 };
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
@@ -108,7 +109,13 @@ impl Peers {
             }
         }
         queue.drop_old(now_ms);
-        let events: Vec<Queued> = queue.events.iter().take(ask.limit.max(1) as usize).cloned().collect();
+        let mut bytes = 0;
+        let fits = |(at, event): &(usize, &Queued)| {
+            bytes += event.event.len();
+            *at == 0 || bytes <= PEER_QUEUE_PAGE_BYTES
+        };
+        let asked = queue.events.iter().take(ask.limit.max(1) as usize).enumerate().take_while(fits);
+        let events: Vec<Queued> = asked.map(|(_, event)| event.clone()).collect();
         let more = events.len() < queue.events.len();
         QueuePage { epoch: queue.epoch, events, more, lost: std::mem::take(&mut queue.lost) }
     }

@@ -127,18 +127,17 @@ impl Backlog {
         let merges = matches!(class, Class::Sum | Class::Latest);
         let size = frame.bytes().len();
         let mut outcome = Pushed::Queued;
-        let mut total = count;
+        let (mut total, mut newest) = (count, Arc::clone(frame));
         // One look-up serves both: finding what to merge with, and noting where the newest now is.
         let next = self.first + self.entries.len() as u64;
-        let mut frame = Arc::clone(frame);
-        let mut merged = if merges { self.index.insert(ByIdentity(Arc::clone(&frame)), next) } else { None };
+        let mut merged = if merges { self.index.insert(ByIdentity(Arc::clone(frame)), next) } else { None };
         if class == Class::Sum
             && let Some(number) = merged
             && !self.entry(number).is_some_and(|old| frame.merges_with(&old.frame))
         {
             // Together they come from too many frames of another data center: each waits for itself.
             if self.bytes + size > self.bounds.bytes {
-                self.index.insert(ByIdentity(frame), number);
+                self.index.insert(ByIdentity(Arc::clone(frame)), number);
                 return Pushed::Dropped;
             }
             merged = None;
@@ -147,7 +146,9 @@ impl Backlog {
             let old = self.take(number).expect("the index names live entries only");
             if class == Class::Sum {
                 total += old.count;
-                frame = frame.merged_with(&old.frame);
+                // What came by another way may be older, and its total would be shown for good.
+                let is_older = old.frame.version() > frame.version();
+                newest = if is_older { old.frame.merged_with(frame) } else { frame.merged_with(&old.frame) };
             }
             outcome = Pushed::Merged;
         } else if self.bytes + size > self.bounds.bytes {
@@ -162,7 +163,7 @@ impl Backlog {
                     match self.displace_oldest_sum() {
                         Some(lost) => outcome = Pushed::Displaced(lost),
                         None => {
-                            self.index.remove(&ByIdentity(Arc::clone(&frame)));
+                            self.index.remove(&ByIdentity(Arc::clone(frame)));
                             self.overrun = true;
                             return Pushed::Overrun;
                         }
@@ -174,10 +175,9 @@ impl Backlog {
             // After a hole nothing of class `every` may follow: it would look complete.
             return Pushed::Overrun;
         }
-        let entry = Entry { frame, count: total, queued_at_ms: now_ms };
-        self.entries.push_back(Some(entry));
+        self.bytes += newest.bytes().len();
+        self.entries.push_back(Some(Entry { frame: newest, count: total, queued_at_ms: now_ms }));
         self.live += 1;
-        self.bytes += size;
         self.trim();
         outcome
     }
@@ -314,6 +314,7 @@ impl Backlog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::frame::Event;
     use crate::wire::frame::tests::frame;
     use proptest::prelude::*;
 
@@ -405,6 +406,22 @@ mod tests {
         backlog.push(&typing, 1, 0);
         backlog.push(&typing, 1, 1000);
         assert_eq!(drained(&mut backlog, 5500).1, Drained { frames: 1, expired: 1 });
+    }
+
+    #[test]
+    fn a_like_that_comes_late_does_not_take_the_place_of_a_newer_total() {
+        let mut backlog = Backlog::new(Bounds::CONNECTION);
+        let like = |version: u64| {
+            let (id, topic, kind, class) = ("i", "live:1", "like", Class::Sum);
+            let event = Event { id, topic, kind, key: None, at: 7, data: b"1", class, ttl_ms: 0, place: None, version };
+            Arc::new(Frame::encode(&event))
+        };
+        for version in [7, 9, 8] {
+            backlog.push(&like(version), 1, 0);
+        }
+        let mut left = Vec::new();
+        backlog.drain(0, |frame, count| left.push((frame.version(), count)));
+        assert_eq!((left, backlog.bytes()), (vec![(9, 3)], 0));
     }
 
     proptest! {

@@ -17,7 +17,12 @@ struct Member {
 pub struct Members {
     members: HashMap<Box<str>, Member, foldhash::fast::RandomState>,
     queue: VecDeque<(Instant, Box<str>)>,
-    /// Signs to give at once: of those who came, and of those who left.
+    /// Signs to give in this turn: of those who came.
+    came: Vec<String>,
+    /// Signs of some who came are on their way: those of others wait for the answer, so that a flood of them costs few
+    /// questions.
+    greeting: bool,
+    /// Signs to give with the next tick: of those who left, and those that were not heard.
     now: Vec<String>,
 }
 
@@ -41,7 +46,7 @@ impl Members {
         let due = now + PRESENCE_BEAT;
         self.members.insert(member.into(), Member { streams: 1, due });
         self.queue.push_back((due, member.into()));
-        self.now.push(member.to_owned());
+        self.came.push(member.to_owned());
     }
 
     /// A stream of `member` closed. The last one's end is a sign of life too: the guard counts from there.
@@ -54,9 +59,23 @@ impl Members {
         }
     }
 
+    /// Up to `limit` members who came, and of whom nothing was said yet: viewers wait for that, so it is not left to the
+    /// tick. None until it is known whether the last ones were [heard](Members::heard).
+    pub fn newcomers(&mut self, limit: usize) -> Vec<String> {
+        let limit = if self.greeting { 0 } else { limit };
+        self.greeting |= !self.came.is_empty();
+        self.came.drain(..limit.min(self.came.len())).collect()
+    }
+
+    /// Signs were heard, or were not.
+    pub fn heard(&mut self) {
+        self.greeting = false;
+    }
+
     /// Up to `limit` members whose signs of life are to be given now.
     pub fn due(&mut self, now: Instant, limit: usize) -> Vec<String> {
-        let mut due: Vec<String> = self.now.drain(..limit.min(self.now.len())).collect();
+        let mut due: Vec<String> = self.came.drain(..limit.min(self.came.len())).collect();
+        due.extend(self.now.drain(..(limit - due.len()).min(self.now.len())));
         while due.len() < limit && self.queue.front().is_some_and(|(at, _)| *at <= now) {
             let Some((at, name)) = self.queue.pop_front() else { break };
             if let Some(member) = self.members.get_mut(&name).filter(|member| member.due == at) {
@@ -85,8 +104,16 @@ mod tests {
         members.join("ana", start);
         members.join("ana", start);
         members.join("bob", start);
-        assert_eq!(members.due(start, 1), ["ana"]);
-        assert_eq!(members.due(start, 9), ["bob"]);
+        members.join("cy", start);
+        assert_eq!(members.newcomers(1), ["ana"]);
+        assert_eq!(members.due(start, 1), ["bob"]);
+        members.leave("cy");
+        assert_eq!(members.newcomers(9), [""; 0], "whether ana was heard is not known");
+        members.heard();
+        assert_eq!(members.newcomers(9), ["cy"]);
+        members.heard();
+        assert_eq!(members.newcomers(9), [""; 0], "who left can wait for the tick");
+        assert_eq!(members.due(start, 9), ["cy"]);
         let almost = start + PRESENCE_BEAT - Duration::from_millis(1);
         assert_eq!(members.due(almost, 9), [""; 0]);
         members.leave("ana");
@@ -100,6 +127,7 @@ mod tests {
         members.join("ana", start + PRESENCE_BEAT);
         assert_eq!(members.due(start + PRESENCE_BEAT, 9), ["ana", "ana"]);
         members.unheard(vec!["ana".to_owned()]);
+        assert_eq!(members.newcomers(9), [""; 0], "a store that is away is not asked every turn");
         assert_eq!(members.due(start + PRESENCE_BEAT, 9), ["ana"]);
         members.leave("ana");
         assert!(members.is_empty() && members.due(start + PRESENCE_BEAT * 9, 9) == ["ana"]);

@@ -4,6 +4,7 @@ pub mod audience;
 pub mod backlog;
 pub mod log;
 pub mod members;
+pub mod merging;
 pub mod newest;
 pub mod order;
 pub mod registrar;

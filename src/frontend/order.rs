@@ -71,6 +71,8 @@ pub struct Order {
     ring_bytes: usize,
     /// The ring holds everything behind this position.
     ring_from: Position,
+    /// Viewers were told that something before this position may be missing.
+    told: Position,
     /// The ring, as handed out since it last changed.
     snapshot: Option<Arc<[Arc<Frame>]>>,
     /// When the last event came.
@@ -89,6 +91,7 @@ impl Order {
             ring: VecDeque::new(),
             ring_bytes: 0,
             ring_from: Position::START,
+            told: Position::START,
             snapshot: None,
             active_at: now,
         }
@@ -154,7 +157,7 @@ impl Order {
         while self.ring.len() > RING_EVENTS || self.ring_bytes > RING_BYTES {
             let Some(oldest) = self.ring.pop_front() else { break };
             self.ring_bytes -= oldest.bytes().len();
-            self.ring_from = oldest.position().unwrap_or(self.ring_from);
+            self.ring_from = self.ring_from.max(oldest.position().unwrap_or_default());
         }
         effects.push(Effect::Deliver(frame));
     }
@@ -211,15 +214,21 @@ impl Order {
     pub fn page(&mut self, page: &FramePage, now: Instant, effects: &mut Vec<Effect>) {
         let began = self.reading_since.take();
         let Some(end) = self.end else { return };
-        if page.reaches > end {
+        let lacks = page.reaches > end;
+        if lacks && page.reaches > self.told {
             effects.push(Effect::Gap(end));
-            self.skip_to(page.reaches);
+            self.told = page.reaches;
+            self.forget_ring(page.reaches);
         }
+        // What a server still has from before it took over is not lost.
         for frame in page.frames.iter() {
             match (frame.position(), self.end) {
                 (Some(position), Some(end)) if position > end => self.deliver(Arc::clone(frame), position, effects),
                 _ => {}
             }
+        }
+        if lacks && page.complete {
+            self.end = self.end.max(Some(page.reaches));
         }
         self.drain_held(now, effects);
         let Some(end) = self.end else { return };
@@ -245,11 +254,17 @@ impl Order {
 
     /// What lies before `position` is lost to this node.
     fn skip_to(&mut self, position: Position) {
-        self.end = Some(self.end.unwrap_or_default().max(position));
+        let end = self.end.unwrap_or_default().max(position);
+        self.end = Some(end);
+        self.forget_ring(end);
+    }
+
+    /// From here on the ring holds what lies behind `position`.
+    fn forget_ring(&mut self, position: Position) {
         self.ring.clear();
         self.ring_bytes = 0;
         self.snapshot = None;
-        self.ring_from = self.end.unwrap_or_default();
+        self.ring_from = position;
     }
 
     /// Where history ended when it was asked, which was when viewers had been given everything up to `known`.
@@ -257,16 +272,19 @@ impl Order {
         let Some(end) = self.end else { return };
         // What came while the answer was on its way is no sign of a loss.
         let fell_back = history.position.is_some_and(|position| position < known);
-        if history.since > known || fell_back {
-            // It lost what it had, and perhaps what nobody here has seen.
+        if fell_back {
+            // It lost what it had, and perhaps what nobody here has seen. What it has since then is all new.
             effects.push(Effect::Gap(end));
+            self.told = self.told.max(history.since);
             self.held.clear();
-            self.end = Some(if fell_back { Position::START } else { history.since.max(end) });
+            self.end = Some(history.since);
             self.target = Position::START;
-            self.ring.clear();
-            self.ring_bytes = 0;
-            self.snapshot = None;
-            self.ring_from = history.since.max(end);
+            self.forget_ring(history.since.max(end));
+        } else if history.since > known.max(self.told) {
+            // The same, but what it has from before is to be read.
+            effects.push(Effect::Gap(end));
+            self.told = history.since;
+            self.forget_ring(history.since.max(end));
         }
         if history.position > self.end {
             self.target = self.target.max(history.position.unwrap_or_default());

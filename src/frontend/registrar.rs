@@ -1,11 +1,14 @@
 //! What this node wants, told to the key-value store: bucket by bucket, in numbered batches of wanted states, one at a
 //! time, sent again until it is in place. One a shard, for the buckets whose home that is; no IO, no clock.
+//!
+//! Where the store holds something else, all that is wanted goes there again, in batches as small as any others: what was
+//! lost is back by that. Only if that was not it, so that something is held which is not wanted, does one batch list all.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use crate::dispatch::kv::{BUCKETS, Batch, bucket, stable_hash};
-use crate::limits::{REGISTER_RETRY, REGISTRATIONS_PER_BATCH};
+use crate::limits::{REGISTER_RETRY, REGISTRATIONS_PER_BATCH, REPAIR_WINDOW};
 use crate::wire::connection_id::NodeId;
 use crate::wire::topic::Topic;
 
@@ -17,8 +20,12 @@ struct Bucket {
     number: u64,
     /// States that are to be sent.
     queued: HashMap<Topic, bool, foldhash::fast::RandomState>,
-    /// All that is wanted is to be sent, since the store holds something else.
+    /// All that is wanted is to be sent, since the store holds something else: as states like any others.
+    again: bool,
+    /// Same, as one batch that lists all.
     full: bool,
+    /// When all was last sent again as states.
+    repaired: Option<Instant>,
     /// The batch under way.
     sent: Option<Batch>,
     /// After a failure: not before this time.
@@ -69,6 +76,11 @@ impl Registrar {
                 continue;
             }
             entry.not_before = None;
+            if std::mem::take(&mut entry.again) {
+                for topic in wanted(number) {
+                    entry.queued.entry(topic).or_insert(true);
+                }
+            }
             let full = std::mem::take(&mut entry.full);
             let changes: Vec<(Topic, bool)> = if full {
                 entry.queued.clear();
@@ -111,11 +123,13 @@ impl Registrar {
     }
 
     /// The store holds something else than it should of this bucket.
-    pub fn repair(&mut self, number: u8) {
+    pub fn repair(&mut self, number: u8, now: Instant) {
         let entry = self.buckets.entry(number).or_default();
         // A batch that was sent since the digest was taken explains the difference.
         if entry.sent.is_none() && entry.queued.is_empty() {
-            entry.full = true;
+            entry.full = entry.repaired.is_some_and(|last| now.saturating_duration_since(last) < REPAIR_WINDOW);
+            entry.again = !entry.full;
+            entry.repaired = entry.again.then_some(now);
             self.mark(number);
         }
     }
@@ -124,7 +138,7 @@ impl Registrar {
     pub fn digest(&self, number: u8) -> Option<u64> {
         match self.buckets.get(&number) {
             None => Some(0),
-            Some(entry) if entry.sent.is_some() || entry.full || !entry.queued.is_empty() => None,
+            Some(entry) if entry.sent.is_some() || entry.again || entry.full || !entry.queued.is_empty() => None,
             Some(entry) => Some(entry.digest),
         }
     }
@@ -187,6 +201,38 @@ mod tests {
         Beat,
     }
 
+    #[test]
+    fn a_repair_of_very_many_topics_is_no_larger_than_any_batch() {
+        let now = Instant::now();
+        let mut registrar = Registrar::default();
+        let all = |number: u8| {
+            let topics = (0u32..).map(|at| Topic::parse(&format!("user:{at}")).unwrap());
+            topics
+                .filter(|topic| bucket(topic.as_str()) == number)
+                .take(3 * REGISTRATIONS_PER_BATCH)
+                .collect::<Vec<_>>()
+        };
+        registrar.repair(7, now);
+        assert_eq!(registrar.digest(7), None);
+        let (mut sent, mut largest) = (BTreeSet::new(), 0);
+        while registrar.is_busy() {
+            for batch in registrar.batches(NODE, now, all) {
+                assert!(!batch.full && batch.changes.iter().all(|(_, wanted)| *wanted));
+                largest = largest.max(batch.changes.len());
+                sent.extend(batch.changes.into_iter().map(|(topic, _)| topic));
+                registrar.applied(batch.bucket);
+            }
+        }
+        assert!(sent.into_iter().eq(BTreeSet::from_iter(all(7))) && largest == REGISTRATIONS_PER_BATCH);
+        // That was not it.
+        registrar.repair(7, now + REPAIR_WINDOW / 2);
+        assert!(registrar.batches(NODE, now, all)[0].full);
+        registrar.applied(7);
+        // Another time it may be.
+        registrar.repair(7, now + REPAIR_WINDOW);
+        assert!(!registrar.batches(NODE, now, all)[0].full);
+    }
+
     proptest! {
         /// Batches get lost, arrive although their answers are lost, arrive late; the store loses everything: what it
         /// holds in the end is what is wanted.
@@ -203,10 +249,10 @@ mod tests {
             let of = |wanted: &BTreeSet<Topic>, number: u8| {
                 wanted.iter().filter(|topic| bucket(topic.as_str()) == number).cloned().collect::<Vec<_>>()
             };
-            let beat = |registrar: &mut Registrar, store: &Store| {
+            let beat = |registrar: &mut Registrar, store: &Store, now| {
                 for number in 0..BUCKETS as u8 {
                     if registrar.digest(number).is_some_and(|digest| digest != store.digest(number)) {
-                        registrar.repair(number);
+                        registrar.repair(number, now);
                     }
                 }
             };
@@ -229,14 +275,15 @@ mod tests {
                     Op::Empty => store = Store::default(),
                     Op::Beat => {
                         late.drain(..).for_each(|batch| store.apply(&batch));
-                        beat(&mut registrar, &store);
+                        beat(&mut registrar, &store, now);
                     }
                 }
             }
             late.iter().for_each(|batch| store.apply(batch));
-            for _ in 0..4 {
+            // What failed, all of it again, a list of all.
+            for _ in 0..6 {
                 now += REGISTER_RETRY + Duration::from_millis(1);
-                beat(&mut registrar, &store);
+                beat(&mut registrar, &store, now);
                 for batch in registrar.batches(NODE, now, |number| of(&wanted, number)) {
                     store.apply(&batch);
                     registrar.applied(batch.bucket);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::backlog::{Backlog, Bounds, Pushed};
 use super::log::{Cursor, Log};
+use super::merging::{Merging, log_bytes_max};
 use super::newest::Newest;
 use crate::limits::{LOG_BYTES_MAX, LOG_KEYS_MAX};
 use crate::wire::frame::Frame;
@@ -38,6 +39,8 @@ pub struct TopicEntry {
     pub log: Log,
     /// What came while the log was full: the fan-out falls behind, so events merge by class before they are served.
     overflow: Option<Box<Backlog>>,
+    /// The log was full lately, so what comes during a round merges.
+    merging: Merging,
     /// Events of class `ephemeral` that expired there and nobody has counted yet.
     pub expired: u64,
     /// Whether the node's registration of the topic is known to be in place.
@@ -137,6 +140,7 @@ impl Topics {
                     viewers: Vec::new(),
                     log: Log::default(),
                     overflow: None,
+                    merging: Merging::default(),
                     expired: 0,
                     registered: false,
                     waiting: Vec::new(),
@@ -212,9 +216,26 @@ impl Topics {
 }
 
 impl TopicEntry {
+    fn log_bytes_max(&self) -> usize {
+        log_bytes_max(self.viewers.len())
+    }
+
+    /// Whether the log holds as much as it may.
+    pub fn is_full(&self) -> bool {
+        self.log.len() >= self.log_bytes_max()
+    }
+
+    /// Whether a frame is to wait until the present round is over, and merge with what comes meanwhile. Without that, a
+    /// burst beyond what can be written would keep everybody as late as the log is long.
+    fn merges(&mut self, frame: &Frame, now_ms: u64) -> bool {
+        let (held, most) = (self.log.len(), self.log_bytes_max());
+        self.merging.came(frame.bytes().len(), held, most, now_ms);
+        self.is_full() || self.overflow.is_some() || (self.merging.is_on() && held > 0)
+    }
+
     /// Appends a frame that every viewer is to get.
     pub fn append(&mut self, frame: &Arc<Frame>, now_ms: u64) -> Pushed {
-        if self.overflow.is_some() || self.log.len() >= LOG_BYTES_MAX {
+        if self.merges(frame, now_ms) {
             let bounds = Bounds { bytes: LOG_BYTES_MAX, keys: LOG_KEYS_MAX };
             let overflow = self.overflow.get_or_insert_with(|| Box::new(Backlog::new(bounds)));
             return overflow.push(frame, u64::from(frame.count()), now_ms);
@@ -260,7 +281,9 @@ impl TopicEntry {
 
     /// It is behind, nobody asked for what is missing yet, and there is room for it.
     pub fn should_catch_up(&self) -> bool {
-        self.behind.is_some_and(|behind| !behind.asked) && self.overflow.is_none() && self.log.len() < LOG_BYTES_MAX / 2
+        self.behind.is_some_and(|behind| !behind.asked)
+            && self.overflow.is_none()
+            && self.log.len() < self.log_bytes_max() / 2
     }
 
     fn push(&mut self, frame: &Arc<Frame>) {
@@ -274,7 +297,7 @@ impl TopicEntry {
 
     /// Lets what overflowed follow, merged, once the log has room.
     fn refill(&mut self, now_ms: u64) {
-        if self.log.len() < LOG_BYTES_MAX / 2
+        if self.log.len() < self.log_bytes_max() / 2
             && let Some(mut overflow) = self.overflow.take()
         {
             let drained = overflow.drain(now_ms, |frame, count| self.push(&frame.recounted(count)));
@@ -310,6 +333,7 @@ impl TopicEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::ROUND_BYTES_MAX;
     use crate::wire::event::Class;
     use crate::wire::frame::tests::frame;
     use proptest::prelude::*;
@@ -350,6 +374,54 @@ mod tests {
         // The log was seen by all, so what waited behind it follows; the first waited 10 s, twice its time and no more.
         assert_eq!(entry.next_viewer(10_000), Some(place));
         assert_eq!((entry.log.frames_since(entry.viewers[0].cursor), entry.expired), (1, 1));
+    }
+
+    #[test]
+    fn a_burst_beyond_what_can_be_written_merges_round_by_round() {
+        let topic = Topic::parse("live:1").unwrap();
+        let mut topics = Topics::default();
+        let viewers = 8_192;
+        let index = (0..viewers).map(|slot| topics.join(&topic, slot).0).last().unwrap();
+        let entry = topics.get_mut(index);
+        let like = frame("live:1", "like", Some("like"), Class::Sum, "1");
+        let mut counts = vec![0; viewers as usize];
+        // A round: everybody gets what there is, as one write, and 100 likes come meanwhile.
+        let mut round = |entry: &mut TopicEntry, now_ms: u64, likes: u32| {
+            let (mut published, mut frames_max) = (0, 0);
+            for served in 0..viewers {
+                let Some(place) = entry.next_viewer(now_ms) else { break };
+                let end = entry.log.end();
+                let viewer = &mut entry.viewers[place as usize];
+                let cursor = std::mem::replace(&mut viewer.cursor, end);
+                let frames = entry.log.split(cursor, 0).1;
+                counts[viewer.slot as usize] += frames.map(|frame| u64::from(frame.count())).sum::<u64>();
+                frames_max = frames_max.max(entry.log.frames_since(cursor));
+                if served * likes / viewers > published {
+                    published += 1;
+                    entry.append(&like, now_ms);
+                }
+            }
+            (u64::from(published), frames_max)
+        };
+        let mut published = 0;
+        while entry.append(&like, 0) == Pushed::Queued {
+            published += 1;
+        }
+        published += 1;
+        assert!(published as usize * like.bytes().len() < ROUND_BYTES_MAX / viewers as usize + 3 * like.bytes().len());
+        for number in 0..15 {
+            let (came, frames) = round(entry, number * 100, 1_000);
+            published += came;
+            assert!(number < 2 || frames <= 2, "{frames} frames in round {number}");
+        }
+        // It is calm again: each like by itself.
+        for number in 0..20 {
+            published += round(entry, 1_500 + number * 100, 3).0;
+        }
+        assert!(!entry.merging.is_on() && entry.overflow.is_none());
+        round(entry, 4_000, 0);
+        round(entry, 4_000, 0);
+        assert!(counts.iter().all(|count| *count == published), "{published}: {:?}", &counts[..3]);
     }
 
     proptest! {

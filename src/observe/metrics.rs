@@ -136,6 +136,7 @@ metrics! {
     counter likes_stored "fanfare_likes_stored_total" "" "Likes stored and taken back.";
     counter presence_beats "fanfare_presence_beats_total" "" "Signs of life of members given to the key-value store.";
     counter presence_turns "fanfare_presence_turns_total" "" "Members that came online or went offline, as told by this node.";
+    counter presence_healed "fanfare_presence_healed_total" "" "Members of whom viewers on this node were told what had been lost on its way.";
     counter outbox_left "fanfare_outbox_left_total" "" "Comments, messages and deletions that were stored and could not be published at once.";
     counter outbox_resent "fanfare_outbox_resent_total" "" "Those published again.";
     gauge ready "fanfare_ready" "" "1 while the node is ready, as /health/ready says; 0 in a drain.";

@@ -40,6 +40,8 @@ pub enum Asked {
     Beat(Vec<String>),
     /// Members who went offline.
     Due,
+    /// What viewers here should have been told of these members.
+    Compared(Vec<String>),
     /// What was told need not be told again.
     Settled,
     /// A request wants to know of these members.
@@ -178,6 +180,7 @@ impl Shard {
             (Asked::Counts, Err(error)) => self.on_all_counts(Err(error)),
             (Asked::Beat(members), result) => self.on_beaten(members, result),
             (Asked::Due, Ok(Answer::Turned(turns))) => self.on_turned(turns),
+            (Asked::Compared(members), result) => self.on_compared(members, result),
             (Asked::Due, Err(_)) | (Asked::Settled, _) => {}
             (Asked::Presence(conn, members), result) => self.on_presence(conn, &members, result),
             (Asked::PeerViewers, Ok(Answer::PeerViewers(said))) => self.on_all_peer_viewers(Ok(said)),
@@ -266,8 +269,11 @@ impl Shard {
     /// A heartbeat was not answered: the next one comes before the lease lapses.
     fn on_unheard(&mut self, error: Unavailable) {
         self.next_heartbeat = self.next_heartbeat.min(self.clock.instant + HEARTBEAT_RETRY);
+        // A dispatcher that answers is not what this node waits for.
+        let by_dispatcher = self.cluster.questions.answered;
+        let why = if by_dispatcher { error.to_string() } else { format!("waiting for a dispatcher: {}", error.0) };
         if let Ok(mut trouble) = self.node.trouble.lock() {
-            *trouble = Some(error.0);
+            *trouble = Some(why);
         }
     }
 
@@ -282,7 +288,9 @@ impl Shard {
             *known = Arc::clone(&nodes);
         }
         for shard in 0..shards {
-            let differing = differing.iter().copied().filter(|bucket| usize::from(*bucket) % shards == shard);
+            // Whatever a dispatcher says, there are no others.
+            let buckets = (0..BUCKETS as u8).filter(|bucket| usize::from(*bucket) % shards == shard);
+            let differing = buckets.filter(|bucket| differing.contains(bucket));
             let differing: Vec<u8> = differing.collect();
             self.send(
                 shard,

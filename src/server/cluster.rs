@@ -158,7 +158,6 @@ impl Shard {
             return None;
         }
         let why = node.trouble.lock().ok().and_then(|trouble| trouble.clone());
-        let why = why.unwrap_or_else(|| "none of --dispatchers has answered yet".to_owned());
-        Some(format!("waiting for a dispatcher: {why}"))
+        Some(why.unwrap_or_else(|| "waiting for a dispatcher: none of --dispatchers has answered yet".to_owned()))
     }
 }

@@ -109,7 +109,7 @@ impl Shard {
         handover.bytes += line.len();
         let until = self.clock.instant + HANDOVER_PATIENCE;
         // Of class `every` viewers tell repeats by their ids, of class `latest` by their versions.
-        let may_repeat = class == Class::Every || draft.version.is_some();
+        let may_repeat = class == Class::Every || (class == Class::Latest && draft.version.is_some());
         handover.waiting.push_back(Handed { line, may_repeat, until, publisher });
         Ok(Published::Pending)
     }

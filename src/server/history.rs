@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::asking::Asked;
+use super::comparing::PRESENCE;
 use super::message::{Message, ReplayAsk, Replayed};
 use super::shard::Shard;
 use crate::dispatch::kv::{End, LatestValue, Page, Read, Request, Unavailable};
@@ -79,6 +80,16 @@ impl Homes {
     /// Bytes of recent events held in memory.
     pub fn bytes(&self) -> usize {
         self.homes.values().map(|home| home.order.bytes()).sum()
+    }
+
+    /// Topics of presence that have viewers on this node.
+    pub fn of_presence(&self) -> Vec<Topic> {
+        self.homes.keys().filter(|topic| topic.as_str().starts_with(PRESENCE)).cloned().collect()
+    }
+
+    /// The newest value that viewers of a topic were told; `None` if the topic has none any more.
+    pub fn newest(&self, topic: &Topic) -> Option<Option<Arc<Frame>>> {
+        self.homes.get(topic).map(|home| home.newest.values().pop())
     }
 
     fn unsettle(&mut self, topic: &Topic) {

@@ -8,7 +8,7 @@ use serde_json::json;
 use tracing::warn;
 
 use super::access::Access;
-use super::message::{Then, Ticket};
+use super::message::{Message, Then, Ticket};
 use super::posts::listed;
 use super::routes::Handled;
 use super::shard::Shard;
@@ -100,7 +100,17 @@ impl Shard {
                 })
             }
         };
-        self.answer_json_later(ticket.conn, answer);
+        if ticket.asker == self.id {
+            self.answer_json_later(ticket.conn, answer);
+        } else {
+            self.send(ticket.asker, Message::Answer { conn: ticket.conn, answer });
+        }
+    }
+
+    /// Which of two likes was stored later, as far as one backend knows, or the clocks of several do.
+    fn order_of_storing(&mut self) -> u64 {
+        self.stored_last = (self.stored_last + 1).max(self.clock.unix_ms * 1_000);
+        self.stored_last
     }
 
     /// Publishes what changed. Gives the answer to who asked.
@@ -110,7 +120,8 @@ impl Shard {
                 if created {
                     self.counters().likes_stored.add(1);
                     let data = json!({"member": member, "reaction": reaction, "likes": reaction_likes}).to_string();
-                    self.publish_own(&topic, "like", Some(&reaction), None, &data);
+                    let order = self.order_of_storing();
+                    self.publish_own(&topic, "like", Some(&reaction), Some(order), &data);
                 }
                 (if created { 201 } else { 200 }, json!({"likes": likes}).to_string())
             }

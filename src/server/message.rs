@@ -98,6 +98,13 @@ pub enum Message {
     },
     /// From the database.
     Stored(Ticket, Result<Outcome, StoreError>),
+    /// Back to the core where a request came in: its answer.
+    Answer {
+        /// The connection whose request it was.
+        conn: Conn,
+        /// A status and JSON, or what is wrong.
+        answer: Result<(u16, String), HttpError>,
+    },
     /// To the core that holds a connection: change its topics.
     ChangeTopics(Box<ChangeTopics>),
     /// To the core that holds a connection: renew its rights.
@@ -214,8 +221,11 @@ pub struct Renewal {
 /// What a command to the database belongs to.
 #[derive(Debug)]
 pub struct Ticket {
-    /// The shard that asked.
+    /// The shard that hears of it: for what viewers are told totals of, the topic's home, so that on this node they are told
+    /// in the order of storing.
     pub shard: usize,
+    /// The shard that asked.
+    pub asker: usize,
     /// The connection whose request it was.
     pub conn: Conn,
     /// When.

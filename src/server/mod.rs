@@ -23,6 +23,7 @@ pub mod asking;
 pub mod audience;
 pub mod budget;
 pub mod cluster;
+pub mod comparing;
 pub mod elsewhere;
 pub mod fanout;
 pub mod handover;

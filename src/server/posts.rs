@@ -174,13 +174,21 @@ impl Shard {
     /// Hands a command to the database.
     pub(super) fn store(&mut self, command: Command, conn: Conn, then: Then) -> Result<Handled, HttpError> {
         let store = self.node.store.as_ref().expect("a backend has a database");
-        store.try_submit(command, Ticket { shard: self.id, conn, asked_at: self.clock.instant, then }).map_err(
-            |full| {
-                self.counters().store_errors.add(1);
-                HttpError::unavailable(full.to_string())
-            },
-        )?;
+        store.try_submit(command, self.ticket(conn, then)).map_err(|full| {
+            self.counters().store_errors.add(1);
+            HttpError::unavailable(full.to_string())
+        })?;
         Ok(Handled::Later)
+    }
+
+    fn ticket(&self, conn: Conn, then: Then) -> Ticket {
+        let shard = match &then {
+            Then::Liked { topic, .. } | Then::Unliked { topic, .. } | Then::Read { topic, .. } => {
+                self.node.home(topic.as_str())
+            }
+            _ => self.id,
+        };
+        Ticket { shard, asker: self.id, conn, asked_at: self.clock.instant, then }
     }
 
     /// A post is on disk: tells the viewers. Gives the answer to who wrote it.
@@ -250,8 +258,7 @@ impl Shard {
         let command = Command::Published { id: id.to_owned(), change };
         let conn = Conn { slot: u32::MAX, generation: u32::MAX };
         // Should the queue be full, it is told once more, under the same id.
-        let _ = store
-            .try_submit(command, Ticket { shard: self.id, conn, asked_at: self.clock.instant, then: Then::Marked });
+        let _ = store.try_submit(command, self.ticket(conn, Then::Marked));
     }
 
     /// Now and then: what a crash, or a key-value store that was away, kept from being told.
@@ -267,8 +274,7 @@ impl Shard {
             limit: OUTBOX_LISTED,
         };
         let conn = Conn { slot: u32::MAX, generation: u32::MAX };
-        let _ = store
-            .try_submit(command, Ticket { shard: self.id, conn, asked_at: self.clock.instant, then: Then::Outbox });
+        let _ = store.try_submit(command, self.ticket(conn, Then::Outbox));
     }
 
     /// Publishes again what the outbox holds.

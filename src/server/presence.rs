@@ -26,6 +26,7 @@ impl Shard {
             if !due.is_empty() {
                 self.give_signs(due);
             }
+            self.compare_presence();
         }
         if self.node.roles.backend && now >= self.next_due && !self.is_draining() {
             self.next_due = now + PRESENCE_DUE_EVERY;
@@ -33,6 +34,14 @@ impl Shard {
             if !buckets.is_empty() {
                 self.ask(KvRequest::Due(buckets, PRESENCE_DUE_MAX), Asked::Due);
             }
+        }
+    }
+
+    /// Once a turn: signs of life of members who came.
+    pub(super) fn greet_newcomers(&mut self) {
+        let newcomers = self.members.newcomers(PRESENCE_BATCH);
+        if !newcomers.is_empty() {
+            self.give_signs(newcomers);
         }
     }
 
@@ -49,19 +58,21 @@ impl Shard {
     }
 
     /// Signs of life of members: on to the key-value store, by a backend.
-    pub(super) fn give_signs(&mut self, members: Vec<String>) {
+    fn give_signs(&mut self, members: Vec<String>) {
         self.counters().presence_beats.add(members.len() as u64);
         self.ask(KvRequest::Beat(members.clone()), Asked::Beat(members));
     }
 
     /// The store heard signs of life, or did not.
     pub(super) fn on_beaten(&mut self, members: Vec<String>, result: Result<Answer, Unavailable>) {
+        self.members.heard();
         match result {
             Ok(Answer::Turned(turns)) => self.on_turned(turns),
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
             // Members who left meanwhile are given once more, which keeps them online for one guard longer at most.
             Err(_) => self.members.unheard(members),
         }
+        self.greet_newcomers();
     }
 
     /// Members came online or went offline: tells who watches them, and that this was told.

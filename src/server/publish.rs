@@ -157,7 +157,7 @@ impl Shard {
             class: info.class,
             ttl_ms: info.ttl_ms,
             place: None,
-            version: 0,
+            version: draft.version.filter(|_| info.class == Class::Sum).unwrap_or(0),
         };
         match info.class {
             Class::Every => self.append(&event, publisher),

@@ -28,6 +28,8 @@ pub struct Questions {
     open: HashMap<u64, Question, foldhash::fast::RandomState>,
     /// Tickets of those that are to be sent, oldest first.
     unsent: Vec<u64>,
+    /// What is being told was answered by a dispatcher, and not given up here.
+    pub(super) answered: bool,
 }
 
 /// What the store says, each to its question.
@@ -61,7 +63,7 @@ impl Shard {
     /// Sends the questions that wait, to one dispatcher a request.
     pub(super) fn send_questions(&mut self) {
         while !self.cluster.questions.unsent.is_empty() {
-            let Questions { open, unsent } = &self.cluster.questions;
+            let Questions { open, unsent, .. } = &self.cluster.questions;
             let before = unsent.first().and_then(|ticket| open.get(ticket)?.asked).map(|(dispatcher, _)| dispatcher);
             let Some(dispatcher) = self.pick_dispatcher(Lane::Questions, before) else { return };
             let now = self.clock.instant;
@@ -117,6 +119,7 @@ impl Shard {
                 Ok(answers) if answers.len() == tickets.len() => {
                     for (ticket, answer) in tickets.into_iter().zip(answers) {
                         if self.cluster.questions.open.remove(&ticket).is_some() {
+                            self.cluster.questions.answered = true;
                             self.on_heard(Heard::Answer { ticket, result: answer });
                         }
                     }
@@ -151,6 +154,7 @@ impl Shard {
 
     fn give_up_question(&mut self, ticket: u64, why: &str) {
         if self.cluster.questions.open.remove(&ticket).is_some() {
+            self.cluster.questions.answered = false;
             self.on_heard(Heard::Answer { ticket, result: Err(Unavailable(why.to_owned())) });
         }
     }
@@ -164,7 +168,7 @@ impl Shard {
         for ticket in late {
             self.give_up_question(ticket, "no dispatcher answers");
         }
-        let Questions { open, unsent } = &mut self.cluster.questions;
+        let Questions { open, unsent, .. } = &mut self.cluster.questions;
         unsent.retain(|ticket| open.contains_key(ticket));
         for (ticket, question) in open {
             let is_late = |(_, since): (_, Instant)| now.saturating_duration_since(since) >= QUESTION_HEDGE;
@@ -180,6 +184,9 @@ impl Shard {
     pub(super) fn relay_questions(&mut self, conn: Conn, to: AnswerTo, body: &[u8]) -> Result<Handled, HttpError> {
         let requests: Vec<Request> = serde_json::from_slice(body)
             .map_err(|error| HttpError::bad(format!("the body must be a list of questions: {error}")))?;
+        if let Some((at, problem)) = requests.iter().enumerate().find_map(|(at, one)| Some((at, one.problem()?))) {
+            return Err(HttpError::bad(format!("question {at}: {problem}")));
+        }
         let id = self.cluster.next_relay;
         self.cluster.next_relay += 1;
         let count = requests.len();

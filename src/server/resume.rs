@@ -8,7 +8,7 @@ use super::slots::{Conn, Kind};
 use crate::frontend::backlog::Pushed;
 use crate::frontend::replay::{Replay, Step};
 use crate::frontend::topics::{TopicEntry, TopicIndex};
-use crate::limits::{LOG_BYTES_MAX, REPLAY_WRITE_BYTES, RESUME_AHEAD_MS, RESUME_OVERLAP_MS, RESUME_SKEW_MS};
+use crate::limits::{REPLAY_WRITE_BYTES, RESUME_AHEAD_MS, RESUME_OVERLAP_MS, RESUME_SKEW_MS};
 use crate::wire::frame::Frame;
 use crate::wire::http::{HttpError, query_pairs};
 use crate::wire::position::{Position, Resume};
@@ -186,7 +186,7 @@ impl Shard {
                     self.node.counters[self.id].gaps.add(1);
                 }
                 for frame in &replayed.page.frames[replayed.from..] {
-                    if entry.log.len() >= LOG_BYTES_MAX {
+                    if entry.is_full() {
                         break;
                     }
                     entry.append_ordered(frame, true, now_ms);

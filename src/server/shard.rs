@@ -14,6 +14,7 @@ use rustix::time::{
 use super::admitting::Admitting;
 use super::asking::Asked;
 use super::cluster::Cluster;
+use super::comparing::Comparing;
 use super::history::Homes;
 use super::listing::Gathering;
 use super::mesh::Outgoing;
@@ -145,6 +146,8 @@ pub struct Shard {
     /// Members with streams on this core.
     pub(super) members: Members,
     pub(super) next_due: Instant,
+    /// What viewers were told of members is compared with the store.
+    pub(super) comparing: Comparing,
     /// The key-value store knows that this node ends, or cannot be told.
     pub(super) left: bool,
     pub(super) leaving: bool,
@@ -173,6 +176,8 @@ pub struct Shard {
     /// The id of the event being published.
     pub(super) new_id: String,
     pub(super) event_number: u64,
+    /// Stands for when the last like was stored.
+    pub(super) stored_last: u64,
     pub(super) next_tick: Instant,
     /// The next slot that the sweep looks at.
     pub(super) sweep_at: u32,
@@ -241,6 +246,7 @@ impl Shard {
             reading_counts: false,
             members: Members::default(),
             next_due: clock_start,
+            comparing: Comparing::default(),
             left: false,
             leaving: false,
             alive: Arc::default(),
@@ -259,6 +265,7 @@ impl Shard {
             scratch: Vec::new(),
             new_id: String::new(),
             event_number: 0,
+            stored_last: 0,
             sweep_at: 0,
             streams: 0,
             requests_open: 0,
@@ -321,6 +328,7 @@ impl Shard {
         }
         self.fan_out();
         self.keep_to_budget();
+        self.greet_newcomers();
         self.send_registrations();
         let exchanged = self.exchange();
         let now = Instant::now();
@@ -419,7 +427,8 @@ impl Shard {
                 if changed {
                     self.keep_counts();
                 }
-                differing.into_iter().for_each(|bucket| self.registrar.repair(bucket));
+                let now = self.clock.instant;
+                differing.into_iter().for_each(|bucket| self.registrar.repair(bucket, now));
                 self.on_nodes();
             }
             Message::AskAlive => self.on_ask_alive(),
@@ -428,6 +437,7 @@ impl Shard {
             Message::PeerFrame(frame) => self.on_peer_frame(&frame),
             Message::FramesTaken { conn, result } => self.on_frames_taken(conn, result),
             Message::Stored(ticket, result) => self.on_stored(ticket, result),
+            Message::Answer { conn, answer } => self.answer_json_later(conn, answer),
             Message::ChangeTopics(change) => self.on_change_topics(*change),
             Message::Renew(renewal) => self.on_renew(*renewal),
             Message::StreamChanged { asker, result } => self.on_stream_changed(asker, result),

@@ -66,7 +66,7 @@ pub struct Draft<'a> {
     pub key: Option<Cow<'a, str>>,
     /// The identity the publisher gave it, up to 128 bytes; one is made up where there is none.
     pub id: Option<Cow<'a, str>>,
-    /// From other nodes: the version that the event's origin gave a value of class `latest`.
+    /// From other nodes: the version that the event's origin gave a value of class `latest`, or a like.
     pub version: Option<u64>,
     /// Any JSON value, as written; line breaks between tokens are still in it.
     pub data: &'a [u8],

@@ -211,7 +211,7 @@ impl Frame {
         self.prev
     }
 
-    /// Class `latest`: its version; 0 if it has none.
+    /// Class `latest`: its version; class `sum`: the order in which the backend stored it; 0 if it has none.
     pub fn version(&self) -> u64 {
         self.version
     }

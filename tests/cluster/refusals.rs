@@ -1,5 +1,8 @@
 //! Who is refused, and how.
 
+use fanfare::dispatch::kv::bucket;
+use serde_json::json;
+
 use crate::setup::*;
 use crate::support::http::Client;
 use crate::support::node::{Node, program};
@@ -72,6 +75,24 @@ fn garbage_from_a_node_taken() {
     }
     for body in [&b""[..], b"{}", b"[{\"subscribers\":\"no topic\"}]", b"[{\"dance\":1}]"] {
         client.request("POST", KV, &[], body).problem(400);
+    }
+    // What reads well, and no store could do.
+    let node_id = node.info()["node"].as_str().unwrap().to_owned();
+    let batch = |bucket: u8, topic: &str| {
+        let batch = json!({"node": node_id, "bucket": bucket, "number": 1, "full": true, "changes": [[topic, true]]});
+        json!([{"subscribers": "live:1"}, {"apply": batch}])
+    };
+    let beat = json!({"id": node_id, "roles": ["frontend"], "url": "http://127.0.0.1:1"});
+    let beat = json!([{"subscribers": "live:1"}, {"heartbeat": {"node": beat, "digests": [[64, 0]]}}]);
+    let due = json!([{"subscribers": "live:1"}, {"due": [[255], 1]}]);
+    for (body, problem) in [
+        (batch(64, "live:1"), "no such bucket"),
+        (batch((bucket("live:1") + 1) % 64, "live:1"), "another bucket"),
+        (beat, "no such bucket"),
+        (due, "no such bucket"),
+    ] {
+        let detail = client.request("POST", KV, &[], body.to_string().as_bytes()).problem(400);
+        assert!(detail.contains("question 1") && detail.contains(problem), "{detail}");
     }
     client.request("POST", "/v1/internal/connections", &[], b"{}").problem(400);
     assert_eq!(client.request("GET", KV, &[], b"").status, 405);

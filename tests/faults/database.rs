@@ -3,26 +3,36 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use fanfare::limits::HANDOVER_PATIENCE;
+use fanfare::limits::{HANDOVER_PATIENCE, STORE_QUEUE_COMMANDS};
 
+use super::beneath::Store;
 use super::frontends::videos;
 use super::load::{Load, What};
 use super::setup::*;
 use super::viewers::{Viewer, Viewers};
+use crate::support::http::{Client, request};
 use crate::support::node::Node;
 use crate::support::postgres::Postgres;
-use crate::support::redis::Redis;
 use crate::support::{eventually, reaction};
 
 #[test]
 fn like_acknowledged_that_a_crashed_database_does_not_have() {
-    let (mut postgres, redis) = (Postgres::start(), Redis::start());
-    let site = Site::on(&redis.url(), &postgres.url());
+    database_crashes(Store::redis());
+}
+
+#[test]
+fn like_acknowledged_that_a_crashed_database_does_not_have_while_a_master_failed_over() {
+    database_crashes(Store::failing_over());
+}
+
+fn database_crashes(mut store: Store) {
+    let mut postgres = Postgres::start();
+    let site = Site::on(&store.url(), &postgres.url());
     let (topics, videos) = videos();
     let viewers = Viewers::of(site.doors(), &topics, 30);
     let loads: Vec<Load> =
         videos.iter().map(|video| Load::start(What::Likes, site.desks(), std::slice::from_ref(video))).collect();
-    for _ in 0..2 {
+    for round in 0..2 {
         loads.iter().for_each(|load| load.more(20));
         postgres.kill();
         let before: Vec<usize> = loads.iter().map(Load::refused).collect();
@@ -31,6 +41,9 @@ fn like_acknowledged_that_a_crashed_database_does_not_have() {
             if now.iter().zip(&before).all(|(now, before)| now > before) { Ok(()) } else { Err(format!("{now:?}")) }
         });
         postgres.launch();
+        if round == 0 {
+            store.lose_master_of(&wanted_key(&topics[0]));
+        }
     }
     loads.iter().for_each(|load| load.more(20));
     assert_eq!(loads.iter().map(Load::failed).sum::<usize>(), 0, "each gets an answer");
@@ -76,19 +89,71 @@ fn like_acknowledged_that_a_locked_file_does_not_have() {
 }
 
 #[test]
+fn like_of_a_burst_beyond_the_queue_acknowledged_and_lost() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let node = Node::in_folder(folder.path(), &["--cores", "2"]);
+    let mut stream = node.stream("topic=live:1");
+    let file = rusqlite::Connection::open(folder.path().join("fanfare.db")).expect("it is there");
+    file.busy_timeout(crate::support::DEADLINE).expect("a setting");
+    file.execute_batch("BEGIN EXCLUSIVE").expect("a lock");
+    let like = |member: usize| {
+        let mut client = Client::connect(node.public);
+        let body = reaction(&format!("m{member}"), "like");
+        client.send(request("POST", "/v1/videos/1/likes", &[], body.as_bytes()));
+        client
+    };
+    let clients: Vec<Client> = (0..STORE_QUEUE_COMMANDS + 1_000).map(like).collect();
+    eventually("some to be refused", || match node.metric("fanfare_store_errors_total", "") {
+        0 => Err("none"),
+        _ => Ok(()),
+    });
+    file.execute_batch("COMMIT").expect("it was ours");
+    let mut taken = BTreeSet::new();
+    for (member, mut client) in clients.into_iter().enumerate() {
+        let answer = client.answer();
+        match answer.status {
+            201 => drop(taken.insert(format!("m{member}"))),
+            503 => assert!(answer.header("retry-after").is_some(), "{answer:?}"),
+            _ => panic!("{answer:?}"),
+        }
+    }
+    let mut members = file.prepare("SELECT member FROM likes").expect("there is such a table");
+    let rows = members.query_map([], |row| row.get::<_, String>(0)).expect("rows");
+    let stored: BTreeSet<String> = rows.map(|row| row.expect("a name")).collect();
+    assert_eq!(stored, taken, "what is acknowledged is stored, and what is refused is not");
+    assert!(!taken.is_empty(), "it went on");
+    let (mut count, mut total) = (0, 0);
+    while count < taken.len() as u64 {
+        let event = stream.event();
+        count += event["count"].as_u64().expect("a number");
+        total = total.max(event["data"]["likes"].as_u64().expect("a number"));
+    }
+    assert_eq!((count, total), (taken.len() as u64, taken.len() as u64));
+}
+
+#[test]
 fn comment_stored_and_never_published() {
-    let (postgres, redis) = (Postgres::start(), Redis::start());
-    let site = Site::on(&redis.url(), &postgres.url());
+    store_hangs_after_the_database(&Store::redis());
+}
+
+#[test]
+fn comment_stored_and_never_published_on_a_cluster() {
+    store_hangs_after_the_database(&Store::cluster());
+}
+
+fn store_hangs_after_the_database(store: &Store) {
+    let postgres = Postgres::start();
+    let site = Site::on(&store.url(), &postgres.url());
     let (topics, videos) = videos();
     let viewers = Viewers::of(site.doors(), &topics, 30);
     let load = Load::start(What::Comments, site.desks(), &videos);
     load.more(20);
     viewers.have(&load.taken());
-    redis.pause();
+    store.pause();
     // Longer than a backend tries to hand over what it has just stored.
     for_the_length_of(HANDOVER_PATIENCE + Duration::from_secs(2), || load.more(1));
     let during = load.taken();
-    redis.resume();
+    store.resume();
     load.more(20);
     let taken = load.stop();
     assert!(taken.len() > during.len());
@@ -107,16 +172,25 @@ fn comment_stored_and_never_published() {
 
 #[test]
 fn comment_of_a_dead_backend_never_published() {
-    let (postgres, redis) = (Postgres::start(), Redis::start());
-    let mut site = Site::on(&redis.url(), &postgres.url());
+    backend_killed(&Store::redis());
+}
+
+#[test]
+fn comment_of_a_dead_backend_never_published_on_a_cluster() {
+    backend_killed(&Store::cluster());
+}
+
+fn backend_killed(store: &Store) {
+    let postgres = Postgres::start();
+    let mut site = Site::on(&store.url(), &postgres.url());
     let (topics, videos) = videos();
     let viewers = Viewers::of(site.doors(), &topics, 30);
-    redis.pause();
+    store.pause();
     let load = Load::start(What::Comments, vec![site.desks()[0]], &videos);
     load.more(20);
     let stored = load.stop();
     site.backends.remove(0).kill();
-    redis.resume();
+    store.resume();
     // What one claims and does not publish is another's after a while.
     within(Duration::from_secs(60), "the other backend to publish all", || {
         let viewers = viewers.lock();

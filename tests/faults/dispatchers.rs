@@ -10,26 +10,29 @@ use fanfare::wire::topic::Topic;
 use rustix::process::Signal;
 use serde_json::json;
 
+use super::beneath::Store;
 use super::frontends::videos;
 use super::load::{Load, What};
 use super::setup::*;
 use super::viewers::Viewers;
-use crate::support::redis::{Cluster, Redis};
 
 #[test]
 fn acknowledged_events_after_a_dispatcher_was_killed() {
-    let redis = Redis::start();
-    dispatcher_killed(&redis.url());
+    dispatcher_killed(Store::redis());
 }
 
 #[test]
-fn acknowledged_events_after_a_dispatcher_of_a_cluster_was_killed() {
-    let cluster = Cluster::start();
-    dispatcher_killed(&cluster.url());
+fn acknowledged_events_after_a_dispatcher_on_a_cluster_was_killed() {
+    dispatcher_killed(Store::cluster());
 }
 
-fn dispatcher_killed(kv: &str) {
-    let mut site = Site::start(kv);
+#[test]
+fn acknowledged_events_after_a_dispatcher_was_killed_while_a_master_failed_over() {
+    dispatcher_killed(Store::failing_over());
+}
+
+fn dispatcher_killed(mut store: Store) {
+    let mut site = Site::start(&store.url());
     let (topics, videos) = videos();
     let viewers = Viewers::of(site.doors(), &topics, 90);
     // Several at once, so that some are half done when it dies.
@@ -40,6 +43,7 @@ fn dispatcher_killed(kv: &str) {
     let comments = Load::start(What::Comments, site.desks(), &videos);
     loads.iter().chain([&comments]).for_each(|load| load.more(30));
     site.dispatchers.remove(0).kill();
+    store.lose_master_of(&wanted_key(&topics[0]));
     loads.iter().chain([&comments]).for_each(|load| load.more(30));
     assert!(loads.iter().any(|load| load.failed() > 0), "somebody met the dead one");
     assert_eq!(comments.failed(), 0, "backends go to another by themselves");
@@ -49,15 +53,25 @@ fn dispatcher_killed(kv: &str) {
         viewers.in_order(&taken, |_| String::new());
     }
     viewers.have(&comments.stop());
-    viewers.without_gaps();
+    if store.remembers() {
+        viewers.without_gaps();
+    }
     assert!(viewers.lock().iter().all(|viewer| viewer.connected == 1), "nobody was cut");
     wait_ready(&site.frontends[0]);
 }
 
 #[test]
 fn acknowledged_events_after_a_dispatcher_hung() {
-    let redis = Redis::start();
-    let site = Site::start(&redis.url());
+    dispatcher_hung(&Store::redis());
+}
+
+#[test]
+fn acknowledged_events_after_a_dispatcher_on_a_cluster_hung() {
+    dispatcher_hung(&Store::cluster());
+}
+
+fn dispatcher_hung(store: &Store) {
+    let site = Site::start(&store.url());
     let (topics, videos) = videos();
     let viewers = Viewers::of(site.doors(), &topics, 60);
     let messages = Load::start(What::Events("message"), site.intakes(), &topics);
@@ -90,8 +104,16 @@ fn acknowledged_events_after_a_dispatcher_hung() {
 
 #[test]
 fn event_in_history_that_its_dispatcher_did_not_live_to_send() {
-    let redis = Redis::start();
-    let site = Site::start(&redis.url());
+    event_not_sent(&Store::redis());
+}
+
+#[test]
+fn event_in_history_of_a_cluster_that_its_dispatcher_did_not_live_to_send() {
+    event_not_sent(&Store::cluster());
+}
+
+fn event_not_sent(beneath: &Store) {
+    let site = Site::start(&beneath.url());
     let topic = "live:1".to_owned();
     let viewers = Viewers::of(site.doors(), std::slice::from_ref(&topic), 30);
     // Active, and what it has is known to the viewers.
@@ -107,7 +129,7 @@ fn event_in_history_that_its_dispatcher_did_not_live_to_send() {
         presence: Default::default(),
     };
     let tell = Arc::new(move |_, heard| tell.send(heard).unwrap_or_default());
-    let store = fanfare::dispatch::redis::start(&redis.url(), config, tell).expect("a store");
+    let store = fanfare::dispatch::redis::start(&beneath.url(), config, tell).expect("a store");
     let event = json!({"id": "unsent", "topic": topic, "type": "message", "at": unix_ms(), "data": 1});
     let append = Append {
         topic: Topic::parse(&topic).expect("a topic"),

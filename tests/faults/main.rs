@@ -4,10 +4,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod beneath;
 mod clusters;
 mod database;
 mod dispatchers;
 mod frontends;
+mod joins;
 mod restarts;
 mod setup;
 mod store;

@@ -1,16 +1,25 @@
 //! One process with every role dies, and its store lives.
 
+use super::beneath::Store;
 use super::load::{Load, What};
-use super::setup::{aged, wait_ready};
+use super::setup::wait_ready;
 use super::viewers::Viewers;
 use crate::support::node::Node;
-use crate::support::redis::{Redis, free_port};
+use crate::support::redis::free_port;
 
 #[test]
 fn comments_lost_across_a_kill_of_the_process() {
-    let redis = Redis::start();
+    process_killed(&Store::redis());
+}
+
+#[test]
+fn comments_lost_across_a_kill_of_the_process_on_a_cluster() {
+    process_killed(&Store::cluster());
+}
+
+fn process_killed(store: &Store) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (address, url) = (format!("127.0.0.1:{}", free_port()), redis.url());
+    let (address, url) = (format!("127.0.0.1:{}", free_port()), store.url());
     let start = || {
         let node = Node::in_folder(folder.path(), &["--cores", "2", "--kv", &url, "--listen", &address]);
         wait_ready(&node);
@@ -25,7 +34,7 @@ fn comments_lost_across_a_kill_of_the_process() {
         messages.more(20);
         comments.more(20);
         if round == 1 {
-            aged(&redis);
+            store.aged();
             // Whoever comes back says what it saw last.
             viewers.have(&messages.taken());
         }

@@ -12,7 +12,7 @@ use crate::support::redis::{Cluster, Redis};
 type Behaviour = (&'static str, fn(&Store));
 
 /// Each one gets a store of its own that is empty.
-const ALL: [Behaviour; 13] = [
+const ALL: [Behaviour; 18] = [
     ("subscriptions", subscriptions),
     ("full_batches", full_batches),
     ("heartbeats", heartbeats),
@@ -26,6 +26,11 @@ const ALL: [Behaviour; 13] = [
     ("viewer_counts", crate::counts::hold),
     ("many_viewer_counts", crate::counts::hold_for_many_topics),
     ("presence", crate::presence::holds),
+    ("queues", crate::queues::hold),
+    ("full_queues", crate::queues::are_bounded),
+    ("taking", crate::queues::are_taken_once),
+    ("peers", crate::peers::are_known),
+    ("peers_members", crate::peer_members::are_known),
 ];
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use fanfare::dispatch::datacenter::{Placed, QueueAsk, QueuePage, Taking};
 use fanfare::dispatch::kv::{
     Alive, Answer, Append, Batch, End, Heard, Heartbeat, KeyValue, NodeCounts, NodeInfo, Notice, Page, Read, Request,
     SetLatest, Turn, Unavailable, bucket,
@@ -73,13 +74,13 @@ pub fn due(limit: u32) -> Request {
 }
 
 pub fn append(topic: &Topic, event: &str, count_max: u32) -> Request {
-    Request::Append(Append {
-        topic: topic.clone(),
-        event: event.into(),
-        count_max,
-        age_max_ms: AGE_MS,
-        peers: Vec::new(),
-    })
+    Request::Append(event_for(topic, event, count_max, &[]))
+}
+
+/// An event that is to wait for these peers, too.
+pub fn event_for(topic: &Topic, event: &str, count_max: u32, peers: &[&str]) -> Append {
+    let peers = peers.iter().map(|peer| (*peer).to_owned()).collect();
+    Append { topic: topic.clone(), event: event.into(), count_max, age_max_ms: AGE_MS, peers }
 }
 
 impl Store {
@@ -232,6 +233,26 @@ impl Store {
     pub fn append(&self, topic: &Topic, event: &str, count_max: u32) -> (Position, Option<Position>) {
         let Answer::Appended { position, prev } = self.ask(append(topic, event, count_max)) else { panic!("appended") };
         (position, prev)
+    }
+
+    #[track_caller]
+    pub fn append_for(&self, topic: &Topic, event: &str, peers: &[&str]) {
+        let request = Request::Append(event_for(topic, event, 100_000, peers));
+        assert!(matches!(self.ask(request), Answer::Appended { .. }));
+    }
+
+    /// What of the bucket of `live:1` waits for a peer.
+    #[track_caller]
+    pub fn waiting(&self, peer: &str, done: Option<(u64, Position)>, limit: u32) -> QueuePage {
+        let ask = QueueAsk { peer: peer.to_owned(), bucket: bucket("live:1"), done, limit };
+        let Answer::Queue(page) = self.ask(Request::Queue(ask)) else { panic!("a queue") };
+        page
+    }
+
+    #[track_caller]
+    pub fn take(&self, taking: Taking) -> Vec<Placed> {
+        let Answer::Taken(placed) = self.ask(Request::Take(taking)) else { panic!("taken") };
+        placed
     }
 
     #[track_caller]

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fanfare::dispatch::kv::{Answer, Notice, bucket};
+use fanfare::dispatch::kv::{Answer, Notice, Request, bucket};
 use fanfare::wire::position::Position;
 use fanfare::wire::topic::Topic;
 
 use crate::driver::{Store, append, batch, topic};
+use crate::queues::{done, taking};
 use crate::support::eventually;
 use crate::support::redis::Cluster;
 
@@ -99,6 +100,55 @@ fn a_master_is_killed_while_events_are_appended() {
         assert_eq!(store.subscribers(topic), [7]);
     }
     assert!(taken_over > 0 && taken_over < topics.len(), "{taken_over} of {} buckets", topics.len());
+}
+
+/// Events wait for a peer, and arrive, while the master that has both dies: each arrives once, in order.
+#[test]
+fn a_master_is_killed_while_events_are_taken() {
+    let mut cluster = Cluster::start();
+    let stores = ["a", "b"].map(|dc| Store::redis(&cluster.url(), dc));
+    let [here, there] = &stores;
+    let live = topic("live:1");
+    here.append_for(&live, "0", &["b"]);
+    // Both data centers' masters of the bucket are to die, one after the other.
+    let number = bucket("live:1");
+    let mut appended = vec!["0".to_owned()];
+    let mut page = here.waiting("b", None, 9);
+    for dc in ["a", "b"] {
+        let key = format!("fanfare:{{{dc}:{number}}}:since");
+        let masters = cluster.masters();
+        let victim =
+            *masters.iter().find(|at| cluster.nodes[**at].command(&["EXISTS", &key]) == ":1").expect("one has it");
+        for _ in 0..20 {
+            let text = appended.len().to_string();
+            here.append_for(&live, &text, &["b"]);
+            appended.push(text);
+        }
+        // It is there, and the answer is lost.
+        page = here.waiting("b", done(&page), 15);
+        there.take(taking(&page, |_| live.clone()));
+        cluster.nodes[victim].kill();
+        eventually("another master to take over", || {
+            let masters = cluster.masters();
+            if masters.len() == 3 { Ok(()) } else { Err(format!("{masters:?}")) }
+        });
+        for store in &stores {
+            eventually("the store to find it", || {
+                store.try_ask(Request::Ends(vec![live.clone()])).map_err(|error| error.to_string())?;
+                store.kv.trouble().map_or(Ok(()), Err)
+            });
+        }
+        cluster.nodes[victim].restart();
+        cluster.settled();
+    }
+    page = here.waiting("b", None, 9);
+    while !page.events.is_empty() {
+        assert_eq!(page.lost, 0);
+        there.take(taking(&page, |_| live.clone()));
+        page = here.waiting("b", done(&page), 9);
+    }
+    let found = there.read(&live, Position::START, 1000).events;
+    assert_eq!(found.iter().map(|event| event.event.to_string()).collect::<Vec<_>>(), appended);
 }
 
 #[test]

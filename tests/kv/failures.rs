@@ -1,11 +1,12 @@
 //! A Redis that dies, hangs, restarts, comes late, or wants something else than it is given.
 
+use fanfare::dispatch::datacenter::Taking;
 use fanfare::dispatch::kv::{Answer, Heard, KeyValue as _, Notice, Request, Unavailable, bucket, digest};
 use fanfare::dispatch::redis::{self, Config, StartError};
 use fanfare::limits::REDIS_QUESTIONS;
 use fanfare::wire::position::Position;
 
-use crate::driver::{Store, append, batch, node_info, of_one_bucket, topic};
+use crate::driver::{Store, append, batch, event_for, node_info, of_one_bucket, topic};
 use crate::support::eventually;
 use crate::support::redis::Redis;
 
@@ -222,12 +223,19 @@ fn events_count_only_once_a_replica_has_them() {
     let store = Store::redis(&master.url(), "dc1");
     let one = topic("live:1");
     let (first, _) = store.append(&one, "1", 99);
+    let number = Position { ms: 1, seq: 0 };
+    let events = vec![(number, event_for(&one, "taken", 99, &[]))];
+    let taking = Request::Take(Taking { dc: "eu".to_owned(), bucket: bucket("live:1"), epoch: 1, events });
     replica.pause();
-    let refused = store.try_ask(append(&one, "2", 99)).expect_err("nobody else has it");
-    assert!(refused.0.contains("no replica"), "{refused}");
+    for request in [append(&one, "2", 99), taking.clone()] {
+        let refused = store.try_ask(request).expect_err("nobody else has it");
+        assert!(refused.0.contains("no replica"), "{refused}");
+    }
     // Nothing else waits for replicas.
-    assert_eq!(store.read(&one, first, 9).events.len(), 1);
+    assert_eq!(store.read(&one, first, 9).events.len(), 2);
     replica.resume();
+    // It is there once, whoever was told.
+    assert_eq!(store.ask(taking), Answer::Taken(vec![None]));
     let tickets: Vec<u64> = (0..200).map(|_| store.submit(0, append(&one, "3", 999))).collect();
     for ticket in tickets {
         store.wait(ticket).expect("the replica is back");
@@ -280,7 +288,7 @@ fn no_answer_outlives_its_invalidation() {
                     cached[topics.iter().position(|other| *other == topic).expect("one of them")] = None;
                 }
                 Heard::Notice(Notice::InvalidatedAll) => cached.fill(None),
-                Heard::Notice(Notice::Counts(_)) => {}
+                Heard::Notice(_) => {}
             }
         }
     }

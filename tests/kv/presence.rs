@@ -10,6 +10,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::driver::{Store, due, signs};
+use crate::peer_members::{said, turn};
 use crate::support::eventually;
 use crate::support::redis::{Cluster, Redis};
 
@@ -116,6 +117,9 @@ fn what_is_not_settled_is_given_again() {
         let mut seen = Vec::new();
         eventually("what was not settled", || {
             seen = store.turned(due(100));
+            // A look that takes longer than a turn may stay unsettled here comes by it twice.
+            let mut members = BTreeSet::new();
+            seen.retain(|turn| members.insert(turn.member.clone()));
             if seen == wanted { Ok(()) } else { Err(format!("{seen:?}")) }
         });
     };
@@ -134,17 +138,19 @@ fn what_is_not_settled_is_given_again() {
 fn who_was_not_seen_for_long_is_forgotten() {
     let redis = Redis::start();
     let store = timed(&redis.url(), "dc1", 1, LONG, 2);
-    store.turned(signs(["ana", "bob"]));
+    let turns = store.turned(signs(["ana", "bob"]));
+    let away = ["ana", "cy"].map(|name| turn(name, false, turns[0].at, 1));
+    said(&store, "eu", &away);
     let mut gone = Vec::new();
     eventually("both to go offline", || {
         gone.extend(store.turned(due(100)));
         if gone.len() == 2 { Ok(()) } else { Err(gone.len().to_string()) }
     });
-    eventually("both to be forgotten", || {
-        let (known, due) = (store.presence(&["ana", "bob"]), store.turned(due(100)));
+    eventually("all to be forgotten", || {
+        let (known, due) = (store.presence(&["ana", "bob", "cy"]), store.turned(due(100)));
         let keys = redis.command(&["DBSIZE"]);
         // What is left is what marks buckets.
-        if known == [None, None] && due.is_empty() && keys == format!(":{BUCKETS}") { Ok(()) } else { Err(keys) }
+        if known == [None, None, None] && due.is_empty() && keys == format!(":{BUCKETS}") { Ok(()) } else { Err(keys) }
     });
 }
 

@@ -1,7 +1,7 @@
 //! What dead nodes leave behind.
 
 use fanfare::dispatch::kv::{Request, bucket, digest};
-use fanfare::limits::NODE_LEASE;
+use fanfare::limits::{NODE_LEASE, PEER_FORGOTTEN};
 
 use crate::driver::{Store, batch, counts, of_one_bucket};
 use crate::support::redis::{Cluster, Redis};
@@ -10,7 +10,14 @@ use crate::support::{becomes, eventually};
 #[test]
 fn in_a_redis() {
     let redis = Redis::start();
+    let peers = "fanfare:{dc1:nodes}:peers";
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is later").as_millis() as u64;
+    for (peer, heard_ms) in [("gone", now - PEER_FORGOTTEN.as_millis() as u64 - 1), ("silent", now)] {
+        redis.command(&["HSET", peers, peer, &format!("{heard_ms} 0 1 0 0")]);
+    }
     dead_nodes_are_swept(&redis.url());
+    assert_eq!(["gone", "silent"].map(|peer| redis.command(&["HEXISTS", peers, peer])), [":0", ":1"]);
 }
 
 #[test]

@@ -25,6 +25,9 @@ pub struct Redis {
 /// Arguments of a server that keeps nothing on disk.
 pub const FORGETFUL: [&str; 4] = ["--save", "", "--appendonly", "no"];
 
+/// Arguments of a server that has on disk whatever it answered.
+pub const DURABLE: [&str; 6] = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"];
+
 /// A port that is free, as is the one 10,000 above it, where a Cluster's node listens for the others.
 pub fn free_port() -> u16 {
     for _ in 0..1000 {
@@ -45,7 +48,7 @@ impl Redis {
 
     /// A server that has on disk whatever it answered.
     pub fn durable() -> Redis {
-        Redis::with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"])
+        Redis::with(&DURABLE)
     }
 
     /// A server with these arguments.
@@ -129,6 +132,11 @@ impl Redis {
 
     fn pid(&self) -> Pid {
         Pid::from_child(self.child.as_ref().expect("it runs"))
+    }
+
+    /// Whether it was not killed.
+    pub fn runs(&self) -> bool {
+        self.child.is_some()
     }
 
     /// Kills it as a crash would.
@@ -273,13 +281,12 @@ impl Cluster {
 
     /// Nodes that run.
     pub fn running(&self) -> impl Iterator<Item = &Redis> {
-        self.nodes.iter().filter(|node| node.child.is_some())
+        self.nodes.iter().filter(|node| node.runs())
     }
 
     /// Which nodes are masters now.
     pub fn masters(&self) -> Vec<usize> {
-        let is_master =
-            |node: &Redis| node.child.is_some() && node.info("replication", "role").as_deref() == Some("master");
+        let is_master = |node: &Redis| node.runs() && node.info("replication", "role").as_deref() == Some("master");
         (0..self.nodes.len()).filter(|at| is_master(&self.nodes[*at])).collect()
     }
 

@@ -249,6 +249,24 @@ impl Stream {
         }
     }
 
+    /// What came, without waiting for more.
+    #[track_caller]
+    pub fn come(&mut self) -> Vec<Message> {
+        self.socket.set_nonblocking(true).expect("a socket option");
+        let mut bytes = [0; 64 * 1024];
+        loop {
+            match self.socket.read(&mut bytes) {
+                Ok(0) => panic!("the connection ended"),
+                Ok(count) => self.feed(&bytes[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("reading what came: {error}"),
+            }
+        }
+        self.socket.set_nonblocking(false).expect("a socket option");
+        self.waiting.drain(..).collect()
+    }
+
     /// The next message, which must be an event and no control event.
     #[track_caller]
     pub fn event(&mut self) -> Value {

@@ -94,6 +94,11 @@ impl Viewers {
     /// Waits until each is as it should be.
     #[track_caller]
     pub fn until(&self, what: &str, fits: impl Fn(&Viewer) -> bool) {
+        self.until_seen(what, fits, |_| String::new());
+    }
+
+    #[track_caller]
+    fn until_seen(&self, what: &str, fits: impl Fn(&Viewer) -> bool, says: impl Fn(&Viewer) -> String) {
         eventually(&format!("all viewers {what}"), || {
             assert!(!self.thread.as_ref().is_some_and(JoinHandle::is_finished), "the viewers' thread ended");
             let viewers = self.lock();
@@ -104,12 +109,13 @@ impl Viewers {
                     let viewer = &viewers[at];
                     let last = viewer.seen.last();
                     Err(format!(
-                        "{left} of {} do not; viewer {at} at {} saw {}, last {last:?}, connected {} times, gaps {:?}",
+                        "{left} of {} do not; viewer {at} at {} saw {}, last {last:?}, connected {} times, gaps {:?}{}",
                         viewers.len(),
                         viewer.door,
                         viewer.seen.len(),
                         viewer.connected,
-                        viewer.gaps
+                        viewer.gaps,
+                        says(viewer)
                     ))
                 }
             }
@@ -119,8 +125,11 @@ impl Viewers {
     /// Waits until each has all of these, whatever its topics.
     #[track_caller]
     pub fn have(&self, ids: &[String]) {
-        let missing = |viewer: &Viewer| ids.iter().filter(|id| !viewer.has(id)).count();
-        self.until(&format!("to have all {}", ids.len()), |viewer| missing(viewer) == 0);
+        let missing = |viewer: &Viewer| ids.iter().filter(|id| !viewer.has(id)).cloned().collect::<Vec<String>>();
+        let has_all = |viewer: &Viewer| ids.iter().all(|id| viewer.has(id));
+        self.until_seen(&format!("to have all {}", ids.len()), has_all, |viewer| {
+            format!(", lacks {:?}", missing(viewer))
+        });
     }
 
     /// Asserts that nobody got any of these more than once.

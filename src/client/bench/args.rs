@@ -23,6 +23,8 @@ pub enum Scenario {
     Publish(Common),
     /// Likes through the database, each by another member
     Likes(Common),
+    /// A burst of likes of one video, through the database and to its 10,000 viewers: 10,000 likes a second
+    Burst(Common),
     /// Some clients do not read: what the others notice
     Slow(Slow),
     /// All connections are cut at once and come back with what they saw last, while comments are published
@@ -110,19 +112,19 @@ pub struct Common {
     /// Seconds without any delivery after which what is missing counts as lost
     #[arg(long, value_name = "S", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub drain: u32,
-    /// Threads in all (default: one a core; in publish and likes: one)
+    /// Threads in all (default: one a core; in publish, likes and burst: one)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
     /// Client processes (default: as many as the limit on open files asks for)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub processes: Option<u32>,
-    /// Connections that publish (default 1; in publish and likes: 64)
+    /// Connections that publish (default 1; in publish and likes: 64; in burst: 256)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub publishers: Option<u32>,
     /// How to publish (default: ndjson above 2,000 events a second)
     #[arg(long, value_enum)]
     pub publish_mode: Option<PublishMode>,
-    /// Requests that a publishing connection has under way at once (default: 64; in publish and likes: 1)
+    /// Requests that a publishing connection has under way at once (default: 64; in publish, likes and burst: 1)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub pipeline: Option<u32>,
     /// Events a POST in NDJSON at most
@@ -182,7 +184,7 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
-        for scenario in ["connect", "idle", "broadcast", "topics", "publish", "likes", "slow", "reconnect"] {
+        for scenario in ["connect", "idle", "broadcast", "topics", "publish", "likes", "burst", "slow", "reconnect"] {
             Cli::try_parse_from(["bench", scenario, "-c", "10", "-d", "1"]).unwrap();
         }
         assert!(Cli::try_parse_from(["bench", "broadcast", "-d", "0"]).is_err());

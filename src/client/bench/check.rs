@@ -1,4 +1,4 @@
-//! Checks one connection's deliveries: nothing lost, nothing twice, in order. Costs two numbers a connection as long
+//! Checks one connection's deliveries: nothing lost, nothing twice, in order. Costs three numbers a connection as long
 //! as all is well.
 use std::ops::AddAssign;
 
@@ -25,6 +25,8 @@ pub struct Tally {
     pub late: u64,
     /// Events of a topic that the connection did not ask for.
     pub misrouted: u64,
+    /// Likes: the least and the greatest total that connections show.
+    pub totals: Option<(u64, u64)>,
 }
 
 impl AddAssign for Tally {
@@ -37,10 +39,20 @@ impl AddAssign for Tally {
         self.out_of_order += other.out_of_order;
         self.late += other.late;
         self.misrouted += other.misrouted;
+        if let Some((least, greatest)) = other.totals {
+            self.shows(least);
+            self.shows(greatest);
+        }
     }
 }
 
 impl Tally {
+    /// A connection shows this total.
+    pub fn shows(&mut self, total: u64) {
+        let (least, greatest) = self.totals.unwrap_or((total, total));
+        self.totals = Some((least.min(total), greatest.max(total)));
+    }
+
     /// Whether every delivery was right.
     pub fn is_clean(&self) -> bool {
         self.lost + self.duplicated + self.out_of_order + self.misrouted == 0
@@ -54,6 +66,8 @@ pub struct Checker {
     next: u64,
     /// Numbers below this one are settled: counted as received or as lost.
     settled: u64,
+    /// Likes: the total that a page would show, which never goes back because of one that comes late.
+    shown: u64,
     /// Ranges (first, end) below `next` that have not come.
     #[allow(clippy::box_collection, reason = "holes are rare, and an idle connection pays 8 bytes for them, not 24")]
     holes: Option<Box<Vec<(u64, u64)>>>,
@@ -62,7 +76,7 @@ pub struct Checker {
 impl Checker {
     /// A checker for a connection that was there from number `first` on.
     pub fn new(first: u64) -> Self {
-        Self { next: first, settled: first, holes: None }
+        Self { next: first, settled: first, shown: 0, holes: None }
     }
 
     /// The number that is due next.
@@ -106,8 +120,14 @@ impl Checker {
         self.next = self.next.max(end);
     }
 
-    /// Takes a frame of `count` events whose order is not known: only how many came is checked.
-    pub fn take_unordered(&mut self, count: u64, tally: &mut Tally) {
+    /// Likes: the total that a page would show.
+    pub fn shown(&self) -> u64 {
+        self.shown
+    }
+
+    /// Takes a frame of `count` likes, whose order is not known: only how many came is checked, and what they add up to.
+    pub fn take_unordered(&mut self, count: u64, total: u64, tally: &mut Tally) {
+        self.shown = self.shown.max(total);
         tally.received += count;
         if count != 1 {
             tally.merged_frames += 1;

@@ -15,6 +15,8 @@ pub struct Sample {
     pub topic: Option<u32>,
     /// Events in the frame: more than one when the server merged.
     pub count: u64,
+    /// Likes: how many there are by now.
+    pub total: u64,
 }
 
 /// Writes one event's data: `{"seq":…,"sent":…,"t":…}`, padded to `bytes_min`.
@@ -95,6 +97,7 @@ pub struct Extractor {
     events: memmem::Finder<'static>,
     likes: Option<memmem::Finder<'static>>,
     count: memmem::Finder<'static>,
+    total: memmem::Finder<'static>,
     /// Bytes from the field's begin to the frame's end, in the last frame.
     distance: usize,
 }
@@ -102,6 +105,7 @@ pub struct Extractor {
 const EVENT: &[u8] = b"\"data\":{\"seq\":";
 const LIKE: &[u8] = b"\"member\":\"s";
 const COUNT: &[u8] = b"\"count\":";
+const TOTAL: &[u8] = b"\"likes\":";
 
 impl Extractor {
     /// An extractor of published events, or of likes that came through the backend.
@@ -110,6 +114,7 @@ impl Extractor {
             events: memmem::Finder::new(EVENT),
             likes: likes.then(|| memmem::Finder::new(LIKE)),
             count: memmem::Finder::new(COUNT),
+            total: memmem::Finder::new(TOTAL),
             distance: 0,
         }
     }
@@ -122,7 +127,9 @@ impl Extractor {
                 let at = finder.find(frame)?;
                 let (sequence, rest) = number(&frame[at + LIKE.len()..])?;
                 let (due_us, _) = number(rest.strip_prefix(b"-")?)?;
-                Some(Sample { sequence, due_us, topic: None, count: self.count_in(&frame[..at]) })
+                let total = self.total.find(frame).and_then(|at| number(&frame[at + TOTAL.len()..]));
+                let total = total.map_or(0, |(total, _)| total);
+                Some(Sample { sequence, due_us, topic: None, count: self.count_in(&frame[..at]), total })
             }
         }
     }
@@ -140,7 +147,8 @@ impl Extractor {
         let (sequence, rest) = number(&frame[at + EVENT.len()..])?;
         let (due_us, rest) = number(rest.strip_prefix(b",\"sent\":")?)?;
         let (topic, _) = number(rest.strip_prefix(b",\"t\":")?)?;
-        Some(Sample { sequence, due_us, topic: Some(u32::try_from(topic).ok()?), count: self.count_in(&frame[..at]) })
+        let topic = Some(u32::try_from(topic).ok()?);
+        Some(Sample { sequence, due_us, topic, count: self.count_in(&frame[..at]), total: 0 })
     }
 
     /// The count, which stands right before the data where the server keeps the design's order; 1 if there is none.
@@ -215,7 +223,7 @@ mod tests {
             let text = String::from_utf8(data).unwrap();
             for (count, field) in [(1, "\"count\":1,"), (1, ""), (1234, "\"count\":1234,"), (11, "\"count\":11,")] {
                 let frame = format!("data: {{\"id\":\"x\",\"topic\":\"live:1\",\"at\":1,{field}\"data\":{text}}}\n\n");
-                let sample = Sample { sequence, due_us: 1_732_313_131_123_456, topic: Some(7), count };
+                let sample = Sample { sequence, due_us: 1_732_313_131_123_456, topic: Some(7), count, total: 0 };
                 assert_eq!(extractor.extract(frame.as_bytes()), Some(sample), "{frame}");
             }
         }
@@ -226,7 +234,7 @@ mod tests {
     #[test]
     fn likes_are_found() {
         let frame = br#"data: {"id":"x","topic":"live:1","type":"like","key":"like","at":5,"count":3,"data":{"member":"s17-99","reaction":"like","likes":20}}"#;
-        let sample = Sample { sequence: 17, due_us: 99, topic: None, count: 3 };
+        let sample = Sample { sequence: 17, due_us: 99, topic: None, count: 3, total: 20 };
         assert_eq!(Extractor::new(true).extract(frame), Some(sample));
     }
 }

@@ -40,6 +40,7 @@ pub fn run(args: &BenchArgs) -> ExitCode {
         Scenario::Topics(topics) => (&topics.common, scenarios::topics(topics)),
         Scenario::Publish(common) => (common, scenarios::publish(common)),
         Scenario::Likes(common) => (common, scenarios::likes(common)),
+        Scenario::Burst(common) => (common, scenarios::burst(common)),
         Scenario::Slow(slow) => (&slow.common, scenarios::slow(slow)),
         Scenario::Reconnect(common) => (common, reconnect::reconnect(common)),
     };

@@ -170,7 +170,7 @@ impl Sink {
             return false;
         }
         if self.likes {
-            checker.take_unordered(sample.count, &mut self.measured.tally);
+            checker.take_unordered(sample.count, sample.total, &mut self.measured.tally);
         } else {
             if sample.count == 1 && sample.sequence == checker.next() {
                 self.known.learn(topic, sample.sequence, sample.due_us, frame, chunked);
@@ -291,6 +291,9 @@ impl Shard {
                 let tally = &mut self.sink.measured.tally;
                 for connection in self.connections.iter_mut().flatten().filter(|c| !c.stalled) {
                     connection.checker.settle(published.on(connection.topic), tally);
+                    if self.sink.likes {
+                        tally.shows(connection.checker.shown());
+                    }
                 }
                 for (topic, checker) in &mut self.gone {
                     checker.settle(published.on(*topic), tally);

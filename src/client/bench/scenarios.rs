@@ -284,6 +284,21 @@ fn sum(all: impl Iterator<Item = Posted>) -> Posted {
 
 /// Likes through the database, with viewers if asked for.
 pub fn likes(common: &Common) -> Result<Report, Error> {
+    likes_of_one("likes", common)
+}
+
+/// More likes than viewers can be given one by one.
+pub fn burst(common: &Common) -> Result<Report, Error> {
+    let common = Common {
+        connections: common.connections.or(Some(10_000)),
+        rate: common.rate.or(Some(10_000.0)),
+        publishers: common.publishers.or(Some(256)),
+        ..common.clone()
+    };
+    likes_of_one("burst", &common)
+}
+
+fn likes_of_one(name: &'static str, common: &Common) -> Result<Report, Error> {
     let clients = common.publishers.unwrap_or(64).max(1);
     let threads = common.threads.unwrap_or(1).min(clients);
     let viewers = common.connections.unwrap_or(0);
@@ -300,8 +315,9 @@ pub fn likes(common: &Common) -> Result<Report, Error> {
     let start_us = now_us() + 50_000;
     let stop_us = start_us + duration_us;
     let received_before = setup.fleet.status()?.received;
-    // The order of likes from many clients is not known, so merged ones have no times of their own.
-    setup.fleet.begin(start_us + warmup_us, 0.0)?;
+    // The order of likes from many clients is not known, so the older ones of a merged frame have no times of their own. At a
+    // given rate they are taken to be as far apart as likes are; without one, to be as new as the newest.
+    setup.fleet.begin(start_us + warmup_us, common.rate.map_or(0.0, |rate| 1e6 / rate))?;
     let mut request = setup.requests("/v1/videos/{topic}/likes").swap_remove(0);
     request.before_topic.extend_from_slice(video.as_bytes());
     let request = Arc::new(request);
@@ -327,8 +343,9 @@ pub fn likes(common: &Common) -> Result<Report, Error> {
     let status = setup.drain(received_before, published.deliveries(viewers))?;
     let after = setup.server.usage();
     let total = setup.fleet.collect(&published)?;
+    let stored = setup.likes_of(&video)?;
     setup.finish();
-    let mut report = Report::new("likes");
+    let mut report = Report::new(name);
     report.number("likes/s stored", "", posted.accepted as f64 * 1e6 / duration_us as f64);
     report.posted(&posted);
     report.cpu("like", posted.accepted, &before, &after);
@@ -342,6 +359,16 @@ pub fn likes(common: &Common) -> Result<Report, Error> {
         if !total.tally.is_clean() {
             report.problem(format!("{} likes lost, {} duplicated", total.tally.lost, total.tally.duplicated));
         }
+        let (least, greatest) = total.tally.totals.unwrap_or_default();
+        report.count("total shown, least", least);
+        report.count("total shown, greatest", greatest);
+        if (least, greatest) != (stored, stored) {
+            report.problem(format!("viewers show totals of {least} to {greatest}, and {stored} are stored"));
+        }
+    }
+    report.count("total stored", stored);
+    if stored < posted.accepted {
+        report.problem(format!("{} likes were acknowledged, and {stored} are stored", posted.accepted));
     }
     Ok(report)
 }

@@ -340,6 +340,20 @@ impl Setup {
         }
     }
 
+    /// How many likes of a video are stored.
+    ///
+    /// # Errors
+    /// When the server does not say.
+    pub fn likes_of(&self, video: &str) -> Result<u64, Error> {
+        let path = format!("/v1/videos/{video}/likes");
+        let bearer = self.common.token.as_ref().map(|token| format!("Bearer {token}"));
+        let headers: Vec<_> = bearer.iter().map(|value| ("Authorization", value.as_str())).collect();
+        let answer = get(&self.targets[0].1, &path, &headers)?.text()?;
+        let counts: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
+        let unknown = || Error::Usage(format!("the server answers {answer:?} to GET {path}: no number of likes"));
+        counts["likes"].as_u64().ok_or_else(unknown)
+    }
+
     /// Takes the progress bar away.
     pub fn finish(&self) {
         self.progress.finish_and_clear();
@@ -372,13 +386,11 @@ fn topic_names(common: &Common, topics: u32) -> Result<Vec<String>, Error> {
 }
 
 fn wait_ready(internal: &Url) -> Result<(), Error> {
-    let request = http::Request {
-        method: "GET",
-        path: "/health/ready",
-        headers: &[],
-        body: None,
-        read_timeout: Some(Duration::from_secs(5)),
-    };
-    http::send(internal, &request)?.success()?;
-    Ok(())
+    get(internal, "/health/ready", &[]).map(drop)
+}
+
+fn get(url: &Url, path: &str, headers: &[(&str, &str)]) -> Result<http::Answer, Error> {
+    let request =
+        http::Request { method: "GET", path, headers, body: None, read_timeout: Some(Duration::from_secs(5)) };
+    Ok(http::send(url, &request)?.success()?)
 }

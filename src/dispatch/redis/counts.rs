@@ -1,4 +1,4 @@
-//! Viewer counts: each Frontend's own, and what dispatchers hear of their changes.
+//! Viewer counts: each Frontend's own.
 
 use std::collections::HashMap;
 
@@ -14,31 +14,6 @@ use crate::dispatch::kv::{Answer, NodeCounts, Unavailable};
 use crate::limits::{REDIS_COUNTS, REDIS_STAGED};
 use crate::wire::connection_id::NodeId;
 use crate::wire::topic::Topic;
-
-/// What the channel says.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Told {
-    /// A node's viewers changed.
-    Change(NodeCounts),
-    /// They changed, by the change of this number at least, in so many topics that they are to be read.
-    Read(NodeId, u64),
-}
-
-/// Reads `<node> <number> <f|d|r>[ <topic> <count>]*`, as `counts.lua` wrote it.
-pub fn told(message: &str) -> Option<Told> {
-    let mut words = message.split(' ');
-    let (node, number) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-    let full = match words.next()? {
-        "r" => return Some(Told::Read(node, number)),
-        kind @ ("f" | "d") => kind == "f",
-        _ => return None,
-    };
-    let mut counts = Vec::new();
-    while let Some(topic) = words.next() {
-        counts.push((Topic::parse(topic).ok()?, words.next()?.parse().ok()?));
-    }
-    Some(Told::Change(NodeCounts { node, number, full, counts }))
-}
 
 impl Store {
     /// A Frontend's viewers changed.
@@ -117,15 +92,20 @@ impl Store {
         read.into_iter().collect::<Result<_, _>>().map(Answer::Counts)
     }
 
-    /// What one Frontend has, in slices that are short for the server. `number` was read before: what is found is as of that
-    /// or newer, topic by topic.
+    /// What one Frontend has. `number` was read before: what is found is as of that or newer, topic by topic.
     pub async fn node_counts(&self, node: NodeId, number: u64) -> Result<NodeCounts, Unavailable> {
+        let counts = self.viewers(self.keys.counts(node)).await?;
+        Ok(NodeCounts { node, number, full: true, counts })
+    }
+
+    /// Topics and their viewers, as a hash has them, in slices that are short for the server.
+    pub async fn viewers(&self, key: String) -> Result<Vec<(Topic, u32)>, Unavailable> {
         let broken = || unreadable("HSCAN");
         // A slice may repeat what an earlier one had, and is the newer one then.
         let (mut counts, mut cursor) = (HashMap::new(), "0".to_owned());
         loop {
             let mut command = cmd("HSCAN");
-            command.arg(self.keys.counts(node)).arg(&cursor).arg("COUNT").arg(REDIS_COUNTS);
+            command.arg(&key).arg(&cursor).arg("COUNT").arg(REDIS_COUNTS);
             let slice = value(self.call(Place::Nodes, Lane::Commands, Call::Plain(command)).await)?;
             let mut fields = replies::list(slice).ok_or_else(broken)?.into_iter();
             cursor = fields.next().and_then(replies::text).ok_or_else(broken)?;
@@ -135,28 +115,8 @@ impl Store {
                 Some((Topic::parse(&replies::text(topic)?).ok()?, count))
             }));
             if cursor == "0" {
-                return Ok(NodeCounts { node, number, full: true, counts: counts.into_iter().collect() });
+                return Ok(counts.into_iter().collect());
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_what_the_channel_says() {
-        let topic = |text| Topic::parse(text).unwrap();
-        let node = NodeId(7);
-        let counts = vec![(topic("live:a%20b"), 3), (topic("live:2"), 0)];
-        let change = NodeCounts { node, number: 5, full: false, counts };
-        assert_eq!(told(&format!("{node} 5 d live:a%20b 3 live:2 0")), Some(Told::Change(change)));
-        let empty = NodeCounts { node, number: 6, full: true, counts: vec![] };
-        assert_eq!(told(&format!("{node} 6 f")), Some(Told::Change(empty)));
-        assert_eq!(told(&format!("{node} 7 r")), Some(Told::Read(node, 7)));
-        for broken in ["", "x 1 f", &format!("{node} 1 x"), &format!("{node} 1 d live:1"), &format!("{node} 1 d 1 1")] {
-            assert_eq!(told(broken), None, "{broken}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which questions may be under way together. Those of one shard about one topic are answered as if asked one after the
 //! other; no other question waits for any. No IO, no clock.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::dispatch::kv::{Request, bucket};
 use crate::limits::REDIS_GROUP;
@@ -19,12 +19,25 @@ pub enum Gate {
     Latest(usize, Topic),
 }
 
-/// What a request has to pass, and whether it only reads. Those that write pass one gate at most.
-pub fn gates(shard: usize, request: &Request) -> (Vec<Gate>, bool) {
+/// Who may pass a gate together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Any number of those that only read.
+    Reads,
+    /// Some that write and pass one gate at most, as one group.
+    #[default]
+    Writes,
+    /// Nobody: it writes and may pass many gates.
+    Alone,
+}
+
+/// What a request has to pass, and with whom.
+pub fn gates(shard: usize, request: &Request) -> (Vec<Gate>, Mode) {
     match request {
-        Request::Subscribers(topic) => (vec![Gate::Subscriptions(shard, bucket(topic.as_str()))], true),
-        Request::Apply(batch) => (vec![Gate::Subscriptions(shard, batch.bucket)], false),
-        // Counts have numbers and turns have versions, which tell newer from older.
+        Request::Subscribers(topic) => (vec![Gate::Subscriptions(shard, bucket(topic.as_str()))], Mode::Reads),
+        Request::Apply(batch) => (vec![Gate::Subscriptions(shard, batch.bucket)], Mode::Writes),
+        // Counts have numbers and turns have versions, which tell newer from older. What a queue says is as of some moment, and
+        // its events keep their numbers.
         Request::Heartbeat(_)
         | Request::Leave(_)
         | Request::SetCounts(_)
@@ -34,27 +47,28 @@ pub fn gates(shard: usize, request: &Request) -> (Vec<Gate>, bool) {
         | Request::Settled(_)
         | Request::Presence(_)
         | Request::Queue(_)
-        | Request::Take(_)
         | Request::NotePeer(_)
         | Request::PeerViewers
-        | Request::PeerTurns(_) => (Vec::new(), true),
-        Request::Append(append) => (vec![Gate::History(shard, append.topic.clone())], false),
-        Request::Read(read) => (vec![Gate::History(shard, read.topic.clone())], true),
-        Request::Ends(topics) => {
-            let mut gates: Vec<Gate> = topics.iter().map(|topic| Gate::History(shard, topic.clone())).collect();
-            let mut seen = std::collections::HashSet::new();
-            gates.retain(|gate| seen.insert(gate.clone()));
-            (gates, true)
-        }
-        Request::SetLatest(latest) => (vec![Gate::Latest(shard, latest.topic.clone())], false),
-        Request::Latest(topic) => (vec![Gate::Latest(shard, topic.clone())], true),
+        | Request::PeerTurns(_) => (Vec::new(), Mode::Reads),
+        Request::Take(taking) => (histories(shard, taking.events.iter().map(|(_, append)| &append.topic)), Mode::Alone),
+        Request::Append(append) => (vec![Gate::History(shard, append.topic.clone())], Mode::Writes),
+        Request::Read(read) => (vec![Gate::History(shard, read.topic.clone())], Mode::Reads),
+        Request::Ends(topics) => (histories(shard, topics), Mode::Reads),
+        Request::SetLatest(latest) => (vec![Gate::Latest(shard, latest.topic.clone())], Mode::Writes),
+        Request::Latest(topic) => (vec![Gate::Latest(shard, topic.clone())], Mode::Reads),
     }
+}
+
+/// The gates of these topics' histories, none twice.
+fn histories<'a>(shard: usize, topics: impl IntoIterator<Item = &'a Topic>) -> Vec<Gate> {
+    let mut seen = HashSet::new();
+    topics.into_iter().filter(|topic| seen.insert(*topic)).map(|topic| Gate::History(shard, topic.clone())).collect()
 }
 
 #[derive(Debug)]
 struct Place {
     id: u64,
-    reads: bool,
+    mode: Mode,
 }
 
 #[derive(Debug, Default)]
@@ -65,10 +79,10 @@ struct Queue {
     first: u64,
     /// Places before this one need not wait here, or are gone.
     next: usize,
-    /// How many need not wait here: some that read, or one group of those that write.
+    /// How many need not wait here: some that read, one group of those that write, or one alone.
     free: usize,
-    /// Which of the two.
-    reads: bool,
+    /// Which of these.
+    mode: Mode,
 }
 
 impl Queue {
@@ -95,11 +109,16 @@ impl Queue {
                 self.next += 1;
                 continue;
             };
-            let fits = self.free == 0 || self.reads == place.reads && (self.reads || self.free < most);
+            let fits = match (self.mode, place.mode) {
+                _ if self.free == 0 => true,
+                (Mode::Reads, Mode::Reads) => true,
+                (Mode::Writes, Mode::Writes) => self.free < most,
+                _ => false,
+            };
             if !fits {
                 return None;
             }
-            self.reads = place.reads;
+            self.mode = place.mode;
             self.free += 1;
             self.next += 1;
             return Some(place.id);
@@ -116,7 +135,7 @@ struct Held {
     waits: usize,
 }
 
-/// Questions that go together: one that reads, or some that write and are sent in one go, in order.
+/// Questions that go together: some that write and are sent in one go, in order, or one of another kind.
 pub type Group = Vec<u64>;
 
 /// The queues before the gates.
@@ -128,15 +147,15 @@ pub struct Gates {
 
 impl Gates {
     /// A question comes. Gives what may go now.
-    pub fn enter(&mut self, id: u64, gates: Vec<Gate>, reads: bool) -> Option<Group> {
-        debug_assert!(reads || gates.len() <= 1, "what writes passes one gate");
+    pub fn enter(&mut self, id: u64, gates: Vec<Gate>, mode: Mode) -> Option<Group> {
+        debug_assert!(mode != Mode::Writes || gates.len() <= 1, "what goes in a group passes one gate");
         if gates.is_empty() {
             return Some(vec![id]);
         }
         let waits = gates.len();
         let stand = |gate: &Gate| {
             let queue = self.queues.entry(gate.clone()).or_default();
-            (gate.clone(), queue.join(Place { id, reads }))
+            (gate.clone(), queue.join(Place { id, mode }))
         };
         let held = Held { gates: gates.iter().map(stand).collect(), waits };
         self.held.insert(id, held);
@@ -170,8 +189,8 @@ impl Gates {
 
     fn free(&mut self, gate: &Gate) -> Vec<Group> {
         let Some(queue) = self.queues.get_mut(gate) else { return Vec::new() };
-        // A group that writes goes alone, and is whole once it goes.
-        if queue.free > 0 && !queue.reads {
+        // What writes goes without others, and a group of it is whole once it goes.
+        if queue.free > 0 && queue.mode != Mode::Reads {
             return Vec::new();
         }
         let mut group = Vec::new();
@@ -182,7 +201,7 @@ impl Gates {
                 group.push(id);
             }
         }
-        if queue.reads {
+        if queue.mode == Mode::Reads {
             return group.into_iter().map(|id| vec![id]).collect();
         }
         if group.is_empty() { Vec::new() } else { vec![group] }
@@ -193,7 +212,10 @@ impl Gates {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::HashSet;
+
+    fn mode() -> impl Strategy<Value = Mode> {
+        prop_oneof![2 => Just(Mode::Reads), 2 => Just(Mode::Writes), 1 => Just(Mode::Alone)]
+    }
 
     fn gate(number: u8) -> Gate {
         Gate::Subscriptions(0, number)
@@ -204,20 +226,21 @@ mod tests {
         /// nothing overtakes what it must follow, and nothing is left behind.
         #[test]
         fn order_holds_at_each_gate(
-            questions in prop::collection::vec((prop::collection::hash_set(0u8..3, 0..3), any::<bool>()), 1..40),
+            questions in prop::collection::vec((prop::collection::hash_set(0u8..3, 0..3), mode()), 1..40),
             picks in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 80),
         ) {
             let mut gates = Gates::default();
-            let mut facts: Vec<(HashSet<u8>, bool)> = Vec::new();
+            let mut facts: Vec<(HashSet<u8>, Mode)> = Vec::new();
             let (mut under_way, mut started, mut gone): (Vec<Group>, HashSet<u64>, HashSet<u64>) = Default::default();
             let mut queue = questions.into_iter();
             for (pick, cancels) in picks.iter().chain(std::iter::repeat_n(&picks[0], 200)) {
                 let fresh = match queue.next() {
-                    Some((of, reads)) => {
-                        let of: HashSet<u8> = if reads { of } else { of.into_iter().take(1).collect() };
+                    Some((of, mode)) => {
+                        let most = if mode == Mode::Writes { 1 } else { of.len() };
+                        let of: HashSet<u8> = of.into_iter().take(most).collect();
                         let id = facts.len() as u64;
-                        facts.push((of.clone(), reads));
-                        gates.enter(id, of.into_iter().map(gate).collect(), reads).into_iter().collect()
+                        facts.push((of.clone(), mode));
+                        gates.enter(id, of.into_iter().map(gate).collect(), mode).into_iter().collect()
                     }
                     None if under_way.is_empty() => Vec::new(),
                     None => {
@@ -235,12 +258,13 @@ mod tests {
                 };
                 for group in fresh {
                     prop_assert!(!group.is_empty() && group.is_sorted());
+                    prop_assert!(group.len() == 1 || group.iter().all(|id| facts[*id as usize].1 == Mode::Writes));
                     for id in &group {
                         prop_assert!(started.insert(*id) && !gone.contains(id));
-                        let (of, reads) = &facts[*id as usize];
+                        let (of, mode) = &facts[*id as usize];
                         for before in 0..*id {
-                            let (others, other_reads) = &facts[before as usize];
-                            let meets = !(others.is_disjoint(of) || *reads && *other_reads);
+                            let (others, other) = &facts[before as usize];
+                            let meets = !(others.is_disjoint(of) || (*mode, *other) == (Mode::Reads, Mode::Reads));
                             prop_assert!(!meets || gone.contains(&before) || group.contains(&before));
                         }
                     }
@@ -255,11 +279,22 @@ mod tests {
     #[test]
     fn writes_that_waited_go_together() {
         let mut gates = Gates::default();
-        assert_eq!(gates.enter(0, vec![gate(0)], false), Some(vec![0]));
+        assert_eq!(gates.enter(0, vec![gate(0)], Mode::Writes), Some(vec![0]));
         for id in 1..4 {
-            assert_eq!(gates.enter(id, vec![gate(0)], id == 3), None);
+            assert_eq!(gates.enter(id, vec![gate(0)], if id == 3 { Mode::Reads } else { Mode::Writes }), None);
         }
         assert_eq!(gates.leave(&[0]), [vec![1, 2]]);
         assert_eq!(gates.leave(&[1, 2]), [vec![3]]);
+    }
+
+    #[test]
+    fn what_passes_many_gates_keeps_its_place_at_each() {
+        let mut gates = Gates::default();
+        assert_eq!(gates.enter(0, vec![gate(0)], Mode::Writes), Some(vec![0]));
+        assert_eq!(gates.enter(1, vec![gate(1), gate(0)], Mode::Alone), None);
+        assert_eq!(gates.enter(2, vec![gate(1)], Mode::Writes), None, "it would overtake");
+        assert_eq!(gates.enter(3, vec![gate(0)], Mode::Reads), None);
+        assert_eq!(gates.leave(&[0]), [vec![1]]);
+        assert_eq!(gates.leave(&[1]), [vec![2], vec![3]]);
     }
 }

@@ -12,7 +12,9 @@ use super::subscriptions::{join_all, text, unreadable};
 use crate::dispatch::kv::{
     Answer, Append, End, LatestValue, Page, Read, Request, SetLatest, Stored, Unavailable, bucket,
 };
-use crate::limits::{LATEST_AGE, LATEST_KEYS_MAX, REDIS_BARRIERS, REDIS_ENDS};
+use crate::limits::{
+    LATEST_AGE, LATEST_KEYS_MAX, PEER_QUEUE_AGE, PEER_QUEUE_BYTES, PEER_QUEUE_ENTRY_BYTES, REDIS_BARRIERS, REDIS_ENDS,
+};
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
@@ -49,7 +51,7 @@ impl Store {
 
     /// What is in history counts only once a replica has it, too. If none says so in time, nobody is told that it is there:
     /// it may be, and who repeats it under the same id does no harm.
-    async fn confirm(&self, place: Place, answers: &mut [Answered]) {
+    pub async fn confirm(&self, place: Place, answers: &mut [Answered]) {
         let mut confirmed: Option<(Rc<Master>, Result<(), String>)> = None;
         for answered in answers {
             let Ok((_, master)) = answered else { continue };
@@ -75,13 +77,23 @@ impl Store {
 
     fn append_call(&self, append: Append) -> (Place, Call) {
         let number = bucket(append.topic.as_str());
-        let keys = vec![self.keys.history(number, append.topic.as_str()), self.keys.since(number)];
-        let arguments = vec![
+        let mut keys = vec![self.keys.history(number, append.topic.as_str()), self.keys.since(number)];
+        let mut arguments = vec![
             Argument::Event(append.event),
             text(append.count_max.max(1)),
             text(append.age_max_ms),
             Argument::RunId,
         ];
+        if !append.peers.is_empty() {
+            keys.extend(append.peers.iter().flat_map(|peer| self.keys.queue(number, peer)));
+            arguments.extend([
+                text(self.keys.counts_channel()),
+                text(number),
+                text(PEER_QUEUE_BYTES),
+                text(PEER_QUEUE_ENTRY_BYTES),
+                text(PEER_QUEUE_AGE.as_millis()),
+            ]);
+        }
         (Place::Bucket(number), Call::Script(Script::Append, keys, arguments))
     }
 
@@ -107,12 +119,8 @@ impl Store {
     pub async fn read(&self, read: Read) -> Result<Answer, Unavailable> {
         let number = bucket(read.topic.as_str());
         let limit = read.limit.max(1) as usize;
-        let next = match read.after {
-            Position { ms, seq: u64::MAX } => Position::at(ms.saturating_add(1)),
-            Position { ms, seq } => Position { ms, seq: seq + 1 },
-        };
         let keys = vec![self.keys.history(number, read.topic.as_str()), self.keys.since(number)];
-        let arguments = vec![text(next), text(limit + 1), Argument::RunId];
+        let arguments = vec![text(behind(read.after)), text(limit + 1), Argument::RunId];
         let call = Call::Script(Script::Read, keys, arguments);
         let (value, _) = self.call(Place::Bucket(number), Lane::Commands, call).await?;
         let page = replies::list(value).and_then(|list| self.page(list, read.after, limit));
@@ -193,6 +201,14 @@ impl Store {
     }
 }
 
+/// The first place behind this one.
+pub fn behind(position: Position) -> Position {
+    match position {
+        Position { ms, seq: u64::MAX } => Position::at(ms.saturating_add(1)),
+        Position { ms, seq } => Position { ms, seq: seq + 1 },
+    }
+}
+
 /// An entry of a stream: its place, then the names and values of its fields, as `append.lua` wrote them.
 fn stored(entry: redis::Value) -> Option<Stored> {
     let mut entry = replies::list(entry)?.into_iter();
@@ -203,10 +219,15 @@ fn stored(entry: redis::Value) -> Option<Stored> {
     Some(Stored { position, prev, event: event.into() })
 }
 
-fn appended(list: Vec<redis::Value>) -> Option<Answer> {
+/// Where an event was put, and what precedes it there.
+pub fn placed(list: Vec<redis::Value>) -> Option<(Position, Option<Position>)> {
     let mut fields = list.into_iter();
     let position = replies::position(fields.next()?)??;
-    Some(Answer::Appended { position, prev: replies::position(fields.next()?)? })
+    Some((position, replies::position(fields.next()?)?))
+}
+
+fn appended(list: Vec<redis::Value>) -> Option<Answer> {
+    placed(list).map(|(position, prev)| Answer::Appended { position, prev })
 }
 
 fn versioned(list: Vec<redis::Value>) -> Option<Answer> {

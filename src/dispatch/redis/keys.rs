@@ -90,7 +90,7 @@ impl Keys {
         self.key(Place::Nodes, &format!("c:{node}:{number}"))
     }
 
-    /// The channel on which dispatchers hear of changes of counts.
+    /// The channel on which dispatchers hear of changes of counts, and of what peers are about.
     pub fn counts_channel(&self) -> String {
         self.key(Place::Nodes, &format!("counts:{}", self.database))
     }
@@ -99,6 +99,31 @@ impl Keys {
     /// last turn is not settled by when it was given.
     pub fn members(&self, bucket: u8) -> [String; 4] {
         ["members", "online", "offline", "unsettled"].map(|rest| self.key(Place::Bucket(bucket), rest))
+    }
+
+    /// What other data centers say of a bucket's members, and who is online in none of them by when they were last seen.
+    pub fn members_elsewhere(&self, bucket: u8) -> [String; 2] {
+        ["elsewhere", "elsewhere:offline"].map(|rest| self.key(Place::Bucket(bucket), rest))
+    }
+
+    /// What is known of peers.
+    pub fn peers(&self) -> String {
+        self.key(Place::Nodes, "peers")
+    }
+
+    /// A peer's viewers, topic by topic.
+    pub fn peer_viewers(&self, dc: &str) -> String {
+        self.key(Place::Nodes, &format!("p:{dc}"))
+    }
+
+    /// What of a bucket waits for a peer, and the state of that queue.
+    pub fn queue(&self, bucket: u8, peer: &str) -> [String; 2] {
+        ["", ":state"].map(|rest| self.key(Place::Bucket(bucket), &format!("q:{peer}{rest}")))
+    }
+
+    /// How far a peer's queue of a bucket was taken.
+    pub fn taken(&self, bucket: u8, dc: &str) -> String {
+        self.key(Place::Bucket(bucket), &format!("t:{dc}"))
     }
 
     /// Each node's last batch number and digest, in a bucket.

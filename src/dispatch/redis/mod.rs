@@ -27,6 +27,12 @@
 //! | `…}:members` | hash | what is known of members: online or not, since when or last seen, version |
 //! | `…}:online`, `…}:offline` | sorted set | members who are online, by when that ends; who are not, by when they were last seen |
 //! | `…}:unsettled` | sorted set | members whose last turn was not settled, by when it was given |
+//! | `…}:elsewhere`, `…}:elsewhere:offline` | hash, sorted set | the same of peers' members: for each peer its name and what it says; who is online at none, by when they were last seen |
+//! | `…}:q:PEER` | stream | what waits for a peer: `e` the event, `b` the bytes that were queued before it; expires |
+//! | `…}:q:PEER:state` | hash | `epoch`; `total` bytes ever queued, and a `floor` of those that do not wait any more; events `lost` since that was asked; when it `ends`, with the queue |
+//! | `…}:t:PEER` | string | how far a peer's queue of the bucket was taken: its epoch, and a number; expires |
+//! | `…nodes}:peers` | hash | what is known of peers: heard when, clock, since when, what they lack |
+//! | `…nodes}:p:PEER` | hash | a peer's viewers, by topic; expires |
 //! | `…}:barrier` | string | written before waiting for a replica; expires |
 //!
 //! # Viewer counts
@@ -45,6 +51,16 @@
 //! some 100 bytes more than a field, and a batch of signs would touch one key a member. Members who are offline stand in a
 //! sorted set by when they were last seen, from which the looks at what is due forget the oldest.
 //!
+//! # Other data centers
+//! An event waits for peers in streams of its topic's bucket, so that it is queued by the script that puts it into history:
+//! a queue is on the master that has these histories, and there are as many as a data center has buckets and peers. Whoever
+//! asks reads the oldest and says how far the peer has them; there is no consumer group, since the peer tells repeats by their numbers,
+//! and so it does not matter who asks, or how many do. That the first event waits is said on the channel of viewer counts, where every
+//! dispatcher hears it, from whichever master; a look now and then finds what was not heard.
+//!
+//! A queue's numbers are the server's time, or just above the last one. After another server took over, they do not grow if its clock
+//! is behind by more than that took; the same holds of positions in history.
+//!
 //! # What was lost
 //! A server's run id is new at every start and differs between servers. Each script that touches history compares it with
 //! that in the bucket's `since`, and sets that anew where it differs: when the store was empty, when the server restarted
@@ -55,6 +71,7 @@
 //! time, the answer is an error, though the event may be in history: so for a second or two after its last replica went.
 
 mod address;
+mod channel;
 mod counts;
 mod gates;
 mod history;
@@ -62,6 +79,7 @@ mod keys;
 mod link;
 mod lookups;
 mod master;
+mod peers;
 mod presence;
 mod replies;
 mod scripts;

@@ -10,6 +10,7 @@ use super::replies;
 use super::scripts::Script;
 use super::store::Store;
 use super::subscriptions::{join_all, text, unreadable, value};
+use crate::dispatch::datacenter::{PeerTurns, anywhere};
 use crate::dispatch::kv::{Answer, Turn, Unavailable, bucket};
 use crate::limits::{REDIS_FORGET, REDIS_MEMBERS};
 
@@ -101,7 +102,8 @@ impl Store {
         let times = self.config.presence;
         let arguments =
             vec![text(times.guard_ms), text(times.resend_ms), text(times.age_ms), text(share), text(REDIS_FORGET)];
-        let call = Call::Script(Script::Due, self.keys.members(number).into(), arguments);
+        let keys = [&self.keys.members(number)[..], &self.keys.members_elsewhere(number)].concat();
+        let call = Call::Script(Script::Due, keys, arguments);
         value(self.call(Place::Bucket(number), Lane::Commands, call).await)
     }
 
@@ -122,30 +124,74 @@ impl Store {
         Ok(Answer::Applied)
     }
 
-    /// What is known of members.
+    /// What is known of members, here and elsewhere.
     pub async fn presence(&self, members: &[String]) -> Result<Answer, Unavailable> {
-        let mut grouped: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
-        for (at, member) in members.iter().enumerate() {
-            grouped.entry(bucket(member)).or_default().push(at);
-        }
-        let answers = self.by_bucket(grouped, |number, places| {
+        let answers = self.by_bucket(places(members.iter().map(String::as_str)), |number, places| {
             let [known, ..] = self.keys.members(number);
-            Call::Script(Script::Presence, vec![known], places.iter().map(|at| text(&members[*at])).collect())
+            let [elsewhere, _] = self.keys.members_elsewhere(number);
+            let arguments = places.iter().map(|at| text(&members[*at])).collect();
+            Call::Script(Script::Presence, vec![known, elsewhere], arguments)
         });
-        let broken = || unreadable("who is online");
         let mut found: Vec<Option<Turn>> = vec![None; members.len()];
+        let broken = || unreadable("who is online");
         for (places, answer) in answers.await {
             let mut fields = replies::list(answer?).ok_or_else(broken)?.into_iter();
-            let now = fields.next().and_then(|value| replies::number(&value)).ok_or_else(broken)?;
-            let held = fields.next().and_then(replies::list).ok_or_else(broken)?;
-            for (at, held) in places.into_iter().zip(held) {
-                let Some(held) = replies::text(held) else { continue };
-                let turn = known(&members[at], &held).ok_or_else(broken)?;
-                found[at] = (turn.online || turn.at + self.config.presence.age_ms > now).then_some(turn);
+            let now_ms = fields.next().and_then(|value| replies::number(&value)).ok_or_else(broken)?;
+            let mut held = || fields.next().and_then(replies::list).ok_or_else(broken);
+            let (here, elsewhere) = (held()?, held()?);
+            for (at, (here, elsewhere)) in places.into_iter().zip(here.into_iter().zip(elsewhere)) {
+                found[at] = self.anywhere(&members[at], here, elsewhere, now_ms).ok_or_else(broken)?;
             }
         }
         Ok(Answer::Presence(found))
     }
+
+    /// Turns of a peer's members. What is known of those that turned, here and elsewhere.
+    pub async fn peer_turns(&self, said: PeerTurns) -> Result<Answer, Unavailable> {
+        let PeerTurns { dc, turns } = said;
+        let answers = self.by_bucket(places(turns.iter().map(|turn| turn.member.as_str())), |number, places| {
+            let [known, ..] = self.keys.members(number);
+            let [elsewhere, offline] = self.keys.members_elsewhere(number);
+            let turn = |at: &usize| {
+                let turn = &turns[*at];
+                [text(&turn.member), text(u8::from(turn.online)), text(turn.at), text(turn.version)]
+            };
+            let arguments = std::iter::once(text(&dc)).chain(places.iter().flat_map(turn)).collect();
+            Call::Script(Script::PeerTurns, vec![known, elsewhere, offline], arguments)
+        });
+        let mut found: Vec<Option<Turn>> = vec![None; turns.len()];
+        let broken = || unreadable("turns of a peer's members");
+        for (places, answer) in answers.await {
+            let mut fields = replies::list(answer?).ok_or_else(broken)?.into_iter();
+            let now_ms = fields.next().and_then(|value| replies::number(&value)).ok_or_else(broken)?;
+            let held = fields.next().and_then(replies::list).ok_or_else(broken)?;
+            for (at, held) in places.into_iter().zip(held) {
+                let mut held = replies::list(held).ok_or_else(broken)?.into_iter();
+                // Nothing of a turn that is no news.
+                let Some((here, elsewhere)) = held.next().zip(held.next()) else { continue };
+                found[at] = self.anywhere(&turns[at].member, here, elsewhere, now_ms).ok_or_else(broken)?;
+            }
+        }
+        Ok(Answer::Presence(found))
+    }
+
+    /// What holds of a member, of what is stored here and elsewhere; none of one not seen for too long.
+    fn anywhere(&self, member: &str, here: Value, elsewhere: Value, now_ms: u64) -> Option<Option<Turn>> {
+        let recent = |turn: &Turn| turn.online || turn.at + self.config.presence.age_ms > now_ms;
+        let held = |value| replies::text(value).unwrap_or_default();
+        let here = known(member, &held(here))?.filter(recent);
+        let elsewhere = known_elsewhere(member, &held(elsewhere))?;
+        Some(anywhere(here.iter().chain(&elsewhere)).filter(recent))
+    }
+}
+
+/// The places of members in a list, bucket by bucket.
+fn places<'a>(members: impl Iterator<Item = &'a str>) -> BTreeMap<u8, Vec<usize>> {
+    let mut grouped: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
+    for (at, member) in members.enumerate() {
+        grouped.entry(bucket(member)).or_default().push(at);
+    }
+    grouped
 }
 
 /// Who came online: name, since when, version.
@@ -168,9 +214,22 @@ fn went(value: Value) -> Option<Turn> {
     Some(Turn { member, online: number()? == 1, at: number()?, version: number()? })
 }
 
-/// `<1 if online> <since when, or last seen> <version>`
-fn known(member: &str, held: &str) -> Option<Turn> {
-    let mut words = held.split(' ');
+/// `<1 if online> <since when, or last seen> <version>`, or nothing.
+fn known(member: &str, held: &str) -> Option<Option<Turn>> {
+    if held.is_empty() { Some(None) } else { turn(member, &mut held.split(' ')).map(Some) }
+}
+
+/// The same for each other data center, behind its name.
+fn known_elsewhere(member: &str, held: &str) -> Option<Vec<Turn>> {
+    let mut words = held.split_ascii_whitespace();
+    let mut turns = Vec::new();
+    while words.next().is_some() {
+        turns.push(turn(member, &mut words)?);
+    }
+    Some(turns)
+}
+
+fn turn<'a>(member: &str, words: &mut impl Iterator<Item = &'a str>) -> Option<Turn> {
     let online = words.next()? == "1";
     let mut number = || words.next()?.parse().ok();
     Some(Turn { member: member.to_owned(), online, at: number()?, version: number()? })
@@ -182,9 +241,12 @@ mod tests {
 
     #[test]
     fn reads_what_is_stored() {
-        let turn = |online, at, version| Some(Turn { member: "ana b".to_owned(), online, at, version });
-        assert_eq!(known("ana b", "1 5 6"), turn(true, 5, 6));
-        assert_eq!(known("ana b", "0 7 8"), turn(false, 7, 8));
-        assert_eq!(known("ana b", "0 7"), None);
+        let turn = |online, at, version| Turn { member: "ana b".to_owned(), online, at, version };
+        assert_eq!(known("ana b", "1 5 6"), Some(Some(turn(true, 5, 6))));
+        assert_eq!(known("ana b", "0 7 8"), Some(Some(turn(false, 7, 8))));
+        assert_eq!((known("ana b", ""), known("ana b", "0 7")), (Some(None), None));
+        let both = vec![turn(true, 5, 6), turn(false, 7, 8)];
+        assert_eq!(known_elsewhere("ana b", "eu-1 1 5 6 us 0 7 8"), Some(both));
+        assert_eq!((known_elsewhere("ana b", ""), known_elsewhere("ana b", "eu-1 1 5")), (Some(vec![]), None));
     }
 }

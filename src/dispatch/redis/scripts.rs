@@ -39,18 +39,26 @@ pub enum Script {
     Settled,
     /// What is known of members.
     Presence,
+    /// What waits for a peer.
+    Waiting,
+    /// Puts a peer's events into histories.
+    Take,
+    /// News of a peer.
+    NotePeer,
+    /// Turns of a peer's members.
+    PeerTurns,
 }
 
 /// How many there are.
-pub const COUNT: usize = 18;
+pub const COUNT: usize = 22;
 
 macro_rules! lua {
-    ($name:literal) => {
-        concat!(include_str!("lua/clock.lua"), include_str!(concat!("lua/", $name, ".lua")))
+    ($($part:literal),+) => {
+        concat!(include_str!("lua/clock.lua"), $(include_str!(concat!("lua/", $part, ".lua"))),+)
     };
 }
 
-/// Each script's text, in the order of [`Script`].
+/// Each script's text, in the order of [`Script`], behind the parts that it shares with others.
 pub const ALL: [(Script, &str); COUNT] = [
     (Script::Since, lua!("since")),
     (Script::Heartbeat, lua!("heartbeat")),
@@ -58,18 +66,22 @@ pub const ALL: [(Script, &str); COUNT] = [
     (Script::Lock, lua!("lock")),
     (Script::Apply, lua!("apply")),
     (Script::Sweep, lua!("sweep")),
-    (Script::Append, lua!("append")),
+    (Script::Append, lua!("history", "queue", "append")),
     (Script::Read, lua!("read")),
     (Script::Ends, lua!("ends")),
     (Script::SetLatest, lua!("set_latest")),
     (Script::Latest, lua!("latest")),
-    (Script::Counts, lua!("counts")),
+    (Script::Counts, lua!("viewers", "counts")),
     (Script::CountsAll, lua!("counts_all")),
     (Script::SweepCounts, lua!("sweep_counts")),
     (Script::Beat, lua!("beat")),
     (Script::Due, lua!("due")),
     (Script::Settled, lua!("settled")),
     (Script::Presence, lua!("presence")),
+    (Script::Waiting, lua!("queue", "waiting")),
+    (Script::Take, lua!("history", "take")),
+    (Script::NotePeer, lua!("viewers", "note_peer")),
+    (Script::PeerTurns, lua!("peer_turns")),
 ];
 
 #[cfg(test)]

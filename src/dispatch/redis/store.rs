@@ -66,13 +66,11 @@ impl Store {
             Some(Request::Due(buckets, limit)) => self.due(buckets, limit).await,
             Some(Request::Settled(members)) => self.settled(members).await,
             Some(Request::Presence(members)) => self.presence(&members).await,
-            Some(
-                Request::Queue(_)
-                | Request::Take(_)
-                | Request::NotePeer(_)
-                | Request::PeerViewers
-                | Request::PeerTurns(_),
-            ) => Err(Unavailable("peers are not kept in Redis yet".to_owned())),
+            Some(Request::Queue(ask)) => self.waiting(ask).await,
+            Some(Request::Take(taking)) => self.take(taking).await,
+            Some(Request::NotePeer(note)) => self.note_peer(note).await,
+            Some(Request::PeerViewers) => self.all_peer_viewers().await,
+            Some(Request::PeerTurns(said)) => self.peer_turns(said).await,
             Some(request @ (Request::Apply(_) | Request::Append(_) | Request::SetLatest(_))) => {
                 return self.write(vec![request]).await;
             }

@@ -8,6 +8,7 @@ use redis::{Value, cmd};
 
 use super::keys::{self, Place};
 use super::master::{Argument, Call, Lane};
+use super::peers::{self, Known};
 use super::replies;
 use super::scripts::Script;
 use super::store::{Answered, Store};
@@ -35,6 +36,8 @@ pub struct Leases {
     pub age_ms: u64,
     /// The number of the node's last change of its counts; 0 if there is none.
     pub counted: u64,
+    /// What is known of peers.
+    pub peers: Vec<Known>,
 }
 
 impl Store {
@@ -74,6 +77,7 @@ impl Store {
         let (leases, differing) =
             tokio::join!(self.leases(Some(&heartbeat.node)), self.differing(id, &heartbeat.digests));
         let leases = leases?;
+        let peers = leases.peers.into_iter().map(|(peer, _)| peer).collect();
         let recount = heartbeat.counts.is_some_and(|number| number != leases.counted);
         let mut known = self.known.borrow_mut();
         let mut live: HashMap<NodeId, NodeInfo> = leases.live.into_iter().map(|node| (node.id, node)).collect();
@@ -86,12 +90,13 @@ impl Store {
         known.clone_from(&live);
         let mut nodes: Vec<NodeInfo> = live.into_values().collect();
         nodes.sort_unstable_by_key(|node| node.id);
-        Ok(Answer::Alive(Alive { nodes, differing, recount, peers: Vec::new() }))
+        Ok(Answer::Alive(Alive { nodes, differing, recount, peers }))
     }
 
     /// What leases say, after renewing that of `node`.
     pub async fn leases(&self, node: Option<&NodeInfo>) -> Result<Leases, Unavailable> {
-        let keys = vec![self.keys.leases(), self.keys.infos(), self.keys.born(), self.keys.counted()];
+        let keys =
+            vec![self.keys.leases(), self.keys.infos(), self.keys.born(), self.keys.counted(), self.keys.peers()];
         let said = node.map(|node| serde_json::to_string(node).expect("a node is plain data"));
         let arguments = vec![
             text(node.map_or_else(String::new, |node| node.id.to_string())),
@@ -108,12 +113,13 @@ impl Store {
         let (now, born) = (number()?, number()?);
         let infos = fields.next().and_then(replies::list).ok_or_else(broken)?;
         let counted = fields.next().and_then(|value| replies::number(&value)).ok_or_else(broken)?;
+        let peers = fields.next().and_then(|value| peers::known(value, now)).ok_or_else(broken)?;
         // What another version wrote and this one cannot read is no node for it.
         let live = infos.into_iter().filter_map(|info| serde_json::from_str(&replies::text(info)?).ok()).collect();
         if self.born.get().is_none_or(|(seen, _)| seen != born) {
             self.born.set(Some((born, Instant::now())));
         }
-        Ok(Leases { live, age_ms: now.saturating_sub(born), counted })
+        Ok(Leases { live, age_ms: now.saturating_sub(born), counted, peers })
     }
 
     /// Buckets of which something else is held for a node than it wants. A master that is away says nothing of its own.

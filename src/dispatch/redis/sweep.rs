@@ -1,4 +1,4 @@
-//! Removes what dead nodes wanted, and how many viewers they had: by one process at a time, over all dispatchers.
+//! Removes what dead nodes wanted, how many viewers they had, and what is known of peers that are long gone: by one process at a time, over all dispatchers.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use super::store::Store;
 use super::subscriptions::{text, unreadable, value};
 use super::topology::jittered;
 use crate::dispatch::kv::{BUCKETS, Unavailable};
-use crate::limits::{NODE_LEASE, REDIS_SWEEP_EVERY};
+use crate::limits::{NODE_LEASE, PEER_FORGOTTEN, REDIS_SWEEP_EVERY};
 use crate::wire::connection_id::NodeId;
 
 /// Sweeps for as long as the store is used.
@@ -67,6 +67,12 @@ impl Store {
                 slices += self.sweep_node(number, node).await?;
                 dead.insert(node);
             }
+        }
+        let forgotten = PEER_FORGOTTEN.as_millis() as u64;
+        for (peer, _) in leases.peers.iter().filter(|(_, silent_ms)| *silent_ms > forgotten) {
+            let mut command = cmd("HDEL");
+            command.arg(self.keys.peers()).arg(&peer.dc);
+            value(self.call(Place::Nodes, Lane::Commands, Call::Plain(command)).await)?;
         }
         for node in self.counted().await?.into_keys().filter(|node| !live.contains(node)) {
             let keys = vec![self.keys.leases(), self.keys.counted(), self.keys.counts(node)];

@@ -10,7 +10,7 @@ use redis::{PushKind, Value};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::counts::{self, Told};
+use super::channel::{self, Told};
 use super::gates::{Gates, Group, gates};
 use super::keys::subscribers_topic;
 use super::link::Pushed;
@@ -88,7 +88,7 @@ impl Worker {
 
     fn take(self: &Rc<Worker>, question: Question) {
         let Question { shard, ticket, request, asked } = question;
-        let (passes, reads) = gates(shard, &request);
+        let (passes, mode) = gates(shard, &request);
         if let Request::Subscribers(topic) = &request {
             self.store.lookups.borrow_mut().begin(topic);
         }
@@ -97,7 +97,7 @@ impl Worker {
         state.next += 1;
         state.pending.insert(id, Pending { shard, ticket, request: Some(request) });
         state.deadlines.push_back((Instant::from_std(asked) + REDIS_ANSWER, id));
-        let group = state.gates.enter(id, passes, reads);
+        let group = state.gates.enter(id, passes, mode);
         drop(state);
         group.into_iter().for_each(|group| self.begin(group));
     }
@@ -177,7 +177,7 @@ impl Worker {
             match push.kind {
                 PushKind::Invalidate => {}
                 PushKind::Message => {
-                    self.counts_told(push.data);
+                    self.told(push.data);
                     continue;
                 }
                 _ => continue,
@@ -193,23 +193,34 @@ impl Worker {
         }
     }
 
-    /// Counts changed, says the channel.
-    fn counts_told(self: &Rc<Worker>, data: Vec<Value>) {
+    /// The channel says something.
+    fn told(self: &Rc<Worker>, data: Vec<Value>) {
         let message = data.into_iter().nth(1).and_then(replies::text);
-        match message.as_deref().and_then(counts::told) {
+        match message.as_deref().and_then(channel::told) {
             Some(Told::Change(change)) => self.notify(Notice::Counts(Arc::new(change))),
-            Some(Told::Read(node, number)) => {
-                let worker = Rc::clone(self);
-                tokio::task::spawn_local(async move {
-                    match timeout(REDIS_ANSWER, worker.store.node_counts(node, number)).await {
-                        Ok(Ok(counts)) => worker.notify(Notice::Counts(Arc::new(counts))),
-                        _ => worker.notify(Notice::InvalidatedAll),
-                    }
-                });
-            }
+            Some(Told::PeerViewers(viewers)) => self.notify(Notice::PeerViewers(Arc::new(viewers))),
+            Some(Told::Queued(bucket)) => self.notify(Notice::Queued(bucket)),
+            Some(Told::Read(node, number)) => self.read(move |store| async move {
+                store.node_counts(node, number).await.map(|counts| Notice::Counts(Arc::new(counts)))
+            }),
+            Some(Told::ReadPeer(dc)) => self.read(move |store| async move {
+                store.peer_viewers(dc).await.map(|viewers| Notice::PeerViewers(Arc::new(viewers)))
+            }),
             // Of another version, perhaps.
             None => self.notify(Notice::InvalidatedAll),
         }
+    }
+
+    /// Tells every shard what is read.
+    fn read<F>(self: &Rc<Worker>, read: impl FnOnce(Rc<Store>) -> F + 'static)
+    where
+        F: Future<Output = Result<Notice, Unavailable>> + 'static,
+    {
+        let worker = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let read = timeout(REDIS_ANSWER, read(Rc::clone(&worker.store))).await;
+            worker.notify(read.ok().and_then(Result::ok).unwrap_or(Notice::InvalidatedAll));
+        });
     }
 
     /// Tells every shard.

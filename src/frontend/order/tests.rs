@@ -189,6 +189,40 @@ fn a_store_that_lost_everything_is_a_gap() {
     assert!(order.recent(Position::at(5)).is_none(), "before the end is noted nothing is known");
 }
 
+/// A replica takes over, which has what nobody sent to this node.
+#[test]
+fn what_outlived_a_takeover_is_no_part_of_the_gap() {
+    let at = |ms| Position::at(ms);
+    let (one, two) = (frame(1, at(10), None), frame(2, at(20), Some(at(10))));
+    let three = frame(3, at(40), Some(at(20)));
+    for compares in [true, false] {
+        let (mut order, now, mut effects) = (Order::new(Instant::now()), Instant::now(), Vec::new());
+        order.noted(End { position: None, since: at(1) }, now, &mut effects);
+        order.frame(Arc::clone(&one), now, &mut effects);
+        if compares {
+            order.compared(End { position: Some(at(20)), since: at(30) }, at(10), now, &mut effects);
+        } else {
+            order.frame(Arc::clone(&three), now, &mut effects);
+        }
+        assert_eq!(order.read_due(now + HOLE_WAIT), Some(at(10)));
+        let frames = [Arc::clone(&two)].into_iter().chain((!compares).then(|| Arc::clone(&three)));
+        let page = FramePage { frames: frames.collect(), complete: true, reaches: at(30) };
+        order.page(&page, now + HOLE_WAIT, &mut effects);
+        order.compared(End { position: Some(at(40)), since: at(30) }, at(20), now, &mut effects);
+        order.frame(Arc::clone(&three), now, &mut effects);
+        let seen: Vec<Option<Position>> = effects
+            .iter()
+            .map(|effect| match effect {
+                Effect::Deliver(frame) => frame.position(),
+                Effect::Gap(_) => None,
+            })
+            .collect();
+        assert_eq!(seen, [Some(at(10)), None, Some(at(20)), Some(at(40))], "compares {compares}");
+        // Who comes back with what it saw before is to be told, too.
+        assert!(order.recent(at(20)).is_none() && order.recent(at(30)).is_some());
+    }
+}
+
 #[test]
 fn an_event_that_overtakes_a_comparison_is_no_gap() {
     let mut world = World { histories: Histories::new(1, 1_000_000), now_ms: 10, all: Vec::new() };

@@ -11,13 +11,17 @@ if held then
   if a then last, high, low = tonumber(a), tonumber(b), tonumber(c) end
 end
 if number <= last then return 0 end
+local known = {}
 if full then
   local listed = {}
   for at = 5, #ARGV, 4 do
     listed[ARGV[at]] = ARGV[at + 1] == '1'
   end
   for _, topic in ipairs(redis.call('SMEMBERS', KEYS[2])) do
-    if not listed[topic] then
+    if listed[topic] then
+      -- It is in both sets, which change together: so a long list costs little more than what differs.
+      known[topic] = true
+    else
       redis.call('SREM', KEYS[2], topic)
       redis.call('SREM', prefix .. topic, node)
     end
@@ -26,9 +30,12 @@ if full then
 end
 for at = 5, #ARGV, 4 do
   local topic, wanted = ARGV[at], ARGV[at + 1] == '1'
-  local command = wanted and 'SADD' or 'SREM'
-  local changed = redis.call(command, KEYS[2], topic) == 1
-  redis.call(command, prefix .. topic, node)
+  local changed = false
+  if not known[topic] then
+    local command = wanted and 'SADD' or 'SREM'
+    changed = redis.call(command, KEYS[2], topic) == 1
+    redis.call(command, prefix .. topic, node)
+  end
   if (full and wanted) or (not full and changed) then
     high = bit.bxor(high, tonumber(ARGV[at + 2])) % 4294967296
     low = bit.bxor(low, tonumber(ARGV[at + 3])) % 4294967296

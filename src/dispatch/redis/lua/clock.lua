@@ -1,7 +1,10 @@
--- Every script begins with this: Redis' time in Unix milliseconds.
-local function clock()
+-- Every script begins with this: Redis' time in Unix microseconds, and in milliseconds.
+local function moment()
   local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  return tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+local function clock()
+  return math.floor(moment() / 1000)
 end
 
 -- Since when this bucket lost nothing. The mark names the server that set it by its run id, which is new at every start

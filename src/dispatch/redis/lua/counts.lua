@@ -6,13 +6,7 @@ local held = tonumber(redis.call('HGET', KEYS[2], ARGV[2]) or '0')
 local number, kind = tonumber(ARGV[3]), ARGV[4]
 if number <= held or (kind ~= 'f' and number ~= held + 1) then return 0 end
 if kind == 'f' then redis.call('UNLINK', KEYS[1]) end
-for at = 5, #ARGV, 2 do
-  if ARGV[at + 1] == '0' then
-    redis.call('HDEL', KEYS[1], ARGV[at])
-  else
-    redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 1])
-  end
-end
+set_viewers(KEYS[1], 5)
 if kind == 'p' then return 1 end
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 -- Of one that came in parts, who listens reads all.

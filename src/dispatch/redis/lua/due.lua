@@ -1,7 +1,8 @@
 -- Members whose last sign of life is too long ago go offline; turns that nobody settled are given again. Gives each as
 -- name, 1 if online, since when or last seen, version.
 -- KEYS: 1 what is known of members, "<1 if online> <since when, or last seen> <version>"; 2 who is online, by when that
--- ends; 3 who is not, by when they were last seen; 4 whose last turn is not settled, by when it was given.
+-- ends; 3 who is not, by when they were last seen; 4 whose last turn is not settled, by when it was given; 5 what is known of
+-- members elsewhere; 6 who is online nowhere there, by when they were last seen.
 -- ARGV: 1 how long a sign counts; 2 how long a turn may stay unsettled; 3 for how long members are known; all in ms; 4 how
 -- many at most; 5 how many are forgotten at once.
 local now, most = clock(), tonumber(ARGV[4])
@@ -29,10 +30,15 @@ if #turned < most then
     end
   end
 end
-local old = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now - tonumber(ARGV[3]), 'LIMIT', 0, ARGV[5])
-if #old > 0 then
-  redis.call('ZREM', KEYS[3], unpack(old))
-  redis.call('ZREM', KEYS[4], unpack(old))
-  redis.call('HDEL', KEYS[1], unpack(old))
+local function forget(seen, known)
+  local old = redis.call('ZRANGEBYSCORE', seen, '-inf', now - tonumber(ARGV[3]), 'LIMIT', 0, ARGV[5])
+  if #old > 0 then
+    redis.call('ZREM', seen, unpack(old))
+    redis.call('HDEL', known, unpack(old))
+  end
+  return old
 end
+local old = forget(KEYS[3], KEYS[1])
+if #old > 0 then redis.call('ZREM', KEYS[4], unpack(old)) end
+forget(KEYS[6], KEYS[5])
 return turned

@@ -1,6 +1,7 @@
--- Renews a node's lease and lists the nodes whose lease holds. Gives the number of its last change of counts, too.
+-- Renews a node's lease and lists the nodes whose lease holds. Gives the number of its last change of counts, too,
+-- and what is known of peers.
 -- KEYS: 1 leases, by their end; 2 what nodes say of themselves; 3 since when leases can be believed; 4 the
--- number of each Frontend's last change of its counts.
+-- number of each Frontend's last change of its counts; 5 what is known of peers.
 -- ARGV: 1 the node, empty to list only; 2 what it says of itself; 3 the lease in ms; 4 the server's run id; 5 how long
 -- dead nodes are remembered, in ms.
 local now = clock()
@@ -30,4 +31,4 @@ for at = 1, #live, 1000 do
     if text then said[#said + 1] = text end
   end
 end
-return {now, tonumber(ms), said, tonumber(redis.call('HGET', KEYS[4], ARGV[1]) or '0')}
+return {now, tonumber(ms), said, tonumber(redis.call('HGET', KEYS[4], ARGV[1]) or '0'), redis.call('HGETALL', KEYS[5])}

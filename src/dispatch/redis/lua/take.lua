@@ -1,0 +1,21 @@
+-- Puts a peer's events into histories, each once however often it comes, and notes how far that queue was taken. Gives the
+-- place of each as `append.lua` does, or nothing for one that was taken before. KEYS: 1 the bucket's mark; 2 how far the
+-- peer's queue was taken, "<epoch> <number>"; then histories. ARGV: 1 the run id; 2 the queue's epoch; 3 for how long to
+-- know how far it was taken, in ms; then for each event: which of the histories, its number in two parts, the event, events
+-- to keep, for how long in ms.
+local now = clock()
+since(KEYS[1], ARGV[1], now)
+local epoch, ms, seq = string.match(redis.call('GET', KEYS[2]) or '', '^(%d+) (%d+)-(%d+)$')
+if epoch == ARGV[2] then ms, seq = tonumber(ms), tonumber(seq) else ms, seq = 0, 0 end
+local placed = {}
+for at = 4, #ARGV, 6 do
+  local a, b = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+  if a > ms or (a == ms and b > seq) then
+    ms, seq = a, b
+    placed[#placed + 1] = put(KEYS[2 + tonumber(ARGV[at])], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], now)
+  else
+    placed[#placed + 1] = {}
+  end
+end
+redis.call('SET', KEYS[2], string.format('%s %.0f-%.0f', ARGV[2], ms, seq), 'PX', ARGV[3])
+return placed
