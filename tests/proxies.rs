@@ -6,13 +6,14 @@ mod support;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 
 use fanfare::settings::IpNet;
 use fanfare::wire::client_address::client_address;
 use serde_json::{Value, json};
+use support::nginx::{changed, here, nginx};
 use support::node::Node;
 use support::{DEADLINE, becomes, eventually};
 use tempfile::TempDir;
@@ -28,20 +29,6 @@ struct Proxy {
     child: Child,
     port: u16,
     folder: TempDir,
-}
-
-fn here(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-/// The file with each of these texts replaced, which must stand in it.
-fn changed(file: &str, changes: &[(&str, String)]) -> String {
-    let mut text = fs::read_to_string(here("tuning/proxy").join(file)).unwrap();
-    for (from, to) in changes {
-        assert!(text.contains(from), "{file} has no {from:?} any more");
-        text = text.replace(from, to);
-    }
-    text
 }
 
 /// A certificate that nobody signed, and its key.
@@ -89,23 +76,7 @@ impl Proxy {
                     ("/etc/ssl/private/fanfare.key", file("fanfare.key")),
                     ("/var/log/nginx/fanfare.log", file("access.log")),
                 ];
-                fs::write(folder.join("fanfare.conf"), changed("nginx.conf", &changes)).unwrap();
-                // What Debian's nginx.conf has around it, with everything in the test's folder. Workers of root's nginx
-                // are nobody's, and could not enter it.
-                let root = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
-                let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-                    .map(|name| format!("{name}_temp_path {};\n", file(name)))
-                    .concat();
-                let around = format!(
-                    "daemon off;\n{root}worker_processes 2;\npid {};\nerror_log stderr;\nevents {{ worker_connections 1024; }}\n\
-                     http {{\n{temporary}gzip on;\ninclude {};\n}}\n",
-                    file("pid"),
-                    file("fanfare.conf")
-                );
-                fs::write(folder.join("nginx.conf"), around).unwrap();
-                let mut command = Command::new("nginx");
-                command.arg("-e").arg("stderr").arg("-p").arg(folder).arg("-c").arg(folder.join("nginx.conf"));
-                command
+                nginx(folder, "nginx.conf", &changes)
             }
             Kind::HaProxy => {
                 let changes = [

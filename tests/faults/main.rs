@@ -10,8 +10,8 @@ mod database;
 mod dispatchers;
 mod frontends;
 mod joins;
-mod load;
 mod restarts;
 mod setup;
 mod store;
-mod viewers;
+
+use support::{load, viewers};

@@ -11,6 +11,7 @@ use fanfare::limits::{POSTGRES_BATCH, POSTGRES_CONNECTIONS, STORE_NAME_BYTES_MAX
 
 use super::likes::{check_tables, counts, like};
 use super::posts::{post, posted};
+use super::support::certificate::certified;
 use super::support::http::Client;
 use super::support::node::{Node, program};
 use super::support::postgres::Postgres;
@@ -349,12 +350,6 @@ fn lock_of_another_session_holds_commands_back() {
 
 #[test]
 fn password_is_told_to_an_impostor() {
-    let certified = |names: &[&str]| {
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let params = rcgen::CertificateParams::new(names).expect("names");
-        (params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
-    };
     let (certificate, key) = certified(&["localhost"]);
     let mut server = Postgres::stopped(&["ssl = on"]);
     server.put("server.crt", &certificate);

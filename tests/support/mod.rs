@@ -4,13 +4,18 @@
 //! Every test binary takes from it what it needs, so each sees some of it unused.
 #![allow(dead_code)]
 
+pub mod certificate;
 pub mod crowd;
 pub mod http;
+pub mod load;
+pub mod nginx;
 pub mod node;
 pub mod postgres;
 pub mod redis;
+pub mod site;
 pub mod sse;
 pub mod token;
+pub mod viewers;
 pub mod watchers;
 
 use std::time::{Duration, Instant};

@@ -20,15 +20,24 @@ pub struct Node {
     pub public: SocketAddr,
     pub internal: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
+    /// The cluster's secret, where it has one.
+    secret: Option<String>,
     /// The folder of its database, unless the test keeps that.
     _folder: Option<TempDir>,
 }
 
 /// The program under test.
 pub fn program() -> Command {
+    program_behind(&[])
+}
+
+/// The program under test, started by other programs that become it, such as `env`.
+pub fn program_behind(words: &[String]) -> Command {
     // Another build of it may be given, such as a release for tests that run for long.
-    let built = std::env::var_os("FANFARE_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_fanfare").into());
-    let mut command = Command::new(built);
+    let built = std::env::var("FANFARE_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_fanfare").to_owned());
+    let mut words = words.iter().map(String::as_str).chain([&*built]);
+    let mut command = Command::new(words.next().expect("there is one at least"));
+    command.args(words);
     // Settings of whoever runs the tests are not the test's.
     command.env_clear();
     // On a machine that is busy with other tests turns are long, and new streams would be refused; tests of that give
@@ -118,7 +127,9 @@ impl Node {
             }
         });
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut node = Node { child, public: any, internal: any, log, _folder: None };
+        let file = flags.iter().skip_while(|flag| **flag != "--cluster-secret-file").nth(1);
+        let secret = file.map(|path| std::fs::read_to_string(path).expect("the test's file").trim().to_owned());
+        let mut node = Node { child, public: any, internal: any, log, secret, _folder: None };
         let deadline = Instant::now() + DEADLINE;
         loop {
             let line = lines
@@ -206,7 +217,9 @@ impl Node {
 
     /// What the node says of itself: `/v1/node`.
     pub fn info(&self) -> Value {
-        let answer = Client::connect(self.internal).request("GET", "/v1/node", &[], b"");
+        let bearer = self.secret.as_ref().map(|secret| format!("Bearer {secret}"));
+        let headers: Vec<(&str, &str)> = bearer.iter().map(|bearer| ("Authorization", bearer.as_str())).collect();
+        let answer = Client::connect(self.internal).request("GET", "/v1/node", &headers, b"");
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()
     }
@@ -230,9 +243,14 @@ impl Node {
 
     /// A metric: the sum of the samples of `name` whose labels contain `label`.
     pub fn metric(&self, name: &str, label: &str) -> u64 {
+        self.measure(name, label) as u64
+    }
+
+    /// The same, of a metric that may be a fraction, or below zero.
+    pub fn measure(&self, name: &str, label: &str) -> f64 {
         let answer = Client::connect(self.internal).request("GET", "/metrics", &[], b"");
         let text = answer.text();
-        let samples: Vec<u64> = text
+        let samples: Vec<f64> = text
             .lines()
             .filter_map(|line| line.strip_prefix(name).filter(|rest| rest.starts_with('{') && rest.contains(label)))
             .map(|rest| rest.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number"))

@@ -4,21 +4,26 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::eventually;
+use super::{DEADLINE, eventually};
 
 /// A server. It is killed when this is dropped.
 pub struct Redis {
     child: Option<Child>,
     pub port: u16,
     folder: TempDir,
+    /// What starts it.
+    program: Vec<String>,
     arguments: Vec<String>,
     password: Option<String>,
 }
+
+/// Arguments of a server that keeps nothing on disk.
+pub const FORGETFUL: [&str; 4] = ["--save", "", "--appendonly", "no"];
 
 /// Arguments of a server that has on disk whatever it answered.
 pub const DURABLE: [&str; 6] = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"];
@@ -38,7 +43,7 @@ pub fn free_port() -> u16 {
 impl Redis {
     /// An empty server that keeps nothing on disk.
     pub fn start() -> Redis {
-        Redis::with(&["--save", "", "--appendonly", "no"])
+        Redis::with(&FORGETFUL)
     }
 
     /// A server that has on disk whatever it answered.
@@ -48,9 +53,15 @@ impl Redis {
 
     /// A server with these arguments.
     pub fn with(arguments: &[&str]) -> Redis {
+        Redis::behind(&[], arguments)
+    }
+
+    /// The same, started by other programs that become it, such as `env`.
+    pub fn behind(words: &[String], arguments: &[&str]) -> Redis {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut redis = Redis { child: None, port: 0, folder, arguments, password: None };
+        let program = words.iter().cloned().chain(["redis-server".to_owned()]).collect();
+        let mut redis = Redis { child: None, port: 0, folder, program, arguments, password: None };
         for _ in 0..5 {
             redis.port = free_port();
             if redis.launch() {
@@ -72,7 +83,8 @@ impl Redis {
         let port = self.port.to_string();
         let plain = if self.arguments.iter().any(|argument| argument == "--tls-port") { "0" } else { &port };
         let arguments = self.arguments.iter().map(|argument| argument.replace("{port}", &port));
-        let mut child = Command::new("redis-server")
+        let mut child = Command::new(&self.program[0])
+            .args(&self.program[1..])
             .args(["--bind", "127.0.0.1", "--port", plain, "--dir"])
             .arg(self.folder.path())
             .args(arguments)
@@ -81,9 +93,15 @@ impl Redis {
             .stderr(Stdio::null())
             .spawn()
             .expect("redis-server is installed");
+        let deadline = Instant::now() + DEADLINE;
         loop {
             if child.try_wait().expect("it is ours").is_some() {
                 return false;
+            }
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("redis-server at port {port} says nothing for {DEADLINE:?}");
             }
             if plain == "0" && TcpStream::connect(self.address()).is_ok() {
                 break;
@@ -216,7 +234,7 @@ pub struct Cluster {
 impl Cluster {
     /// Three masters and three replicas, once each of them knows all.
     pub fn start() -> Cluster {
-        Cluster::with(&["--save", "", "--appendonly", "no"])
+        Cluster::with(&FORGETFUL)
     }
 
     /// The same, whose nodes have these arguments.

@@ -1,6 +1,6 @@
 //! Viewers that come back, at another Frontend, with what they saw last: on epoll, one thread for all of a test.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +12,8 @@ use rustix::event::{Timespec, epoll};
 use rustix::fd::OwnedFd;
 use serde_json::json;
 
-use crate::support::eventually;
-use crate::support::sse::{Chunks, Message, Messages};
+use super::eventually;
+use super::sse::{Chunks, Message, Messages};
 
 /// A viewer that was cut, or found nobody, comes back after this.
 const BACK_AFTER: Duration = Duration::from_millis(200);
@@ -26,13 +26,19 @@ pub struct Viewer {
     pub door: usize,
     /// Ids in the order in which they came first.
     pub seen: Vec<String>,
-    known: HashSet<String>,
+    /// How often each came.
+    times: HashMap<String, usize>,
     /// Events, repeats included.
     pub received: usize,
+    /// The id that came last, by topic, type and key.
+    pub newest: HashMap<(String, String, String), String>,
     /// `count` of class `sum`, by topic.
     pub sums: HashMap<String, u64>,
     /// The total that the newest like said, by topic.
     pub totals: HashMap<String, u64>,
+    /// The number of viewers that was told last, by topic. It is no event that counts: it comes when anybody comes or
+    /// leaves.
+    pub counts: HashMap<String, u64>,
     /// Topics of `gap`.
     pub gaps: Vec<String>,
     pub connected: usize,
@@ -126,6 +132,17 @@ impl Viewers {
         });
     }
 
+    /// Asserts that nobody got any of these more than once.
+    #[track_caller]
+    pub fn without_repeats(&self, ids: &[String]) {
+        for (number, viewer) in self.lock().iter().enumerate() {
+            for id in ids {
+                let times = viewer.times.get(id).copied().unwrap_or_default();
+                assert!(times < 2, "viewer {number} saw {id} {times} times");
+            }
+        }
+    }
+
     /// Asserts that those of `ids` that a viewer saw came in this order, which is that of their publisher.
     #[track_caller]
     pub fn in_order(&self, ids: &[String], topic_of: impl Fn(&str) -> String) {
@@ -188,7 +205,7 @@ impl Shared {
 impl Viewer {
     /// Whether it has this event.
     pub fn has(&self, id: &str) -> bool {
-        self.known.contains(id)
+        self.times.contains_key(id)
     }
 
     fn connect(&mut self, doors: &[SocketAddr], epoll: &OwnedFd, number: u64) {
@@ -204,7 +221,8 @@ impl Viewer {
         };
         let Ok(socket) = opened() else { return self.leave() };
         epoll::add(epoll, &socket, epoll::EventData::new_u64(number), epoll::EventFlags::IN).expect("it is ours");
-        let (chunks, messages) = Default::default();
+        let (chunks, mut messages): (Chunks, Messages) = Default::default();
+        messages.viewers = true;
         self.line = Some(Line { socket, head: Some(Vec::new()), chunks, messages });
     }
 
@@ -258,6 +276,10 @@ impl Viewer {
             "connected" if json["pending"] != json!([]) && self.last_id.is_none() => self.too_early = true,
             "connected" => self.connected += 1,
             "gap" => self.gaps.push(json["topic"].as_str().expect("a topic").to_owned()),
+            "message" if json["type"] == "viewers" => {
+                let count = json["data"]["viewers"].as_u64().expect("a number");
+                self.counts.insert(json["topic"].as_str().expect("a topic").to_owned(), count);
+            }
             "message" => {
                 self.received += 1;
                 self.last_id = message.id.or(self.last_id.take());
@@ -269,7 +291,11 @@ impl Viewer {
                 if let Some(total) = json["data"]["likes"].as_u64() {
                     self.totals.insert(topic.to_owned(), total);
                 }
-                if self.known.insert(id.to_owned()) {
+                let part = |name: &str| json[name].as_str().unwrap_or_default().to_owned();
+                self.newest.insert((part("topic"), part("type"), part("key")), id.to_owned());
+                let times = self.times.entry(id.to_owned()).or_default();
+                *times += 1;
+                if *times == 1 {
                     self.seen.push(id.to_owned());
                 }
             }

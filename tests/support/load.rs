@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::setup::{Reply, post};
-use crate::support::eventually;
+use super::eventually;
+use super::site::{Reply, post};
 
-/// Between two posts of one publisher.
+/// Between two posts of one publisher, unless told otherwise.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// What is posted.
@@ -46,6 +46,12 @@ pub struct Load {
 impl Load {
     /// `topics` are topics of events, or videos of likes and comments.
     pub fn start(what: What, nodes: Vec<SocketAddr>, topics: &[String]) -> Load {
+        Load::by("", what, nodes, topics, PAUSE)
+    }
+
+    /// The same, by one of several publishers, whose names their members and ids of events begin with.
+    pub fn by(who: &str, what: What, nodes: Vec<SocketAddr>, topics: &[String], pause: Duration) -> Load {
+        let who = who.to_owned();
         let shared = Arc::new(Shared {
             taken: Mutex::default(),
             stop: AtomicBool::new(false),
@@ -54,7 +60,7 @@ impl Load {
             failed: AtomicUsize::new(0),
         });
         let (own, topics) = (Arc::clone(&shared), topics.to_vec());
-        let thread = std::thread::spawn(move || own.run(what, &nodes, &topics));
+        let thread = std::thread::spawn(move || own.run(&who, what, &nodes, &topics, pause));
         Load { shared, thread: Some(thread) }
     }
 
@@ -103,18 +109,18 @@ impl Drop for Load {
 }
 
 impl Shared {
-    fn run(&self, what: What, nodes: &[SocketAddr], topics: &[String]) {
+    fn run(&self, who: &str, what: What, nodes: &[SocketAddr], topics: &[String], pause: Duration) {
         let mut at = 0;
         for number in 0.. {
             for topic in topics {
-                let (target, body, own) = describe(what, topic, number);
+                let (target, body, own) = describe(who, what, topic, number);
                 loop {
                     if self.stop.load(Ordering::Relaxed) {
                         return;
                     }
                     at += 1;
                     let answer = post(nodes[at % nodes.len()], &target, &body);
-                    std::thread::sleep(PAUSE);
+                    std::thread::sleep(pause);
                     match answer {
                         // A like that was stored though nobody said so is 200 when it comes again.
                         Ok(reply) if matches!(reply.status, 200..=202) => {
@@ -140,20 +146,20 @@ impl Shared {
 }
 
 /// Target, body, and the id if the publisher gives it.
-fn describe(what: What, topic: &str, number: u64) -> (String, String, String) {
+fn describe(who: &str, what: What, topic: &str, number: u64) -> (String, String, String) {
     match what {
         What::Events(kind) => {
-            let id = format!("{kind}/{topic}/{number}");
+            let id = format!("{who}{kind}/{topic}/{number}");
             let body = json!({"type": kind, "id": id, "key": "k", "data": number});
             (format!("/v1/topics/{topic}/events"), body.to_string(), id)
         }
         What::Comments => {
-            let body = json!({"member": "ana", "text": number.to_string()});
+            let body = json!({"member": format!("{who}ana"), "text": number.to_string()});
             (format!("/v1/videos/{topic}/comments"), body.to_string(), String::new())
         }
         What::Likes => {
-            let body = json!({"member": format!("m{number}"), "reaction": "like"});
-            (format!("/v1/videos/{topic}/likes"), body.to_string(), format!("{topic}/m{number}"))
+            let body = json!({"member": format!("{who}m{number}"), "reaction": "like"});
+            (format!("/v1/videos/{topic}/likes"), body.to_string(), format!("{topic}/{who}m{number}"))
         }
     }
 }

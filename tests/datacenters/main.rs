@@ -1,0 +1,14 @@
+//! More than one data center: each in a network of its own with a store, two Dispatchers, two Frontends and a Backend, and
+//! a link between each two that can be cut. Each test is named after what it prevents.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cuts;
+mod deaths;
+mod delivery;
+mod mesh;
+mod moving;
+mod network;
+mod refusals;
+mod tls;
