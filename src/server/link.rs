@@ -196,6 +196,8 @@ pub struct Link {
     pub used: Instant,
     /// Where it speaks TLS.
     pub tls: Option<Tls>,
+    /// Why it failed, as the log said since the last answer; a few reasons at most.
+    told: Vec<String>,
 }
 
 impl Link {
@@ -216,6 +218,7 @@ impl Link {
             failures_total: 0,
             used: now,
             tls: None,
+            told: Vec::new(),
         }
     }
 
@@ -347,6 +350,18 @@ impl Link {
             (pending.what, if surely { Outcome::NotTaken } else { Outcome::Unknown })
         };
         self.pending.drain(..).map(fate).collect()
+    }
+
+    /// Whether the log is to say why it failed: each reason once, since the first may hide what is really wrong.
+    pub fn is_news(&mut self, why: &str) -> bool {
+        if self.failures == 1 {
+            self.told.clear();
+        }
+        let is_news = self.told.len() < 4 && self.told.iter().all(|told| told != why);
+        if is_news {
+            self.told.push(why.to_owned());
+        }
+        is_news
     }
 
     /// How long it rests after its latest failure. `jitter` is any number: 50 to 100 % of the time, so that not all come

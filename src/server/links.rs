@@ -289,7 +289,7 @@ impl Shard {
         let link = self.cluster.links.get_mut(id);
         let (to, lane) = (link.key.0, link.key.1.name());
         let until = self.clock.instant + link.rest(jitter);
-        if link.failures == 1 {
+        if link.is_news(why) {
             info!(?to, lane, why, "a link to another node failed; trying again");
         }
         // A name may have moved.

@@ -41,7 +41,7 @@ pub struct Peer {
 pub struct Center {
     pub name: String,
     pub site: Site,
-    pub redis: Redis,
+    _redis: Redis,
     pub network: Network,
 }
 
@@ -182,7 +182,7 @@ impl Center {
             ..Plan::new(&redis.url())
         };
         let site = network.inside(|| Site::of(plan));
-        Center { name, site, redis, network }
+        Center { name, site, _redis: redis, network }
     }
 
     /// Publishes one event at a dispatcher, which must take it. Gives its id.

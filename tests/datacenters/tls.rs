@@ -95,7 +95,7 @@ fn events_that_do_not_pass_by_tls() {
         viewers.without_gaps();
     }
     // Peers are let in, others are not even where nodes would ask for a secret.
-    assert_eq!(status(&mesh.centers[0], "/v1/internal/peer/hello"), "401");
+    assert_eq!(status(&mesh.centers[0], "/v1/internal/peer/hello"), "403", "who does not say which one it is is none");
     for target in ["/metrics", "/v1/node", "/v1/events", "/v1/internal/frames", "/v1/internal/peer/../frames"] {
         assert_eq!(status(&mesh.centers[0], target), "404", "{target}");
     }
