@@ -290,7 +290,14 @@ impl Shard {
         let (to, lane) = (link.key.0, link.key.1.name());
         let until = self.clock.instant + link.rest(jitter);
         if link.is_news(why) {
-            info!(?to, lane, why, "a link to another node failed; trying again");
+            match to {
+                // Somebody may have to set something right.
+                Destination::Peer { peer, .. } => {
+                    let peer = &self.node.peers[peer].name;
+                    warn!(peer, lane, why, "a link to another data center failed; trying again");
+                }
+                _ => info!(?to, lane, why, "a link to another node failed; trying again"),
+            }
         }
         // A name may have moved.
         if let Some(url) = self.url_of(to) {
