@@ -192,9 +192,14 @@ fn the_environment_takes_lists_and_names_and_unknown_names_are_warned_of() {
     );
     has(
         &warnings,
-        &["FANFARE_LISTNE is not a setting; did you mean FANFARE_LISTEN?", "FANFARE_ZZZ is not a setting; known are"],
+        &[
+            "FANFARE_LISTNE is not a setting; did you mean FANFARE_LISTEN?",
+            "FANFARE_ZZZ is not a setting; known are",
+            "--peer ap without --peer-secret-file ap=PATH",
+            "--peer us without --peer-secret-file us=PATH",
+        ],
     );
-    assert_eq!(warnings.lines().count(), 2, "{warnings}");
+    assert_eq!(warnings.lines().count(), 4, "{warnings}");
 }
 
 #[test]
