@@ -174,8 +174,8 @@ pub const PEER_OUTBOX_PATIENCE: Duration = Duration::from_secs(600);
 pub const PEER_LACKED_AGE: Duration = Duration::from_secs(3600);
 /// Events that wait for longer than this are a lack: within it, clients who come from a peer are given so much more.
 pub const PEER_LACKS: Duration = Duration::from_millis(RESUME_FOREIGN_MS / 2);
-/// What is known of a peer that is not heard of is kept for so long, also how far its events were taken: past all that may wait there
-/// or be on its way.
+/// What is known of a peer that is not heard of is kept for so long, also how far its events were taken: past all that may
+/// wait there or be on its way.
 pub const PEER_FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
 const _: () = assert!(PEER_FORGOTTEN.as_secs() > 2 * (PEER_QUEUE_AGE.as_secs() + PEER_TIMEOUT.as_secs()));
 const _: () = assert!(PEER_FORGOTTEN.as_secs() > PEER_LACKED_AGE.as_secs());

@@ -54,12 +54,12 @@
 //! # Other data centers
 //! An event waits for peers in streams of its topic's bucket, so that it is queued by the script that puts it into history:
 //! a queue is on the master that has these histories, and there are as many as a data center has buckets and peers. Whoever
-//! asks reads the oldest and says how far the peer has them; there is no consumer group, since the peer tells repeats by their numbers,
-//! and so it does not matter who asks, or how many do. That the first event waits is said on the channel of viewer counts, where every
-//! dispatcher hears it, from whichever master; a look now and then finds what was not heard.
+//! asks reads the oldest and says how far the peer has them; there is no consumer group, since the peer tells repeats by
+//! their numbers, and so it does not matter who asks, or how many do. That the first event waits is said on the channel of
+//! viewer counts, where every dispatcher hears it, from whichever master; a look now and then finds what was not heard.
 //!
-//! A queue's numbers are the server's time, or just above the last one. After another server took over, they do not grow if its clock
-//! is behind by more than that took; the same holds of positions in history.
+//! A queue's numbers are the server's time, or just above the last one. After another server took over, they do not grow if
+//! its clock is behind by more than that took; the same holds of positions in history.
 //!
 //! # What was lost
 //! A server's run id is new at every start and differs between servers. Each script that touches history compares it with

@@ -1,4 +1,5 @@
-//! Removes what dead nodes wanted, how many viewers they had, and what is known of peers that are long gone: by one process at a time, over all dispatchers.
+//! Removes what dead nodes wanted, how many viewers they had, and what is known of peers that are long gone: by one process
+//! at a time, over all dispatchers.
 
 use std::collections::HashSet;
 use std::rc::Rc;
