@@ -5,9 +5,12 @@ use redis::{Commands as _, Connection, RedisResult};
 
 use crate::support::eventually;
 use crate::support::redis::{Cluster, DURABLE, Redis};
+use crate::support::site::unix_ms;
 
 /// Nodes' leases.
 pub const LEASES: &str = "fanfare:{local:nodes}:leases";
+/// Since when buckets know all, each with the server that says so. A server may be older, and not asked before.
+const MARKS: &str = "fanfare:*:since";
 
 /// A key-value store.
 pub enum Store {
@@ -111,11 +114,11 @@ impl Store {
     /// Waits until it is so old that it knows of all that a stream of several topics asks for when it comes back: younger
     /// ones say `gap`, to be sure.
     pub fn aged(&self) {
-        let wanted = RESUME_SKEW_MS / 1_000 + 1;
         eventually("the store to be old enough", || {
-            let uptimes = self.masters().into_iter().map(|master| master.info("server", "uptime_in_seconds"));
-            let uptimes: Vec<u64> = uptimes.map(|text| text.and_then(|text| text.parse().ok()).unwrap_or(0)).collect();
-            if uptimes.iter().all(|uptime| *uptime > wanted) { Ok(()) } else { Err(uptimes) }
+            let marks: Vec<String> = self.read(MARKS, |kv, key| kv.get(key).map(|mark: String| vec![mark]))?;
+            let since = marks.iter().map(|mark| mark.split(' ').next().and_then(|ms| ms.parse().ok()).expect("a time"));
+            let newest: u64 = since.max().ok_or("no mark")?;
+            if newest + RESUME_SKEW_MS + 1_000 <= unix_ms() { Ok(()) } else { Err(format!("since {newest}")) }
         });
     }
 
