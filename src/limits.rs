@@ -245,6 +245,8 @@ pub const RING_EVENTS: usize = 256;
 pub const RING_BYTES: usize = 128 * 1024;
 /// The newest value of a topic, type and key is kept for so long after it was set.
 pub const LATEST_AGE: Duration = Duration::from_secs(24 * 3600);
+/// Values of class `latest` may come so much later than their versions say: those of other data centers do.
+pub const LATEST_LATE: Duration = Duration::from_secs(60);
 /// Types and keys of class `latest` that a topic keeps; past it the oldest goes.
 pub const LATEST_KEYS_MAX: usize = 1_000;
 /// The embedded store: bytes of history over all topics; past it the oldest events go, and clients that need them get a

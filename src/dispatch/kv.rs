@@ -35,6 +35,8 @@ pub enum Request {
     SetLatest(SetLatest),
     /// The newest values of a topic, each type and key. [`Answer::Latest`]
     Latest(Topic),
+    /// What topics have that is newer than these versions. [`Answer::Newer`], in the same order
+    Newer(Vec<(Topic, u64)>),
     /// How many viewers a Frontend has. [`Answer::Applied`], and every dispatcher hears [`Notice::Counts`]. A store that
     /// lacks the change before this one, unless this one is full, ignores it, and [`Alive::recount`] asks for all.
     SetCounts(NodeCounts),
@@ -202,6 +204,8 @@ pub enum Answer {
     },
     /// Newest values.
     Latest(Vec<LatestValue>),
+    /// What there is of newer values.
+    Newer(Vec<Newer>),
     /// Every node's viewers; dead nodes may be among them.
     Counts(Vec<NodeCounts>),
     /// Members that came online or went offline.
@@ -299,6 +303,15 @@ pub struct LatestValue {
     pub version: u64,
     /// The event as JSON.
     pub event: Arc<str>,
+}
+
+/// What a topic has of values that are newer than some version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Newer {
+    /// How many.
+    pub count: u32,
+    /// The highest version of any of its values; 0 if there is none.
+    pub newest: u64,
 }
 
 /// The store cannot answer. The message is fit for an operator and for a client.

@@ -247,6 +247,9 @@ impl KeyValue for MemoryKv {
                 Answer::Versioned { version, newest }
             }
             Request::Latest(topic) => Answer::Latest(tables.histories.latest(&topic, now_ms)),
+            Request::Newer(topics) => {
+                Answer::Newer(topics.iter().map(|(topic, after)| tables.histories.newer(topic, *after)).collect())
+            }
             Request::SetCounts(change) => {
                 tables.meet(change.node, now_ms);
                 tables.set_counts(change, notices);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::kv::{Append, LatestValue, Page, Read, SetLatest, Stored};
+use super::kv::{Append, LatestValue, Newer, Page, Read, SetLatest, Stored};
 use crate::limits::{LATEST_AGE, LATEST_KEYS_MAX, MEMORY_HISTORY_BYTES};
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
@@ -166,6 +166,14 @@ impl Histories {
         }
         values.insert(latest.field, Latest { version, origin, event: latest.event, set_at_ms: now_ms });
         (version, true)
+    }
+
+    /// What a topic has of values newer than a version.
+    pub fn newer(&self, topic: &Topic, after: u64) -> Newer {
+        let Some(values) = self.latest.get(topic) else { return Newer { count: 0, newest: 0 } };
+        let versions = values.values().map(|value| value.version);
+        let count = versions.clone().filter(|version| *version > after).count() as u32;
+        Newer { count, newest: versions.max().unwrap_or(0) }
     }
 
     /// A topic's newest values, oldest first.

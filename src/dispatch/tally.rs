@@ -26,8 +26,8 @@ struct Counts {
 /// What was told of a topic.
 #[derive(Debug, Clone, Copy)]
 struct Told {
-    /// To viewers: all.
-    total: u32,
+    /// To viewers: all. None if they were perhaps not all told.
+    total: Option<u32>,
     /// To other data centers: those of this one.
     own: u32,
     at: Instant,
@@ -63,6 +63,8 @@ pub struct Tally {
     changed: Vec<Topic>,
     /// Something was missed: everything is to be read.
     stale: bool,
+    /// Topics to tell again once the store can be read: it did not take what was told last.
+    untold: HashSet<Topic>,
 }
 
 impl Tally {
@@ -79,6 +81,12 @@ impl Tally {
     /// Something may have been missed.
     pub fn doubt(&mut self) {
         self.stale = true;
+    }
+
+    /// The store did not take what was told of a topic, so that those who come later, or were not known to watch, lack it.
+    pub fn untold(&mut self, topic: Topic) {
+        self.stale = true;
+        self.untold.insert(topic);
     }
 
     /// A node's viewers changed. `is_home` says which topics count here.
@@ -162,6 +170,15 @@ impl Tally {
         let known: HashSet<NodeId> = nodes.iter().map(|counts| counts.node).collect();
         let gone: Vec<NodeId> = self.numbers.keys().copied().filter(|node| !known.contains(node)).collect();
         gone.into_iter().for_each(|node| self.forget(node));
+        for topic in std::mem::take(&mut self.untold) {
+            let Some(counts) = self.topics.get_mut(&topic) else { continue };
+            if let Some(told) = &mut counts.told {
+                told.total = None;
+            }
+            if !std::mem::replace(&mut counts.changed, true) {
+                self.changed.push(topic);
+            }
+        }
     }
 
     /// Only these nodes live: what others had is over.
@@ -199,14 +216,14 @@ impl Tally {
             counts.changed = false;
             let (own, total) = (counts.own(), counts.total());
             let ours = is_ours(&topic);
-            let changed = counts.told.is_none_or(|told| told.total != total || told.own != own);
+            let changed = counts.told.is_none_or(|told| told.total != Some(total) || told.own != own);
             if ours && changed {
-                let told = counts.told.replace(Told { total, own, at: now });
+                let told = counts.told.replace(Told { total: Some(total), own, at: now });
                 // Where nobody watches here, other data centers' viewers are nobody's news.
                 let is_watched = own > 0 || told.is_some_and(|told| told.own > 0) || counts.peers.is_empty();
                 due.push(Due {
                     topic: topic.clone(),
-                    total: (is_watched && told.is_none_or(|told| told.total != total)).then_some(total),
+                    total: (is_watched && told.is_none_or(|told| told.total != Some(total))).then_some(total),
                     own: told.is_none_or(|told| told.own != own).then_some(own),
                 });
             }
@@ -308,6 +325,21 @@ mod tests {
         assert_eq!(tally.due(now, |_| true), [Due { topic: topic(1), total: Some(7), own: Some(7) }]);
         tally.look_again();
         assert_eq!(tally.due(now + COUNTS_PAUSE, |_| true), [], "nothing changed");
+    }
+
+    #[test]
+    fn what_the_store_did_not_take_is_told_again_when_it_can_be_read() {
+        let (mut tally, now) = (Tally::new(), Instant::now());
+        let change = NodeCounts { node: NodeId(1), number: 1, full: true, counts: vec![(topic(1), 7)] };
+        tally.change(&change, |_| true);
+        assert!(tally.take_stale() && tally.due(now, |_| true).len() == 1);
+        tally.untold(topic(1));
+        assert_eq!(tally.due(now + COUNTS_PAUSE, |_| true), [], "not yet");
+        assert!(tally.take_stale());
+        tally.read(&[change], |_| true);
+        let again = Due { topic: topic(1), total: Some(7), own: None };
+        assert_eq!(tally.due(now + COUNTS_PAUSE, |_| true), [again]);
+        assert_eq!(tally.due(now + 2 * COUNTS_PAUSE, |_| true), []);
     }
 
     #[test]

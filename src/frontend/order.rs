@@ -102,6 +102,11 @@ impl Order {
         self.end
     }
 
+    /// An event that has no place in this order arrived at this node.
+    pub fn stir(&mut self, now: Instant) {
+        self.active_at = now;
+    }
+
     /// Whether an event came within [`TOPIC_ACTIVE`].
     pub fn is_active(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.active_at) < TOPIC_ACTIVE

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::asking::Asked;
+use super::audience::VIEWERS;
 use super::http_connection::Body;
 use super::shard::Shard;
 use super::slots::Conn;
@@ -195,13 +196,16 @@ impl Shard {
         result: Result<Answer, Unavailable>,
     ) -> Result<(), HttpError> {
         let Versioning { event: json, origin, broadcast } = versioning;
-        let version = match result {
+        let version = match &result {
             Ok(Answer::Versioned { newest: false, .. }) => return Ok(()),
-            Ok(Answer::Versioned { version, .. }) => version,
+            Ok(Answer::Versioned { version, .. }) => *version,
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
             Err(_) => origin.map_or(self.clock.unix_ms, |(version, _)| version),
         };
         let stored = Stored::read(&json).expect("it was written by this node, or read before");
+        if result.is_err() && stored.kind == VIEWERS {
+            self.tally.untold(Topic::parse(&stored.topic).expect("its topic was checked"));
+        }
         let mut event = stored.event(Class::Latest, 0);
         event.version = version;
         if !broadcast || !self.has_peers() {

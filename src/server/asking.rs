@@ -30,6 +30,8 @@ pub enum Asked {
     Newest(Topic),
     /// Whether histories went on without this node, and what viewers had been given of each.
     Ends(Vec<(Topic, Position)>),
+    /// Whether topics have newer values than these versions.
+    Newer(Vec<(Topic, u64)>),
     /// A part of a topic's history.
     Page(Topic),
     /// This node's viewers.
@@ -173,6 +175,7 @@ impl Shard {
             (Asked::Newest(topic), Err(error)) => self.on_newest(topic, Err(error)),
             (Asked::Ends(topics), Ok(Answer::Ends(ends))) => self.on_ends(topics, Ok(ends)),
             (Asked::Ends(topics), Err(error)) => self.on_ends(topics, Err(error)),
+            (Asked::Newer(topics), Ok(Answer::Newer(found))) => self.on_newer(topics, found),
             (Asked::Page(topic), Ok(Answer::Page(page))) => self.on_page(topic, Ok(page)),
             (Asked::Page(topic), Err(error)) => self.on_page(topic, Err(error)),
             (Asked::SetCounts, result) => self.on_counts_set(result),
@@ -181,7 +184,7 @@ impl Shard {
             (Asked::Beat(members), result) => self.on_beaten(members, result),
             (Asked::Due, Ok(Answer::Turned(turns))) => self.on_turned(turns),
             (Asked::Compared(members), result) => self.on_compared(members, result),
-            (Asked::Due, Err(_)) | (Asked::Settled, _) => {}
+            (Asked::Due | Asked::Newer(_), Err(_)) | (Asked::Settled, _) => {}
             (Asked::Presence(conn, members), result) => self.on_presence(conn, &members, result),
             (Asked::PeerViewers, Ok(Answer::PeerViewers(said))) => self.on_all_peer_viewers(Ok(said)),
             (Asked::PeerViewers, Err(error)) => self.on_all_peer_viewers(Err(error)),

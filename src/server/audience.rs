@@ -16,6 +16,9 @@ use crate::wire::topic::Topic;
 /// The kind of topics whose viewers are counted.
 const COUNTED: &str = "live:";
 
+/// The type of what viewers are told of their number.
+pub const VIEWERS: &str = "viewers";
+
 impl Shard {
     /// The number of this core's viewers of a topic changed.
     pub(super) fn recount(&mut self, topic: &Topic) {
@@ -126,7 +129,7 @@ impl Shard {
         for Due { topic, total, own } in due {
             if let Some(viewers) = total {
                 let data = json!({"viewers": viewers}).to_string();
-                self.publish_own(&topic, "viewers", None, None, &data);
+                self.publish_own(&topic, VIEWERS, None, None, &data);
             }
             if let Some(viewers) = own {
                 self.tell_peers_viewers(&topic, viewers);

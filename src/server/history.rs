@@ -10,7 +10,7 @@ use super::asking::Asked;
 use super::comparing::PRESENCE;
 use super::message::{Message, ReplayAsk, Replayed};
 use super::shard::Shard;
-use crate::dispatch::kv::{End, LatestValue, Page, Read, Request, Unavailable};
+use crate::dispatch::kv::{End, LatestValue, Newer, Page, Read, Request, Unavailable};
 use crate::frontend::newest::Newest;
 use crate::frontend::order::{Effect, FramePage, Order};
 use crate::limits::*;
@@ -26,6 +26,8 @@ pub struct Home {
     newest: Newest,
     /// The newest values that the store held were heard.
     newest_known: bool,
+    /// Of values up to this version, the store has none that was not heard.
+    heard: u64,
     /// The key-value store holds the registration.
     applied: bool,
     /// Streams that come back, and cores that lost track, for which memory does not reach back far enough.
@@ -49,6 +51,7 @@ impl Home {
             order: Order::new(now),
             newest: Newest::default(),
             newest_known: false,
+            heard: 0,
             applied: false,
             waiters: Vec::new(),
             reading: None,
@@ -147,14 +150,23 @@ impl Shard {
             return self.homes.again.push((at, topic));
         };
         let Some(home) = self.homes.homes.get_mut(&topic) else { return };
-        home.newest_known = true;
+        let began = std::mem::replace(&mut home.newest_known, true);
+        home.heard = home.heard.max(heard(values.last().map_or(0, |value| value.version)));
         for value in values {
             let Some(stored) = Stored::read(&value.event) else { continue };
             let mut event = stored.event(Class::Latest, 0);
             event.version = value.version;
-            home.newest.take(&Arc::new(Frame::encode(&event)));
+            let frame = Arc::new(Frame::encode(&event));
+            let Some(home) = self.homes.homes.get_mut(&topic) else { return };
+            // Who came before this was known hears of it with the rest.
+            if home.newest.take(&frame) && began {
+                self.counters().latest_healed.add(1);
+                self.sequence(&frame);
+            }
         }
-        self.check_ready(&topic);
+        if !began {
+            self.check_ready(&topic);
+        }
     }
 
     /// The store holds the registration of a topic.
@@ -187,20 +199,20 @@ impl Shard {
     pub(super) fn order(&mut self, frame: &Arc<Frame>) {
         let now = self.clock.instant;
         let Some(home) = self.homes.homes.get_mut(frame.topic()) else { return };
+        if !home.order.is_active(now) && home.compare_at > now + ENDS_ACTIVE {
+            home.compare_at = now + ENDS_ACTIVE;
+            let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
+            self.homes.compare.push(Reverse((now + ENDS_ACTIVE, topic)));
+        }
         if frame.class() == Class::Latest {
+            home.order.stir(now);
             if home.newest.take(frame) {
                 self.sequence(frame);
             }
             return;
         }
-        let was_active = home.order.is_active(now);
         let mut effects = Vec::new();
         home.order.frame(Arc::clone(frame), now, &mut effects);
-        if !was_active && home.compare_at > now + ENDS_ACTIVE {
-            home.compare_at = now + ENDS_ACTIVE;
-            let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
-            self.homes.compare.push(Reverse((now + ENDS_ACTIVE, topic)));
-        }
         let unsettled = home.order.next_read().is_some();
         match effects.as_slice() {
             // Mostly it is the next one.
@@ -246,16 +258,31 @@ impl Shard {
                 self.homes.unsettle(&topic);
             }
         }
-        let mut topics = Vec::new();
+        let (mut topics, mut values) = (Vec::new(), Vec::new());
         while topics.len() < ENDS_PER_QUESTION && self.homes.compare.peek().is_some_and(|Reverse((at, _))| *at <= now) {
             let Some(Reverse((at, topic))) = self.homes.compare.pop() else { break };
             if let Some(home) = self.homes.homes.get(&topic).filter(|home| home.compare_at == at) {
+                values.push((topic.clone(), home.heard));
                 topics.push((topic, home.order.end().unwrap_or_default()));
             }
         }
         if !topics.is_empty() {
             let names = topics.iter().map(|(topic, _)| topic.clone()).collect();
             self.ask(Request::Ends(names), Asked::Ends(topics));
+            self.ask(Request::Newer(values.clone()), Asked::Newer(values));
+        }
+    }
+
+    /// How many values the store has that are newer than those which were surely heard: of a topic that has more than came
+    /// here, all are read again.
+    pub(super) fn on_newer(&mut self, topics: Vec<(Topic, u64)>, found: Vec<Newer>) {
+        for ((topic, after), found) in topics.into_iter().zip(found) {
+            let Some(home) = self.homes.homes.get_mut(&topic) else { continue };
+            if found.count as usize > home.newest.newer_than(after) {
+                self.ask(Request::Latest(topic.clone()), Asked::Newest(topic));
+            } else {
+                home.heard = home.heard.max(heard(found.newest));
+            }
         }
     }
 
@@ -368,6 +395,12 @@ impl Shard {
         }
         self.look_back(&topic);
     }
+}
+
+/// Up to which version values are taken for heard, if the newest one has this version: those of other data centers come
+/// late, with the versions that they have there.
+fn heard(newest: u64) -> u64 {
+    newest.saturating_sub(LATEST_LATE.as_millis() as u64)
 }
 
 /// Cuts a page of large events short: slow clients hold it for as long as they take it.

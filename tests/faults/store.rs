@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use redis::Commands as _;
 use serde_json::json;
 
 use super::beneath::Store;
@@ -80,6 +81,47 @@ fn comes_back_empty(mut store: Store) {
         assert_eq!(told.into_iter().collect::<Vec<_>>(), topics, "where it may have missed something");
     }
     site.dispatchers.iter().chain(&site.frontends).chain(&site.backends).for_each(wait_ready);
+}
+
+#[test]
+fn newest_value_missed_by_a_frontend_that_the_store_forgot() {
+    newest_value_missed(Store::redis());
+}
+
+#[test]
+fn newest_value_missed_by_a_frontend_that_a_cluster_forgot() {
+    newest_value_missed(Store::cluster());
+}
+
+fn newest_value_missed(store: Store) {
+    let site = Site::start(&store.url());
+    let topics = ["match:1".to_owned()];
+    let viewers = Viewers::of(site.doors(), &topics, 6);
+    site.wait_wanted(&store, &topics);
+    let forgotten = &site.frontends[0];
+    let healed = || forgotten.metric("fanfare_latest_healed_total", "");
+    // The store may be mended just in between.
+    while healed() == 0 {
+        forget(&store, &topics[0], &name(forgotten));
+        for key in ["home", "guest"] {
+            site.dispatchers[0].publish(&topics[0], &json!({"type": "score", "key": key}));
+        }
+        let newest = site.dispatchers[1].publish(&topics[0], &json!({"type": "score", "key": "home"}));
+        viewers.have(&[newest]);
+        site.wait_wanted(&store, &topics);
+    }
+    let (newest, others): (Vec<_>, Vec<_>) =
+        viewers.lock().iter().map(|viewer| viewer.newest.clone()).partition(|newest| newest.len() == 2);
+    assert_eq!((newest.len(), others.len()), (6, 0), "{others:?}");
+    assert!(newest.iter().all(|one| *one == newest[0]), "{newest:?}");
+}
+
+/// The store loses what a node wants.
+fn forget(store: &Store, topic: &str, node: &str) {
+    let member = member(node);
+    store.read("fanfare:*:digests", |kv, key| kv.hdel(key, &member).map(|_: u32| vec![()])).expect("digests");
+    store.read(&format!("fanfare:*:w:{node}"), |kv, key| kv.del(key).map(|_: u32| vec![()])).expect("wants");
+    store.read(&wanted_key(topic), |kv, key| kv.srem(key, &member).map(|_: u32| vec![()])).expect("subscribers");
 }
 
 #[test]

@@ -36,12 +36,13 @@ pub fn gates(shard: usize, request: &Request) -> (Vec<Gate>, Mode) {
     match request {
         Request::Subscribers(topic) => (vec![Gate::Subscriptions(shard, bucket(topic.as_str()))], Mode::Reads),
         Request::Apply(batch) => (vec![Gate::Subscriptions(shard, batch.bucket)], Mode::Writes),
-        // Counts have numbers and turns have versions, which tell newer from older. What a queue says is as of some moment, and
+        // Counts have numbers, turns and newest values have versions, which tell newer from older. What a queue says is as of some moment, and
         // its events keep their numbers.
         Request::Heartbeat(_)
         | Request::Leave(_)
         | Request::SetCounts(_)
         | Request::Counts
+        | Request::Newer(_)
         | Request::Beat(_)
         | Request::Due(..)
         | Request::Settled(_)

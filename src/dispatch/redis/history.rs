@@ -10,7 +10,7 @@ use super::scripts::Script;
 use super::store::{Answered, Store};
 use super::subscriptions::{join_all, text, unreadable};
 use crate::dispatch::kv::{
-    Answer, Append, End, LatestValue, Page, Read, Request, SetLatest, Stored, Unavailable, bucket,
+    Answer, Append, End, LatestValue, Newer, Page, Read, Request, SetLatest, Stored, Unavailable, bucket,
 };
 use crate::limits::{
     LATEST_AGE, LATEST_KEYS_MAX, PEER_QUEUE_AGE, PEER_QUEUE_BYTES, PEER_QUEUE_ENTRY_BYTES, REDIS_BARRIERS, REDIS_ENDS,
@@ -153,13 +153,7 @@ impl Store {
 
     /// Where histories end, bucket by bucket, all at once.
     pub async fn ends(&self, topics: Vec<Topic>) -> Result<Answer, Unavailable> {
-        let mut by_bucket: HashMap<u8, Vec<usize>> = HashMap::new();
-        for (at, topic) in topics.iter().enumerate() {
-            by_bucket.entry(bucket(topic.as_str())).or_default().push(at);
-        }
-        let slices =
-            by_bucket.iter().flat_map(|(number, places)| places.chunks(REDIS_ENDS).map(move |slice| (*number, slice)));
-        let slices: Vec<(u8, &[usize])> = slices.collect();
+        let slices = slices(&topics, |topic| topic);
         let calls = slices.iter().map(|(number, slice)| {
             let histories = slice.iter().map(|at| self.keys.history(*number, topics[*at].as_str()));
             let keys = std::iter::once(self.keys.since(*number)).chain(histories).collect();
@@ -177,6 +171,28 @@ impl Store {
             }
         }
         Ok(Answer::Ends(ends))
+    }
+
+    /// Whether topics have newer values than is known, bucket by bucket, all at once.
+    pub async fn newer(&self, topics: Vec<(Topic, u64)>) -> Result<Answer, Unavailable> {
+        let slices = slices(&topics, |(topic, _)| topic);
+        let calls = slices.iter().map(|(number, slice)| {
+            let keys = slice.iter().map(|at| self.keys.versions(*number, topics[*at].0.as_str())).collect();
+            let arguments = slice.iter().map(|at| text(topics[*at].1)).collect();
+            self.call(Place::Bucket(*number), Lane::Commands, Call::Script(Script::Newer, keys, arguments))
+        });
+        let mut newer = vec![Newer { count: 0, newest: 0 }; topics.len()];
+        for (answered, (_, slice)) in join_all(calls).await.into_iter().zip(&slices) {
+            let (value, _) = answered?;
+            let numbers: Option<Vec<u64>> =
+                replies::list(value).and_then(|list| list.iter().map(replies::number).collect());
+            let numbers = numbers.filter(|numbers| numbers.len() == 2 * slice.len());
+            let numbers = numbers.ok_or_else(|| unreadable("newer values"))?;
+            for (at, found) in slice.iter().zip(numbers.chunks(2)) {
+                newer[*at] = Newer { count: found[0] as u32, newest: found[1] };
+            }
+        }
+        Ok(Answer::Newer(newer))
     }
 
     /// A topic's newest values, oldest first.
@@ -199,6 +215,18 @@ impl Store {
         };
         read().map(Answer::Latest).ok_or_else(|| unreadable("newest values"))
     }
+}
+
+/// The places of topics in their list, in parts that each one script looks up in its bucket.
+fn slices<T>(topics: &[T], topic: impl Fn(&T) -> &Topic) -> Vec<(u8, Vec<usize>)> {
+    let mut by_bucket: HashMap<u8, Vec<usize>> = HashMap::new();
+    for (at, entry) in topics.iter().enumerate() {
+        by_bucket.entry(bucket(topic(entry).as_str())).or_default().push(at);
+    }
+    let parts = |(number, places): (u8, Vec<usize>)| {
+        places.chunks(REDIS_ENDS).map(|slice| (number, slice.to_vec())).collect::<Vec<_>>()
+    };
+    by_bucket.into_iter().flat_map(parts).collect()
 }
 
 /// The first place behind this one.

@@ -25,6 +25,8 @@ pub enum Script {
     SetLatest,
     /// Newest values.
     Latest,
+    /// Whether there are newer ones.
+    Newer,
     /// Changes a Frontend's counts.
     Counts,
     /// Puts counts that were gathered in their place.
@@ -50,7 +52,7 @@ pub enum Script {
 }
 
 /// How many there are.
-pub const COUNT: usize = 22;
+pub const COUNT: usize = 23;
 
 macro_rules! lua {
     ($($part:literal),+) => {
@@ -71,6 +73,7 @@ pub const ALL: [(Script, &str); COUNT] = [
     (Script::Ends, lua!("ends")),
     (Script::SetLatest, lua!("set_latest")),
     (Script::Latest, lua!("latest")),
+    (Script::Newer, lua!("newer")),
     (Script::Counts, lua!("viewers", "counts")),
     (Script::CountsAll, lua!("counts_all")),
     (Script::SweepCounts, lua!("sweep_counts")),

@@ -60,6 +60,7 @@ impl Store {
             Some(Request::Read(read)) => self.read(read).await,
             Some(Request::Ends(topics)) => self.ends(topics).await,
             Some(Request::Latest(topic)) => self.latest(topic).await,
+            Some(Request::Newer(topics)) => self.newer(topics).await,
             Some(Request::SetCounts(change)) => self.set_counts(change).await,
             Some(Request::Counts) => self.counts().await,
             Some(Request::Beat(members)) => self.beat(members).await,
