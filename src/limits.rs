@@ -139,8 +139,16 @@ pub const ROUND_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// However many viewers: some events wait as they are.
 pub const LOG_BYTES_MIN: usize = 16 * 1024;
 const _: () = assert!(LOG_BYTES_MIN < LOG_BYTES_MAX);
+/// Same, of what comes within [`FLOOD`]: more than a core can write at all, so merging begins before the log is full.
+pub const FLOOD_BYTES: usize = ROUND_BYTES_MAX / 4;
+/// See [`FLOOD_BYTES`].
+pub const FLOOD: Duration = Duration::from_millis(50);
 /// A topic whose log was full merges what comes during a round until in such a time less than two logs came.
 pub const MERGING: Duration = Duration::from_secs(1);
+/// Of what merges, viewers get what came in so much time as one event.
+pub const MERGING_SLICE: Duration = Duration::from_millis(10);
+/// Between two rounds of a topic that merges, at most.
+pub const MERGING_REST: Duration = Duration::from_millis(25);
 /// Merged entries that wait behind a full log, past as many bytes again.
 pub const LOG_KEYS_MAX: usize = 4096;
 

@@ -60,10 +60,13 @@ impl Shard {
                 Some(place) => self.serve_viewer(index, place),
                 None => {
                     entry.queued = false;
-                    let behind = entry.behind.is_some();
+                    let (behind, rest) = (entry.behind.is_some(), entry.rest_ms(now_ms));
                     self.node.counters[self.id].dropped_expired.add(std::mem::take(&mut entry.expired));
                     if behind {
                         self.catch_up_topic(index);
+                    }
+                    if let Some(ms) = rest {
+                        self.rest_topic(index, ms);
                     }
                     return served;
                 }

@@ -185,9 +185,7 @@ impl Shard {
             Class::Latest => entry.newest.take(frame).then(|| entry.append(frame, now_ms)),
             Class::Sum | Class::Ephemeral => Some(entry.append(frame, now_ms)),
         };
-        if !std::mem::replace(&mut entry.queued, true) {
-            self.unserved.push_back(index);
-        }
+        self.queue_topic(index);
         if let Some(pushed) = pushed {
             self.counters().count_pushed(pushed);
         }

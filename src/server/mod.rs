@@ -39,6 +39,7 @@ pub mod mesh;
 pub mod message;
 pub mod node;
 pub mod outboxes;
+mod pacing;
 pub mod pages;
 pub mod peers;
 pub mod posts;

@@ -20,6 +20,7 @@ use super::listing::Gathering;
 use super::mesh::Outgoing;
 use super::message::Message;
 use super::node::Node;
+use super::pacing::Pacer;
 use super::pages::PageLogs;
 use super::slots::{Conn, Kind, Slots};
 use super::streams::Waiter;
@@ -47,6 +48,7 @@ const PUBLIC: u64 = u64::MAX;
 const INTERNAL: u64 = u64::MAX - 1;
 const MAILBOX: u64 = u64::MAX - 2;
 const TIMER: u64 = u64::MAX - 3;
+const PACER: u64 = u64::MAX - 4;
 
 /// Whether to look again for a few microseconds before sleeping. Falling asleep and waking up cost more than that, the
 /// other cores included, so under a stream of small requests looking is cheaper; where nothing comes so soon it is waste,
@@ -113,6 +115,8 @@ pub struct Shard {
     pub(super) readiness: Readiness,
     mailbox: Mailbox<Message>,
     timer: OwnedFd,
+    /// Topics that rest between rounds.
+    pub(super) pacer: Pacer,
     pub(super) doors: Vec<Door>,
     pub(super) slots: Slots,
     pub(super) topics: Topics,
@@ -208,6 +212,8 @@ impl Shard {
         let tick = Timespec { tv_sec: 0, tv_nsec: TICK.as_nanos() as _ };
         timerfd_settime(&timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: tick, it_value: tick })?;
         readiness.add(&timer, TIMER, Interest::Read)?;
+        let pacer = Pacer::new()?;
+        readiness.add(pacer.timer(), PACER, Interest::Read)?;
         let door = |listener, token, internal| Door { listener, token, internal, closed_until: None };
         let doors = vec![door(parts.public, PUBLIC, false), door(parts.internal, INTERNAL, true)];
         for door in &doors {
@@ -225,6 +231,7 @@ impl Shard {
             readiness,
             mailbox: parts.mailbox,
             timer,
+            pacer,
             doors,
             slots: Slots::default(),
             topics: Topics::default(),
@@ -348,6 +355,7 @@ impl Shard {
                 // The kernel arms a periodic timer again only once its count was read.
                 let _ = rustix::io::read(&self.timer, &mut [0; 8]);
             }
+            PACER => self.end_rests(),
             PUBLIC => self.accept(0),
             INTERNAL => self.accept(1),
             token => {

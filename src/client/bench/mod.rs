@@ -20,6 +20,7 @@ mod scenarios;
 mod schedule;
 mod server;
 pub(super) mod setup;
+mod sink;
 pub(super) mod sys;
 pub(super) mod worker;
 #[cfg(test)]

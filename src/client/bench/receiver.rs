@@ -14,8 +14,9 @@ use super::args::ReadyOn;
 use super::check::{Checker, Tally};
 use super::frames::{Broken, Stream};
 use super::known::Known;
-use super::message::{Extractor, Sample};
+use super::message::Extractor;
 use super::schedule::Published;
+use super::sink::Sink;
 use super::sys::{self, Epoll, now_us};
 
 /// Bytes that one read takes at most; shared by all of a thread's connections.
@@ -144,84 +145,6 @@ pub struct Shard {
     opening: Option<Opening>,
     live: Arc<Live>,
     sink: Sink,
-}
-
-/// Where frames end up.
-#[derive(Debug)]
-struct Sink {
-    extractor: Extractor,
-    known: Known,
-    measured: Measured,
-    from_us: u64,
-    interval_us: f64,
-    likes: bool,
-}
-
-impl Sink {
-    /// Takes a frame that was read at `now_us`; returns whether it was the `connected` event.
-    fn take(&mut self, frame: &[u8], topic: u32, chunked: bool, checker: &mut Checker, now_us: u64) -> bool {
-        let Some(sample) = self.extractor.extract(frame) else {
-            self.note_control(frame);
-            return frame.starts_with(b"event: connected")
-                || memchr::memmem::find(frame, b"\nevent: connected").is_some();
-        };
-        if sample.topic.is_some_and(|named| named != topic) {
-            self.measured.tally.misrouted += sample.count;
-            return false;
-        }
-        if self.likes {
-            checker.take_unordered(sample.count, sample.total, &mut self.measured.tally);
-        } else {
-            if sample.count == 1 && sample.sequence == checker.next() {
-                self.known.learn(topic, sample.sequence, sample.due_us, frame, chunked);
-            }
-            checker.take(sample.sequence, sample.count, &mut self.measured.tally);
-        }
-        if sample.due_us >= self.from_us {
-            self.time(&sample, now_us);
-        }
-        false
-    }
-
-    /// Takes the frames at the start of `bytes` that other connections had before. Gives how many bytes they were.
-    fn take_known(&mut self, bytes: &[u8], topic: u32, checker: &mut Checker, now_us: u64) -> usize {
-        let Measured { tally, latency, timed, .. } = &mut self.measured;
-        let from_us = self.from_us;
-        self.known.take(topic, bytes, checker, tally, |due_us| {
-            if due_us >= from_us {
-                latency.saturating_record(now_us.saturating_sub(due_us));
-                *timed += 1;
-            }
-        })
-    }
-
-    /// Records the newest event's latency, and that of the older ones merged into it, which were due earlier.
-    fn time(&mut self, sample: &Sample, now_us: u64) {
-        let newest = now_us.saturating_sub(sample.due_us);
-        self.measured.latency.saturating_record(newest);
-        self.measured.timed += 1;
-        for older in 1..sample.count {
-            let earlier_us = (older as f64 * self.interval_us) as u64;
-            if sample.due_us.saturating_sub(earlier_us) < self.from_us {
-                break;
-            }
-            self.measured.latency.saturating_record(newest + earlier_us);
-            self.measured.timed += 1;
-        }
-    }
-
-    fn note_control(&mut self, frame: &[u8]) {
-        if frame.starts_with(b"event: bye") || frame.starts_with(b"event: gap") {
-            let text = String::from_utf8_lossy(&frame[..frame.len().min(120)]);
-            self.note(text.trim().replace('\n', " "));
-        }
-    }
-
-    fn note(&mut self, error: String) {
-        if self.measured.errors.len() < 8 && !self.measured.errors.contains(&error) {
-            self.measured.errors.push(error);
-        }
-    }
 }
 
 impl Shard {

@@ -1,0 +1,159 @@
+use super::*;
+use crate::limits::{FLOOD_BYTES, MERGING_REST};
+use crate::wire::event::Class;
+use crate::wire::frame::tests::frame;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+#[derive(Debug, Clone)]
+enum Op {
+    Join,
+    Leave(prop::sample::Index),
+    Publish,
+    Serve(u8),
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let op = prop_oneof![
+        3 => Just(Op::Join),
+        2 => any::<prop::sample::Index>().prop_map(Op::Leave),
+        3 => Just(Op::Publish),
+        3 => (0u8..12).prop_map(Op::Serve),
+    ];
+    prop::collection::vec(op, 1..200)
+}
+
+#[test]
+fn what_expires_behind_a_full_log_is_counted() {
+    let mut topics = Topics::default();
+    let (index, place, _) = topics.join(&Topic::parse("live:1").unwrap(), 0);
+    let entry = topics.get_mut(index);
+    let large = frame("live:1", "x", None, Class::Every, &format!("\"{}\"", "y".repeat(16_000)));
+    while entry.log.len() < LOG_BYTES_MAX {
+        assert_eq!(entry.append(&large, 0), Pushed::Queued);
+    }
+    for at in [0, 9_000] {
+        assert_eq!(entry.append(&frame("live:1", "typing", None, Class::Ephemeral, "1"), at), Pushed::Queued);
+    }
+    assert_eq!(entry.next_viewer(10_000), Some(place));
+    entry.viewers[0].cursor = entry.log.end();
+    // The log was seen by all, so what waited behind it follows after a rest; the first waited 10 s, twice its time and no more.
+    assert_eq!((entry.next_viewer(10_000), entry.rest_ms(10_000)), (None, Some(MERGING_REST.as_millis() as u64)));
+    assert_eq!(entry.next_viewer(10_025), Some(place));
+    assert_eq!((entry.log.frames_since(entry.viewers[0].cursor), entry.expired), (1, 1));
+}
+
+#[test]
+fn a_burst_beyond_what_can_be_written_merges_round_by_round() {
+    let topic = Topic::parse("live:1").unwrap();
+    let mut topics = Topics::default();
+    let viewers = 8_192;
+    let index = (0..viewers).map(|slot| topics.join(&topic, slot).0).last().unwrap();
+    let entry = topics.get_mut(index);
+    let like = frame("live:1", "like", Some("like"), Class::Sum, "1");
+    let mut counts = vec![0; viewers as usize];
+    // A round: everybody gets what there is, as one write, and 100 likes come meanwhile.
+    let mut round = |entry: &mut TopicEntry, now_ms: u64, likes: u32| {
+        let (mut published, mut frames_max) = (0, 0);
+        for served in 0..viewers {
+            let Some(place) = entry.next_viewer(now_ms) else { break };
+            let end = entry.log.end();
+            let viewer = &mut entry.viewers[place as usize];
+            let cursor = std::mem::replace(&mut viewer.cursor, end);
+            let frames = entry.log.split(cursor, 0).1;
+            counts[viewer.slot as usize] += frames.map(|frame| u64::from(frame.count())).sum::<u64>();
+            frames_max = frames_max.max(entry.log.frames_since(cursor));
+            if served * likes / viewers > published {
+                published += 1;
+                entry.append(&like, now_ms);
+            }
+        }
+        (u64::from(published), frames_max)
+    };
+    let mut published = 0;
+    while entry.append(&like, 0) == Pushed::Queued {
+        published += 1;
+    }
+    published += 1;
+    assert!(published as usize * like.bytes().len() < FLOOD_BYTES / viewers as usize + 3 * like.bytes().len());
+    for number in 0..15 {
+        let (came, frames) = round(entry, number * 100, 1_000);
+        published += came;
+        assert!(number < 2 || frames <= 2, "{frames} frames in round {number}");
+    }
+    // It is calm again: each like by itself.
+    for number in 0..20 {
+        published += round(entry, 1_500 + number * 100, 3).0;
+    }
+    assert!(!entry.merging.is_on() && entry.overflow.is_none());
+    round(entry, 4_000, 0);
+    round(entry, 4_000, 0);
+    assert!(counts.iter().all(|count| *count == published), "{published}: {:?}", &counts[..3]);
+}
+
+proptest! {
+    /// Whoever joins, leaves or is served when: each viewer gets just the frames published while it watched, in order.
+    #[test]
+    fn every_viewer_gets_all_since_it_joined(ops in ops()) {
+        let topic = Topic::parse("live:1").unwrap();
+        let mut topics = Topics::default();
+        let mut places: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut got: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+        let mut due: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+        let (mut slots, mut published) = (0, 0);
+        let serve = |topics: &mut Topics, got: &mut BTreeMap<u32, Vec<u8>>, times: usize| {
+            let Some(index) = topics.find("live:1") else { return };
+            for _ in 0..times {
+                let entry = topics.get_mut(index);
+                let Some(place) = entry.next_viewer(0) else { return };
+                let viewer = entry.viewers[place as usize];
+                got.get_mut(&viewer.slot).unwrap().extend_from_slice(entry.log.since(viewer.cursor));
+                entry.viewers[place as usize].cursor = entry.log.end();
+            }
+        };
+        for op in ops {
+            match op {
+                Op::Join => {
+                    let (_, place, first) = topics.join(&topic, slots);
+                    prop_assert_eq!(first, places.is_empty());
+                    places.insert(slots, place);
+                    got.insert(slots, Vec::new());
+                    due.insert(slots, Vec::new());
+                    slots += 1;
+                }
+                Op::Leave(index) if !places.is_empty() => {
+                    let slot = *places.keys().nth(index.index(places.len())).unwrap();
+                    let place = places.remove(&slot).unwrap();
+                    let index = topics.find("live:1").unwrap();
+                    let left = topics.leave(index, place);
+                    for (slot, place) in left.moved.into_iter().flatten() {
+                        places.insert(slot, place);
+                    }
+                    due.remove(&slot);
+                    prop_assert_eq!(left.empty.is_some(), places.is_empty());
+                }
+                Op::Publish => if let Some(index) = topics.find("live:1") {
+                    published += 1;
+                    let frame = frame("live:1", "x", None, Class::Every, &published.to_string());
+                    topics.get_mut(index).append(&frame, 0);
+                    due.values_mut().for_each(|bytes| bytes.extend_from_slice(frame.bytes()));
+                },
+                Op::Serve(times) => serve(&mut topics, &mut got, usize::from(times)),
+                Op::Leave(_) => {}
+            }
+            if let Some(index) = topics.find("live:1") {
+                for (slot, place) in &places {
+                    prop_assert_eq!(topics.get(index).viewers[*place as usize].slot, *slot);
+                }
+            }
+            prop_assert_eq!(topics.viewers(), places.len());
+        }
+        serve(&mut topics, &mut got, usize::MAX);
+        for (slot, bytes) in &due {
+            prop_assert_eq!(&got[slot], bytes);
+        }
+        if let Some(index) = topics.find("live:1") {
+            prop_assert!(topics.get(index).log.is_empty());
+        }
+    }
+}
