@@ -5,7 +5,7 @@ use super::resume::Replaying;
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
 use super::streams::{Ended, bye};
-use crate::frontend::log::ByClass;
+use crate::frontend::log::{ByClass, Cursor, Log};
 use crate::frontend::topics::TopicIndex;
 use crate::limits::{FANOUT_BURST, FANOUT_SLICE, HEARTBEAT, SENDFILE_BYTES_MIN, SENDFILE_VIEWERS_MIN};
 use crate::observe::metrics::MEASURES;
@@ -14,6 +14,29 @@ use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 use crate::wire::sse::{ByeReason, Framing};
 
+/// What a slice of a topic's viewers got: counted at its end, since counting each by itself would cost as much as choosing it.
+#[derive(Debug, Default)]
+struct Served {
+    writes: u64,
+    bytes: u64,
+    classes: ByClass,
+    /// What followed a cursor up to an end of the log, which mostly is the same for the next viewer.
+    last: Option<(Cursor, Cursor, ByClass)>,
+}
+
+impl Served {
+    /// A viewer at `cursor` got all that follows.
+    fn all(&mut self, log: &Log, cursor: Cursor) {
+        let end = log.end();
+        let classes = match self.last {
+            Some((from, to, classes)) if (from, to) == (cursor, end) => classes,
+            _ => log.classes_since(cursor),
+        };
+        self.last = Some((cursor, end, classes));
+        add(&mut self.classes, classes);
+    }
+}
+
 impl Shard {
     /// Serves a burst of viewers, topic by topic in turns, so that a topic with many viewers does not delay one with few.
     pub(super) fn fan_out(&mut self) {
@@ -21,7 +44,12 @@ impl Shard {
         while left > 0 {
             let Some(index) = self.unserved.pop_front() else { break };
             let slice = FANOUT_SLICE.min(left);
-            let served = self.serve_topic(index, slice);
+            let mut counted = Served::default();
+            let served = self.serve_topic(index, slice, &mut counted);
+            let counters = self.counters();
+            counters.writes.add(counted.writes);
+            counters.delivered_bytes.add(counted.bytes);
+            counters.count_delivered(counted.classes);
             left -= served.min(left).max(1);
             if served == slice
                 && let Some(entry) = self.topics.try_get_mut(index)
@@ -40,7 +68,7 @@ impl Shard {
     }
 
     /// Serves up to `slice` viewers of one topic; fewer when all have all.
-    fn serve_topic(&mut self, index: TopicIndex, slice: usize) -> usize {
+    fn serve_topic(&mut self, index: TopicIndex, slice: usize, counted: &mut Served) -> usize {
         let now_ms = self.clock.unix_ms;
         for served in 0..slice {
             // The last viewer may have left since the topic was put in the queue.
@@ -51,13 +79,13 @@ impl Shard {
                     self.sampled = self.sampled.wrapping_add(1);
                     let cursor = entry.viewers[place as usize].cursor;
                     let sample = entry.log.sample(cursor, self.sampled).map(|frame| (frame.at(), frame.class()));
-                    self.serve_viewer(index, place);
+                    self.serve_viewer(index, place, counted);
                     if let Some((at, class)) = sample.filter(|(at, _)| *at > 0) {
                         let took_ms = Clock::unix_ms_now().saturating_sub(at);
                         self.node.counters[self.id].delivery[class as usize].observe(took_ms * 1000);
                     }
                 }
-                Some(place) => self.serve_viewer(index, place),
+                Some(place) => self.serve_viewer(index, place, counted),
                 None => {
                     entry.queued = false;
                     let (behind, rest) = (entry.behind.is_some(), entry.rest_ms(now_ms));
@@ -76,7 +104,7 @@ impl Shard {
     }
 
     /// Writes what one viewer lacks.
-    fn serve_viewer(&mut self, index: TopicIndex, place: u32) {
+    fn serve_viewer(&mut self, index: TopicIndex, place: u32, counted: &mut Served) {
         let entry = self.topics.get_mut(index);
         let viewers = entry.viewers.len();
         let viewer = &mut entry.viewers[place as usize];
@@ -95,8 +123,7 @@ impl Shard {
             return self.serve_viewer_of_many(number);
         }
         let bytes = entry.log.since(viewer.cursor);
-        let counters = &self.node.counters[self.id];
-        counters.writes.add(1);
+        counted.writes += 1;
         let large = bytes.len() >= SENDFILE_BYTES_MIN && viewers >= SENDFILE_VIEWERS_MIN;
         let paged = if large {
             self.pages.send(index, &entry.log, viewer.cursor, slot.socket(), self.clock.seconds())
@@ -105,13 +132,15 @@ impl Shard {
         };
         match paged.unwrap_or_else(|| send_now(slot.socket(), bytes)) {
             Ok(taken) if taken == bytes.len() => {
-                counters.delivered_bytes.add(taken as u64);
-                counters.count_delivered(entry.log.classes_since(viewer.cursor));
+                counted.bytes += taken as u64;
+                if MEASURES {
+                    counted.all(&entry.log, viewer.cursor);
+                }
                 viewer.cursor = end;
                 slot.due = self.clock.seconds() + HEARTBEAT.as_secs() as u32;
             }
             Ok(taken) => {
-                counters.delivered_bytes.add(taken as u64);
+                counted.bytes += taken as u64;
                 self.fall_behind(number, taken);
             }
             Err(_) => {
