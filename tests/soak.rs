@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, RwLock};
 use std::time::{Duration, Instant};
 
+use fanfare::limits::RING_EVENTS;
 use serde_json::json;
 use support::http::{Client, request};
 use support::node::{Node, program};
@@ -16,9 +17,11 @@ use support::watchers::Watchers;
 use support::{becomes, eventually};
 
 /// Topics that the viewers spread over.
-const TOPICS: u64 = 20;
+const TOPICS: u64 = 10;
 /// Between two comments.
-const COMMENT_EVERY: Duration = Duration::from_millis(50);
+const COMMENT_EVERY: Duration = Duration::from_millis(40);
+/// What nodes keep of recent events is full before their memory is first looked at.
+const _: () = assert!(COMMENT_EVERY.as_millis() as u64 * TOPICS * (RING_EVENTS as u64) < 110_000);
 /// Between two kills.
 const KILL_EVERY: Duration = Duration::from_secs(15);
 /// A node that was killed is away for so long.
