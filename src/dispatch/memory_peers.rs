@@ -81,8 +81,9 @@ impl Known {
 #[derive(Debug, Default)]
 pub struct Peers {
     queues: HashMap<(String, u8), Queue>,
-    /// How far each peer's events were taken, by bucket: of which queue, and up to which number.
-    taken: HashMap<(String, u8), (u64, Position)>,
+    /// How far each peer's events were taken, by bucket: of which queue, and up to which number; and the same of the queue
+    /// before that, of which a request may still be under way.
+    taken: HashMap<(String, u8), [(u64, Position); 2]>,
     known: BTreeMap<String, Known>,
     /// What peers say of members.
     turns: HashMap<String, BTreeMap<String, Turn>>,
@@ -122,10 +123,11 @@ impl Peers {
 
     /// Whether an event of a peer's queue is new; notes that it was taken.
     pub fn take(&mut self, dc: &str, bucket: u8, epoch: u64, number: Position) -> bool {
-        let taken = self.taken.entry((dc.to_owned(), bucket)).or_insert((epoch, Position::START));
-        if taken.0 != epoch {
-            *taken = (epoch, Position::START);
+        let queues = self.taken.entry((dc.to_owned(), bucket)).or_default();
+        if queues.iter().all(|queue| queue.0 != epoch) {
+            *queues = [(epoch, Position::START), queues[0]];
         }
+        let taken = queues.iter_mut().find(|queue| queue.0 == epoch).expect("it is one of them");
         let is_new = number > taken.1;
         taken.1 = taken.1.max(number);
         is_new

@@ -1,12 +1,20 @@
 -- Puts a peer's events into histories, each once however often it comes, and notes how far that queue was taken. Gives the
 -- place of each as `append.lua` does, or nothing for one that was taken before. KEYS: 1 the bucket's mark; 2 how far the
--- peer's queue was taken, "<epoch> <number>"; then histories. ARGV: 1 the run id; 2 the queue's epoch; 3 for how long to
+-- peer's queue was taken, "<epoch> <number>", and the one that it had before the same way: a request of that may still be
+-- under way; then histories. ARGV: 1 the run id; 2 the queue's epoch; 3 for how long to
 -- know how far it was taken, in ms; then for each event: which of the histories, its number in two parts, the event, events
 -- to keep, for how long in ms.
 local now = clock()
 since(KEYS[1], ARGV[1], now)
-local epoch, ms, seq = string.match(redis.call('GET', KEYS[2]) or '', '^(%d+) (%d+)-(%d+)$')
-if epoch == ARGV[2] then ms, seq = tonumber(ms), tonumber(seq) else ms, seq = 0, 0 end
+local ms, seq, other = 0, 0, ''
+local at_end = false
+for epoch, a, b in string.gmatch(redis.call('GET', KEYS[2]) or '', '(%d+) (%d+)-(%d+)') do
+  if epoch == ARGV[2] then
+    ms, seq, at_end = tonumber(a), tonumber(b), other ~= ''
+  elseif other == '' then
+    other = string.format('%s %s-%s', epoch, a, b)
+  end
+end
 local placed = {}
 for at = 4, #ARGV, 6 do
   local a, b = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
@@ -17,5 +25,6 @@ for at = 4, #ARGV, 6 do
     placed[#placed + 1] = {}
   end
 end
-redis.call('SET', KEYS[2], string.format('%s %.0f-%.0f', ARGV[2], ms, seq), 'PX', ARGV[3])
+local this = string.format('%s %.0f-%.0f', ARGV[2], ms, seq)
+redis.call('SET', KEYS[2], at_end and other .. ' ' .. this or this .. ' ' .. other, 'PX', ARGV[3])
 return placed
