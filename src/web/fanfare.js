@@ -91,6 +91,7 @@ class Stream {
   #heardAt = 0;
   /** The last `id:` line, from where to resume. */ #position = "";
   /** @type {Map<string, Set<string>>} */ #seen = new Map();
+  /** Types whose events have positions. @type {Set<string>} */ #placed = new Set();
   /** @type {string | undefined} */ #token;
   /** @type {Promise<string> | undefined} */ #asking;
   #asked = false;
@@ -223,10 +224,13 @@ class Stream {
       if (run === this.#run) this.#sync();
     });
     hear("message", (event, message) => {
-      // A message without an `id:` line repeats the last one's id, so only a change says that it had its own.
-      const placed = message.lastEventId !== "" && message.lastEventId !== position;
-      if (placed) this.#position = position = message.lastEventId;
-      this.#receive(event, placed);
+      // A message without an `id:` line repeats the last one's id, so only a change says that it had its own. Events of two
+      // topics may have the same one, so what says that a type has ids is remembered.
+      if (message.lastEventId !== "" && message.lastEventId !== position) {
+        this.#position = position = message.lastEventId;
+        this.#placed.add(event.type);
+      }
+      this.#receive(event, this.#placed.has(event.type));
     });
     hear("gap", (data) => this.#emit("gap", data));
     hear("token", (data) => {
@@ -372,7 +376,7 @@ class Stream {
 
   // ---- events
 
-  /** @param {Event} event @param {boolean} placed whether it came with an `id:` line, so is of class `every` */
+  /** @param {Event} event @param {boolean} placed whether its type has positions, so is of class `every` */
   #receive(event, placed) {
     // Events of a removed topic can be on their way still.
     if (!this.#topics.has(event.topic)) return;

@@ -67,6 +67,19 @@ test("the same id on another topic, or of another type, is another event", async
   assert.equal(events.length, 4);
 });
 
+test("events of two topics may have one position, and repeats of both are dropped", async (t) => {
+  const world = browser(t);
+  const { events } = await world.open({ topics: ["live:42", "chat:1"] });
+  comment(world, 0);
+  const both = () => {
+    for (const topic of ["live:42", "chat:1"]) world.source.event({ type: "comment", id: `in-${topic}`, topic }, "eu:7-1");
+  };
+  both();
+  await reopen(world);
+  both();
+  assert.deepEqual(ids(events), ["c0", "in-live:42", "in-chat:1"]);
+});
+
 test("likes are never dropped, though EventSource gives them the id line of the comment before", async (t) => {
   const world = browser(t);
   const { events } = await world.open();
