@@ -100,8 +100,12 @@ impl Replay {
             true if self.catching_up => State::Live,
             true => State::Complete,
         };
-        if !page.complete && self.catching_up {
-            // More came than a page holds, so this takes a while: no topic may run ahead of it meanwhile.
+        // Live events wait behind the replay: an id of this page would say that the client has those.
+        let last = entry.after.earlier(REPLAY_LEAD_MS);
+        let behind = |other: &TopicReplay| other.state == State::Live && other.missed && other.after < last;
+        let is_ahead = !page.frames.is_empty() && self.topics.iter().any(behind);
+        if self.catching_up && (!page.complete || is_ahead) {
+            // More came than a page holds, or it took a while: no topic may run ahead of it meanwhile.
             self.catching_up = false;
             let live = self.topics.iter_mut().filter(|entry| entry.state == State::Live);
             live.for_each(|entry| entry.state = State::Complete);
