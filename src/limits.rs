@@ -143,7 +143,7 @@ const _: () = assert!(LOG_BYTES_MIN < LOG_BYTES_MAX);
 pub const FLOOD_BYTES: usize = ROUND_BYTES_MAX / 4;
 /// See [`FLOOD_BYTES`].
 pub const FLOOD: Duration = Duration::from_millis(50);
-/// A topic whose log was full merges what comes during a round until in such a time less than two logs came.
+/// A topic that merges goes on until in such a time less than two logs came.
 pub const MERGING: Duration = Duration::from_secs(1);
 /// Of what merges, viewers get what came in so much time as one event.
 pub const MERGING_SLICE: Duration = Duration::from_millis(10);

@@ -308,8 +308,8 @@ pub struct LatestValue {
 /// What a topic has of values that are newer than some version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Newer {
-    /// How many.
-    pub count: u32,
+    /// How far their versions are beyond that one, added up: of a value that was replaced, more than before.
+    pub beyond: u64,
     /// The highest version of any of its values; 0 if there is none.
     pub newest: u64,
 }

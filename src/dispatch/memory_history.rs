@@ -170,10 +170,10 @@ impl Histories {
 
     /// What a topic has of values newer than a version.
     pub fn newer(&self, topic: &Topic, after: u64) -> Newer {
-        let Some(values) = self.latest.get(topic) else { return Newer { count: 0, newest: 0 } };
+        let Some(values) = self.latest.get(topic) else { return Newer { beyond: 0, newest: 0 } };
         let versions = values.values().map(|value| value.version);
-        let count = versions.clone().filter(|version| *version > after).count() as u32;
-        Newer { count, newest: versions.max().unwrap_or(0) }
+        let beyond = versions.clone().map(|version| version.saturating_sub(after)).sum();
+        Newer { beyond, newest: versions.max().unwrap_or(0) }
     }
 
     /// A topic's newest values, oldest first.

@@ -21,7 +21,7 @@ pub struct Merging {
     began: Option<Box<Began>>,
 }
 
-/// The log was full.
+/// More came than can be given one by one.
 #[derive(Debug, Clone, Copy)]
 struct Began {
     at_ms: u64,

@@ -35,9 +35,10 @@ impl Newest {
         true
     }
 
-    /// How many are newer than a version.
-    pub fn newer_than(&self, version: u64) -> usize {
-        self.values.iter().flat_map(|values| values.values()).filter(|frame| frame.version() > version).count()
+    /// How far those newer than a version are beyond it, added up.
+    pub fn beyond(&self, version: u64) -> u64 {
+        let values = self.values.iter().flat_map(|values| values.values());
+        values.map(|frame| frame.version().saturating_sub(version)).sum()
     }
 
     /// All of them, oldest first.
@@ -71,7 +72,7 @@ mod tests {
             assert_eq!(newest.take(&value(key, version)), taken, "{key} {version}");
         }
         assert_eq!(newest.values().iter().map(|frame| frame.version()).collect::<Vec<_>>(), [3, 6]);
-        assert_eq!([0, 3, 5, 6].map(|version| newest.newer_than(version)), [2, 1, 1, 0]);
+        assert_eq!([0, 3, 5, 6].map(|version| newest.beyond(version)), [9, 3, 1, 0]);
         assert!(newest.take(&value("a", 0)), "one without a version counts as newer");
     }
 

@@ -39,7 +39,7 @@ pub struct TopicEntry {
     pub log: Log,
     /// What came while the log was full: the fan-out falls behind, so events merge by class before they are served.
     overflow: Option<Box<Backlog>>,
-    /// The log was full lately, so what comes during a round merges.
+    /// More came lately than can be given one by one, so what comes merges.
     merging: Merging,
     /// Events of class `ephemeral` that expired there and nobody has counted yet.
     pub expired: u64,
@@ -314,7 +314,8 @@ impl TopicEntry {
         self.merging.rest_ms(now_ms)
     }
 
-    /// The place of the viewer to serve next; `None` when all have all, or what waits is to wait on, and then the log is empty.
+    /// The place of the viewer to serve next; `None` when all have all, and then the log is empty, or when
+    /// what waits is to wait on.
     pub fn next_viewer(&mut self, now_ms: u64) -> Option<u32> {
         if self.remaining == 0 {
             let end = self.log.end();
@@ -339,6 +340,10 @@ impl TopicEntry {
         let place = self.next;
         self.next += 1;
         self.remaining -= 1;
+        if self.next as usize >= self.viewers.len() {
+            // From now on, however long it takes until somebody asks for the next round.
+            self.merging.rests(now_ms);
+        }
         Some(place)
     }
 }

@@ -142,7 +142,7 @@ metrics! {
     counter likes_stored "fanfare_likes_stored_total" "" "Likes stored and taken back.";
     counter presence_beats "fanfare_presence_beats_total" "" "Signs of life of members given to the key-value store.";
     counter presence_turns "fanfare_presence_turns_total" "" "Members that came online or went offline, as told by this node.";
-    counter latest_healed "fanfare_latest_healed_total" "" "Values of class `latest` that viewers on this node got from the key-value store, since they were lost on their way.";
+    counter latest_healed "fanfare_latest_healed_total" "" "Values of class `latest` that viewers on this node got from the key-value store, since they were lost or late on their way.";
     counter presence_healed "fanfare_presence_healed_total" "" "Members of whom viewers on this node were told what had been lost on its way.";
     counter outbox_left "fanfare_outbox_left_total" "" "Comments, messages and deletions that were stored and could not be published at once.";
     counter outbox_resent "fanfare_outbox_resent_total" "" "Those published again.";

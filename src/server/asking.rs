@@ -26,7 +26,7 @@ pub enum Asked {
     Heartbeat,
     /// Where the histories of new topics end.
     Noted(Vec<Topic>),
-    /// The newest values of a new topic.
+    /// The newest values of a topic that is new, or lacks some.
     Newest(Topic),
     /// Whether histories went on without this node, and what viewers had been given of each.
     Ends(Vec<(Topic, Position)>),

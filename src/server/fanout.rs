@@ -88,7 +88,7 @@ impl Shard {
                 Some(place) => self.serve_viewer(index, place, counted),
                 None => {
                     entry.queued = false;
-                    let (behind, rest) = (entry.behind.is_some(), entry.rest_ms(now_ms));
+                    let (behind, rest) = (entry.should_catch_up(), entry.rest_ms(now_ms));
                     self.node.counters[self.id].dropped_expired.add(std::mem::take(&mut entry.expired));
                     if behind {
                         self.catch_up_topic(index);

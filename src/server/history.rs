@@ -143,7 +143,7 @@ impl Shard {
         }
     }
 
-    /// The newest values of a new topic.
+    /// The newest values of a topic that is new, or lacks some.
     pub(super) fn on_newest(&mut self, topic: Topic, result: Result<Vec<LatestValue>, Unavailable>) {
         let Ok(values) = result else {
             let at = self.clock.instant + REGISTER_RETRY;
@@ -273,12 +273,12 @@ impl Shard {
         }
     }
 
-    /// How many values the store has that are newer than those which were surely heard: of a topic that has more than came
-    /// here, all are read again.
+    /// What the store has of values that are newer than those which were surely heard: of a topic that has more of them, or
+    /// newer ones, than came here, all are read again.
     pub(super) fn on_newer(&mut self, topics: Vec<(Topic, u64)>, found: Vec<Newer>) {
         for ((topic, after), found) in topics.into_iter().zip(found) {
             let Some(home) = self.homes.homes.get_mut(&topic) else { continue };
-            if found.count as usize > home.newest.newer_than(after) {
+            if found.beyond > home.newest.beyond(after) {
                 self.ask(Request::Latest(topic.clone()), Asked::Newest(topic));
             } else {
                 home.heard = home.heard.max(heard(found.newest));

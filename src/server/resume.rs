@@ -186,10 +186,10 @@ impl Shard {
                     self.node.counters[self.id].gaps.add(1);
                 }
                 for frame in &replayed.page.frames[replayed.from..] {
-                    if entry.is_full() {
+                    // What finds no room ends it: with what follows, viewers would pass over it.
+                    if entry.is_full() || entry.append_ordered(frame, true, now_ms) == Some(Pushed::Overrun) {
                         break;
                     }
-                    entry.append_ordered(frame, true, now_ms);
                 }
                 let last = replayed.page.frames.last().and_then(|frame| frame.position());
                 if replayed.page.complete && last.is_none_or(|last| entry.delivered_to >= Some(last)) {

@@ -275,11 +275,11 @@ impl Store {
         (version, newest)
     }
 
-    /// How many values are newer than each version, and the newest version.
-    pub fn newer(&self, topics: &[(&Topic, u64)]) -> Vec<(u32, u64)> {
+    /// How far values are beyond each version, and the newest version.
+    pub fn newer(&self, topics: &[(&Topic, u64)]) -> Vec<(u64, u64)> {
         let topics = topics.iter().map(|(topic, after)| ((*topic).clone(), *after)).collect();
         let Answer::Newer(found) = self.ask(Request::Newer(topics)) else { panic!("newer values") };
-        found.into_iter().map(|newer| (newer.count, newer.newest)).collect()
+        found.into_iter().map(|newer| (newer.beyond, newer.newest)).collect()
     }
 
     pub fn latest(&self, topic: &Topic) -> Vec<(u64, String)> {

@@ -181,7 +181,7 @@ impl Store {
             let arguments = slice.iter().map(|at| text(topics[*at].1)).collect();
             self.call(Place::Bucket(*number), Lane::Commands, Call::Script(Script::Newer, keys, arguments))
         });
-        let mut newer = vec![Newer { count: 0, newest: 0 }; topics.len()];
+        let mut newer = vec![Newer { beyond: 0, newest: 0 }; topics.len()];
         for (answered, (_, slice)) in join_all(calls).await.into_iter().zip(&slices) {
             let (value, _) = answered?;
             let numbers: Option<Vec<u64>> =
@@ -189,7 +189,7 @@ impl Store {
             let numbers = numbers.filter(|numbers| numbers.len() == 2 * slice.len());
             let numbers = numbers.ok_or_else(|| unreadable("newer values"))?;
             for (at, found) in slice.iter().zip(numbers.chunks(2)) {
-                newer[*at] = Newer { count: found[0] as u32, newest: found[1] };
+                newer[*at] = Newer { beyond: found[0], newest: found[1] };
             }
         }
         Ok(Answer::Newer(newer))
