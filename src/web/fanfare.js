@@ -224,12 +224,9 @@ class Stream {
       if (run === this.#run) this.#sync();
     });
     hear("message", (event, message) => {
-      // A message without an `id:` line repeats the last one's id, so only a change says that it had its own. Events of two
-      // topics may have the same one, so what says that a type has ids is remembered.
-      if (message.lastEventId !== "" && message.lastEventId !== position) {
-        this.#position = position = message.lastEventId;
-        this.#placed.add(event.type);
-      }
+      // Without an `id:` line a message repeats the last one's id, and two topics may have the same: a change says that a type has ids.
+      const changed = message.lastEventId !== "" && message.lastEventId !== position;
+      if (changed) this.#placed.add(event.type), this.#position = position = message.lastEventId;
       this.#receive(event, this.#placed.has(event.type));
     });
     hear("gap", (data) => this.#emit("gap", data));
