@@ -45,6 +45,13 @@ pub struct Due {
 }
 
 impl Counts {
+    /// Puts its topic into the list of those to look at, once.
+    fn mark(&mut self, topic: &Topic, changed: &mut Vec<Topic>) {
+        if !std::mem::replace(&mut self.changed, true) {
+            changed.push(topic.clone());
+        }
+    }
+
     fn own(&self) -> u32 {
         self.nodes.iter().fold(0, |total: u32, (_, count)| total.saturating_add(*count))
     }
@@ -122,9 +129,7 @@ impl Tally {
         if count > 0 {
             counts.nodes.push((node, count));
         }
-        if !std::mem::replace(&mut counts.changed, true) {
-            self.changed.push(topic.clone());
-        }
+        counts.mark(topic, &mut self.changed);
     }
 
     /// A peer's viewers of a topic, of which it says the sum.
@@ -137,9 +142,7 @@ impl Tally {
         if count > 0 {
             counts.peers.push((dc.into(), count));
         }
-        if !std::mem::replace(&mut counts.changed, true) {
-            self.changed.push(topic.clone());
-        }
+        counts.mark(topic, &mut self.changed);
     }
 
     /// All that a peer has.
@@ -175,9 +178,7 @@ impl Tally {
             if let Some(told) = &mut counts.told {
                 told.total = None;
             }
-            if !std::mem::replace(&mut counts.changed, true) {
-                self.changed.push(topic);
-            }
+            counts.mark(&topic, &mut self.changed);
         }
     }
 
@@ -197,9 +198,7 @@ impl Tally {
     /// Other dispatchers came or went: what others told before may be this node's to tell now.
     pub fn look_again(&mut self) {
         for (topic, counts) in &mut self.topics {
-            if !std::mem::replace(&mut counts.changed, true) {
-                self.changed.push(topic.clone());
-            }
+            counts.mark(topic, &mut self.changed);
         }
     }
 

@@ -1,6 +1,7 @@
-//! Whether a topic's events merge round by round, since more comes than its viewers can be given one by one. No IO, no clock.
+//! Whether a topic's events merge slice by slice of time, since more comes than its viewers can be given one by one. No IO,
+//! no clock.
 //!
-//! Between two such rounds is a rest: there is always something to give, and rounds without a pause would only take the
+//! Between two rounds of its viewers is a rest then: there is always something to give, and rounds without a pause would only take the
 //! processor from those who are to read it, in ever smaller pieces.
 
 use crate::limits::{

@@ -225,7 +225,7 @@ impl TopicEntry {
         self.log.len() >= self.log_bytes_max()
     }
 
-    /// Whether a frame is to wait until the present round is over, and merge with what comes meanwhile. Without that, a
+    /// Whether a frame is to wait for a slice of time, or for room, and merge with what comes meanwhile. Without that, a
     /// burst beyond what can be written would keep everybody as late as the log is long.
     fn merges(&mut self, frame: &Frame, now_ms: u64) -> bool {
         let held = self.log.len();
@@ -311,7 +311,7 @@ impl TopicEntry {
 
     /// For how many milliseconds nobody is served though something waits.
     pub fn rest_ms(&self, now_ms: u64) -> Option<u64> {
-        self.merging.rest_ms(now_ms)
+        if self.remaining > 0 { self.merging.rest_ms(now_ms) } else { None }
     }
 
     /// The place of the viewer to serve next; `None` when all have all, and then the log is empty, or when

@@ -36,8 +36,8 @@ pub fn gates(shard: usize, request: &Request) -> (Vec<Gate>, Mode) {
     match request {
         Request::Subscribers(topic) => (vec![Gate::Subscriptions(shard, bucket(topic.as_str()))], Mode::Reads),
         Request::Apply(batch) => (vec![Gate::Subscriptions(shard, batch.bucket)], Mode::Writes),
-        // Counts have numbers, turns and newest values have versions, which tell newer from older. What a queue says is as of some moment, and
-        // its events keep their numbers.
+        // Counts have numbers, turns and newest values have versions, which tell newer from older. What a queue says is as
+        // of some moment, and its events keep their numbers.
         Request::Heartbeat(_)
         | Request::Leave(_)
         | Request::SetCounts(_)
