@@ -105,7 +105,11 @@ fn newest_value_missed(store: Store) {
     // The store may be mended just in between.
     while healed() == 0 {
         forget(&store, &topics[0], &name(forgotten));
-        score(0, "guest");
+        // Two dispatchers' values race to the store: the second is surely newer when somebody saw the first.
+        let first = score(0, "guest");
+        eventually("somebody to see the first", || {
+            viewers.lock().iter().any(|viewer| viewer.has(&first)).then_some(()).ok_or("nobody")
+        });
         viewers.have(&[score(1, "guest")]);
         site.wait_wanted(&store, &topics);
     }

@@ -38,6 +38,15 @@ fn all(store: &Store, topic: &Topic) -> HashMap<Position, String> {
     }
 }
 
+/// Ends what runs beside a test, also when that fails: a scope waits for its threads before it says why.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 #[test]
 fn a_master_is_killed_while_events_are_appended() {
     let mut cluster = Cluster::start();
@@ -77,14 +86,12 @@ fn a_master_is_killed_while_events_are_appended() {
             }
             (acknowledged, failed)
         });
+        let stopping = Stopping(&stop);
         let victim = cluster.masters()[0];
         cluster.nodes[victim].kill();
-        eventually("another master to take over", || {
-            let masters = cluster.masters();
-            if masters.len() == 3 { Ok(()) } else { Err(format!("{masters:?}")) }
-        });
+        cluster.taken_over();
         eventually("the store to find it", || store.kv.trouble().map_or(Ok(()), Err));
-        stop.store(true, Ordering::Release);
+        drop(stopping);
         appending.join().expect("it appends")
     });
     assert!(failed > 0, "somebody noticed");
@@ -129,10 +136,7 @@ fn a_master_is_killed_while_events_are_taken() {
         page = here.waiting("b", done(&page), 15);
         there.take(taking(&page, |_| live.clone()));
         cluster.nodes[victim].kill();
-        eventually("another master to take over", || {
-            let masters = cluster.masters();
-            if masters.len() == 3 { Ok(()) } else { Err(format!("{masters:?}")) }
-        });
+        cluster.taken_over();
         for store in &stores {
             eventually("the store to find it", || {
                 store.try_ask(Request::Ends(vec![live.clone()])).map_err(|error| error.to_string())?;

@@ -28,10 +28,13 @@ pub const FORGETFUL: [&str; 4] = ["--save", "", "--appendonly", "no"];
 /// Arguments of a server that has on disk whatever it answered.
 pub const DURABLE: [&str; 6] = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"];
 
-/// A port that is free, as is the one 10,000 above it, where a Cluster's node listens for the others.
+/// A port that is free, as is the one 10,000 above it, where a Cluster's node listens for the others. Both are below those
+/// from which Linux takes the ports of outgoing connections (`ip_local_port_range`): whoever dials the port of a server that
+/// was killed may be given just that port and be connected to itself, after which a Cluster's node knows no address of the
+/// dead one any more, and never calls it dead.
 pub fn free_port() -> u16 {
     for _ in 0..1000 {
-        let port = 20_000 + (getrandom::u32().expect("randomness") % 30_000) as u16;
+        let port = 10_000 + (getrandom::u32().expect("randomness") % 12_768) as u16;
         let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
         if free(port) && free(port + 10_000) {
             return port;
@@ -241,9 +244,10 @@ impl Cluster {
     pub fn with(arguments: &[&str]) -> Cluster {
         let more =
             ["--cluster-enabled", "yes", "--cluster-node-timeout", "1500", "--cluster-config-file", "nodes.conf"];
-        // A new replica waits no longer than it must before it is filled.
+        // A new replica waits no longer than it must before it is filled, and wants to take over however long that takes.
         let quick = ["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"];
-        let arguments: Vec<&str> = arguments.iter().copied().chain(more).chain(quick).collect();
+        let lasting = ["--cluster-replica-validity-factor", "0"];
+        let arguments: Vec<&str> = arguments.iter().copied().chain(more).chain(quick).chain(lasting).collect();
         let nodes: Vec<Redis> = (0..6).map(|_| Redis::with(&arguments)).collect();
         let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
         let created = Command::new("redis-cli")
@@ -288,6 +292,18 @@ impl Cluster {
     pub fn masters(&self) -> Vec<usize> {
         let is_master = |node: &Redis| node.runs() && node.info("replication", "role").as_deref() == Some("master");
         (0..self.nodes.len()).filter(|at| is_master(&self.nodes[*at])).collect()
+    }
+
+    /// Waits until a replica has taken over from a master that was killed.
+    #[track_caller]
+    pub fn taken_over(&self) {
+        eventually("another master to take over", || {
+            let masters = self.masters();
+            if masters.len() == 3 {
+                return Ok(());
+            }
+            Err(self.running().map(|node| node.command(&["CLUSTER", "NODES"])).collect::<Vec<String>>())
+        });
     }
 
     /// What `--kv` takes.
