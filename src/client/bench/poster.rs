@@ -1,12 +1,12 @@
 //! The publishing client: keeps requests flowing on a few kept-alive connections, several under way on each where
 //! asked for. What is posted, and when, a [`Load`] says.
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use super::sys::{self, now_us};
+use super::sys::{Epoll, HANG_UP, READABLE, WRITABLE, now_us};
 
 /// Bytes waiting to be written on a connection, beyond which no further request is made.
 const UNSENT_BYTES_MAX: usize = 1024 * 1024;
@@ -14,6 +14,8 @@ const UNSENT_BYTES_MAX: usize = 1024 * 1024;
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// Reconnects in a run at most; a server that closes after each answer is no server to measure this way.
 const RECONNECTS_MAX: u32 = 10_000;
+/// Sockets that one look finds at most; the others come with the next.
+const EVENTS: usize = 256;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One request under way.
@@ -54,64 +56,75 @@ struct Connection {
     input: Vec<u8>,
     under_way: VecDeque<Tag>,
     done: bool,
+    /// There may be something to read, and the other side's end may be behind it.
+    ready: bool,
+    ended: bool,
+    /// When it is looked at even without an answer, in µs since the epoch.
+    wakes_us: u64,
 }
 
 /// Posts until the load is done or `deadline_us` has passed; what has no answer by then is reported as unanswered.
 pub fn run(load: &mut impl Load, targets: &[SocketAddr], depth: usize, deadline_us: u64) {
-    let mut connections: Vec<_> = targets
-        .iter()
-        .map(|target| Connection {
-            target: *target,
-            stream: None,
-            out: Vec::new(),
-            written: 0,
-            input: Vec::new(),
-            under_way: VecDeque::new(),
-            done: false,
-        })
-        .collect();
+    let epoll = match Epoll::new() {
+        Ok(epoll) => epoll,
+        Err(error) => return load.unanswered(Tag { due_us: now_us(), events: 0 }, &format!("epoll: {error}")),
+    };
+    let mut connections: Vec<_> = targets.iter().map(|target| Connection::new(*target)).collect();
     let mut buffer = vec![0; 64 * 1024];
-    let mut watched = vec![sys::pollfd(-1, false); connections.len()];
+    let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS];
+    // Connections to look at in this turn; the others wait for an answer, or for a time.
+    let mut turn: Vec<usize> = (0..connections.len()).collect();
+    let mut waiting: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::new();
+    let mut left = connections.len();
     let mut reconnects = 0;
     loop {
-        let mut wake_us = deadline_us;
-        let mut busy = false;
-        for (index, connection) in connections.iter_mut().enumerate() {
-            if watched[index].revents != 0
+        for index in turn.drain(..) {
+            let connection = &mut connections[index];
+            if connection.is_over() {
+                continue;
+            }
+            if std::mem::take(&mut connection.ready)
                 && let Err(why) = connection.receive(load, &mut buffer)
             {
                 connection.give_up(load, &why);
             }
-            watched[index].fd = -1;
-            if connection.done && connection.under_way.is_empty() {
-                continue;
-            }
-            if connection.stream.is_none() {
-                match connect(connection.target) {
-                    Ok(stream) if reconnects < RECONNECTS_MAX => connection.stream = Some(stream),
-                    Ok(_) => connection.done = true,
-                    Err(error) => {
-                        load.unanswered(Tag { due_us: now_us(), events: 0 }, &format!("connect: {error}"));
-                        connection.done = true;
-                    }
+            let wake_us = loop {
+                if !connection.done && connection.stream.is_none() {
+                    reconnects += 1;
+                    connection.open(load, &epoll, index, reconnects);
                 }
-                reconnects += 1;
-            }
-            wake_us = wake_us.min(connection.fill(load, index, depth));
-            if let Err(why) = connection.flush() {
-                connection.give_up(load, &why.to_string());
-                wake_us = 0;
-            }
-            busy |= !connection.done || !connection.under_way.is_empty();
-            if let Some(stream) = &connection.stream {
-                watched[index] = sys::pollfd(stream.as_raw_fd(), connection.written < connection.out.len());
+                let wake_us = connection.fill(load, index, depth);
+                match connection.flush() {
+                    Ok(()) => break wake_us,
+                    Err(why) => connection.give_up(load, &why.to_string()),
+                }
+            };
+            if connection.is_over() {
+                left -= 1;
+            } else if wake_us != u64::MAX && wake_us != connection.wakes_us {
+                connection.wakes_us = wake_us;
+                waiting.push(Reverse((wake_us, index)));
             }
         }
         let now = now_us();
-        if !busy || now >= deadline_us {
+        if left == 0 || now >= deadline_us {
             break;
         }
-        sys::poll(&mut watched, wake_us.saturating_sub(now));
+        let wake_us = waiting.peek().map_or(deadline_us, |Reverse((wake_us, _))| *wake_us);
+        epoll.sleep(wake_us.min(deadline_us).saturating_sub(now));
+        let found = epoll.wait(&mut events, 0);
+        for event in &events[..found] {
+            let index = event.u64 as usize;
+            connections[index].ready = true;
+            connections[index].ended |= event.events & HANG_UP != 0;
+            turn.push(index);
+        }
+        let now = now_us();
+        while let Some(Reverse((_, index))) = waiting.peek().filter(|Reverse((wake_us, _))| *wake_us <= now) {
+            connections[*index].wakes_us = u64::MAX;
+            turn.push(*index);
+            waiting.pop();
+        }
     }
     for connection in &mut connections {
         connection.give_up(load, "no answer in time");
@@ -126,6 +139,42 @@ fn connect(target: SocketAddr) -> io::Result<TcpStream> {
 }
 
 impl Connection {
+    fn new(target: SocketAddr) -> Connection {
+        Connection {
+            target,
+            stream: None,
+            out: Vec::new(),
+            written: 0,
+            input: Vec::new(),
+            under_way: VecDeque::new(),
+            done: false,
+            ready: false,
+            ended: false,
+            wakes_us: u64::MAX,
+        }
+    }
+
+    /// Nothing is to be sent, and all is answered.
+    fn is_over(&self) -> bool {
+        self.done && self.under_way.is_empty()
+    }
+
+    /// Connects, for the `nth` time over all connections.
+    fn open(&mut self, load: &mut impl Load, epoll: &Epoll, index: usize, nth: u32) {
+        let connected = connect(self.target).and_then(|stream| {
+            epoll.watch(&stream, index as u64, READABLE | WRITABLE, false)?;
+            Ok(stream)
+        });
+        match connected {
+            Ok(stream) if nth < RECONNECTS_MAX => self.stream = Some(stream),
+            Ok(_) => self.done = true,
+            Err(error) => {
+                load.unanswered(Tag { due_us: now_us(), events: 0 }, &format!("connect: {error}"));
+                self.done = true;
+            }
+        }
+    }
+
     /// Makes requests as far as depth allows; returns when to look again.
     fn fill(&mut self, load: &mut impl Load, index: usize, depth: usize) -> u64 {
         while !self.done && self.under_way.len() < depth && self.out.len() < UNSENT_BYTES_MAX {
@@ -160,13 +209,22 @@ impl Connection {
         let Some(stream) = &mut self.stream else {
             return Ok(());
         };
-        match stream.read(buffer) {
-            Ok(0) => return Err("the server closed the connection".to_owned()),
-            Ok(read) => self.input.extend_from_slice(&buffer[..read]),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                return Ok(());
+        let mut over = false;
+        loop {
+            match stream.read(buffer) {
+                Ok(0) => over = true,
+                Ok(read) => {
+                    self.input.extend_from_slice(&buffer[..read]);
+                    // A short read has emptied the socket, unless its end is there to be seen.
+                    if read == buffer.len() || self.ended {
+                        continue;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.to_string()),
             }
-            Err(error) => return Err(error.to_string()),
+            break;
         }
         let mut from = 0;
         while let Some(answer) = parse(&self.input[from..])? {
@@ -181,7 +239,7 @@ impl Connection {
         if self.input.len() > ANSWER_BYTES_MAX {
             return Err("an answer of more than 256 KiB".to_owned());
         }
-        Ok(())
+        if over { Err("the server closed the connection".to_owned()) } else { Ok(()) }
     }
 
     /// Drops the connection; its requests under way have no answer. Not sent again, since they may have been taken.
@@ -190,6 +248,7 @@ impl Connection {
             load.unanswered(tag, why);
         }
         self.stream = None;
+        (self.ready, self.ended) = (false, false);
         self.out.clear();
         self.written = 0;
         self.input.clear();
@@ -265,6 +324,85 @@ fn chunked_body(input: &[u8]) -> Result<Option<(usize, Vec<u8>)>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A few requests at once, then some that are due later.
+    #[derive(Default)]
+    struct Some {
+        made: u64,
+        answered: u64,
+        unanswered: Vec<String>,
+    }
+
+    impl Load for Some {
+        fn next(&mut self, _: usize, now_us: u64, out: &mut Vec<u8>) -> Next {
+            if self.made == 60 {
+                return Next::Done;
+            }
+            self.made += 1;
+            if self.made.is_multiple_of(2) {
+                return Next::Wait(now_us + 2_000);
+            }
+            out.extend_from_slice(b"POST / HTTP/1.1\r\n\r\n");
+            Next::Request(Tag { due_us: now_us, events: 1 })
+        }
+
+        fn answered(&mut self, _: Tag, status: u16, _: &[u8], _: u64) {
+            assert_eq!(status, 204);
+            self.answered += 1;
+        }
+
+        fn unanswered(&mut self, _: Tag, why: &str) {
+            self.unanswered.push(why.to_owned());
+        }
+    }
+
+    /// Answers `each` requests of every connection, then closes it.
+    fn serve(each: usize) -> SocketAddr {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                std::thread::spawn(move || {
+                    let mut stream = stream.unwrap();
+                    let mut heads = io::BufReader::new(stream.try_clone().unwrap());
+                    for _ in 0..each {
+                        let mut line = String::new();
+                        while line != "\r\n" {
+                            line.clear();
+                            if io::BufRead::read_line(&mut heads, &mut line).unwrap_or(0) == 0 {
+                                return;
+                            }
+                        }
+                        if stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn every_request_has_its_end_whether_servers_keep_connections_or_close_them() {
+        let mut load = Some::default();
+        run(&mut load, &[serve(usize::MAX); 3], 1, now_us() + 30_000_000);
+        assert_eq!((load.answered, load.unanswered), (30, vec![]));
+        for each in [1, 2] {
+            let mut load = Some::default();
+            run(&mut load, &[serve(each); 3], 1, now_us() + 30_000_000);
+            // Who closes without a word may do so while the next request is on its way.
+            assert!(load.answered > 3 * each as u64, "{} with {each} a connection", load.answered);
+            assert_eq!(load.answered + load.unanswered.len() as u64, 30, "{:?}", load.unanswered);
+        }
+        let mut load = Some::default();
+        run(&mut load, &[serve(0); 3], 1, now_us() + 30_000_000);
+        assert_eq!((load.answered, load.unanswered.len()), (0, 30), "each of them cut off");
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut load = Some::default();
+        run(&mut load, &[gone; 2], 1, now_us() + 30_000_000);
+        assert_eq!((load.answered, load.unanswered.len()), (0, 2), "{:?}", load.unanswered);
+    }
 
     #[test]
     fn answers_cut_at_every_byte() {

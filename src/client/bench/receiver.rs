@@ -13,8 +13,6 @@ use socket2::Socket;
 use super::args::ReadyOn;
 use super::check::{Checker, Tally};
 use super::frames::{Broken, Stream};
-use super::known::Known;
-use super::message::Extractor;
 use super::schedule::Published;
 use super::sink::Sink;
 use super::sys::{self, Epoll, now_us};
@@ -25,8 +23,6 @@ const READ_BYTES: usize = 256 * 1024;
 const TURN_MS: i32 = 10;
 /// Receive buffer of a connection that is not to read: the kernel's least.
 const STALLED_RECEIVE_BYTES: usize = 2048;
-/// Events that say that a connection has ended.
-const HANG_UP: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
 /// Latencies are kept to the µs up to 10 minutes, with three digits.
 const LATENCY_US_MAX: u64 = 600_000_000;
 
@@ -159,14 +155,7 @@ impl Shard {
             returning: HashMap::new(),
             opening: None,
             live,
-            sink: Sink {
-                extractor: Extractor::new(subscription.likes),
-                known: Known::default(),
-                measured: Measured::default(),
-                from_us: u64::MAX,
-                interval_us: 0.0,
-                likes: subscription.likes,
-            },
+            sink: Sink::new(subscription.likes),
             subscription,
         })
     }
@@ -189,7 +178,7 @@ impl Shard {
                 if writable {
                     self.ask(token);
                 } else {
-                    let ended = event.events & HANG_UP != 0;
+                    let ended = event.events & sys::HANG_UP != 0;
                     self.read(token, ended, &mut buffer);
                 }
             }
@@ -207,6 +196,7 @@ impl Shard {
                 self.opening = Some(Opening { numbers, window: window.max(1), under_way: 0, stalled, published });
             }
             Order::Begin { from_us, interval_us } => {
+                self.sink.settle();
                 self.sink.from_us = from_us;
                 self.sink.interval_us = interval_us;
             }
@@ -255,6 +245,7 @@ impl Shard {
     }
 
     fn hand_over(&mut self, answer: &Sender<Measured>) {
+        self.sink.settle();
         // The asker may have given up, in which case nobody wants the figures.
         let _ = answer.send(std::mem::take(&mut self.sink.measured));
     }
@@ -330,6 +321,7 @@ impl Shard {
             Err(error) => (false, Some(format!("connect: {error}"))),
         };
         let known = connection.watched;
+        let wanted = if writable { sys::WRITABLE } else { sys::READABLE };
         connection.watched = true;
         if let Some(failure) = failure {
             self.close(token, failure);
@@ -337,7 +329,7 @@ impl Shard {
             // Its bytes stay in the kernel, so there is nothing to wait for.
             connection.ready = true;
             self.became_ready(now_us());
-        } else if let Err(error) = self.epoll.watch(&connection.socket, token as u64, writable, known) {
+        } else if let Err(error) = self.epoll.watch(&connection.socket, token as u64, wanted, known) {
             self.close(token, format!("epoll: {error}"));
         }
     }

@@ -1,13 +1,20 @@
 //! The system calls that the standard library and socket2 do not have: epoll, ppoll, fork.
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections from one source address: fewer than there are ports, so that those still closing are not in the way.
 const CONNECTIONS_PER_SOURCE: u32 = 8_000;
+
+/// What to wait for: something to read, or the other side's end.
+pub const READABLE: libc::c_int = libc::EPOLLIN | libc::EPOLLRDHUP;
+/// Room to write.
+pub const WRITABLE: libc::c_int = libc::EPOLLOUT;
+/// What says that a connection has ended.
+pub const HANG_UP: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
 
 /// Now, in µs since the epoch.
 pub fn now_us() -> u64 {
@@ -34,14 +41,13 @@ impl Epoll {
         Ok(Self { fd })
     }
 
-    /// Waits for `socket` to become readable, or else writable, and reports it as `token`.
+    /// Waits for `socket` to become [`READABLE`], [`WRITABLE`], or either, and reports it as `token`, once for each time.
     ///
     /// # Errors
     /// When the kernel has no room for the watch.
-    pub fn watch(&self, socket: &Socket, token: u64, writable: bool, known: bool) -> io::Result<()> {
+    pub fn watch(&self, socket: &impl AsRawFd, token: u64, wanted: libc::c_int, known: bool) -> io::Result<()> {
         // Edge-triggered: level-triggered, the kernel would ask each socket once more after its read.
-        let events = libc::EPOLLET | if writable { libc::EPOLLOUT } else { libc::EPOLLIN | libc::EPOLLRDHUP };
-        let mut event = libc::epoll_event { events: events as u32, u64: token };
+        let mut event = libc::epoll_event { events: (libc::EPOLLET | wanted) as u32, u64: token };
         let operation = if known { libc::EPOLL_CTL_MOD } else { libc::EPOLL_CTL_ADD };
         // SAFETY: both descriptors are open, and `event` outlives the call, which copies it.
         check(unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), operation, socket.as_raw_fd(), &mut event) }).map(drop)
@@ -54,10 +60,14 @@ impl Epoll {
         let filled = unsafe { libc::epoll_wait(self.fd.as_raw_fd(), events.as_mut_ptr(), room, timeout_ms) };
         usize::try_from(filled).unwrap_or(0)
     }
+
+    /// Sleeps until there is something to [wait](Epoll::wait) for or the time is over, to the microsecond.
+    pub fn sleep(&self, timeout_us: u64) {
+        poll(&mut [libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 }], timeout_us);
+    }
 }
 
-/// Waits until one of `watched` is ready or the time is over, to the microsecond.
-pub fn poll(watched: &mut [libc::pollfd], timeout_us: u64) {
+fn poll(watched: &mut [libc::pollfd], timeout_us: u64) {
     let timeout = libc::timespec {
         tv_sec: (timeout_us / 1_000_000) as libc::time_t,
         tv_nsec: (timeout_us % 1_000_000 * 1000) as libc::c_long,
@@ -67,12 +77,6 @@ pub fn poll(watched: &mut [libc::pollfd], timeout_us: u64) {
     unsafe {
         libc::ppoll(watched.as_mut_ptr(), watched.len() as libc::nfds_t, &timeout, std::ptr::null());
     }
-}
-
-/// A pollfd for reading, and for writing if `write`.
-pub fn pollfd(fd: RawFd, write: bool) -> libc::pollfd {
-    let events = if write { libc::POLLIN | libc::POLLOUT } else { libc::POLLIN };
-    libc::pollfd { fd, events, revents: 0 }
 }
 
 /// Where a non-blocking connect stands.

@@ -18,8 +18,6 @@ use crate::client::http::percent_encode;
 const READ_BYTES: usize = 256 * 1024;
 /// How long a turn sleeps at most.
 const TURN_MS: i32 = 10;
-/// Events that say that a connection has ended.
-const HANG_UP: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
 /// A stream that is not `connected` by then is given up.
 const CONNECT_US: u64 = 20_000_000;
 /// Mean time away, and mean wait before a failed connect is tried again, in µs.
@@ -181,7 +179,7 @@ impl Audience {
             if event.events & libc::EPOLLOUT as u32 != 0 && !self.viewers[place as usize].asked {
                 self.ask(place);
             } else {
-                self.read(place, event.events & HANG_UP != 0);
+                self.read(place, event.events & sys::HANG_UP != 0);
             }
         }
         self.events = events;
@@ -239,18 +237,18 @@ impl Audience {
         );
         let Some(socket) = &viewer.socket else { return };
         let mut sender: &socket2::Socket = socket;
-        let writable = match sender.write(request.as_bytes()) {
+        let wanted = match sender.write(request.as_bytes()) {
             Ok(written) if written == request.len() => {
                 viewer.asked = true;
-                false
+                sys::READABLE
             }
             Ok(_) => return self.failed(place, "the request did not fit into the send buffer".to_owned(), None),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => true,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => sys::WRITABLE,
             Err(error) => return self.failed(place, format!("connect: {error}"), None),
         };
         let known = std::mem::replace(&mut viewer.watched, true);
         let token = u64::from(viewer.generation) << 32 | u64::from(place);
-        if let Err(error) = self.epoll.watch(socket, token, writable, known) {
+        if let Err(error) = self.epoll.watch(socket, token, wanted, known) {
             self.failed(place, format!("epoll: {error}"), None);
         }
     }
