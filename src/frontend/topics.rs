@@ -283,6 +283,20 @@ impl TopicEntry {
         self.behind.get_or_insert(Behind { after, asked: false, gap: false })
     }
 
+    /// Appends what history holds of what viewers lack, up to the first event without room: with what follows that, they would
+    /// pass over it. They lack no more if this was the end of it, `complete`, and all of it went in.
+    pub fn catch_up(&mut self, found: &[Arc<Frame>], complete: bool, now_ms: u64) {
+        for frame in found {
+            if self.is_full() || self.append_ordered(frame, true, now_ms) == Some(Pushed::Overrun) {
+                break;
+            }
+        }
+        let last = found.last().and_then(|frame| frame.position());
+        if complete && last.is_none_or(|last| self.delivered_to >= Some(last)) {
+            self.behind = None;
+        }
+    }
+
     /// It is behind, nobody asked for what is missing yet, and there is room for it.
     pub fn should_catch_up(&self) -> bool {
         self.behind.is_some_and(|behind| !behind.asked)

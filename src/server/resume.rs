@@ -185,16 +185,7 @@ impl Shard {
                     behind_said(entry, had.max(page.reaches));
                     self.node.counters[self.id].gaps.add(1);
                 }
-                for frame in &replayed.page.frames[replayed.from..] {
-                    // What finds no room ends it: with what follows, viewers would pass over it.
-                    if entry.is_full() || entry.append_ordered(frame, true, now_ms) == Some(Pushed::Overrun) {
-                        break;
-                    }
-                }
-                let last = replayed.page.frames.last().and_then(|frame| frame.position());
-                if replayed.page.complete && last.is_none_or(|last| entry.delivered_to >= Some(last)) {
-                    entry.behind = None;
-                }
+                entry.catch_up(&replayed.page.frames[replayed.from..], replayed.page.complete, now_ms);
                 self.queue_topic(index);
             }
         }

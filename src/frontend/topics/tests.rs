@@ -1,7 +1,8 @@
 use super::*;
-use crate::limits::{FLOOD_BYTES, MERGING_REST};
+use crate::limits::{FLOOD_BYTES, MERGING_REST, MERGING_SLICE};
 use crate::wire::event::Class;
 use crate::wire::frame::tests::frame;
+use crate::wire::frame::{Event, Place};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -41,6 +42,67 @@ fn what_expires_behind_a_full_log_is_counted() {
     assert_eq!((entry.next_viewer(10_000), entry.rest_ms(10_000)), (None, Some(MERGING_REST.as_millis() as u64)));
     assert_eq!(entry.next_viewer(10_025), Some(place));
     assert_eq!((entry.log.frames_since(entry.viewers[0].cursor), entry.expired), (1, 1));
+}
+
+/// An event of class `every`, at its place in history.
+fn comment(number: u64, bytes: usize) -> Arc<Frame> {
+    let at = |number| Position { ms: number, seq: 0 };
+    let (id, data) = (number.to_string(), format!("\"{}\"", "y".repeat(bytes)));
+    let event = Event {
+        id: &id,
+        topic: "live:1",
+        kind: "comment",
+        class: Class::Every,
+        key: None,
+        at: 1,
+        ttl_ms: 0,
+        version: 0,
+        place: Some(Place { dc: "dc", position: at(number), prev: (number > 1).then(|| at(number - 1)) }),
+        data: data.as_bytes(),
+    };
+    Arc::new(Frame::encode(&event))
+}
+
+/// Whether a burst keeps the log small and lets events merge behind it, or not.
+#[test]
+fn what_history_holds_follows_in_order_wherever_room_ends() {
+    for floods in [false, true] {
+        let mut topics = Topics::default();
+        let (index, place, _) = topics.join(&Topic::parse("live:1").unwrap(), 0);
+        let entry = topics.get_mut(index);
+        let history: Vec<Arc<Frame>> =
+            (1..=400).map(|number| comment(number, if number % 2 == 0 { 16_000 } else { 10 })).collect();
+        if floods {
+            let like = frame("live:1", "like", Some("like"), Class::Sum, &format!("\"{}\"", "y".repeat(16_000)));
+            while !entry.merging.is_on() {
+                entry.append(&like, 1_000);
+            }
+        }
+        entry.fall_behind(Position::default());
+        let (mut got, mut pages, mut now_ms) = (Vec::new(), 0, 1_000);
+        // Its viewer reads for as long as there is something.
+        let mut read = |entry: &mut TopicEntry, now_ms: &mut u64| {
+            while entry.next_viewer(*now_ms).is_some() || entry.rest_ms(*now_ms).is_some() {
+                let viewer = &mut entry.viewers[place as usize];
+                got.extend(entry.log.split(viewer.cursor, 0).1.filter_map(|frame| frame.position()));
+                viewer.cursor = entry.log.end();
+                *now_ms += 1;
+            }
+        };
+        while entry.behind.is_some() {
+            let after = entry.delivered_to.unwrap_or_default();
+            let lacked = history.partition_point(|frame| frame.position().unwrap() <= after);
+            entry.catch_up(&history[lacked..], true, now_ms);
+            pages += 1;
+            now_ms += MERGING_SLICE.as_millis() as u64;
+            if pages % 3 == 0 {
+                read(entry, &mut now_ms);
+            }
+        }
+        read(entry, &mut now_ms);
+        assert_eq!(got, history.iter().filter_map(|frame| frame.position()).collect::<Vec<_>>(), "{floods}");
+        assert!((5..60).contains(&pages), "{pages} pages: it all has room only in several parts");
+    }
 }
 
 #[test]
