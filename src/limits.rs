@@ -215,7 +215,8 @@ const _: () = assert!(PRESENCE_COMPARE.as_secs() > PRESENCE_BEAT.as_secs());
 pub const PRESENCE_NAMES_MAX: usize = 1_000;
 /// What is known of a member is kept for so long after they were last seen.
 pub const PRESENCE_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// A topic's viewers are told of their number at most once in this time; so is the key-value store of a node's.
+/// A topic's viewers are told of their number at most once in this time; so is the key-value store of a node's, which is read no
+/// more often after something was missed.
 pub const COUNTS_PAUSE: Duration = Duration::from_secs(1);
 
 // ---- History -----------------------------------------------------------------------------------

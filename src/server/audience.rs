@@ -11,6 +11,7 @@ use super::shard::Shard;
 use crate::dispatch::datacenter::PeerViewers;
 use crate::dispatch::kv::{Alive, Answer, NodeCounts, Request, Unavailable, highest};
 use crate::dispatch::tally::Due;
+use crate::limits::COUNTS_PAUSE;
 use crate::wire::topic::Topic;
 
 /// The kind of topics whose viewers are counted.
@@ -114,8 +115,10 @@ impl Shard {
     }
 
     fn tell_counts(&mut self) {
-        if !self.reading_counts && self.tally.take_stale() {
-            self.reading_counts = true;
+        let now = self.clock.instant;
+        // A store that answers and takes nothing is not asked at every tick: viewers are not told more often, either.
+        if !self.reading_counts && now >= self.counts_due && self.tally.take_stale() {
+            (self.reading_counts, self.counts_due) = (true, now + COUNTS_PAUSE);
             self.ask(Request::Counts, Asked::Counts);
             if self.has_peers() {
                 self.ask(Request::PeerViewers, Asked::PeerViewers);
@@ -124,8 +127,7 @@ impl Shard {
         let (alive, own) = (Arc::clone(&self.alive), self.node.id);
         let dispatchers = || alive.iter().filter(|node| node.is("dispatcher")).map(|node| node.id);
         let alone = self.node.info.is_none();
-        let due =
-            self.tally.due(self.clock.instant, |topic| alone || highest(topic.as_str(), dispatchers()) == Some(own));
+        let due = self.tally.due(now, |topic| alone || highest(topic.as_str(), dispatchers()) == Some(own));
         for Due { topic, total, own } in due {
             if let Some(viewers) = total {
                 let data = json!({"viewers": viewers}).to_string();

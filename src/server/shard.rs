@@ -147,6 +147,8 @@ pub struct Shard {
     pub(super) tally: Tally,
     /// All counts are being read.
     pub(super) reading_counts: bool,
+    /// When they may be read again.
+    pub(super) counts_due: Instant,
     /// Members with streams on this core.
     pub(super) members: Members,
     pub(super) next_due: Instant,
@@ -251,6 +253,7 @@ impl Shard {
             recounted: HashSet::default(),
             tally: Tally::new(),
             reading_counts: false,
+            counts_due: clock_start,
             members: Members::default(),
             next_due: clock_start,
             comparing: Comparing::default(),

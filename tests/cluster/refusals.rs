@@ -44,7 +44,10 @@ fn node_without_the_secret_taken_for_one_of_ours() {
         let text = answer.text();
         if answer.status == 503 && text.contains("401") { Ok(()) } else { Err(text) }
     });
-    assert!(stranger.log().iter().any(|line| line.contains("cluster-secret-file")), "{:?}", stranger.log());
+    eventually("the log to say which secret", || {
+        let log = stranger.log();
+        if log.iter().any(|line| line.contains("cluster-secret-file")) { Ok(()) } else { Err(log) }
+    });
     let friend = start("frontend", &[&dispatcher], &["--cluster-secret-file", &good]);
     let _stream: Stream = friend.stream("topic=live:1");
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::setup::*;
 use crate::support::http::Client;
 use crate::support::node::Node;
+use crate::support::redis::free_port;
 use crate::support::{becomes, eventually, reaction};
 
 #[test]
@@ -71,8 +72,8 @@ fn dead_frontend_fills_memory() {
 
 #[test]
 fn likes_lost_without_a_dispatcher() {
-    let dispatcher = Node::start();
-    let internal = dispatcher.internal.to_string();
+    let internal = format!("127.0.0.1:{}", free_port());
+    let dispatcher = Node::with_internal(&internal);
     let frontend = start("frontend", &[&dispatcher], &[]);
     let backend = start("backend", &[&dispatcher], &[]);
     let mut stream = frontend.stream("topic=live:42");
@@ -104,7 +105,7 @@ fn likes_lost_without_a_dispatcher() {
 #[test]
 fn dispatcher_that_is_gone_tried_in_vain() {
     // Nobody listens there, but it is the first of two.
-    let gone = Node::start();
+    let gone = Node::with_internal(&format!("127.0.0.1:{}", free_port()));
     let dispatcher = Node::start();
     let flags = format!("{},{}", url(&gone), url(&dispatcher));
     gone.kill();

@@ -120,7 +120,8 @@ fn newest_values_that_stay_different() {
     };
     let loads: Vec<Load> = mesh.centers.iter().map(load).collect();
     loads.iter().for_each(|load| load.more(50));
-    let last: Vec<String> = loads.into_iter().filter_map(|load| load.stop().pop()).collect();
+    // One of the last: those of one publisher pass each other, too, as they go by two dispatchers.
+    let last: Vec<String> = loads.into_iter().flat_map(|load| load.stop().into_iter().rev().take(20)).collect();
     let key = (topic.clone(), "score".to_owned(), "k".to_owned());
     eventually("all viewers, and those who come now, to have one value", || {
         let shown = viewers.iter().flat_map(|viewers| {

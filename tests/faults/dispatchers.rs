@@ -15,6 +15,8 @@ use super::frontends::videos;
 use super::load::{Load, What};
 use super::setup::*;
 use super::viewers::Viewers;
+use crate::support::eventually;
+use crate::support::redis::free_port;
 
 #[test]
 fn acknowledged_events_after_a_dispatcher_was_killed() {
@@ -32,7 +34,9 @@ fn acknowledged_events_after_a_dispatcher_was_killed_while_a_master_failed_over(
 }
 
 fn dispatcher_killed(mut store: Store) {
-    let mut site = Site::start(&store.url());
+    // Who publishes goes on to where the dead one was: nobody else may be there.
+    let ports = || [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
+    let mut site = Site::of(Plan { dispatchers: vec![ports(), ports()], ..Plan::new(&store.url()) });
     let (topics, videos) = videos();
     let viewers = Viewers::of(site.doors(), &topics, 90);
     // Several at once, so that some are half done when it dies.
@@ -71,7 +75,8 @@ fn acknowledged_events_after_a_dispatcher_on_a_cluster_hung() {
 }
 
 fn dispatcher_hung(store: &Store) {
-    let site = Site::start(&store.url());
+    // Two backends would wait for each other's commits to one file, on a slow disk longer than they may.
+    let site = Site::of(Plan { backends: 1, ..Plan::new(&store.url()) });
     let (topics, videos) = videos();
     let viewers = Viewers::of(site.doors(), &topics, 60);
     let messages = Load::start(What::Events("message"), site.intakes(), &topics);
@@ -130,6 +135,7 @@ fn event_not_sent(beneath: &Store) {
     };
     let tell = Arc::new(move |_, heard| tell.send(heard).unwrap_or_default());
     let store = fanfare::dispatch::redis::start(&beneath.url(), config, tell).expect("a store");
+    eventually("the store to be there", || store.trouble().map_or(Ok(()), Err));
     let event = json!({"id": "unsent", "topic": topic, "type": "message", "at": unix_ms(), "data": 1});
     let append = Append {
         topic: Topic::parse(&topic).expect("a topic"),

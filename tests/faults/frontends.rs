@@ -41,7 +41,10 @@ fn frontend_killed(mut store: Store) {
     let viewers = Viewers::of(site.doors(), &topics, 120);
     site.wait_wanted(&store, &topics);
     let load = Load::start(What::Comments, site.desks(), &videos);
+    // Comments are published after they were acknowledged, and may pass each other on the way; these may not.
+    let messages = Load::start(What::Events("message"), site.intakes(), &topics);
     load.more(40);
+    messages.more(40);
     store.aged();
     // Whoever comes back says what it saw last.
     viewers.have(&load.taken());
@@ -60,16 +63,14 @@ fn frontend_killed(mut store: Store) {
     assert!(lease.iter().all(|until| *until as u64 <= longest), "it died at {died}, and its lease ends at {lease:?}");
     becomes("the nodes that are taken for alive", vec![6, 6], || site.dispatchers.iter().map(living).collect());
     load.more(20);
-    let taken = load.stop();
-    viewers.have(&taken);
+    messages.more(20);
+    let sent = messages.stop();
+    viewers.have(&load.stop());
+    viewers.have(&sent);
+    viewers.in_order(&sent, |id| id.split('/').nth(1).expect("an id of the test").to_owned());
     assert!(viewers.lock().iter().enumerate().all(|(at, viewer)| viewer.connected == 1 + usize::from(at % 3 == 0)));
     if store.remembers() {
         viewers.without_gaps();
-        // One after the other published them, if by two backends, and so everybody saw them.
-        for (number, topic) in topics.iter().enumerate() {
-            let ids: Vec<String> = taken.iter().skip(number).step_by(topics.len()).cloned().collect();
-            viewers.in_order(&ids, |_| topic.clone());
-        }
     }
     drop(viewers);
     // What the dead one wanted is not only ignored. What it said of itself is, and forgotten later.
@@ -103,7 +104,8 @@ fn comments_or_viewers_of_others_after_a_frontend_hung_while_a_master_failed_ove
 }
 
 fn frontend_hung(mut store: Store) {
-    let site = Site::start(&store.url());
+    // Two backends would wait for each other's commits to one file, on a slow disk longer than they may.
+    let site = Site::of(Plan { backends: 1, ..Plan::new(&store.url()) });
     let (topics, videos) = videos();
     let viewers = Viewers::of(site.doors(), &topics, 90);
     site.wait_wanted(&store, &topics);
@@ -126,7 +128,7 @@ fn frontend_hung(mut store: Store) {
         });
     });
     assert_eq!(load.refused() + load.failed(), 0, "nor do who publish");
-    becomes("the nodes that are taken for alive", vec![6, 6], || site.dispatchers.iter().map(living).collect());
+    becomes("the nodes that are taken for alive", vec![5, 5], || site.dispatchers.iter().map(living).collect());
     let behind = viewers.lock()[0].seen.len();
     assert!(behind < load.count(), "it did hang");
     site.frontends[0].signal(Signal::CONT);

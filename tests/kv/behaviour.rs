@@ -228,7 +228,7 @@ fn newest_values(store: &Store) {
 
 fn order(store: &Store) {
     let one = topic("live:1");
-    let tickets: Vec<u64> = (0..2000).map(|number| store.submit(0, append(&one, &number.to_string(), 5000))).collect();
+    let tickets: Vec<u64> = (0..500).map(|number| store.submit(0, append(&one, &number.to_string(), 5000))).collect();
     let read = store.submit(
         0,
         Request::Read(fanfare::dispatch::kv::Read { topic: one.clone(), after: Position::START, limit: 5000 }),
@@ -244,7 +244,7 @@ fn order(store: &Store) {
     }
     let Ok(Answer::Page(page)) = store.wait(read) else { panic!("a page") };
     let texts: Vec<String> = page.events.iter().map(|event| event.event.to_string()).collect();
-    assert_eq!(texts, (0..2000).map(|number| number.to_string()).collect::<Vec<_>>());
+    assert_eq!(texts, (0..500).map(|number| number.to_string()).collect::<Vec<_>>());
     let Ok(Answer::Ends(ends)) = store.wait(end) else { panic!("ends") };
     assert_eq!(ends[1].position, last);
     assert_eq!(store.wait(applied), Ok(Answer::Applied));

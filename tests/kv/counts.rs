@@ -146,7 +146,9 @@ fn a_redis_that_restarts_empty_is_told_all_again() {
     assert!(!one.recount(7, 1));
     other.notices();
     redis.kill();
-    eventually("the store to be away", || one.kv.trouble().map_or(Err("it is there".to_owned()), |_| Ok(())));
+    for store in [&one, &other] {
+        eventually("the store to be away", || store.kv.trouble().map_or(Err("it is there".to_owned()), |_| Ok(())));
+    }
     redis.restart();
     for store in [&one, &other] {
         eventually("the store to be back", || store.kv.trouble().map_or(Ok(()), Err));

@@ -17,7 +17,7 @@ use fanfare::wire::connection_id::NodeId;
 use fanfare::wire::position::Position;
 use fanfare::wire::topic::Topic;
 
-use crate::support::DEADLINE;
+use crate::support::{DEADLINE, eventually};
 
 /// Shards that hear notices.
 pub const SHARDS: usize = 2;
@@ -88,9 +88,14 @@ impl Store {
         Store::of(|_| Arc::new(MemoryKv::new(AGE_MS)))
     }
 
-    /// A process's store in a Redis.
+    /// A process's store in a Redis, once it has found that.
     pub fn redis(url: &str, dc: &str) -> Store {
         Store::redis_with(url, dc, false)
+    }
+
+    /// The same, which may never find it.
+    pub fn unfound(url: &str, dc: &str) -> Store {
+        Store::started(url, dc, false, PresenceTimes::default())
     }
 
     /// One that may sweep.
@@ -100,6 +105,12 @@ impl Store {
 
     /// One by whose times members go offline.
     pub fn redis_timed(url: &str, dc: &str, sweeps: bool, presence: PresenceTimes) -> Store {
+        let store = Store::started(url, dc, sweeps, presence);
+        eventually("the store to be found", || store.kv.trouble().map_or(Ok(()), Err));
+        store
+    }
+
+    fn started(url: &str, dc: &str, sweeps: bool, presence: PresenceTimes) -> Store {
         let config = Config { dc: dc.to_owned(), history_age_ms: AGE_MS, sweeps, shards: SHARDS, presence };
         Store::of(|tell| Arc::new(redis::start(url, config, tell).expect("it starts")))
     }

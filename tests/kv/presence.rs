@@ -81,7 +81,6 @@ fn each_turn_once(url: &str) {
         });
         looks.map(|look| look.join().expect("it looks"))
     });
-    assert!(given.iter().all(|turns| !turns.is_empty()));
     let mut all: Vec<Turn> = given.concat();
     all.sort_by(|one, other| one.member.cmp(&other.member));
     assert_eq!(all.len(), names.len());

@@ -1,12 +1,14 @@
 //! A master that a Sentinel watches.
 
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use fanfare::wire::position::Position;
 
 use crate::driver::{Store, topic};
 use crate::support::eventually;
 use crate::support::redis::Redis;
+use crate::support::site::within;
 
 /// A Sentinel. It is killed when this is dropped.
 struct Sentinel(Child);
@@ -51,7 +53,8 @@ fn a_failover_is_followed() {
     });
     let (place, _) = store.append(&live, "1", 9);
     master.kill();
-    eventually("the replica to serve", || {
+    // One that was busy for two seconds does nothing for thirty (its TILT mode).
+    within(Duration::from_secs(90), "the replica to serve", || {
         store.try_ask(crate::driver::append(&live, "2", 9)).map(drop).map_err(|error| error.to_string())
     });
     let page = store.read(&live, Position::START, 9);

@@ -41,7 +41,7 @@ fn encrypted_and_checked() {
         format!("redis://{address}"),
         format!("rediss://127.0.0.1:{}?cacert={certificate}", other.port),
     ] {
-        let store = Store::redis(&url, "dc1");
+        let store = Store::unfound(&url, "dc1");
         assert!(store.kv.trouble().is_some(), "{url}");
     }
 }

@@ -6,8 +6,9 @@ use std::io::{ErrorKind, Read as _};
 use std::net::{SocketAddr, TcpStream};
 
 use fanfare::wire::connection_id::ConnectionId;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::eventually;
 use super::http::{Answer, Client, request};
 
 /// One dispatched event (WHATWG HTML, section 9.2.6).
@@ -190,11 +191,14 @@ impl Stream {
         stream
     }
 
-    /// Opens a stream and waits for `connected`.
+    /// Opens a stream and waits for `connected`: again where its topics were not registered within the second that it waits
+    /// for that, since nothing is promised before.
     pub fn connected(address: SocketAddr, query: &str) -> Stream {
-        let mut stream = Stream::open(address, query);
-        stream.wait_connected();
-        stream
+        eventually("a stream whose topics are registered", || {
+            let mut stream = Stream::open(address, query);
+            stream.wait_connected();
+            if stream.hello["pending"] == json!([]) { Ok(stream) } else { Err(stream.hello) }
+        })
     }
 
     /// Takes `connected`, which must come first.

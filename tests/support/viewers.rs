@@ -34,7 +34,7 @@ pub struct Viewer {
     pub newest: HashMap<(String, String, String), String>,
     /// `count` of class `sum`, by topic.
     pub sums: HashMap<String, u64>,
-    /// The total that the newest like said, by topic.
+    /// The highest total that a like said, by topic: they may pass each other on the way.
     pub totals: HashMap<String, u64>,
     /// The number of viewers that was told last, by topic. It is no event that counts: it comes when anybody comes or
     /// leaves.
@@ -289,7 +289,8 @@ impl Viewer {
                     *self.sums.entry(topic.to_owned()).or_default() += count;
                 }
                 if let Some(total) = json["data"]["likes"].as_u64() {
-                    self.totals.insert(topic.to_owned(), total);
+                    let shown = self.totals.entry(topic.to_owned()).or_default();
+                    *shown = total.max(*shown);
                 }
                 let part = |name: &str| json[name].as_str().unwrap_or_default().to_owned();
                 self.newest.insert((part("topic"), part("type"), part("key")), id.to_owned());
