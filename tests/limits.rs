@@ -168,7 +168,7 @@ fn viewers_get_past(starts: &[&[u8]]) {
     // Long before the 10 s, or 30 s, that each of them may take for its head, or its body.
     let begun = std::time::Instant::now();
     let_in("room for a new viewer", || Client::connect(node.public));
-    assert!(begun.elapsed() < std::time::Duration::from_secs(8), "it waited for them to time out");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(9), "it waited for them to time out");
     assert!(node.metric("fanfare_evicted_total", "") > 0);
     node_publish(&node);
     assert_eq!(viewer.event()["type"], "note");
@@ -192,7 +192,11 @@ fn one_publisher_floods() {
     let answer = from([127, 0, 0, 7], &node).request("POST", "/v1/events", &[], lines.as_bytes());
     assert_eq!(answer.status, 202);
     assert!(answer.json()["rejected_total"].as_u64().expect("a number") > 50, "{answer:?}");
-    from([127, 0, 0, 7], &node).request("POST", "/v1/videos/1/likes", &[], b"{\"member\":\"ana\"}").problem(429);
+    // Every 100 ms one more may come: then this one did, and the next is refused.
+    eventually("a refusal", || {
+        let answer = from([127, 0, 0, 7], &node).request("POST", "/v1/videos/1/likes", &[], b"{\"member\":\"ana\"}");
+        if answer.status == 429 { Ok(()) } else { Err(answer.text()) }
+    });
     assert_eq!(publish(&mut from([127, 0, 0, 8], &node)).status, 202);
     assert!(refused(&node, "publishes") > 100);
 }
@@ -334,9 +338,10 @@ fn receive_times_are_counted_and_absurd_ones_are_not() {
 #[test]
 fn deliveries_are_timed_by_class() {
     let node = Node::start();
-    let mut stream = node.stream("topic=live:1");
+    // Viewers of it are not counted, which would be an event of class `latest`.
+    let mut stream = node.stream("topic=chat:1");
     for kind in ["like", "comment", "note"] {
-        node.publish("live:1", &json!({"type": kind}));
+        node.publish("chat:1", &json!({"type": kind}));
         assert_eq!(stream.event()["type"], kind);
     }
     for (class, count) in [("sum", 1), ("every", 1), ("ephemeral", 1), ("latest", 0)] {

@@ -4,6 +4,8 @@ mod support;
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -18,14 +20,24 @@ const INTERVAL: Duration = Duration::from_millis(800);
 /// The other end of `NOTIFY_SOCKET`.
 struct Manager {
     folder: TempDir,
-    socket: UnixDatagram,
+    messages: Mutex<Receiver<String>>,
 }
 
 impl Manager {
     fn new() -> Manager {
         let folder = tempfile::tempdir().unwrap();
         let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
-        Manager { folder, socket }
+        // At once, since the kernel keeps few of them, and a node does not wait until there is room.
+        let (sender, messages) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length) = socket.recv(&mut buffer) {
+                if sender.send(String::from_utf8(buffer[..length].to_vec()).unwrap()).is_err() {
+                    return;
+                }
+            }
+        });
+        Manager { folder, messages: Mutex::new(messages) }
     }
 
     fn start(&self, environment: &[(&str, &str)], flags: &[&str]) -> Node {
@@ -36,10 +48,7 @@ impl Manager {
 
     /// The next message within `time`.
     fn next(&self, time: Duration) -> Option<String> {
-        self.socket.set_read_timeout(Some(time)).unwrap();
-        let mut buffer = [0; 4096];
-        let length = self.socket.recv(&mut buffer).ok()?;
-        Some(String::from_utf8(buffer[..length].to_vec()).unwrap())
+        self.messages.lock().unwrap().recv_timeout(time).ok()
     }
 
     /// The next message with this line in it.

@@ -3,7 +3,7 @@
 mod support;
 
 use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +13,7 @@ use fanfare::observe::process;
 use serde_json::{Value, json};
 use support::http::Client;
 use support::node::Node;
+use support::redis::free_port;
 use support::{eventually, reaction};
 use tempfile::TempDir;
 
@@ -59,9 +60,7 @@ impl Prometheus {
         // YAML is a superset of JSON.
         let path = folder.path().join("prometheus.yml");
         std::fs::write(&path, config.to_string()).expect("the folder is ours");
-        // Free now, and nobody else's business: other programs ask for port 0 as well.
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let address = free.expect("a free port");
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let mut child = Command::new("prometheus")
             .arg(format!("--config.file={}", path.display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
@@ -158,9 +157,8 @@ fn load(all: &Node, frontend: &Node, round: u64) {
 
 #[test]
 fn panel_of_the_dashboard_empty() {
-    // Free now; the two data centers must know each other's address before they start.
-    let free = || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
-    let elsewhere = free();
+    // The two data centers must know each other's address before they start.
+    let elsewhere = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let all = Node::with(&["--dc", "here", "--peer", &format!("there=http://{elsewhere}")]);
     let url = format!("http://{}", all.internal);
     let folder = tempfile::tempdir().expect("a folder");
@@ -214,8 +212,11 @@ fn check_queries(prometheus: &Prometheus) {
             _ => Ok(()),
         });
     }
-    let up = prometheus.query("sum(up{job=\"fanfare\"})").expect("it answers");
-    assert_eq!(up, [2.0], "Prometheus scrapes both");
+    // It gives a node half a second to answer, which is little on a busy machine.
+    eventually("Prometheus to have scraped both", || match prometheus.query("sum(up{job=\"fanfare\"})")? {
+        up if up == [2.0] => Ok(()),
+        up => Err(format!("{up:?}")),
+    });
 }
 
 fn check_alerts(prometheus: &Prometheus, nodes: &[&Node]) {

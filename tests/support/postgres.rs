@@ -1,6 +1,5 @@
 //! A PostgreSQL server of the test's own, with its data in a temporary folder.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
+use super::redis::free_port;
 use super::{becomes, eventually};
 
 /// A running server that takes everybody from 127.0.0.1 without a password, but for `locked`, who has one: `secret`.
@@ -51,9 +51,7 @@ impl Postgres {
         let configuration = data.join("postgresql.conf");
         let defaults = std::fs::read_to_string(&configuration).expect("initdb made it");
         std::fs::write(&configuration, format!("{defaults}\n{}\n", settings.join("\n"))).expect("written");
-        // Free now, and nobody else's business: other programs ask for port 0 as well.
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-        Postgres { child: None, port: port.expect("a free port").port(), folder }
+        Postgres { child: None, port: free_port(), folder }
     }
 
     /// Starts it, for the first time or again, and waits until it takes connections.
