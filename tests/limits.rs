@@ -168,7 +168,7 @@ fn viewers_get_past(starts: &[&[u8]]) {
     // Long before the 10 s, or 30 s, that each of them may take for its head, or its body.
     let begun = std::time::Instant::now();
     let_in("room for a new viewer", || Client::connect(node.public));
-    assert!(begun.elapsed() < std::time::Duration::from_secs(9), "it waited for them to time out");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(8), "it waited for them to time out");
     assert!(node.metric("fanfare_evicted_total", "") > 0);
     node_publish(&node);
     assert_eq!(viewer.event()["type"], "note");

@@ -107,7 +107,7 @@ fn a_silent_stream_is_taken_for_a_dead_one() {
         let count = stream.socket.read(&mut bytes).expect("a comment");
         assert_eq!(&bytes[..count], b"3\r\n:\n\n\r\n", "{:?}", String::from_utf8_lossy(&bytes[..count]));
         // The promise of the README; a timing, but one of seconds.
-        assert!(begun.elapsed() < Duration::from_secs(25 + 15), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(25 + 5), "{:?}", begun.elapsed());
     }
 }
 
@@ -177,7 +177,7 @@ fn a_client_that_vanished_stays() {
     assert!(ip(&format!("-n {} link set {there} down", elsewhere.0)));
     let begun = Instant::now();
     at_last("it is gone", || node.counts()[0] == 0);
-    assert!(begun.elapsed() < Duration::from_secs(55 + 20), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(55 + 5), "{:?}", begun.elapsed());
     assert_eq!(node.metric("fanfare_disconnects_total", "reason=\"client\""), 1);
     client.kill().expect("it is ours");
     client.wait().expect("it is ours");

@@ -1,7 +1,7 @@
 //! The key-value store comes back empty, or says nothing for a while.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fanfare::limits::SUBSCRIBERS_CACHE_AGE;
 use redis::Commands as _;
@@ -44,7 +44,9 @@ fn comes_back_empty(mut store: Store) {
     store.kill();
     let lost = load.count();
     store.restart();
+    let restarted = Instant::now();
     site.wait_wanted(&store, &topics);
+    assert!(restarted.elapsed() < Duration::from_secs(10), "subscriptions took {:?}", restarted.elapsed());
     // Until then a dispatcher may go by what it read when not all was back.
     std::thread::sleep(SUBSCRIBERS_CACHE_AGE);
     let (back, notes_back) = (load.count() + 1, notes.count() + 1);

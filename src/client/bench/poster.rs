@@ -327,13 +327,13 @@ mod tests {
 
     /// A few requests at once, then some that are due later.
     #[derive(Default)]
-    struct Some {
+    struct Few {
         made: u64,
         answered: u64,
         unanswered: Vec<String>,
     }
 
-    impl Load for Some {
+    impl Load for Few {
         fn next(&mut self, _: usize, now_us: u64, out: &mut Vec<u8>) -> Next {
             if self.made == 60 {
                 return Next::Done;
@@ -385,21 +385,21 @@ mod tests {
 
     #[test]
     fn every_request_has_its_end_whether_servers_keep_connections_or_close_them() {
-        let mut load = Some::default();
+        let mut load = Few::default();
         run(&mut load, &[serve(usize::MAX); 3], 1, now_us() + 30_000_000);
         assert_eq!((load.answered, load.unanswered), (30, vec![]));
         for each in [1, 2] {
-            let mut load = Some::default();
+            let mut load = Few::default();
             run(&mut load, &[serve(each); 3], 1, now_us() + 30_000_000);
             // Who closes without a word may do so while the next request is on its way.
             assert!(load.answered > 3 * each as u64, "{} with {each} a connection", load.answered);
             assert_eq!(load.answered + load.unanswered.len() as u64, 30, "{:?}", load.unanswered);
         }
-        let mut load = Some::default();
+        let mut load = Few::default();
         run(&mut load, &[serve(0); 3], 1, now_us() + 30_000_000);
         assert_eq!((load.answered, load.unanswered.len()), (0, 30), "each of them cut off");
         let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut load = Some::default();
+        let mut load = Few::default();
         run(&mut load, &[gone; 2], 1, now_us() + 30_000_000);
         assert_eq!((load.answered, load.unanswered.len()), (0, 2), "{:?}", load.unanswered);
     }
