@@ -421,6 +421,29 @@ pub const EVICT_AGE: Duration = Duration::from_secs(1);
 pub const FILES_RESERVED: usize = 64;
 /// Those of each shard: io_uring, epoll, timers, mailboxes, and the memory files of its topics.
 pub const FILES_RESERVED_PER_SHARD: usize = 16 + PAGED_TOPICS_MAX + REFUSED_OPEN_MAX;
+/// What a shard may hold for topics with viewers, as a share of its part of the process's memory: numerator, denominator.
+/// The logs, rings and newest values of tens of thousands of topics at once.
+pub const HELD_FOR_TOPICS: (u64, u64) = (1, 4);
+/// Same, for questions to the key-value store and the database, and what waits for their answers.
+pub const HELD_FOR_QUESTIONS: (u64, u64) = (1, 16);
+/// Same, for what other cores' full mailboxes did not take.
+pub const HELD_FOR_CORES: (u64, u64) = (1, 16);
+/// Same, for events for other nodes.
+pub const HELD_FOR_NODES: (u64, u64) = (1, 8);
+/// Same, for requests that are not complete, and answers that are not taken.
+pub const HELD_FOR_REQUESTS: (u64, u64) = (1, 8);
+// With the default of `--max-backlog`, 12 % of the machine's memory, they leave a part of it to what is not counted.
+const _: () = {
+    let shares = [HELD_FOR_TOPICS, HELD_FOR_QUESTIONS, HELD_FOR_CORES, HELD_FOR_NODES, HELD_FOR_REQUESTS];
+    let (mut sum, mut at) = (0, 0);
+    while at < shares.len() {
+        sum += 1000 * shares[at].0 / shares[at].1;
+        at += 1;
+    }
+    assert!(sum <= 650);
+};
+/// However little memory there is: some of the largest events find room.
+pub const HELD_BYTES_MIN: usize = 4 * 1024 * 1024;
 /// The longest bound of a shard's turn: past it clients would take the node for dead.
 pub const TURN_BOUND_MAX: Duration = Duration::from_secs(30);
 /// A shard is overloaded when two turns within this were too long, and for so long after.

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use crate::limits::{ADDRESS_KEYS_MAX, RETRY_AFTER_SECONDS};
+use crate::limits::*;
+use crate::runtime::account::{ByUse, Use};
 use crate::settings::Most;
 use crate::wire::client_address::client_address;
 use crate::wire::http::HttpError;
@@ -108,6 +109,21 @@ fn seconds(wait_us: u64) -> u32 {
     u32::try_from(wait_us.div_ceil(1_000_000)).unwrap_or(u32::MAX).max(1)
 }
 
+/// What one shard may hold of each use, where `memory` is its share of what the process may have.
+fn held_max(backlog: u64, memory: u64) -> ByUse<usize> {
+    let share = |(numerator, denominator): (u64, u64)| {
+        usize::try_from(memory / denominator * numerator).unwrap_or(usize::MAX).max(HELD_BYTES_MIN)
+    };
+    Use::ALL.map(|what| match what {
+        Use::Streams => usize::try_from(backlog).unwrap_or(usize::MAX),
+        Use::Topics => share(HELD_FOR_TOPICS),
+        Use::Questions => share(HELD_FOR_QUESTIONS),
+        Use::Cores => share(HELD_FOR_CORES),
+        Use::Nodes => share(HELD_FOR_NODES),
+        Use::Requests => share(HELD_FOR_REQUESTS),
+    })
+}
+
 /// The limits of a node, shared by its shards.
 #[derive(Debug)]
 pub struct Admission {
@@ -124,8 +140,8 @@ pub struct Admission {
     pub topics_max: usize,
     /// A shard's longest turn; zero is no bound.
     pub turn_max: Duration,
-    /// Backlog bytes of one shard.
-    pub backlog_max: usize,
+    /// Bytes that one shard may hold, by what they are for.
+    pub held_max: ByUse<usize>,
     memory_max: u64,
     memory: AtomicU64,
     memory_full: AtomicBool,
@@ -138,6 +154,7 @@ impl Admission {
         let connections_max = most.connections.unwrap_or(connections);
         let rates = |rate: u32| (rate > 0).then(|| Rates::new(rate));
         let keys = connections_max.saturating_mul(2).clamp(1024, ADDRESS_KEYS_MAX);
+        let memory_max = most.memory.bytes(available);
         let backlog = most.backlog.bytes(available) / shards.max(1) as u64;
         Admission {
             started: Instant::now(),
@@ -150,8 +167,8 @@ impl Admission {
             publishes: rates(most.publishes),
             topics_max: most.topics,
             turn_max: most.turn,
-            backlog_max: usize::try_from(backlog).unwrap_or(usize::MAX),
-            memory_max: most.memory.bytes(available),
+            held_max: held_max(backlog, memory_max / shards.max(1) as u64),
+            memory_max,
             memory: AtomicU64::new(0),
             memory_full: AtomicBool::new(false),
         }
@@ -319,7 +336,8 @@ mod tests {
     #[test]
     fn shares_are_of_what_there_is() {
         let admission = Admission::new(&most(), &[], 4, 100, 3);
-        assert_eq!(admission.backlog_max, 250);
+        assert_eq!(admission.held_max[Use::Streams as usize], 250);
+        assert_eq!(admission.held_max[Use::Cores as usize], HELD_BYTES_MIN);
         admission.note_memory(50);
         assert!(!admission.memory_is_full());
         admission.note_memory(51);

@@ -6,6 +6,7 @@ use super::histogram::Histogram;
 use crate::admission::Refusal;
 use crate::frontend::backlog::Pushed;
 use crate::frontend::log::ByClass;
+use crate::runtime::account::ByUse;
 
 /// Whether anything is counted and timed. Only a build for `scripts/bench-measuring` does without, to see what it costs.
 pub const MEASURES: bool = !cfg!(feature = "unmeasured");
@@ -65,6 +66,10 @@ macro_rules! metrics {
             pub turn_max_us: Counter,
             /// Events handed to the kernel for viewers, by class.
             pub deliveries: [Counter; 4],
+            /// Bytes held on behalf of others, by use.
+            pub held: ByUse<Counter>,
+            /// What found no room there.
+            pub held_refused: ByUse<Counter>,
             /// Connections, streams and events that were not let in, by reason.
             pub refused: [Counter; Refusal::ALL.len()],
             /// From an event's `at` to its write to a viewer's socket, by class: a sample.

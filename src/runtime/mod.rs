@@ -1,5 +1,6 @@
 //! What every role runs on: pinned executors, readiness, mailboxes between threads, listeners, time.
 
+pub mod account;
 pub mod clock;
 pub mod cores;
 pub mod listener;

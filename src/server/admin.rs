@@ -10,6 +10,7 @@ use super::shard::Shard;
 use super::slots::Conn;
 use crate::observe::exposition;
 use crate::observe::metrics::Counters;
+use crate::runtime::account::Use;
 use crate::wire::http::{HttpError, Method};
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
@@ -136,7 +137,7 @@ impl Shard {
                 "memory_bytes": {"now": memory, "max": memory_max, "full": node.admission.memory_is_full()},
                 "backlog_bytes": {
                     "now": sum(|counters| counters.backlog_bytes.get()),
-                    "max": node.admission.backlog_max * node.shards(),
+                    "max": node.admission.held_max[Use::Streams as usize].saturating_mul(node.shards()),
                 },
             },
             "queues": {"frames": sum(|counters| counters.outbox_frames.get()), "store": node.store.as_ref().map(|store| store.queued())},

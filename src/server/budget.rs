@@ -4,13 +4,13 @@
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
 use super::streams::Ended;
+use crate::runtime::account::Use;
 
 impl Shard {
     /// Keeps the sum of what waits true: called when what waits for this slot's stream has changed.
-    pub(super) fn account(&mut self, slot: u32) {
+    pub(super) fn settle(&mut self, slot: u32) {
         if let Kind::Lagging(lag) = &mut self.slots.at_mut(slot).kind {
-            let bytes = lag.bytes();
-            self.backlog_bytes = self.backlog_bytes + bytes - std::mem::replace(&mut lag.held, bytes);
+            lag.held.settle(lag.bytes());
         }
     }
 
@@ -18,10 +18,10 @@ impl Shard {
     /// does not help they are cut. It goes on until an eighth of the budget is free, so that it is not to be done again at
     /// once.
     pub(super) fn keep_to_budget(&mut self) {
-        let budget = self.node.admission.backlog_max;
-        if self.backlog_bytes <= budget {
+        if !self.account.is_over(Use::Streams) {
             return;
         }
+        let budget = self.account.most(Use::Streams);
         let enough = budget - budget / 8;
         let mut lagging: Vec<(usize, Conn)> = Vec::new();
         for number in 0..self.slots.capacity() {
@@ -32,17 +32,17 @@ impl Shard {
         }
         lagging.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
         for &(_, conn) in &lagging {
-            if self.backlog_bytes <= enough {
+            if self.account.held(Use::Streams) <= enough {
                 return;
             }
             let Kind::Lagging(lag) = &mut self.slots.at_mut(conn.slot).kind else { continue };
             let shed = lag.backlog.shed();
             self.counters().dropped_overrun.add(shed.every);
             self.counters().dropped_budget.add(shed.ephemeral);
-            self.account(conn.slot);
+            self.settle(conn.slot);
         }
         for &(_, conn) in &lagging {
-            if self.backlog_bytes <= enough {
+            if self.account.held(Use::Streams) <= enough {
                 return;
             }
             self.close_stream(conn, Ended::Budget);
@@ -55,6 +55,6 @@ impl Shard {
             Kind::Lagging(lag) => lag.bytes(),
             _ => 0,
         });
-        held.sum::<usize>() == self.backlog_bytes
+        held.sum::<usize>() == self.account.held(Use::Streams)
     }
 }

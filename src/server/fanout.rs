@@ -234,7 +234,7 @@ impl Shard {
             counters.count_delivered(written);
             viewer.cursor = entry.log.end();
         }
-        self.account(number);
+        self.settle(number);
     }
 
     /// A viewer that lags gets nothing now: what came joins what waits for it.
@@ -254,13 +254,13 @@ impl Shard {
             }
             viewer.cursor = entry.log.end();
         }
-        self.account(number);
+        self.settle(number);
     }
 
     /// A viewer that lagged reads again: what was cut, then what waits, then it keeps up, or is told to resume.
     pub(super) fn on_stream_writable(&mut self, conn: Conn) {
         self.write_what_waits(conn);
-        self.account(conn.slot);
+        self.settle(conn.slot);
     }
 
     fn write_what_waits(&mut self, conn: Conn) {
@@ -332,7 +332,6 @@ impl Shard {
                 bye(&mut lag.unsent, framing, ByeReason::Backlog, retry_ms);
                 lag.ends = Some(Ended::Backlog);
             } else {
-                self.backlog_bytes -= lag.held;
                 slot.kind = Kind::Stream;
                 slot.due = seconds + HEARTBEAT.as_secs() as u32;
                 self.lagging -= 1;

@@ -36,6 +36,7 @@ use crate::frontend::topics::{TopicIndex, Topics};
 use crate::frontend::typists::Typists;
 use crate::limits::{PATIENCE, PATIENCE_CREDIT_MAX, PATIENCE_PROBE, READ_BYTES, TICK, YIELD_EVERY};
 use crate::observe::metrics::Counters;
+use crate::runtime::account::Account;
 use crate::runtime::clock::Clock;
 use crate::runtime::mailbox::Mailbox;
 use crate::runtime::readiness::{Interest, Readiness, Ready};
@@ -195,8 +196,8 @@ pub struct Shard {
     pub(super) turn_time: TurnTime,
     pub(super) admitting: Admitting,
     pub(super) tokens_seen: TokenCache,
-    /// What waits for streams that lag, in bytes.
-    pub(super) backlog_bytes: usize,
+    /// The bytes that it holds on behalf of others.
+    pub(super) account: Account,
     /// Counts round, to choose which delivery's time is taken.
     pub(super) sampled: usize,
     /// Questions of operators that other shards have not answered.
@@ -226,6 +227,7 @@ impl Shard {
         let shards = parts.node.shards();
         let mut shard = Shard {
             id: parts.id,
+            account: Account::new(parts.node.admission.held_max),
             node: parts.node,
             next_tick: clock.instant + TICK,
             turn_time: TurnTime::new(clock.instant),
@@ -284,7 +286,6 @@ impl Shard {
             accept_error_logged: false,
             admitting: Admitting::default(),
             tokens_seen: TokenCache::default(),
-            backlog_bytes: 0,
             sampled: 0,
             gathering: HashMap::new(),
             asked_at: HashMap::default(),

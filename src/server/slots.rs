@@ -11,6 +11,7 @@ use super::resume::Replaying;
 use super::streams::Ended;
 use crate::frontend::backlog::Backlog;
 use crate::frontend::topics::TopicIndex;
+use crate::runtime::account::Reservation;
 use crate::wire::sse::Framing;
 
 /// One connection of this shard, for as long as it lives: the slot may be another's later.
@@ -110,8 +111,8 @@ pub struct Lag {
     pub sent: usize,
     /// What merges meanwhile.
     pub backlog: Backlog,
-    /// Bytes that the shard's sum has for it.
-    pub held: usize,
+    /// The bytes that the shard's account has for it.
+    pub held: Reservation,
     /// When the client last took something, in the shard's seconds.
     pub progress: u32,
     /// What it missed and gets from history first.

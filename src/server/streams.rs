@@ -17,6 +17,7 @@ use super::shard::Shard;
 use super::slots::{Conn, Kind, Lag, Subscription};
 use crate::frontend::backlog::{Backlog, Bounds};
 use crate::limits::*;
+use crate::runtime::account::Use;
 use crate::wire::connection_id::ConnectionId;
 use crate::wire::frame::Frame;
 use crate::wire::http::{HttpError, Method, query_pairs};
@@ -344,7 +345,7 @@ impl Shard {
             },
             Kind::Free | Kind::Http(_) | Kind::Link(_) => {}
         }
-        self.account(conn.slot);
+        self.settle(conn.slot);
     }
 
     /// From now on what comes for this stream waits for it.
@@ -354,14 +355,14 @@ impl Shard {
             unsent,
             sent: 0,
             backlog: Backlog::new(Bounds::CONNECTION),
-            held: 0,
+            held: self.account.open(Use::Streams),
             progress,
             ends: None,
             replay: None,
         };
         self.slots.at_mut(slot).kind = Kind::Lagging(Box::new(lag));
         self.lagging += 1;
-        self.account(slot);
+        self.settle(slot);
     }
 
     /// What a client sends on a stream means nothing; its end does.
@@ -393,7 +394,6 @@ impl Shard {
         let Some(slot) = self.slots.get_mut(conn) else { return };
         if let Kind::Lagging(lag) = &slot.kind {
             let lost = lag.backlog.events().iter().sum();
-            self.backlog_bytes -= lag.held;
             self.lagging -= 1;
             self.counters().dropped_closed.add(lost);
         }

@@ -10,6 +10,7 @@ use super::slots::{Conn, Kind};
 use super::streams::Ended;
 use crate::dispatch::kv::Request;
 use crate::limits::*;
+use crate::runtime::account::Use;
 use crate::wire::http::HttpError;
 use crate::wire::response::AnswerTo;
 use crate::wire::sse::ByeReason;
@@ -67,7 +68,11 @@ impl Shard {
         counters.connections.set(self.streams);
         counters.http_connections.set(self.requests_open);
         counters.lagging.set(self.lagging);
-        counters.backlog_bytes.set(self.backlog_bytes as u64);
+        counters.backlog_bytes.set(self.account.held(Use::Streams) as u64);
+        for what in Use::ALL {
+            counters.held[what as usize].set(self.account.held(what) as u64);
+            counters.held_refused[what as usize].set(self.account.refused(what));
+        }
         counters.topics.set(self.topics.len() as u64);
         counters.subscriptions.set(self.topics.viewers() as u64);
     }

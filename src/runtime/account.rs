@@ -1,0 +1,254 @@
+//! A shard's account of memory: who holds bytes on behalf of somebody reserves them first, by what they are for. What
+//! cannot be reserved waits, comes in pages, or is refused; each refusal is counted.
+
+use std::cell::Cell;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
+
+/// What bytes are held for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// Streams whose clients read too slowly, or that come back: what waits for them, and what is being written to them.
+    Streams,
+    /// Topics with viewers: their logs, recent events and newest values.
+    Topics,
+    /// Questions to the key-value store and the database, and what waits for their answers.
+    Questions,
+    /// What other cores' full mailboxes did not take.
+    Cores,
+    /// Events for other nodes and other data centers.
+    Nodes,
+    /// Requests that are not complete, and answers that their clients have not taken.
+    Requests,
+}
+
+impl Use {
+    /// Each of them once, in the order of their places in an account.
+    pub const ALL: [Use; 6] = [Use::Streams, Use::Topics, Use::Questions, Use::Cores, Use::Nodes, Use::Requests];
+}
+
+impl Use {
+    /// As the label `use` of the metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Use::Streams => "streams",
+            Use::Topics => "topics",
+            Use::Questions => "questions",
+            Use::Cores => "cores",
+            Use::Nodes => "nodes",
+            Use::Requests => "requests",
+        }
+    }
+}
+
+/// A number for each use, in the order of [`Use::ALL`].
+pub type ByUse<T> = [T; Use::ALL.len()];
+
+/// There is no room for these bytes; it was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no memory is left for this")]
+pub struct Full;
+
+struct Inner {
+    held: ByUse<Cell<usize>>,
+    most: ByUse<usize>,
+    refused: ByUse<Cell<u64>>,
+}
+
+/// One shard's account. Clones are the same account; it never leaves its shard.
+#[derive(Clone)]
+pub struct Account(Rc<Inner>);
+
+impl Account {
+    /// An account with these bounds, in bytes.
+    pub fn new(most: ByUse<usize>) -> Account {
+        Account(Rc::new(Inner { held: Default::default(), most, refused: Default::default() }))
+    }
+
+    /// An account without bounds, for what is tested by itself.
+    pub fn unbounded() -> Account {
+        Account::new([usize::MAX; Use::ALL.len()])
+    }
+
+    /// A reservation of nothing yet.
+    pub fn open(&self, what: Use) -> Reservation {
+        Reservation { account: self.clone(), what, bytes: 0 }
+    }
+
+    /// Reserves bytes.
+    ///
+    /// # Errors
+    /// There is no room for them.
+    pub fn reserve(&self, what: Use, bytes: usize) -> Result<Reservation, Full> {
+        let mut reservation = self.open(what);
+        reservation.resize(bytes).map(|()| reservation)
+    }
+
+    /// Bytes that are held.
+    pub fn held(&self, what: Use) -> usize {
+        self.0.held[what as usize].get()
+    }
+
+    /// Bytes that may be held.
+    pub fn most(&self, what: Use) -> usize {
+        self.0.most[what as usize]
+    }
+
+    /// How often something found no room.
+    pub fn refused(&self, what: Use) -> u64 {
+        self.0.refused[what as usize].get()
+    }
+
+    /// More is held than may be: somebody has to give up something.
+    pub fn is_over(&self, what: Use) -> bool {
+        self.held(what) > self.most(what)
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_map().entries(Use::ALL.iter().map(|what| (what, self.held(*what)))).finish()
+    }
+}
+
+/// Bytes that are reserved until it is dropped. Whatever holds bytes on behalf of somebody has one beside them.
+#[must_use = "dropped, it reserves nothing"]
+pub struct Reservation {
+    account: Account,
+    what: Use,
+    bytes: usize,
+}
+
+impl Reservation {
+    /// Bytes that are reserved.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Reserves `bytes` in all, from now on. Fewer than before always fit.
+    ///
+    /// # Errors
+    /// There is no room for so many; then as many as before stay reserved.
+    pub fn resize(&mut self, bytes: usize) -> Result<(), Full> {
+        let inner = &self.account.0;
+        let after = inner.held[self.what as usize].get() - self.bytes + bytes;
+        if bytes > self.bytes && after > inner.most[self.what as usize] {
+            let refused = &inner.refused[self.what as usize];
+            refused.set(refused.get() + 1);
+            return Err(Full);
+        }
+        self.settle(bytes);
+        Ok(())
+    }
+
+    /// Reserves so many bytes more.
+    ///
+    /// # Errors
+    /// There is no room for them.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), Full> {
+        self.resize(self.bytes + bytes)
+    }
+
+    /// What is held is `bytes`, whether or not there is room for them: for what is bounded by other means, and for what
+    /// [`Account::is_over`] is asked of before the turn ends.
+    pub fn settle(&mut self, bytes: usize) {
+        let held = &self.account.0.held[self.what as usize];
+        held.set(held.get() - self.bytes + bytes);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.settle(0);
+    }
+}
+
+impl fmt::Debug for Reservation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} bytes for {:?}", self.bytes, self.what)
+    }
+}
+
+/// Something that is held, and the bytes that are reserved for it.
+#[derive(Debug)]
+pub struct Held<T> {
+    value: T,
+    reservation: Reservation,
+}
+
+impl<T> Held<T> {
+    /// Holds `value`, for which the reservation was made.
+    pub fn new(value: T, reservation: Reservation) -> Held<T> {
+        Held { value, reservation }
+    }
+
+    /// Bytes that are reserved for it.
+    pub fn bytes(&self) -> usize {
+        self.reservation.bytes()
+    }
+
+    /// Holds it no more.
+    pub fn release(self) -> T {
+        self.value
+    }
+}
+
+impl<T> Deref for Held<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for Held<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_finds_no_room_is_refused_and_counted_and_nothing_of_another_use_is_taken() {
+        let mut most = [0; Use::ALL.len()];
+        most[Use::Cores as usize] = 100;
+        let account = Account::new(most);
+        let mut first = account.reserve(Use::Cores, 60).unwrap();
+        assert_eq!(account.reserve(Use::Cores, 41).unwrap_err(), Full);
+        assert_eq!(account.reserve(Use::Nodes, 1).unwrap_err(), Full);
+        assert_eq!(first.grow(41), Err(Full));
+        assert_eq!((first.bytes(), account.held(Use::Cores), account.refused(Use::Cores)), (60, 60, 2));
+        let second = Held::new("x", account.reserve(Use::Cores, 40).unwrap());
+        first.settle(70);
+        assert!(account.is_over(Use::Cores));
+        assert_eq!(first.resize(65), Ok(()), "fewer always fit");
+        assert_eq!(second.release(), "x");
+        drop(first);
+        assert_eq!(Use::ALL.map(|what| account.held(what)), [0; Use::ALL.len()]);
+    }
+
+    proptest! {
+        /// Whatever is reserved, changed and dropped: the sum is that of what is there, and never more than may be.
+        #[test]
+        fn the_sum_is_that_of_what_is_there(steps in prop::collection::vec((0usize..8, 0usize..50, any::<bool>()), 1..100)) {
+            let account = Account::new([100; Use::ALL.len()]);
+            let mut there: Vec<Option<Reservation>> = (0..8).map(|_| None).collect();
+            for (place, bytes, drops) in steps {
+                match &mut there[place] {
+                    Some(_) if drops => there[place] = None,
+                    Some(reservation) => drop(reservation.resize(bytes)),
+                    empty => *empty = account.reserve(Use::Topics, bytes).ok(),
+                }
+                let sum: usize = there.iter().flatten().map(Reservation::bytes).sum();
+                prop_assert_eq!(account.held(Use::Topics), sum);
+                prop_assert!(sum <= 100);
+            }
+        }
+    }
+}
