@@ -4,15 +4,13 @@ use std::sync::Arc;
 
 use super::token_cache::TokenCache;
 use crate::auth::{Rights, SharedKeys, Token, TokenError, credentials};
-use crate::wire::http::{HttpError, query_pairs};
+use crate::wire::http::HttpError;
+use crate::wire::query::{Parameter, Query};
 use crate::wire::request::Request;
 use crate::wire::response::{Cors, Origins};
 use crate::wire::topic::Topic;
 
 use super::shard::Shard;
-
-/// The query parameter that may carry a token (RFC 6750 section 2.3).
-const QUERY_PARAMETER: &str = "access_token";
 
 /// Types that come only from nodes where there are tokens: a client that could send them could make up an audience.
 const NODE_TYPES: [&str; 3] = ["viewers", "presence", "receipt"];
@@ -46,13 +44,13 @@ impl Tokens {
         &self,
         seen: &mut TokenCache,
         request: &Request<'_>,
+        query: Query<'_>,
         origins: &Origins,
         now_ms: u64,
     ) -> Result<(Access, bool), HttpError> {
         let mut in_query = None;
-        for pair in query_pairs(request.query.unwrap_or("")) {
-            let (name, value) = pair?;
-            if name == QUERY_PARAMETER && in_query.replace(value).is_some() {
+        for token in query.all(Parameter::AccessToken) {
+            if in_query.replace(token).is_some() {
                 return Err(TokenError::Several.into());
             }
         }
@@ -176,9 +174,9 @@ impl Shard {
     ///
     /// # Errors
     /// As [`Tokens::access`].
-    pub(super) fn access(&mut self, request: &Request<'_>) -> Result<Access, HttpError> {
+    pub(super) fn access(&mut self, request: &Request<'_>, query: Query<'_>) -> Result<Access, HttpError> {
         let Some(tokens) = &self.node.tokens else { return Ok(Access::Open) };
-        let checked = tokens.access(&mut self.tokens_seen, request, &self.node.origins, self.clock.unix_ms);
+        let checked = tokens.access(&mut self.tokens_seen, request, query, &self.node.origins, self.clock.unix_ms);
         self.count_checked(checked)
     }
 

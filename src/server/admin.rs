@@ -5,13 +5,14 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::access::Access;
+use super::resources::Resource;
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
 use crate::observe::exposition;
 use crate::observe::metrics::Counters;
 use crate::runtime::account::Use;
-use crate::wire::http::{HttpError, Method};
+use crate::wire::http::HttpError;
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
 
@@ -21,55 +22,34 @@ impl Shard {
         &mut self,
         conn: Conn,
         request: &Request<'_>,
+        resource: Option<Resource<'_>>,
         to: AnswerTo,
-        parts: &[&str],
         body: &[u8],
     ) -> Result<Handled, HttpError> {
-        let get = || self.only(request, Method::Get, "GET, HEAD");
-        let (status, content_type, answer) = match parts {
-            ["metrics"] => {
-                get()?;
-                (200, exposition::CONTENT_TYPE, exposition::exposition(&self.node.metrics))
-            }
-            ["health", "live"] => {
-                get()?;
-                (200, "application/json", r#"{"live":true}"#.to_owned())
-            }
-            ["health", "ready"] => {
-                get()?;
-                match self.not_ready() {
-                    None => (200, "application/json", r#"{"ready":true}"#.to_owned()),
-                    Some(reason) => return Err(HttpError::unavailable(reason)),
-                }
-            }
-            ["v1", "internal", "peer", what] => return self.peer_request(conn, request, what, to, body),
-            _ => {
-                self.check_secret(request)?;
-                match parts {
-                    ["v1", "node"] => {
-                        self.only(request, Method::Get, "GET, HEAD")?;
-                        (200, "application/json", self.node_info())
-                    }
-                    ["v1", "connections"] => {
-                        self.only(request, Method::Get, "GET, HEAD")?;
-                        return self.list_connections(conn, request);
-                    }
-                    ["v1", "topics", topic] => {
-                        self.only(request, Method::Get, "GET, HEAD")?;
-                        return self.list_topic(conn, topic);
-                    }
-                    ["v1", "topics", topic, "events"] if self.node.roles.dispatcher => {
-                        self.only(request, Method::Post, "POST")?;
-                        return self.publish_one(conn, topic, &Access::Node, to, body);
-                    }
-                    // POST is taken line by line, and never comes here.
-                    ["v1", "events"] if self.node.roles.dispatcher => return Err(HttpError::method("POST")),
-                    ["v1", "internal", what] => return self.node_to_node(conn, request, what, to, body),
-                    _ => return Err(HttpError::not_found()),
-                }
-            }
+        let is_open =
+            matches!(resource, Some(Resource::Metrics | Resource::Live | Resource::Ready | Resource::Peer(_)));
+        if !is_open {
+            self.check_secret(request)?;
+        }
+        let resource = resource.ok_or_else(HttpError::not_found)?;
+        let query = resource.query(self.node.roles, true, request)?;
+        let (content_type, answer) = match resource {
+            Resource::Metrics => (exposition::CONTENT_TYPE, exposition::exposition(&self.node.metrics)),
+            Resource::Live => ("application/json", r#"{"live":true}"#.to_owned()),
+            Resource::Ready => match self.not_ready() {
+                None => ("application/json", r#"{"ready":true}"#.to_owned()),
+                Some(reason) => return Err(HttpError::unavailable(reason)),
+            },
+            Resource::Node => ("application/json", self.node_info()),
+            Resource::Connections => return self.list_connections(conn, query),
+            Resource::Topic(topic) => return self.list_topic(conn, topic),
+            Resource::TopicEvents(topic) => return self.publish_one(conn, topic, &Access::Node, to, body),
+            Resource::Neighbour(what) => return self.node_to_node(conn, request, what, to, body),
+            Resource::Peer(what) => return self.peer_request(conn, request, what, to, body),
+            // Publishing by lines is taken line by line, and never comes here; the rest is of the public listener.
+            _ => return Err(HttpError::not_found()),
         };
-        self.answers().whole(to, status, content_type, "Cache-Control: no-store\r\n", answer.as_bytes());
+        self.answers().whole(to, 200, content_type, "Cache-Control: no-store\r\n", answer.as_bytes());
         Ok(Handled::Answered)
     }
 

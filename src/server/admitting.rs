@@ -13,6 +13,7 @@ use crate::admission::turns::Turns;
 use crate::limits::*;
 use crate::observe::process;
 use crate::wire::http::{HttpError, Method};
+use crate::wire::query::Query;
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
 use crate::wire::sse::ByeReason;
@@ -188,8 +189,13 @@ impl Shard {
     ///
     /// # Errors
     /// As [`Shard::access`], and 429.
-    pub(super) fn publisher(&mut self, conn: Conn, request: &Request<'_>) -> Result<Access, HttpError> {
-        let access = self.access(request)?;
+    pub(super) fn publisher(
+        &mut self,
+        conn: Conn,
+        request: &Request<'_>,
+        query: Query<'_>,
+    ) -> Result<Access, HttpError> {
+        let access = self.access(request, query)?;
         if matches!(request.method, Method::Post | Method::Delete) {
             let key = self.publisher_key(conn, request, &access);
             self.admit_event(key)?;

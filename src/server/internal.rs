@@ -6,7 +6,7 @@ use super::shard::Shard;
 use super::slots::Conn;
 use crate::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX, INTERNAL_BODY_BYTES_MAX};
 use crate::wire::batch::{Batch, VERSION, is_readable};
-use crate::wire::http::{HttpError, Method};
+use crate::wire::http::HttpError;
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
 
@@ -67,7 +67,6 @@ impl Shard {
         if !is_known {
             return Err(HttpError::not_found());
         }
-        self.only(request, Method::Post, "POST")?;
         self.check_neighbour(request)?;
         match what {
             "frames" => self.frames_request(conn, to, body, None),

@@ -50,7 +50,7 @@ impl Shard {
                 access.require_subscribe(&topic)?;
                 (Command::Counts { video: video.to_owned() }, Then::Counts)
             }
-            Method::Post | Method::Delete => {
+            _ => {
                 access.require_publish(topic.as_str())?;
                 let LikeBody { member, reaction } = json::object(body).map_err(|error| {
                     HttpError::bad(format!("the body must be {{\"member\":\"…\",\"reaction\":\"like\"}}: {error}"))
@@ -76,7 +76,6 @@ impl Shard {
                     (command, Then::Unliked { topic, reaction })
                 }
             }
-            _ => return Err(HttpError::method("GET, HEAD, POST, DELETE, OPTIONS")),
         };
         self.store(command, conn, then)
     }

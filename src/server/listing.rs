@@ -9,8 +9,8 @@ use super::shard::Shard;
 use super::slots::{Conn, Kind, Lag};
 use crate::limits::{LISTED_DEFAULT, LISTED_MAX};
 use crate::wire::connection_id::ConnectionId;
-use crate::wire::http::{HttpError, query_pairs};
-use crate::wire::request::Request;
+use crate::wire::http::HttpError;
+use crate::wire::query::{Parameter, Query};
 use crate::wire::topic::Topic;
 
 /// Characters of a connection's id that a listing shows: its node, shard and slot, and nothing of its secret.
@@ -47,20 +47,14 @@ pub struct Gathering {
 
 impl Shard {
     /// `GET /v1/connections?sort=pending[&limit=n]`
-    pub(super) fn list_connections(&mut self, conn: Conn, request: &Request<'_>) -> Result<Handled, HttpError> {
+    pub(super) fn list_connections(&mut self, conn: Conn, query: Query<'_>) -> Result<Handled, HttpError> {
         let mut limit = LISTED_DEFAULT;
-        for pair in query_pairs(request.query.unwrap_or("")) {
-            let (name, value) = pair?;
-            match (&*name, &*value) {
-                ("sort", "pending") => {}
-                ("sort", _) => return Err(HttpError::bad("connections are sorted by pending only: sort=pending")),
-                ("limit", value) => {
-                    let number = value.parse().ok().filter(|number| (1..=LISTED_MAX).contains(number));
-                    limit =
-                        number.ok_or_else(|| HttpError::bad(format!("limit is a number from 1 to {LISTED_MAX}")))?;
-                }
-                _ => {}
-            }
+        if query.all(Parameter::Sort).any(|by| by != "pending") {
+            return Err(HttpError::bad("connections are sorted by pending only: sort=pending"));
+        }
+        for value in query.all(Parameter::Limit) {
+            let number = value.parse().ok().filter(|number| (1..=LISTED_MAX).contains(number));
+            limit = number.ok_or_else(|| HttpError::bad(format!("limit is a number from 1 to {LISTED_MAX}")))?;
         }
         self.gather(conn, Listing::Pending(limit));
         Ok(Handled::Later)

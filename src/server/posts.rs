@@ -1,6 +1,8 @@
 //! The backend's requests about comments and messages: stored first, acknowledged once they are on disk, told to the
 //! viewers, and told again where nobody knows whether that worked.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::json;
 use tracing::warn;
@@ -15,8 +17,9 @@ use super::slots::Conn;
 use crate::backend::store::{Change, Command, Deletion, Outcome, Post, PostKind, Unpublished};
 use crate::limits::{OUTBOX_AGE, OUTBOX_CLAIM, OUTBOX_EVERY, OUTBOX_LISTED, POSTS_PAGE_DEFAULT, TEXT_BYTES_MAX};
 use crate::wire::event::Draft;
-use crate::wire::http::{HttpError, Method, query_pairs};
+use crate::wire::http::{HttpError, Method};
 use crate::wire::json;
+use crate::wire::query::{Parameter, Query};
 use crate::wire::request::Request;
 use crate::wire::topic::Topic;
 
@@ -86,10 +89,12 @@ fn check_text(text: &str) -> Result<(), HttpError> {
 
 impl Shard {
     /// `/v1/videos/{video}/comments` and `/v1/conversations/{conversation}/messages`
+    #[allow(clippy::too_many_arguments)] // What a request names.
     pub(super) fn posts(
         &mut self,
         conn: Conn,
         request: &Request<'_>,
+        query: Query<'_>,
         access: &Access,
         kind: PostKind,
         place: &str,
@@ -99,25 +104,19 @@ impl Shard {
         match request.method {
             Method::Get | Method::Head => {
                 access.require_subscribe(&topic)?;
-                let (mut after, mut limit) = (None, POSTS_PAGE_DEFAULT);
-                for pair in query_pairs(request.query.unwrap_or("")) {
-                    let (name, value) = pair?;
-                    match &*name {
-                        "after" => after = Some(value.into_owned()),
-                        "limit" => {
-                            limit = value
-                                .parse()
-                                .ok()
-                                .filter(|limit| *limit > 0)
-                                .ok_or(HttpError::bad("\"limit\" must be a number from 1"))?;
-                        }
-                        _ => {}
-                    }
-                }
+                let after = query.last(Parameter::After).map(Cow::into_owned);
+                let limit = match query.last(Parameter::Limit) {
+                    None => POSTS_PAGE_DEFAULT,
+                    Some(value) => value
+                        .parse()
+                        .ok()
+                        .filter(|limit| *limit > 0)
+                        .ok_or(HttpError::bad("\"limit\" must be a number from 1"))?,
+                };
                 let command = Command::ListPosts { kind, place: place.to_owned(), after, limit };
                 self.store(command, conn, Then::Listed(kind))
             }
-            Method::Post => {
+            _ => {
                 access.require_publish(topic.as_str())?;
                 let PostBody { member, text } = json::object(body).map_err(|error| {
                     HttpError::bad(format!("the body must be {{\"member\":\"…\",\"text\":\"…\"}}: {error}"))
@@ -132,23 +131,19 @@ impl Shard {
                     Command::Post { kind, place: place.to_owned(), member: member.clone(), text: text.clone(), at };
                 self.store(command, conn, Then::Posted { kind, topic, member, text })
             }
-            _ => Err(HttpError::method("GET, HEAD, POST, OPTIONS")),
         }
     }
 
     /// `DELETE …/{id}`
-    #[allow(clippy::too_many_arguments)] // What a request names.
     pub(super) fn delete_post(
         &mut self,
         conn: Conn,
-        request: &Request<'_>,
         access: &Access,
         kind: PostKind,
         place: &str,
         id: &str,
         body: &[u8],
     ) -> Result<Handled, HttpError> {
-        self.only(request, Method::Delete, "DELETE, OPTIONS")?;
         let topic = place_topic(kind, place)?;
         let moderated = Topic::encode("moderate", place).map_err(|error| HttpError::bad(error.to_string()))?;
         let DeleteBody { member } = if body.trim_ascii().is_empty() {
@@ -325,6 +320,7 @@ impl Shard {
         &mut self,
         conn: Conn,
         request: &Request<'_>,
+        query: Query<'_>,
         access: &Access,
         conversation: &str,
         body: &[u8],
@@ -338,13 +334,7 @@ impl Shard {
         match request.method {
             Method::Get | Method::Head => {
                 access.require_subscribe(&topic)?;
-                let mut after = None;
-                for pair in query_pairs(request.query.unwrap_or("")) {
-                    let (name, value) = pair?;
-                    if name == "after" {
-                        after = Some(value.into_owned());
-                    }
-                }
+                let after = query.last(Parameter::After).map(Cow::into_owned);
                 let limit = crate::limits::RECEIPTS_PAGE_MAX;
                 self.store(
                     Command::Receipts { conversation: conversation.to_owned(), after, limit },
@@ -352,7 +342,7 @@ impl Shard {
                     Then::Receipts,
                 )
             }
-            Method::Post => {
+            _ => {
                 access.require_publish(topic.as_str())?;
                 let Body { member, message } = json::object(body).map_err(|error| {
                     HttpError::bad(format!("the body must be {{\"member\":\"…\",\"message\":\"…\"}}: {error}"))
@@ -369,7 +359,6 @@ impl Shard {
                 };
                 self.store(command, conn, Then::Read { topic, member })
             }
-            _ => Err(HttpError::method("GET, HEAD, POST, OPTIONS")),
         }
     }
 }

@@ -12,8 +12,8 @@ use super::shard::Shard;
 use super::slots::Conn;
 use crate::dispatch::kv::{Answer, BUCKETS, Request as KvRequest, Turn, Unavailable, highest};
 use crate::limits::*;
-use crate::wire::http::{HttpError, query_pairs};
-use crate::wire::request::Request;
+use crate::wire::http::HttpError;
+use crate::wire::query::{Parameter, Query};
 use crate::wire::response::AnswerTo;
 use crate::wire::topic::Topic;
 
@@ -97,14 +97,13 @@ impl Shard {
     pub(super) fn presence(
         &mut self,
         conn: Conn,
-        request: &Request<'_>,
+        query: Query<'_>,
         access: &Access,
         to: AnswerTo,
     ) -> Result<Handled, HttpError> {
         let mut members: Vec<String> = Vec::new();
-        for pair in query_pairs(request.query.unwrap_or("")) {
-            let (name, member) = pair?;
-            if name != "member" || members.iter().any(|known| *known == member) {
+        for member in query.all(Parameter::Member) {
+            if members.iter().any(|known| *known == member) {
                 continue;
             }
             super::likes::check_name("member", &member)?;

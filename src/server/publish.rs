@@ -6,6 +6,7 @@ use super::access::Access;
 use super::appending::{Published, Publisher};
 use super::asking::Asked;
 use super::lines::Taken;
+use super::resources::Resource;
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
@@ -103,7 +104,11 @@ impl Shard {
 
     /// What a body of lines may do, which is refused before it is read if it may do nothing.
     pub(super) fn lines_access(&mut self, request: &Request<'_>, internal: bool) -> Result<Access, HttpError> {
-        if internal { self.check_secret(request).map(|()| Access::Node) } else { self.access(request) }
+        if internal {
+            self.check_secret(request)?;
+        }
+        let query = Resource::Events.query(self.node.roles, internal, request)?;
+        if internal { Ok(Access::Node) } else { self.access(request, query) }
     }
 
     /// One line of `POST /v1/events`.

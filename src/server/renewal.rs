@@ -13,6 +13,7 @@ use crate::auth::{Rights, Token, expired};
 use crate::limits::TOKEN_NOTICE;
 use crate::wire::http::HttpError;
 use crate::wire::json;
+use crate::wire::query::Query;
 use crate::wire::request::Request;
 use crate::wire::sse;
 use crate::wire::topic::Topic;
@@ -85,6 +86,7 @@ impl Shard {
         &mut self,
         asker: Conn,
         request: &Request<'_>,
+        query: Query<'_>,
         connection: &str,
         body: &[u8],
     ) -> Result<Handled, HttpError> {
@@ -100,7 +102,7 @@ impl Shard {
         };
         let access = match &token {
             Some(token) => self.verify(Token(token))?,
-            None => self.access(request)?,
+            None => self.access(request, query)?,
         };
         if let Some(holder) = self.holder_elsewhere(connection) {
             return self.change_elsewhere(asker, holder, connection, &access, What::Renew);

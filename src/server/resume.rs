@@ -1,5 +1,6 @@
 //! A stream that comes back: what it missed is read from its topics' homes and written as its socket drains.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::message::{Asker, Message, ReplayAsk, Replayed};
@@ -10,8 +11,9 @@ use crate::frontend::replay::{Replay, Step};
 use crate::frontend::topics::{TopicEntry, TopicIndex};
 use crate::limits::{REPLAY_WRITE_BYTES, RESUME_AHEAD_MS, RESUME_OVERLAP_MS, RESUME_SKEW_MS};
 use crate::wire::frame::Frame;
-use crate::wire::http::{HttpError, query_pairs};
+use crate::wire::http::HttpError;
 use crate::wire::position::{Position, Resume};
+use crate::wire::query::{Parameter, Query};
 use crate::wire::request::Request;
 use crate::wire::sse::{self, Framing};
 use crate::wire::topic::Topic;
@@ -99,17 +101,13 @@ fn behind_said(entry: &mut TopicEntry, to: Position) {
 
 impl Shard {
     /// What a request for a stream says of events that its client has: the header, which an `EventSource` keeps up to
-    /// date, or else `last_event_id` in the query.
-    pub(super) fn last_event(&self, request: &Request<'_>) -> Result<Option<LastEvent>, HttpError> {
-        let mut id = request.last_event_id.filter(|id| !id.is_empty()).map(str::to_owned);
-        if id.is_none() {
-            for pair in query_pairs(request.query.unwrap_or("")) {
-                let (name, value) = pair?;
-                if name == "last_event_id" && !value.is_empty() {
-                    id = Some(value.into_owned());
-                }
-            }
-        }
+    /// date, or else the last one in the query, since polyfills append theirs to the page's URL.
+    pub(super) fn last_event(&self, request: &Request<'_>, query: Query<'_>) -> Result<Option<LastEvent>, HttpError> {
+        let in_head = request.last_event_id.filter(|id| !id.is_empty()).map(str::to_owned);
+        let id = in_head.or_else(|| {
+            let given = query.all(Parameter::LastEventId).filter(|id| !id.is_empty());
+            given.last().map(Cow::into_owned)
+        });
         let latest_ms = self.clock.unix_ms + RESUME_AHEAD_MS;
         let peers = &self.cluster.peers.states;
         let here = |dc: &str, ms| peers.iter().find(|peer| peer.dc == dc).map_or(ms, |peer| peer.here(ms));

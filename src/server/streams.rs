@@ -20,8 +20,9 @@ use crate::limits::*;
 use crate::runtime::account::Use;
 use crate::wire::connection_id::ConnectionId;
 use crate::wire::frame::Frame;
-use crate::wire::http::{HttpError, Method, query_pairs};
+use crate::wire::http::{HttpError, Method};
 use crate::wire::position::Position;
+use crate::wire::query::{Parameter, Query};
 use crate::wire::request::Request;
 use crate::wire::response::{AnswerTo, Answers};
 use crate::wire::sse::{self, ByeReason, Framing};
@@ -71,13 +72,9 @@ pub enum Ended {
 }
 
 /// Reads the topics of a list, each once, in order.
-pub(super) fn read_topics<T: AsRef<str>>(
-    texts: impl Iterator<Item = Result<T, HttpError>>,
-    most: usize,
-) -> Result<Vec<Topic>, HttpError> {
+pub(super) fn read_topics<T: AsRef<str>>(texts: impl Iterator<Item = T>, most: usize) -> Result<Vec<Topic>, HttpError> {
     let mut topics: Vec<Topic> = Vec::new();
     for text in texts {
-        let text = text?;
         let topic = Topic::parse(text.as_ref()).map_err(|error| HttpError::bad(error.to_string()))?;
         if !topics.contains(&topic) {
             if topics.len() == most {
@@ -100,19 +97,13 @@ impl Shard {
         &mut self,
         conn: Conn,
         request: &Request<'_>,
+        query: Query<'_>,
         access: Access,
         to: AnswerTo,
     ) -> Result<Handled, HttpError> {
-        let pairs = query_pairs(request.query.unwrap_or("")).filter_map(|pair| match pair {
-            Ok((name, topic)) if name == "topic" => Some(Ok(topic)),
-            Ok(_) => None,
-            Err(error) => Some(Err(error)),
-        });
-        let mut topics = read_topics(pairs, self.node.admission.topics_max)?;
-        // They were decoded before, for their topics.
-        let pairs = query_pairs(request.query.unwrap_or("")).flatten();
+        let mut topics = read_topics(query.all(Parameter::Topic), self.node.admission.topics_max)?;
         let mut member = None;
-        for (_, named) in pairs.filter(|(name, _)| name == "member") {
+        for named in query.all(Parameter::Member) {
             access.require_member(Some(&named))?;
             if named.is_empty() {
                 continue;
@@ -130,7 +121,7 @@ impl Shard {
             // A member's own topic comes without asking, and beyond the limit.
             topics.push(own);
         }
-        let last = self.last_event(request)?;
+        let last = self.last_event(request, query)?;
         if request.method == Method::Head {
             // As GET would answer, without its body (RFC 9110 section 9.3.2).
             self.answers().stream(to);

@@ -37,7 +37,7 @@ impl Shard {
     ) -> Result<Handled, HttpError> {
         let body: Body = json::object(body)
             .map_err(|error| HttpError::bad(format!("the body must be {{\"add\":[…],\"remove\":[…]}}: {error}")))?;
-        let list = |topics: &[String]| read_topics(topics.iter().map(Ok), self.node.admission.topics_max);
+        let list = |topics: &[String]| read_topics(topics.iter(), self.node.admission.topics_max);
         let (add, remove) = (list(&body.add)?, list(&body.remove)?);
         for topic in &add {
             access.require_subscribe(topic)?;

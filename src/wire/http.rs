@@ -42,7 +42,7 @@ pub struct HttpError {
     /// What a person can act on.
     pub detail: Cow<'static, str>,
     /// `Allow`, for 405.
-    pub allow: Option<&'static str>,
+    pub allow: Option<String>,
     /// `WWW-Authenticate`, for requests whose credentials are missing or will not do.
     pub www_authenticate: Option<Box<str>>,
     /// `Retry-After` in seconds, for 429 and 503 that ask for another wait than usual.
@@ -66,8 +66,9 @@ impl HttpError {
     }
 
     /// 405 with what is allowed.
-    pub fn method(allow: &'static str) -> HttpError {
-        HttpError { allow: Some(allow), ..HttpError::new(405, format!("this path takes {allow}")) }
+    pub fn method(allow: String) -> HttpError {
+        let detail = format!("this path takes {allow}");
+        HttpError { allow: Some(allow), ..HttpError::new(405, detail) }
     }
 
     /// 503 that is worth retrying.
@@ -101,14 +102,6 @@ pub fn percent_decode(text: &str, form: bool) -> Result<Cow<'_, str>, HttpError>
     String::from_utf8(bytes)
         .map(Cow::Owned)
         .map_err(|_| HttpError::bad("the request's target is not UTF-8 after decoding"))
-}
-
-/// The pairs of a query, decoded.
-pub fn query_pairs(query: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), HttpError>> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        Ok((percent_decode(name, true)?, percent_decode(value, true)?))
-    })
 }
 
 /// Undoes the chunked transfer coding (RFC 9112 section 7.1), piece by piece as bytes arrive.

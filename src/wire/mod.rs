@@ -10,6 +10,7 @@ pub mod http;
 pub mod json;
 pub mod pack;
 pub mod position;
+pub mod query;
 pub mod reply;
 pub mod request;
 pub mod response;

@@ -21,8 +21,8 @@ pub struct Request<'a> {
     pub method: Method,
     /// The path, still percent-encoded, starting with `/` (or `*`).
     pub path: &'a str,
-    /// What follows the first `?`, without it.
-    pub query: Option<&'a str>,
+    /// What follows the first `?`, without it. Resources read it by [`Query`](super::query::Query).
+    pub(crate) query: Option<&'a str>,
     /// Whether the connection may carry another request after this one.
     pub keep_alive: bool,
     /// Whether the client speaks 1.1 (else 1.0).

@@ -172,7 +172,7 @@ impl Answers<'_> {
             "status": error.status,
             "detail": error.detail,
         });
-        let mut headers = match (error.allow, error.status) {
+        let mut headers = match (&error.allow, error.status) {
             (Some(allow), _) => format!("Allow: {allow}\r\n"),
             (None, 429 | 503) => {
                 let seconds = error.retry_after.unwrap_or(RETRY_AFTER_SECONDS);
@@ -226,7 +226,7 @@ mod tests {
              Content-Length: 2\r\n\r\n{}"
         );
         let head = AnswerTo { is_head: true, closes: true, ..AnswerTo::default() };
-        let text = answer(|answers| answers.problem(head, &HttpError::method("GET, POST")));
+        let text = answer(|answers| answers.problem(head, &HttpError::method("GET, POST".to_owned())));
         assert!(text.contains("405 Method Not Allowed") && text.contains("Allow: GET, POST\r\n"), "{text}");
         assert!(text.ends_with("\r\n\r\n") && text.contains("Connection: close"), "{text}");
         let text = answer(|answers| answers.problem(AnswerTo::default(), &HttpError::unavailable("full")));

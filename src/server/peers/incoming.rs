@@ -15,7 +15,7 @@ use crate::dispatch::kv::{Answer, Append, BUCKETS, Request as Question, Unavaila
 use crate::wire::batch::Header;
 use crate::wire::event::Class;
 use crate::wire::frame::{Frame, Origin, Stored};
-use crate::wire::http::{HttpError, Method};
+use crate::wire::http::HttpError;
 use crate::wire::pack::unpack;
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
@@ -60,7 +60,6 @@ impl Shard {
         if !self.node.roles.dispatcher || !matches!(what, "frames" | "history" | "hello") {
             return Err(HttpError::not_found());
         }
-        self.only(request, Method::Post, "POST")?;
         let peer = self.peer_of(request)?;
         self.check_neighbour(request)?;
         let body = unpack(body).map_err(|error| HttpError::bad(error.to_string()))?;

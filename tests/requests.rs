@@ -1,0 +1,52 @@
+//! Requests that other servers' clients send: what is not understood is refused aloud, never ignored.
+
+mod support;
+
+use serde_json::json;
+use support::node::Node;
+use support::sse::Stream;
+
+#[test]
+fn a_parameter_that_nobody_reads_is_refused_and_the_known_ones_are_named() {
+    let node = Node::start();
+    for query in ["topic[]=live:1", "topics=live:1,live:2", "channel=live:1", "topic=live:1&last-event-id=local:1-1"] {
+        let detail = node.get(&format!("/v1/events?{query}")).problem(400);
+        assert!(detail.contains("topic, member, last_event_id"), "{query}: {detail}");
+    }
+    for target in ["/v1/videos/1/comments?offset=3", "/v1/videos/1/likes?x", "/v1/time?x=1", "/fanfare.js?v=2"] {
+        node.get(target).problem(400);
+    }
+    let like = json!({"member": "ana"}).to_string();
+    node.post("/v1/videos/1/likes?dry_run=1", like).problem(400);
+    assert_eq!(node.get("/v1/videos/1/likes").json()["likes"], 0, "nothing was done");
+    node.post("/v1/events?topic=live:1", "{}").problem(400);
+    assert_eq!(node.get("/?video=7&member=ana").status, 200, "the page reads these by itself");
+}
+
+#[test]
+fn a_stream_resumes_by_the_names_that_polyfills_and_other_servers_clients_use() {
+    let node = Node::start();
+    let say = |text: &str| {
+        let answer = node.post("/v1/videos/1/comments", json!({"member": "ana", "text": text}).to_string());
+        assert_eq!(answer.status, 201, "{answer:?}");
+    };
+    let mut stream = node.stream("topic=live:1");
+    say("one");
+    let position = loop {
+        let message = stream.next().expect("the comment comes");
+        if message.data.contains("\"one\"") {
+            break message.id.expect("a comment has a position");
+        }
+    };
+    drop(stream);
+    say("two");
+    for name in ["last_event_id", "lastEventId", "lastEventID", "Last-Event-ID", "last_event_id=&lastEventId"] {
+        let mut stream = Stream::connected(node.public, &format!("topic=live:1&{name}={position}"));
+        loop {
+            let message = stream.next().expect("what was missed comes");
+            if message.data.contains("\"two\"") {
+                break;
+            }
+        }
+    }
+}
