@@ -246,6 +246,10 @@ pub const ENDS_QUIET: Duration = Duration::from_secs(60);
 pub const TOPIC_ACTIVE: Duration = Duration::from_secs(60);
 /// Events in one page of history.
 pub const PAGE_EVENTS: u32 = 256;
+/// Same, where few bytes are wanted.
+pub const PAGE_EVENTS_MIN: u32 = 16;
+/// What a small event of history takes, about.
+pub const SMALL_EVENT_BYTES: usize = 512;
 /// Events of a topic that wait for the one before them; past it they are read from history with it.
 pub const HELD_EVENTS_MAX: usize = 1024;
 /// Events of class `every` that a node keeps in memory for each topic with viewers, for clients that come back.
@@ -269,6 +273,31 @@ pub const RESUME_AHEAD_MS: u64 = 60_000;
 pub const RESUME_SKEW_MS: u64 = 2_000;
 /// How far a replay may get ahead of what came meanwhile in another of its topics, by position.
 pub const REPLAY_LEAD_MS: u64 = 1_000;
+/// Bytes that a stream which comes back holds of what it missed, over all its topics, or one event of each if that is more: as
+/// much as a ring, so that one question suffices where memory reaches back.
+pub const REPLAY_BYTES: usize = RING_BYTES;
+/// What is reserved for one event that is asked for: the largest that a publisher may give, with its envelope.
+pub const REPLAY_EVENT_BYTES: usize = EVENT_BYTES_MAX + 1024;
+const _: () =
+    assert!(REPLAY_EVENT_BYTES >= EVENT_BYTES_MAX + KEY_BYTES_MAX + ID_BYTES_MAX + TOPIC_BYTES_MAX + TYPE_BYTES_MAX);
+/// What a page of history or of newest values may take while it is made: the event that fills it may be a large one.
+pub const PAGE_BUFFER_BYTES: usize = REPLAY_WRITE_BYTES + REPLAY_EVENT_BYTES;
+/// Pages that a client is written in one go, however fast it takes them, before others have their turn: 0.1 ms or so.
+pub const PAGES_BURST: usize = 4;
+/// Clients that are written such pages before the shard turns to its other work.
+pub const PAGES_STREAMS_BURST: usize = 8;
+/// Of what a shard may hold for streams, what history and newest values may fill, as numerator and denominator: the rest is
+/// for live events of those who read too slowly.
+pub const PAGES_PART: (usize, usize) = (3, 4);
+/// A place in a topic's table of newest values, beside the value itself: two table entries, and what an allocation costs.
+pub const NEWEST_ENTRY_BYTES: usize = 256;
+/// Bytes of newest values that a home reads from the store's answers before the shard turns to its other work: about a
+/// millisecond.
+pub const NEWEST_TURN_BYTES: usize = 1024 * 1024;
+/// Newest values of a topic that go out by its log to those who wait for them; where there are more, each of them gets
+/// them in pages.
+pub const NEWEST_LOGGED_BYTES: usize = 16 * 1024;
+const _: () = assert!(NEWEST_LOGGED_BYTES <= LOG_BYTES_MIN);
 /// Bytes of events in one page of history, about: what a stream holds of each topic while a slow client takes it.
 pub const PAGE_BYTES: usize = 256 * 1024;
 // A client that is cut in between asks for what came before its newest id, and so gets it.

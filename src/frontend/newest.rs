@@ -1,52 +1,132 @@
-//! The newest value of each type and key of one topic: what a new subscriber gets at once.
+//! The newest value of each type and key of one topic: what a new subscriber gets, in pages as its socket drains.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::limits::LATEST_KEYS_MAX;
+use crate::limits::{LATEST_KEYS_MAX, NEWEST_ENTRY_BYTES};
+use crate::runtime::account::{Account, Reservation, Use};
 use crate::wire::frame::{ByIdentity, Frame};
+
+/// A place in the order in which a topic's newest values came: behind some of them and before the others.
+pub type Turn = u64;
+
+/// Whose memory the values are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeping {
+    /// They are kept here, so their bytes count here.
+    Own,
+    /// The topic's home on this node keeps them for as long; only the places in the table count.
+    Shared,
+}
+
+/// What became of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Taken {
+    /// It is the newest of its type and key.
+    Kept,
+    /// It is the newest, but there is no memory to keep it: who comes later does not get it at once. It was counted.
+    NotKept,
+    /// A newer one, or this one, is known.
+    Known,
+}
+
+impl Taken {
+    /// Viewers are to get it.
+    pub fn is_news(self) -> bool {
+        self != Taken::Known
+    }
+}
+
+#[derive(Debug)]
+struct Table {
+    turns: HashMap<ByIdentity, Turn, foldhash::fast::RandomState>,
+    /// A value that is replaced moves to the end.
+    values: BTreeMap<Turn, Arc<Frame>>,
+    next: Turn,
+    /// Some value is not kept.
+    lacks: bool,
+    held: Reservation,
+}
 
 /// A topic's newest values. Most topics have none, and cost a pointer.
 #[derive(Debug, Default)]
-#[allow(clippy::box_collection)] // Six words less in each of very many topics.
 pub struct Newest {
-    values: Option<Box<HashMap<ByIdentity, Arc<Frame>, foldhash::fast::RandomState>>>,
+    table: Option<Box<Table>>,
+}
+
+/// The bytes that a value counts with.
+fn size(frame: &Frame, keeping: Keeping) -> usize {
+    match keeping {
+        Keeping::Own => NEWEST_ENTRY_BYTES + frame.bytes().len(),
+        Keeping::Shared => NEWEST_ENTRY_BYTES,
+    }
+}
+
+impl Table {
+    fn remove(&mut self, turn: Turn, keeping: Keeping) -> Option<Arc<Frame>> {
+        let frame = self.values.remove(&turn)?;
+        self.turns.remove(&ByIdentity(Arc::clone(&frame)));
+        self.held.settle(self.held.bytes() - size(&frame, keeping));
+        Some(frame)
+    }
 }
 
 impl Newest {
-    /// Takes a value of class `latest`. False if a newer one, or this one, is known.
-    pub fn take(&mut self, frame: &Arc<Frame>) -> bool {
-        let values = self.values.get_or_insert_default();
+    /// Takes a value of class `latest`, whose bytes are reserved first. Where there is no room the topic's oldest values
+    /// make it, and if that does not do it is not kept.
+    pub fn take(&mut self, frame: &Arc<Frame>, keeping: Keeping, account: &Account) -> Taken {
+        let table = self.table.get_or_insert_with(|| {
+            let (turns, values) = Default::default();
+            Box::new(Table { turns, values, next: 1, lacks: false, held: account.open(Use::Topics) })
+        });
         let key = ByIdentity(Arc::clone(frame));
-        let known = values.get(&key).map(|known| known.version());
-        // Without a version there is nothing to compare: what comes later is newer.
-        if known.is_some_and(|known| frame.version() != 0 && frame.version() <= known) {
-            return false;
+        let known = table.turns.get(&key).copied();
+        if let Some(turn) = known {
+            let version = table.values[&turn].version();
+            // Without a version there is nothing to compare: what comes later is newer.
+            if frame.version() != 0 && frame.version() <= version {
+                return Taken::Known;
+            }
+            table.remove(turn, keeping);
         }
-        if known.is_none()
-            && values.len() >= LATEST_KEYS_MAX
-            && let Some(oldest) = values.values().min_by_key(|frame| frame.version()).cloned()
+        if table.values.len() >= LATEST_KEYS_MAX
+            && let Some(oldest) = table.values.iter().min_by_key(|(_, frame)| frame.version()).map(|(turn, _)| *turn)
         {
-            values.remove(&ByIdentity(oldest));
+            table.remove(oldest, keeping);
         }
-        // The key refers to the frame, too: the old one must not be kept alive by it.
-        values.remove(&key);
-        values.insert(key, Arc::clone(frame));
-        true
+        while table.held.grow(size(frame, keeping)).is_err() {
+            table.lacks = true;
+            let Some((&oldest, _)) = table.values.first_key_value() else { return Taken::NotKept };
+            table.remove(oldest, keeping);
+        }
+        table.turns.insert(key, table.next);
+        table.values.insert(table.next, Arc::clone(frame));
+        table.next += 1;
+        Taken::Kept
     }
 
-    /// How far those newer than a version are beyond it, added up.
-    pub fn beyond(&self, version: u64) -> u64 {
-        let values = self.values.iter().flat_map(|values| values.values());
-        values.map(|frame| frame.version().saturating_sub(version)).sum()
+    /// How far those newer than a version are beyond it, added up; nothing where some are not kept.
+    pub fn beyond(&self, version: u64) -> Option<u64> {
+        let Some(table) = &self.table else { return Some(0) };
+        let beyond = || table.values.values().map(|frame| frame.version().saturating_sub(version)).sum();
+        (!table.lacks).then(beyond)
     }
 
-    /// All of them, oldest first.
+    /// Those behind a place, in the order in which they came, each with the place behind it.
+    pub fn behind(&self, place: Turn) -> impl Iterator<Item = (Turn, &Arc<Frame>)> {
+        let values = self.table.iter().flat_map(move |table| table.values.range(place + 1..));
+        values.map(|(turn, frame)| (*turn, frame))
+    }
+
+    /// The place behind all of them.
+    pub fn end(&self) -> Turn {
+        self.table.as_ref().map_or(0, |table| table.next - 1)
+    }
+
+    /// All of them, in the order in which they came.
     pub fn values(&self) -> Vec<Arc<Frame>> {
-        let Some(values) = &self.values else { return Vec::new() };
-        let mut frames: Vec<_> = values.values().cloned().collect();
-        frames.sort_by_key(|frame| frame.version());
-        frames
+        self.behind(0).map(|(_, frame)| Arc::clone(frame)).collect()
     }
 }
 
@@ -55,6 +135,7 @@ mod tests {
     use super::*;
     use crate::wire::event::Class;
     use crate::wire::frame::Event;
+    use proptest::prelude::*;
 
     fn value(key: &str, version: u64) -> Arc<Frame> {
         let (id, topic, kind, class) = ("i", "live:1", "viewers", Class::Latest);
@@ -63,26 +144,90 @@ mod tests {
         Arc::new(Frame::encode(&event))
     }
 
+    fn versions(newest: &Newest) -> Vec<u64> {
+        newest.values().iter().map(|frame| frame.version()).collect()
+    }
+
     #[test]
     fn older_values_are_ignored() {
-        let mut newest = Newest::default();
+        let (account, mut newest) = (Account::unbounded(), Newest::default());
         assert!(newest.values().is_empty());
         for (key, version, taken) in [("a", 5, true), ("a", 5, false), ("a", 4, false), ("b", 3, true), ("a", 6, true)]
         {
-            assert_eq!(newest.take(&value(key, version)), taken, "{key} {version}");
+            assert_eq!(newest.take(&value(key, version), Keeping::Own, &account).is_news(), taken, "{key} {version}");
         }
-        assert_eq!(newest.values().iter().map(|frame| frame.version()).collect::<Vec<_>>(), [3, 6]);
-        assert_eq!([0, 3, 5, 6].map(|version| newest.beyond(version)), [9, 3, 1, 0]);
-        assert!(newest.take(&value("a", 0)), "one without a version counts as newer");
+        assert_eq!(versions(&newest), [3, 6]);
+        assert_eq!([0, 3, 5, 6].map(|version| newest.beyond(version)), [9, 3, 1, 0].map(Some));
+        assert_eq!(newest.take(&value("a", 0), Keeping::Own, &account), Taken::Kept, "one without a version is newer");
     }
 
     #[test]
     fn their_number_is_bounded_and_the_oldest_goes() {
-        let mut newest = Newest::default();
+        let (account, mut newest) = (Account::unbounded(), Newest::default());
         for number in 0..LATEST_KEYS_MAX as u64 + 5 {
-            newest.take(&value(&number.to_string(), number + 1));
+            assert_eq!(newest.take(&value(&number.to_string(), number + 1), Keeping::Shared, &account), Taken::Kept);
         }
-        let values = newest.values();
-        assert_eq!((values.len(), values[0].version()), (LATEST_KEYS_MAX, 6));
+        let values = versions(&newest);
+        assert_eq!((values.len(), values[0]), (LATEST_KEYS_MAX, 6));
+        assert_eq!(account.held(Use::Topics), LATEST_KEYS_MAX * NEWEST_ENTRY_BYTES);
+        drop(newest);
+        assert_eq!(account.held(Use::Topics), 0);
+    }
+
+    #[test]
+    fn what_finds_no_room_takes_that_of_the_oldest_of_its_topic_and_of_no_other() {
+        let each = size(&value("a", 1), Keeping::Own);
+        let account = Account::new([3 * each; Use::ALL.len()]);
+        let (mut newest, mut other) = (Newest::default(), Newest::default());
+        assert_eq!(other.take(&value("x", 1), Keeping::Own, &account), Taken::Kept);
+        for (key, version) in [("a", 1), ("b", 2), ("c", 3), ("b", 4)] {
+            assert_eq!(newest.take(&value(key, version), Keeping::Own, &account), Taken::Kept);
+        }
+        assert_eq!((versions(&newest), versions(&other), newest.beyond(0)), (vec![3, 4], vec![1], None));
+        let mut third = Newest::default();
+        assert_eq!(third.take(&value("z", 9), Keeping::Own, &account), Taken::NotKept);
+        assert_eq!((third.values().len(), account.held(Use::Topics)), (0, 3 * each));
+        assert!(account.refused(Use::Topics) > 0);
+    }
+
+    proptest! {
+        /// Whoever reads page by page while values change: in the end each key was seen as it was at the end, or later, or
+        /// it came after the reader began, and so comes live; and no key goes back.
+        #[test]
+        fn pages_show_all_and_nothing_twice_in_the_wrong_order(
+            before in prop::collection::vec(0u8..20, 0..40),
+            steps in prop::collection::vec(prop::option::of(0u8..20), 0..60),
+        ) {
+            let (account, mut newest, mut version) = (Account::unbounded(), Newest::default(), 0);
+            let mut put = |newest: &mut Newest, key: u8| {
+                version += 1;
+                assert_eq!(newest.take(&value(&key.to_string(), version), Keeping::Own, &account), Taken::Kept);
+                version
+            };
+            let (mut held, mut shown) = (HashMap::new(), HashMap::new());
+            for key in before {
+                held.insert(key, put(&mut newest, key));
+            }
+            let (mut at, until) = (0, newest.end());
+            let read = |newest: &Newest, at: &mut Turn, shown: &mut HashMap<Vec<u8>, u64>| {
+                let Some((turn, frame)) = newest.behind(*at).next().filter(|(turn, _)| *turn <= until) else { return false };
+                *at = turn;
+                let last = shown.insert(frame.identity().to_vec(), frame.version());
+                assert!(last.is_none_or(|last| last < frame.version()));
+                true
+            };
+            let mut live = HashMap::new();
+            for step in steps {
+                match step {
+                    Some(key) => { live.insert(key, put(&mut newest, key)); }
+                    None => { read(&newest, &mut at, &mut shown); }
+                }
+            }
+            while read(&newest, &mut at, &mut shown) {}
+            for (key, version) in held {
+                let seen = shown.get(value(&key.to_string(), 1).identity()).copied();
+                prop_assert!(seen == Some(version) || live.contains_key(&key), "{} {:?}", key, seen);
+            }
+        }
     }
 }

@@ -45,6 +45,24 @@ impl FramePage {
     }
 }
 
+impl FramePage {
+    /// Those from `from` on that fit into so many bytes, at least one. Gives the first of them in the page that it gives.
+    pub fn within(&self, from: usize, bytes: usize) -> (FramePage, usize) {
+        let mut left = bytes;
+        let fits = |frame: &&Arc<Frame>| {
+            let size = frame.bytes().len();
+            let fits = size <= left;
+            left = left.saturating_sub(size);
+            fits
+        };
+        let to = (from + self.frames[from..].iter().take_while(fits).count().max(1)).min(self.frames.len());
+        if to == self.frames.len() {
+            return (self.clone(), from);
+        }
+        (FramePage { frames: self.frames[from..to].into(), complete: false, reaches: self.reaches }, 0)
+    }
+}
+
 /// What a client that comes back gets from memory.
 #[derive(Debug, Clone)]
 pub struct Recent {

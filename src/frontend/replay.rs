@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::order::FramePage;
-use crate::limits::REPLAY_LEAD_MS;
+use crate::limits::{REPLAY_BYTES, REPLAY_EVENT_BYTES, REPLAY_LEAD_MS};
 use crate::wire::frame::Frame;
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
@@ -45,6 +45,10 @@ struct TopicReplay {
     after: Position,
     page: Arc<[Arc<Frame>]>,
     at: usize,
+    /// What the page holds, in bytes.
+    bytes: usize,
+    /// What precedes what is yet to be written of the page: where it begins anew if it is given up.
+    written: Position,
     state: State,
     /// A live event came since the last page: it is read.
     missed: bool,
@@ -61,6 +65,15 @@ pub struct Replay {
     catching_up: bool,
 }
 
+impl TopicReplay {
+    /// All of the page is written.
+    fn read_out(&mut self) {
+        (self.page, self.at, self.bytes) = (Arc::new([]), 0, 0);
+        self.complete_to = self.complete_to.max(self.after);
+        self.written = self.after;
+    }
+}
+
 impl Replay {
     /// For a stream of these topics that is to get everything after `after`, and has surely seen all up to `seen`; none if
     /// nobody can say.
@@ -70,6 +83,8 @@ impl Replay {
             after,
             page: Arc::new([]),
             at: 0,
+            bytes: 0,
+            written: after,
             state: State::Lacks,
             missed: false,
             // An id that nobody can read is a gap anyway.
@@ -91,9 +106,12 @@ impl Replay {
         if page.reaches > entry.complete_to || entry.complete_to.ms == u64::MAX {
             entry.complete_to = page.reaches;
         }
-        entry.complete_to = entry.complete_to.max(entry.after);
         entry.page = Arc::clone(&page.frames);
         entry.at = from;
+        entry.bytes = page.frames[from..].iter().map(|frame| frame.bytes().len()).sum();
+        if from >= page.frames.len() {
+            entry.read_out();
+        }
         entry.missed = false;
         entry.state = match page.complete {
             false => State::More,
@@ -122,6 +140,34 @@ impl Replay {
     /// The stream left this topic.
     pub fn leave(&mut self, topic: &str) {
         self.topics.retain(|entry| entry.topic.as_str() != topic);
+    }
+
+    /// What one page may hold, in bytes.
+    pub fn page_bytes(&self) -> usize {
+        (REPLAY_BYTES / self.topics.len().max(1)).max(REPLAY_EVENT_BYTES)
+    }
+
+    /// Bytes that its pages hold, and those on their way will.
+    pub fn bytes(&self) -> usize {
+        let on_their_way = self.topics.iter().filter(|entry| entry.state == State::Asked).count();
+        self.topics.iter().map(|entry| entry.bytes).sum::<usize>() + on_their_way * self.page_bytes()
+    }
+
+    /// Bytes for which there must be room beyond those, before the next step: for the pages that it may ask for.
+    pub fn asks(&self) -> usize {
+        let may_ask = |entry: &&TopicReplay| entry.state != State::Asked && entry.page.is_empty();
+        self.topics.iter().filter(may_ask).count() * self.page_bytes()
+    }
+
+    /// Gives up the pages that can be read again, as if they had never come: others need the memory.
+    pub fn give_up_pages(&mut self) {
+        for entry in &mut self.topics {
+            if !entry.page.is_empty() && entry.state != State::Live {
+                entry.after = entry.written;
+                (entry.page, entry.at, entry.bytes) = (Arc::new([]), 0, 0);
+                entry.state = State::Lacks;
+            }
+        }
     }
 
     /// What comes next.
@@ -173,6 +219,10 @@ impl Replay {
             let entry = &mut self.topics[number];
             let frame = Arc::clone(&entry.page[entry.at]);
             entry.at += 1;
+            entry.written = frame.position().unwrap_or_default().max(entry.written);
+            if entry.at == entry.page.len() {
+                entry.read_out();
+            }
             return Step::Frame(frame);
         }
         if !self.catching_up {
@@ -208,6 +258,7 @@ mod tests {
         Publish(usize),
         Answer,
         Drain(u8),
+        GiveUp,
     }
 
     proptest! {
@@ -221,6 +272,7 @@ mod tests {
                 2 => (0usize..3).prop_map(Op::Publish),
                 2 => Just(Op::Answer),
                 2 => (0u8..9).prop_map(Op::Drain),
+                1 => Just(Op::GiveUp),
             ], 0..150),
             seen in 0u64..30,
             limit in 1usize..5,
@@ -257,6 +309,7 @@ mod tests {
                         replay.page(topic.as_str(), &FramePage { frames, complete, reaches: Position::START }, 0);
                     }
                     Op::Answer => {}
+                    Op::GiveUp => replay.give_up_pages(),
                     Op::Drain(steps) => for _ in 0..steps {
                         match replay.step() {
                             Step::Ask(topic, after) => asked.push((topic, after)),

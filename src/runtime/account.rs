@@ -131,9 +131,18 @@ impl Reservation {
     /// # Errors
     /// There is no room for so many; then as many as before stay reserved.
     pub fn resize(&mut self, bytes: usize) -> Result<(), Full> {
+        let most = self.account.most(self.what);
+        self.resize_within(bytes, most)
+    }
+
+    /// Same, where less may be held in all than the account's bound: what can wait leaves room for what cannot.
+    ///
+    /// # Errors
+    /// There is no room for so many.
+    pub fn resize_within(&mut self, bytes: usize, most: usize) -> Result<(), Full> {
         let inner = &self.account.0;
         let after = inner.held[self.what as usize].get() - self.bytes + bytes;
-        if bytes > self.bytes && after > inner.most[self.what as usize] {
+        if bytes > self.bytes && after > most {
             let refused = &inner.refused[self.what as usize];
             refused.set(refused.get() + 1);
             return Err(Full);

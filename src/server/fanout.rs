@@ -1,5 +1,8 @@
 //! To the viewers: each gets, in one write, all that it lacks at that moment, of all its topics.
 
+use std::sync::Arc;
+
+use super::paging::Made;
 use super::receive::send_now;
 use super::resume::Replaying;
 use super::shard::Shard;
@@ -7,7 +10,7 @@ use super::slots::{Conn, Kind};
 use super::streams::{Ended, bye};
 use crate::frontend::log::{ByClass, Cursor, Log};
 use crate::frontend::topics::TopicIndex;
-use crate::limits::{FANOUT_BURST, FANOUT_SLICE, HEARTBEAT, SENDFILE_BYTES_MIN, SENDFILE_VIEWERS_MIN};
+use crate::limits::{FANOUT_BURST, FANOUT_SLICE, HEARTBEAT, PAGES_BURST, SENDFILE_BYTES_MIN, SENDFILE_VIEWERS_MIN};
 use crate::observe::metrics::MEASURES;
 use crate::runtime::clock::Clock;
 use crate::wire::event::Class;
@@ -265,7 +268,8 @@ impl Shard {
 
     fn write_what_waits(&mut self, conn: Conn) {
         let (now_ms, seconds, retry_ms) = (self.clock.unix_ms, self.clock.seconds(), self.retry_jitter());
-        let counters = &self.node.counters[self.id];
+        let node = Arc::clone(&self.node);
+        let counters = &node.counters[self.id];
         let Some(slot) = self.slots.get_mut(conn) else { return };
         let framing = slot.framing();
         let mut lag = match std::mem::take(&mut slot.kind) {
@@ -275,9 +279,11 @@ impl Shard {
                 return;
             }
         };
+        let mut pages = 0;
         loop {
             if lag.sent < lag.unsent.len() {
                 counters.writes.add(1);
+                let slot = self.slots.at_mut(conn.slot);
                 let sent = send_now(slot.socket(), &lag.unsent[lag.sent..]);
                 let taken = sent.as_ref().map_or(0, |taken| *taken);
                 if taken > 0 {
@@ -286,40 +292,44 @@ impl Shard {
                     counters.delivered_bytes.add(taken as u64);
                 }
                 if lag.sent < lag.unsent.len() {
+                    if let Some(replaying) = lag.replay.as_mut().filter(|_| !self.starving.is_empty()) {
+                        // Others wait for memory, and this one cannot use what it has of it.
+                        replaying.replay.give_up_pages();
+                    }
                     slot.kind = Kind::Lagging(lag);
                     if sent.is_err() {
                         self.close_stream(conn, Ended::Client);
                     }
                     return;
                 }
-                lag.unsent.clear();
+                lag.unsent = Vec::new();
                 lag.sent = 0;
                 if let Some(why) = lag.ends {
-                    slot.kind = Kind::Lagging(lag);
+                    self.slots.at_mut(conn.slot).kind = Kind::Lagging(lag);
                     return self.close_stream(conn, why);
                 }
-            } else if let Some(replaying) = &mut lag.replay {
-                let ready = replaying.fill(&mut lag.unsent, framing);
-                counters.deliveries[Class::Every as usize].add(ready.events);
-                counters.replayed.add(ready.events);
-                if ready.done {
-                    lag.replay = None;
+            } else if lag.has_pages() && pages == PAGES_BURST {
+                self.queue_for_pages(conn, &mut lag);
+                self.slots.at_mut(conn.slot).kind = Kind::Lagging(lag);
+                return;
+            } else if lag.has_pages() {
+                pages += 1;
+                let made = self.make_page(conn, &mut lag, framing);
+                if let Made::Page = made {
+                    continue;
                 }
-                let waits = lag.unsent.is_empty() && !ready.done;
-                if waits {
-                    // It is not the client who is late.
-                    lag.progress = seconds;
+                let goes_on = !lag.unsent.is_empty();
+                self.slots.at_mut(conn.slot).kind = Kind::Lagging(lag);
+                if let Made::Asks(asks, bytes) = made {
+                    self.ask_pages(conn, asks, bytes);
                 }
-                if waits || !ready.asks.is_empty() {
-                    slot.kind = Kind::Lagging(lag);
-                    self.ask_pages(conn, ready.asks);
-                    // What is written already goes out once the kernel says that there is room, or now.
-                    if !waits {
-                        self.on_stream_writable(conn);
-                    }
-                    return;
+                // What is written already goes out once the kernel says that there is room, or now.
+                if goes_on {
+                    self.on_stream_writable(conn);
                 }
+                return;
             } else if !lag.backlog.is_empty() {
+                lag.unsent = Vec::with_capacity(lag.backlog.bytes());
                 let unsent = &mut lag.unsent;
                 let drained = lag.backlog.drain(now_ms, |frame, count| {
                     counters.deliveries[frame.class() as usize].add(1);
@@ -332,6 +342,7 @@ impl Shard {
                 bye(&mut lag.unsent, framing, ByeReason::Backlog, retry_ms);
                 lag.ends = Some(Ended::Backlog);
             } else {
+                let slot = self.slots.at_mut(conn.slot);
                 slot.kind = Kind::Stream;
                 slot.due = seconds + HEARTBEAT.as_secs() as u32;
                 self.lagging -= 1;

@@ -2,7 +2,7 @@
 //! the newest values of class `latest`, and one look-up in history at a time.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use super::comparing::PRESENCE;
 use super::message::{Message, ReplayAsk, Replayed};
 use super::shard::Shard;
 use crate::dispatch::kv::{End, LatestValue, Newer, Page, Read, Request, Unavailable};
-use crate::frontend::newest::Newest;
+use crate::frontend::newest::{Keeping, Newest};
 use crate::frontend::order::{Effect, FramePage, Order};
 use crate::limits::*;
 use crate::wire::event::Class;
@@ -28,6 +28,8 @@ pub struct Home {
     newest_known: bool,
     /// Of values up to this version, the store has none that was not heard.
     heard: u64,
+    /// The highest version that the store gave.
+    found_to: u64,
     /// The key-value store holds the registration.
     applied: bool,
     /// Streams that come back, and cores that lost track, for which memory does not reach back far enough.
@@ -41,6 +43,8 @@ pub struct Home {
 #[derive(Debug)]
 struct Reading {
     after: Position,
+    /// What those who wait for it may be given at once.
+    bytes: usize,
     end: Position,
     for_order: bool,
 }
@@ -52,6 +56,7 @@ impl Home {
             newest: Newest::default(),
             newest_known: false,
             heard: 0,
+            found_to: 0,
             applied: false,
             waiters: Vec::new(),
             reading: None,
@@ -75,6 +80,8 @@ pub struct Homes {
     again: Vec<(Instant, Topic)>,
     /// Topics that wait for an event, or for a look-up that failed.
     unsettled: Vec<Topic>,
+    /// Newest values that the store gave, and how many of them were taken: the rest is for the next turns.
+    found: VecDeque<(Topic, VecDeque<LatestValue>)>,
     /// When to compare ends; what a home no longer waits for is passed over.
     compare: std::collections::BinaryHeap<Reverse<(Instant, Topic)>>,
 }
@@ -149,23 +156,55 @@ impl Shard {
             let at = self.clock.instant + REGISTER_RETRY;
             return self.homes.again.push((at, topic));
         };
-        let Some(home) = self.homes.homes.get_mut(&topic) else { return };
-        let began = std::mem::replace(&mut home.newest_known, true);
-        home.heard = home.heard.max(heard(values.last().map_or(0, |value| value.version)));
-        for value in values {
+        if self.homes.homes.contains_key(&topic) {
+            self.homes.found.push_back((topic, values.into()));
+        }
+    }
+
+    /// Once a turn: takes the newest values that the store gave, as many as a turn may. True if there are more.
+    pub(super) fn take_found(&mut self) -> bool {
+        let mut left = NEWEST_TURN_BYTES;
+        while let Some((topic, mut values)) = self.homes.found.pop_front() {
+            self.take_values(&topic, &mut values, &mut left);
+            if values.is_empty() {
+                self.end_values(&topic);
+            } else {
+                self.homes.found.push_front((topic, values));
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        !self.homes.found.is_empty()
+    }
+
+    /// Takes values until so many bytes are used up, and each counts as some.
+    fn take_values(&mut self, topic: &Topic, values: &mut VecDeque<LatestValue>, left: &mut usize) {
+        while *left > 0
+            && let Some(value) = values.pop_front()
+        {
+            *left = left.saturating_sub(value.event.len() + NEWEST_ENTRY_BYTES);
             let Some(stored) = Stored::read(&value.event) else { continue };
             let mut event = stored.event(Class::Latest, 0);
             event.version = value.version;
             let frame = Arc::new(Frame::encode(&event));
-            let Some(home) = self.homes.homes.get_mut(&topic) else { return };
+            let Some(home) = self.homes.homes.get_mut(topic) else { return values.clear() };
+            let began = home.newest_known;
+            home.found_to = home.found_to.max(value.version);
             // Who came before this was known hears of it with the rest.
-            if home.newest.take(&frame) && began {
+            if home.newest.take(&frame, Keeping::Own, &self.account).is_news() && began {
                 self.counters().latest_healed.add(1);
                 self.sequence(&frame);
             }
         }
-        if !began {
-            self.check_ready(&topic);
+    }
+
+    /// All newest values of a topic that the store gave are taken.
+    fn end_values(&mut self, topic: &Topic) {
+        let Some(home) = self.homes.homes.get_mut(topic) else { return };
+        home.heard = home.heard.max(heard(home.found_to));
+        if !std::mem::replace(&mut home.newest_known, true) {
+            self.check_ready(topic);
         }
     }
 
@@ -206,7 +245,7 @@ impl Shard {
         }
         if frame.class() == Class::Latest {
             home.order.stir(now);
-            if home.newest.take(frame) {
+            if home.newest.take(frame, Keeping::Own, &self.account).is_news() {
                 self.sequence(frame);
             }
             return;
@@ -278,7 +317,7 @@ impl Shard {
     pub(super) fn on_newer(&mut self, topics: Vec<(Topic, u64)>, found: Vec<Newer>) {
         for ((topic, after), found) in topics.into_iter().zip(found) {
             let Some(home) = self.homes.homes.get_mut(&topic) else { continue };
-            if found.beyond > home.newest.beyond(after) {
+            if home.newest.beyond(after).is_some_and(|known| found.beyond > known) {
                 self.ask(Request::Latest(topic.clone()), Asked::Newest(topic));
             } else {
                 home.heard = home.heard.max(heard(found.newest));
@@ -323,7 +362,8 @@ impl Shard {
             match home.order.recent(ask.after) {
                 Some(recent) => {
                     let page = FramePage { frames: recent.frames, complete: true, reaches: Position::START };
-                    answers.push(Replayed { topic: topic.clone(), page, from: recent.from, asker: ask.asker });
+                    let (page, from) = page.within(recent.from, ask.bytes);
+                    answers.push(Replayed { topic: topic.clone(), page, from, asker: ask.asker });
                 }
                 None => waiting.push(ask),
             }
@@ -344,9 +384,11 @@ impl Shard {
         let for_order = home.order.read_due(now);
         let waiters = home.waiters.iter().map(|ask| ask.after);
         let Some(after) = waiters.chain(for_order).min() else { return };
-        home.reading = Some(Reading { after, end, for_order: for_order.is_some() });
+        let wanted = home.waiters.iter().map(|ask| ask.bytes).chain(for_order.map(|_| PAGE_BYTES));
+        let bytes = wanted.max().unwrap_or(PAGE_BYTES);
+        home.reading = Some(Reading { after, bytes, end, for_order: for_order.is_some() });
         self.counters().history_reads.add(1);
-        let read = Read { topic: topic.clone(), after, limit: PAGE_EVENTS };
+        let read = Read { topic: topic.clone(), after, limit: page_events(bytes) };
         self.ask(Request::Read(read), Asked::Page(topic.clone()));
     }
 
@@ -363,7 +405,7 @@ impl Shard {
             self.homes.unsettle(&topic);
             return;
         };
-        bound(&mut page);
+        bound(&mut page, reading.bytes);
         let frames: Vec<Arc<Frame>> = page.events.iter().filter_map(|stored| place(&self.node.dc, stored)).collect();
         let last = frames.last().and_then(|frame| frame.position()).unwrap_or(reading.after);
         let mut effects = Vec::new();
@@ -382,7 +424,8 @@ impl Shard {
             if here {
                 let behind = |frame: &Arc<Frame>| frame.position().is_some_and(|position| position <= ask.after);
                 let from = shown.frames.partition_point(behind);
-                answers.push(Replayed { topic: topic.clone(), page: shown.clone(), from, asker: ask.asker });
+                let (page, from) = shown.within(from, ask.bytes);
+                answers.push(Replayed { topic: topic.clone(), page, from, asker: ask.asker });
             }
             !here
         });
@@ -403,12 +446,18 @@ fn heard(newest: u64) -> u64 {
     newest.saturating_sub(LATEST_LATE.as_millis() as u64)
 }
 
+/// Events to ask a store for, where so many bytes are wanted: most events are small, and what is too much is read for
+/// nothing.
+fn page_events(bytes: usize) -> u32 {
+    ((bytes / SMALL_EVENT_BYTES) as u32).clamp(PAGE_EVENTS_MIN, PAGE_EVENTS)
+}
+
 /// Cuts a page of large events short: slow clients hold it for as long as they take it.
-fn bound(page: &mut Page) {
+fn bound(page: &mut Page, bytes_max: usize) {
     let mut bytes = 0;
     let fits = page.events.iter().take_while(|stored| {
         bytes += stored.event.len();
-        bytes <= PAGE_BYTES
+        bytes <= bytes_max
     });
     // One event always fits.
     let fits = fits.count().max(1);

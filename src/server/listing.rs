@@ -124,7 +124,7 @@ impl Shard {
         let mut lagging: Vec<(usize, u32)> = Vec::new();
         for number in 0..self.slots.capacity() {
             if let Kind::Lagging(lag) = &self.slots.at(number).kind {
-                lagging.push((lag.bytes() - lag.sent, number));
+                lagging.push((lag.pending(), number));
             }
         }
         lagging.sort_unstable_by_key(|(pending, _)| std::cmp::Reverse(*pending));

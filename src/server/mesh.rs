@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::message::Message;
 use super::shard::Shard;
 use crate::frontend::backlog::{Backlog, Bounds, Pushed};
+use crate::frontend::newest::Keeping;
 use crate::limits::{LOG_KEYS_MAX, MESH_BACKLOG_BYTES};
 use crate::wire::event::Class;
 use crate::wire::frame::Frame;
@@ -182,7 +183,10 @@ impl Shard {
             // It comes from history, with what is missing before it.
             Class::Every if entry.behind.is_some() && frame.position().is_some() => return,
             Class::Every => entry.append_ordered(frame, false, now_ms),
-            Class::Latest => entry.newest.take(frame).then(|| entry.append(frame, now_ms)),
+            Class::Latest => {
+                let taken = entry.newest.take(frame, Keeping::Shared, &self.account);
+                taken.is_news().then(|| entry.append(frame, now_ms))
+            }
             Class::Sum | Class::Ephemeral => Some(entry.append(frame, now_ms)),
         };
         self.queue_topic(index);

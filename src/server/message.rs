@@ -171,6 +171,8 @@ pub struct ReplayAsk {
     pub topic: Topic,
     /// The position.
     pub after: Position,
+    /// Bytes that the answer may have; one event always may.
+    pub bytes: usize,
     /// Who asks.
     pub asker: Asker,
 }

@@ -40,6 +40,8 @@ pub mod node;
 pub mod outboxes;
 mod pacing;
 pub mod pages;
+mod paging;
+mod patience;
 pub mod peers;
 pub mod posts;
 pub mod presence;

@@ -9,7 +9,7 @@ use super::slots::{Conn, Kind};
 use crate::frontend::backlog::Pushed;
 use crate::frontend::replay::{Replay, Step};
 use crate::frontend::topics::{TopicEntry, TopicIndex};
-use crate::limits::{REPLAY_WRITE_BYTES, RESUME_AHEAD_MS, RESUME_OVERLAP_MS, RESUME_SKEW_MS};
+use crate::limits::{PAGE_BYTES, REPLAY_WRITE_BYTES, RESUME_AHEAD_MS, RESUME_OVERLAP_MS, RESUME_SKEW_MS};
 use crate::wire::frame::Frame;
 use crate::wire::http::HttpError;
 use crate::wire::position::{Position, Resume};
@@ -141,11 +141,11 @@ impl Shard {
     }
 
     /// Asks topics' homes for pages.
-    pub(super) fn ask_pages(&mut self, conn: Conn, asks: Vec<(Topic, Position)>) {
+    pub(super) fn ask_pages(&mut self, conn: Conn, asks: Vec<(Topic, Position)>, bytes: usize) {
         for (topic, after) in asks {
             let home = self.node.home(topic.as_str());
             let asker = Asker::Stream { shard: self.id, conn };
-            self.send(home, Message::Replay(Box::new(ReplayAsk { topic, after, asker })));
+            self.send(home, Message::Replay(Box::new(ReplayAsk { topic, after, bytes, asker })));
         }
     }
 
@@ -199,7 +199,7 @@ impl Shard {
         let topic = entry.topic.clone();
         let home = self.node.home(topic.as_str());
         let asker = Asker::Core { shard: self.id };
-        self.send(home, Message::Replay(Box::new(ReplayAsk { topic, after, asker })));
+        self.send(home, Message::Replay(Box::new(ReplayAsk { topic, after, bytes: PAGE_BYTES, asker })));
     }
 
     /// The queue to this core was full, and events of class `every` were left out.
@@ -212,49 +212,11 @@ impl Shard {
         self.queue_topic(index);
     }
 
-    /// A topic that a stream was just added to shows its newest values at once.
-    pub(super) fn write_newest(&mut self, conn: Conn, topics: &[Topic]) {
-        let now_ms = self.clock.unix_ms;
-        let Some(slot) = self.slots.get_mut(conn).filter(|slot| !slot.waiting) else { return };
-        let framing = slot.framing();
-        let mut bytes = Vec::new();
-        for topic in topics {
-            let Some(index) = self.topics.find(topic.as_str()) else { continue };
-            for frame in self.topics.get(index).newest.values() {
-                match &mut slot.kind {
-                    Kind::Lagging(lag) => {
-                        self.node.counters[self.id].count_pushed(lag.backlog.push(&frame, 1, now_ms));
-                    }
-                    _ => {
-                        bytes.extend_from_slice(if framing == Framing::Chunked { frame.bytes() } else { frame.event() })
-                    }
-                }
-            }
-        }
-        if !bytes.is_empty() {
-            self.write_stream(conn, &bytes);
-        }
-    }
-
     /// Puts a topic in the queue of those whose viewers lack something.
     pub(super) fn queue_topic(&mut self, index: TopicIndex) {
         let entry = self.topics.get_mut(index);
         if !std::mem::replace(&mut entry.queued, true) {
             self.unserved.push_back(index);
-        }
-    }
-
-    /// Viewers of a topic that is new on this core get its newest values.
-    pub(super) fn show_newest(&mut self, index: TopicIndex, newest: &[Arc<Frame>]) {
-        let now_ms = self.clock.unix_ms;
-        let entry = self.topics.get_mut(index);
-        for frame in newest {
-            if entry.newest.take(frame) {
-                entry.append(frame, now_ms);
-            }
-        }
-        if !newest.is_empty() {
-            self.queue_topic(index);
         }
     }
 }

@@ -22,6 +22,7 @@ use super::message::Message;
 use super::node::Node;
 use super::pacing::Pacer;
 use super::pages::PageLogs;
+use super::patience::Patience;
 use super::slots::{Conn, Kind, Slots};
 use super::streams::Waiter;
 use super::token_cache::TokenCache;
@@ -34,7 +35,7 @@ use crate::frontend::registrar::Registrar;
 use crate::frontend::registry::{CoreSet, Effect, Registry};
 use crate::frontend::topics::{TopicIndex, Topics};
 use crate::frontend::typists::Typists;
-use crate::limits::{PATIENCE, PATIENCE_CREDIT_MAX, PATIENCE_PROBE, READ_BYTES, TICK, YIELD_EVERY};
+use crate::limits::{READ_BYTES, TICK, YIELD_EVERY};
 use crate::observe::metrics::Counters;
 use crate::runtime::account::Account;
 use crate::runtime::clock::Clock;
@@ -50,40 +51,6 @@ const INTERNAL: u64 = u64::MAX - 1;
 const MAILBOX: u64 = u64::MAX - 2;
 const TIMER: u64 = u64::MAX - 3;
 const PACER: u64 = u64::MAX - 4;
-
-/// Whether to look again for a few microseconds before sleeping. Falling asleep and waking up cost more than that, the
-/// other cores included, so under a stream of small requests looking is cheaper; where nothing comes so soon it is waste,
-/// and stops.
-#[derive(Debug, Default)]
-struct Patience {
-    /// Rises when looking paid, falls when it did not.
-    credit: i32,
-    /// Sleeps since it was last tried without credit.
-    sleeps: u32,
-}
-
-impl Patience {
-    /// Looks for what becomes ready very soon. True if something did; it is in `ready` then.
-    fn watch(&mut self, readiness: &Readiness, ready: &mut Vec<Ready>) -> std::io::Result<bool> {
-        if self.credit <= 0 {
-            self.sleeps += 1;
-            if self.sleeps < PATIENCE_PROBE {
-                return Ok(false);
-            }
-            self.sleeps = 0;
-        }
-        let began = Instant::now();
-        while began.elapsed() < PATIENCE {
-            readiness.poll(ready)?;
-            if !ready.is_empty() {
-                self.credit = (self.credit + 1).min(PATIENCE_CREDIT_MAX);
-                return Ok(true);
-            }
-        }
-        self.credit = (self.credit - 2).max(0);
-        Ok(false)
-    }
-}
 
 /// What a shard starts with.
 pub struct Parts {
@@ -170,6 +137,8 @@ pub struct Shard {
     pub(super) waiters: HashMap<u32, Waiter>,
     pub(super) waiter_deadlines: VecDeque<(Instant, u32)>,
     pub(super) next_waiter: u32,
+    /// Streams whose next page waits for memory, or for its turn.
+    pub(super) starving: VecDeque<Conn>,
     /// Connections with more to read, or to answer, than one turn allowed.
     pub(super) again: Vec<Conn>,
     /// Streams that a write found broken.
@@ -269,6 +238,7 @@ impl Shard {
             waiters: HashMap::new(),
             waiter_deadlines: VecDeque::new(),
             next_waiter: 0,
+            starving: VecDeque::new(),
             again: Vec::new(),
             broken: Vec::new(),
             read_buffer: vec![0; READ_BYTES],
@@ -339,12 +309,14 @@ impl Shard {
         }
         self.fan_out();
         self.keep_to_budget();
+        let pages = self.take_found() | self.feed_starving();
         self.greet_newcomers();
         self.send_registrations();
         let exchanged = self.exchange();
         let now = Instant::now();
         self.admitting.turns.ended(now - self.clock.instant, now, self.node.admission.turn_max);
         exchanged
+            || pages
             || !self.unserved.is_empty()
             || !self.again.is_empty()
             || !self.local.is_empty()

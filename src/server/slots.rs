@@ -10,6 +10,7 @@ use super::renewal::StreamRights;
 use super::resume::Replaying;
 use super::streams::Ended;
 use crate::frontend::backlog::Backlog;
+use crate::frontend::newest::Turn;
 use crate::frontend::topics::TopicIndex;
 use crate::runtime::account::Reservation;
 use crate::wire::sse::Framing;
@@ -102,6 +103,17 @@ impl Subscriptions {
     }
 }
 
+/// A topic's newest values that a stream is yet to be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Showing {
+    /// The topic.
+    pub topic: TopicIndex,
+    /// It was given those up to here.
+    pub at: Turn,
+    /// What came behind this place comes to it live.
+    pub until: Turn,
+}
+
 /// What a stream that lags has waiting.
 #[derive(Debug)]
 pub struct Lag {
@@ -115,21 +127,31 @@ pub struct Lag {
     pub held: Reservation,
     /// When the client last took something, in the shard's seconds.
     pub progress: u32,
+    /// Topics of which it has not been given all newest values yet.
+    pub showing: Vec<Showing>,
     /// What it missed and gets from history first.
     pub replay: Option<Box<Replaying>>,
+    /// Its next page waits for memory.
+    pub starves: bool,
     /// It ends, for this reason, once `unsent` is through.
     pub ends: Option<Ended>,
 }
 
 impl Lag {
-    /// Bytes that wait.
+    /// Bytes that it holds.
     pub fn bytes(&self) -> usize {
-        self.unsent.len() + self.backlog.bytes()
+        let replay = self.replay.as_ref().map_or(0, |replaying| replaying.replay.bytes());
+        self.unsent.capacity() + self.backlog.bytes() + replay
     }
 
-    /// It is not the client who is late: what it missed is being read.
-    pub fn waits_for_history(&self) -> bool {
-        self.unsent.is_empty() && self.replay.as_ref().is_some_and(|replaying| replaying.waits)
+    /// Bytes that wait for the client to read.
+    pub fn pending(&self) -> usize {
+        self.unsent.len() - self.sent + self.backlog.bytes()
+    }
+
+    /// It is not the client who is late: what it missed is being read, or waits for memory.
+    pub fn waits_for_us(&self) -> bool {
+        self.unsent.is_empty() && (self.starves || self.replay.as_ref().is_some_and(|replaying| replaying.waits))
     }
 }
 

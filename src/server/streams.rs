@@ -14,8 +14,9 @@ use super::renewal::StreamRights;
 use super::resume::LastEvent;
 use super::routes::Handled;
 use super::shard::Shard;
-use super::slots::{Conn, Kind, Lag, Subscription};
+use super::slots::{Conn, Kind, Lag, Showing, Subscription};
 use crate::frontend::backlog::{Backlog, Bounds};
+use crate::frontend::newest::Keeping;
 use crate::limits::*;
 use crate::runtime::account::Use;
 use crate::wire::connection_id::ConnectionId;
@@ -165,11 +166,10 @@ impl Shard {
         early.drain(..http.sent);
         self.set_due(conn, HEARTBEAT.as_secs() as u32);
         let missing = self.subscribe(conn, &opening.topics);
-        if missing.is_empty() {
-            self.write_connected(conn);
-        }
+        let showing = if missing.is_empty() { self.write_connected(conn) } else { Vec::new() };
         early.append(&mut self.out);
         self.write_stream(conn, &early);
+        self.show(conn, showing);
         if !missing.is_empty() {
             self.wait_for(conn, &missing, None, opening.last);
         } else if let Some(last) = opening.last {
@@ -237,7 +237,13 @@ impl Shard {
     /// A topic is registered: whoever waited for it waits for one less.
     pub(super) fn on_topic_ready(&mut self, topic: &Topic, end: Option<Position>, newest: &[Arc<Frame>]) {
         let Some(index) = self.topics.find(topic.as_str()) else { return };
-        self.show_newest(index, newest);
+        let entry = self.topics.get_mut(index);
+        let known = entry.newest.end();
+        for frame in newest {
+            // What there is no room for was counted; home has it.
+            let _ = entry.newest.take(frame, Keeping::Shared, &self.account);
+        }
+        self.show_newest(index, known);
         let entry = self.topics.get_mut(index);
         entry.registered = true;
         entry.delivered_to = entry.delivered_to.max(end);
@@ -264,9 +270,10 @@ impl Shard {
             Some(asker) => self.answer_topic_change(waiter.conn, asker),
             None => {
                 if self.slots.get(waiter.conn).is_some_and(|slot| slot.waiting) {
-                    self.write_connected(waiter.conn);
+                    let showing = self.write_connected(waiter.conn);
                     let bytes = std::mem::take(&mut self.out);
                     self.write_stream(waiter.conn, &bytes);
+                    self.show(waiter.conn, showing);
                     if let Some(last) = &waiter.last {
                         self.start_replay(waiter.conn, last);
                     }
@@ -289,8 +296,9 @@ impl Shard {
         (all, pending)
     }
 
-    /// Appends `connected` to `self.out`. From here on events reach the stream.
-    fn write_connected(&mut self, conn: Conn) {
+    /// Appends `connected` to `self.out`, and the newest values of its topics, as far as one write may hold. Gives what it is
+    /// yet to be shown of them. From here on events reach the stream.
+    fn write_connected(&mut self, conn: Conn) -> Vec<Showing> {
         let id = ConnectionId {
             node: self.node.id,
             shard: self.id as u16,
@@ -306,15 +314,18 @@ impl Shard {
         // What its topics' logs hold came before it was connected.
         let slot = self.slots.get_mut(conn).expect("it is being connected");
         slot.waiting = false;
+        let mut left = Vec::new();
         for subscription in slot.subscriptions.as_slice() {
             let entry = self.topics.get_mut(subscription.topic);
             let end = entry.log.end();
             entry.viewers[subscription.place as usize].cursor = end;
-            for frame in entry.newest.values() {
-                out.extend_from_slice(if framing == Framing::Chunked { frame.bytes() } else { frame.event() });
+            let mut showing = Showing { topic: subscription.topic, at: 0, until: entry.newest.end() };
+            if !showing.fill(&entry.newest, &mut out, framing) {
+                left.push(showing);
             }
         }
         self.out = out;
+        left
     }
 
     /// Writes bytes of its own to a stream, behind what waits for it.
@@ -323,7 +334,7 @@ impl Shard {
         match &mut slot.kind {
             Kind::Lagging(lag) => {
                 // Nothing else would wake a stream that could be written to, and waits for history.
-                let idle = lag.waits_for_history();
+                let idle = lag.waits_for_us();
                 lag.unsent.extend_from_slice(bytes);
                 if idle {
                     self.on_stream_writable(conn);
@@ -350,6 +361,8 @@ impl Shard {
             progress,
             ends: None,
             replay: None,
+            showing: Vec::new(),
+            starves: false,
         };
         self.slots.at_mut(slot).kind = Kind::Lagging(Box::new(lag));
         self.lagging += 1;

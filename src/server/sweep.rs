@@ -108,12 +108,12 @@ impl Shard {
             match &slot.kind {
                 Kind::Free => {}
                 Kind::Lagging(lag)
-                    if !lag.waits_for_history()
+                    if !lag.waits_for_us()
                         && seconds.saturating_sub(lag.progress) >= STALLED_TIMEOUT.as_secs() as u32 =>
                 {
                     self.close_stream(conn, Ended::Stalled);
                 }
-                Kind::Lagging(lag) if due && lag.waits_for_history() => {
+                Kind::Lagging(lag) if due && lag.waits_for_us() => {
                     self.set_due(conn, HEARTBEAT.as_secs() as u32);
                     self.write_stream(conn, framing.heartbeat());
                 }

@@ -101,7 +101,7 @@ impl Shard {
             return Err(too_many_topics(self.node.admission.topics_max));
         }
         let mut missing = self.subscribe(change.conn, &added);
-        self.write_newest(change.conn, &added);
+        self.show_topics(change.conn, &added);
         // A topic asked for again while it is still pending is waited for again.
         for topic in change.add.iter().filter(|topic| current.contains(topic)) {
             missing.extend(self.topics.find(topic.as_str()).filter(|&index| !self.topics.get(index).registered));
@@ -122,10 +122,11 @@ impl Shard {
     pub(super) fn unwatch(&mut self, conn: Conn, index: TopicIndex) {
         let slot = self.slots.get_mut(conn).expect("the stream is open");
         let subscription = slot.subscriptions.remove(index).expect("the stream watches it");
-        if let Kind::Lagging(lag) = &mut slot.kind
-            && let Some(replaying) = &mut lag.replay
-        {
-            replaying.replay.leave(self.topics.get(index).topic.as_str());
+        if let Kind::Lagging(lag) = &mut slot.kind {
+            lag.showing.retain(|showing| showing.topic != index);
+            if let Some(replaying) = &mut lag.replay {
+                replaying.replay.leave(self.topics.get(index).topic.as_str());
+            }
         }
         self.unsubscribe(subscription);
     }

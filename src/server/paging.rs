@@ -1,0 +1,181 @@
+//! What a stream is given in pages as its socket drains: history that it missed, and newest values. A page is made only
+//! once there is memory for it; until then the stream waits in a queue.
+
+use std::sync::Arc;
+
+use super::shard::Shard;
+use super::slots::{Conn, Kind, Lag, Showing};
+use crate::frontend::newest::{Newest, Turn};
+use crate::frontend::topics::TopicIndex;
+use crate::limits::{NEWEST_LOGGED_BYTES, PAGE_BUFFER_BYTES, PAGES_PART, PAGES_STREAMS_BURST, REPLAY_WRITE_BYTES};
+use crate::runtime::account::Use;
+use crate::wire::event::Class;
+use crate::wire::position::Position;
+use crate::wire::sse::Framing;
+use crate::wire::topic::Topic;
+
+impl Showing {
+    /// Appends the values that come next to `out`, up to about [`REPLAY_WRITE_BYTES`]. True if that was the last of them.
+    pub fn fill(&mut self, newest: &Newest, out: &mut Vec<u8>, framing: Framing) -> bool {
+        let until = self.until;
+        for (turn, frame) in newest.behind(self.at).take_while(|(turn, _)| *turn <= until) {
+            let bytes = if framing == Framing::Chunked { frame.bytes() } else { frame.event() };
+            if !out.is_empty() && out.len() + bytes.len() > REPLAY_WRITE_BYTES {
+                return false;
+            }
+            out.extend_from_slice(bytes);
+            self.at = turn;
+        }
+        true
+    }
+}
+
+impl Lag {
+    /// The next page is one of newest values: before history, whose events wait behind them, but behind live events, so
+    /// that a client that takes its time with very many values loses none of those meanwhile.
+    fn shows_next(&self) -> bool {
+        !self.showing.is_empty() && (self.replay.is_some() || (self.backlog.is_empty() && !self.backlog.overrun()))
+    }
+
+    /// There is a page to be made.
+    pub fn has_pages(&self) -> bool {
+        self.replay.is_some() || self.shows_next()
+    }
+
+    /// Bytes that the next page may need beside what is held.
+    fn page_asks(&self) -> usize {
+        let replay = self.replay.as_ref().filter(|_| self.showing.is_empty());
+        PAGE_BUFFER_BYTES + replay.map_or(0, |replaying| replaying.replay.asks())
+    }
+}
+
+impl Shard {
+    /// A stream is to be given newest values, behind what waits for it.
+    pub(super) fn show(&mut self, conn: Conn, showing: Vec<Showing>) {
+        if showing.is_empty() || self.slots.get(conn).is_none() {
+            return;
+        }
+        if !matches!(self.slots.at(conn.slot).kind, Kind::Lagging(_)) {
+            self.lag(conn.slot, Vec::new());
+        }
+        if let Kind::Lagging(lag) = &mut self.slots.at_mut(conn.slot).kind {
+            lag.showing.extend(showing);
+        }
+        self.on_stream_writable(conn);
+    }
+
+    /// Topics that a stream was just added to show their newest values.
+    pub(super) fn show_topics(&mut self, conn: Conn, topics: &[Topic]) {
+        if self.slots.get(conn).is_none_or(|slot| slot.waiting) {
+            return;
+        }
+        let newest = topics.iter().filter_map(|topic| {
+            let index = self.topics.find(topic.as_str())?;
+            let until = self.topics.get(index).newest.end();
+            (until > 0).then_some(Showing { topic: index, at: 0, until })
+        });
+        let newest = newest.collect();
+        self.show(conn, newest);
+    }
+
+    /// Viewers of a topic that is new on this core get its newest values behind this place: by its log if they are few.
+    pub(super) fn show_newest(&mut self, index: TopicIndex, at: Turn) {
+        let now_ms = self.clock.unix_ms;
+        let entry = self.topics.get_mut(index);
+        let values: Vec<_> = entry.newest.behind(at).map(|(_, frame)| Arc::clone(frame)).collect();
+        if values.iter().map(|frame| frame.bytes().len()).sum::<usize>() <= NEWEST_LOGGED_BYTES {
+            for frame in &values {
+                let pushed = entry.append(frame, now_ms);
+                self.node.counters[self.id].count_pushed(pushed);
+            }
+            if !values.is_empty() {
+                self.queue_topic(index);
+            }
+            return;
+        }
+        let showing = Showing { topic: index, at, until: entry.newest.end() };
+        let slots: Vec<u32> = entry.viewers.iter().map(|viewer| viewer.slot).collect();
+        for slot in slots {
+            if let Some(conn) = self.slots.owner(slot).filter(|_| !self.slots.at(slot).waiting) {
+                self.show(conn, vec![showing]);
+            }
+        }
+    }
+
+    /// Makes the next page of a stream, whose slot is empty meanwhile.
+    pub(super) fn make_page(&mut self, conn: Conn, lag: &mut Lag, framing: Framing) -> Made {
+        let (part, whole) = PAGES_PART;
+        let most = self.account.most(Use::Streams) / whole * part;
+        if lag.held.resize_within(lag.bytes() + lag.page_asks(), most).is_err() {
+            self.queue_for_pages(conn, lag);
+            return Made::Nothing;
+        }
+        // Whatever waited until now, the client did not.
+        lag.progress = self.clock.seconds();
+        lag.unsent = Vec::with_capacity(PAGE_BUFFER_BYTES);
+        while let Some(showing) = lag.showing.first_mut() {
+            if !showing.fill(&self.topics.get(showing.topic).newest, &mut lag.unsent, framing) {
+                break;
+            }
+            lag.showing.remove(0);
+        }
+        let mut made = Made::Page;
+        if lag.showing.is_empty()
+            && let Some(replaying) = &mut lag.replay
+        {
+            let ready = replaying.fill(&mut lag.unsent, framing);
+            let counters = self.counters();
+            counters.deliveries[Class::Every as usize].add(ready.events);
+            counters.replayed.add(ready.events);
+            if !ready.asks.is_empty() {
+                made = Made::Asks(ready.asks, replaying.replay.page_bytes());
+            } else if replaying.waits && lag.unsent.is_empty() {
+                made = Made::Nothing;
+            }
+            if ready.done {
+                lag.replay = None;
+            }
+        }
+        if lag.unsent.len() < lag.unsent.capacity() / 2 {
+            lag.unsent.shrink_to_fit();
+        }
+        made
+    }
+
+    /// The next page of a stream waits for memory, or for its turn.
+    pub(super) fn queue_for_pages(&mut self, conn: Conn, lag: &mut Lag) {
+        if !std::mem::replace(&mut lag.starves, true) {
+            self.starving.push_back(conn);
+        }
+    }
+
+    /// Once a turn: those whose pages waited go on, in the order in which they came. True if more is to be done at once.
+    pub(super) fn feed_starving(&mut self) -> bool {
+        for _ in 0..self.starving.len().min(PAGES_STREAMS_BURST) {
+            let Some(conn) = self.starving.pop_front() else { return false };
+            let Some(Kind::Lagging(lag)) = self.slots.get_mut(conn).map(|slot| &mut slot.kind) else { continue };
+            lag.starves = false;
+            let refused = self.account.refused(Use::Streams);
+            self.on_stream_writable(conn);
+            if self.account.refused(Use::Streams) > refused {
+                // There is still no room. It stays the first, if that was for its page.
+                if self.starving.back() == Some(&conn) {
+                    self.starving.rotate_right(1);
+                }
+                return false;
+            }
+        }
+        !self.starving.is_empty()
+    }
+}
+
+/// What came of making a page.
+#[derive(Debug)]
+pub(super) enum Made {
+    /// It is to be written.
+    Page,
+    /// Same, if there is any of it, and pages of history are to be asked for, each of so many bytes.
+    Asks(Vec<(Topic, Position)>, usize),
+    /// Nothing for now.
+    Nothing,
+}
