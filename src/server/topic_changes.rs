@@ -128,6 +128,7 @@ impl Shard {
                 replaying.replay.leave(self.topics.get(index).topic.as_str());
             }
         }
+        self.settle(conn.slot);
         self.unsubscribe(subscription);
     }
 
