@@ -2,8 +2,10 @@
 //!
 //! A bound without a reason beside it is a defect. Sizes are bytes unless the name says otherwise.
 
+mod memory;
 mod nodes;
 
+pub use memory::*;
 pub use nodes::*;
 use std::time::Duration;
 
@@ -256,16 +258,6 @@ pub const HELD_EVENTS_MAX: usize = 1024;
 pub const RING_EVENTS: usize = 256;
 /// Same, in bytes.
 pub const RING_BYTES: usize = 128 * 1024;
-/// The newest value of a topic, type and key is kept for so long after it was set.
-pub const LATEST_AGE: Duration = Duration::from_secs(24 * 3600);
-/// Values of class `latest` may come so much later than their versions say: those of other data centers do.
-pub const LATEST_LATE: Duration = Duration::from_secs(60);
-/// Types and keys of class `latest` that a topic keeps; past it the oldest goes.
-pub const LATEST_KEYS_MAX: usize = 1_000;
-/// The embedded store: bytes of history over all topics; past it the oldest events go, and clients that need them get a
-/// `gap`.
-pub const MEMORY_HISTORY_BYTES: usize = 256 * 1024 * 1024;
-
 /// A `Last-Event-ID` that is later than now by more than this is nobody's: two clocks, of a Frontend and of a store.
 pub const RESUME_AHEAD_MS: u64 = 60_000;
 /// How far a stream's topics may be apart, by position: where history forgot what came in so much time before a
@@ -273,31 +265,6 @@ pub const RESUME_AHEAD_MS: u64 = 60_000;
 pub const RESUME_SKEW_MS: u64 = 2_000;
 /// How far a replay may get ahead of what came meanwhile in another of its topics, by position.
 pub const REPLAY_LEAD_MS: u64 = 1_000;
-/// Bytes that a stream which comes back holds of what it missed, over all its topics, or one event of each if that is more: as
-/// much as a ring, so that one question suffices where memory reaches back.
-pub const REPLAY_BYTES: usize = RING_BYTES;
-/// What is reserved for one event that is asked for: the largest that a publisher may give, with its envelope.
-pub const REPLAY_EVENT_BYTES: usize = EVENT_BYTES_MAX + 1024;
-const _: () =
-    assert!(REPLAY_EVENT_BYTES >= EVENT_BYTES_MAX + KEY_BYTES_MAX + ID_BYTES_MAX + TOPIC_BYTES_MAX + TYPE_BYTES_MAX);
-/// What a page of history or of newest values may take while it is made: the event that fills it may be a large one.
-pub const PAGE_BUFFER_BYTES: usize = REPLAY_WRITE_BYTES + REPLAY_EVENT_BYTES;
-/// Pages that a client is written in one go, however fast it takes them, before others have their turn: 0.1 ms or so.
-pub const PAGES_BURST: usize = 4;
-/// Clients that are written such pages before the shard turns to its other work.
-pub const PAGES_STREAMS_BURST: usize = 8;
-/// Of what a shard may hold for streams, what history and newest values may fill, as numerator and denominator: the rest is
-/// for live events of those who read too slowly.
-pub const PAGES_PART: (usize, usize) = (3, 4);
-/// A place in a topic's table of newest values, beside the value itself: two table entries, and what an allocation costs.
-pub const NEWEST_ENTRY_BYTES: usize = 256;
-/// Bytes of newest values that a home reads from the store's answers before the shard turns to its other work: about a
-/// millisecond.
-pub const NEWEST_TURN_BYTES: usize = 1024 * 1024;
-/// Newest values of a topic that go out by its log to those who wait for them; where there are more, each of them gets
-/// them in pages.
-pub const NEWEST_LOGGED_BYTES: usize = 16 * 1024;
-const _: () = assert!(NEWEST_LOGGED_BYTES <= LOG_BYTES_MIN);
 /// Bytes of events in one page of history, about: what a stream holds of each topic while a slow client takes it.
 pub const PAGE_BYTES: usize = 256 * 1024;
 // A client that is cut in between asks for what came before its newest id, and so gets it.
@@ -450,29 +417,6 @@ pub const EVICT_AGE: Duration = Duration::from_secs(1);
 pub const FILES_RESERVED: usize = 64;
 /// Those of each shard: io_uring, epoll, timers, mailboxes, and the memory files of its topics.
 pub const FILES_RESERVED_PER_SHARD: usize = 16 + PAGED_TOPICS_MAX + REFUSED_OPEN_MAX;
-/// What a shard may hold for topics with viewers, as a share of its part of the process's memory: numerator, denominator.
-/// The logs, rings and newest values of tens of thousands of topics at once.
-pub const HELD_FOR_TOPICS: (u64, u64) = (1, 4);
-/// Same, for questions to the key-value store and the database, and what waits for their answers.
-pub const HELD_FOR_QUESTIONS: (u64, u64) = (1, 16);
-/// Same, for what other cores' full mailboxes did not take.
-pub const HELD_FOR_CORES: (u64, u64) = (1, 16);
-/// Same, for events for other nodes.
-pub const HELD_FOR_NODES: (u64, u64) = (1, 8);
-/// Same, for requests that are not complete, and answers that are not taken.
-pub const HELD_FOR_REQUESTS: (u64, u64) = (1, 8);
-// With the default of `--max-backlog`, 12 % of the machine's memory, they leave a part of it to what is not counted.
-const _: () = {
-    let shares = [HELD_FOR_TOPICS, HELD_FOR_QUESTIONS, HELD_FOR_CORES, HELD_FOR_NODES, HELD_FOR_REQUESTS];
-    let (mut sum, mut at) = (0, 0);
-    while at < shares.len() {
-        sum += 1000 * shares[at].0 / shares[at].1;
-        at += 1;
-    }
-    assert!(sum <= 650);
-};
-/// However little memory there is: some of the largest events find room.
-pub const HELD_BYTES_MIN: usize = 4 * 1024 * 1024;
 /// The longest bound of a shard's turn: past it clients would take the node for dead.
 pub const TURN_BOUND_MAX: Duration = Duration::from_secs(30);
 /// A shard is overloaded when two turns within this were too long, and for so long after.
