@@ -269,6 +269,9 @@ pub struct TokenArgs {
     /// Allow publishing to this topic, or to all that begin so with a * at the end; repeatable [default: none]
     #[arg(long, value_name = "TOPIC")]
     pub publish: Vec<String>,
+    /// Allow publishing events of this type, which is the platform's own, such as comment; repeatable [default: none]
+    #[arg(long = "type", value_name = "TYPE")]
+    pub types: Vec<String>,
     /// Let it expire after this time, such as 30s or 7d
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
     pub ttl: Duration,

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use support::http::Client;
 use support::node::Node;
 use support::redis::free_port;
+use support::token::publish_inside;
 use support::{eventually, reaction};
 use tempfile::TempDir;
 
@@ -146,7 +147,7 @@ fn metrics_of(expression: &str) -> impl Iterator<Item = &str> {
 fn load(all: &Node, frontend: &Node, round: u64) {
     let _stream = frontend.stream("topic=live:1&member=ana");
     for kind in ["like", "comment", "note", "unlike"] {
-        all.publish("live:1", &json!({"type": kind, "data": round}));
+        publish_inside(all, "live:1", &json!({"type": kind, "data": round}));
     }
     let like = all.post("/v1/videos/1/likes", reaction(&format!("member-{round}"), "like"));
     assert_eq!(like.status, 201, "{like:?}");

@@ -250,7 +250,7 @@ fn tokens_asked_for_without_auth() {
         "POST",
         "/v1/topics/room:42/events",
         &[("Authorization", "Basic x"), ("Cookie", "sid=x")],
-        br#"{"type":"viewers","data":1}"#,
+        br#"{"type":"comment","data":1}"#,
     );
     assert_eq!(answer.status, 202, "{}", answer.text());
     assert_eq!(stream.event()["data"], 1);

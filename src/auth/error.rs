@@ -68,6 +68,11 @@ pub enum TokenError {
         /// Where.
         topic: Topic,
     },
+    /// The token does not name a type that belongs to others. 403.
+    #[error(
+        "the token lacks the type {0} (fanfare.types): such events come from the requests that store or check them"
+    )]
+    Type(&'static str),
     /// The request speaks for a member other than the token's. 403.
     #[error("the member of the request is not the one that the token names (sub)")]
     OtherMember,
@@ -88,6 +93,7 @@ impl TokenError {
         match self {
             TokenError::Several => 400,
             TokenError::Forbidden { .. }
+            | TokenError::Type(_)
             | TokenError::OtherMember
             | TokenError::NoMember
             | TokenError::OtherSubject
@@ -143,6 +149,7 @@ mod tests {
             (TokenError::NotYetValid(7), 401, Some("invalid_token")),
             (TokenError::Claim("x"), 401, Some("invalid_token")),
             (TokenError::Forbidden { right: Right::Publish, topic }, 403, Some("insufficient_scope")),
+            (TokenError::Type("like"), 403, Some("insufficient_scope")),
             (TokenError::OtherMember, 403, Some("insufficient_scope")),
             (TokenError::NoMember, 403, Some("insufficient_scope")),
             (TokenError::OtherSubject, 403, Some("insufficient_scope")),

@@ -2,7 +2,7 @@
 
 use super::RSA_BITS_MIN;
 use super::keys::{self, Algorithm, Fault, KeyError, Kind};
-use super::rights::Patterns;
+use super::rights::{Patterns, Types};
 use super::{SECRET_BYTES_MIN, TOKEN_BYTES_MAX, jwks, token};
 use crate::args::TokenArgs;
 use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
@@ -85,6 +85,9 @@ fn claims(args: &TokenArgs, now: SystemTime) -> Result<Value, Failure> {
             Patterns::parse([topic.as_str()]).map_err(|problem| claim(flag, topic, problem.to_owned()))?;
         }
     }
+    for name in &args.types {
+        Types::parse([name.as_str()]).map_err(|problem| claim("type", name, problem.to_owned()))?;
+    }
     if let Some(sub) = &args.sub {
         token::member(sub.clone()).map_err(|error| claim("sub", sub, error.detail()))?;
     }
@@ -99,6 +102,9 @@ fn claims(args: &TokenArgs, now: SystemTime) -> Result<Value, Failure> {
         "exp": expires,
         "fanfare": { "subscribe": args.subscribe, "publish": args.publish },
     });
+    if !args.types.is_empty() {
+        claims["fanfare"]["types"] = json!(args.types);
+    }
     if let Some(sub) = &args.sub {
         claims["sub"] = json!(sub);
     }

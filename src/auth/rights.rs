@@ -3,6 +3,7 @@
 use super::LEEWAY;
 use super::error::{Right, TokenError};
 use crate::limits::TOPIC_BYTES_MAX;
+use crate::wire::event::{OWNED, Owner, is_type};
 use crate::wire::topic::{self, Topic};
 use std::fmt;
 
@@ -65,6 +66,35 @@ impl fmt::Debug for Patterns {
     }
 }
 
+/// Those of the platform's own types ([`OWNED`]) that a token names, a bit each.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Types(u16);
+
+const _: () = assert!(OWNED.len() <= u16::BITS as usize);
+
+impl Types {
+    /// Reads types' names. Those of others than the platform need no naming, and may be named all the same.
+    ///
+    /// # Errors
+    /// Says what is wrong with the first that can be no type, or that comes from nodes only.
+    pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Types, &'static str> {
+        let mut types = Types::default();
+        for name in names {
+            if !is_type(name) {
+                return Err("a type has 1 to 64 bytes of A-Z a-z 0-9 . _ -, and no wildcards");
+            }
+            match OWNED.iter().position(|(known, _)| *known == name) {
+                Some(index) if OWNED[index].1 == Owner::Nodes => {
+                    return Err("likes, unlike, viewers, presence, receipt and rules come only from nodes");
+                }
+                Some(index) => types.0 |= 1 << index,
+                None => {}
+            }
+        }
+        Ok(types)
+    }
+}
+
 fn check(pattern: &str) -> Result<(), &'static str> {
     let Some(prefix) = pattern.strip_suffix('*') else {
         if pattern.contains('*') {
@@ -94,6 +124,8 @@ pub struct Rights {
     pub subscribe: Patterns,
     /// Topics that they may send events to.
     pub publish: Patterns,
+    /// Types of events that belong to others and that they may send all the same.
+    pub types: Types,
     /// Whether requests may name any member: there are no tokens.
     unchecked: bool,
 }
@@ -104,13 +136,16 @@ impl Rights {
         expires_at_ms: u64,
         subscribe: Patterns,
         publish: Patterns,
+        types: Types,
     ) -> Rights {
-        Rights { sub, expires_at_ms: Some(expires_at_ms), subscribe, publish, unchecked: false }
+        Rights { sub, expires_at_ms: Some(expires_at_ms), subscribe, publish, types, unchecked: false }
     }
 
-    /// What another node of the cluster verified, and handed on behind the cluster's secret.
+    /// What another node of the cluster verified, and handed on behind the cluster's secret: a stream's rights, which publish no
+    /// events, so that the types that they may send are not among them.
     pub fn handed_on(sub: Option<&str>, expires_at_ms: Option<u64>, subscribe: Patterns, publish: Patterns) -> Rights {
-        Rights { sub: sub.map(Box::from), expires_at_ms, subscribe, publish, unchecked: false }
+        let (sub, types) = (sub.map(Box::from), Types::default());
+        Rights { sub, expires_at_ms, subscribe, publish, types, unchecked: false }
     }
 
     /// With `--auth none`: everything, for ever, as whatever member the request says (`member=ana`), if any.
@@ -121,6 +156,7 @@ impl Rights {
             expires_at_ms: None,
             subscribe: all.clone(),
             publish: all,
+            types: Types::default(),
             unchecked: true,
         }
     }
@@ -154,6 +190,17 @@ impl Rights {
         match self.may_publish(topic) {
             true => Ok(()),
             false => Err(TokenError::Forbidden { right: Right::Publish, topic: topic.clone() }),
+        }
+    }
+
+    /// Refuses a type of the platform's own that the token does not name.
+    ///
+    /// # Errors
+    /// 403, naming the type.
+    pub fn require_type(&self, kind: &str) -> Result<(), TokenError> {
+        match OWNED.iter().position(|(name, _)| *name == kind) {
+            Some(index) if self.types.0 >> index & 1 == 0 => Err(TokenError::Type(OWNED[index].0)),
+            _ => Ok(()),
         }
     }
 
@@ -206,6 +253,10 @@ mod tests {
         Topic::parse(text).unwrap()
     }
 
+    fn verified() -> Rights {
+        Rights::verified(None, 60_000, Patterns::default(), Patterns::default(), Types::default())
+    }
+
     fn allows(pattern: &str, text: &str) -> bool {
         Patterns::parse([pattern]).unwrap().allow(&topic(text))
     }
@@ -248,8 +299,7 @@ mod tests {
 
     #[test]
     fn a_request_speaks_for_the_tokens_member_only() {
-        let rights =
-            |sub: Option<&str>| Rights::verified(sub.map(Box::from), 60_000, Patterns::default(), Patterns::default());
+        let rights = |sub: Option<&str>| Rights { sub: sub.map(Box::from), ..verified() };
         let ana = rights(Some("ana"));
         assert_eq!(ana.member(None), Ok(Some("ana")));
         assert_eq!(ana.member(Some("ana")), Ok(Some("ana")));
@@ -265,6 +315,22 @@ mod tests {
     }
 
     #[test]
+    fn types_of_others_are_allowed_by_name_only() {
+        let rights = |names: &[&str]| Rights { types: Types::parse(names.iter().copied()).unwrap(), ..verified() };
+        for (kind, owner) in OWNED {
+            let named = rights(&["note", "like", "tap", "comment", "message", "deleted", "typing"]);
+            assert_eq!(named.require_type(kind).is_ok(), owner == Owner::Named, "{kind}");
+            assert_eq!(rights(&["note"]).require_type(kind), Err(TokenError::Type(kind)));
+            assert_eq!(Types::parse([kind]).is_ok(), owner == Owner::Named, "{kind}");
+        }
+        assert_eq!(rights(&["like"]).require_type("comment"), Err(TokenError::Type("comment")));
+        assert_eq!(rights(&[]).require_type("note"), Ok(()));
+        for bad in ["*", "", "comm*", "a b", "é"] {
+            assert!(Types::parse([bad]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn rights_are_small() {
         // Every connection has them.
         assert!(size_of::<Rights>() <= 96);
@@ -272,7 +338,7 @@ mod tests {
 
     #[test]
     fn rights_run_out_after_the_leeway() {
-        let rights = Rights::verified(None, 60_000, Patterns::default(), Patterns::default());
+        let rights = verified();
         assert!(!rights.is_expired(64_999) && rights.is_expired(65_000));
         assert!(!Rights::everything(None).is_expired(u64::MAX));
     }

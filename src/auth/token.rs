@@ -2,7 +2,7 @@
 
 use super::error::TokenError;
 use super::keys::{Algorithm, Keys};
-use super::rights::{Patterns, Rights, expired};
+use super::rights::{Patterns, Rights, Types, expired};
 use super::{LEEWAY, TOKEN_BYTES_MAX};
 use crate::limits::NAME_BYTES_MAX;
 use base64::Engine as _;
@@ -73,6 +73,8 @@ struct Claims {
     subscribe: Option<Value>,
     #[serde(default, rename = "fanfare.publish", deserialize_with = "present")]
     publish: Option<Value>,
+    #[serde(default, rename = "fanfare.types", deserialize_with = "present")]
+    types: Option<Value>,
 }
 
 #[derive(Default, serde::Deserialize)]
@@ -81,6 +83,8 @@ struct Nested {
     subscribe: Option<Value>,
     #[serde(default, deserialize_with = "present")]
     publish: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    types: Option<Value>,
 }
 
 impl Token<'_> {
@@ -93,7 +97,7 @@ impl Token<'_> {
     /// - `sub` may be absent. It has 1 to 128 bytes and no control characters.
     /// - Rights are lists of topics, `{"fanfare":{"subscribe":[…],"publish":[…]}}` or
     ///   `{"fanfare.subscribe":[…],"fanfare.publish":[…]}`, a right in one of the forms only; an absent one allows
-    ///   nothing.
+    ///   nothing. `types`, in either form, lists the types of the platform's own that they may publish to a topic itself.
     /// - `iss`, `aud` and `iat` are not looked at: what a key of the file signed is meant for this service.
     ///
     /// # Errors
@@ -149,9 +153,10 @@ fn rights(claims: Claims, now_ms: u64) -> Result<Rights, TokenError> {
         Some(_) => return Err(TokenError::Claim("sub is not a text")),
     };
     let nested = claims.fanfare.map(|object| object.0).unwrap_or_default();
-    let subscribe = patterns(claims.subscribe, nested.subscribe)?;
-    let publish = patterns(claims.publish, nested.publish)?;
-    Ok(Rights::verified(sub, expires_at_ms, subscribe, publish))
+    let subscribe = list(claims.subscribe, nested.subscribe, |topics| Patterns::parse(topics))?;
+    let publish = list(claims.publish, nested.publish, |topics| Patterns::parse(topics))?;
+    let types = list(claims.types, nested.types, |types| Types::parse(types))?;
+    Ok(Rights::verified(sub, expires_at_ms, subscribe, publish, types))
 }
 
 /// A NumericDate (RFC 7519 section 2), perhaps with a fraction, in Unix ms; one that is too large is the end of time.
@@ -172,14 +177,19 @@ pub(super) fn member(name: String) -> Result<Box<str>, TokenError> {
     }
 }
 
-fn patterns(dotted: Option<Value>, nested: Option<Value>) -> Result<Patterns, TokenError> {
+/// What a right lists, in one of its two forms; nothing where it is absent.
+fn list<T: Default>(
+    dotted: Option<Value>,
+    nested: Option<Value>,
+    parse: impl FnOnce(Vec<&str>) -> Result<T, &'static str>,
+) -> Result<T, TokenError> {
     let value = match (dotted, nested) {
         (Some(_), Some(_)) => return Err(TokenError::Claim("a right comes both nested in fanfare and with a dot")),
         (Some(value), None) | (None, Some(value)) => value,
-        (None, None) => return Ok(Patterns::default()),
+        (None, None) => return Ok(T::default()),
     };
-    const LIST: TokenError = TokenError::Claim("a right is not a list of topics");
+    const LIST: TokenError = TokenError::Claim("a right is not a list of topics, or of types");
     let texts: Option<Vec<&str>> = value.as_array().ok_or(LIST)?.iter().map(Value::as_str).collect();
-    Patterns::parse(texts.ok_or(LIST)?).map_err(TokenError::Claim)
+    parse(texts.ok_or(LIST)?).map_err(TokenError::Claim)
 }
 const _: () = assert!(NAME_BYTES_MAX == 128, "the text of member() says so");

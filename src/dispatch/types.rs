@@ -70,6 +70,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_built_in_type_has_an_owner() {
+        for (name, _) in BUILT_IN {
+            assert_ne!(crate::wire::event::owner(name), crate::wire::event::Owner::Anyone, "{name}");
+        }
+    }
+
+    #[test]
     fn configured_types_replace_built_in_ones() {
         let mut types = Types::default();
         assert_eq!(types.get("like").class, Class::Sum);

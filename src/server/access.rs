@@ -1,9 +1,11 @@
 //! Who asks: a request's token becomes what it may do, before anything else of it is looked at.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::token_cache::TokenCache;
 use crate::auth::{Rights, SharedKeys, Token, TokenError, credentials};
+use crate::wire::event::{Draft, Owner, is_node_given, owner};
 use crate::wire::http::HttpError;
 use crate::wire::query::{Parameter, Query};
 use crate::wire::request::Request;
@@ -11,9 +13,6 @@ use crate::wire::response::{Cors, Origins};
 use crate::wire::topic::Topic;
 
 use super::shard::Shard;
-
-/// Types that come only from nodes where there are tokens: a client that could send them could make up an audience.
-const NODE_TYPES: [&str; 3] = ["viewers", "presence", "receipt"];
 
 /// What tokens are checked by, with `--auth jwt`.
 #[derive(Debug)]
@@ -33,6 +32,26 @@ pub enum Access {
     Open,
     /// What its token allows.
     Token(Arc<Rights>),
+}
+
+/// An event that may be published: [`Access::allow`] let it pass, or it is a node's own. Nothing else is published, so that no
+/// way in goes round the checks.
+#[derive(Debug)]
+pub struct Allowed<'a>(Draft<'a>);
+
+impl<'a> Allowed<'a> {
+    /// An event of this node's own.
+    pub fn own(draft: Draft<'a>) -> Allowed<'a> {
+        Allowed(draft)
+    }
+}
+
+impl<'a> Deref for Allowed<'a> {
+    type Target = Draft<'a>;
+
+    fn deref(&self) -> &Draft<'a> {
+        &self.0
+    }
 }
 
 impl Tokens {
@@ -120,16 +139,32 @@ impl Access {
         Ok(rights.require_publish(&topic)?)
     }
 
-    /// Refuses a type of events that only nodes send.
+    /// Lets an event pass that may be published: to its topic, of its type, under its id. What only nodes know of an event
+    /// is taken off one that comes from elsewhere.
     ///
     /// # Errors
-    /// 403, naming the type.
-    pub fn require_type(&self, kind: &str) -> Result<(), HttpError> {
-        match self {
-            Access::Token(_) if NODE_TYPES.contains(&kind) => {
+    /// 403, naming the right and the topic, the type, or the id.
+    pub fn allow<'a>(&self, mut draft: Draft<'a>) -> Result<Allowed<'a>, HttpError> {
+        if matches!(self, Access::Node) {
+            return Ok(Allowed(draft));
+        }
+        self.require_publish(&draft.topic)?;
+        self.require_type(&draft.kind)?;
+        if let Some(id) = draft.id.as_deref().filter(|id| is_node_given(id)) {
+            return Err(HttpError::new(403, format!("ids such as {id} are given by nodes; give another one, or none")));
+        }
+        draft.version = None;
+        Ok(Allowed(draft))
+    }
+
+    /// Refuses a type of events that belongs to others.
+    fn require_type(&self, kind: &str) -> Result<(), HttpError> {
+        match (self, owner(kind)) {
+            (Access::Node, _) | (_, Owner::Anyone) | (Access::Open, Owner::Named) => Ok(()),
+            (_, Owner::Nodes) => {
                 Err(HttpError::new(403, format!("events of type {kind} come only from nodes, not from clients")))
             }
-            _ => Ok(()),
+            (Access::Token(rights), Owner::Named) => Ok(rights.require_type(kind)?),
         }
     }
 

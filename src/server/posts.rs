@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tracing::warn;
 
-use super::access::Access;
+use super::access::{Access, Allowed};
 use super::appending::{Published, Publisher};
 use super::likes::check_name;
 use super::message::{Message, Then, Ticket};
@@ -16,7 +16,7 @@ use super::shard::Shard;
 use super::slots::Conn;
 use crate::backend::store::{Change, Command, Deletion, Outcome, Post, PostKind, Unpublished};
 use crate::limits::{OUTBOX_AGE, OUTBOX_CLAIM, OUTBOX_EVERY, OUTBOX_LISTED, POSTS_PAGE_DEFAULT, TEXT_BYTES_MAX};
-use crate::wire::event::Draft;
+use crate::wire::event::{DELETED_SUFFIX, Draft};
 use crate::wire::http::{HttpError, Method};
 use crate::wire::json;
 use crate::wire::query::{Parameter, Query};
@@ -145,7 +145,7 @@ impl Shard {
         body: &[u8],
     ) -> Result<Handled, HttpError> {
         let topic = place_topic(kind, place)?;
-        let moderated = Topic::encode("moderate", place).map_err(|error| HttpError::bad(error.to_string()))?;
+        let moderated = moderated(&topic);
         let DeleteBody { member } = if body.trim_ascii().is_empty() {
             DeleteBody::default()
         } else {
@@ -155,7 +155,7 @@ impl Shard {
         let by = match access {
             // Everyone may do everything; who names a member acts as that one.
             Access::Open | Access::Node => member,
-            Access::Token(_) if access.require_publish(moderated.as_str()).is_ok() => None,
+            Access::Token(_) if access.require_publish(&moderated).is_ok() => None,
             Access::Token(_) => {
                 access.require_publish(topic.as_str())?;
                 access.member(member)?
@@ -210,7 +210,8 @@ impl Shard {
     ) -> Result<(u16, String), HttpError> {
         match deletion {
             Deletion::Forbidden => {
-                Err(HttpError::new(403, "only its author, or who may publish to moderate:…, deletes this"))
+                let right = moderated(topic);
+                Err(HttpError::new(403, format!("only its author deletes this, or who may publish to {right}")))
             }
             Deletion::NotFound => Err(HttpError::new(404, "there is no such post here")),
             Deletion::Already => Ok((200, json!({"id": id}).to_string())),
@@ -226,16 +227,16 @@ impl Shard {
     fn tell_of_post(&mut self, topic: &Topic, event: &str, id: String, change: Change, data: &str) {
         let event_id = match change {
             Change::Posted => id.clone(),
-            Change::Deleted => format!("{id}.deleted"),
+            Change::Deleted => format!("{id}{DELETED_SUFFIX}"),
         };
-        let draft = Draft {
+        let draft = Allowed::own(Draft {
             topic: topic.as_str().into(),
             kind: event.into(),
             key: None,
             id: Some(event_id.into()),
             version: None,
             data: data.as_bytes(),
-        };
+        });
         let publisher = Publisher::Post { id: id.clone().into(), change };
         let (published, new_id) = self.publish_named(&draft, publisher);
         self.new_id = new_id;
@@ -361,6 +362,12 @@ impl Shard {
             }
         }
     }
+}
+
+/// What one must be allowed to publish to for deleting others' posts on a topic. It names the whole topic, since a video and a
+/// conversation may have the same name. It is longer than a topic where that is as long as can be; then nobody has it.
+fn moderated(topic: &Topic) -> String {
+    format!("moderate:{topic}")
 }
 
 /// The topic on which a video's or conversation's viewers are.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::access::Access;
+use super::access::{Access, Allowed};
 use super::appending::{Published, Publisher};
 use super::asking::Asked;
 use super::lines::Taken;
@@ -32,13 +32,11 @@ impl Shard {
         body: &[u8],
     ) -> Result<Handled, HttpError> {
         let topic = self.path_topic(topic)?;
-        access.require_publish(&topic)?;
-        let mut draft = Draft::parse(body, Some(&topic)).map_err(|error| match error {
+        let draft = Draft::parse(body, Some(&topic)).map_err(|error| match error {
             crate::wire::event::EventError::TooLarge(_) => HttpError::new(413, error.to_string()),
             error => HttpError::bad(error.to_string()),
         })?;
-        access.require_type(&draft.kind)?;
-        draft.version.take_if(|_| !matches!(access, Access::Node));
+        let draft = access.allow(draft)?;
         let (published, id) = self.publish_named(&draft, Publisher::Request(conn));
         if let Ok(Published::Taken) = published {
             let mut answer = std::mem::take(&mut self.scratch);
@@ -60,7 +58,7 @@ impl Shard {
     /// the shard's: an event costs no allocation until somebody wants it.
     pub(super) fn publish_named(
         &mut self,
-        draft: &Draft<'_>,
+        draft: &Allowed<'_>,
         publisher: Publisher,
     ) -> (Result<Published, HttpError>, String) {
         let mut new_id = std::mem::take(&mut self.new_id);
@@ -86,14 +84,14 @@ impl Shard {
         version: Option<u64>,
         data: &str,
     ) {
-        let draft = Draft {
+        let draft = Allowed::own(Draft {
             topic: topic.as_str().into(),
             kind: kind.into(),
             key: key.map(Into::into),
             id: None,
             version,
             data: data.as_bytes(),
-        };
+        });
         let (published, id) = self.publish_named(&draft, Publisher::Own);
         self.new_id = id;
         if published.is_err() {
@@ -120,13 +118,11 @@ impl Shard {
         number: u64,
         line: &[u8],
     ) -> Result<Taken, String> {
-        let mut draft = Draft::parse(line, None).map_err(|error| error.to_string())?;
-        let allowed = access
-            .require_unexpired(self.clock.unix_ms)
-            .and_then(|()| access.require_publish(&draft.topic))
-            .and_then(|()| access.require_type(&draft.kind));
-        allowed.and_then(|()| self.admit_event(publisher)).map_err(|error| error.detail.into_owned())?;
-        draft.version.take_if(|_| !matches!(access, Access::Node));
+        let draft = Draft::parse(line, None).map_err(|error| error.to_string())?;
+        let allowed = access.require_unexpired(self.clock.unix_ms).and_then(|()| access.allow(draft));
+        let draft = allowed
+            .and_then(|draft| self.admit_event(publisher).map(|()| draft))
+            .map_err(|error| error.detail.into_owned())?;
         let (published, id) = self.publish_named(&draft, Publisher::Line(conn, number));
         self.new_id = id;
         match published {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use super::connection_id::NodeId;
 use super::json::{self, JsonError};
 use super::topic::{self, TopicError};
 use crate::limits::{EVENT_BYTES_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, TYPE_BYTES_MAX};
@@ -53,6 +54,53 @@ impl FromStr for Class {
     fn from_str(text: &str) -> Result<Class, UnknownClass> {
         Class::ALL.into_iter().find(|class| class.name() == text).ok_or(UnknownClass)
     }
+}
+
+/// Who may publish events of a type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// Nodes alone: it says what they counted or know, and somebody else's would be made up.
+    Nodes,
+    /// Nodes, and tokens that name the type: it speaks for a member, or of what a database holds.
+    Named,
+    /// Whoever may publish to the topic.
+    Anyone,
+}
+
+/// The platform's own types, and who may publish them.
+pub const OWNED: [(&str, Owner); 12] = [
+    ("like", Owner::Named),
+    ("tap", Owner::Named),
+    ("comment", Owner::Named),
+    ("message", Owner::Named),
+    ("deleted", Owner::Named),
+    ("typing", Owner::Named),
+    ("likes", Owner::Nodes),
+    ("unlike", Owner::Nodes),
+    ("viewers", Owner::Nodes),
+    ("presence", Owner::Nodes),
+    ("receipt", Owner::Nodes),
+    ("rules", Owner::Nodes),
+];
+
+/// Who may publish events of this type.
+pub fn owner(kind: &str) -> Owner {
+    OWNED.iter().find(|(name, _)| *name == kind).map_or(Owner::Anyone, |(_, owner)| *owner)
+}
+
+/// What follows a post's id in the id of the event that tells of its deletion.
+pub const DELETED_SUFFIX: &str = ".deleted";
+
+/// Whether an id has a form in which nodes give them: of a post (`42-0123abcd`), of its deletion, or of an event
+/// (a node's name and two numbers). Viewers drop what comes again under the same id, so whoever gives such an id to an event
+/// of their own would keep the node's from being shown.
+pub fn is_node_given(id: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let Some((first, rest)) = id.split_once('-') else { return false };
+    let post = rest.strip_suffix(DELETED_SUFFIX).unwrap_or(rest);
+    let is_database = post.len() == 8 && post.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_event = || rest.split_once('-').is_some_and(|(shard, number)| is_number(shard) && is_number(number));
+    (is_number(first) && is_database) || (first.parse::<NodeId>().is_ok() && is_event())
 }
 
 /// An event as a publisher gave it, borrowed from the request.
@@ -175,6 +223,22 @@ mod tests {
         assert_eq!((draft.id.as_deref(), draft.data), (Some("x"), &br#"{"a":1}"#[..]));
         let draft = Draft::parse(br#"{"topic":"live:1","type":"x","key":null}"#, None).unwrap();
         assert_eq!((&*draft.topic, draft.key, draft.data), ("live:1", None, &b"null"[..]));
+    }
+
+    #[test]
+    fn ids_that_nodes_give_are_known_by_their_form() {
+        let node = NodeId(u64::MAX);
+        for given in
+            ["1-0123abcd", "42-ffffffff", "42-ffffffff.deleted", &format!("{node}-0-1"), &format!("{node}-11-99")]
+        {
+            assert!(is_node_given(given), "{given}");
+        }
+        let uuid = "0189c1a2-7b3c-7def-8123-456789abcdef";
+        for free in
+            ["", "42", "42-", "-0123abcd", "note-0123abcd", "42-0123ABCD", "42-0123abcd.", uuid, "1732313131123-0"]
+        {
+            assert!(!is_node_given(free), "{free}");
+        }
     }
 
     #[test]

@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use super::support::http::{Client, request};
 use super::support::node::Node;
 use super::support::sse::Stream;
+use super::support::token::publish_inside;
 
 fn publish(node: &Node, topic: &str, kind: &str, key: &str, value: u64) {
-    node.publish(topic, &json!({"type": kind, "key": key, "data": value}));
+    publish_inside(node, topic, &json!({"type": kind, "key": key, "data": value}));
 }
 
 /// The next `count` events as (type, key, data), sorted.
@@ -71,7 +72,7 @@ fn older_value_after_a_newer_one() {
     let node = Node::start();
     std::thread::scope(|scope| {
         let publishing = scope.spawn(|| {
-            let mut client = Client::connect(node.public);
+            let mut client = Client::connect(node.internal);
             for value in 0..VALUES {
                 let body = json!({"type": "viewers", "data": value}).to_string();
                 let request = request("POST", "/v1/topics/room:1/events", &[], body.as_bytes());

@@ -1,7 +1,7 @@
 //! `fanfare token`, as people and scripts use it.
 
 use super::{SECRET, file};
-use fanfare::auth::{Algorithm, Keys, Token};
+use fanfare::auth::{Algorithm, Keys, Token, Types};
 use std::process::{Command, Output};
 
 fn fanfare(arguments: &[&str]) -> Output {
@@ -22,7 +22,18 @@ fn minted_tokens_verify() {
         (&file("ed.pem"), &file("ed.pub.pem"), Algorithm::EdDsa),
     ] {
         let (path, alg) = (private.to_str().unwrap(), algorithm.name());
-        let claims = ["--sub", "ana", "--subscribe", "live:*", "--subscribe", "chat:7", "--publish", "live:42"];
+        let claims = [
+            "--sub",
+            "ana",
+            "--subscribe",
+            "live:*",
+            "--subscribe",
+            "chat:7",
+            "--publish",
+            "live:42",
+            "--type",
+            "comment",
+        ];
         let output = fanfare(&[&["--key-file", path, "--alg", alg, "--ttl", "30m"][..], &claims].concat());
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();
@@ -32,6 +43,7 @@ fn minted_tokens_verify() {
         assert_eq!(rights.sub.as_deref(), Some("ana"));
         assert_eq!(rights.subscribe.iter().collect::<Vec<_>>(), ["live:*", "chat:7"]);
         assert_eq!(rights.publish.iter().collect::<Vec<_>>(), ["live:42"]);
+        assert_eq!(rights.types, Types::parse(["comment"]).unwrap());
         let ends = rights.expires_at_ms.unwrap();
         assert!(ends > now && ends <= now + 30 * 60 * 1000, "{ends} {now}");
     }
@@ -54,6 +66,8 @@ fn a_mistake_in_minting_exits_2_and_says_what_would_do() {
         (vec!["--key-file", path, "--alg", "none"], "give HS256, RS256, ES256 or EdDSA"),
         (vec!["--key-file", path, "--subscribe", "live:*2"], "last character"),
         (vec!["--key-file", path, "--publish", "live"], "kind:id"),
+        (vec!["--key-file", path, "--type", "viewers"], "only from nodes"),
+        (vec!["--key-file", path, "--type", "*"], "no wildcards"),
         (vec!["--key-file", path, "--sub", ""], "128 bytes"),
         (vec!["--key-file", path, "--ttl", "0s"], "--ttl"),
         (vec!["--key-file", path, "--ttl", "soon"], "--ttl"),
