@@ -1,0 +1,76 @@
+//! Bounds of what is held on behalf of others, and of what is given to them in pages.
+
+use std::time::Duration;
+
+use super::*;
+
+/// What a shard may hold for topics with viewers, as a share of its part of the process's memory: numerator, denominator.
+/// The logs, rings and newest values of tens of thousands of topics at once.
+pub const HELD_FOR_TOPICS: (u64, u64) = (1, 4);
+/// Same, for questions to the key-value store and the database, and what waits for their answers.
+pub const HELD_FOR_QUESTIONS: (u64, u64) = (1, 16);
+/// Same, for what other cores' full mailboxes did not take.
+pub const HELD_FOR_CORES: (u64, u64) = (1, 16);
+/// Same, for events for other nodes.
+pub const HELD_FOR_NODES: (u64, u64) = (1, 8);
+/// Same, for requests that are not complete, and answers that are not taken.
+pub const HELD_FOR_REQUESTS: (u64, u64) = (1, 8);
+// With the default of `--max-backlog`, 12 % of the machine's memory, they leave a part of it to what is not counted.
+const _: () = {
+    let shares = [HELD_FOR_TOPICS, HELD_FOR_QUESTIONS, HELD_FOR_CORES, HELD_FOR_NODES, HELD_FOR_REQUESTS];
+    let (mut sum, mut at) = (0, 0);
+    while at < shares.len() {
+        sum += 1000 * shares[at].0 / shares[at].1;
+        at += 1;
+    }
+    assert!(sum <= 650);
+};
+/// However little memory there is: some of the largest events find room.
+pub const HELD_BYTES_MIN: usize = 4 * 1024 * 1024;
+/// Bytes that a stream which comes back holds of what it missed, over all its topics, or one event of each if that is more: as
+/// much as a ring, so that one question suffices where memory reaches back.
+pub const REPLAY_BYTES: usize = RING_BYTES;
+/// What is reserved for one event that is asked for: the largest that a publisher may give, with its envelope.
+pub const REPLAY_EVENT_BYTES: usize = EVENT_BYTES_MAX + 1024;
+const _: () =
+    assert!(REPLAY_EVENT_BYTES >= EVENT_BYTES_MAX + KEY_BYTES_MAX + ID_BYTES_MAX + TOPIC_BYTES_MAX + TYPE_BYTES_MAX);
+/// What a page of history or of newest values may take while it is made: the event that fills it may be a large one.
+pub const PAGE_BUFFER_BYTES: usize = REPLAY_WRITE_BYTES + REPLAY_EVENT_BYTES;
+/// Pages that a client is written in one go, however fast it takes them, before others have their turn: 0.1 ms or so.
+pub const PAGES_BURST: usize = 4;
+/// Clients that are written such pages before the shard turns to its other work.
+pub const PAGES_STREAMS_BURST: usize = 8;
+/// Of what a shard may hold for streams, what history and newest values may fill, as numerator and denominator: the rest is
+/// for live events of those who read too slowly.
+pub const PAGES_PART: (usize, usize) = (3, 4);
+/// A place in a topic's table of newest values, beside the value itself: two table entries, and what an allocation costs.
+pub const NEWEST_ENTRY_BYTES: usize = 256;
+/// Bytes of newest values that a home reads from the store's answers before the shard turns to its other work: about a
+/// millisecond.
+pub const NEWEST_TURN_BYTES: usize = 1024 * 1024;
+/// Newest values of a topic that go out by its log to those who wait for them; where there are more, each of them gets
+/// them in pages.
+pub const NEWEST_LOGGED_BYTES: usize = 16 * 1024;
+const _: () = assert!(NEWEST_LOGGED_BYTES <= LOG_BYTES_MIN);
+/// The newest value of a topic, type and key is kept for so long after it was set.
+pub const LATEST_AGE: Duration = Duration::from_secs(24 * 3600);
+/// A topic that somebody watches, and whose values are past their age, is looked at again after this.
+pub const LATEST_LOOK: Duration = Duration::from_secs(60);
+/// The embedded store: bytes of newest values over all topics, names included; past it those go first that would be given up
+/// first.
+pub const MEMORY_VALUES_BYTES: usize = 128 * 1024 * 1024;
+/// Topics at which it looks for one that nobody watches, before it gives up one that somebody does.
+pub const VALUES_LOOKED_AT: usize = 64;
+/// Topics whose time is over that it gives up with each value that is set: more than one, so that they become fewer.
+pub const VALUES_SWEPT: usize = 4;
+/// Same, with each heartbeat: a few milliseconds.
+pub const VALUES_SWEPT_AT_ONCE: usize = 16_384;
+/// That nobody watches a topic is kept for so long after they all left: who comes then is told anew.
+pub const VIEWERS_NONE_AGE: Duration = Duration::from_secs(10);
+/// Values of class `latest` may come so much later than their versions say: those of other data centers do.
+pub const LATEST_LATE: Duration = Duration::from_secs(60);
+/// Types and keys of class `latest` that a topic keeps; past it the oldest goes.
+pub const LATEST_KEYS_MAX: usize = 1_000;
+/// The embedded store: bytes of history over all topics; past it the oldest events go, and clients that need them get a
+/// `gap`.
+pub const MEMORY_HISTORY_BYTES: usize = 256 * 1024 * 1024;
