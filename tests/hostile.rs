@@ -83,9 +83,20 @@ fn bad_chunk_guessed_at() {
     let mut node = Node::start();
     let mut stream = node.stream("topic=live:1");
     let size = format!("5;{}\r\n", "x".repeat(5000));
-    for chunks in
-        ["zz\r\n{}\r\n", "-1\r\n", "5\r\nabcdefgh\r\n", "\r\n", "ffffffffffffffffff\r\n", "2 2\r\n{}\r\n", &size]
-    {
+    for chunks in [
+        "zz\r\n{}\r\n",
+        "-1\r\n",
+        "5\r\nabcdefgh\r\n",
+        "\r\n",
+        "ffffffffffffffffff\r\n",
+        "2 2\r\n{}\r\n",
+        "2;\r\n{}\r\n",
+        "2 \r\n{}\r\n",
+        "0\r\nA: b\n\r\n",
+        "0\r\nA\u{a0}: b\r\n\r\n",
+        "0\r\n\n",
+        &size,
+    ] {
         for target in ["/v1/events", "/v1/topics/live:1/events"] {
             let mut client = Client::connect(node.public);
             client.send(format!("POST {target} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"));
@@ -119,8 +130,15 @@ fn length_told_in_two_ways_smuggles_a_request() {
         ("Content-Length: +5\r\n", 400),
         ("Content-Length: 5, 5\r\n", 400),
         ("Content-Length: 18446744073709551616\r\n", 400),
-        ("Transfer-Encoding: gzip\r\n", 501),
-        ("Transfer-Encoding: chunked, identity\r\n", 501),
+        ("Content-Length: 5\r\nContent-Length: 5\r\n", 400),
+        ("Content-Length: \u{a0}5\r\n", 400),
+        ("Content-Length: 5\u{85}\r\n", 400),
+        ("Transfer-Encoding: \u{a0}chunked\r\n", 400),
+        ("Transfer-Encoding: gzip\r\n", 400),
+        ("Transfer-Encoding: gzip, chunked\r\n", 501),
+        ("Transfer-Encoding: chunked, identity\r\n", 400),
+        ("X: y\nContent-Length: 5\r\n", 400),
+        ("X: y\r\n Content-Length: 5\r\n", 400),
         ("Content-Length : 5\r\n", 400),
         ("Host: other\r\n", 400),
         ("Expect: tea\r\n", 417),

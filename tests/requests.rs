@@ -50,3 +50,17 @@ fn a_stream_resumes_by_the_names_that_polyfills_and_other_servers_clients_use() 
         }
     }
 }
+
+#[test]
+fn what_a_store_says_of_itself_stays_in_the_log() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("fanfare.db");
+    let node = Node::in_folder(folder.path(), &[]);
+    assert_eq!(node.post("/v1/videos/1/likes", json!({"member": "ana"}).to_string()).status, 201);
+    let database = rusqlite::Connection::open(&path).expect("the node made it");
+    let trigger = "CREATE TRIGGER poison BEFORE INSERT ON likes BEGIN SELECT RAISE(ABORT, 'secret.internal:5432'); END";
+    database.execute_batch(trigger).expect("a trigger");
+    let detail = node.post("/v1/videos/1/likes", json!({"member": "bob"}).to_string()).problem(400);
+    assert!(detail.contains("database") && !detail.contains("secret.internal"), "{detail}");
+    support::becomes("the log has it", true, || node.log().iter().any(|line| line.contains("secret.internal")));
+}

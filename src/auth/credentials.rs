@@ -2,6 +2,7 @@
 
 use super::error::TokenError;
 use super::token::Token;
+use crate::wire::http::trim;
 
 /// Where a token came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +68,7 @@ pub fn credentials<'a>(
 
 /// The token of `Bearer TOKEN` (RFC 6750 section 2.1); the scheme's case does not count.
 fn bearer(value: &str) -> Result<&str, TokenError> {
-    let (scheme, token) = value.trim().split_once(' ').ok_or(TokenError::NotBearer)?;
+    let (scheme, token) = trim(value).split_once(' ').ok_or(TokenError::NotBearer)?;
     let token = token.trim_start_matches(' ');
     // A comma would be a second value, joined by a proxy.
     match scheme.eq_ignore_ascii_case("bearer") && !token.contains([' ', ',', '\t']) {

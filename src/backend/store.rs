@@ -277,9 +277,13 @@ pub enum StoreError {
     /// though a [`Command::Post`] may then be there twice.
     #[error("the database is unavailable: {detail}")]
     Unavailable { detail: String },
-    /// The database refuses this very command, now and later: HTTP 400.
-    #[error("the database refuses this: {detail}")]
+    /// This very command will not do, now and later: HTTP 400. The detail is a sentence for whoever sent it.
+    #[error("this will not do: {detail}")]
     Invalid { detail: String },
+    /// The database refuses this very command, now and later: HTTP 400. The detail is the database's own, with whatever it
+    /// quotes of statements and addresses: for the log only.
+    #[error("the database refuses this: {detail}")]
+    Refused { detail: String },
 }
 
 /// Why a store did not start.

@@ -314,7 +314,7 @@ pub struct Newer {
     pub newest: u64,
 }
 
-/// The store cannot answer. The message is fit for an operator and for a client.
+/// The store cannot answer. The message is for operators: it may quote addresses and scripts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("the key-value store is unavailable: {0}")]
 pub struct Unavailable(pub String);

@@ -8,6 +8,7 @@ use tracing::warn;
 use super::asking::Asked;
 use super::audience::VIEWERS;
 use super::http_connection::Body;
+use super::likes::kv_error;
 use super::shard::Shard;
 use super::slots::Conn;
 use crate::backend::store::Change;
@@ -126,7 +127,7 @@ impl Shard {
         let (position, prev) = match result {
             Ok(Answer::Appended { position, prev }) => (position, prev),
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
-            Err(unavailable) => return Err(HttpError::unavailable(unavailable.to_string())),
+            Err(unavailable) => return Err(kv_error(&unavailable)),
         };
         self.send_placed(json, position, prev);
         Ok(())

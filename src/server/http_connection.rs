@@ -4,7 +4,7 @@ use super::access::Access;
 use super::lines::Lines;
 use crate::admission::Refusal;
 use crate::limits::{BODY_BYTES_PER_SECOND_MIN, BODY_TIMEOUT, EVICT_AGE, HEAD_TIMEOUT};
-use crate::wire::http::Chunked;
+use crate::wire::chunked::Chunked;
 use crate::wire::response::AnswerTo;
 
 /// The state of a connection between requests, and within one.

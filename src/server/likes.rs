@@ -1,6 +1,6 @@
 //! The backend's requests: a like is stored first, acknowledged once it is on disk, and then told to the viewers.
 
-use std::sync::OnceLock;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -14,6 +14,7 @@ use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
 use crate::backend::store::{Command, Outcome, StoreError};
+use crate::dispatch::kv::Unavailable;
 use crate::limits::NAME_BYTES_MAX;
 use crate::wire::http::{HttpError, Method};
 use crate::wire::json;
@@ -88,15 +89,7 @@ impl Shard {
             Ok(outcome) => self.tell(ticket.then, outcome),
             Err(error) => {
                 self.counters().store_errors.add(1);
-                if matches!(error, StoreError::Unavailable { .. }) {
-                    log_store_error(&error);
-                }
-                Err(match error {
-                    StoreError::Unavailable { .. } => {
-                        HttpError::unavailable("the database is unavailable; nothing was stored")
-                    }
-                    StoreError::Invalid { detail } => HttpError::bad(detail),
-                })
+                Err(store_error(error))
             }
         };
         if ticket.asker == self.id {
@@ -177,13 +170,38 @@ pub(super) fn check_name(what: &str, name: &str) -> Result<(), HttpError> {
     Ok(())
 }
 
-/// One line a minute at most: a database that is down would fill the log.
-fn log_store_error(error: &StoreError) {
-    static LAST: OnceLock<std::sync::Mutex<Option<Instant>>> = OnceLock::new();
-    let last = LAST.get_or_init(Default::default);
-    let Ok(mut last) = last.try_lock() else { return };
-    if last.is_none_or(|last| last.elapsed() > Duration::from_secs(60)) {
-        *last = Some(Instant::now());
+/// What a client is told of the database's errors: what they quote of addresses and statements stands in the log only.
+fn store_error(error: StoreError) -> HttpError {
+    static LOGGED: Mutex<Option<Instant>> = Mutex::new(None);
+    let answer = match &error {
+        StoreError::Unavailable { .. } => HttpError::unavailable("the database is unavailable; nothing was stored"),
+        StoreError::Refused { .. } => {
+            HttpError::bad("the database refuses this request, now and later; nothing was stored, and the log says why")
+        }
+        StoreError::Invalid { detail } => return HttpError::bad(detail.clone()),
+    };
+    if is_due(&LOGGED) {
         warn!(%error, "the database refused; further errors are counted in fanfare_store_errors_total");
     }
+    answer
+}
+
+/// What a client is told where the key-value store cannot answer: what the error quotes of addresses and scripts stands in
+/// the log only.
+pub(super) fn kv_error(error: &Unavailable) -> HttpError {
+    static LOGGED: Mutex<Option<Instant>> = Mutex::new(None);
+    if is_due(&LOGGED) {
+        warn!(%error, "requests are refused for it; told once a minute");
+    }
+    HttpError::unavailable("the key-value store is unavailable; try again")
+}
+
+/// One line a minute at most: a store that is down would fill the log.
+fn is_due(last: &Mutex<Option<Instant>>) -> bool {
+    let Ok(mut last) = last.try_lock() else { return false };
+    let due = last.is_none_or(|last| last.elapsed() > Duration::from_secs(60));
+    if due {
+        *last = Some(Instant::now());
+    }
+    due
 }

@@ -1,7 +1,7 @@
 //! A body of lines (NDJSON), taken one by one as they come: never more than a line of it is held.
 
 use crate::limits::{LINE_BYTES_MAX, REJECTED_LISTED_MAX};
-use crate::wire::http::Chunked;
+use crate::wire::chunked::Chunked;
 use crate::wire::response::AnswerTo;
 
 /// What of the body is still to come.

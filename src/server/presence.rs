@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::access::Access;
 use super::asking::Asked;
+use super::likes::kv_error;
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
@@ -143,7 +144,7 @@ fn presence_answer(members: &[String], result: Result<Answer, Unavailable>) -> R
     let turns = match result {
         Ok(Answer::Presence(turns)) => turns,
         Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
-        Err(unavailable) => return Err(HttpError::unavailable(unavailable.to_string())),
+        Err(unavailable) => return Err(kv_error(&unavailable)),
     };
     let known: Map<String, Value> =
         members.iter().zip(&turns).map(|(member, turn)| (member.clone(), turn_data(turn.as_ref(), None))).collect();

@@ -12,7 +12,8 @@ use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
 use crate::limits::*;
-use crate::wire::http::{Chunked, HttpError, Method, Piece};
+use crate::wire::chunked::{Chunked, Piece};
+use crate::wire::http::{HttpError, Method};
 use crate::wire::request::{self, BodyLength, Request};
 use crate::wire::response::{AnswerTo, CONTINUE};
 
@@ -283,7 +284,7 @@ impl Shard {
     /// A request whose head, and body of known length, are served together. `None` while more must come.
     fn consume_whole(&mut self, conn: Conn, http: &mut Http, input: &[u8]) -> Result<Option<usize>, HttpError> {
         // RFC 9112 section 2.2: empty lines before a request are to be ignored.
-        let blank = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let blank = 2 * input.chunks_exact(2).take_while(|line| *line == b"\r\n").count();
         if blank > 0 && http.need == 0 {
             return if blank > 8 {
                 Err(HttpError::bad("a request begins with its method"))
@@ -296,7 +297,7 @@ impl Shard {
         if input.len() < http.need || input.is_empty() {
             return Ok(None);
         }
-        let Some(end) = request::head_end(input, http.scanned.min(input.len())) else {
+        let Some(end) = request::head_end(input, http.scanned.min(input.len()))? else {
             if input.len() > HEAD_BYTES_MAX {
                 return Err(request::head_too_large());
             }

@@ -9,7 +9,7 @@ use super::shard::Shard;
 use super::slots::Conn;
 use super::streams::Opening;
 use crate::web::{self, Asset};
-use crate::wire::http::{HttpError, Method, percent_decode};
+use crate::wire::http::{HttpError, Method, percent_decode, trim};
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
 use crate::wire::topic;
@@ -110,9 +110,8 @@ impl Shard {
             asset.etag,
             web::CONTENT_SECURITY_POLICY
         );
-        let matches = |tags: &str| {
-            tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == asset.etag || tag.trim() == "*")
-        };
+        let matches =
+            |tags: &str| tags.split(',').map(trim).any(|tag| tag.trim_start_matches("W/") == asset.etag || tag == "*");
         if request.if_none_match.is_some_and(matches) {
             self.answers().whole(to, 304, "", &headers, b"");
         } else {

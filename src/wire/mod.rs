@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod binary;
+pub mod chunked;
 pub mod client_address;
 pub mod connection_id;
 pub mod event;

@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::binary::Malformed;
+use super::http::trim;
 use super::request::head_end;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, REPLY_BYTES_MAX};
 
@@ -29,7 +30,8 @@ impl Replies {
     /// The answer at the start of `input`, which ends where its body does; `None` until all of it is there.
     pub fn next(&mut self, input: &[u8]) -> Result<Option<Reply>, Malformed> {
         if self.head.is_none() {
-            let Some(end) = head_end(input, self.scanned.min(input.len())) else {
+            let end = head_end(input, self.scanned.min(input.len()));
+            let Some(end) = end.map_err(|_| Malformed("a line of an answer's head ends in a bare line feed"))? else {
                 if input.len() > HEAD_BYTES_MAX {
                     return Err(Malformed("the answer's head is too long"));
                 }
@@ -56,18 +58,18 @@ fn parse(head: &[u8]) -> Result<Reply, Malformed> {
     }
     let (mut length, mut closes) = (None, response.version != Some(1));
     for header in response.headers.iter() {
-        let text = std::str::from_utf8(header.value).unwrap_or("").trim();
+        let text = trim(std::str::from_utf8(header.value).unwrap_or(""));
         if header.name.eq_ignore_ascii_case("content-length") {
             let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
             let value = text.parse::<usize>().ok().filter(|value| is_number && *value <= REPLY_BYTES_MAX);
             let value = value.ok_or(Malformed("the answer's length is none that is taken"))?;
-            if length.replace(value).is_some_and(|other| other != value) {
-                return Err(Malformed("two different lengths"));
+            if length.replace(value).is_some() {
+                return Err(Malformed("two lengths"));
             }
         } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
             return Err(Malformed("the answer has a transfer coding"));
         } else if header.name.eq_ignore_ascii_case("connection") {
-            closes |= text.split(',').any(|option| option.trim().eq_ignore_ascii_case("close"));
+            closes |= text.split(',').any(|option| trim(option).eq_ignore_ascii_case("close"));
         }
     }
     let length = match status {

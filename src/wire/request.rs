@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::http::{HttpError, Method};
+use super::http::{HttpError, Method, trim};
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 
 /// How a request's body is delimited.
@@ -31,6 +31,8 @@ pub struct Request<'a> {
     pub body: BodyLength,
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
+    /// `Accept`, the last of several.
+    pub accept: Option<&'a str>,
     /// `Accept` names `text/event-stream`.
     pub accepts_event_stream: bool,
     /// `Host`.
@@ -41,6 +43,8 @@ pub struct Request<'a> {
     pub is_same_origin: bool,
     /// `Access-Control-Request-Method`: a CORS preflight.
     pub preflight: bool,
+    /// `Access-Control-Request-Headers`: what the request that a preflight asks for would carry.
+    pub preflight_headers: Option<&'a str>,
     /// `If-None-Match`.
     pub if_none_match: Option<&'a str>,
     /// `Last-Event-ID`.
@@ -79,17 +83,23 @@ impl<'a> ForwardedFor<'a> {
 
 /// The offset behind the empty line that ends a head, looking from `from` on; `None` while it has not come. A caller
 /// that comes back with more bytes passes where it left off less three.
-pub fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
+///
+/// # Errors
+/// 400 for a line that ends in a line feed alone: one reader takes it for a line's end, another for a part of the line
+/// (RFC 9112 section 2.2).
+pub fn head_end(bytes: &[u8], from: usize) -> Result<Option<usize>, HttpError> {
     let mut at = from;
     while let Some(found) = memchr::memchr(b'\n', &bytes[at..]) {
         let feed = at + found;
-        match &bytes[feed + 1..] {
-            [b'\n', ..] => return Some(feed + 2),
-            [b'\r', b'\n', ..] => return Some(feed + 3),
-            _ => at = feed + 1,
+        if feed == 0 || bytes[feed - 1] != b'\r' {
+            return Err(HttpError::bad("a line of the request's head ends in a bare line feed instead of CR LF"));
         }
+        if let [b'\r', b'\n', ..] = &bytes[feed + 1..] {
+            return Ok(Some(feed + 3));
+        }
+        at = feed + 1;
     }
-    None
+    Ok(None)
 }
 
 /// Reads the head that `bytes` start with and [`head_end`] found complete.
@@ -102,29 +112,34 @@ pub fn parse(bytes: &[u8]) -> Result<Request<'_>, HttpError> {
         Err(httparse::Error::TooManyHeaders) => {
             return Err(HttpError::new(431, format!("a request may have {HEADERS_MAX} headers")));
         }
-        Err(httparse::Error::Version) => return Err(HttpError::new(505, "this server speaks HTTP/1.1 and HTTP/1.0")),
+        Err(httparse::Error::Version) if names_a_version(bytes) => {
+            return Err(HttpError::new(505, "this server speaks HTTP/1.1 and HTTP/1.0"));
+        }
         Err(error) => return Err(HttpError::bad(format!("this is not an HTTP request: {error}"))),
     }
     let target = head.path.expect("a complete head has a target");
     let is_http11 = head.version.expect("a complete head has a version") == 1;
-    let target = absolute_form(target);
+    let method = Method::from_token(head.method.expect("a complete head has a method"));
+    let (authority, target) = origin_form(target, method)?;
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (target, None),
     };
     let mut request = Request {
-        method: Method::from_token(head.method.expect("a complete head has a method")),
+        method,
         path,
         query,
         keep_alive: is_http11,
         is_http11,
         body: BodyLength::Known(0),
         expects_continue: false,
+        accept: None,
         accepts_event_stream: false,
         host: None,
         origin: None,
         is_same_origin: false,
         preflight: false,
+        preflight_headers: None,
         if_none_match: None,
         last_event_id: None,
         authorization: None,
@@ -136,29 +151,83 @@ pub fn parse(bytes: &[u8]) -> Result<Request<'_>, HttpError> {
         forwarded_for: ForwardedFor::default(),
     };
     read_headers(&mut request, head.headers)?;
+    // RFC 9112 section 3.2.2: the target's authority counts, whatever Host says.
+    request.host = authority.or(request.host);
     Ok(request)
 }
 
-/// The path of an absolute-form target (RFC 9112 section 3.2.2), which servers must accept; others as they are.
-fn absolute_form(target: &str) -> &str {
-    match target.strip_prefix("http://").or_else(|| target.strip_prefix("https://")) {
-        Some(rest) => rest.find('/').map_or("/", |slash| &rest[slash..]),
-        None => target,
+/// Whether the request's line has three words, of which the last says that it is a version of HTTP.
+fn names_a_version(head: &[u8]) -> bool {
+    let line = head.split(|&byte| byte == b'\r').next().unwrap_or(head);
+    let mut words = line.split(|&byte| byte == b' ');
+    let version = words.nth(2).and_then(|word| word.strip_prefix(b"HTTP/"));
+    words.next().is_none()
+        && matches!(version, Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit())
+}
+
+/// The authority of a target in absolute form (RFC 9112 section 3.2.2), which servers must accept, and its path and query;
+/// others as they are.
+fn origin_form(target: &str, method: Method) -> Result<(Option<&str>, &str), HttpError> {
+    const FORMS: &str = "the request's target is neither a path nor a URL of http or https";
+    if target.starts_with('/') || (target == "*" && method == Method::Options) {
+        return Ok((None, target));
+    }
+    let (scheme, rest) = target.split_once("://").ok_or(HttpError::bad(FORMS))?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return Err(HttpError::bad(FORMS));
+    }
+    let (authority, target) = match rest.find(['/', '?']) {
+        Some(end) if rest[end..].starts_with('/') => rest.split_at(end),
+        // Nothing here has a query at its root alone.
+        Some(_) => return Err(HttpError::bad("the URL in the request's line has no path")),
+        None => (rest, "/"),
+    };
+    if authority.is_empty() || !is_host(authority) {
+        return Err(HttpError::bad("the URL in the request's line has no host, or one that is none"));
+    }
+    Ok((Some(authority), target))
+}
+
+/// Whether a text has only what a host and port may have (RFC 3986 section 3.2), which excludes a user's name.
+fn is_host(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte))
+}
+
+/// The transfer codings of a body, in their order over all headers.
+#[derive(Debug, Default)]
+struct Codings {
+    chunked: bool,
+    others: bool,
+    /// An empty one, or one after `chunked`, which must be the last and there once.
+    invalid: bool,
+}
+
+impl Codings {
+    fn push(&mut self, value: &str) {
+        for coding in value.split(',').map(trim) {
+            self.invalid |= self.chunked || coding.is_empty();
+            match coding.eq_ignore_ascii_case("chunked") {
+                true => self.chunked = true,
+                false => self.others = true,
+            }
+        }
     }
 }
 
 fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>]) -> Result<(), HttpError> {
-    let (mut length, mut chunked, mut hosts) = (None, false, 0);
+    let (mut length, mut codings, mut hosts) = (None, None::<Codings>, 0);
     for header in headers {
-        let text = || std::str::from_utf8(header.value).ok().map(str::trim);
+        let text = || std::str::from_utf8(header.value).ok().map(trim);
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         // The length tells most headers apart before any comparison.
         match header.name.len() {
             4 if is("host") => {
                 hosts += 1;
-                request.host = text();
+                request.host =
+                    Some(text().filter(|host| is_host(host)).ok_or(HttpError::bad("Host is no host and port"))?);
             }
             6 if is("accept") => {
+                request.accept = text();
                 request.accepts_event_stream |= text().is_some_and(|value| value.contains("text/event-stream"));
             }
             6 if is("origin") => once("Origin", request.origin.replace(text().unwrap_or("")))?,
@@ -172,7 +241,7 @@ fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>])
             10 if is("fanfare-to") => once("Fanfare-To", request.fanfare_to.replace(text().unwrap_or("")))?,
             12 if is("fanfare-from") => once("Fanfare-From", request.fanfare_from.replace(text().unwrap_or("")))?,
             10 if is("connection") => {
-                for option in text().unwrap_or("").split(',').map(str::trim) {
+                for option in text().unwrap_or("").split(',').map(trim) {
                     if option.eq_ignore_ascii_case("close") {
                         request.keep_alive = false;
                     } else if option.eq_ignore_ascii_case("keep-alive") && !request.is_http11 {
@@ -188,30 +257,38 @@ fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>])
             14 if is("sec-fetch-site") => request.is_same_origin = text() == Some("same-origin"),
             14 if is("content-length") => {
                 let value = text().and_then(decimal).ok_or(HttpError::bad("Content-Length is not a number"))?;
-                if length.is_some_and(|other| other != value) {
-                    return Err(HttpError::bad("two different Content-Lengths"));
+                if length.replace(value).is_some() {
+                    return Err(HttpError::bad("two Content-Lengths: send one"));
                 }
-                length = Some(value);
             }
             15 if is("fanfare-version") => request.fanfare_version = Some(text().unwrap_or("")),
             17 if is("transfer-encoding") => {
-                if chunked || !text().is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
-                    return Err(HttpError::new(501, "the only transfer coding served is chunked"));
-                }
-                chunked = true;
+                codings.get_or_insert_default().push(text().unwrap_or(""));
             }
             29 if is("access-control-request-method") => request.preflight = true,
+            30 if is("access-control-request-headers") => request.preflight_headers = text(),
             _ => {}
         }
     }
     if hosts > 1 || (hosts == 0 && request.is_http11) {
         return Err(HttpError::bad("an HTTP/1.1 request has exactly one Host header"));
     }
-    if chunked && (length.is_some() || !request.is_http11) {
-        // RFC 9112 section 6.3: a sign of request smuggling.
-        return Err(HttpError::bad("Transfer-Encoding together with Content-Length, or in HTTP/1.0"));
-    }
-    request.body = if chunked { BodyLength::Chunked } else { BodyLength::Known(length.unwrap_or(0)) };
+    request.body = match codings {
+        None => BodyLength::Known(length.unwrap_or(0)),
+        // RFC 9112 section 6.3: signs of request smuggling.
+        Some(_) if length.is_some() || !request.is_http11 => {
+            return Err(HttpError::bad("Transfer-Encoding together with Content-Length, or in HTTP/1.0"));
+        }
+        Some(Codings { invalid: true, .. } | Codings { chunked: false, .. }) => {
+            return Err(HttpError::bad(
+                "Transfer-Encoding must end in chunked, once, or nobody knows where the body ends",
+            ));
+        }
+        Some(Codings { others: true, .. }) => {
+            return Err(HttpError::new(501, "the only transfer coding served is chunked"));
+        }
+        Some(_) => BodyLength::Chunked,
+    };
     Ok(())
 }
 
@@ -252,9 +329,10 @@ mod tests {
         assert_eq!((request.path, request.query), ("/v1/x", Some("topic=a%3Ab&y")));
         assert_eq!(request.body, BodyLength::Known(5));
         assert!(!request.keep_alive && request.accepts_event_stream && request.expects_continue);
-        assert_eq!(head_end(text.as_bytes(), 0), Some(text.len() - 5));
-        let request = parse(b"GET http://h:1/a?b HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").unwrap();
+        assert_eq!(head_end(text.as_bytes(), 0), Ok(Some(text.len() - 5)));
+        let request = parse(b"GET HTTP://h:1/a?b HTTP/1.0\r\nConnection: keep-alive\r\nHost: x\r\n\r\n").unwrap();
         assert_eq!((request.path, request.query, request.keep_alive), ("/a", Some("b"), true));
+        assert_eq!(request.host, Some("h:1"));
     }
 
     #[test]
@@ -262,8 +340,8 @@ mod tests {
         let text = b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET";
         for cut in 0..text.len() {
             let end = head_end(&text[..cut], 0);
-            assert_eq!(end, (cut >= text.len() - 3).then_some(text.len() - 3), "{cut}");
-            assert_eq!(head_end(text, cut.min(text.len() - 3).saturating_sub(3)), Some(text.len() - 3), "{cut}");
+            assert_eq!(end, Ok((cut >= text.len() - 3).then_some(text.len() - 3)), "{cut}");
+            assert_eq!(head_end(text, cut.min(text.len() - 3).saturating_sub(3)), Ok(Some(text.len() - 3)), "{cut}");
         }
     }
 
@@ -271,17 +349,94 @@ mod tests {
     fn refuses_what_could_be_read_in_two_ways() {
         let with = |headers: &str| format!("POST / HTTP/1.1\r\nHost: h\r\n{headers}\r\n");
         assert_eq!(status(&with("")), 200);
-        assert_eq!(status(&with("Content-Length: 5\r\nContent-Length: 5\r\n")), 200);
+        assert_eq!(status(&with("Content-Length: 5\r\nContent-Length: 5\r\n")), 400);
         assert_eq!(status(&with("Content-Length: 5\r\nContent-Length: 6\r\n")), 400);
         assert_eq!(status(&with("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n")), 400);
         assert_eq!(status(&with("Transfer-Encoding: gzip, chunked\r\n")), 501);
-        assert_eq!(status(&with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n")), 501);
-        for length in ["-1", "+1", "1 1", "0x1", "", "99999999999999999999"] {
+        assert_eq!(status(&with("Transfer-Encoding: \t chunked \t\r\n")), 200);
+        for codings in [
+            "chunked\r\nTransfer-Encoding: chunked",
+            "chunked, chunked",
+            "chunked, gzip",
+            "gzip",
+            "identity",
+            "",
+            ",chunked",
+            "chunked,",
+            "xchunked",
+            "chunked;q=1",
+            "\"chunked\"",
+            "\u{a0}chunked",
+            "chunked\u{85}",
+            "chunked\u{2003}",
+            "gzip\r\nTransfer-Encoding: identity",
+            "chunked\r\nContent-Length: 5",
+            "gzip, chunked\r\nContent-Length: 5",
+        ] {
+            assert_eq!(status(&with(&format!("Transfer-Encoding: {codings}\r\n"))), 400, "{codings:?}");
+        }
+        for headers in [
+            " Content-Length: 5\r\n",
+            "X: y\r\n Content-Length: 5\r\n",
+            "X: y\r\n\tz\r\n",
+            "Content-Length : 5\r\n",
+            "Content-Length\u{a0}: 5\r\n",
+            "Content-Length\t: 5\r\n",
+            ": 5\r\n",
+            "X\r\n",
+            "X: a\rb\r\n",
+            "X: a\0b\r\n",
+            "X: a\u{b}b\r\n",
+        ] {
+            assert_eq!(status(&with(headers)), 400, "{headers:?}");
+        }
+        for host in ["a b", "a/b", "a@b", "a,b\u{a0}", "\u{e9}", "a?b", "a#b"] {
+            assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")), 400, "{host:?}");
+        }
+        for target in ["a", "*", "h:80", "ftp://h/", "http://", "http:///a", "http://u@h/", "http://h?x", "//h/../a b"]
+        {
+            assert_eq!(status(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")), 400, "{target:?}");
+        }
+        assert_eq!(status("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n"), 200);
+        for text in
+            ["GET / HTTP/1.1\nHost: h\r\n\r\n", "GET / HTTP/1.1\r\nHost: h\n\r\n", "GET / HTTP/1.1\r\nHost: h\r\n\n"]
+        {
+            assert_eq!(head_end(text.as_bytes(), 0).unwrap_err().status, 400, "{text:?}");
+        }
+        for length in [
+            "5, 5",
+            "5,",
+            "5;a",
+            "\u{a0}5",
+            "5\u{a0}",
+            "5\u{85}",
+            "5\u{2003}",
+            "\u{ff15}",
+            "5.0",
+            "5 5",
+            "1e1",
+            "-1",
+            "+1",
+            "1 1",
+            "0x1",
+            "",
+            "99999999999999999999",
+        ] {
             assert_eq!(status(&with(&format!("Content-Length: {length}\r\n"))), 400, "{length}");
         }
         assert_eq!(status(&with("Host: other\r\n")), 400);
         assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), 400);
         assert_eq!(status("GET / HTTP/2.0\r\n\r\n"), 505);
+        for line in [
+            "GET / HTTP/1.1 HTTP/1.1",
+            "GET / x HTTP/1.1",
+            "GET /  HTTP/1.1",
+            "GET / http/1.1",
+            "GET / HTTP/11",
+            "GET /",
+        ] {
+            assert_eq!(status(&format!("{line}\r\nHost: h\r\n\r\n")), 400, "{line}");
+        }
         assert_eq!(status(&with("Bad Header: x\r\n")), 400);
         assert_eq!(status(&with(&"X: y\r\n".repeat(200))), 431);
         assert_eq!(status(&with("Expect: tea\r\n")), 417);

@@ -295,7 +295,7 @@ fn what_postgres_cannot_hold_spoils_a_batch() {
     let answers = caller.ask_all(members.iter().map(|member| like("43", member)));
     for (member, answer) in members.iter().zip(&answers) {
         match answer {
-            Err(StoreError::Invalid { detail }) => assert!(member == "poison" && detail.contains("check"), "{detail}"),
+            Err(StoreError::Refused { detail }) => assert!(member == "poison" && detail.contains("check"), "{detail}"),
             other => assert!(member != "poison" && other.is_ok(), "{member}: {other:?}"),
         }
     }

@@ -179,7 +179,7 @@ where
                     }
                 }
                 Err(failure) if failure.refused && part.len() == 1 => {
-                    results[places[part.start]] = Some(Err(StoreError::Invalid { detail: failure.detail }));
+                    results[places[part.start]] = Some(Err(StoreError::Refused { detail: failure.detail }));
                 }
                 Err(failure) if failure.refused => {
                     let middle = part.start + part.len() / 2;

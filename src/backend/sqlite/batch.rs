@@ -149,7 +149,7 @@ fn transact(
             Ok(outcome) => Ok(outcome),
             Err(Failure::Refused(error)) => Err(error),
             Err(Failure::Statement(error)) if !connection.is_autocommit() && concerns_one(&error) => {
-                Err(StoreError::Invalid { detail: error.to_string() })
+                Err(StoreError::Refused { detail: error.to_string() })
             }
             Err(Failure::Statement(error)) => return Err(error),
         });

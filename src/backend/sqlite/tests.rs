@@ -266,7 +266,7 @@ fn a_command_that_is_refused_does_not_touch_the_others_of_its_batch() {
     let results = writer.run(&[like("42", "ana"), like("42", "poison"), late, like("42", "bo"), counts("42")]);
     let liked = |likes| Ok(Outcome::Liked { created: true, likes, reaction_likes: likes });
     assert_eq!(results[0], liked(1));
-    assert!(matches!(&results[1], Err(StoreError::Invalid { detail }) if detail.contains("poisoned")), "{results:?}");
+    assert!(matches!(&results[1], Err(StoreError::Refused { detail }) if detail.contains("poisoned")), "{results:?}");
     assert!(matches!(&results[2], Err(StoreError::Invalid { detail }) if detail.contains("18446744073709551615")));
     assert_eq!(results[3], liked(2));
     assert_eq!(results[4], Ok(Outcome::Counts { likes: 2, reactions: vec![("like".into(), 2)] }));

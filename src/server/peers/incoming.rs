@@ -12,6 +12,7 @@ use super::hello::{Heard, Said};
 use super::queue::Page;
 use crate::dispatch::datacenter::{PeerNote, Taking};
 use crate::dispatch::kv::{Answer, Append, BUCKETS, Request as Question, Unavailable, bucket};
+use crate::server::likes::kv_error;
 use crate::wire::batch::Header;
 use crate::wire::event::Class;
 use crate::wire::frame::{Frame, Origin, Stored};
@@ -152,7 +153,7 @@ impl Shard {
         let places = match result {
             Ok(Answer::Taken(places)) => places,
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
-            Err(unavailable) => return Err(HttpError::unavailable(unavailable.to_string())),
+            Err(unavailable) => return Err(kv_error(&unavailable)),
         };
         for (event, place) in events.iter().zip(places) {
             if let Some((position, prev)) = place {
@@ -205,7 +206,7 @@ impl Shard {
                 Ok(serde_json::to_string(&heard).expect("it is plain data"))
             }
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
-            Err(unavailable) => Err(HttpError::unavailable(unavailable.to_string())),
+            Err(unavailable) => Err(kv_error(&unavailable)),
         }
     }
 

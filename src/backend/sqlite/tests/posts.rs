@@ -47,13 +47,13 @@ fn a_post_without_its_record_is_not_stored_nor_half_deleted() {
         results
     };
     let results = run(&mut writer, &refuse("0"), &[comment("second"), delete(&first)]);
-    assert!(matches!(&results[0], Err(StoreError::Invalid { detail }) if detail.contains("poisoned")), "{results:?}");
+    assert!(matches!(&results[0], Err(StoreError::Refused { detail }) if detail.contains("poisoned")), "{results:?}");
     assert_eq!(results[1], Ok(Outcome::Deletion(Deletion::Deleted)));
     check(&Connection::open(&path).expect("reopens"));
 
     let third = id(&writer.run(&[comment("third")])[0]);
     let results = run(&mut writer, &refuse("1"), &[delete(&third), comment("fourth")]);
-    assert!(matches!(&results[0], Err(StoreError::Invalid { .. })), "{results:?}");
+    assert!(matches!(&results[0], Err(StoreError::Refused { .. })), "{results:?}");
     assert!(results[1].is_ok());
     let connection = Connection::open(&path).expect("reopens");
     check(&connection);
