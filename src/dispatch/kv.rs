@@ -169,6 +169,9 @@ pub struct SetLatest {
     pub event: Arc<str>,
     /// The origin data center's version, if another one gave it; a store keeps the higher one, ties go to the higher name.
     pub origin: Option<(u64, String)>,
+    /// For how long it is kept while nobody watches its topic, in milliseconds, if that is not [`crate::limits::LATEST_AGE`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
 }
 
 /// What a store says.
@@ -351,6 +354,9 @@ pub enum Heard {
 /// Passes what a store's thread has to say to a shard. May wait for room in the shard's mailbox.
 pub type Tell = Arc<dyn Fn(usize, Heard) + Send + Sync>;
 
+/// What an embedded store keeps, as the label `use` of the metrics: history, newest values, and what is known of members.
+pub const KEPT: [&str; 3] = ["history", "values", "members"];
+
 /// A key-value store as shards use it.
 pub trait KeyValue: Send + Sync {
     /// Takes a question of `shard`; never blocks. What can be answered at once is the result; otherwise the answer comes
@@ -368,6 +374,11 @@ pub trait KeyValue: Send + Sync {
 
     /// Why it cannot be used at the moment, if it cannot.
     fn trouble(&self) -> Option<String>;
+
+    /// Bytes that it keeps in this process, by [`KEPT`].
+    fn kept(&self) -> [usize; KEPT.len()] {
+        [0; KEPT.len()]
+    }
 }
 
 /// FNV-1a with a final mix (splitmix64): the same on every node and in every version, unlike tables' hashes.

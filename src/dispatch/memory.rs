@@ -7,13 +7,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::datacenter::{PeerTurns, PeerViewers, Placed, Taking};
 use super::kv::{
-    Alive, Answer, Append, Batch, End, Heartbeat, KeyValue, NodeCounts, NodeInfo, Notice, Request, Turn, Unavailable,
-    bucket, stable_hash,
+    Alive, Answer, Append, Batch, End, Heartbeat, KEPT, KeyValue, NodeCounts, NodeInfo, Notice, Request, Turn,
+    Unavailable, bucket, stable_hash,
 };
 use super::memory_history::Histories;
 use super::memory_peers::Peers;
 use super::memory_presence::Members;
-use crate::limits::{NODE_LEASE, NODE_SWEEP};
+use super::memory_values::Values;
+use crate::limits::{NODE_LEASE, NODE_SWEEP, VALUES_SWEPT, VALUES_SWEPT_AT_ONCE};
 use crate::wire::connection_id::NodeId;
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
@@ -38,6 +39,7 @@ struct Tables {
     /// before the first heartbeat, and behind the last word.
     strangers: HashMap<NodeId, u64>,
     histories: Histories,
+    values: Values,
     members: Members,
     counts: HashMap<NodeId, NodeCounts>,
     peers: Peers,
@@ -58,6 +60,7 @@ impl MemoryKv {
             nodes: BTreeMap::new(),
             strangers: HashMap::new(),
             histories,
+            values: Values::default(),
             members: Members::default(),
             counts: HashMap::new(),
             peers: Peers::default(),
@@ -227,7 +230,11 @@ impl KeyValue for MemoryKv {
                 tables.apply(batch, notices);
                 Answer::Applied
             }
-            Request::Heartbeat(heartbeat) => Answer::Alive(tables.heartbeat(heartbeat, now_ms, notices)),
+            Request::Heartbeat(heartbeat) => {
+                let Tables { values, subscriptions, .. } = &mut *tables;
+                values.sweep(VALUES_SWEPT_AT_ONCE, now_ms, |topic| subscriptions.contains_key(topic));
+                Answer::Alive(tables.heartbeat(heartbeat, now_ms, notices))
+            }
             Request::Leave(node) => {
                 tables.forget(node, notices);
                 Answer::Left
@@ -243,12 +250,18 @@ impl KeyValue for MemoryKv {
                 Answer::Ends(topics.iter().map(end).collect())
             }
             Request::SetLatest(latest) => {
-                let (version, newest) = tables.histories.set_latest(latest, now_ms);
+                let Tables { values, subscriptions, .. } = &mut *tables;
+                let is_watched = |topic: &Topic| subscriptions.contains_key(topic);
+                let (version, newest) = values.set(latest, now_ms, is_watched);
+                values.sweep(VALUES_SWEPT, now_ms, is_watched);
                 Answer::Versioned { version, newest }
             }
-            Request::Latest(topic) => Answer::Latest(tables.histories.latest(&topic, now_ms)),
+            Request::Latest(topic) => {
+                let is_watched = tables.subscriptions.contains_key(&topic);
+                Answer::Latest(tables.values.latest(&topic, now_ms, is_watched))
+            }
             Request::Newer(topics) => {
-                Answer::Newer(topics.iter().map(|(topic, after)| tables.histories.newer(topic, *after)).collect())
+                Answer::Newer(topics.iter().map(|(topic, after)| tables.values.newer(topic, *after)).collect())
             }
             Request::SetCounts(change) => {
                 tables.meet(change.node, now_ms);
@@ -283,6 +296,11 @@ impl KeyValue for MemoryKv {
 
     fn trouble(&self) -> Option<String> {
         None
+    }
+
+    fn kept(&self) -> [usize; KEPT.len()] {
+        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        [tables.histories.bytes(), tables.values.bytes(), tables.members.bytes()]
     }
 }
 

@@ -1,15 +1,18 @@
-//! History and newest values in memory: what the embedded key-value store keeps of each topic.
+//! History in memory: what the embedded key-value store keeps of each topic.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
-use super::kv::{Append, LatestValue, Newer, Page, Read, SetLatest, Stored};
-use crate::limits::{LATEST_AGE, LATEST_KEYS_MAX, MEMORY_HISTORY_BYTES};
+use super::kv::{Append, Page, Read, Stored};
+use crate::limits::MEMORY_HISTORY_BYTES;
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
 /// What one event costs beside its text: its entry, and its part of the table.
 const ENTRY_BYTES: usize = 96;
+
+/// What a topic costs beside its name and its events, also one whose events are gone: its part of the table, and two
+/// allocations.
+const TOPIC_BYTES: usize = 512;
 
 /// Appends between two sweeps over all topics for what is too old.
 const SWEEP_APPENDS: u64 = 4096;
@@ -25,15 +28,7 @@ struct History {
     age_max_ms: u64,
 }
 
-#[derive(Debug)]
-struct Latest {
-    version: u64,
-    origin: String,
-    event: Arc<str>,
-    set_at_ms: u64,
-}
-
-/// All topics' histories and newest values.
+/// All topics' histories.
 #[derive(Debug)]
 pub struct Histories {
     since: Position,
@@ -41,13 +36,17 @@ pub struct Histories {
     topics: HashMap<Topic, History, foldhash::fast::RandomState>,
     bytes: usize,
     appends: u64,
-    latest: HashMap<Topic, HashMap<String, Latest>, foldhash::fast::RandomState>,
+    /// What was forgotten with its topic before its time, for want of memory, was not later than this.
+    forgotten_to: Position,
 }
 
 impl History {
     fn drop_oldest(&mut self) -> usize {
         let Some(oldest) = self.events.pop_front() else { return 0 };
         self.reaches = self.reaches.max(oldest.position);
+        if self.events.is_empty() {
+            self.events = VecDeque::new();
+        }
         let bytes = ENTRY_BYTES + oldest.event.len();
         self.bytes -= bytes;
         bytes
@@ -65,8 +64,20 @@ impl History {
 impl Histories {
     /// Empty ones. `age_max_ms` is the shortest time for which any event type is kept.
     pub fn new(now_ms: u64, age_max_ms: u64) -> Histories {
-        let (topics, latest) = Default::default();
-        Histories { since: Position::at(now_ms), age_max_ms, topics, bytes: 0, appends: 0, latest }
+        let topics = HashMap::default();
+        Histories {
+            since: Position::at(now_ms),
+            age_max_ms,
+            topics,
+            bytes: 0,
+            appends: 0,
+            forgotten_to: Position::START,
+        }
+    }
+
+    /// Bytes that it holds, names included.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Since when nothing was lost.
@@ -80,7 +91,11 @@ impl Histories {
         if self.appends.is_multiple_of(SWEEP_APPENDS) || self.bytes > MEMORY_HISTORY_BYTES {
             self.sweep(now_ms);
         }
-        let history = self.topics.entry(append.topic).or_default();
+        let name_bytes = append.topic.as_str().len();
+        let history = self.topics.entry(append.topic).or_insert_with(|| {
+            self.bytes += TOPIC_BYTES + name_bytes;
+            History { bytes: TOPIC_BYTES + name_bytes, ..History::default() }
+        });
         let prev = history.end;
         let position = match prev {
             Some(last) if last.ms >= now_ms => Position { ms: last.ms, seq: last.seq + 1 },
@@ -106,7 +121,11 @@ impl Histories {
         self.topics.retain(|_, history| {
             dropped += history.drop_old(now_ms);
             // One that lost events before their time remains until nobody expects them any more.
-            !history.events.is_empty() || history.reaches > forgotten
+            let stays = !history.events.is_empty() || history.reaches > forgotten;
+            if !stays {
+                dropped += history.bytes;
+            }
+            stays
         });
         self.bytes -= dropped;
         // Over all topics the oldest go first, down to nine tenths, so that this is rare.
@@ -114,7 +133,7 @@ impl Histories {
             let mut fronts: Vec<Position> =
                 self.topics.values().filter_map(|history| history.events.front()).map(|event| event.position).collect();
             if fronts.is_empty() {
-                break;
+                return self.forget_emptied();
             }
             let middle = fronts.len() / 2;
             let before = *fronts.select_nth_unstable(middle).1;
@@ -126,9 +145,28 @@ impl Histories {
         }
     }
 
+    /// Only topics without events are left, which are kept to say that something is missing: half of them are forgotten, and
+    /// of whatever is not known that is said from now on.
+    fn forget_emptied(&mut self) {
+        let mut ends: Vec<Position> = self.topics.values().filter_map(|history| history.end).collect();
+        if ends.is_empty() {
+            return;
+        }
+        let middle = ends.len() / 2;
+        let before = *ends.select_nth_unstable(middle).1;
+        self.forgotten_to = self.forgotten_to.max(before);
+        let bytes = &mut self.bytes;
+        self.topics.retain(|_, history| {
+            let stays = history.end > Some(before);
+            *bytes -= if stays { 0 } else { history.bytes };
+            stays
+        });
+        self.topics.shrink_to_fit();
+    }
+
     /// What was forgotten with its topic was older than this.
     fn forgotten(&self, now_ms: u64) -> Position {
-        Position::at(now_ms.saturating_sub(self.age_max_ms)).max(self.since)
+        Position::at(now_ms.saturating_sub(self.age_max_ms)).max(self.since).max(self.forgotten_to)
     }
 
     /// Where a topic's history ends.
@@ -150,52 +188,13 @@ impl Histories {
         let events = history.events.range(from..to).cloned().collect();
         Page { events, complete: to == history.events.len(), reaches: reaches.max(self.since) }
     }
-
-    /// Keeps a newest value. Gives its version, and whether it is the newest.
-    pub fn set_latest(&mut self, latest: SetLatest, now_ms: u64) -> (u64, bool) {
-        let values = self.latest.entry(latest.topic).or_default();
-        let held = values.get(&latest.field);
-        let stored = held.map_or(0, |held| held.version);
-        let (version, origin) = latest.origin.unwrap_or_else(|| (now_ms.max(stored + 1), String::new()));
-        if held.is_some_and(|held| (held.version, &held.origin) >= (version, &origin)) {
-            return (version, false);
-        }
-        if values.len() >= LATEST_KEYS_MAX && !values.contains_key(&latest.field) {
-            let oldest = values.iter().min_by_key(|(_, value)| value.version).map(|(field, _)| field.clone());
-            oldest.map(|field| values.remove(&field));
-        }
-        values.insert(latest.field, Latest { version, origin, event: latest.event, set_at_ms: now_ms });
-        (version, true)
-    }
-
-    /// What a topic has of values newer than a version.
-    pub fn newer(&self, topic: &Topic, after: u64) -> Newer {
-        let Some(values) = self.latest.get(topic) else { return Newer { beyond: 0, newest: 0 } };
-        let versions = values.values().map(|value| value.version);
-        let beyond = versions.clone().map(|version| version.saturating_sub(after)).sum();
-        Newer { beyond, newest: versions.max().unwrap_or(0) }
-    }
-
-    /// A topic's newest values, oldest first.
-    pub fn latest(&mut self, topic: &Topic, now_ms: u64) -> Vec<LatestValue> {
-        let Some(values) = self.latest.get_mut(topic) else { return Vec::new() };
-        values.retain(|_, value| value.set_at_ms + LATEST_AGE.as_millis() as u64 > now_ms);
-        let mut found: Vec<_> = values
-            .values()
-            .map(|value| LatestValue { version: value.version, event: Arc::clone(&value.event) })
-            .collect();
-        found.sort_unstable_by_key(|value| value.version);
-        if values.is_empty() {
-            self.latest.remove(topic);
-        }
-        found
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     fn topic() -> Topic {
         Topic::parse("live:1").unwrap()
@@ -206,24 +205,6 @@ mod tests {
             Append { topic: topic(), event: event.into(), count_max, age_max_ms: 1000, peers: Vec::new() },
             now_ms,
         )
-    }
-
-    #[test]
-    fn newest_values_win_by_version_then_by_name() {
-        let mut histories = Histories::new(0, 1000);
-        let mut set = |field: &str, event: &str, origin: Option<(u64, &str)>, now_ms| {
-            let origin = origin.map(|(version, name)| (version, name.to_owned()));
-            histories.set_latest(SetLatest { topic: topic(), field: field.into(), event: event.into(), origin }, now_ms)
-        };
-        assert_eq!(set("a", "1", None, 50), (50, true));
-        assert_eq!(set("a", "2", None, 40), (51, true));
-        assert_eq!(set("a", "3", Some((50, "x")), 60), (50, false));
-        assert_eq!(set("a", "4", Some((51, "x")), 60), (51, true));
-        assert_eq!(set("a", "5", Some((51, "x")), 60), (51, false));
-        assert_eq!(set("b", "6", Some((7, "x")), 60), (7, true));
-        let values: Vec<_> = histories.latest(&topic(), 70).into_iter().map(|value| value.event).collect();
-        assert_eq!(values, ["6".into(), "4".into()] as [Arc<str>; 2]);
-        assert_eq!(histories.latest(&topic(), 70 + LATEST_AGE.as_millis() as u64), []);
     }
 
     proptest! {
@@ -296,5 +277,21 @@ mod tests {
         }
         let page = histories.read(&Read { topic: topic(), after: Position::at(0), limit: 1 }, 300);
         assert!(page.reaches > Position::at(0) && page.events.len() == 1);
+    }
+
+    #[test]
+    fn names_and_emptied_topics_count() {
+        let mut histories = Histories::new(0, 3_600_000);
+        let name = "n".repeat(180);
+        for number in 0..500_000 {
+            let topic = Topic::parse(&format!("c:{name}{number}")).unwrap();
+            let append = Append { topic, event: "1".into(), count_max: 1, age_max_ms: 3_600_000, peers: Vec::new() };
+            histories.append(append, 1 + number);
+            assert!(histories.bytes <= MEMORY_HISTORY_BYTES + 1024, "{number}");
+        }
+        // What was forgotten with its topic is not passed over in silence.
+        let first = Topic::parse(&format!("c:{name}0")).unwrap();
+        let page = histories.read(&Read { topic: first, after: Position::at(0), limit: 1 }, 500_000);
+        assert!(page.reaches > Position::at(0), "{page:?}");
     }
 }

@@ -1,11 +1,15 @@
 //! Who is online, in memory: what the embedded key-value store keeps of members.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::kv::{Turn, bucket};
-use crate::limits::{PRESENCE_AGE, PRESENCE_GUARD, PRESENCE_RESEND};
+use crate::limits::{MEMORY_MEMBERS_BYTES, PRESENCE_AGE, PRESENCE_GUARD, PRESENCE_RESEND};
 
-#[derive(Debug)]
+/// What a member costs beside the name: its entries in three tables, and an allocation.
+const MEMBER_BYTES: usize = 256;
+
+#[derive(Debug, Default)]
 struct Member {
     online: bool,
     /// Since when online, or when last seen.
@@ -20,65 +24,84 @@ struct Member {
 /// All members.
 #[derive(Debug, Default)]
 pub struct Members {
-    members: HashMap<String, Member, foldhash::fast::RandomState>,
+    members: HashMap<Arc<str>, Member, foldhash::fast::RandomState>,
     /// Who is online, by bucket and time at which that ends.
-    ends: BTreeSet<(u8, u64, String)>,
+    ends: BTreeSet<(u8, u64, Arc<str>)>,
+    /// Who is not, by when they were last seen.
+    offline: BTreeSet<(u64, Arc<str>)>,
     /// Whose last turn was not settled.
-    unsettled: BTreeSet<String>,
-    beats: u64,
+    unsettled: BTreeSet<Arc<str>>,
+    bytes: usize,
 }
 
 impl Members {
+    /// Bytes that they take.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Signs of life. Gives those who came online by it.
     pub fn beat(&mut self, names: Vec<String>, now_ms: u64) -> Vec<Turn> {
         let until = now_ms + PRESENCE_GUARD.as_millis() as u64;
         let mut turned = Vec::new();
         for name in names {
-            self.beats += 1;
-            if self.beats.is_multiple_of(65_536) {
-                let age = PRESENCE_AGE.as_millis() as u64;
-                self.members.retain(|_, member| member.online || member.at + age > now_ms);
-            }
             let number = bucket(&name);
-            let member = self.members.entry(name.clone()).or_insert(Member {
-                online: false,
-                at: 0,
-                version: 0,
-                until: 0,
-                given_at: None,
+            let known = self.members.get_key_value(&*name).map(|(known, _)| Arc::clone(known));
+            let shared = known.unwrap_or_else(|| {
+                self.bytes += MEMBER_BYTES + name.len();
+                Arc::from(&*name)
             });
+            let member = self.members.entry(Arc::clone(&shared)).or_default();
             if member.online {
-                self.ends.remove(&(number, member.until, name.clone()));
+                self.ends.remove(&(number, member.until, Arc::clone(&shared)));
             } else {
+                self.offline.remove(&(member.at, Arc::clone(&shared)));
                 let version = now_ms.max(member.version + 1);
                 *member = Member { online: true, at: now_ms, version, until, given_at: Some(now_ms) };
-                self.unsettled.insert(name.clone());
-                turned.push(Turn { member: name.clone(), online: true, at: now_ms, version });
+                self.unsettled.insert(Arc::clone(&shared));
+                turned.push(Turn { member: name, online: true, at: now_ms, version });
             }
             member.until = until;
-            self.ends.insert((number, until, name));
+            self.ends.insert((number, until, shared));
         }
+        self.forget(now_ms);
         turned
+    }
+
+    /// Forgets whom nobody saw for [`PRESENCE_AGE`], and past [`MEMORY_MEMBERS_BYTES`] those who were not seen for longest.
+    fn forget(&mut self, now_ms: u64) {
+        let age = PRESENCE_AGE.as_millis() as u64;
+        while let Some((at, name)) = self.offline.first().cloned() {
+            if at + age > now_ms && self.bytes <= MEMORY_MEMBERS_BYTES {
+                return;
+            }
+            self.offline.pop_first();
+            self.unsettled.remove(&name);
+            self.members.remove(&name);
+            self.bytes -= MEMBER_BYTES + name.len();
+        }
     }
 
     /// Those of these buckets who went offline, and those whose last turn was given before and not settled.
     pub fn due(&mut self, buckets: &[u8], limit: u32, now_ms: u64) -> Vec<Turn> {
         let mut turned = Vec::new();
         let limit = limit as usize;
+        let nobody: Arc<str> = Arc::from("");
         for &number in buckets {
             while turned.len() < limit {
-                let first = self.ends.range((number, 0, String::new())..).next();
+                let first = self.ends.range((number, 0, Arc::clone(&nobody))..).next();
                 let Some((_, until, name)) = first.filter(|(of, until, _)| *of == number && *until <= now_ms).cloned()
                 else {
                     break;
                 };
-                self.ends.remove(&(number, until, name.clone()));
+                self.ends.remove(&(number, until, Arc::clone(&name)));
                 let Some(member) = self.members.get_mut(&name) else { continue };
                 member.online = false;
                 member.at = until - PRESENCE_GUARD.as_millis() as u64;
+                self.offline.insert((member.at, Arc::clone(&name)));
                 member.version = now_ms.max(member.version + 1);
                 member.given_at = Some(now_ms);
-                turned.push(Turn { member: name.clone(), online: false, at: member.at, version: member.version });
+                turned.push(Turn { member: name.to_string(), online: false, at: member.at, version: member.version });
                 self.unsettled.insert(name);
             }
         }
@@ -89,7 +112,7 @@ impl Members {
             if waited && turned.len() < limit {
                 member.given_at = Some(now_ms);
                 turned.push(Turn {
-                    member: name.clone(),
+                    member: name.to_string(),
                     online: member.online,
                     at: member.at,
                     version: member.version,
@@ -102,9 +125,9 @@ impl Members {
     /// What was given of these was published.
     pub fn settled(&mut self, members: Vec<(String, u64)>) {
         for (name, version) in members {
-            if let Some(member) = self.members.get_mut(&name).filter(|member| member.version == version) {
+            if let Some(member) = self.members.get_mut(&*name).filter(|member| member.version == version) {
                 member.given_at = None;
-                self.unsettled.remove(&name);
+                self.unsettled.remove(&*name);
             }
         }
     }
@@ -155,6 +178,29 @@ mod tests {
         assert_eq!(members.due(&all, 9, again + 20_000), []);
         assert_eq!(members.get("ana", end), turn(true, end, end + 1).pop());
         assert_eq!(members.get("bob", end), None);
+    }
+
+    #[test]
+    fn those_not_seen_for_longest_are_forgotten_for_want_of_memory() {
+        let (mut members, all, name) = (Members::default(), ALL.collect::<Vec<u8>>(), "n".repeat(120));
+        let settle = |members: &mut Members, turns: Vec<Turn>| {
+            members.settled(turns.into_iter().map(|turn| (turn.member, turn.version)).collect());
+        };
+        for second in 0..500u64 {
+            let names = (0..1000).map(|number| format!("{name}{second}-{number}")).chain(["here".to_owned()]);
+            let turns = members.beat(names.collect(), second * 1000);
+            settle(&mut members, turns);
+            let turns = members.due(&all, 100_000, second * 1000);
+            settle(&mut members, turns);
+            assert!(members.bytes <= MEMORY_MEMBERS_BYTES);
+        }
+        let online = members.ends.len();
+        assert_eq!(members.members.len(), online + members.offline.len());
+        assert!(members.get("here", 500_000).is_some_and(|turn| turn.online));
+        assert!(members.get(&format!("{name}0-0"), 500_000).is_none());
+        members.due(&all, 1_000_000, 500_000 + 2 * GUARD);
+        members.beat(vec!["other".to_owned()], 600_000 + PRESENCE_AGE.as_millis() as u64);
+        assert_eq!((members.members.len(), members.bytes), (1, MEMBER_BYTES + 5));
     }
 
     proptest! {

@@ -7,6 +7,7 @@ pub mod memory;
 pub(crate) mod memory_history;
 mod memory_peers;
 mod memory_presence;
+mod memory_values;
 pub mod outbox;
 pub mod redis;
 pub mod tally;

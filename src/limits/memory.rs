@@ -59,6 +59,8 @@ pub const LATEST_LOOK: Duration = Duration::from_secs(60);
 /// The embedded store: bytes of newest values over all topics, names included; past it those go first that would be given up
 /// first.
 pub const MEMORY_VALUES_BYTES: usize = 128 * 1024 * 1024;
+/// Same, of members who are not online, and those who are: some 400,000. Past it those who were not seen for longest go.
+pub const MEMORY_MEMBERS_BYTES: usize = 128 * 1024 * 1024;
 /// Topics at which it looks for one that nobody watches, before it gives up one that somebody does.
 pub const VALUES_LOOKED_AT: usize = 64;
 /// Topics whose time is over that it gives up with each value that is set: more than one, so that they become fewer.

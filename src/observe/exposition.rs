@@ -13,6 +13,7 @@ use super::metrics::{Counter, Counters, METRICS};
 use super::peers::{PeerMetrics, Peers};
 use super::process;
 use crate::admission::{Admission, Refusal};
+use crate::dispatch::kv::KEPT;
 use crate::runtime::account::Use;
 use crate::wire::event::Class;
 
@@ -127,11 +128,16 @@ impl Collector for Shards {
         self.family(encoder, descriptor, "", &[(String::new(), ())], |counters, (), metric| {
             metric.encode_gauge(&(counters.turn_max_us.get() as f64 / 1e6))
         })?;
-        let uses: Vec<_> = Use::ALL.iter().map(|what| (what.name().to_owned(), *what as usize)).collect();
+        type Read = Box<dyn Fn(&Counters) -> u64>;
+        let held = Use::ALL.iter().map(|what| {
+            (what.name().to_owned(), Box::new(move |counters: &Counters| counters.held[*what as usize].get()) as Read)
+        });
+        let kept = KEPT.iter().enumerate().map(|(at, name)| {
+            ((*name).to_owned(), Box::new(move |counters: &Counters| counters.kept[at].get()) as Read)
+        });
+        let uses: Vec<(String, Read)> = held.chain(kept).collect();
         let held = ("fanfare_memory_bytes", "Bytes held on behalf of others, by what they are for.", MetricType::Gauge);
-        self.family(encoder, held, "use", &uses, |counters, &what, metric| {
-            metric.encode_gauge(&counters.held[what].get())
-        })?;
+        self.family(encoder, held, "use", &uses, |counters, read, metric| metric.encode_gauge(&read(counters)))?;
         let uses = || Use::ALL.iter().map(|what| what.name().to_owned());
         let help = ("fanfare_memory_refused", "What found no room in memory, by what it was for.");
         self.counters(encoder, help, "use", uses(), |counters, what| counters.held_refused[what].get())?;

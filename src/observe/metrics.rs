@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::histogram::Histogram;
 use crate::admission::Refusal;
+use crate::dispatch::kv::KEPT;
 use crate::frontend::backlog::Pushed;
 use crate::frontend::log::ByClass;
 use crate::runtime::account::ByUse;
@@ -68,6 +69,8 @@ macro_rules! metrics {
             pub deliveries: [Counter; 4],
             /// Bytes held on behalf of others, by use.
             pub held: ByUse<Counter>,
+            /// Bytes that an embedded key-value store keeps, on the first shard for the whole node.
+            pub kept: [Counter; KEPT.len()],
             /// What found no room there.
             pub held_refused: ByUse<Counter>,
             /// Connections, streams and events that were not let in, by reason.

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::asking::Asked;
-use super::audience::VIEWERS;
+use super::audience::{VIEWERS, says_that_nobody_watches};
 use super::http_connection::Body;
 use super::likes::kv_error;
 use super::shard::Shard;
 use super::slots::Conn;
 use crate::backend::store::Change;
 use crate::dispatch::kv::{Answer, Append, Request, SetLatest, Unavailable, latest_field};
-use crate::limits::APPENDS_WAITING_MAX;
+use crate::limits::{APPENDS_WAITING_MAX, VIEWERS_NONE_AGE};
 use crate::wire::event::Class;
 use crate::wire::frame::{Event, Frame, Place, Stored};
 use crate::wire::http::HttpError;
@@ -179,7 +179,8 @@ impl Shard {
         let json: Arc<str> = Frame::encode(event).json().into();
         let topic = Topic::parse(event.topic).expect("the topic was checked");
         let field = latest_field(event.kind, event.key);
-        let latest = SetLatest { topic, field, event: Arc::clone(&json), origin: origin.clone() };
+        let age_ms = says_that_nobody_watches(event).then_some(VIEWERS_NONE_AGE.as_millis() as u64);
+        let latest = SetLatest { topic, field, event: Arc::clone(&json), origin: origin.clone(), age_ms };
         let versioning = Versioning { event: json, origin, broadcast };
         match self.submit(Request::SetLatest(latest)) {
             Ok(result) => self.on_versioned(versioning, result),

@@ -12,6 +12,7 @@ use crate::dispatch::datacenter::PeerViewers;
 use crate::dispatch::kv::{Alive, Answer, NodeCounts, Request, Unavailable, highest};
 use crate::dispatch::tally::Due;
 use crate::limits::COUNTS_PAUSE;
+use crate::wire::frame::Event;
 use crate::wire::topic::Topic;
 
 /// The kind of topics whose viewers are counted.
@@ -19,6 +20,16 @@ const COUNTED: &str = "live:";
 
 /// The type of what viewers are told of their number.
 pub const VIEWERS: &str = "viewers";
+
+/// What they are told.
+fn viewers_data(viewers: u32) -> String {
+    json!({"viewers": viewers}).to_string()
+}
+
+/// Whether this is what is told of a topic that nobody watches any more.
+pub fn says_that_nobody_watches(event: &Event<'_>) -> bool {
+    event.kind == VIEWERS && event.data == viewers_data(0).as_bytes()
+}
 
 impl Shard {
     /// The number of this core's viewers of a topic changed.
@@ -130,8 +141,7 @@ impl Shard {
         let due = self.tally.due(now, |topic| alone || highest(topic.as_str(), dispatchers()) == Some(own));
         for Due { topic, total, own } in due {
             if let Some(viewers) = total {
-                let data = json!({"viewers": viewers}).to_string();
-                self.publish_own(&topic, VIEWERS, None, None, &data);
+                self.publish_own(&topic, VIEWERS, None, None, &viewers_data(viewers));
             }
             if let Some(viewers) = own {
                 self.tell_peers_viewers(&topic, viewers);

@@ -1,8 +1,7 @@
 //! At a topic's home shard: what there must be one of on a node. The order of class `every`, the ring of its recent events,
 //! the newest values of class `latest`, and one look-up in history at a time.
 
-use std::cmp::Reverse;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -64,6 +63,13 @@ impl Home {
         }
     }
 
+    /// Its end is compared then, and not at another time.
+    fn compare_at(&mut self, topic: &Topic, at: Instant, compare: &mut BTreeSet<(Instant, Topic)>) {
+        compare.remove(&(self.compare_at, topic.clone()));
+        self.compare_at = at;
+        compare.insert((at, topic.clone()));
+    }
+
     /// Viewers of it lose nothing from now on.
     fn is_ready(&self) -> bool {
         self.applied && self.newest_known && self.order.end().is_some()
@@ -82,8 +88,8 @@ pub struct Homes {
     unsettled: Vec<Topic>,
     /// Newest values that the store gave, and how many of them were taken: the rest is for the next turns.
     found: VecDeque<(Topic, VecDeque<LatestValue>)>,
-    /// When to compare ends; what a home no longer waits for is passed over.
-    compare: std::collections::BinaryHeap<Reverse<(Instant, Topic)>>,
+    /// When to compare the ends of which topic, each once.
+    compare: BTreeSet<(Instant, Topic)>,
 }
 
 impl Homes {
@@ -116,7 +122,8 @@ impl Shard {
             self.homes.homes.insert(topic.clone(), Home::new(self.clock.instant));
             self.homes.new.push(topic.clone());
         } else {
-            self.homes.homes.remove(topic);
+            let home = self.homes.homes.remove(topic);
+            home.map(|home| self.homes.compare.remove(&(home.compare_at, topic.clone())));
         }
     }
 
@@ -220,8 +227,7 @@ impl Shard {
         let now = self.clock.instant;
         let Some(home) = self.homes.homes.get_mut(topic).filter(|home| home.is_ready()) else { return };
         // Once more when every dispatcher's cache must have learnt of it.
-        home.compare_at = now + SUBSCRIBERS_CACHE_AGE + REGISTER_RETRY;
-        self.homes.compare.push(Reverse((home.compare_at, topic.clone())));
+        home.compare_at(topic, now + SUBSCRIBERS_CACHE_AGE + REGISTER_RETRY, &mut self.homes.compare);
         self.registry.registered(topic, now, &mut self.effects);
         self.apply_effects();
     }
@@ -239,9 +245,8 @@ impl Shard {
         let now = self.clock.instant;
         let Some(home) = self.homes.homes.get_mut(frame.topic()) else { return };
         if !home.order.is_active(now) && home.compare_at > now + ENDS_ACTIVE {
-            home.compare_at = now + ENDS_ACTIVE;
             let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
-            self.homes.compare.push(Reverse((now + ENDS_ACTIVE, topic)));
+            home.compare_at(&topic, now + ENDS_ACTIVE, &mut self.homes.compare);
         }
         if frame.class() == Class::Latest {
             home.order.stir(now);
@@ -298,9 +303,9 @@ impl Shard {
             }
         }
         let (mut topics, mut values) = (Vec::new(), Vec::new());
-        while topics.len() < ENDS_PER_QUESTION && self.homes.compare.peek().is_some_and(|Reverse((at, _))| *at <= now) {
-            let Some(Reverse((at, topic))) = self.homes.compare.pop() else { break };
-            if let Some(home) = self.homes.homes.get(&topic).filter(|home| home.compare_at == at) {
+        while topics.len() < ENDS_PER_QUESTION && self.homes.compare.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, topic)) = self.homes.compare.pop_first() else { break };
+            if let Some(home) = self.homes.homes.get(&topic) {
                 values.push((topic.clone(), home.heard));
                 topics.push((topic, home.order.end().unwrap_or_default()));
             }
@@ -336,8 +341,7 @@ impl Shard {
                 home.order.compared(end, known, now, &mut effects);
             }
             let wait = if home.order.is_active(now) || end.is_none() { ENDS_ACTIVE } else { ENDS_QUIET };
-            home.compare_at = now + wait;
-            self.homes.compare.push(Reverse((now + wait, topic.clone())));
+            home.compare_at(&topic, now + wait, &mut self.homes.compare);
             if home.order.next_read().is_some() {
                 self.homes.unsettle(&topic);
             }

@@ -69,6 +69,9 @@ impl Shard {
         counters.http_connections.set(self.requests_open);
         counters.lagging.set(self.lagging);
         counters.backlog_bytes.set(self.account.held(Use::Streams) as u64);
+        if let Some(kv) = self.node.kv.as_ref().filter(|_| self.id == 0) {
+            counters.kept.iter().zip(kv.kept()).for_each(|(counter, bytes)| counter.set(bytes as u64));
+        }
         for what in Use::ALL {
             counters.held[what as usize].set(self.account.held(what) as u64);
             counters.held_refused[what as usize].set(self.account.refused(what));

@@ -281,7 +281,8 @@ impl Store {
 
     pub fn set(&self, topic: &Topic, field: &str, event: &str, origin: Option<(u64, &str)>) -> (u64, bool) {
         let origin = origin.map(|(version, name)| (version, name.to_owned()));
-        let latest = SetLatest { topic: topic.clone(), field: field.to_owned(), event: event.into(), origin };
+        let latest =
+            SetLatest { topic: topic.clone(), field: field.to_owned(), event: event.into(), origin, age_ms: None };
         let Answer::Versioned { version, newest } = self.ask(Request::SetLatest(latest)) else { panic!("versioned") };
         (version, newest)
     }
