@@ -306,11 +306,13 @@ impl Shard {
             generation: conn.generation,
             secret: self.slots.secret(conn),
         };
+        let retry_ms = self.retry_jitter();
         let mut out = std::mem::take(&mut self.out);
         let (_, pending) = self.topics_of(conn);
         let framing = self.slots.at(conn.slot).framing();
         let heartbeat = HEARTBEAT.as_millis() as u64;
-        framing.wrap(&mut out, |out| sse::connected(out, &id.encode(), &self.node.name, heartbeat, &pending));
+        let (id, node) = (id.encode(), &self.node.name);
+        framing.wrap(&mut out, |out| sse::connected(out, &id, node, heartbeat, &pending, retry_ms));
         // What its topics' logs hold came before it was connected.
         let slot = self.slots.get_mut(conn).expect("it is being connected");
         slot.waiting = false;

@@ -25,11 +25,12 @@ impl Framing {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// A comment line: keeps proxies and NATs from closing an idle stream, and finds dead peers.
+    /// A comment line: keeps proxies and NATs from closing an idle stream, and finds dead peers. No empty line follows it:
+    /// some client libraries take a block that holds a comment alone for an event.
     pub const fn heartbeat(self) -> &'static [u8] {
         match self {
-            Framing::Chunked => b"3\r\n:\n\n\r\n",
-            Framing::Close => b":\n\n",
+            Framing::Chunked => b"2\r\n:\n\r\n",
+            Framing::Close => b":\n",
         }
     }
 
@@ -75,8 +76,10 @@ fn control(out: &mut Vec<u8>, name: &str, data: &Value) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// The first event of a stream. `pending` are topics that are not registered yet.
-pub fn connected(out: &mut Vec<u8>, connection: &str, node: &str, heartbeat_ms: u64, pending: &[&str]) {
+/// The first event of a stream, with the reconnection time for when it ends without a word. `pending` are topics that are
+/// not registered yet.
+pub fn connected(out: &mut Vec<u8>, connection: &str, node: &str, heartbeat_ms: u64, pending: &[&str], retry_ms: u32) {
+    retry(out, retry_ms);
     let data = json!({"connection": connection, "node": node, "heartbeat_ms": heartbeat_ms, "pending": pending});
     control(out, "connected", &data);
 }
@@ -91,14 +94,15 @@ pub fn token(out: &mut Vec<u8>, expires_at_ms: u64) {
     control(out, "token", &json!({"expires_at": expires_at_ms}));
 }
 
-/// The reconnection time that the client shall use from now on, in milliseconds.
-pub fn retry(out: &mut Vec<u8>, retry_ms: u32) {
+/// The reconnection time that the client shall use from now on, in milliseconds. It opens the block of an event: some
+/// client libraries pass over a block that has nothing else, or take it for an event.
+fn retry(out: &mut Vec<u8>, retry_ms: u32) {
     out.extend_from_slice(b"retry: ");
     out.extend_from_slice(itoa::Buffer::new().format(retry_ms).as_bytes());
-    out.extend_from_slice(b"\n\n");
+    out.push(b'\n');
 }
 
-/// The last event of a stream that the server ends, with the reconnection time before it.
+/// The last event of a stream that the server ends, with the reconnection time.
 pub fn bye(out: &mut Vec<u8>, reason: ByeReason, retry_ms: u32) {
     retry(out, retry_ms);
     control(out, "bye", &json!({"reason": reason.name(), "retry_ms": retry_ms}));
@@ -121,11 +125,11 @@ mod tests {
     #[test]
     fn control_events_are_named_single_lines() {
         let mut out = Vec::new();
-        connected(&mut out, "c", "n", 20_000, &["live:1"]);
+        connected(&mut out, "c", "n", 20_000, &["live:1"], 2100);
         bye(&mut out, ByeReason::Drain, 1500);
         let text = String::from_utf8(out).unwrap();
-        let expected = "event: connected\ndata: {\"connection\":\"c\",\"heartbeat_ms\":20000,\"node\":\"n\",\"pending\":\
-                        [\"live:1\"]}\n\nretry: 1500\n\nevent: bye\ndata: {\"reason\":\"drain\",\"retry_ms\":1500}\n\n";
+        let expected = "retry: 2100\nevent: connected\ndata: {\"connection\":\"c\",\"heartbeat_ms\":20000,\"node\":\"n\",\"pending\":\
+                        [\"live:1\"]}\n\nretry: 1500\nevent: bye\ndata: {\"reason\":\"drain\",\"retry_ms\":1500}\n\n";
         assert_eq!(text, expected);
     }
 }

@@ -96,7 +96,7 @@ pub struct Messages {
     id: Option<String>,
     name: String,
     data: Vec<String>,
-    /// Reconnection times that were set.
+    /// Reconnection times that were set, each in the block of a message.
     pub retries: Vec<u64>,
     /// Comment lines.
     pub comments: usize,
@@ -129,7 +129,8 @@ impl Messages {
                     && data.first().is_some_and(|data| {
                         data.contains("\"topic\":\"live:") && data.contains("\"type\":\"viewers\"")
                     });
-                if !data.is_empty() && (self.viewers || !counts) {
+                assert!(!data.is_empty(), "a block without data, which some clients take for an event");
+                if self.viewers || !counts {
                     let name = if name.is_empty() { "message".to_owned() } else { name };
                     each(Message { id: self.id.clone(), name, data: data.join("\n") });
                 }

@@ -159,7 +159,7 @@ fn frames(partial: &mut Vec<u8>, mut bytes: &[u8], on_frame: &mut impl FnMut(&[u
         if end.is_none() {
             return if partial.len() <= PARTIAL_BYTES_MAX { Ok(()) } else { Err(Broken::TooLong) };
         }
-        on_frame(partial);
+        hand_out(partial, on_frame);
         partial.clear();
         partial.shrink_to(PARTIAL_BYTES_KEPT);
         bytes = rest;
@@ -171,11 +171,22 @@ fn frames(partial: &mut Vec<u8>, mut bytes: &[u8], on_frame: &mut impl FnMut(&[u
         let Some(end) = frame_end(bytes) else {
             break;
         };
-        on_frame(&bytes[..end]);
+        hand_out(&bytes[..end], on_frame);
         bytes = &bytes[end..];
     }
     partial.extend_from_slice(bytes);
     Ok(())
+}
+
+/// Hands out a frame without the comment lines before it, which are no part of it; a block of nothing else is no frame.
+fn hand_out(mut frame: &[u8], on_frame: &mut impl FnMut(&[u8])) {
+    while frame.first() == Some(&b':') {
+        let end = memchr(b'\n', frame).expect("a frame's lines end");
+        frame = &frame[end + 1..];
+    }
+    if frame != b"\n" {
+        on_frame(frame);
+    }
 }
 
 /// Where the first frame ends, blank line included. Nearly every frame is one line, so looking for a line end and then
@@ -195,9 +206,8 @@ fn frame_end(bytes: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    const BODY: &str = ": hi\n\nevent: connected\ndata: {}\n\ndata: {\"a\":1}\n\n\nid: 5\ndata: b\n\ndata: cut";
-    const WANTED: [&str; 4] =
-        [": hi\n\n", "event: connected\ndata: {}\n\n", "data: {\"a\":1}\n\n", "id: 5\ndata: b\n\n"];
+    const BODY: &str = ": hi\n\n:\n:\nevent: connected\ndata: {}\n\ndata: {\"a\":1}\n\n\nid: 5\ndata: b\n\ndata: cut";
+    const WANTED: [&str; 3] = ["event: connected\ndata: {}\n\n", "data: {\"a\":1}\n\n", "id: 5\ndata: b\n\n"];
 
     fn plain() -> Vec<u8> {
         format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n{BODY}").into_bytes()
