@@ -215,7 +215,7 @@ mod tests {
     /// The other end: sums of likes by key, comments by number.
     #[derive(Debug, Default)]
     struct Receiver {
-        windows: Windows,
+        windows: Windows<NodeId>,
         sums: BTreeMap<String, u64>,
         comments: BTreeMap<u64, u64>,
     }

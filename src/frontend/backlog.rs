@@ -314,8 +314,8 @@ impl Backlog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::frame::Event;
     use crate::wire::frame::tests::frame;
+    use crate::wire::frame::{Event, Stranger};
     use proptest::prelude::*;
 
     fn drained(backlog: &mut Backlog, now: u64) -> (Vec<(String, u64)>, Drained) {
@@ -353,7 +353,7 @@ mod tests {
         let like = frame("live:1", "like", None, Class::Sum, "1");
         let mut pushed = [0; 5];
         for number in 0..5 * ORIGINS_MAX as u64 {
-            let origin = Origin { sender: NodeId(1), shard: 0, number, count: 1 };
+            let origin = Origin { sender: Stranger::of("b", NodeId(1)), shard: 0, number, count: 1 };
             pushed[match backlog.push(&like.with_origins(&[origin]), 1, 0) {
                 Pushed::Queued => 0,
                 Pushed::Merged => 1,

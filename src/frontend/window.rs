@@ -4,10 +4,10 @@
 //! many numbers tells new from seen; what lies below is seen.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::time::Instant;
 
 use crate::limits::{NUMBERS_AHEAD_MAX, WINDOW_IDLE, WINDOWS_MAX};
-use crate::wire::connection_id::NodeId;
 
 const WORDS: usize = (NUMBERS_AHEAD_MAX / 64) as usize;
 
@@ -68,15 +68,22 @@ impl Window {
     }
 }
 
-/// The windows of the senders that one shard answers for: 8 KiB each.
-#[derive(Debug, Default)]
-pub struct Windows {
-    senders: HashMap<(NodeId, u16), Window, foldhash::fast::RandomState>,
+/// The windows of the senders that one shard answers for: 8 KiB each. `Sender` says how they were authenticated: nodes of
+/// this data center and dispatchers of another one have names of two types, and so windows that do not mix.
+#[derive(Debug)]
+pub struct Windows<Sender> {
+    senders: HashMap<(Sender, u16), Window, foldhash::fast::RandomState>,
 }
 
-impl Windows {
+impl<Sender> Default for Windows<Sender> {
+    fn default() -> Windows<Sender> {
+        Windows { senders: HashMap::default() }
+    }
+}
+
+impl<Sender: Copy + Eq + Hash> Windows<Sender> {
     /// The window of a sender whose batch says that its oldest unanswered number is `floor`; moved up to there.
-    pub fn of(&mut self, sender: NodeId, shard: u16, floor: u64, now: Instant) -> &mut Window {
+    pub fn of(&mut self, sender: Sender, shard: u16, floor: u64, now: Instant) -> &mut Window {
         if self.senders.len() >= WINDOWS_MAX && !self.senders.contains_key(&(sender, shard)) {
             // More senders than any cluster has: the one silent for longest has the least to repeat.
             let oldest = self.senders.iter().min_by_key(|(_, window)| window.heard).map(|(key, _)| *key);
@@ -90,7 +97,7 @@ impl Windows {
 
     /// Forgets senders that `is_alive` does not know and that were silent for [`WINDOW_IDLE`]: their names never come
     /// back, and what they sent before has come or never will.
-    pub fn tidy(&mut self, now: Instant, is_alive: impl Fn(NodeId) -> bool) {
+    pub fn tidy(&mut self, now: Instant, is_alive: impl Fn(Sender) -> bool) {
         self.senders
             .retain(|(node, _), window| now.saturating_duration_since(window.heard) < WINDOW_IDLE || is_alive(*node));
     }
@@ -109,6 +116,7 @@ impl Windows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::connection_id::NodeId;
     use proptest::prelude::*;
     use std::collections::HashSet;
     use std::time::Duration;

@@ -1,5 +1,6 @@
 //! Who asks: a request's token becomes what it may do, before anything else of it is looked at.
 
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -65,6 +66,7 @@ impl Tokens {
         request: &Request<'_>,
         query: Query<'_>,
         origins: &Origins,
+        own_port: u16,
         now_ms: u64,
     ) -> Result<(Access, bool), HttpError> {
         let mut in_query = None;
@@ -76,7 +78,7 @@ impl Tokens {
         let cookie = self.cookie.as_deref().zip(request.cookie);
         let credential = credentials(request.authorization, cookie, in_query.as_deref())?;
         let credential = credential.ok_or(TokenError::Missing)?;
-        if credential.needs_origin() && !has_allowed_origin(request, origins) {
+        if credential.needs_origin() && !has_allowed_origin(request, origins, own_port) {
             return Err(TokenError::Origin.into());
         }
         self.verify(seen, credential.token, now_ms)
@@ -95,26 +97,39 @@ impl Tokens {
 /// Whether a browser sent this for a page that may use its visitor's cookies: one of this node's own, or of a listed
 /// origin. A page's own requests by GET have no `Origin`; browsers then tell by `Sec-Fetch-Site`, which no page can
 /// set, that they are its own.
-fn has_allowed_origin(request: &Request<'_>, origins: &Origins) -> bool {
+fn has_allowed_origin(request: &Request<'_>, origins: &Origins, own_port: u16) -> bool {
     match request.origin {
         // Any origin (`*`) is without credentials.
         Some(origin) => {
             matches!(origins.check(Some(origin)), Cors::Origin(_))
-                || request.host.is_some_and(|host| is_origin_of(origin, host))
+                || (!request.is_foreign && request.host.is_some_and(|host| is_origin_of(origin, host, own_port)))
         }
         None => request.is_same_origin,
     }
 }
 
-/// Whether `origin` is that of `Host`. The scheme is not known here: a proxy in front may speak TLS.
-fn is_origin_of(origin: &str, host: &str) -> bool {
-    let (authority, default_port) = match (origin.strip_prefix("https://"), origin.strip_prefix("http://")) {
-        (Some(authority), _) => (authority, ":443"),
-        (_, Some(authority)) => (authority, ":80"),
+/// Whether `origin` is that of `Host`. What the visitor speaks is not known here, since a proxy in front may speak TLS. Whoever
+/// is on the visitor's way could make up a page of the same name in plain HTTP, so such a page counts as the node's own
+/// only where it surely is: on this box, or where `Host` names `own_port`, on which this node itself speaks plain HTTP.
+fn is_origin_of(origin: &str, host: &str, own_port: u16) -> bool {
+    let (authority, default_port, is_plain) = match (origin.strip_prefix("https://"), origin.strip_prefix("http://")) {
+        (Some(authority), _) => (authority, ":443", false),
+        (_, Some(authority)) => (authority, ":80", true),
         _ => return false,
     };
     let host = host.strip_suffix(default_port).unwrap_or(host);
-    !authority.is_empty() && authority.eq_ignore_ascii_case(host)
+    if authority.is_empty() || !authority.eq_ignore_ascii_case(host) {
+        return false;
+    }
+    let (name, port) = match host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
+        Some((name, port)) => (name, port.parse().ok()),
+        None => (host, Some(80)),
+    };
+    let is_here = || {
+        let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+    };
+    !is_plain || port == Some(own_port) || is_here()
 }
 
 impl Access {
@@ -211,7 +226,8 @@ impl Shard {
     /// As [`Tokens::access`].
     pub(super) fn access(&mut self, request: &Request<'_>, query: Query<'_>) -> Result<Access, HttpError> {
         let Some(tokens) = &self.node.tokens else { return Ok(Access::Open) };
-        let checked = tokens.access(&mut self.tokens_seen, request, query, &self.node.origins, self.clock.unix_ms);
+        let (origins, own_port, now_ms) = (&self.node.origins, self.node.public.port(), self.clock.unix_ms);
+        let checked = tokens.access(&mut self.tokens_seen, request, query, origins, own_port, now_ms);
         self.count_checked(checked)
     }
 
@@ -240,15 +256,16 @@ mod tests {
     fn allows(headers: &str) -> bool {
         let head = format!("GET / HTTP/1.1\r\nHost: app.example\r\n{headers}\r\n");
         let origins = Origins(vec!["https://page.example".to_owned()]);
-        has_allowed_origin(&request::parse(head.as_bytes()).unwrap(), &origins)
+        has_allowed_origin(&request::parse(head.as_bytes()).unwrap(), &origins, 8080)
     }
 
     #[test]
     fn cookies_count_from_own_and_listed_pages() {
         for headers in [
             "Origin: https://app.example\r\n",
-            "Origin: http://app.example\r\n",
+            "Origin: https://app.example\r\nSec-Fetch-Site: same-origin\r\n",
             "Origin: https://page.example\r\n",
+            "Origin: https://page.example\r\nSec-Fetch-Site: cross-site\r\n",
             "Sec-Fetch-Site: same-origin\r\n",
         ] {
             assert!(allows(headers), "{headers}");
@@ -256,6 +273,9 @@ mod tests {
         for headers in [
             "",
             "Origin: null\r\n",
+            "Origin: http://app.example\r\n",
+            "Origin: http://app.example:443\r\n",
+            "Origin: https://app.example\r\nSec-Fetch-Site: cross-site\r\n",
             "Origin: https://app.example.evil\r\n",
             "Origin: https://evil.app.example\r\n",
             "Origin: https://app.example:8443\r\n",
@@ -270,14 +290,43 @@ mod tests {
         }
         let any = Origins(vec!["*".to_owned()]);
         let head = b"GET / HTTP/1.1\r\nHost: app.example\r\nOrigin: https://evil.example\r\n\r\n";
-        assert!(!has_allowed_origin(&request::parse(head).unwrap(), &any));
+        assert!(!has_allowed_origin(&request::parse(head).unwrap(), &any, 8080));
     }
 
     #[test]
     fn a_host_with_its_schemes_port_is_the_same_origin() {
-        assert!(is_origin_of("https://a.example", "A.example:443") && is_origin_of("http://[::1]:8080", "[::1]:8080"));
-        assert!(!is_origin_of("https://a.example", "a.example:80") && !is_origin_of("https://", ""));
-        assert!(!is_origin_of("ftp://a.example", "a.example"));
+        let own = |origin, host| is_origin_of(origin, host, 8080);
+        assert!(own("https://a.example", "A.example:443") && own("http://[::1]:8080", "[::1]:8080"));
+        assert!(!own("https://a.example", "a.example:80") && !own("https://", ""));
+        assert!(!own("ftp://a.example", "a.example"));
+    }
+
+    #[test]
+    fn a_plain_page_of_the_same_name_is_its_own_only_where_that_is_sure() {
+        for (origin, host) in [
+            ("http://a.example:8080", "a.example:8080"),
+            ("http://127.0.0.1", "127.0.0.1"),
+            ("http://127.0.0.1:3000", "127.0.0.1:3000"),
+            ("http://[::1]:3000", "[::1]:3000"),
+            ("http://[::1]", "[::1]:80"),
+            ("http://localhost:3000", "localhost:3000"),
+        ] {
+            assert!(is_origin_of(origin, host, 8080), "{origin} {host}");
+        }
+        for (origin, host) in [
+            ("http://a.example", "a.example"),
+            ("http://a.example", "a.example:80"),
+            ("http://a.example:443", "a.example:443"),
+            ("http://a.example:8443", "a.example:8443"),
+            ("http://localhost.a.example", "localhost.a.example"),
+            ("http://[2001:db8::1]", "[2001:db8::1]"),
+            ("http://[::1]:8080", "[::1]"),
+        ] {
+            assert!(!is_origin_of(origin, host, 8080), "{origin} {host}");
+        }
+        assert!(
+            is_origin_of("http://a.example", "a.example:80", 80) && is_origin_of("http://a.example", "a.example", 80)
+        );
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub struct Cluster {
     /// Frames for other nodes.
     pub(super) outboxes: Outboxes,
     /// What was seen of other nodes' frames.
-    pub(super) windows: Windows,
+    pub(super) windows: Windows<NodeId>,
     next_tidy: Option<Instant>,
     /// Questions for a dispatcher to ask its key-value store.
     pub(super) questions: Questions,

@@ -219,7 +219,11 @@ impl Shard {
     pub(super) fn take_frames(&mut self, bytes: &[u8], peer: Option<usize>) -> Result<(), Malformed> {
         let batch = Batch::parse(bytes)?;
         let header = batch.header;
-        let window = self.cluster.windows.of(header.sender, header.shard, header.floor, self.clock.instant);
+        let now = self.clock.instant;
+        let window = match peer {
+            Some(peer) => self.peer_window(peer, header.sender, header.shard, header.floor),
+            None => self.cluster.windows.of(header.sender, header.shard, header.floor, now),
+        };
         let frames = batch.frames(|number| window.is_new(number))?;
         frames.iter().for_each(|(number, _)| window.see(*number));
         let counters = self.counters();

@@ -96,13 +96,14 @@ fn listeners(settings: &mut Settings) -> Result<(), SettingsError> {
 }
 
 fn peers(settings: &mut Settings) -> Result<(), SettingsError> {
-    let open = settings.peers.iter().filter(|(_, peer)| peer.secret.is_none());
-    let open = open.map(|(name, _)| {
-        format!(
-            "--peer {name} without --peer-secret-file {name}=PATH: whoever reaches --internal may broadcast as {name}."
-        )
-    });
-    settings.warnings.extend(open.collect::<Vec<_>>());
+    if !settings.peers.is_empty() && *settings.origin("dc") == Source::Default {
+        return Err(SettingsError::Missing {
+            setting: "--dc".to_owned(),
+            problem: "--peer needs it, since peers must know one another by different names".to_owned(),
+            remedy: "give this data center's name, such as eu-1".to_owned(),
+        });
+    }
+    let is_reached_from_afar = !is_loopback(settings.internal.ip());
     for (name, peer) in &settings.peers {
         let raw = &settings.layers.named["peer"][name];
         let refuse = |problem: String, remedy: &str| {
@@ -118,13 +119,14 @@ fn peers(settings: &mut Settings) -> Result<(), SettingsError> {
             let problem = format!("{url} would send events and the peer's secret in the clear");
             return Err(refuse(problem, "give an https:// URL, or --peer-insecure if the way there is safe"));
         }
-    }
-    if !settings.peers.is_empty() && *settings.origin("dc") == Source::Default {
-        return Err(SettingsError::Missing {
-            setting: "--dc".to_owned(),
-            problem: "--peer needs it, since peers must know one another by different names".to_owned(),
-            remedy: "give this data center's name, such as eu-1".to_owned(),
-        });
+        // On one box, everyone who reaches the internal listener may do more already.
+        if peer.secret.is_none() && (is_reached_from_afar || !peer.urls.iter().all(is_loopback_url)) {
+            let problem = format!("without a secret, whoever reaches --internal may broadcast as {name}");
+            return Err(refuse(
+                problem,
+                &format!("give --peer-secret-file {name}=PATH, the same secret there and here"),
+            ));
+        }
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::limits::{EVENT_BYTES_MAX, LINE_BYTES_MAX};
 mod origins;
 mod transfer;
 
-pub use origins::{ORIGINS_MAX, Origin};
+pub use origins::{ORIGINS_MAX, Origin, Stranger};
 pub use transfer::{FRAME_BYTES_MAX, RECORD_OVERHEAD_BYTES_MAX};
 
 /// What [`Frame::encode`] needs.

@@ -41,6 +41,8 @@ pub struct Request<'a> {
     pub origin: Option<&'a str>,
     /// `Sec-Fetch-Site` says that a page of the same origin sends this; no page can make a browser say so.
     pub is_same_origin: bool,
+    /// `Sec-Fetch-Site` says that a page of another origin sends this, by its scheme, host or port.
+    pub is_foreign: bool,
     /// `Access-Control-Request-Method`: a CORS preflight.
     pub preflight: bool,
     /// `Access-Control-Request-Headers`: what the request that a preflight asks for would carry.
@@ -138,6 +140,7 @@ pub fn parse(bytes: &[u8]) -> Result<Request<'_>, HttpError> {
         host: None,
         origin: None,
         is_same_origin: false,
+        is_foreign: false,
         preflight: false,
         preflight_headers: None,
         if_none_match: None,
@@ -254,7 +257,10 @@ fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>])
             13 if is("last-event-id") => request.last_event_id = text(),
             13 if is("authorization") => once("Authorization", request.authorization.replace(text().unwrap_or("")))?,
             13 if is("if-none-match") => request.if_none_match = text(),
-            14 if is("sec-fetch-site") => request.is_same_origin = text() == Some("same-origin"),
+            14 if is("sec-fetch-site") => {
+                request.is_same_origin = text() == Some("same-origin");
+                request.is_foreign = !request.is_same_origin;
+            }
             14 if is("content-length") => {
                 let value = text().and_then(decimal).ok_or(HttpError::bad("Content-Length is not a number"))?;
                 if length.replace(value).is_some() {

@@ -4,7 +4,14 @@ use std::path::Path;
 
 use serde_json::json;
 
+use fanfare::wire::batch::Writer;
+use fanfare::wire::connection_id::NodeId;
+
 use super::mesh::{Center, Mesh, Wanted, cluster_secret, internal, peer_secret, secret_file, urls};
+use crate::support::eventually;
+use crate::support::http::Client;
+use crate::support::node::Node;
+use crate::support::redis::{Redis, free_port};
 use crate::support::viewers::Viewers;
 
 const TOPIC: &str = "chat:7";
@@ -118,6 +125,40 @@ fn events_doubled_by_a_peers_url_that_leads_to_ourselves() {
     nobody_has(&viewers[0], &there);
     ids.push(there);
     viewers.iter().for_each(|viewers| viewers.without_repeats(&ids));
+}
+
+#[test]
+fn sender_of_a_peer_passes_for_a_node() {
+    let redis = Redis::start();
+    let kv = redis.url();
+    let peer = format!("b=http://127.0.0.1:{}", free_port());
+    let flags = ["--cores", "2", "--kv", &kv, "--dc", "a", "--peer", &peer];
+    let nodes = [Node::with(&flags), Node::with(&flags)];
+    eventually("the nodes to know each other", || {
+        let known = nodes.each_ref().map(|node| node.info()["nodes"].as_array().expect("a list").len());
+        if known == [2, 2] { Ok(()) } else { Err(known) }
+    });
+    let mut stream = nodes[1].stream("topic=room:7");
+    let publish = |data: u64| nodes[0].publish("room:7", &json!({"type": "note", "data": data}));
+    // Once one arrives, the store and the caches know who wants the topic.
+    eventually("an event of the other node", || {
+        publish(0);
+        match stream.come().into_iter().any(|message| message.name == "message") {
+            true => Ok(()),
+            false => Err("none"),
+        }
+    });
+    // The peer says that it is the first node, and that all which that will ever number was answered long ago.
+    let name: NodeId = nodes[0].info()["node"].as_str().expect("a name").parse().expect("a name");
+    for shard in 0..2 {
+        let batch = Writer::default().finish(name, shard, 1 << 60, 1 << 60);
+        let headers = [("Fanfare-From", "b"), ("Fanfare-To", "a")];
+        let mut client = Client::connect(nodes[1].internal);
+        let answer = client.request("POST", "/v1/internal/peer/frames", &headers, &batch);
+        assert_eq!(answer.status, 204, "{answer:?}");
+    }
+    publish(1);
+    while stream.event()["data"] != 1 {}
 }
 
 #[test]

@@ -124,8 +124,17 @@ fn a_plain_http_peer_beyond_this_box_must_be_asked_for() {
     here.refuses("--dc eu --peer us=http://10.0.0.1:8081", &["--peer us", "http://10.0.0.1:8081", "--peer-insecure"]);
     here.refuses("--dc eu --peer us=https://u.example,http://10.0.0.1", &["--peer us", "--peer-insecure"]);
     here.refuses("--dc eu --peer us=http://10.0.0.1 --peer-insecure=false", &["--peer-insecure"]);
-    here.print("--dc eu --peer us=http://10.0.0.1 --peer-insecure", &[]);
-    here.print("--dc eu --peer us=http://127.0.0.2:8081 --peer ap=https://10.0.0.1", &[]);
+    here.print("--dc eu --peer us=http://10.0.0.1 --peer-insecure --peer-secret-file us=secret", &[]);
+    here.print("--dc eu --peer us=http://127.0.0.2:8081 --peer ap=http://localhost:1", &[]);
+    for peer in ["https://u.example", "https://127.0.0.1,https://u.example", "http://10.0.0.1 --peer-insecure"] {
+        here.refuses(
+            &format!("--dc eu --peer us={peer}"),
+            &["--peer us", "without a secret", "--peer-secret-file us=PATH"],
+        );
+    }
+    let reached = "--dc eu --peer us=http://127.0.0.1 --internal 0.0.0.0:0 --cluster-secret-file secret";
+    here.refuses(reached, &["--peer us", "without a secret"]);
+    here.print(&format!("{reached} --peer-secret-file us=secret"), &[]);
     here.refuses("--dc eu --peer eu=https://x.example", &["--peer eu", "data center eu itself"]);
     here.refuses("--peer eu=https://x.example", &["--dc is not set"]);
 }

@@ -15,7 +15,7 @@ use crate::dispatch::kv::{Answer, Append, BUCKETS, Request as Question, Unavaila
 use crate::server::likes::kv_error;
 use crate::wire::batch::Header;
 use crate::wire::event::Class;
-use crate::wire::frame::{Frame, Origin, Stored};
+use crate::wire::frame::{Frame, Origin, Stored, Stranger};
 use crate::wire::http::HttpError;
 use crate::wire::pack::unpack;
 use crate::wire::request::Request;
@@ -76,7 +76,8 @@ impl Shard {
         self.peer_counters(peer).received.add(1);
         match frame.class() {
             Class::Sum | Class::Ephemeral => {
-                let (sender, shard) = (header.sender, header.shard);
+                let sender = Stranger::of(&self.node.peers[peer].name, header.sender);
+                let shard = header.shard;
                 frame.set_origin(Origin { sender, shard, number, count: frame.count() });
                 if self.route_frame(&Arc::new(frame)).is_err() {
                     self.counters().dropped_backlog.add(1);

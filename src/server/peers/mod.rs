@@ -19,8 +19,10 @@ use super::link::{Destination, Lane};
 use super::shard::Shard;
 use crate::dispatch::datacenter::PeerState;
 use crate::dispatch::outbox::Outbox;
-use crate::frontend::window::Windows;
+use crate::frontend::window::{Window, Windows};
 use crate::observe::peers::{PeerCounters, PeerMetrics};
+use crate::wire::connection_id::NodeId;
+use crate::wire::frame::Stranger;
 
 pub mod broadcast;
 pub mod hello;
@@ -46,6 +48,8 @@ pub struct Peer {
 #[derive(Debug)]
 struct Line {
     outbox: Outbox,
+    /// What was seen of the batches of its dispatchers.
+    windows: Windows<Stranger>,
     /// Which of its URLs is in use.
     url: usize,
     hello: hello::Hello,
@@ -59,7 +63,7 @@ struct Line {
 pub struct Peers {
     lines: Vec<Line>,
     /// What was seen of peers' frames on their way to viewers, for the topics at home on this shard.
-    seen: Windows,
+    seen: Windows<Stranger>,
     /// What is known of peers, as of the last heartbeat.
     pub(super) states: Arc<Vec<PeerState>>,
     /// Another dispatcher of this data center was lost: what it said of viewers may be wrong.
@@ -76,6 +80,7 @@ impl Shard {
             let url = self.cluster.random() as usize % peer.urls.len();
             self.cluster.peers.lines.push(Line {
                 outbox: Outbox::to_peer(self.node.id, self.id as u16, self.clock.instant),
+                windows: Windows::default(),
                 url,
                 hello: hello::Hello::new(self.clock.instant),
                 pumps: HashMap::new(),
@@ -87,6 +92,12 @@ impl Shard {
     /// Whether there is anybody to send to.
     pub(super) fn has_peers(&self) -> bool {
         !self.cluster.peers.lines.is_empty()
+    }
+
+    /// What was seen of the batches of a peer's dispatcher, whose oldest unanswered number is `floor`.
+    pub(super) fn peer_window(&mut self, peer: usize, sender: NodeId, shard: u16, floor: u64) -> &mut Window {
+        let (sender, now) = (Stranger::of(&self.node.peers[peer].name, sender), self.clock.instant);
+        self.cluster.peers.lines[peer].windows.of(sender, shard, floor, now)
     }
 
     /// This shard's numbers of a peer.
@@ -134,8 +145,10 @@ impl Shard {
 
     /// Now and then: forgets senders that are gone.
     pub(super) fn tidy_peers(&mut self) {
+        let now = self.clock.instant;
         // Names of other data centers' nodes are not known here.
-        self.cluster.peers.seen.tidy(self.clock.instant, |_| false);
+        self.cluster.peers.lines.iter_mut().for_each(|line| line.windows.tidy(now, |_| false));
+        self.cluster.peers.seen.tidy(now, |_| false);
     }
 
     /// Other data centers as this node sees them, for an operator.

@@ -15,11 +15,33 @@ pub const ORIGINS_MAX: usize = 64;
 /// The length of one on the wire.
 pub(super) const ORIGIN_BYTES: usize = 8 + 2 + 8 + 4;
 
+/// A dispatcher of another data center. Its name there is what it says of itself, so that the data center, which was
+/// authenticated, stands before it: no data center can pass for a sender of another one, or of this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Stranger(u64);
+
+/// Bits of a [`Stranger`] that name the dispatcher; those above them name its data center.
+const STRANGER_NODE_BITS: u32 = 40;
+
+impl Stranger {
+    /// The dispatcher that calls itself `node`, of the data center whose secret came with it. The same on every node, since
+    /// frames go to viewers by any dispatcher.
+    pub fn of(dc: &str, node: NodeId) -> Stranger {
+        // FNV-1a, which never changes; names of data centers are the operator's.
+        let dc = dc
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let dc = dc ^ dc >> STRANGER_NODE_BITS;
+        let node = (node.0 ^ node.0 >> STRANGER_NODE_BITS) & ((1 << STRANGER_NODE_BITS) - 1);
+        Stranger(dc << STRANGER_NODE_BITS | node)
+    }
+}
+
 /// A frame of another data center, by the number that its sender gave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
     /// The dispatcher there.
-    pub sender: NodeId,
+    pub sender: Stranger,
     /// Its shard: each numbers its own.
     pub shard: u16,
     /// The frame's number.
@@ -79,7 +101,7 @@ impl Frame {
         let mut origins = Vec::new();
         for _ in 0..fields.u8()? {
             origins.push(Origin {
-                sender: NodeId(fields.u64()?),
+                sender: Stranger(fields.u64()?),
                 shard: fields.u16()?,
                 number: fields.u64()?,
                 count: fields.u32()?,
@@ -106,7 +128,23 @@ mod tests {
     use crate::wire::frame::tests::frame;
 
     fn origin(number: u64, count: u32) -> Origin {
-        Origin { sender: NodeId(7), shard: 1, number, count }
+        Origin { sender: Stranger(7), shard: 1, number, count }
+    }
+
+    #[test]
+    fn a_data_center_names_its_own_senders_only() {
+        let nodes = [0, 1, 7, 1 << 40, u64::MAX].map(NodeId);
+        let strangers = ["a", "b", "eu-1", "eu-2", "us"].map(|dc| nodes.map(|node| Stranger::of(dc, node)));
+        for (at, senders) in strangers.iter().enumerate() {
+            for other in &strangers[at + 1..] {
+                let centers =
+                    |all: &[Stranger]| all.iter().map(|sender| sender.0 >> STRANGER_NODE_BITS).collect::<Vec<_>>();
+                assert!(centers(senders).iter().all(|center| !centers(other).contains(center)));
+            }
+        }
+        let one = Stranger::of("a", NodeId(7));
+        assert_eq!(one, Stranger::of("a", NodeId(7)));
+        assert_ne!(one, Stranger::of("a", NodeId(8)));
     }
 
     #[test]

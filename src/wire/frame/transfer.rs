@@ -219,7 +219,7 @@ mod tests {
     use super::*;
     use crate::wire::connection_id::NodeId;
     use crate::wire::frame::tests::frame;
-    use crate::wire::frame::{Event, Origin, Place};
+    use crate::wire::frame::{Event, Origin, Place, Stranger};
     use proptest::prelude::*;
     use std::sync::Arc;
 
@@ -307,7 +307,7 @@ mod tests {
                 Class::Sum => parts.min(count as usize),
                 _ => parts.min(1),
             };
-            let origin = |number| Origin { sender: NodeId(seq), shard: 3, number, count: 1 };
+            let origin = |number| Origin { sender: Stranger::of("b", NodeId(seq)), shard: 3, number, count: 1 };
             let origins: Vec<Origin> = (0..parts as u64).map(origin).collect();
             let frame = of(class, key.as_deref(), &data, seq >> 1, count).with_origins(&origins);
             let read = Frame::from_wire(&record(&frame)).unwrap();
