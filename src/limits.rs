@@ -254,6 +254,8 @@ pub const PAGE_EVENTS_MIN: u32 = 16;
 pub const SMALL_EVENT_BYTES: usize = 512;
 /// Events of a topic that wait for the one before them; past it they are read from history with it.
 pub const HELD_EVENTS_MAX: usize = 1024;
+/// Same, in bytes.
+pub const HELD_EVENT_BYTES_MAX: usize = 1024 * 1024;
 /// Events of class `every` that a node keeps in memory for each topic with viewers, for clients that come back.
 pub const RING_EVENTS: usize = 256;
 /// Same, in bytes.

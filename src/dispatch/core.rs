@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::limits::{LOOKUP_WAITING_EVENTS, SUBSCRIBERS_CACHE_AGE, SUBSCRIBERS_CACHE_TOPICS};
+use crate::limits::{ASKED_BYTES, LOOKUP_WAITING_EVENTS, SUBSCRIBERS_CACHE_AGE, SUBSCRIBERS_CACHE_TOPICS};
+use crate::runtime::account::{Account, Held, Use};
 use crate::wire::connection_id::NodeId;
 use crate::wire::frame::Frame;
 use crate::wire::topic::Topic;
@@ -41,7 +42,7 @@ struct Known {
 #[derive(Debug, Default)]
 pub struct Dispatcher {
     known: HashMap<Topic, Known, foldhash::fast::RandomState>,
-    held: HashMap<Topic, Vec<Arc<Frame>>, foldhash::fast::RandomState>,
+    held: HashMap<Topic, Vec<Held<Arc<Frame>>>, foldhash::fast::RandomState>,
     held_events: usize,
 }
 
@@ -73,10 +74,15 @@ impl Dispatcher {
     }
 
     /// Keeps an event until its topic's subscribers are known. True if the store is to be asked now.
-    pub fn hold(&mut self, topic: &Topic, frame: Arc<Frame>) -> Result<bool, Full> {
+    ///
+    /// # Errors
+    /// Too many wait, or there is no memory for it.
+    pub fn hold(&mut self, topic: &Topic, frame: Arc<Frame>, account: &Account) -> Result<bool, Full> {
         if self.held_events >= LOOKUP_WAITING_EVENTS {
             return Err(Full);
         }
+        let held = account.reserve(Use::Questions, ASKED_BYTES + frame.bytes().len()).map_err(|_| Full)?;
+        let frame = Held::new(frame, held);
         self.held_events += 1;
         let held = self.held.entry(topic.clone()).or_default();
         held.push(frame);
@@ -94,16 +100,19 @@ impl Dispatcher {
             }
         }
         self.known.insert(topic.clone(), Known { nodes, learned: Some(now), asked_again: false });
+        self.release(topic)
+    }
+
+    fn release(&mut self, topic: &Topic) -> Vec<Arc<Frame>> {
         let held = self.held.remove(topic).unwrap_or_default();
         self.held_events -= held.len();
-        held
+        held.into_iter().map(Held::release).collect()
     }
 
     /// The store cannot say who wants `topic`. Gives back the events that waited, and who wanted it when that was last
     /// known; with nobody known they have nowhere to go.
     pub fn fall_back(&mut self, topic: &Topic, now: Instant) -> (Option<Arc<[NodeId]>>, Vec<Arc<Frame>>) {
-        let held = self.held.remove(topic).unwrap_or_default();
-        self.held_events -= held.len();
+        let held = self.release(topic);
         let nodes = self.known.get_mut(topic).map(|known| {
             // For as long as an answer would serve: then the store is asked again.
             known.learned = Some(now);
@@ -153,7 +162,7 @@ mod tests {
             1 => (0u64..3000).prop_map(Op::Wait),
         ], 1..200)) {
             let topic = Topic::parse("live:1").unwrap();
-            let (mut dispatcher, mut now) = (Dispatcher::default(), Instant::now());
+            let (mut dispatcher, mut now, account) = (Dispatcher::default(), Instant::now(), Account::unbounded());
             let nodes = |wanted: bool| -> Arc<[NodeId]> { if wanted { Arc::new([NodeId(1)]) } else { Arc::new([]) } };
             // Answers under way carry what the store held when asked; changes invalidate in the same order.
             let (mut wanted, mut asked, mut published, mut sent) = (false, Vec::new(), 0u64, Vec::new());
@@ -169,7 +178,7 @@ mod tests {
                             }
                             Routed::Unknown => {
                                 let frame = frame("live:1", "x", None, Class::Every, &published.to_string());
-                                if dispatcher.hold(&topic, frame).unwrap() { asked.push(wanted); }
+                                if dispatcher.hold(&topic, frame, &account).unwrap() { asked.push(wanted); }
                             }
                         }
                     }
@@ -210,15 +219,16 @@ mod tests {
     #[test]
     fn without_the_store_what_was_known_serves() {
         let (mut dispatcher, topic, now) = (Dispatcher::default(), Topic::parse("live:1").unwrap(), Instant::now());
+        let account = Account::unbounded();
         let event = frame("live:1", "x", None, Class::Sum, "1");
         assert_eq!(dispatcher.route("live:1", now), Routed::Unknown);
-        assert_eq!(dispatcher.hold(&topic, Arc::clone(&event)), Ok(true));
+        assert_eq!(dispatcher.hold(&topic, Arc::clone(&event), &account), Ok(true));
         assert_eq!(dispatcher.fall_back(&topic, now).0, None);
         let nodes: Arc<[NodeId]> = Arc::new([NodeId(1)]);
         dispatcher.learn(&topic, Arc::clone(&nodes), now);
         dispatcher.forget_all();
         assert_eq!(dispatcher.route("live:1", now), Routed::Unknown);
-        dispatcher.hold(&topic, event).unwrap();
+        dispatcher.hold(&topic, event, &account).unwrap();
         let (known, held) = dispatcher.fall_back(&topic, now);
         assert_eq!((known, held.len(), dispatcher.held_events()), (Some(Arc::clone(&nodes)), 1, 0));
         assert_eq!(dispatcher.route("live:1", now), Routed::To { nodes, refresh: false });
@@ -228,12 +238,24 @@ mod tests {
     #[test]
     fn what_waits_is_bounded() {
         let (mut dispatcher, topic) = (Dispatcher::default(), Topic::parse("live:1").unwrap());
+        let account = Account::unbounded();
         let frame = frame("live:1", "x", None, Class::Every, "1");
         for number in 0..LOOKUP_WAITING_EVENTS {
-            assert_eq!(dispatcher.hold(&topic, Arc::clone(&frame)), Ok(number == 0));
+            assert_eq!(dispatcher.hold(&topic, Arc::clone(&frame), &account), Ok(number == 0));
         }
-        assert_eq!(dispatcher.hold(&topic, Arc::clone(&frame)), Err(Full));
+        assert_eq!(dispatcher.hold(&topic, Arc::clone(&frame), &account), Err(Full));
         assert_eq!(dispatcher.learn(&topic, Arc::new([]), Instant::now()).len(), LOOKUP_WAITING_EVENTS);
         assert_eq!(dispatcher.held_events(), 0);
+    }
+
+    #[test]
+    fn what_waits_is_bounded_by_bytes() {
+        let (mut dispatcher, topic) = (Dispatcher::default(), Topic::parse("live:1").unwrap());
+        let account = Account::new([100_000; Use::ALL.len()]);
+        let frame = frame("live:1", "x", None, Class::Every, &format!("\"{}\"", "x".repeat(16_000)));
+        let held = (0..100).filter(|_| dispatcher.hold(&topic, Arc::clone(&frame), &account).is_ok()).count();
+        assert_eq!((held, account.refused(Use::Questions)), (6, 94));
+        assert_eq!(dispatcher.learn(&topic, Arc::new([]), Instant::now()).len(), 6);
+        assert_eq!(account.held(Use::Questions), 0);
     }
 }

@@ -4,12 +4,13 @@
 //! Every event names the one before it (`prev`). One that comes before its predecessor waits a moment for it; then the
 //! hole is read from history. Ends are compared now and then, so that an event nobody sent arrives all the same.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::dispatch::kv::End;
-use crate::limits::{HELD_EVENTS_MAX, HOLE_WAIT, RING_BYTES, RING_EVENTS, TOPIC_ACTIVE};
+use crate::limits::{HELD_EVENT_BYTES_MAX, HELD_EVENTS_MAX, HOLE_WAIT, RING_BYTES, RING_EVENTS, TOPIC_ACTIVE};
 use crate::wire::frame::Frame;
 use crate::wire::position::Position;
 
@@ -81,6 +82,8 @@ pub struct Order {
     target: Position,
     /// Events that came before their predecessors, and when.
     held: BTreeMap<Position, (Instant, Arc<Frame>)>,
+    /// What those take.
+    held_bytes: usize,
     /// Since when something is missing.
     hole_since: Option<Instant>,
     /// When the read under way began.
@@ -104,6 +107,7 @@ impl Order {
             end: None,
             target: Position::START,
             held: BTreeMap::new(),
+            held_bytes: 0,
             hole_since: None,
             reading_since: None,
             ring: VecDeque::new(),
@@ -132,7 +136,17 @@ impl Order {
 
     /// Bytes that it holds in memory.
     pub fn bytes(&self) -> usize {
-        self.ring_bytes
+        self.ring_bytes + self.held_bytes
+    }
+
+    /// There is no memory for recent events: whoever comes back is given them from history.
+    pub fn forget_recent(&mut self) {
+        self.forget_ring(self.end.unwrap_or_default());
+    }
+
+    fn let_held_go(&mut self) {
+        self.held.clear();
+        self.held_bytes = 0;
     }
 
     /// Where history ended when the topic's first viewer came: what follows is delivered.
@@ -161,11 +175,13 @@ impl Order {
             }
             _ => {
                 self.target = self.target.max(position);
-                if self.held.len() < HELD_EVENTS_MAX {
-                    self.held.entry(position).or_insert((now, frame));
-                } else {
+                let bytes = frame.bytes().len();
+                if self.held.len() >= HELD_EVENTS_MAX || self.held_bytes + bytes > HELD_EVENT_BYTES_MAX {
                     // All of them are in history as well, and are read from there.
-                    self.held.clear();
+                    self.let_held_go();
+                } else if let Entry::Vacant(place) = self.held.entry(position) {
+                    place.insert((now, frame));
+                    self.held_bytes += bytes;
                 }
                 self.hole_since.get_or_insert(now);
             }
@@ -192,9 +208,10 @@ impl Order {
         while let Some(first) = self.held.first_entry() {
             let position = *first.key();
             if position <= end {
-                first.remove();
+                self.held_bytes -= first.remove().1.bytes().len();
             } else if first.get().1.prev().is_none_or(|prev| prev <= end) {
                 let (_, frame) = first.remove();
+                self.held_bytes -= frame.bytes().len();
                 self.deliver(frame, position, effects);
                 end = position;
             } else {
@@ -299,7 +316,7 @@ impl Order {
             // It lost what it had, and perhaps what nobody here has seen. What it has since then is all new.
             effects.push(Effect::Gap(end));
             self.told = self.told.max(history.since);
-            self.held.clear();
+            self.let_held_go();
             self.end = Some(history.since);
             self.target = Position::START;
             self.forget_ring(history.since.max(end));

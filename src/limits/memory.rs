@@ -43,6 +43,15 @@ pub const PAGES_STREAMS_BURST: usize = 8;
 /// Of what a shard may hold for streams, what history and newest values may fill, as numerator and denominator: the rest is
 /// for live events of those who read too slowly.
 pub const PAGES_PART: (usize, usize) = (3, 4);
+/// Memory that the allocator keeps is given back to the system once so much, and half of all, was freed.
+pub const TRIM_BYTES_MIN: u64 = 32 * 1024 * 1024;
+/// What a topic with viewers takes on a node beside its name, its events and its viewers: its entries in the tables of its home
+/// and of a core.
+pub const HOME_BYTES: usize = 2048;
+/// Bytes of requests and answers below which a connection is not counted: the next read or write ends most of them.
+pub const REQUEST_BYTES_MIN: usize = 4 * 1024;
+/// What a question takes until it is answered, beside the events and names in it.
+pub const ASKED_BYTES: usize = 512;
 /// A place in a topic's table of newest values, beside the value itself: two table entries, and what an allocation costs.
 pub const NEWEST_ENTRY_BYTES: usize = 256;
 /// Bytes of newest values that a home reads from the store's answers before the shard turns to its other work: about a

@@ -10,4 +10,5 @@ pub mod open_files;
 pub mod readiness;
 pub mod resolver;
 pub mod tls;
+pub mod trim;
 pub mod turn_time;

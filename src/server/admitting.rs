@@ -11,7 +11,9 @@ use super::streams::bye;
 use crate::admission::Refusal;
 use crate::admission::turns::Turns;
 use crate::limits::*;
+use crate::observe::metrics::Counter;
 use crate::observe::process;
+use crate::runtime::trim::{self, Trimming};
 use crate::wire::http::{HttpError, Method};
 use crate::wire::query::Query;
 use crate::wire::request::Request;
@@ -30,6 +32,7 @@ pub struct Admitting {
     /// How long turns take.
     pub turns: Turns,
     next_memory_look: Option<Instant>,
+    trimming: Trimming,
 }
 
 impl Shard {
@@ -242,6 +245,11 @@ impl Shard {
         if self.id == 0 && self.admitting.next_memory_look.is_none_or(|next| next <= now) {
             self.admitting.next_memory_look = Some(now + MEMORY_LOOK);
             self.node.admission.note_memory(process::resident());
+            let counters = self.node.counters.iter();
+            let held = counters.flat_map(|counters| counters.held.iter().chain(&counters.kept)).map(Counter::get).sum();
+            if self.admitting.trimming.is_due(held, TRIM_BYTES_MIN) {
+                trim::give_back();
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ use super::slots::Conn;
 use crate::backend::store::Change;
 use crate::dispatch::kv::{Answer, Append, Request, SetLatest, Unavailable, latest_field};
 use crate::limits::{APPENDS_WAITING_MAX, VIEWERS_NONE_AGE};
+use crate::runtime::account::Held;
 use crate::wire::event::Class;
 use crate::wire::frame::{Event, Frame, Place, Stored};
 use crate::wire::http::HttpError;
@@ -79,12 +80,14 @@ impl Shard {
         let topic = Topic::parse(event.topic).expect("the topic was checked");
         let peers = self.node.peers.iter().map(|peer| peer.name.clone()).collect();
         let (count_max, age_max_ms) = (info.history, info.max_age_ms);
+        let held = self.reserve_question(json.len())?;
         let append = Append { topic, event: Arc::clone(&json), count_max, age_max_ms, peers };
         match self.submit(Request::Append(append)) {
             Ok(result) => self.place(&json, result).map(|()| Published::Taken),
             Err(ticket) => {
                 self.appends_waiting += 1;
-                self.asked.insert(ticket, Asked::Append(Appending { publisher, event: json }));
+                let asked = Asked::Append(Appending { publisher, event: json });
+                self.asked.insert(ticket, Held::new(asked, held));
                 Ok(Published::Pending)
             }
         }
@@ -180,12 +183,13 @@ impl Shard {
         let topic = Topic::parse(event.topic).expect("the topic was checked");
         let field = latest_field(event.kind, event.key);
         let age_ms = says_that_nobody_watches(event).then_some(VIEWERS_NONE_AGE.as_millis() as u64);
+        let held = self.reserve_question(json.len())?;
         let latest = SetLatest { topic, field, event: Arc::clone(&json), origin: origin.clone(), age_ms };
         let versioning = Versioning { event: json, origin, broadcast };
         match self.submit(Request::SetLatest(latest)) {
             Ok(result) => self.on_versioned(versioning, result),
             Err(ticket) => {
-                self.asked.insert(ticket, Asked::Versioned(versioning));
+                self.asked.insert(ticket, Held::new(Asked::Versioned(versioning), held));
                 Ok(())
             }
         }

@@ -11,7 +11,9 @@ use super::shard::Shard;
 use super::slots::Conn;
 use crate::dispatch::datacenter::PeerState;
 use crate::dispatch::kv::{Alive, Answer, BUCKETS, Heard, Heartbeat, NodeInfo, Notice, Request, Unavailable, bucket};
-use crate::limits::{HEARTBEAT_RETRY, NODE_HEARTBEAT};
+use crate::limits::{ASKED_BYTES, HEARTBEAT_RETRY, NODE_HEARTBEAT};
+use crate::runtime::account::{Held, Reservation, Use};
+use crate::wire::http::HttpError;
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
@@ -92,15 +94,38 @@ pub enum Asked {
     },
 }
 
+impl Asked {
+    /// Bytes of the names that it holds.
+    fn names(&self) -> usize {
+        match self {
+            Asked::Beat(members) | Asked::Compared(members) => members.iter().map(String::len).sum(),
+            Asked::Anywhere { event, .. } => event.len(),
+            _ => 0,
+        }
+    }
+}
+
 impl Shard {
     /// Asks the key-value store, and hears what it can say at once.
     pub(super) fn ask(&mut self, request: Request, asked: Asked) {
         match self.submit(request) {
             Ok(result) => self.on_answer(asked, result),
             Err(ticket) => {
-                self.asked.insert(ticket, asked);
+                // These are of a node's own, and there are never more than of what they ask for.
+                let mut held = self.account.open(Use::Questions);
+                held.settle(ASKED_BYTES + asked.names());
+                self.asked.insert(ticket, Held::new(asked, held));
             }
         }
+    }
+
+    /// Reserves what a question that somebody asked for takes until it is answered, of which `bytes` are its own.
+    ///
+    /// # Errors
+    /// 503: there is no room.
+    pub(super) fn reserve_question(&self, bytes: usize) -> Result<Reservation, HttpError> {
+        let reserved = self.account.reserve(Use::Questions, ASKED_BYTES + bytes);
+        reserved.map_err(|_| HttpError::unavailable("too much waits for the key-value store"))
     }
 
     /// Hands a question over. Gives the answer, or else the ticket under which it will come.
@@ -142,7 +167,7 @@ impl Shard {
                     self.counters().kv_answer.observe(took.as_micros() as u64);
                 }
                 if let Some(asked) = self.asked.remove(&ticket) {
-                    self.on_answer(asked, result);
+                    self.on_answer(asked.release(), result);
                 }
             }
             Heard::Notice(notice) => self.on_notice(notice),

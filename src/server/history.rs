@@ -1,7 +1,7 @@
 //! At a topic's home shard: what there must be one of on a node. The order of class `every`, the ring of its recent events,
 //! the newest values of class `latest`, and one look-up in history at a time.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +13,7 @@ use crate::dispatch::kv::{End, LatestValue, Newer, Page, Read, Request, Unavaila
 use crate::frontend::newest::{Keeping, Newest};
 use crate::frontend::order::{Effect, FramePage, Order};
 use crate::limits::*;
+use crate::runtime::account::{Account, Reservation, Use};
 use crate::wire::event::Class;
 use crate::wire::frame::{Frame, Place, Stored};
 use crate::wire::position::Position;
@@ -37,6 +38,8 @@ pub struct Home {
     reading: Option<Reading>,
     /// When its end is compared with history's.
     compare_at: Instant,
+    /// What it takes: its places in tables, and its recent events.
+    held: Reservation,
 }
 
 #[derive(Debug)]
@@ -49,7 +52,10 @@ struct Reading {
 }
 
 impl Home {
-    fn new(now: Instant) -> Home {
+    fn new(now: Instant, account: &Account) -> Home {
+        let mut held = account.open(Use::Topics);
+        // Its viewers are bounded, and so are their topics.
+        held.settle(HOME_BYTES);
         Home {
             order: Order::new(now),
             newest: Newest::default(),
@@ -60,6 +66,7 @@ impl Home {
             waiters: Vec::new(),
             reading: None,
             compare_at: now,
+            held,
         }
     }
 
@@ -68,6 +75,14 @@ impl Home {
         compare.remove(&(self.compare_at, topic.clone()));
         self.compare_at = at;
         compare.insert((at, topic.clone()));
+    }
+
+    /// Its recent events stay if there is memory for them.
+    fn settle(&mut self) {
+        if self.held.resize(HOME_BYTES + self.order.bytes()).is_err() {
+            self.order.forget_recent();
+            self.held.settle(HOME_BYTES + self.order.bytes());
+        }
     }
 
     /// Viewers of it lose nothing from now on.
@@ -85,7 +100,7 @@ pub struct Homes {
     /// Topics whose beginning failed, and when to try again.
     again: Vec<(Instant, Topic)>,
     /// Topics that wait for an event, or for a look-up that failed.
-    unsettled: Vec<Topic>,
+    unsettled: HashSet<Topic, foldhash::fast::RandomState>,
     /// Newest values that the store gave, and how many of them were taken: the rest is for the next turns.
     found: VecDeque<(Topic, VecDeque<LatestValue>)>,
     /// When to compare the ends of which topic, each once.
@@ -109,9 +124,7 @@ impl Homes {
     }
 
     fn unsettle(&mut self, topic: &Topic) {
-        if !self.unsettled.contains(topic) {
-            self.unsettled.push(topic.clone());
-        }
+        self.unsettled.insert(topic.clone());
     }
 }
 
@@ -119,7 +132,7 @@ impl Shard {
     /// The node's first viewer of a topic came, or it lets go of it.
     pub(super) fn settle_home(&mut self, topic: &Topic, wanted: bool) {
         if wanted {
-            self.homes.homes.insert(topic.clone(), Home::new(self.clock.instant));
+            self.homes.homes.insert(topic.clone(), Home::new(self.clock.instant, &self.account));
             self.homes.new.push(topic.clone());
         } else {
             let home = self.homes.homes.remove(topic);
@@ -257,6 +270,7 @@ impl Shard {
         }
         let mut effects = Vec::new();
         home.order.frame(Arc::clone(frame), now, &mut effects);
+        home.settle();
         let unsettled = home.order.next_read().is_some();
         match effects.as_slice() {
             // Mostly it is the next one.
@@ -289,8 +303,9 @@ impl Shard {
     pub(super) fn tick_homes(&mut self) {
         let now = self.clock.instant;
         let due: Vec<Topic> = self.homes.again.extract_if(.., |(at, _)| *at <= now).map(|(_, topic)| topic).collect();
+        let mut new: HashSet<Topic> = self.homes.new.iter().cloned().collect();
         for topic in due {
-            if self.homes.homes.get(&topic).is_some_and(|home| !home.is_ready()) && !self.homes.new.contains(&topic) {
+            if self.homes.homes.get(&topic).is_some_and(|home| !home.is_ready()) && new.insert(topic.clone()) {
                 self.homes.new.push(topic);
             }
         }
@@ -416,6 +431,7 @@ impl Shard {
         if reading.for_order {
             let page = FramePage { frames: frames.clone().into(), complete: page.complete, reaches: page.reaches };
             home.order.page(&page, now, &mut effects);
+            home.settle();
         }
         // Streams get nothing that live viewers were not given: that comes to them live.
         let end = home.order.end().unwrap_or_default();

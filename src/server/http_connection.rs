@@ -3,7 +3,8 @@
 use super::access::Access;
 use super::lines::Lines;
 use crate::admission::Refusal;
-use crate::limits::{BODY_BYTES_PER_SECOND_MIN, BODY_TIMEOUT, EVICT_AGE, HEAD_TIMEOUT};
+use crate::limits::{BODY_BYTES_PER_SECOND_MIN, BODY_TIMEOUT, EVICT_AGE, HEAD_TIMEOUT, REQUEST_BYTES_MIN};
+use crate::runtime::account::{Account, Full, Reservation, Use};
 use crate::wire::chunked::Chunked;
 use crate::wire::response::AnswerTo;
 
@@ -16,6 +17,8 @@ pub struct Http {
     pub scanned: usize,
     /// Bytes of the request at the start of `input`, once its head is known.
     pub need: usize,
+    /// The bytes that the shard's account has for it; none while they are few.
+    pub reserved: Option<Reservation>,
     /// Answers that the kernel has not taken.
     pub output: Vec<u8>,
     /// Of which so many are sent.
@@ -76,6 +79,29 @@ impl Http {
     /// A fresh connection's.
     pub fn new(internal: bool) -> Http {
         Http { internal, ..Http::default() }
+    }
+
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        let body = match &self.body {
+            Body::Chunked { head, body, .. } => head.capacity() + body.capacity(),
+            Body::Lines(lines, _) | Body::LinesEnding(lines) => lines.bytes(),
+            Body::Whole => 0,
+        };
+        self.input.capacity() + self.output.capacity() + body
+    }
+
+    /// Reserves what it holds.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub fn reserve(&mut self, account: &Account) -> Result<(), Full> {
+        let bytes = self.bytes();
+        if bytes < REQUEST_BYTES_MIN {
+            self.reserved = None;
+            return Ok(());
+        }
+        self.reserved.get_or_insert_with(|| account.open(Use::Requests)).resize(bytes)
     }
 
     /// Whether answers wait for the client to read.

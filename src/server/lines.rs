@@ -61,6 +61,11 @@ impl Lines {
         }
     }
 
+    /// Bytes that it holds of a line whose end has not come.
+    pub fn bytes(&self) -> usize {
+        self.partial.capacity()
+    }
+
     /// Lines that ended.
     pub fn ended(&self) -> u64 {
         self.line

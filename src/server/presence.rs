@@ -1,6 +1,8 @@
 //! Presence, after LinkedIn's Presence Platform: a member's streams are signs of life; a Frontend gives them to a backend,
 //! which tells who came online; the backend that ranks highest for a member's bucket tells who went offline.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -13,6 +15,7 @@ use super::shard::Shard;
 use super::slots::Conn;
 use crate::dispatch::kv::{Answer, BUCKETS, Request as KvRequest, Turn, Unavailable, highest};
 use crate::limits::*;
+use crate::runtime::account::Held;
 use crate::wire::http::HttpError;
 use crate::wire::query::{Parameter, Query};
 use crate::wire::response::AnswerTo;
@@ -102,9 +105,9 @@ impl Shard {
         access: &Access,
         to: AnswerTo,
     ) -> Result<Handled, HttpError> {
-        let mut members: Vec<String> = Vec::new();
+        let (mut members, mut named): (Vec<String>, HashSet<Cow<'_, str>>) = Default::default();
         for member in query.all(Parameter::Member) {
-            if members.iter().any(|known| *known == member) {
+            if !named.insert(member.clone()) {
                 continue;
             }
             super::likes::check_name("member", &member)?;
@@ -120,6 +123,7 @@ impl Shard {
         if members.is_empty() {
             return Err(HttpError::bad("name the members: /v1/presence?member=ana&member=bob"));
         }
+        let held = self.reserve_question(members.iter().map(String::len).sum())?;
         match self.submit(KvRequest::Presence(members.clone())) {
             Ok(result) => {
                 let body = presence_answer(&members, result)?;
@@ -127,7 +131,7 @@ impl Shard {
                 Ok(Handled::Answered)
             }
             Err(ticket) => {
-                self.asked.insert(ticket, Asked::Presence(conn, members));
+                self.asked.insert(ticket, Held::new(Asked::Presence(conn, members), held));
                 Ok(Handled::Later)
             }
         }

@@ -212,7 +212,7 @@ impl Shard {
             }
             Routed::Unknown => {
                 let topic = Topic::parse(topic).expect("the topic was checked");
-                match self.dispatcher.hold(&topic, make()) {
+                match self.dispatcher.hold(&topic, make(), &self.account) {
                     Ok(ask) => {
                         if ask {
                             self.look_up(topic);

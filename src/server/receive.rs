@@ -133,7 +133,7 @@ impl Shard {
         if !matches!(slot.kind, Kind::Free) {
             return;
         }
-        let sent = alive && self.flush(conn, &mut http);
+        let sent = alive && self.flush(conn, &mut http) && self.hold(&mut http);
         if sent && http.held && !http.has_output() {
             // The kernel took all of it at once, so no readiness will tell of room.
             self.again.push(conn);
@@ -153,6 +153,15 @@ impl Shard {
             self.set_due(conn, HEAD_TIMEOUT.as_secs() as u32 / 2);
         }
         self.slots.get_mut(conn).expect("it was just there").kind = Kind::Http(http);
+    }
+
+    /// Reserves what a connection holds. False if there is no room for it: then it ends, so that others' requests find some.
+    fn hold(&mut self, http: &mut Http) -> bool {
+        let fits = http.reserve(&self.account).is_ok();
+        if !fits {
+            self.counters().rejected.add(1);
+        }
+        fits
     }
 
     /// Sends `self.out` behind what already waits. False if the connection is broken.

@@ -37,7 +37,7 @@ use crate::frontend::topics::{TopicIndex, Topics};
 use crate::frontend::typists::Typists;
 use crate::limits::{READ_BYTES, TICK, YIELD_EVERY};
 use crate::observe::metrics::Counters;
-use crate::runtime::account::Account;
+use crate::runtime::account::{Account, Held};
 use crate::runtime::clock::Clock;
 use crate::runtime::mailbox::Mailbox;
 use crate::runtime::readiness::{Interest, Readiness, Ready};
@@ -102,7 +102,7 @@ pub struct Shard {
     pub(super) appends_waiting: usize,
     pub(super) dispatcher: Dispatcher,
     /// Questions to the key-value store that have no answer yet.
-    pub(super) asked: HashMap<u64, Asked, foldhash::fast::RandomState>,
+    pub(super) asked: HashMap<u64, Held<Asked>, foldhash::fast::RandomState>,
     pub(super) next_ticket: u64,
     pub(super) next_heartbeat: Instant,
     pub(super) next_outbox: Instant,

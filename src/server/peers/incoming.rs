@@ -12,6 +12,7 @@ use super::hello::{Heard, Said};
 use super::queue::Page;
 use crate::dispatch::datacenter::{PeerNote, Taking};
 use crate::dispatch::kv::{Answer, Append, BUCKETS, Request as Question, Unavailable, bucket};
+use crate::runtime::account::Held;
 use crate::server::likes::kv_error;
 use crate::wire::batch::Header;
 use crate::wire::event::Class;
@@ -120,6 +121,7 @@ impl Shard {
             }
         }
         let texts: Vec<Arc<str>> = events.iter().map(|(_, append)| Arc::clone(&append.event)).collect();
+        let held = self.reserve_question(texts.iter().map(|text| text.len()).sum())?;
         let dc = self.node.peers[peer].name.clone();
         match self.submit(Question::Take(Taking { dc, bucket: page.bucket, epoch: page.epoch, events })) {
             Ok(result) => {
@@ -128,7 +130,7 @@ impl Shard {
                 Ok(Handled::Answered)
             }
             Err(ticket) => {
-                self.asked.insert(ticket, Asked::Taken { conn, peer, events: texts });
+                self.asked.insert(ticket, Held::new(Asked::Taken { conn, peer, events: texts }, held));
                 Ok(Handled::Later)
             }
         }
@@ -187,6 +189,7 @@ impl Shard {
         let ahead = said.now as i64 - self.clock.unix_ms as i64;
         let dc = self.node.peers[peer].name.clone();
         let note = PeerNote { dc, heard: Some(ahead), lacks: None, restart: said.restart, viewers: said.viewers };
+        let held = self.reserve_question(0)?;
         match self.submit(Question::NotePeer(note)) {
             Ok(result) => {
                 let body = self.hello_answer(result)?;
@@ -194,7 +197,7 @@ impl Shard {
                 Ok(Handled::Answered)
             }
             Err(ticket) => {
-                self.asked.insert(ticket, Asked::Hello(conn));
+                self.asked.insert(ticket, Held::new(Asked::Hello(conn), held));
                 Ok(Handled::Later)
             }
         }
