@@ -104,6 +104,9 @@ pub struct NodeArgs {
     /// Spread the closing of streams over this time when told to stop [default: 30s]
     #[arg(long, value_name = "DURATION", help_heading = "Listening")]
     pub drain: Option<String>,
+    /// Close a connection that has sent no request for this time; a load balancer's own must be shorter [default: 75s]
+    #[arg(long, value_name = "DURATION", help_heading = "Listening")]
+    pub idle_timeout: Option<String>,
 
     /// Keep subscriptions and history here: memory, redis://HOST or rediss://HOST [default: memory, for `all`]
     #[arg(long, value_name = "URL", help_heading = "Storage")]
@@ -440,6 +443,7 @@ impl From<NodeArgs> for Flags {
             ("reuse_port", one(node.reuse_port)),
             ("cores", one(node.cores)),
             ("drain", one(node.drain)),
+            ("idle_timeout", one(node.idle_timeout)),
             ("kv", one(node.kv)),
             ("db", one(node.db)),
             ("reactions", node.reactions),

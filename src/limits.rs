@@ -44,8 +44,12 @@ pub const REJECTED_LISTED_MAX: usize = 100;
 pub const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// From the first byte of a request (or the accept) to the end of its head.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two requests of a kept-alive connection.
+/// Between two requests of a kept-alive connection: between nodes, and the default of `--idle-timeout`.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// The longest `--idle-timeout`: an hour.
+pub const IDLE_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+const _: () =
+    assert!(IDLE_TIMEOUT_MAX.as_secs() <= u16::MAX as u64 && IDLE_TIMEOUT.as_secs() <= IDLE_TIMEOUT_MAX.as_secs());
 /// Without progress while a body is read, or an answer written.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -67,6 +71,8 @@ pub const CONNECTED_WAIT: Duration = Duration::from_secs(1);
 pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A client that takes nothing for this long while something waits for it is cut.
 pub const STALLED_TIMEOUT: Duration = Duration::from_secs(30);
+/// The furthest `exp` of a token: beyond it stand times in milliseconds, which would hold for ever.
+pub const TOKEN_EXPIRY_MAX: Duration = Duration::from_secs(3653 * 24 * 60 * 60);
 /// A stream's client is told this long before its token ends, or after half of the time left if that is shorter: enough
 /// to ask for a new one and to retry.
 pub const TOKEN_NOTICE: Duration = Duration::from_secs(60);

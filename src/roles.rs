@@ -262,6 +262,7 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
         cluster_secret: settings.cluster_secret.as_ref().map(|secret| secret.expose().to_owned()),
         peers,
         drain: settings.drain,
+        idle_seconds: u16::try_from(settings.idle_timeout.as_secs()).expect("an hour has 3,600"),
         mail,
         metrics: exposition::registry(Arc::clone(&counters), Arc::clone(&admission), peer_metrics),
         counters,

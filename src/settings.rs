@@ -93,6 +93,8 @@ pub struct Settings {
     pub cores: Cores,
     /// How long the closing of streams is spread over, 0 s to 1 h.
     pub drain: Duration,
+    /// How long a connection to the public listener may be without a request, in whole seconds, 1 s to 1 h.
+    pub idle_timeout: Duration,
     /// The key-value store. Without meaning for a frontend.
     pub kv: Kv,
     /// The database. Without meaning for a frontend and a dispatcher.
@@ -174,6 +176,7 @@ impl Settings {
             reuse_port: layers.one("reuse_port", values::switch)?.expect(GIVEN),
             cores: layers.one("cores", values::cores)?.expect(GIVEN),
             drain: layers.one("drain", values::drain)?.expect(GIVEN),
+            idle_timeout: layers.one("idle_timeout", values::idle_timeout)?.expect(GIVEN),
             kv: layers.one("kv", values::kv)?.expect(GIVEN),
             db: layers.one("db", values::database)?.expect(GIVEN),
             reactions: layers.list("reactions", values::reaction)?,

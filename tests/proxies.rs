@@ -178,7 +178,7 @@ fn streams_arrive_event_by_event(kind: Kind) {
     let proxy = Proxy::before(kind, &node);
     let followed = Followed::open(&proxy, "/v1/events?topic=live:42");
     assert_eq!(followed.next("HTTP/2 "), "200");
-    assert_eq!(followed.next("content-type: "), "text/event-stream");
+    assert_eq!(followed.next("content-type: "), "text/event-stream; charset=utf-8");
     assert_eq!(followed.next("event: "), "connected");
     for number in 0..10 {
         // Only once the last one is here is the next one sent, so a buffer that waits to be full would end the test.

@@ -2,7 +2,10 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
+use support::http::Client;
 use support::node::Node;
 use support::sse::Stream;
 
@@ -63,4 +66,59 @@ fn what_a_store_says_of_itself_stays_in_the_log() {
     let detail = node.post("/v1/videos/1/likes", json!({"member": "bob"}).to_string()).problem(400);
     assert!(detail.contains("database") && !detail.contains("secret.internal"), "{detail}");
     support::becomes("the log has it", true, || node.log().iter().any(|line| line.contains("secret.internal")));
+}
+
+#[test]
+fn a_preflight_gets_the_headers_it_asks_for() {
+    let node = Node::with(&["--cors-origin", "http://app.example"]);
+    let ask = |origin: &str, names: &str| {
+        let headers =
+            [("Origin", origin), ("Access-Control-Request-Method", "GET"), ("Access-Control-Request-Headers", names)];
+        let answer = Client::connect(node.public).request("OPTIONS", "/v1/events?topic=live:1", &headers, b"");
+        assert_eq!(answer.status, 204, "{answer:?}");
+        answer.header("access-control-allow-headers").map(str::to_owned)
+    };
+    for names in ["cache-control", "sentry-trace,baggage", "traceparent, x-requested-with"] {
+        assert_eq!(ask("http://app.example", names).as_deref(), Some(names));
+        assert_eq!(ask("http://evil.example", names), None);
+    }
+    assert_ne!(ask("http://app.example", "a: b").as_deref(), Some("a: b"), "no list of names");
+    let headers = [("Origin", "http://app.example")];
+    let answer = Client::connect(node.public).request("GET", "/v1/time", &headers, b"");
+    let exposed = answer.header("access-control-expose-headers").expect("a page may read some").to_owned();
+    for name in ["Retry-After", "Location", "WWW-Authenticate"] {
+        assert!(exposed.contains(name), "{exposed}");
+    }
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+}
+
+#[test]
+fn an_idle_connection_ends_when_its_answers_say_and_no_sooner() {
+    let node = Node::with(&["--idle-timeout", "2s"]);
+    let asked = Instant::now();
+    let mut client = Client::connect(node.public);
+    let answer = client.request("GET", "/v1/time", &[], b"");
+    assert_eq!(answer.header("keep-alive"), Some("timeout=2"));
+    client.assert_closed();
+    assert!(asked.elapsed() >= Duration::from_secs(2), "{:?}", asked.elapsed());
+    // Links between nodes go by a time that all nodes know.
+    let answer = Client::connect(node.internal).request("GET", "/health/live", &[], b"");
+    assert_eq!(answer.header("keep-alive"), Some("timeout=75"));
+}
+
+#[test]
+fn metrics_come_in_the_format_that_is_asked_for() {
+    let node = Node::start();
+    for (accept, kind, end) in [
+        (
+            "application/openmetrics-text; version=1.0.0",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            true,
+        ),
+        ("text/plain;version=0.0.4", "text/plain; version=0.0.4; charset=utf-8", false),
+    ] {
+        let answer = Client::connect(node.internal).request("GET", "/metrics", &[("Accept", accept)], b"");
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some(kind)));
+        assert_eq!(answer.text().ends_with("# EOF\n"), end, "{accept}");
+    }
 }

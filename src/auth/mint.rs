@@ -5,6 +5,7 @@ use super::keys::{self, Algorithm, Fault, KeyError, Kind};
 use super::rights::{Patterns, Types};
 use super::{SECRET_BYTES_MIN, TOKEN_BYTES_MAX, jwks, token};
 use crate::args::TokenArgs;
+use crate::limits::TOKEN_EXPIRY_MAX;
 use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
 use jsonwebtoken::{AlgorithmFamily, EncodingKey, Header};
 use serde_json::{Value, json};
@@ -94,6 +95,9 @@ fn claims(args: &TokenArgs, now: SystemTime) -> Result<Value, Failure> {
     let ttl = humantime::format_duration(args.ttl).to_string();
     if args.ttl.as_secs() == 0 {
         return Err(claim("ttl", &ttl, "shorter than a second; give one such as 1h".to_owned()));
+    }
+    if args.ttl > TOKEN_EXPIRY_MAX {
+        return Err(claim("ttl", &ttl, "longer than 10 years, which no node takes; give one such as 1h".to_owned()));
     }
     let issued = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let expires = issued.saturating_add(args.ttl.as_secs());

@@ -4,7 +4,7 @@ use super::error::TokenError;
 use super::keys::{Algorithm, Keys};
 use super::rights::{Patterns, Rights, Types, expired};
 use super::{LEEWAY, TOKEN_BYTES_MAX};
-use crate::limits::NAME_BYTES_MAX;
+use crate::limits::{NAME_BYTES_MAX, TOKEN_EXPIRY_MAX};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::value::MapAccessDeserializer;
@@ -93,7 +93,8 @@ impl Token<'_> {
     ///
     /// - The key decides the algorithm: a token whose `alg` is another than the key's is refused, and so are `none`,
     ///   `crit` and unencoded payloads (`b64`).
-    /// - `exp` must be there, since an open stream's rights end with it; `nbf` may be. Both have [`LEEWAY`].
+    /// - `exp` must be there, since an open stream's rights end with it, and within 10 years, since one in milliseconds
+    ///   would hold for ever; `nbf` may be. Both have [`LEEWAY`].
     /// - `sub` may be absent. It has 1 to 128 bytes and no control characters.
     /// - Rights are lists of topics, `{"fanfare":{"subscribe":[…],"publish":[…]}}` or
     ///   `{"fanfare.subscribe":[…],"fanfare.publish":[…]}`, a right in one of the forms only; an absent one allows
@@ -138,6 +139,11 @@ fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Option<T> {
 fn rights(claims: Claims, now_ms: u64) -> Result<Rights, TokenError> {
     let exp = claims.exp.ok_or(TokenError::Claim("exp is missing; a token must expire"))?;
     let expires_at_ms = time(&exp).ok_or(TokenError::Claim("exp is not a time in Unix seconds"))?;
+    if expires_at_ms.saturating_sub(now_ms) > TOKEN_EXPIRY_MAX.as_millis() as u64 {
+        return Err(TokenError::Claim(
+            "exp is more than 10 years from now; it is a time in Unix seconds, and this one looks like milliseconds",
+        ));
+    }
     if expired(expires_at_ms, now_ms) {
         return Err(TokenError::Expired((now_ms - expires_at_ms) / 1000));
     }

@@ -16,9 +16,47 @@ use crate::admission::{Admission, Refusal};
 use crate::dispatch::kv::KEPT;
 use crate::runtime::account::Use;
 use crate::wire::event::Class;
+use crate::wire::http::trim;
 
-/// The content type of what [`exposition`] writes.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// How metrics are written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// Prometheus' text format 0.0.4, which every scraper reads.
+    Text,
+}
+
+impl Format {
+    /// The one that an `Accept` asks for (RFC 9110 section 12.5.1): OpenMetrics where it is named and nothing better is.
+    pub fn asked(accept: Option<&str>) -> Format {
+        let quality = |wanted: &str, version: &str| {
+            let ranges = accept.unwrap_or("").split(',').filter_map(|range| {
+                let mut parts = range.split(';').map(trim);
+                let fits = parts.next().is_some_and(|range| range.eq_ignore_ascii_case(wanted));
+                let (mut quality, mut right) = (1.0, true);
+                for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+                    match name {
+                        "q" | "Q" => quality = value.parse().unwrap_or(0.0),
+                        "version" => right = value.trim_matches('"') == version,
+                        _ => {}
+                    }
+                }
+                (fits && right).then_some(quality)
+            });
+            ranges.fold(0.0, f32::max)
+        };
+        let open = quality("application/openmetrics-text", "1.0.0");
+        if open > 0.0 && open >= quality("text/plain", "0.0.4") { Format::OpenMetrics } else { Format::Text }
+    }
+
+    const fn content_type(self) -> &'static str {
+        match self {
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Format::Text => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
 
 /// All of a node's metrics.
 pub fn registry(shards: Arc<[Counters]>, admission: Arc<Admission>, peers: Vec<Arc<PeerMetrics>>) -> Registry {
@@ -29,10 +67,33 @@ pub fn registry(shards: Arc<[Counters]>, admission: Arc<Admission>, peers: Vec<A
     registry
 }
 
-/// As text.
-pub fn exposition(registry: &Registry) -> String {
+/// As text, with its content type.
+pub fn exposition(registry: &Registry, format: Format) -> (&'static str, String) {
     let mut out = String::with_capacity(64 * 1024);
     text::encode(&mut out, registry).expect("a String takes all");
+    let out = if format == Format::Text { in_text_format(&out) } else { out };
+    (format.content_type(), out)
+}
+
+/// What differs in Prometheus' text format: a counter's family has its samples' name, and there are neither units, nor
+/// exemplars, nor an end.
+fn in_text_format(open: &str) -> String {
+    let mut out = String::with_capacity(open.len());
+    let mut help = None;
+    for line in open.lines() {
+        if let Some(text) = line.strip_prefix("# HELP ") {
+            help = text.split_once(' ');
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|family| family.split_once(' ')) {
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            if let Some((_, text)) = help.take() {
+                out += &format!("# HELP {name}{suffix} {text}\n");
+            }
+            out += &format!("# TYPE {name}{suffix} {kind}\n");
+        } else if !line.starts_with("# ") {
+            out += line.split(" # ").next().unwrap_or(line);
+            out.push('\n');
+        }
+    }
     out
 }
 
@@ -190,7 +251,7 @@ mod tests {
     use crate::settings::{Memory, Most};
     use std::collections::BTreeMap;
 
-    fn node() -> String {
+    fn node(format: Format) -> (&'static str, String) {
         let most = Most {
             connections: None,
             address_connections: 0,
@@ -205,12 +266,12 @@ mod tests {
         shards[1].dropped_overrun.add(3);
         shards[1].delivery[0].observe(60_000);
         let peer = PeerMetrics { dc: "eu".to_owned(), shards: (0..2).map(|_| Default::default()).collect() };
-        exposition(&registry(shards, Arc::new(Admission::new(&most, &[], 2, 100, 10)), vec![Arc::new(peer)]))
+        exposition(&registry(shards, Arc::new(Admission::new(&most, &[], 2, 100, 10)), vec![Arc::new(peer)]), format)
     }
 
     #[test]
     fn families_stand_together_and_end() {
-        let text = node();
+        let text = node(Format::OpenMetrics).1;
         let mut families: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
         let count = families.len();
         families.sort_unstable();
@@ -222,6 +283,41 @@ mod tests {
         // Without this one Prometheus computes no quantile.
         assert!(text.contains("_bucket{le=\"+Inf\",class=\"sum\",shard=\"1\"} 1\n"), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn who_asks_for_prometheus_text_gets_it() {
+        const PROMETHEUS: &str = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;\
+                                  version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+        for accept in
+            [PROMETHEUS, "application/openmetrics-text", "text/plain, application/openmetrics-text; version=\"1.0.0\""]
+        {
+            assert_eq!(Format::asked(Some(accept)), Format::OpenMetrics, "{accept}");
+        }
+        for accept in [
+            "text/plain",
+            "*/*",
+            "",
+            "text/plain;version=0.0.4",
+            "application/openmetrics-text;version=0.0.1",
+            "application/openmetrics-text;q=0",
+            "text/plain;q=0.9,application/openmetrics-text;q=0.8",
+        ] {
+            assert_eq!(Format::asked(Some(accept)), Format::Text, "{accept}");
+        }
+        assert_eq!(Format::asked(None), Format::Text);
+        let (kind, text) = node(Format::Text);
+        assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8");
+        assert!(text.contains("# TYPE fanfare_dropped_total counter\nfanfare_dropped_total{"), "{text}");
+        assert!(
+            text.contains("# HELP fanfare_dropped_total ")
+                && text.contains("# TYPE fanfare_delivery_seconds histogram\n")
+        );
+        let samples = |text: &str| {
+            text.lines().filter(|line| line.starts_with("fanfare_")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert!(samples(&text) == samples(&node(Format::OpenMetrics).1), "{text}");
+        assert!(text.ends_with('\n') && !text.contains("EOF"));
     }
 
     /// A row of the README's table: a metric's name and kind, and its labels with their values where they are few.
@@ -246,7 +342,7 @@ mod tests {
 
     #[test]
     fn the_readme_lists_what_is_exported() {
-        let text = node();
+        let text = node(Format::OpenMetrics).1;
         let mut exported: BTreeMap<Row, Vec<String>> = BTreeMap::new();
         let mut row = (String::new(), String::new());
         for line in text.lines() {

@@ -14,7 +14,7 @@ use crate::observe::metrics::Counters;
 use crate::runtime::account::Use;
 use crate::wire::http::HttpError;
 use crate::wire::request::Request;
-use crate::wire::response::AnswerTo;
+use crate::wire::response::{AnswerTo, NO_STORE};
 
 impl Shard {
     /// A request to the internal listener.
@@ -34,7 +34,7 @@ impl Shard {
         let resource = resource.ok_or_else(HttpError::not_found)?;
         let query = resource.query(self.node.roles, true, request)?;
         let (content_type, answer) = match resource {
-            Resource::Metrics => (exposition::CONTENT_TYPE, exposition::exposition(&self.node.metrics)),
+            Resource::Metrics => exposition::exposition(&self.node.metrics, exposition::Format::asked(request.accept)),
             Resource::Live => ("application/json", r#"{"live":true}"#.to_owned()),
             Resource::Ready => match self.not_ready() {
                 None => ("application/json", r#"{"ready":true}"#.to_owned()),
@@ -49,7 +49,7 @@ impl Shard {
             // Publishing by lines is taken line by line, and never comes here; the rest is of the public listener.
             _ => return Err(HttpError::not_found()),
         };
-        self.answers().whole(to, 200, content_type, "Cache-Control: no-store\r\n", answer.as_bytes());
+        self.answers().whole(to, 200, content_type, NO_STORE, answer.as_bytes());
         Ok(Handled::Answered)
     }
 

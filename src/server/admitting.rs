@@ -120,8 +120,9 @@ impl Shard {
                 http.has_slow_body(seconds)
             } else {
                 // It has been without a request for as long as its time has run.
-                let time = if http.is_idle() && http.served { IDLE_TIMEOUT } else { HEAD_TIMEOUT };
-                (seconds + time.as_secs() as u32).saturating_sub(slot.due) >= EVICT_AGE.as_secs() as u32
+                let time =
+                    if http.is_idle() && http.served { self.idle_due(http) } else { HEAD_TIMEOUT.as_secs() as u32 };
+                (seconds + time).saturating_sub(slot.due) >= EVICT_AGE.as_secs() as u32
             };
             if late {
                 let conn = Conn { slot: number, generation: slot.generation };
@@ -216,7 +217,7 @@ impl Shard {
         self.counters().requests.add(1);
         self.counters().rejected.add(1);
         http.closing = true;
-        let to = AnswerTo { closes: true, ..AnswerTo::new(request, self.node.origins.check(request.origin)) };
+        let to = AnswerTo { closes: true, ..AnswerTo::new(request, self.node.origins.check(request.origin), 0) };
         self.answer_error(to, request, &refusal.error());
     }
 

@@ -1,8 +1,8 @@
 //! Answers that come later than their requests: from the database, the key-value store, another shard or another node.
 
+use super::http_connection::Http;
 use super::shard::Shard;
 use super::slots::Conn;
-use crate::limits::IDLE_TIMEOUT;
 use crate::wire::http::HttpError;
 use crate::wire::response::AnswerTo;
 
@@ -21,12 +21,18 @@ impl Shard {
         self.answers().problem(to, error);
     }
 
+    /// After how many seconds from now a connection without a request is closed: never sooner than its answers say, though the
+    /// shard's seconds are whole ones.
+    pub(super) fn idle_due(&self, http: &Http) -> u32 {
+        u32::from(self.node.idle_seconds(http.internal)) + 1
+    }
+
     /// The answer that a request waited for; then the requests behind it go on.
     pub(super) fn answer_later(&mut self, conn: Conn, write: impl FnOnce(&mut Shard, AnswerTo)) {
         let Some(mut http) = self.take_http(conn) else { return };
         if let Some(to) = http.awaiting.take() {
             write(self, to);
-            self.set_due(conn, IDLE_TIMEOUT.as_secs() as u32);
+            self.set_due(conn, self.idle_due(&http));
             http.held = false;
             self.feed(conn, &mut http, &[]);
             if http.unread && !http.held {

@@ -13,6 +13,7 @@ use crate::admission::Admission;
 use crate::backend::store::Store;
 use crate::dispatch::kv::{BUCKETS, KeyValue, NodeInfo, bucket};
 use crate::dispatch::types::Types;
+use crate::limits::IDLE_TIMEOUT;
 use crate::observe::metrics::Counters;
 use crate::runtime::mailbox::Sender;
 use crate::runtime::resolver::Resolver;
@@ -71,6 +72,8 @@ pub struct Node {
     pub peers: Vec<Peer>,
     /// How long a drain takes.
     pub drain: Duration,
+    /// How long a connection to the public listener may be without a request, in seconds.
+    pub idle_seconds: u16,
     /// Into each shard's mailbox.
     pub mail: Vec<Sender<Message>>,
     /// Each shard's numbers.
@@ -110,6 +113,11 @@ impl Node {
     /// Shards.
     pub fn shards(&self) -> usize {
         self.mail.len()
+    }
+
+    /// How long a connection may be without a request, in seconds. Links between nodes go by a time that all nodes know.
+    pub fn idle_seconds(&self, internal: bool) -> u16 {
+        if internal { IDLE_TIMEOUT.as_secs() as u16 } else { self.idle_seconds }
     }
 
     /// The shard that keeps what there must be one of for a topic.

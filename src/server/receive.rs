@@ -359,7 +359,7 @@ impl Shard {
     }
 
     fn start_lines(&mut self, conn: Conn, http: &mut Http, request: &Request<'_>, remaining: Remaining) {
-        let to = AnswerTo::new(request, self.node.origins.check(request.origin));
+        let to = AnswerTo::new(request, self.node.origins.check(request.origin), self.node.idle_seconds(http.internal));
         match self.lines_access(request, http.internal) {
             Ok(access) => {
                 self.go_on(http, request);
@@ -437,7 +437,7 @@ impl Shard {
         }
         lines.finish(&mut |number, line| self.publish_line(&access, publisher, conn, number, line));
         if !http.ended {
-            self.set_due(conn, IDLE_TIMEOUT.as_secs() as u32);
+            self.set_due(conn, self.idle_due(http));
         }
         let to = lines.to;
         self.counters().requests.add(1);
@@ -455,14 +455,15 @@ impl Shard {
 
     /// Serves one whole request: answers it, or notes that an answer will come, or makes it a stream.
     fn serve(&mut self, conn: Conn, http: &mut Http, request: &Request<'_>, body: &[u8]) {
-        let mut to = AnswerTo::new(request, self.node.origins.check(request.origin));
+        let mut to =
+            AnswerTo::new(request, self.node.origins.check(request.origin), self.node.idle_seconds(http.internal));
         // Other nodes turn to others.
         to.closes |= http.internal && self.is_draining();
         self.counters().requests.add(1);
         http.closing |= to.closes;
         http.served = true;
         // Before it is served: a stream has a time of its own.
-        self.set_due(conn, IDLE_TIMEOUT.as_secs() as u32);
+        self.set_due(conn, self.idle_due(http));
         match self.handle(conn, http, request, to, body) {
             Ok(Handled::Answered) => {}
             Ok(Handled::AnsweredLast) => http.closing = true,

@@ -6,7 +6,7 @@ use super::routes::Handled;
 use super::shard::Shard;
 use crate::backend::store::PostKind;
 use crate::web::{self, Asset};
-use crate::wire::http::{HttpError, Method};
+use crate::wire::http::{HttpError, Method, is_token_byte};
 use crate::wire::query::Parameter::{self, *};
 use crate::wire::query::Query;
 use crate::wire::request::Request;
@@ -165,6 +165,15 @@ impl<'a> Resource<'a> {
     }
 }
 
+/// The headers that requests here may carry, where a preflight does not say which it asks for.
+const HEADERS: &str = "Content-Type, Authorization, Last-Event-ID";
+
+/// Whether a text is a list of headers' names. An origin that may send requests may send any header with them: what this
+/// node does not know it ignores.
+fn is_list(names: &str) -> bool {
+    names.bytes().all(|byte| is_token_byte(byte) || matches!(byte, b',' | b' ' | b'\t')) && !names.is_empty()
+}
+
 impl Shard {
     /// OPTIONS, whatever its query: what is wrong with that is for the request's own answer.
     pub(super) fn options(
@@ -183,8 +192,10 @@ impl Shard {
         if request.preflight && to.cors != Cors::None {
             headers += &format!(
                 "Access-Control-Allow-Methods: {allow}\r\n\
-                 Access-Control-Allow-Headers: Content-Type, Authorization, Last-Event-ID\r\n\
-                 Access-Control-Max-Age: 86400\r\n"
+                 Access-Control-Allow-Headers: {}\r\n\
+                 Access-Control-Max-Age: 86400\r\n\
+                 Vary: Access-Control-Request-Headers\r\n",
+                request.preflight_headers.filter(|names| is_list(names)).unwrap_or(HEADERS)
             );
         }
         self.answers().whole(to, 204, "", &headers, b"");

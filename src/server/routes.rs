@@ -69,7 +69,7 @@ impl Shard {
             }
             Resource::Time => {
                 let now = format!("{{\"now\":{}}}", self.clock.unix_ms);
-                self.answers().whole(to, 200, "application/json", "Cache-Control: no-store\r\n", now.as_bytes());
+                self.answers().json(to, 200, now.as_bytes());
                 Ok(Handled::Answered)
             }
             Resource::Likes(video) => {

@@ -65,13 +65,14 @@ const fn key(name: &'static str, shape: Shape, default: Option<&'static str>) ->
 }
 
 /// Every setting but the event types, in the order in which they are printed.
-pub(super) const KEYS: [Key; 29] = [
+pub(super) const KEYS: [Key; 30] = [
     key("listen", Shape::Text, Some("127.0.0.1:8080")),
     key("internal", Shape::Text, Some("127.0.0.1:8081")),
     key("advertise", Shape::Text, None),
     key("reuse_port", Shape::Switch, Some("false")),
     key("cores", Shape::Text, Some("all")),
     key("drain", Shape::Text, Some("30s")),
+    key("idle_timeout", Shape::Text, Some("75s")),
     key("kv", Shape::Text, Some("memory")),
     key("db", Shape::Text, Some("sqlite:fanfare.db")),
     key("reactions", Shape::List, Some("like,celebrate,support,love,insightful,funny")),

@@ -2,6 +2,7 @@
 
 use super::secret::mask;
 use crate::dispatch::redis;
+use crate::limits::IDLE_TIMEOUT_MAX;
 use humantime::parse_duration;
 use ipnet::IpNet;
 use std::fmt;
@@ -150,6 +151,15 @@ pub(super) fn drain(text: &str) -> Result<Duration, Fault> {
         return fault("longer than an hour", "give 0s to 1h, such as 30s");
     }
     Ok(drain)
+}
+
+/// Whole seconds, since clients are told of it in those (`Keep-Alive: timeout=`).
+pub(super) fn idle_timeout(text: &str) -> Result<Duration, Fault> {
+    let timeout = duration(text)?;
+    if timeout.subsec_nanos() != 0 || timeout < Duration::from_secs(1) || timeout > IDLE_TIMEOUT_MAX {
+        return fault("not whole seconds from one to an hour", "give 1s to 1h, such as 75s");
+    }
+    Ok(timeout)
 }
 
 pub(super) fn cores(text: &str) -> Result<Cores, Fault> {
@@ -353,6 +363,10 @@ mod tests {
             assert!(duration(bad).is_err(), "{bad}");
         }
         assert!(drain("61m").is_err());
+        assert_eq!(idle_timeout("2m").unwrap(), Duration::from_secs(120));
+        for bad in ["0s", "500ms", "1500ms", "61m", "75"] {
+            assert!(idle_timeout(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

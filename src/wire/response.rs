@@ -12,8 +12,10 @@ pub struct AnswerTo {
     pub is_head: bool,
     /// The connection ends after the answer.
     pub closes: bool,
-    /// An HTTP/1.0 client that asked for keep-alive must be told that it got it.
+    /// The client speaks HTTP/1.0.
     pub is_http10: bool,
+    /// How long the connection may be without a request after it, in seconds; 0 if that is not to be told.
+    pub idle_seconds: u16,
     /// `Access-Control-Allow-Origin` is due: index into the configured origins, or any of them.
     pub cors: Cors,
 }
@@ -33,6 +35,10 @@ pub enum Cors {
 /// The configured origins that browsers may call from.
 #[derive(Debug, Clone, Default)]
 pub struct Origins(pub Vec<String>);
+
+/// A page of another origin sees only what it is shown (WHATWG Fetch, section 3.2.3): all that a client may act on.
+const EXPOSED: &[u8] =
+    b"Access-Control-Expose-Headers: Allow, Date, ETag, Link, Location, Retry-After, WWW-Authenticate\r\n";
 
 impl Origins {
     /// What to tell a request that came with this `Origin`.
@@ -58,16 +64,20 @@ impl Origins {
                 out.extend_from_slice(b"\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n");
             }
         }
+        if cors != Cors::None {
+            out.extend_from_slice(EXPOSED);
+        }
     }
 }
 
 impl AnswerTo {
     /// What the answer to `request` depends on.
-    pub fn new(request: &Request<'_>, cors: Cors) -> AnswerTo {
+    pub fn new(request: &Request<'_>, cors: Cors, idle_seconds: u16) -> AnswerTo {
         AnswerTo {
             is_head: request.method == super::http::Method::Head,
             closes: !request.keep_alive,
             is_http10: !request.is_http11,
+            idle_seconds,
             cors,
         }
     }
@@ -104,6 +114,9 @@ pub const fn reason(status: u16) -> &'static str {
 fn push_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
+
+/// No cache may keep the answer.
+pub const NO_STORE: &str = "Cache-Control: no-store\r\n";
 
 /// Writes answers into an output buffer, with what all answers of a node share.
 #[derive(Debug)]
@@ -153,15 +166,19 @@ impl Answers<'_> {
         self.out.extend_from_slice(b"\r\n");
         if to.closes {
             self.out.extend_from_slice(b"Connection: close\r\n");
-        } else if to.is_http10 {
-            self.out.extend_from_slice(b"Connection: keep-alive\r\n");
+        } else if to.idle_seconds > 0 {
+            // A client that knows the time does not send a request into a connection that is just being closed. HTTP/1.0
+            // clients must be told besides that they got what they asked for.
+            self.out.extend_from_slice(b"Connection: keep-alive\r\nKeep-Alive: timeout=");
+            push_number(self.out, to.idle_seconds);
+            self.out.extend_from_slice(b"\r\n");
         }
         self.origins.write(to.cors, self.out);
     }
 
-    /// Appends an answer of JSON.
+    /// Appends an answer of JSON. It tells how things are now, and no cache may keep it.
     pub fn json(&mut self, to: AnswerTo, status: u16, body: &[u8]) {
-        self.whole(to, status, "application/json", "", body);
+        self.whole(to, status, "application/json", NO_STORE, body);
     }
 
     /// Appends an error as `application/problem+json` (RFC 9457).
@@ -176,12 +193,11 @@ impl Answers<'_> {
             (Some(allow), _) => format!("Allow: {allow}\r\n"),
             (None, 429 | 503) => {
                 let seconds = error.retry_after.unwrap_or(RETRY_AFTER_SECONDS);
-                // A page of another origin sees only what it is shown (WHATWG Fetch, section 3.2.3).
-                let exposed = if to.cors == Cors::None { "" } else { "Access-Control-Expose-Headers: Retry-After\r\n" };
-                format!("Retry-After: {seconds}\r\n{exposed}")
+                format!("Retry-After: {seconds}\r\n")
             }
             (None, _) => String::new(),
         };
+        headers += NO_STORE;
         if let Some(challenge) = &error.www_authenticate {
             headers += &format!("WWW-Authenticate: {challenge}\r\n");
         }
@@ -192,7 +208,9 @@ impl Answers<'_> {
     pub fn stream(&mut self, to: AnswerTo) -> Framing {
         self.start(AnswerTo { closes: true, ..to }, 200);
         self.out.extend_from_slice(
-            b"Content-Type: text/event-stream\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\n",
+            // A body that something on the way compresses is held back until a block is full.
+            b"Content-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-store, no-transform\r\n\
+              X-Accel-Buffering: no\r\n",
         );
         let framing = if to.is_http10 { Framing::Close } else { Framing::Chunked };
         if framing == Framing::Chunked {
@@ -222,8 +240,9 @@ mod tests {
         assert_eq!(
             answer(|answers| answers.json(to, 202, b"{}")),
             "HTTP/1.1 202 Accepted\r\nDate: D\r\nAccess-Control-Allow-Origin: https://a.example\r\n\
-             Access-Control-Allow-Credentials: true\r\nVary: Origin\r\nContent-Type: application/json\r\n\
-             Content-Length: 2\r\n\r\n{}"
+             Access-Control-Allow-Credentials: true\r\nVary: Origin\r\nAccess-Control-Expose-Headers: Allow, Date, ETag, \
+             Link, Location, Retry-After, WWW-Authenticate\r\nContent-Type: application/json\r\n\
+             Cache-Control: no-store\r\nContent-Length: 2\r\n\r\n{}"
         );
         let head = AnswerTo { is_head: true, closes: true, ..AnswerTo::default() };
         let text = answer(|answers| answers.problem(head, &HttpError::method("GET, POST".to_owned())));
@@ -239,7 +258,20 @@ mod tests {
     fn a_page_of_another_origin_sees_how_long_to_wait() {
         let busy = HttpError { retry_after: Some(7), ..HttpError::new(429, "slowly") };
         let text = answer(|answers| answers.problem(AnswerTo { cors: Cors::Origin(0), ..AnswerTo::default() }, &busy));
-        assert!(text.contains("Retry-After: 7\r\nAccess-Control-Expose-Headers: Retry-After\r\n"), "{text}");
+        assert!(text.contains("Retry-After: 7\r\n"), "{text}");
+        let exposed = text.split("Access-Control-Expose-Headers: ").nth(1).unwrap().lines().next().unwrap();
+        for name in ["Retry-After", "Location", "WWW-Authenticate"] {
+            assert!(exposed.split(", ").any(|shown| shown == name), "{exposed}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_stays_says_how_long() {
+        let to = AnswerTo { idle_seconds: 75, ..AnswerTo::default() };
+        let text = answer(|answers| answers.json(to, 200, b"{}"));
+        assert!(text.contains("\r\nConnection: keep-alive\r\nKeep-Alive: timeout=75\r\n"), "{text}");
+        let text = answer(|answers| answers.json(AnswerTo { closes: true, ..to }, 200, b"{}"));
+        assert!(text.contains("\r\nConnection: close\r\n") && !text.contains("timeout"), "{text}");
     }
 
     #[test]

@@ -115,6 +115,7 @@ fn defaults_are_those_of_the_design() {
         ("db", "sqlite:fanfare.db"),
         ("auth", "none"),
         ("drain", "30s"),
+        ("idle_timeout", "75s"),
         ("cores", "all"),
         ("max_connections", "auto"),
         ("max_address_connections", "0"),

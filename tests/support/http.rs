@@ -129,7 +129,7 @@ impl Client {
     #[track_caller]
     pub fn answer_or_stream(&mut self) -> Answer {
         let mut answer = self.answer_to_head();
-        if answer.header("content-type") != Some("text/event-stream") {
+        if answer.header("content-type") != Some("text/event-stream; charset=utf-8") {
             self.read_body(&mut answer);
         }
         answer
