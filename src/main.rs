@@ -33,7 +33,8 @@ fn node(role: Role, flags: &Flags, run: impl FnOnce(&Settings) -> ExitCode) -> E
     let settings = match Settings::resolve(role, flags, std::env::vars_os()) {
         Ok(settings) => settings,
         Err(error) => {
-            eprintln!("fanfare: {error}");
+            // Where nobody reads or a disk is full, the exit status still tells.
+            let _ = writeln!(std::io::stderr(), "fanfare: {error}");
             return ExitCode::from(USAGE);
         }
     };
@@ -41,7 +42,7 @@ fn node(role: Role, flags: &Flags, run: impl FnOnce(&Settings) -> ExitCode) -> E
         return run(&settings);
     }
     for warning in &settings.warnings {
-        eprintln!("fanfare: warning: {warning}");
+        let _ = writeln!(std::io::stderr(), "fanfare: warning: {warning}");
     }
     // A reader such as `head` may have gone, which is no reason to panic.
     match std::io::stdout().write_all(settings.to_toml().as_bytes()) {

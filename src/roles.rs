@@ -47,6 +47,8 @@ enum StartError {
     Settings(#[from] SettingsError),
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    #[error("io_uring: {0}: {cost}. {remedy}", cost = cores::COST, remedy = cores::REMEDY)]
+    Executor(std::io::Error),
     #[error("no randomness from the kernel: {0}")]
     Randomness(#[from] getrandom::Error),
 }
@@ -59,13 +61,13 @@ pub fn run(settings: &Settings) -> ExitCode {
     }
     match start(settings) {
         Ok(code) => code,
-        Err(StartError::Settings(error)) => {
-            eprintln!("fanfare: {error}");
-            ExitCode::from(USAGE)
-        }
         Err(error) => {
-            eprintln!("fanfare: {error}");
-            ExitCode::FAILURE
+            // What reads it may be gone, or its disk full, which is no reason to panic.
+            let _ = writeln!(std::io::stderr(), "fanfare: {error}");
+            match error {
+                StartError::Settings(_) | StartError::Executor(_) => ExitCode::from(USAGE),
+                StartError::Io(_) | StartError::Randomness(_) => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -208,6 +210,8 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
     let (_watcher, tokens) = watch_keys(settings)?.unzip();
     let open_files = open_files::raise();
     let cores = choose_cores(settings)?;
+    // Before anybody is greeted, or a database made.
+    cores::probe().map_err(StartError::Executor)?;
     let shards = cores.len();
     let sharing = if settings.reuse_port { Sharing::Processes } else { Sharing::Alone };
     let public = listen(settings, "listen", settings.listen, shards, sharing)?;
@@ -290,7 +294,7 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
         .enumerate()
         .map(|(shard, ((&core, mailbox), (public, internal)))| {
             let parts = Parts { id: shard, node: Arc::clone(&node), mailbox, public, internal };
-            cores::spawn(shard, core, move || Shard::run(parts))
+            cores::spawn(shard, core, move || Ok(Shard::start(parts)?.run())).map_err(StartError::Executor)
         })
         .collect::<Result<Vec<_>, _>>()?;
     greet(&node, settings, &cores, open_files);
@@ -322,8 +326,8 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
                 error!(shard, %error, "a shard ended");
                 code = ExitCode::FAILURE;
             }
-            Err(error) => {
-                error!(shard, %error, "a shard's executor ended");
+            Err(_) => {
+                error!(shard, "a shard's executor ended");
                 code = ExitCode::FAILURE;
             }
         }

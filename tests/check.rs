@@ -3,10 +3,11 @@
 mod support;
 
 use std::fs;
-use std::process::{Command, Output};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
-use support::node::Node;
+use support::node::{Node, program, program_behind};
 
 fn fanfare() -> &'static str {
     env!("CARGO_BIN_EXE_fanfare")
@@ -204,7 +205,7 @@ fn what_is_blocked_does_not_start() {
         .current_dir(folder.path())
         .output()
         .unwrap();
-    assert_eq!(node.status.code(), Some(1), "{node:?}");
+    assert_eq!(node.status.code(), Some(2), "{node:?}");
 }
 
 #[test]
@@ -285,4 +286,99 @@ fn a_box_without_sys_is_told_of_and_does_not_panic() {
     assert_eq!((output.status.code(), &item(&report, "io_uring")["status"]), (Some(1), &"blocked".into()));
     assert!(found(&report, "io_uring").contains("mount /sys"), "{}", found(&report, "io_uring"));
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Makes what becomes of this command get `errno` from one system call, as a container's seccomp profile does.
+fn refusing(mut command: Command, call: libc::c_long, errno: i32) -> Command {
+    let line = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut filter = [
+        line(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call as u32),
+        line(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
+        line(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let refuse = move || {
+        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+        // SAFETY: two system calls that a child may make before it becomes another program; the filter outlives them.
+        let done = unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+                && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+        };
+        if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    };
+    // SAFETY: the closure makes system calls only.
+    unsafe { command.pre_exec(refuse) };
+    command
+}
+
+#[test]
+fn a_machine_without_io_uring_is_told_of_before_anybody_is_greeted() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = [
+        ("io_uring_setup", libc::SYS_io_uring_setup, libc::EPERM),
+        ("io_uring_setup", libc::SYS_io_uring_setup, libc::ENOSYS),
+        ("io_uring_register", libc::SYS_io_uring_register, libc::EPERM),
+        ("io_uring_enter", libc::SYS_io_uring_enter, libc::EPERM),
+    ];
+    for (name, call, errno) in refused {
+        let mut node = program();
+        let database = format!("sqlite:{}", folder.path().join("f.db").display());
+        node.args(["all", "--listen", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--db", &database]);
+        let output = refusing(node, call, errno).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*output.stdout), (Some(2), &b""[..]), "{errors}");
+        let sentence =
+            format!("fanfare: io_uring: {name}: {}: no shard starts", std::io::Error::from_raw_os_error(errno));
+        assert!(errors.starts_with(&sentence) && errors.contains("seccomp") && errors.lines().count() == 1, "{errors}");
+        assert!(!folder.path().join("f.db").exists(), "no database is left behind");
+
+        let mut check = program();
+        check.args(["check", "--json"]);
+        let output = refusing(check, call, errno).output().unwrap();
+        assert_eq!((output.status.code(), &*output.stderr), (Some(1), &b""[..]), "{output:?}");
+        let report = json(&output);
+        assert_eq!((&report["verdict"], &item(&report, "io_uring")["status"]), (&"blocked".into(), &"blocked".into()));
+        assert!(found(&report, "io_uring").starts_with(name), "{report}");
+    }
+}
+
+#[test]
+fn too_little_lockable_memory_is_told_of_like_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = program_behind(&["prlimit".to_owned(), "--memlock=65536".to_owned()]);
+    let database = format!("sqlite:{}", folder.path().join("f.db").display());
+    node.args(["all", "--cores", "1", "--listen", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--db", &database]);
+    node.env("PATH", std::env::var_os("PATH").unwrap());
+    let output = node.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &*output.stdout), (Some(2), &b""[..]), "{errors}");
+    assert!(errors.contains("no shard starts") && !errors.contains("panicked"), "{errors}");
+}
+
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = program();
+    let database = format!("sqlite:{}", folder.path().join("f.db").display());
+    command.args([
+        "all",
+        "--cores",
+        "1",
+        "--drain",
+        "1s",
+        "--listen",
+        "127.0.0.1:0",
+        "--internal",
+        "127.0.0.1:0",
+        "--db",
+        &database,
+    ]);
+    command.stdout(Stdio::piped()).stderr(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let mut node = command.spawn().unwrap();
+    let mut greeting = [0; 7];
+    std::io::Read::read_exact(node.stdout.as_mut().unwrap(), &mut greeting).expect("it greets");
+    // It logs that it starts and that it ends.
+    // SAFETY: a signal to a child that was not waited for yet.
+    assert_eq!(unsafe { libc::kill(node.id() as i32, libc::SIGTERM) }, 0);
+    assert_eq!(node.wait().unwrap().code(), Some(0));
 }

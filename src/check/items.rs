@@ -8,6 +8,7 @@ use super::Subject;
 use super::host::{ClockState, Host, Limit};
 use super::wanted::Wanted;
 use crate::limits::{CHECK_CLOCK_ERROR_MAX_US, FILES_PER_PROCESS, FILES_PER_SHARD, KERNEL_MIN, MEMLOCK_BYTES_MIN};
+use crate::runtime::cores;
 
 /// How a thing stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -83,10 +84,8 @@ pub fn executor(started: &io::Result<()>) -> Item {
         Ok(()) => "an executor started".to_owned(),
         Err(error) => error.to_string(),
     };
-    Item::new("io_uring", good_or(started.is_ok(), Status::Blocked), found, "an executor starts").costs(
-        "no shard starts, so no role runs",
-        "/sys must be mounted, with enough locked memory (below), kernel.io_uring_disabled = 0, and a container's seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register",
-    )
+    Item::new("io_uring", good_or(started.is_ok(), Status::Blocked), found, "an executor starts")
+        .costs(cores::COST, cores::REMEDY)
 }
 
 /// Open files of one process, in numbers that do not depend on how many connections are wanted.

@@ -49,7 +49,7 @@ pub fn run(args: &CheckArgs, settings: &Settings) -> ExitCode {
     let report = match check(args, settings) {
         Ok(report) => report,
         Err(error) => {
-            eprintln!("fanfare: {error}");
+            let _ = writeln!(io::stderr(), "fanfare: {error}");
             return ExitCode::from(USAGE);
         }
     };
@@ -76,8 +76,8 @@ fn check(args: &CheckArgs, settings: &Settings) -> Result<Report, SettingsError>
     };
     // What the role does first: an executor on a core of its own, with the memory and the ring that it will have.
     let first = subject.cores[0];
-    let executor = cores::spawn(0, first, || async {})
-        .and_then(|executor| executor.join().map_err(|error| io::Error::other(error.to_string())));
+    let executor = cores::spawn(0, first, || Ok(async {}))
+        .and_then(|thread| thread.join().map_err(|_| io::Error::other("the executor broke")));
     let host = Host::this();
     let found = Found {
         executor,

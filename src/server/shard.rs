@@ -176,8 +176,11 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Runs a shard until it is drained.
-    pub async fn run(parts: Parts) -> std::io::Result<()> {
+    /// A shard that is ready to run: what it needs of the kernel is there.
+    ///
+    /// # Errors
+    /// Descriptors that the kernel refuses.
+    pub fn start(parts: Parts) -> std::io::Result<Shard> {
         let readiness = Readiness::new()?;
         readiness.add(&parts.mailbox, MAILBOX, Interest::Read)?;
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
@@ -261,6 +264,12 @@ impl Shard {
             asked_at: HashMap::default(),
         };
         shard.open_peers();
+        Ok(shard)
+    }
+
+    /// Runs until it is drained.
+    pub async fn run(mut self) -> std::io::Result<()> {
+        let shard = &mut self;
         let mut ready = Vec::new();
         let mut patience = Patience::default();
         let mut next_yield = shard.clock.instant;
