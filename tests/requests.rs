@@ -122,3 +122,34 @@ fn metrics_come_in_the_format_that_is_asked_for() {
         assert_eq!(answer.text().ends_with("# EOF\n"), end, "{accept}");
     }
 }
+
+#[test]
+fn two_spellings_of_a_topic_are_one_topic() {
+    let node = Node::start();
+    // As .NET's HttpUtility or libcurl's URL parser write it, encoded once more for the query.
+    let mut stream = node.stream("topic=live:caf%25c3%25a9&topic=chat:%2534%2532");
+    let comment = json!({"member": "ana", "text": "hi"}).to_string();
+    assert_eq!(node.post("/v1/videos/caf%c3%a9/comments", comment).status, 201);
+    loop {
+        let event = stream.event();
+        if event["type"] == "comment" {
+            assert_eq!(event["topic"], "live:caf%C3%A9");
+            break;
+        }
+    }
+    let mut id = node.post("/v1/topics/chat:%2534%2532/events", r#"{"type":"note"}"#).json()["id"].clone();
+    assert_eq!(stream.event()["id"], id);
+    assert_eq!(node.post("/v1/events", r#"{"topic":"chat:%34%32","type":"note","id":"line"}"#).json()["accepted"], 1);
+    id = json!("line");
+    assert_eq!(stream.event()["id"], id);
+    let target = format!("/v1/connections/{}/topics", stream.connection());
+    let topics = node.post(&target, r#"{"add":["live:x%2Dy"],"remove":["chat:4%32"]}"#).json();
+    assert_eq!(topics["topics"], json!(["live:caf%C3%A9", "live:x-y"]));
+    for target in ["/v1/events?topic=live:50%25", "/v1/events?topic=live:%25zz"] {
+        let detail = node.get(target).problem(400);
+        assert!(detail.contains("%25"), "{detail}");
+    }
+    assert!(node.post("/v1/topics/live:50%25/events", r#"{"type":"note"}"#).problem(400).contains("%25"));
+    let answer = node.post("/v1/events", r#"{"topic":"live:50%","type":"note"}"#).json();
+    assert!(answer["rejected"][0]["detail"].as_str().is_some_and(|detail| detail.contains("%25")), "{answer}");
+}

@@ -122,9 +122,7 @@ impl Shard {
 
     /// The topic that a part of a path names, decoded once.
     pub(super) fn path_topic<'a>(&self, part: &'a str) -> Result<Cow<'a, str>, HttpError> {
-        let decoded = percent_decode(part, false)?;
-        topic::check(&decoded).map_err(|error| HttpError::bad(error.to_string()))?;
-        Ok(decoded)
+        topic::normalise(percent_decode(part, false)?).map_err(|error| HttpError::bad(error.to_string()))
     }
 
     /// Why the node is not ready to serve, if it is not.

@@ -53,6 +53,12 @@ const passing = (status) => status === 0 || status === 408 || status === 425 || 
 /** @param {number} ms */
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** As the server writes a topic: two spellings are one (RFC 3986, 6.2.2). @param {string} topic */
+const normal = (topic) => topic.replace(/%[0-9a-f]{2}/gi, (escape) => {
+  const character = String.fromCharCode(parseInt(escape.slice(1), 16));
+  return /[\w.~-]/.test(character) ? character : escape.toUpperCase();
+});
+
 /** @param {string} text @returns {any} an object, or null */
 function parse(text) {
   let value;
@@ -107,7 +113,7 @@ class Stream {
   constructor(options) {
     this.#options = options;
     this.#base = (options.url ?? location.origin).replace(/\/+$/, "");
-    this.#topics = new Set(options.topics);
+    this.#topics = new Set([...options.topics ?? []].map(normal));
     if (typeof options.token === "string") this.#token = options.token;
     if (options.onevent) this.on("*", options.onevent);
     const listen = (/** @type {string} */ name, /** @type {(event: any) => void} */ act) =>
@@ -150,13 +156,13 @@ class Stream {
 
   /** @param {...string} topics */
   add(...topics) {
-    for (const topic of topics) this.#topics.add(topic);
+    for (const topic of topics) this.#topics.add(normal(topic));
     this.#changed();
   }
 
   /** No event of these reaches a handler from now on. @param {...string} topics */
   remove(...topics) {
-    for (const topic of topics) {
+    for (const topic of topics.map(normal)) {
       this.#topics.delete(topic);
       this.#seen.delete(topic);
     }

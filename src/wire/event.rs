@@ -173,8 +173,7 @@ impl<'a> Draft<'a> {
             None => {
                 let raw = named.ok_or(EventError::Missing("topic"))?;
                 let text = json::string(raw).ok_or(EventError::Field { field: "topic", expected: "a string" })?;
-                topic::check(&text)?;
-                text
+                topic::normalise(text)?
             }
         };
         let kind = json::string(kind.ok_or(EventError::Missing("type"))?)

@@ -1,6 +1,6 @@
 //! Topics: `kind:id`, the unit of subscribing, publishing and rights.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{TOPIC_BYTES_MAX, TOPIC_BYTES_MIN};
 
-/// A valid topic: 3 to 200 bytes of `A-Z a-z 0-9 . _ ~ : % -`, a kind before the first colon and an id after it.
+/// A valid topic: 3 to 200 bytes of `A-Z a-z 0-9 . _ ~ : % -`, a kind before the first colon and an id after it. Its escapes
+/// are normal ones (RFC 3986 section 6.2.2), so that two spellings of one topic are one topic.
 ///
 /// Cloning copies a pointer.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -29,6 +30,11 @@ pub enum TopicError {
         /// Its offset.
         at: usize,
     },
+    /// A `%` without two hex digits behind it, and where.
+    #[error(
+        "a topic's % is followed by two hex digits, such as %C3, and the one at byte {0} is not; write %25 for the sign itself"
+    )]
+    Escape(usize),
     /// No colon, or nothing before or after the first one.
     #[error("a topic is kind:id, such as live:42; this one lacks its kind or its id")]
     Shape,
@@ -40,9 +46,9 @@ const fn is_topic_byte(byte: u8) -> bool {
 }
 
 impl Topic {
-    /// Checks `text` and makes it a topic.
+    /// Checks `text`, normalises it and makes it a topic.
     pub fn parse(text: &str) -> Result<Topic, TopicError> {
-        check(text).map(|text| Topic(Arc::from(text)))
+        normalise(text.into()).map(|text| Topic(Arc::from(text)))
     }
 
     /// `kind:` followed by `id`, percent-encoded where needed (RFC 3986 section 2.1): bytes outside the unreserved
@@ -52,11 +58,7 @@ impl Topic {
         text.push_str(kind);
         text.push(':');
         for &byte in id.as_bytes() {
-            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-                text.push(char::from(byte));
-            } else {
-                text.push_str(&format!("%{byte:02X}"));
-            }
+            push_escaped(&mut text, byte);
         }
         Topic::parse(&text)
     }
@@ -72,7 +74,86 @@ impl Topic {
     }
 }
 
-/// Checks that `text` is a topic, without keeping it.
+/// A character that means the same with and without an escape (RFC 3986 section 2.3).
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+fn push_escaped(out: &mut String, byte: u8) {
+    if is_unreserved(byte) {
+        out.push(char::from(byte));
+    } else {
+        out.push_str(&format!("%{byte:02X}"));
+    }
+}
+
+/// What the escape at the start of `bytes` stands for, if it is one.
+fn escaped(bytes: &[u8]) -> Option<u8> {
+    let digit = |at: usize| bytes.get(at).and_then(|&byte| char::from(byte).to_digit(16));
+    Some((digit(1)? << 4 | digit(2)?) as u8)
+}
+
+/// A topic, or the beginning of one, with normal escapes (RFC 3986 section 6.2.2): upper-case digits, and none for an
+/// unreserved character. A text whose escapes are normal stays as it is.
+///
+/// # Errors
+/// [`TopicError::Escape`].
+pub fn normal_escapes(text: Cow<'_, str>) -> Result<Cow<'_, str>, TopicError> {
+    rewritten(text, |at, _| Err(TopicError::Escape(at)))
+}
+
+/// The same for a topic that a node of an older version sent, which knew no bad escapes: there a `%` without two digits
+/// stands for itself.
+pub fn mended(text: &str) -> Cow<'_, str> {
+    let stands_for_itself = |_, out: &mut String| {
+        push_escaped(out, b'%');
+        Ok(())
+    };
+    rewritten(text.into(), stands_for_itself).expect("nothing in it is an error")
+}
+
+fn rewritten(
+    text: Cow<'_, str>,
+    bad: impl Fn(usize, &mut String) -> Result<(), TopicError>,
+) -> Result<Cow<'_, str>, TopicError> {
+    let bytes = text.as_bytes();
+    let is_normal = |at: usize| {
+        let upper = bytes[at + 1..].iter().take(2).all(|byte| !byte.is_ascii_lowercase());
+        upper && escaped(&bytes[at..]).is_some_and(|byte| !is_unreserved(byte))
+    };
+    if memchr::memchr_iter(b'%', bytes).all(is_normal) {
+        return Ok(text);
+    }
+    let (mut out, mut rest) = (String::with_capacity(text.len()), &text[..]);
+    while let Some(sign) = rest.find('%') {
+        out.push_str(&rest[..sign]);
+        rest = match escaped(&rest.as_bytes()[sign..]) {
+            Some(byte) => {
+                push_escaped(&mut out, byte);
+                &rest[sign + 3..]
+            }
+            None => {
+                bad(text.len() - rest.len() + sign, &mut out)?;
+                &rest[sign + 1..]
+            }
+        };
+    }
+    out.push_str(rest);
+    Ok(out.into())
+}
+
+/// A topic as it is written everywhere behind this: checked, and its escapes normal. Topics of requests, claims and
+/// messages come in by here, or by [`Topic::parse`].
+///
+/// # Errors
+/// Says what is wrong.
+pub fn normalise(text: Cow<'_, str>) -> Result<Cow<'_, str>, TopicError> {
+    let text = normal_escapes(text)?;
+    check(&text)?;
+    Ok(text)
+}
+
+/// Checks all of a topic but its escapes.
 pub fn check(text: &str) -> Result<&str, TopicError> {
     let bytes = text.as_bytes();
     if bytes.len() < TOPIC_BYTES_MIN || bytes.len() > TOPIC_BYTES_MAX {
@@ -139,7 +220,40 @@ mod tests {
         assert!(matches!(Topic::parse("a:b*"), Err(TopicError::Byte { .. })));
     }
 
+    #[test]
+    fn two_spellings_are_one_topic() {
+        for (text, normal) in [
+            ("live:caf%c3%a9", "live:caf%C3%A9"),
+            ("live:%34%32", "live:42"),
+            ("%6cive:42", "live:42"),
+            ("live:%7e%2D%2e%5f", "live:~-._"),
+            ("live:a%3ab%25%2f", "live:a%3Ab%25%2F"),
+            ("live:%2534", "live:%2534"),
+            ("live:caf%C3%A9", "live:caf%C3%A9"),
+        ] {
+            assert_eq!(Topic::parse(text).unwrap().as_str(), normal, "{text}");
+            assert_eq!(mended(text), normal, "{text}");
+        }
+        assert_eq!(Topic::parse(&format!("a:{}", "%61".repeat(198))).unwrap().as_str().len(), 200);
+        for (text, at) in [("live:50%", 7), ("live:%4", 5), ("live:%zz", 5), ("live:%41%1x", 8), ("live:%%41", 5)] {
+            assert_eq!(Topic::parse(text), Err(TopicError::Escape(at)), "{text}");
+            assert!(Topic::parse(&mended(text)).is_ok(), "{text}");
+        }
+        assert!(matches!(normalise("live:42".into()).unwrap(), Cow::Borrowed(_)));
+        assert_eq!(Topic::parse("live%3a42"), Err(TopicError::Shape));
+    }
+
     proptest! {
+        #[test]
+        fn a_normal_topic_stays_as_it_is(text in "[a-z%]{1,4}:[a-zA-Z0-9%._~:-]{1,12}") {
+            if let Ok(topic) = Topic::parse(&text) {
+                prop_assert_eq!(&Topic::parse(topic.as_str()).unwrap(), &topic);
+                prop_assert_eq!(mended(topic.as_str()), topic.as_str());
+            }
+            let once = mended(&text).into_owned();
+            prop_assert_eq!(mended(&once), once.as_str());
+        }
+
         #[test]
         fn any_name_encodes_to_a_topic_of_its_own(a in "\\PC{1,20}", b in "\\PC{1,20}") {
             let one = Topic::encode("live", &a).unwrap();

@@ -179,3 +179,14 @@ test("one forbidden topic costs the others nothing", async (t) => {
   assert.deepEqual([...served], ["chat:1", "chat:2"]);
   assert.ok(world.requests.length <= 5, "it ends");
 });
+
+test("two spellings of a topic are one topic", async (t) => {
+  const world = browser(t);
+  const stream = connect({ url: BASE, topics: ["live:caf%c3%a9"] });
+  t.after(() => stream.close());
+  stream.add("live:caf%C3%A9", "chat:%34%32");
+  stream.remove("chat:%342");
+  await settle();
+  assert.deepEqual(stream.topics, ["live:caf%C3%A9"]);
+  assert.deepEqual(world.source.query.getAll("topic"), ["live:caf%C3%A9"]);
+});

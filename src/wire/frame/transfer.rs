@@ -3,6 +3,9 @@
 //! A record is its length (`u32`), the length of what describes the frame (`u16`), the description, and the frame's
 //! bytes. Readers skip what a description has behind the fields they know, so that fields can be added.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use super::origins::{ORIGIN_BYTES, ORIGINS_MAX};
 use super::{Frame, SIZE_LINE_BYTES_MAX, place, push_size_line, topic_hash};
 use crate::wire::binary::{Malformed, Reader};
@@ -119,6 +122,7 @@ impl Frame {
             origins,
         };
         frame.check()?;
+        frame.mend_topic()?;
         frame.topic_hash = topic_hash(frame.topic());
         Ok(frame)
     }
@@ -170,6 +174,29 @@ impl Frame {
             _ => self.position.is_none() && self.prev.is_none(),
         };
         if fits { Ok(()) } else { Err(Malformed("a position belongs to class every")) }
+    }
+
+    /// Gives its topic normal escapes, which nodes of older versions do not know: nobody would be found to watch it.
+    fn mend_topic(&mut self) -> Result<(), Malformed> {
+        let Cow::Owned(topic) = topic::mended(self.topic()) else { return Ok(()) };
+        topic::check(&topic).map_err(|_| Malformed("the topic is too long once its escapes are normal"))?;
+        let (start, old) = (usize::from(self.start), usize::from(self.topic.start)..usize::from(self.topic.end));
+        let event = [&self.bytes[start..old.start], topic.as_bytes(), &self.bytes[old.end..]].concat();
+        let mut bytes = Vec::with_capacity(SIZE_LINE_BYTES_MAX + event.len());
+        push_size_line(&mut bytes, event.len() - b"\r\n".len());
+        // Places behind the topic move by what it grows or shrinks, all of them by what the size line does.
+        let moved = |at: u16| {
+            let grown = if usize::from(at) >= old.end { topic.len() + old.start } else { old.end };
+            place(usize::from(at) + bytes.len() + grown - start - old.end)
+        };
+        let moved = |range: &Range<u16>| moved(range.start)..moved(range.end);
+        let count_at = if self.count_at == (0..0) { 0..0 } else { moved(&self.count_at) };
+        let places = [moved(&self.identity), moved(&self.topic), count_at];
+        self.start = place(bytes.len());
+        bytes.extend_from_slice(&event);
+        [self.identity, self.topic, self.count_at] = places;
+        self.bytes = bytes.into();
+        self.check()
     }
 
     /// Topic, identity, count and time are where they are said to be.
@@ -257,6 +284,41 @@ mod tests {
                 == (read.class(), read.ttl_ms(), read.count(), read.at())
             && (frame.position(), frame.prev(), frame.version(), frame.origins())
                 == (read.position(), read.prev(), read.version(), read.origins())
+    }
+
+    #[test]
+    fn topics_of_older_nodes_are_mended() {
+        let long = format!("live:{}", "%61".repeat(60));
+        let longer = format!("live:{}", "a".repeat(60));
+        for (old, normal) in [
+            ("live:caf%c3%a9", "live:caf%C3%A9"),
+            ("live:50%", "live:50%25"),
+            ("live:%34%32", "live:42"),
+            (&long, &longer),
+        ] {
+            for (class, data) in
+                [(Class::Sum, "{}"), (Class::Every, "\"%c3\""), (Class::Latest, "1"), (Class::Ephemeral, "1")]
+            {
+                let of = |topic: &str| {
+                    let position = Position { ms: 1_700_000_000_000, seq: 1 };
+                    let place = (class == Class::Every).then_some(Place { dc: "eu-1", position, prev: None });
+                    let event = Event {
+                        id: "x",
+                        topic,
+                        kind: "note",
+                        key: Some("%c3"),
+                        at: 7,
+                        data: data.as_bytes(),
+                        class,
+                        ttl_ms: 5000,
+                        place,
+                        version: 0,
+                    };
+                    Arc::new(Frame::encode(&event)).recounted(if class == Class::Sum { 12 } else { 1 })
+                };
+                assert!(is_same(&of(normal), &Frame::from_wire(&record(&of(old))).unwrap()), "{old} {class}");
+            }
+        }
     }
 
     #[test]
