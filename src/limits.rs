@@ -89,6 +89,18 @@ pub const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Unsent bytes past which the kernel calls a socket unwritable (`TCP_NOTSENT_LOWAT`).
 pub const NOTSENT_LOWAT_BYTES: u32 = 32 * 1024;
 
+/// How long a request is known by its `Idempotency-Key`.
+pub const ONCE_AGE: Duration = Duration::from_secs(24 * 3600);
+/// Longest `Idempotency-Key`, in bytes.
+pub const ONCE_KEY_BYTES_MAX: usize = 255;
+/// Requests that a database knows by their keys, some 250 bytes each; beyond it the oldest go, though younger than [`ONCE_AGE`].
+pub const ONCE_KEPT_MAX: i64 = 1_000_000;
+/// Of those that are too old, a new one takes so many along, and the look into the outbox a page.
+pub const ONCE_SWEPT: i64 = 2;
+/// How many that is.
+pub const ONCE_SWEEP_PAGE: i64 = 500;
+const _: () = assert!(ONCE_SWEPT > 1, "what is kept shrinks back to what is young");
+
 /// Text of a comment or message. As JSON it is at most three times as long, and with its author an event's data.
 pub const TEXT_BYTES_MAX: usize = 4096;
 const _: () = assert!(TEXT_BYTES_MAX * 3 + NAME_BYTES_MAX * 6 + 64 <= EVENT_BYTES_MAX);

@@ -11,6 +11,7 @@ pub(super) fn time(at: u64) -> Result<i64, StoreError> {
 /// Refuses texts that are too long, times that are too late, and ids that no database of this name gave.
 pub(super) fn command(command: &Command, ids: &PostIds) -> Result<(), StoreError> {
     match command {
+        Command::Once { once, command: inner } => time(once.at).and_then(|_| self::command(inner, ids)),
         Command::Like { at, .. } | Command::DeletePost { at, .. } => time(*at).map(drop),
         Command::Post { text, at, .. } => {
             if text.len() > POST_TEXT_BYTES_MAX {

@@ -1,6 +1,7 @@
 //! The backend role: takes interactions, stores them, hands them to a dispatcher.
 mod checks;
 mod health;
+pub mod once;
 mod post_id;
 pub mod postgres;
 pub mod sqlite;

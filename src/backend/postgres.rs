@@ -11,6 +11,7 @@
 mod batch;
 mod lane;
 mod likes;
+mod once;
 mod options;
 mod posts;
 mod schema;

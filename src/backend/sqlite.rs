@@ -5,6 +5,7 @@
 //! batch gathers, so the slower the disk, the more commands share a flush.
 mod batch;
 mod likes;
+mod once;
 mod posts;
 mod receipts;
 mod schema;

@@ -14,6 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Notify;
 
 use super::health::Health;
+use super::once::Once;
 use crate::limits::STORE_QUEUE_COMMANDS;
 
 /// Whether a post is a comment of a video or a message of a conversation. The two never mix.
@@ -130,17 +131,29 @@ pub enum Command {
         /// At most so many, taken as 1 to [`crate::limits::RECEIPTS_PAGE_MAX`].
         limit: u32,
     },
+    /// A [`Command::Like`] or [`Command::Post`] that is done once: what it came to is stored in the same commit, and the same
+    /// again within [`crate::limits::ONCE_AGE`] is [`Outcome::Again`]. Of one that is refused nothing is stored.
+    Once { once: Once, command: Box<Command> },
 }
 
 impl Command {
+    /// What is done, whether once or not.
+    pub(super) fn inner(&self) -> &Command {
+        match self {
+            Command::Once { command, .. } => command,
+            command => command,
+        }
+    }
+
     /// Whether it may change the database, so that its batch needs the write lock.
     pub fn writes(&self) -> bool {
-        !matches!(self, Command::Counts { .. } | Command::ListPosts { .. } | Command::Receipts { .. })
+        !matches!(self.inner(), Command::Counts { .. } | Command::ListPosts { .. } | Command::Receipts { .. })
     }
 
     /// What decides its lane: commands that must keep their order have it in common.
     fn lane_key(&self) -> (u8, &str) {
         match self {
+            Command::Once { command, .. } => command.lane_key(),
             Command::Like { video, .. } | Command::Unlike { video, .. } | Command::Counts { video } => (0, video),
             Command::Post { kind, place, .. }
             | Command::DeletePost { kind, place, .. }
@@ -211,6 +224,10 @@ pub enum Outcome {
         /// Whether there are more members.
         more: bool,
     },
+    /// The request was done before, with this answer; nothing changed.
+    Again { status: u16, answer: String },
+    /// A request of the same key had another body; nothing changed.
+    OtherBody,
 }
 
 /// What came of deleting a post.

@@ -9,6 +9,7 @@ use tracing::warn;
 
 use super::access::Access;
 use super::message::{Message, Then, Ticket};
+use super::once::other_body;
 use super::posts::listed;
 use super::routes::Handled;
 use super::shard::Shard;
@@ -71,6 +72,7 @@ impl Shard {
                         reaction: reaction.clone(),
                         at: self.clock.unix_ms,
                     };
+                    let command = self.once(request, &member, ["likes", topic.as_str()], body, command)?;
                     (command, Then::Liked { topic, member, reaction })
                 } else {
                     let command = Command::Unlike { video, member, reaction: reaction.clone() };
@@ -107,15 +109,20 @@ impl Shard {
 
     /// Publishes what changed. Gives the answer to who asked.
     fn tell(&mut self, then: Then, outcome: Outcome) -> Result<(u16, String), HttpError> {
+        let answer = outcome.answer();
+        let told = |answer: Option<(u16, String)>| answer.expect("it is what a client is told");
         Ok(match (then, outcome) {
-            (Then::Liked { topic, member, reaction }, Outcome::Liked { created, likes, reaction_likes }) => {
+            // Who did it first told the viewers; of a post the outbox sees to that.
+            (_, Outcome::Again { status, answer }) => (status, answer),
+            (_, Outcome::OtherBody) => return Err(other_body()),
+            (Then::Liked { topic, member, reaction }, Outcome::Liked { created, reaction_likes, .. }) => {
                 if created {
                     self.counters().likes_stored.add(1);
                     let data = json!({"member": member, "reaction": reaction, "likes": reaction_likes}).to_string();
                     let order = self.order_of_storing();
                     self.publish_own(&topic, "like", Some(&reaction), Some(order), &data);
                 }
-                (if created { 201 } else { 200 }, json!({"likes": likes}).to_string())
+                told(answer)
             }
             (Then::Unliked { topic, reaction }, Outcome::Unliked { removed, likes, reaction_likes }) => {
                 if removed {
@@ -131,7 +138,8 @@ impl Shard {
                 (200, json!({"likes": likes, "reactions": reactions}).to_string())
             }
             (Then::Posted { kind, topic, member, text }, Outcome::Posted { id, .. }) => {
-                self.tell_posted(kind, &topic, &member, &text, id)
+                self.tell_posted(kind, &topic, &member, &text, id);
+                told(answer)
             }
             (Then::Deleted { topic, id }, Outcome::Deletion(deletion)) => {
                 return self.tell_deleted(&topic, id, deletion);

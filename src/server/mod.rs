@@ -37,6 +37,7 @@ pub mod listing;
 pub mod mesh;
 pub mod message;
 pub mod node;
+mod once;
 pub mod outboxes;
 mod pacing;
 pub mod pages;

@@ -129,6 +129,7 @@ impl Shard {
                 let at = self.clock.unix_ms;
                 let command =
                     Command::Post { kind, place: place.to_owned(), member: member.clone(), text: text.clone(), at };
+                let command = self.once(request, &member, [kind.list(), topic.as_str()], body, command)?;
                 self.store(command, conn, Then::Posted { kind, topic, member, text })
             }
         }
@@ -186,19 +187,10 @@ impl Shard {
         Ticket { shard, asker: self.id, conn, asked_at: self.clock.instant, then }
     }
 
-    /// A post is on disk: tells the viewers. Gives the answer to who wrote it.
-    pub(super) fn tell_posted(
-        &mut self,
-        kind: PostKind,
-        topic: &Topic,
-        member: &str,
-        text: &str,
-        id: String,
-    ) -> (u16, String) {
-        let answer = json!({"id": id}).to_string();
+    /// A post is on disk: tells the viewers.
+    pub(super) fn tell_posted(&mut self, kind: PostKind, topic: &Topic, member: &str, text: &str, id: String) {
         let data = json!({"member": member, "text": text}).to_string();
         self.tell_of_post(topic, kind.event(), id, Change::Posted, &data);
-        (201, answer)
     }
 
     /// What came of a deletion.

@@ -43,6 +43,8 @@ pub struct Request<'a> {
     pub is_same_origin: bool,
     /// `Sec-Fetch-Site` says that a page of another origin sends this, by its scheme, host or port.
     pub is_foreign: bool,
+    /// `Idempotency-Key`: repeats of this request have the same.
+    pub idempotency_key: Option<&'a str>,
     /// `Access-Control-Request-Method`: a CORS preflight.
     pub preflight: bool,
     /// `Access-Control-Request-Headers`: what the request that a preflight asks for would carry.
@@ -141,6 +143,7 @@ pub fn parse(bytes: &[u8]) -> Result<Request<'_>, HttpError> {
         origin: None,
         is_same_origin: false,
         is_foreign: false,
+        idempotency_key: None,
         preflight: false,
         preflight_headers: None,
         if_none_match: None,
@@ -266,6 +269,9 @@ fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>])
                 if length.replace(value).is_some() {
                     return Err(HttpError::bad("two Content-Lengths: send one"));
                 }
+            }
+            15 if is("idempotency-key") => {
+                once("Idempotency-Key", request.idempotency_key.replace(text().unwrap_or("")))?;
             }
             15 if is("fanfare-version") => request.fanfare_version = Some(text().unwrap_or("")),
             17 if is("transfer-encoding") => {

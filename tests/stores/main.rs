@@ -2,6 +2,7 @@
 //! backends on one database, servers that crash, hang and come back.
 
 mod likes;
+mod once;
 mod postgres;
 mod posts;
 #[path = "../support/mod.rs"]
@@ -29,6 +30,20 @@ impl Database {
 
     fn postgres() -> Database {
         Database::Postgres(Box::new(support::postgres::Postgres::start()))
+    }
+
+    /// How many rows a table has.
+    pub fn rows(&self, table: &str) -> i64 {
+        match self {
+            Database::Sqlite(folder) => {
+                let connection = rusqlite::Connection::open(folder.path().join("fanfare.db")).expect("it opens");
+                let sql = format!("SELECT count(*) FROM {table}");
+                connection.query_row(&sql, [], |row| row.get(0)).expect("a count")
+            }
+            Database::Postgres(server) => {
+                server.value(&format!("SELECT count(*) FROM fanfare.{table}")).parse().expect("a count")
+            }
+        }
     }
 
     /// A store on it, as another backend would have.

@@ -5,12 +5,16 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row, Statement};
 
 use super::likes::Likes;
+use super::once::Onces;
 use super::options::cause;
 use super::posts::{Known, Posts, Record, change_number, kind_number, kind_of};
 use super::session::{Session, ends_session};
-use crate::backend::checks;
 use crate::backend::store::{Change, Command, Outcome, Post, Receipt, StoreError, Unpublished};
-use crate::limits::{OUTBOX_PAGE_MAX, POSTS_PAGE_BYTES_MAX, POSTS_PAGE_MAX, RECEIPTS_PAGE_MAX, STORE_NAME_BYTES_MAX};
+use crate::backend::{checks, once};
+use crate::limits::{
+    ONCE_KEPT_MAX, ONCE_SWEEP_PAGE, ONCE_SWEPT, OUTBOX_PAGE_MAX, POSTS_PAGE_BYTES_MAX, POSTS_PAGE_MAX,
+    RECEIPTS_PAGE_MAX, STORE_NAME_BYTES_MAX,
+};
 
 /// Why a batch failed, and what may follow.
 #[derive(Debug)]
@@ -60,7 +64,8 @@ const RECEIPTS: i16 = 3;
 pub(super) fn refuse(session: &Session, command: &Command) -> Result<(), StoreError> {
     checks::command(command, &session.ids)?;
     let none = "";
-    let (names, text): ([&str; 3], &str) = match command {
+    let (names, text): ([&str; 3], &str) = match command.inner() {
+        Command::Once { .. } => unreachable!("a request that is done once is one of another kind"),
         Command::Like { video, member, reaction, .. } | Command::Unlike { video, member, reaction } => {
             ([video, member, reaction], none)
         }
@@ -114,14 +119,17 @@ struct Batch<'a> {
     commands: &'a [Command],
     likes: Likes<'a>,
     posts: Posts<'a>,
+    onces: Onces<'a>,
     places: Places<'a>,
 }
 
 impl<'a> Batch<'a> {
     fn of(session: &'a Session, commands: &'a [Command]) -> Batch<'a> {
-        let (mut likes, mut posts) = (Likes::default(), Posts::new(&session.ids));
+        let (mut likes, mut posts, mut onces) = (Likes::default(), Posts::new(&session.ids), Onces::default());
         let mut places = BTreeSet::new();
         for command in commands {
+            onces.add(command);
+            let command = command.inner();
             likes.add(command);
             posts.add(command);
             match command {
@@ -136,7 +144,7 @@ impl<'a> Batch<'a> {
         }
         places.extend(likes.written_videos().map(|video| (LIKES, video)));
         let (kinds, names) = places.into_iter().unzip();
-        Batch { session, commands, likes, posts, places: Places { kinds, names } }
+        Batch { session, commands, likes, posts, onces, places: Places { kinds, names } }
     }
 
     /// Begins the transaction, locks, and reads. All of it is on its way before the first answer comes; the server does one
@@ -149,19 +157,20 @@ impl<'a> Batch<'a> {
             session.client.batch_execute("BEGIN"),
             query(session, &statements.make_places, names.is_empty(), [kinds, names]),
             query(session, &statements.lock_places, names.is_empty(), [kinds, names]),
-            look_up(session, self.commands, &self.likes, &self.posts),
+            look_up(session, self.commands, &self.likes, &self.posts, &self.onces),
         )?;
         self.take_in(found);
         Ok(())
     }
 
     async fn read(&mut self) -> Result<(), Failure> {
-        let found = look_up(self.session, self.commands, &self.likes, &self.posts).await?;
+        let found = look_up(self.session, self.commands, &self.likes, &self.posts, &self.onces).await?;
         self.take_in(found);
         Ok(())
     }
 
     fn take_in(&mut self, found: Found) {
+        self.onces.found(&found.onces);
         let position = |row: &Row| usize::try_from(row.get::<_, i64>(0) - 1).expect("places in arrays count from 1");
         self.likes.found(found.likes.iter().map(position));
         for row in &found.counts {
@@ -175,7 +184,20 @@ impl<'a> Batch<'a> {
     }
 
     fn work_out(&mut self) -> Results {
-        self.commands.iter().map(|command| self.likes.run(command).or_else(|| self.posts.run(command))).collect()
+        let commands = self.commands;
+        let mut run = |command: &'a Command| self.likes.run(command).or_else(|| self.posts.run(command));
+        let once = |command: &'a Command| match command {
+            Command::Once { once, command } => Some(match self.onces.repeated(once) {
+                Some(outcome) => Ok(outcome),
+                None => {
+                    let result = run(command)?;
+                    self.onces.keep(once, &result);
+                    result
+                }
+            }),
+            command => run(command),
+        };
+        commands.iter().map(once).collect()
     }
 
     /// Writes what changed, and answers what the writing itself tells. Returns whether anything changed.
@@ -203,9 +225,12 @@ impl<'a> Batch<'a> {
         let likes_changed = !(deleted.is_empty() && inserted.is_empty() && kept.0.is_empty() && gone.0.is_empty());
         // Every new post and every deletion is recorded.
         let posts_changed = !(recorded.is_empty() && unrecorded.is_empty() && receipts.0.is_empty());
-        let mut changed = likes_changed || posts_changed;
+        let onces = self.onces.kept();
+        let (most, oldest) =
+            (onces.0.len() as i64 * ONCE_SWEPT, once::oldest(self.onces.newest().cast_unsigned()).cast_signed());
+        let mut changed = likes_changed || posts_changed || !onces.0.is_empty();
         // Records are taken out before others are made: nobody can have published what is made here.
-        let (.., removed, _, _) = tokio::try_join!(
+        let (.., removed, _, _, _, _) = tokio::try_join!(
             biased;
             query(session, &statements.delete_likes, deleted.is_empty(), [&deleted.videos, &deleted.members, &deleted.reactions]),
             query(session, &statements.insert_likes,
@@ -225,6 +250,11 @@ impl<'a> Batch<'a> {
                 receipts.0.is_empty(),
                 [&receipts.0, &receipts.1, &receipts.2, &receipts.3],
             ),
+            query(session, &statements.keep_once,
+                onces.0.is_empty(),
+                [&onces.0, &onces.1, &onces.2, &onces.3, &onces.4],
+            ),
+            query(session, &statements.sweep_once, onces.0.is_empty(), [&most, &oldest, &ONCE_KEPT_MAX]),
         )?;
         let mut removed: HashSet<Record> = removed.iter().map(|row| (row.get(0), row.get(1))).collect();
         for (command, result) in self.commands.iter().zip(results) {
@@ -240,7 +270,12 @@ impl<'a> Batch<'a> {
                     let limit = i64::from((*limit).clamp(1, OUTBOX_PAGE_MAX));
                     let (older_than, claim) = (ms(*older_than_ms), ms(*claim_ms));
                     let rows = query(session, &statements.claim, false, [&older_than, &claim, &limit]).await?;
-                    changed |= !rows.is_empty();
+                    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_millis() as u64);
+                    let swept = once::oldest(now).cast_signed();
+                    let client = &session.client;
+                    let swept =
+                        client.execute(&statements.sweep_once, &[&ONCE_SWEEP_PAGE, &swept, &ONCE_KEPT_MAX]).await?;
+                    changed |= !rows.is_empty() || swept > 0;
                     let unpublished = rows.iter().map(|row| self.unpublished(row)).collect();
                     *result = Some(Ok(Outcome::Unpublished(unpublished)));
                 }
@@ -322,6 +357,7 @@ struct Found {
     numbers: Vec<Row>,
     posts: Vec<Row>,
     receipts: Vec<Row>,
+    onces: Vec<Row>,
 }
 
 async fn look_up(
@@ -329,22 +365,25 @@ async fn look_up(
     commands: &[Command],
     likes: &Likes<'_>,
     posts: &Posts<'_>,
+    onces: &Onces<'_>,
 ) -> Result<Found, Error> {
     let statements = &session.statements;
     let (keys, videos) = (likes.keys(), likes.videos());
-    let new = commands.iter().filter(|command| matches!(command, Command::Post { .. })).count() as i64;
+    let new = commands.iter().filter(|command| matches!(command.inner(), Command::Post { .. })).count() as i64;
     let needed: BTreeSet<i64> = commands.iter().filter_map(|command| posts.needed(command)).collect();
     let needed: Vec<i64> = needed.into_iter().collect();
     let (conversations, members) = posts.receipt_keys();
-    let (likes, counts, numbers, posts, receipts) = tokio::try_join!(
+    let onces = onces.keys();
+    let (likes, counts, numbers, posts, receipts, onces) = tokio::try_join!(
         biased;
         query(session, &statements.find_likes, keys.is_empty(), [&keys.videos, &keys.members, &keys.reactions]),
         query(session, &statements.read_counts, videos.is_empty(), [&videos]),
         query(session, &statements.take_ids, new == 0, [&new]),
         query(session, &statements.find_posts, needed.is_empty(), [&needed]),
         query(session, &statements.find_receipts, conversations.is_empty(), [&conversations, &members]),
+        query(session, &statements.find_once, onces.is_empty(), [&onces]),
     )?;
-    Ok(Found { likes, counts, numbers, posts, receipts })
+    Ok(Found { likes, counts, numbers, posts, receipts, onces })
 }
 
 /// Asks, unless there is nothing to ask about.

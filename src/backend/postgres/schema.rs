@@ -55,6 +55,13 @@ const MIGRATIONS: &[&str] = &["
         at bigint NOT NULL,
         PRIMARY KEY (conversation, member)
     ) WITH (fillfactor = 70);
+", "
+    -- Requests that are done once. Numbers tell the oldest and how many there are without counting.
+    CREATE TABLE fanfare.once (
+        key text COLLATE \"C\" PRIMARY KEY,
+        number bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+        body text NOT NULL, status smallint NOT NULL, answer text NOT NULL, at bigint NOT NULL
+    );
 "];
 
 /// The name in ids of a database that has the newest version already.

@@ -95,6 +95,18 @@ statements! {
     write_receipts = "INSERT INTO fanfare.receipts (conversation, member, message, at)
         SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
         ON CONFLICT (conversation, member) DO UPDATE SET message = excluded.message, at = excluded.at";
+    find_once = "SELECT key, body, status::smallint, answer, at FROM fanfare.once WHERE key = ANY ($1::text[])";
+    /// A row of the same key is too old and takes its place.
+    keep_once = "INSERT INTO fanfare.once (key, body, status, answer, at)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::smallint[], $4::text[], $5::bigint[])
+        ON CONFLICT (key) DO UPDATE SET body = excluded.body, status = excluded.status, answer = excluded.answer,
+            at = excluded.at, number = DEFAULT";
+    /// Deletes of the oldest what is too old, or too many, without waiting for who is at others.
+    sweep_once = "DELETE FROM fanfare.once WHERE number IN (
+            SELECT number FROM (SELECT number, at FROM fanfare.once ORDER BY number LIMIT $1::bigint FOR UPDATE SKIP LOCKED)
+                AS oldest
+            WHERE at <= $2::bigint OR number <= (SELECT max(number) FROM fanfare.once) - $3::bigint
+        )";
     list_receipts = "SELECT member, message, at FROM fanfare.receipts
         WHERE conversation = $1 AND member > $2 ORDER BY member LIMIT $3";
 }

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use super::likes::Counts;
 use super::schema::{self, Missing};
-use super::{posts, receipts};
+use super::{once, posts, receipts};
 use crate::backend::checks;
 use crate::backend::health::Health;
 use crate::backend::post_id::PostIds;
 use crate::backend::store::{Command, OpenError, Outcome, StoreError};
+use crate::limits::ONCE_SWEEP_PAGE;
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -165,6 +166,14 @@ fn execute(database: &Database, counts: &mut Counts, command: &Command) -> Resul
     let Database { connection, ids } = database;
     checks::command(command, ids)?;
     match command {
+        Command::Once { once, command } => {
+            if let Some(outcome) = once::find(connection, once)? {
+                return Ok(outcome);
+            }
+            let outcome = execute(database, counts, command)?;
+            once::keep(connection, once, &outcome)?;
+            Ok(outcome)
+        }
         Command::Like { video, member, reaction, at } => counts.like(connection, video, member, reaction, *at),
         Command::Unlike { video, member, reaction } => counts.unlike(connection, video, member, reaction),
         Command::Counts { video } => counts.counts(connection, video),
@@ -179,6 +188,7 @@ fn execute(database: &Database, counts: &mut Counts, command: &Command) -> Resul
         }
         Command::Published { id, change } => posts::published(connection, ids, id, *change),
         Command::Unpublished { older_than_ms, claim_ms, limit } => {
+            once::sweep(connection, posts::now_ms(), ONCE_SWEEP_PAGE)?;
             posts::unpublished(connection, ids, *older_than_ms, *claim_ms, *limit)
         }
         Command::Receipt { conversation, member, message, at } => {

@@ -184,7 +184,7 @@ fn unrecord(connection: &Connection, number: i64, change: Change) -> Result<bool
 }
 
 /// The age of a record is told by the clock that recorded it, not by that of whoever posted.
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -40,6 +40,11 @@ const MIGRATIONS: &[&str] = &[
          conversation TEXT NOT NULL, member TEXT NOT NULL, message INTEGER NOT NULL, at INTEGER NOT NULL,
          PRIMARY KEY (conversation, member)
      ) STRICT, WITHOUT ROWID;",
+    // Numbers tell the oldest and how many there are without counting.
+    "CREATE TABLE once (
+         number INTEGER PRIMARY KEY AUTOINCREMENT,
+         key TEXT NOT NULL UNIQUE, body TEXT NOT NULL, status INTEGER NOT NULL, answer TEXT NOT NULL, at INTEGER NOT NULL
+     ) STRICT;",
 ];
 
 /// Whether a missing file is made.
