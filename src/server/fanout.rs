@@ -292,10 +292,10 @@ impl Shard {
                     counters.delivered_bytes.add(taken as u64);
                 }
                 if lag.sent < lag.unsent.len() {
-                    if let Some(replaying) = lag.replay.as_mut().filter(|_| !self.starving.is_empty()) {
-                        // Others wait for memory, and this one cannot use what it has of it.
-                        replaying.replay.give_up_pages();
+                    if lag.holds_pages() && !std::mem::replace(&mut lag.sated, true) {
+                        self.sated.push_back(conn);
                     }
+                    let slot = self.slots.at_mut(conn.slot);
                     slot.kind = Kind::Lagging(lag);
                     if sent.is_err() {
                         self.close_stream(conn, Ended::Client);

@@ -37,6 +37,11 @@ impl Lag {
         !self.showing.is_empty() && (self.replay.is_some() || (self.backlog.is_empty() && !self.backlog.overrun()))
     }
 
+    /// It holds pages of history, beside what is being written.
+    pub fn holds_pages(&self) -> bool {
+        self.replay.as_ref().is_some_and(|replaying| replaying.replay.bytes() > 0)
+    }
+
     /// There is a page to be made.
     pub fn has_pages(&self) -> bool {
         self.replay.is_some() || self.shows_next()
@@ -142,6 +147,22 @@ impl Shard {
         made
     }
 
+    /// Streams wait for memory: some of those whose clients take nothing give up what can be read again. True if any did.
+    fn reclaim_pages(&mut self) -> bool {
+        let mut gave = false;
+        for _ in 0..self.sated.len().min(PAGES_STREAMS_BURST) {
+            let Some(conn) = self.sated.pop_front() else { break };
+            let Some(Kind::Lagging(lag)) = self.slots.get_mut(conn).map(|slot| &mut slot.kind) else { continue };
+            lag.sated = false;
+            if let Some(replaying) = lag.replay.as_mut().filter(|_| lag.sent < lag.unsent.len()) {
+                replaying.replay.give_up_pages();
+                gave = true;
+                self.settle(conn.slot);
+            }
+        }
+        gave
+    }
+
     /// The next page of a stream waits for memory, or for its turn.
     pub(super) fn queue_for_pages(&mut self, conn: Conn, lag: &mut Lag) {
         if !std::mem::replace(&mut lag.starves, true) {
@@ -162,7 +183,7 @@ impl Shard {
                 if self.starving.back() == Some(&conn) {
                     self.starving.rotate_right(1);
                 }
-                return false;
+                return self.reclaim_pages();
             }
         }
         !self.starving.is_empty()

@@ -139,6 +139,8 @@ pub struct Shard {
     pub(super) next_waiter: u32,
     /// Streams whose next page waits for memory, or for its turn.
     pub(super) starving: VecDeque<Conn>,
+    /// Streams that hold pages of history while their clients take nothing.
+    pub(super) sated: VecDeque<Conn>,
     /// Connections with more to read, or to answer, than one turn allowed.
     pub(super) again: Vec<Conn>,
     /// Streams that a write found broken.
@@ -242,6 +244,7 @@ impl Shard {
             waiter_deadlines: VecDeque::new(),
             next_waiter: 0,
             starving: VecDeque::new(),
+            sated: VecDeque::new(),
             again: Vec::new(),
             broken: Vec::new(),
             read_buffer: vec![0; READ_BYTES],

@@ -131,6 +131,8 @@ pub struct Lag {
     pub showing: Vec<Showing>,
     /// What it missed and gets from history first.
     pub replay: Option<Box<Replaying>>,
+    /// It holds pages of history that its client does not take, and is known for it.
+    pub sated: bool,
     /// Its next page waits for memory.
     pub starves: bool,
     /// It ends, for this reason, once `unsent` is through.

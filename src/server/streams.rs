@@ -364,6 +364,7 @@ impl Shard {
             ends: None,
             replay: None,
             showing: Vec::new(),
+            sated: false,
             starves: false,
         };
         self.slots.at_mut(slot).kind = Kind::Lagging(Box::new(lag));
