@@ -276,6 +276,27 @@ fn stream_behind_a_request_of_the_same_connection_lost() {
 }
 
 #[test]
+fn client_that_closes_its_side_cut() {
+    // As `nc -N` and some Java clients do: with the request, and later.
+    let node = Node::start();
+    let mut client = Client::connect(node.public);
+    client.send(request("GET", "/v1/events?topic=live:1", &[], b""));
+    client.socket.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut early = Stream::from_client(client);
+    let mut late = node.stream("topic=live:1");
+    late.socket.shutdown(std::net::Shutdown::Write).unwrap();
+    // The node has seen that it did, since it looks whether the client is still there.
+    becomes("a comment came", true, || late.come().is_empty() && late.messages.comments > 0);
+    early.wait_connected();
+    let id = node.publish("live:1", &json!({"type": "note"}));
+    for stream in [&mut early, &mut late] {
+        assert_eq!(stream.event()["id"], json!(id));
+    }
+    drop((early, late));
+    becomes("open streams", 0, || node.counts()[0]);
+}
+
+#[test]
 fn time_far_off_or_cached() {
     let node = Node::with(&["--cores", "1"]);
     let unix_ms = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;

@@ -34,8 +34,10 @@ pub struct Ready {
     pub readable: bool,
     /// There may be room to write.
     pub writable: bool,
-    /// The peer closed its side, or the connection broke.
+    /// The peer sends no more, or the connection is over.
     pub hung_up: bool,
+    /// The connection is over: closed both ways, or broken.
+    pub over: bool,
 }
 
 /// An epoll set.
@@ -87,12 +89,14 @@ impl Readiness {
         };
         ready.extend(events.iter().map(|event| {
             let flags = event.flags;
-            let hung_up = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+            let over = flags.intersects(EventFlags::HUP | EventFlags::ERR);
+            let hung_up = over || flags.contains(EventFlags::RDHUP);
             Ready {
                 token: event.data.u64(),
                 readable: hung_up || flags.contains(EventFlags::IN),
                 writable: flags.contains(EventFlags::OUT),
                 hung_up,
+                over,
             }
         }));
         Ok(())

@@ -358,10 +358,13 @@ impl Shard {
                             self.on_readable(conn, event.hung_up);
                         }
                     }
-                    Kind::Stream | Kind::Lagging(_) if event.hung_up => {
+                    Kind::Stream | Kind::Lagging(_) if event.over => {
                         self.close_stream(conn, super::streams::Ended::Client)
                     }
                     Kind::Stream | Kind::Lagging(_) => {
+                        if event.hung_up {
+                            self.on_half_closed(conn);
+                        }
                         if event.readable {
                             self.discard_input(conn);
                         }

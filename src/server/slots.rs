@@ -185,6 +185,8 @@ pub struct Slot {
     pub waiting: bool,
     /// Delimits its body by its end (HTTP/1.0).
     pub unframed: bool,
+    /// A stream whose client sends no more: it may listen on, or be gone.
+    pub half_closed: bool,
     /// It is not let in, and is kept only to be told so.
     pub refused: bool,
     /// What it is.

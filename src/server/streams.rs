@@ -378,7 +378,6 @@ impl Shard {
         let ended = loop {
             let Some(slot) = self.slots.get(conn) else { break false };
             match recv(slot.socket().as_fd(), &mut buffer[..], RecvFlags::DONTWAIT) {
-                Ok((0, _)) => break true,
                 Ok((count, _)) if count < buffer.len() => break false,
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => break false,
@@ -388,6 +387,18 @@ impl Shard {
         self.read_buffer = buffer;
         if ended {
             self.close_stream(conn, Ended::Client);
+        }
+    }
+
+    /// A stream's client sends no more. Some close their side once they have asked and listen on (`nc -N`); whoever is gone
+    /// answers the next bytes with a reset, which ends the stream: so it is sent some at once.
+    pub(super) fn on_half_closed(&mut self, conn: Conn) {
+        let Some(slot) = self.slots.get_mut(conn) else { return };
+        let known = std::mem::replace(&mut slot.half_closed, true);
+        // Before `connected` nothing may be sent, and that comes soon; behind `bye` nothing may be.
+        if !known && !slot.waiting && !slot.is_ending() {
+            let framing = slot.framing();
+            self.write_stream(conn, framing.heartbeat());
         }
     }
 
