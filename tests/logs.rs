@@ -71,7 +71,7 @@ fn secret_or_token_logged() {
         for (target, headers) in [
             ("/v1/events?topic=live:1".to_owned(), &[("Authorization", bearer.as_str())][..]),
             (format!("/v1/events?topic=live:1&access_token={token}"), &[]),
-            ("/v1/events?topic=live:1".to_owned(), &[("Cookie", &cookie), ("Origin", "http://test")]),
+            ("/v1/events?topic=live:1".to_owned(), &[("Cookie", &cookie), ("Origin", "http://localhost")]),
             (format!("/v1/events?topic=nonsense&access_token={token}"), &[]),
             (format!("/no/such/place?access_token={token}"), &[]),
         ] {

@@ -2,10 +2,11 @@
 
 mod support;
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::http::Client;
+use support::http::{Answer, Client};
 use support::node::Node;
 use support::sse::Stream;
 
@@ -152,4 +153,85 @@ fn two_spellings_of_a_topic_are_one_topic() {
     assert!(node.post("/v1/topics/live:50%25/events", r#"{"type":"note"}"#).problem(400).contains("%25"));
     let answer = node.post("/v1/events", r#"{"topic":"live:50%","type":"note"}"#).json();
     assert!(answer["rejected"][0]["detail"].as_str().is_some_and(|detail| detail.contains("%25")), "{answer}");
+}
+
+/// A request with this `Host`, and these headers besides.
+fn ask(address: SocketAddr, line: &str, host: &str, headers: &str, body: &str) -> Answer {
+    let mut client = Client::connect(address);
+    let length = body.len();
+    client.send(format!("{line} HTTP/1.1\r\nHost: {host}\r\n{headers}Content-Length: {length}\r\n\r\n{body}"));
+    client.answer()
+}
+
+#[test]
+fn any_web_page_may_use_what_listens_on_this_box() {
+    const LIKES: &str = "/v1/videos/1/likes";
+    let node = Node::with(&["--cors-origin", "https://app.example"]);
+    let (public, like) = (node.public, json!({"member": "ana"}).to_string());
+    let own = format!("Origin: http://{public}\r\n");
+    for page in ["Origin: https://evil.example\r\n", "Origin: null\r\n", "Origin: http://localhost:1\r\n"] {
+        let page = &format!("{page}Content-Type: text/plain\r\n");
+        for (line, body) in [
+            (format!("POST {LIKES}"), &like),
+            (format!("DELETE {LIKES}"), &like),
+            ("POST /v1/topics/live:1/events".to_owned(), &r#"{"type":"note"}"#.to_owned()),
+            ("POST /v1/events".to_owned(), &r#"{"topic":"live:1","type":"note"}"#.to_owned()),
+            ("GET /v1/events?topic=live:1&member=ana".to_owned(), &String::new()),
+        ] {
+            let detail = ask(public, &line, &public.to_string(), page, body).problem(403);
+            assert!(detail.contains("--cors-origin"), "{line}: {detail}");
+        }
+    }
+    assert_eq!(node.get(LIKES).json()["likes"], 0, "nothing changed");
+    assert_eq!(node.counts()[0], 0, "no stream is open");
+    // A name of the page's author that leads here (DNS rebinding): to the browser, the node is the page's own server.
+    let rebound = "Origin: http://evil.example\r\n";
+    for line in ["GET /v1/time", "GET /v1/events?topic=live:1", "GET /", &format!("POST {LIKES}")] {
+        let detail = ask(public, line, "evil.example", rebound, &like).problem(403);
+        assert!(detail.contains("localhost"), "{line}: {detail}");
+    }
+    for (host, page) in [
+        (public.to_string(), own.as_str()),
+        ("localhost".to_owned(), ""),
+        (public.to_string(), "Origin: https://app.example\r\n"),
+        ("app.example".to_owned(), "Origin: https://app.example\r\n"),
+    ] {
+        let status = ask(public, &format!("POST {LIKES}"), &host, page, &like).status;
+        assert!(matches!(status, 200 | 201), "{host} {page}: {status}");
+    }
+    // Where a proxy stands in front, its visitors' names are what comes.
+    let node = Node::with(&["--trusted-proxy", "127.0.0.1"]);
+    let page = "Origin: https://www.example\r\n";
+    assert_eq!(ask(node.public, &format!("POST {LIKES}"), "www.example", page, &like).status, 201);
+}
+
+#[test]
+fn the_internal_listener_answers_to_its_own_name_only() {
+    let node = Node::with(&["--advertise", "http://node-7.example:8081"]);
+    let internal = node.internal;
+    let note = r#"{"type":"note"}"#;
+    for (line, body) in [
+        ("GET /metrics", ""),
+        ("GET /health/ready", ""),
+        ("GET /v1/node", ""),
+        ("POST /v1/topics/live:1/events", note),
+        ("POST /v1/events", r#"{"topic":"live:1","type":"note"}"#),
+    ] {
+        for host in ["evil.example", "test", "10.0.0.7", "node-7.example.evil.example", ""] {
+            ask(internal, line, host, "", body).problem(403);
+        }
+        let own = internal.to_string();
+        for (host, page) in [
+            (own.as_str(), "Origin: https://evil.example\r\n".to_owned()),
+            (&own, "Origin: null\r\n".to_owned()),
+            (&own, format!("Origin: http://{}\r\n", node.public)),
+            ("evil.example", "Origin: http://evil.example\r\n".to_owned()),
+        ] {
+            ask(internal, line, host, &page, body).problem(403);
+        }
+        for host in [&own, "localhost", "localhost:8081", "node-7.example:8081", "NODE-7.example"] {
+            let status = ask(internal, line, host, "", body).status;
+            assert!((200..300).contains(&status), "{line} {host}: {status}");
+        }
+    }
 }

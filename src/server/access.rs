@@ -108,19 +108,28 @@ fn has_allowed_origin(request: &Request<'_>, origins: &Origins, own_port: u16) -
     }
 }
 
+/// Whether `origin` has the authority of `Host`, whichever scheme it has.
+pub(super) fn is_same_authority(origin: &str, host: &str) -> bool {
+    shared_authority(origin, host).is_some()
+}
+
+/// The authority that `origin` and `Host` share, without the port that goes without saying, and whether the scheme is plain
+/// HTTP; none if they are different ones.
+fn shared_authority<'a>(origin: &str, host: &'a str) -> Option<(&'a str, bool)> {
+    let (authority, default_port, is_plain) = match (origin.strip_prefix("https://"), origin.strip_prefix("http://")) {
+        (Some(authority), _) => (authority, ":443", false),
+        (_, Some(authority)) => (authority, ":80", true),
+        _ => return None,
+    };
+    let host = host.strip_suffix(default_port).unwrap_or(host);
+    (!authority.is_empty() && authority.eq_ignore_ascii_case(host)).then_some((host, is_plain))
+}
+
 /// Whether `origin` is that of `Host`. What the visitor speaks is not known here, since a proxy in front may speak TLS. Whoever
 /// is on the visitor's way could make up a page of the same name in plain HTTP, so such a page counts as the node's own
 /// only where it surely is: on this box, or where `Host` names `own_port`, on which this node itself speaks plain HTTP.
 fn is_origin_of(origin: &str, host: &str, own_port: u16) -> bool {
-    let (authority, default_port, is_plain) = match (origin.strip_prefix("https://"), origin.strip_prefix("http://")) {
-        (Some(authority), _) => (authority, ":443", false),
-        (_, Some(authority)) => (authority, ":80", true),
-        _ => return false,
-    };
-    let host = host.strip_suffix(default_port).unwrap_or(host);
-    if authority.is_empty() || !authority.eq_ignore_ascii_case(host) {
-        return false;
-    }
+    let Some((host, is_plain)) = shared_authority(origin, host) else { return false };
     let (name, port) = match host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
         Some((name, port)) => (name, port.parse().ok()),
         None => (host, Some(80)),

@@ -26,6 +26,7 @@ impl Shard {
         to: AnswerTo,
         body: &[u8],
     ) -> Result<Handled, HttpError> {
+        self.check_internal_page(request)?;
         let is_open =
             matches!(resource, Some(Resource::Metrics | Resource::Live | Resource::Ready | Resource::Peer(_)));
         if !is_open {

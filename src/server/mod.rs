@@ -41,6 +41,7 @@ mod once;
 pub mod outboxes;
 mod pacing;
 pub mod pages;
+pub mod pages_of_others;
 mod paging;
 mod patience;
 pub mod peers;

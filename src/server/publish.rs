@@ -101,12 +101,22 @@ impl Shard {
     }
 
     /// What a body of lines may do, which is refused before it is read if it may do nothing.
-    pub(super) fn lines_access(&mut self, request: &Request<'_>, internal: bool) -> Result<Access, HttpError> {
+    pub(super) fn lines_access(
+        &mut self,
+        conn: Conn,
+        request: &Request<'_>,
+        internal: bool,
+    ) -> Result<Access, HttpError> {
         if internal {
+            self.check_internal_page(request)?;
             self.check_secret(request)?;
         }
         let query = Resource::Events.query(self.node.roles, internal, request)?;
-        if internal { Ok(Access::Node) } else { self.access(request, query) }
+        if internal {
+            return Ok(Access::Node);
+        }
+        self.check_page(conn, request, Resource::Events)?;
+        self.access(request, query)
     }
 
     /// One line of `POST /v1/events`.

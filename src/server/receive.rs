@@ -360,7 +360,7 @@ impl Shard {
 
     fn start_lines(&mut self, conn: Conn, http: &mut Http, request: &Request<'_>, remaining: Remaining) {
         let to = AnswerTo::new(request, self.node.origins.check(request.origin), self.node.idle_seconds(http.internal));
-        match self.lines_access(request, http.internal) {
+        match self.lines_access(conn, request, http.internal) {
             Ok(access) => {
                 self.go_on(http, request);
                 let mut lines = Box::new(Lines::new(to, remaining));

@@ -47,6 +47,7 @@ impl Shard {
         }
         let resource = resource.ok_or_else(HttpError::not_found)?;
         let query = resource.query(roles, false, request)?;
+        self.check_page(conn, request, resource)?;
         let decode = |part| percent_decode(part, false);
         match resource {
             Resource::TopicEvents(topic) => {

@@ -262,7 +262,8 @@ fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>])
             13 if is("if-none-match") => request.if_none_match = text(),
             14 if is("sec-fetch-site") => {
                 request.is_same_origin = text() == Some("same-origin");
-                request.is_foreign = !request.is_same_origin;
+                // Nobody's page: a person typed the address.
+                request.is_foreign = !request.is_same_origin && text() != Some("none");
             }
             14 if is("content-length") => {
                 let value = text().and_then(decimal).ok_or(HttpError::bad("Content-Length is not a number"))?;
