@@ -95,6 +95,8 @@ pub const ONCE_AGE: Duration = Duration::from_secs(24 * 3600);
 pub const ONCE_KEY_BYTES_MAX: usize = 255;
 /// Requests that a database knows by their keys, some 250 bytes each; beyond it the oldest go, though younger than [`ONCE_AGE`].
 pub const ONCE_KEPT_MAX: i64 = 1_000_000;
+/// Events that the embedded store, and each bucket of Redis, knows by their keys: some 250 bytes each.
+pub const ONCE_KEPT_EVENTS: usize = 100_000;
 /// Of those that are too old, a new one takes so many along, and the look into the outbox a page.
 pub const ONCE_SWEPT: i64 = 2;
 /// How many that is.

@@ -5,6 +5,7 @@ mod support;
 use serde_json::{Value, json};
 use support::http::{Answer, Client};
 use support::node::Node;
+use support::redis::Redis;
 use support::token::{Guarded, send, token};
 use support::{eventually, reaction};
 
@@ -92,4 +93,69 @@ fn crash_between_commit_and_answer_or_many_at_once() {
     assert_eq!((again.status, &again.json()["id"]), (201, &id));
     assert_eq!(post(&node, target, "many", &said("ana", "many")).json(), answers[0]);
     assert_eq!(count(&node, target, "comments"), 2);
+}
+
+#[test]
+fn event_published_again() {
+    let redis = Redis::start();
+    let kv = redis.url();
+    let memory = Node::with(&["--cores", "2"]);
+    let on_redis = Node::with(&["--cores", "2", "--kv", &kv]);
+    for node in [&memory, &on_redis] {
+        let mut stream = node.stream("topic=live:7");
+        // Of each delivery class, but what comes from nodes only.
+        for kind in ["comment", "note", "like"] {
+            let target = "/v1/topics/live:7/events";
+            let event = |data: u64| json!({"type": kind, "data": data}).to_string();
+            let key = format!("of-{kind}");
+            let first = post(node, target, &key, &event(1));
+            assert_eq!(first.status, 202, "{first:?}");
+            let again = post(node, target, &key, &event(1));
+            assert_eq!((again.status, again.text()), (202, first.text()), "{kind}");
+            assert!(post(node, target, &key, &event(2)).problem(422).contains("another body"), "{kind}");
+            assert_ne!(post(node, &target.replace('7', "8"), &key, &event(1)).text(), first.text(), "another topic");
+            // An id of its own is what is answered, then and later.
+            let named = json!({"type": kind, "id": format!("mine-{kind}"), "data": 3}).to_string();
+            for _ in 0..2 {
+                let answer = post(node, target, &format!("named-{kind}"), &named);
+                assert_eq!(answer.json(), json!({"id": format!("mine-{kind}")}), "{answer:?}");
+            }
+            let ids: Vec<Value> = std::thread::scope(|scope| {
+                let ask = |_| scope.spawn(|| post(node, target, &format!("many-{kind}"), &event(4)).json());
+                (0..8)
+                    .map(ask)
+                    .collect::<Vec<_>>()
+                    .into_iter()
+                    .map(|asking| asking.join().expect("an answer"))
+                    .collect()
+            });
+            assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+            assert_eq!(post(node, target, &format!("last-{kind}"), &event(5)).status, 202);
+            let (mut shown, mut count) = (Vec::new(), 0);
+            while count < 4 {
+                let event = stream.event();
+                assert_eq!(event["type"], kind, "{event}");
+                // Likes that come together may be one event.
+                count += event["count"].as_u64().unwrap_or(1);
+                shown.push(event["data"].as_u64().expect("a number"));
+            }
+            // Events that two cores took pass each other.
+            shown.sort_unstable();
+            assert_eq!(count, 4, "{kind} {shown:?}");
+            assert!(kind == "like" || shown == [1, 3, 4, 5], "{kind} {shown:?}");
+        }
+        let line = "{\"topic\":\"live:7\",\"type\":\"note\"}\n";
+        assert!(post(node, "/v1/events", "a", line).problem(400).contains("\"id\""));
+    }
+    // On Redis it outlives the node that answered.
+    let target = "/v1/topics/live:9/events";
+    let answers = ["comment", "note"].map(|kind| {
+        let event = json!({"type": kind}).to_string();
+        (event.clone(), post(&on_redis, target, kind, &event).text())
+    });
+    on_redis.kill();
+    let other = Node::with(&["--kv", &kv]);
+    for ((event, first), kind) in answers.iter().zip(["comment", "note"]) {
+        assert_eq!(post(&other, target, kind, event).text(), *first);
+    }
 }

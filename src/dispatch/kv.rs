@@ -27,6 +27,12 @@ pub enum Request {
     Leave(NodeId),
     /// Appends an event to its topic's history. [`Answer::Appended`]
     Append(Append),
+    /// The same, unless the key is known. [`Answer::Appended`] or [`Answer::Repeated`]
+    AppendOnce(Claim, Append),
+    /// Keeps the key of an event that goes to no history. [`Answer::Claimed`] or [`Answer::Repeated`]
+    Claim(Claim),
+    /// Such an event was not published: its key is free again. [`Answer::Claimed`]
+    Release(Claim),
     /// Reads history forward. [`Answer::Page`]
     Read(Read),
     /// Where the histories of topics end. [`Answer::Ends`], in the same order
@@ -79,7 +85,9 @@ impl Request {
         match self {
             _ if no_bucket => Some("there is no such bucket"),
             Request::Apply(batch) if elsewhere(batch) => Some("a topic of another bucket"),
-            Request::Append(Append { count_max: 0, .. }) => Some("a history of no events"),
+            Request::Append(Append { count_max: 0, .. }) | Request::AppendOnce(_, Append { count_max: 0, .. }) => {
+                Some("a history of no events")
+            }
             Request::Read(Read { limit: 0, .. }) => Some("a page of no events"),
             _ => None,
         }
@@ -147,6 +155,19 @@ pub struct Append {
     pub peers: Vec<String>,
 }
 
+/// An event that is published once (`Idempotency-Key`), as [`crate::backend::once::Once`] names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The event's topic.
+    pub topic: Topic,
+    /// What it is known by.
+    pub key: String,
+    /// A hash of the body that it came with.
+    pub body: String,
+    /// The event's id, if the key is new.
+    pub id: String,
+}
+
 /// What to read of a topic's history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Read {
@@ -193,6 +214,13 @@ pub enum Answer {
         position: Position,
         /// The place of the one before it in its topic; none if nothing is known of one.
         prev: Option<Position>,
+    },
+    /// The key is new, and known from now on for [`crate::limits::ONCE_AGE`].
+    Claimed,
+    /// The key is known, and nothing changed.
+    Repeated {
+        /// The id that the event got then; none if it came with another body.
+        id: Option<String>,
     },
     /// A part of a topic's history.
     Page(Page),

@@ -11,6 +11,7 @@ use super::kv::{
     Unavailable, bucket, stable_hash,
 };
 use super::memory_history::Histories;
+use super::memory_once::Onces;
 use super::memory_peers::Peers;
 use super::memory_presence::Members;
 use super::memory_values::Values;
@@ -43,6 +44,7 @@ struct Tables {
     members: Members,
     counts: HashMap<NodeId, NodeCounts>,
     peers: Peers,
+    onces: Onces,
 }
 
 fn now_ms() -> u64 {
@@ -64,6 +66,7 @@ impl MemoryKv {
             members: Members::default(),
             counts: HashMap::new(),
             peers: Peers::default(),
+            onces: Onces::default(),
         };
         MemoryKv { tables: Mutex::new(tables) }
     }
@@ -242,6 +245,25 @@ impl KeyValue for MemoryKv {
             Request::Append(append) => {
                 let (position, prev) = tables.append(append, now_ms, notices);
                 Answer::Appended { position, prev }
+            }
+            Request::AppendOnce(claim, append) => match tables.onces.repeated(&claim, now_ms) {
+                Some(known) => known,
+                None => {
+                    tables.onces.keep(claim, now_ms);
+                    let (position, prev) = tables.append(append, now_ms, notices);
+                    Answer::Appended { position, prev }
+                }
+            },
+            Request::Claim(claim) => match tables.onces.repeated(&claim, now_ms) {
+                Some(known) => known,
+                None => {
+                    tables.onces.keep(claim, now_ms);
+                    Answer::Claimed
+                }
+            },
+            Request::Release(claim) => {
+                tables.onces.release(&claim);
+                Answer::Claimed
             }
             Request::Read(read) => Answer::Page(tables.histories.read(&read, now_ms)),
             Request::Ends(topics) => {

@@ -5,6 +5,7 @@ pub mod datacenter;
 pub mod kv;
 pub mod memory;
 pub(crate) mod memory_history;
+mod memory_once;
 mod memory_peers;
 mod memory_presence;
 mod memory_values;

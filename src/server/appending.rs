@@ -9,10 +9,11 @@ use super::asking::Asked;
 use super::audience::{VIEWERS, says_that_nobody_watches};
 use super::http_connection::Body;
 use super::likes::kv_error;
+use super::once::other_body;
 use super::shard::Shard;
 use super::slots::Conn;
 use crate::backend::store::Change;
-use crate::dispatch::kv::{Answer, Append, Request, SetLatest, Unavailable, latest_field};
+use crate::dispatch::kv::{Answer, Append, Claim, Request, SetLatest, Unavailable, latest_field};
 use crate::limits::{APPENDS_WAITING_MAX, VIEWERS_NONE_AGE};
 use crate::runtime::account::Held;
 use crate::wire::event::Class;
@@ -29,6 +30,8 @@ pub enum Publisher {
     Request(Conn),
     /// A body of lines, and the line.
     Line(Conn, u64),
+    /// A request for this one event, which is published once.
+    Once(Conn, Box<Claim>),
     /// Nobody who is answered.
     Own,
     /// The outbox, which keeps it until then.
@@ -41,10 +44,12 @@ pub enum Publisher {
 }
 
 /// What became of an event that was published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Published {
     /// It is where it must be before its publisher is answered.
     Taken,
+    /// It was published before, under this id.
+    Repeated(String),
     /// It will be, and the publisher is answered then.
     Pending,
 }
@@ -82,8 +87,12 @@ impl Shard {
         let (count_max, age_max_ms) = (info.history, info.max_age_ms);
         let held = self.reserve_question(json.len())?;
         let append = Append { topic, event: Arc::clone(&json), count_max, age_max_ms, peers };
-        match self.submit(Request::Append(append)) {
-            Ok(result) => self.place(&json, result).map(|()| Published::Taken),
+        let request = match &publisher {
+            Publisher::Once(_, claim) => Request::AppendOnce((**claim).clone(), append),
+            _ => Request::Append(append),
+        };
+        match self.submit(request) {
+            Ok(result) => self.place(&json, result),
             Err(ticket) => {
                 self.appends_waiting += 1;
                 let asked = Asked::Append(Appending { publisher, event: json });
@@ -98,10 +107,13 @@ impl Shard {
         self.appends_waiting -= 1;
         let placed = self.place(&appending.event, result);
         match appending.publisher {
-            Publisher::Request(conn) => {
-                let id = Stored::read(&appending.event).map_or_else(String::new, |stored| stored.id.into_owned());
+            Publisher::Request(conn) | Publisher::Once(conn, _) => {
+                let id = match &placed {
+                    Ok(Published::Repeated(id)) => id.clone(),
+                    _ => Stored::read(&appending.event).map_or_else(String::new, |stored| stored.id.into_owned()),
+                };
                 self.answer_later(conn, |shard, to| match &placed {
-                    Ok(()) => {
+                    Ok(_) => {
                         let mut answer = b"{\"id\":".to_vec();
                         push_string(&mut answer, &id);
                         answer.push(b'}');
@@ -111,10 +123,10 @@ impl Shard {
                 });
             }
             Publisher::Line(conn, line) => {
-                self.settle_line(conn, line, placed.map_err(|error| error.detail.into_owned()))
+                self.settle_line(conn, line, placed.map(drop).map_err(|error| error.detail.into_owned()))
             }
             Publisher::Post { id, change } => match placed {
-                Ok(()) => self.mark_published(&id, change),
+                Ok(_) => self.mark_published(&id, change),
                 Err(_) => self.counters().outbox_left.add(1),
             },
             Publisher::Own => {
@@ -126,14 +138,15 @@ impl Shard {
         }
     }
 
-    fn place(&mut self, json: &str, result: Result<Answer, Unavailable>) -> Result<(), HttpError> {
+    fn place(&mut self, json: &str, result: Result<Answer, Unavailable>) -> Result<Published, HttpError> {
         let (position, prev) = match result {
             Ok(Answer::Appended { position, prev }) => (position, prev),
+            Ok(Answer::Repeated { id }) => return id.map(Published::Repeated).ok_or_else(other_body),
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
             Err(unavailable) => return Err(kv_error(&unavailable)),
         };
         self.send_placed(json, position, prev);
-        Ok(())
+        Ok(Published::Taken)
     }
 
     /// An event that has its place in history goes on its way.

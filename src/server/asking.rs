@@ -7,6 +7,7 @@ use tracing::error;
 
 use super::appending::{Appending, Versioning};
 use super::message::Message;
+use super::once::Claiming;
 use super::shard::Shard;
 use super::slots::Conn;
 use crate::dispatch::datacenter::PeerState;
@@ -52,6 +53,10 @@ pub enum Asked {
     Presence(Conn, Vec<String>),
     /// An event is on its way into history.
     Append(Appending),
+    /// An event of another class is published if its key is new.
+    Claimed(Box<Claiming>),
+    /// Its key is free again.
+    Released,
     /// A value of class `latest` waits for its version: the event as JSON.
     Versioned(Versioning),
     /// All peers' viewers.
@@ -220,6 +225,8 @@ impl Shard {
             (Asked::PeerNoted, _) => {}
             (Asked::Anywhere { event, version }, result) => self.on_anywhere(&event, version, result),
             (Asked::Append(appending), result) => self.on_appended(appending, result),
+            (Asked::Claimed(claiming), result) => self.on_claimed(*claiming, result),
+            (Asked::Released, _) => {}
             (Asked::Versioned(versioning), result) => {
                 if self.on_versioned(versioning, result).is_err() {
                     self.counters().dropped_backlog.add(1);

@@ -1,15 +1,42 @@
 //! Requests that their senders name by an `Idempotency-Key`, so that they may repeat them
 //! (draft-ietf-httpapi-idempotency-key-header).
 
+use serde_json::json;
+
+use super::access::{Access, Allowed};
+use super::appending::{Published, Publisher};
+use super::asking::Asked;
+use super::likes::kv_error;
+use super::routes::Handled;
 use super::shard::Shard;
+use super::slots::Conn;
 use crate::backend::once::Once;
 use crate::backend::store::Command;
+use crate::dispatch::kv::{Answer, Claim, Request as Question, Unavailable};
 use crate::limits::ONCE_KEY_BYTES_MAX;
+use crate::runtime::account::Held;
+use crate::wire::event::{Class, Draft};
 use crate::wire::http::HttpError;
 use crate::wire::request::Request;
+use crate::wire::response::AnswerTo;
+use crate::wire::topic::Topic;
+
+/// An event that waits for its key.
+#[derive(Debug)]
+pub struct Claiming {
+    /// The request for it.
+    conn: Conn,
+    claim: Claim,
+    /// The request's body.
+    body: Box<[u8]>,
+}
+
+fn told(id: &str) -> (u16, String) {
+    (202, json!({"id": id}).to_string())
+}
 
 /// The key, with or without the quotation marks of a structured field's string (RFC 9651, section 3.3.3).
-fn key<'a>(request: &Request<'a>) -> Result<Option<&'a str>, HttpError> {
+pub(super) fn key<'a>(request: &Request<'a>) -> Result<Option<&'a str>, HttpError> {
     let Some(given) = request.idempotency_key else { return Ok(None) };
     let key = given.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(given);
     let fits = |byte: u8| (b'!'..=b'~').contains(&byte) && !matches!(byte, b'"' | b'\\');
@@ -45,6 +72,81 @@ impl Shard {
         let Some(key) = key(request)? else { return Ok(command) };
         let once = Once::new(Some(member), resource, key, body, self.clock.unix_ms);
         Ok(Command::Once { once, command: Box::new(command) })
+    }
+
+    /// Publishes an event once. One of class `every` has its key in the change that appends it; of the others the key is kept
+    /// first, and freed where the event is not taken.
+    pub(super) fn publish_once(
+        &mut self,
+        conn: Conn,
+        to: AnswerTo,
+        key: &str,
+        access: &Access,
+        draft: &Allowed<'_>,
+        body: &[u8],
+    ) -> Result<Handled, HttpError> {
+        let who = match access {
+            Access::Token(rights) => rights.sub.as_deref(),
+            Access::Open | Access::Node => None,
+        };
+        let once = Once::new(who, ["events", &draft.topic], key, body, self.clock.unix_ms);
+        let mut id = draft.id.as_deref().unwrap_or_default().to_owned();
+        if id.is_empty() {
+            self.new_event_id(&mut id);
+        }
+        let topic = Topic::parse(&draft.topic).expect("the topic was checked");
+        let claim = Claim { topic, key: once.key, body: once.body, id };
+        let (status, answer) = if self.node.types.get(&draft.kind).class == Class::Every {
+            let id = claim.id.clone();
+            match self.publish(draft, &id, Publisher::Once(conn, Box::new(claim)))? {
+                Published::Taken => told(&id),
+                Published::Repeated(first) => told(&first),
+                Published::Pending => return Ok(Handled::Later),
+            }
+        } else {
+            let held = self.reserve_question(body.len())?;
+            match self.submit(Question::Claim(claim.clone())) {
+                Ok(result) => self.publish_claimed(claim, body, result)?,
+                Err(ticket) => {
+                    let claiming = Asked::Claimed(Box::new(Claiming { conn, claim, body: body.into() }));
+                    self.asked.insert(ticket, Held::new(claiming, held));
+                    return Ok(Handled::Later);
+                }
+            }
+        };
+        self.answers().json(to, status, answer.as_bytes());
+        Ok(Handled::Answered)
+    }
+
+    /// The store knows the key, or not.
+    pub(super) fn on_claimed(&mut self, claiming: Claiming, result: Result<Answer, Unavailable>) {
+        let Claiming { conn, claim, body } = claiming;
+        let answer = self.publish_claimed(claim, &body, result);
+        self.answer_json_later(conn, answer);
+    }
+
+    fn publish_claimed(
+        &mut self,
+        claim: Claim,
+        body: &[u8],
+        result: Result<Answer, Unavailable>,
+    ) -> Result<(u16, String), HttpError> {
+        match result {
+            Ok(Answer::Claimed) => {}
+            Ok(Answer::Repeated { id }) => return id.map(|id| told(&id)).ok_or_else(other_body),
+            Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
+            Err(unavailable) => return Err(kv_error(&unavailable)),
+        }
+        let draft = Draft::parse(body, Some(claim.topic.as_str())).expect("it was read before");
+        // It was allowed before, without what only nodes say of an event.
+        let draft = Allowed::own(Draft { version: None, ..draft });
+        match self.publish(&draft, &claim.id, Publisher::Own) {
+            Ok(_) => Ok(told(&claim.id)),
+            Err(error) => {
+                self.ask(Question::Release(claim), Asked::Released);
+                Err(error)
+            }
+        }
     }
 }
 

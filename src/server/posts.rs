@@ -233,7 +233,7 @@ impl Shard {
         let (published, new_id) = self.publish_named(&draft, publisher);
         self.new_id = new_id;
         match published {
-            Ok(Published::Taken) => self.mark_published(&id, change),
+            Ok(Published::Taken | Published::Repeated(_)) => self.mark_published(&id, change),
             Ok(Published::Pending) => {}
             // It stays in the outbox, and is told later.
             Err(_) => self.counters().outbox_left.add(1),

@@ -6,6 +6,7 @@ use super::access::{Access, Allowed};
 use super::appending::{Published, Publisher};
 use super::asking::Asked;
 use super::lines::Taken;
+use super::once;
 use super::resources::Resource;
 use super::routes::Handled;
 use super::shard::Shard;
@@ -26,6 +27,7 @@ impl Shard {
     pub(super) fn publish_one(
         &mut self,
         conn: Conn,
+        request: &Request<'_>,
         topic: &str,
         access: &Access,
         to: AnswerTo,
@@ -37,6 +39,9 @@ impl Shard {
             error => HttpError::bad(error.to_string()),
         })?;
         let draft = access.allow(draft)?;
+        if let Some(key) = once::key(request)? {
+            return self.publish_once(conn, to, key, access, &draft, body);
+        }
         let (published, id) = self.publish_named(&draft, Publisher::Request(conn));
         if let Ok(Published::Taken) = published {
             let mut answer = std::mem::take(&mut self.scratch);
@@ -49,7 +54,7 @@ impl Shard {
         }
         self.new_id = id;
         published.map(|published| match published {
-            Published::Taken => Handled::Answered,
+            Published::Taken | Published::Repeated(_) => Handled::Answered,
             Published::Pending => Handled::Later,
         })
     }
@@ -112,6 +117,9 @@ impl Shard {
             self.check_secret(request)?;
         }
         let query = Resource::Events.query(self.node.roles, internal, request)?;
+        if request.idempotency_key.is_some() {
+            return Err(HttpError::bad("a body of lines takes no Idempotency-Key; give each line an \"id\""));
+        }
         if internal {
             return Ok(Access::Node);
         }
@@ -136,7 +144,7 @@ impl Shard {
         let (published, id) = self.publish_named(&draft, Publisher::Line(conn, number));
         self.new_id = id;
         match published {
-            Ok(Published::Taken) => Ok(Taken::Now),
+            Ok(Published::Taken | Published::Repeated(_)) => Ok(Taken::Now),
             Ok(Published::Pending) => Ok(Taken::Later),
             Err(error) => Err(error.detail.into_owned()),
         }
@@ -155,7 +163,12 @@ impl Shard {
 
     /// Takes an event: to the nodes that want its topic, or nowhere; by way of the key-value store where its class asks for
     /// that.
-    fn publish(&mut self, draft: &Draft<'_>, id: &str, publisher: Publisher) -> Result<Published, HttpError> {
+    pub(super) fn publish(
+        &mut self,
+        draft: &Draft<'_>,
+        id: &str,
+        publisher: Publisher,
+    ) -> Result<Published, HttpError> {
         let info = self.node.types.get(&draft.kind);
         self.counters().events_in[info.class as usize].add(1);
         let event = Event {

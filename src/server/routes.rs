@@ -52,7 +52,7 @@ impl Shard {
         match resource {
             Resource::TopicEvents(topic) => {
                 let access = self.publisher(conn, request, query)?;
-                self.publish_one(conn, topic, &access, to, body)
+                self.publish_one(conn, request, topic, &access, to, body)
             }
             // POST is taken line by line, and never comes here.
             Resource::Events => {

@@ -50,9 +50,12 @@ pub fn gates(shard: usize, request: &Request) -> (Vec<Gate>, Mode) {
         | Request::Queue(_)
         | Request::NotePeer(_)
         | Request::PeerViewers
+        // Whichever comes first has the key.
+        | Request::Claim(_)
+        | Request::Release(_)
         | Request::PeerTurns(_) => (Vec::new(), Mode::Reads),
         Request::Take(taking) => (histories(shard, taking.events.iter().map(|(_, append)| &append.topic)), Mode::Alone),
-        Request::Append(append) => (vec![Gate::History(shard, append.topic.clone())], Mode::Writes),
+        Request::Append(append) | Request::AppendOnce(_, append) => (vec![Gate::History(shard, append.topic.clone())], Mode::Writes),
         Request::Read(read) => (vec![Gate::History(shard, read.topic.clone())], Mode::Reads),
         Request::Ends(topics) => (histories(shard, topics), Mode::Reads),
         Request::SetLatest(latest) => (vec![Gate::Latest(shard, latest.topic.clone())], Mode::Writes),

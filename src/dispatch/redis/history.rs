@@ -10,10 +10,11 @@ use super::scripts::Script;
 use super::store::{Answered, Store};
 use super::subscriptions::{join_all, text, unreadable};
 use crate::dispatch::kv::{
-    Answer, Append, End, LatestValue, Newer, Page, Read, Request, SetLatest, Stored, Unavailable, bucket,
+    Answer, Append, Claim, End, LatestValue, Newer, Page, Read, Request, SetLatest, Stored, Unavailable, bucket,
 };
 use crate::limits::{
-    LATEST_AGE, LATEST_KEYS_MAX, PEER_QUEUE_AGE, PEER_QUEUE_BYTES, PEER_QUEUE_ENTRY_BYTES, REDIS_BARRIERS, REDIS_ENDS,
+    LATEST_AGE, LATEST_KEYS_MAX, ONCE_AGE, ONCE_KEPT_EVENTS, PEER_QUEUE_AGE, PEER_QUEUE_BYTES, PEER_QUEUE_ENTRY_BYTES,
+    REDIS_BARRIERS, REDIS_ENDS,
 };
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
@@ -24,10 +25,11 @@ impl Store {
         let mut home = Place::Nodes;
         let mut appends = false;
         let calls = requests.into_iter().map(|request| {
-            appends |= matches!(request, Request::Append(_));
+            appends |= matches!(request, Request::Append(_) | Request::AppendOnce(..));
             let (place, call) = match request {
                 Request::Apply(batch) => self.apply_call(batch),
                 Request::Append(append) => self.append_call(append),
+                Request::AppendOnce(claim, append) => self.append_once_call(claim, append),
                 Request::SetLatest(latest) => self.set_latest_call(latest),
                 other => unreachable!("no write: {other:?}"),
             };
@@ -95,6 +97,26 @@ impl Store {
             ]);
         }
         (Place::Bucket(number), Call::Script(Script::Append, keys, arguments))
+    }
+
+    fn append_once_call(&self, claim: Claim, append: Append) -> (Place, Call) {
+        let number = bucket(append.topic.as_str());
+        let (place, call) = self.append_call(append);
+        let Call::Script(_, mut keys, arguments) = call else { unreachable!("an append is a script") };
+        keys.splice(2..2, self.keys.onces(number));
+        let arguments = claimed(claim).into_iter().chain(arguments).collect();
+        (place, Call::Script(Script::AppendOnce, keys, arguments))
+    }
+
+    /// Keeps a key, or frees it.
+    pub async fn claim(&self, claim: Claim, what: &str) -> Result<Answer, Unavailable> {
+        let number = bucket(claim.topic.as_str());
+        let mut arguments = claimed(claim);
+        arguments.push(text(what));
+        let call = Call::Script(Script::Claim, self.keys.onces(number).into(), arguments);
+        let (value, _) = self.call(Place::Bucket(number), Lane::Commands, call).await?;
+        let list = replies::list(value).ok_or_else(|| unreadable("a key"))?;
+        Ok(repeated(&list).unwrap_or(Answer::Claimed))
     }
 
     fn set_latest_call(&self, latest: SetLatest) -> (Place, Call) {
@@ -254,7 +276,24 @@ pub fn placed(list: Vec<redis::Value>) -> Option<(Position, Option<Position>)> {
     Some((position, replies::position(fields.next()?)?))
 }
 
+/// What scripts are told of an event that is published once.
+fn claimed(claim: Claim) -> Vec<Argument> {
+    vec![text(claim.key), text(claim.body), text(claim.id), text(ONCE_AGE.as_millis()), text(ONCE_KEPT_EVENTS)]
+}
+
+/// What `once.lua` says of a key that is known.
+fn repeated(list: &[redis::Value]) -> Option<Answer> {
+    match replies::text(list.first()?.clone())?.as_str() {
+        "again" => Some(Answer::Repeated { id: Some(replies::text(list.get(1)?.clone())?) }),
+        "other" => Some(Answer::Repeated { id: None }),
+        _ => None,
+    }
+}
+
 fn appended(list: Vec<redis::Value>) -> Option<Answer> {
+    if let Some(known) = repeated(&list) {
+        return Some(known);
+    }
     placed(list).map(|(position, prev)| Answer::Appended { position, prev })
 }
 

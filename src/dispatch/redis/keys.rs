@@ -151,6 +151,11 @@ impl Keys {
         self.key(place, "barrier")
     }
 
+    /// What is known of events by their keys, and the keys by when they came.
+    pub fn onces(&self, bucket: u8) -> [String; 2] {
+        ["once", "once:order"].map(|rest| self.key(Place::Bucket(bucket), rest))
+    }
+
     /// A topic's history.
     pub fn history(&self, bucket: u8, topic: &str) -> String {
         self.key(Place::Bucket(bucket), &format!("h:{topic}"))

@@ -17,6 +17,10 @@ pub enum Script {
     Sweep,
     /// Appends to history.
     Append,
+    /// Appends to history what has a key that is new.
+    AppendOnce,
+    /// Keeps a key, or frees it.
+    Claim,
     /// Reads history.
     Read,
     /// Where histories end.
@@ -52,7 +56,7 @@ pub enum Script {
 }
 
 /// How many there are.
-pub const COUNT: usize = 23;
+pub const COUNT: usize = 25;
 
 macro_rules! lua {
     ($($part:literal),+) => {
@@ -68,7 +72,9 @@ pub const ALL: [(Script, &str); COUNT] = [
     (Script::Lock, lua!("lock")),
     (Script::Apply, lua!("apply")),
     (Script::Sweep, lua!("sweep")),
-    (Script::Append, lua!("history", "queue", "append")),
+    (Script::Append, lua!("history", "queue", "appending", "append")),
+    (Script::AppendOnce, lua!("history", "queue", "appending", "once", "append_once")),
+    (Script::Claim, lua!("once", "claim")),
     (Script::Read, lua!("read")),
     (Script::Ends, lua!("ends")),
     (Script::SetLatest, lua!("set_latest")),

@@ -57,6 +57,8 @@ impl Store {
             Some(Request::Subscribers(topic)) => self.subscribers(topic).await,
             Some(Request::Heartbeat(heartbeat)) => self.heartbeat(heartbeat).await,
             Some(Request::Leave(node)) => self.leave(node).await,
+            Some(Request::Claim(claim)) => self.claim(claim, "claim").await,
+            Some(Request::Release(claim)) => self.claim(claim, "release").await,
             Some(Request::Read(read)) => self.read(read).await,
             Some(Request::Ends(topics)) => self.ends(topics).await,
             Some(Request::Latest(topic)) => self.latest(topic).await,
@@ -72,7 +74,9 @@ impl Store {
             Some(Request::NotePeer(note)) => self.note_peer(note).await,
             Some(Request::PeerViewers) => self.all_peer_viewers().await,
             Some(Request::PeerTurns(said)) => self.peer_turns(said).await,
-            Some(request @ (Request::Apply(_) | Request::Append(_) | Request::SetLatest(_))) => {
+            Some(
+                request @ (Request::Apply(_) | Request::Append(_) | Request::AppendOnce(..) | Request::SetLatest(_)),
+            ) => {
                 return self.write(vec![request]).await;
             }
         };
