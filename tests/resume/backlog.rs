@@ -11,7 +11,7 @@ use super::support::sse::Stream;
 use super::{configured, line, name, publish_lines, resume};
 
 const LIKES: usize = 100_000;
-const VIEWER_COUNTS: usize = 1_000;
+const SCORES: usize = 1_000;
 const COMMENTS: usize = 500;
 /// Viewers of another topic.
 const OTHERS: usize = 5_000;
@@ -22,14 +22,14 @@ const TO_OTHERS: usize = 20;
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Had {
     likes: usize,
-    viewers: usize,
+    scores: usize,
     comments: usize,
     last_id: Option<String>,
 }
 
 impl Had {
     fn is_all(&self) -> bool {
-        (self.likes, self.viewers, self.comments) == (LIKES, VIEWER_COUNTS - 1, COMMENTS)
+        (self.likes, self.scores, self.comments) == (LIKES, SCORES - 1, COMMENTS)
     }
 
     fn take(&mut self, message: super::Message) {
@@ -43,7 +43,7 @@ impl Had {
             self.comments = self.comments.max(number + 1);
             self.last_id = message.id;
         } else {
-            self.viewers = message.json()["data"].as_u64().expect("a number") as usize;
+            self.scores = message.json()["data"].as_u64().expect("a number") as usize;
         }
     }
 }
@@ -56,9 +56,9 @@ fn part(part: usize) -> String {
         lines +=
             &format!("{{\"topic\":\"room:1\",\"type\":\"like\",\"key\":\"like\",\"data\":{{\"likes\":{likes}}}}}\n");
     }
-    for count in 0..VIEWER_COUNTS / COMMENTS {
-        let count = part * VIEWER_COUNTS / COMMENTS + count;
-        lines += &format!("{{\"topic\":\"room:1\",\"type\":\"viewers\",\"data\":{count}}}\n");
+    for count in 0..SCORES / COMMENTS {
+        let count = part * SCORES / COMMENTS + count;
+        lines += &format!("{{\"topic\":\"room:1\",\"type\":\"score\",\"data\":{count}}}\n");
     }
     lines += &line("room:1", &format!("c/{part}"), 400);
     if part.is_multiple_of(COMMENTS / TO_OTHERS) {
@@ -69,7 +69,7 @@ fn part(part: usize) -> String {
 
 #[test]
 fn client_that_stops_reading_misses_something_or_costs_others() {
-    let (node, _folder) = configured("[events.comment]\nhistory = 1000\n");
+    let (node, _folder) = configured("[events.comment]\nhistory = 1000\n[events.score]\nclass = \"latest\"\n");
     let (mut crowd, mut reader) = (Crowd::new(), node.stream("topic=room:1"));
     crowd.join(node.public, |_| "topic=room:2".to_owned(), OTHERS);
     let mut client = Client::connect(node.public);
