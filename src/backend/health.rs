@@ -1,27 +1,88 @@
 //! Whether a store works, between the thread that knows and the shards that are asked.
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::store::Command;
+use crate::observe::trouble::{Say, Told};
+
+/// What a store must be able to do. Each is judged by the last attempt of its own kind: a disk that is full lets reads
+/// work, which says nothing of writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Answer what is stored.
+    Read,
+    /// Store. What is written is read first, so whoever can write can read.
+    Write,
+}
+
+impl Work {
+    /// What a batch of these attempts.
+    pub(super) fn of(commands: &[Command]) -> Work {
+        if commands.iter().any(Command::writes) { Work::Write } else { Work::Read }
+    }
+}
+
+/// What failed when each kind of work was last attempted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Failing([Option<String>; 2]);
+
+impl Failing {
+    /// Takes in an attempt.
+    pub(super) fn attempted(&mut self, work: Work, result: Result<(), &str>) {
+        match result {
+            Ok(()) if work == Work::Write => self.0 = [None, None],
+            result => self.0[work as usize] = result.err().map(str::to_owned),
+        }
+    }
+
+    /// What is wrong, if something is.
+    pub(super) fn what(&self) -> Option<&str> {
+        self.0.iter().flatten().next().map(String::as_str)
+    }
+}
 
 /// Whether a store works, as its thread last saw it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Health(Arc<Mutex<Option<String>>>);
+pub(super) struct Health(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    wrong: Option<String>,
+    told: Told,
+}
 
 impl Health {
-    /// It works. Returns whether it did not before.
-    pub(super) fn works(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
-    }
-
-    pub(super) fn is_well(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none()
-    }
-
-    /// It fails. Returns whether it worked before.
-    pub(super) fn fails(&self, detail: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(detail.to_owned()).is_none()
+    /// What is wrong now, if something is. Logs that where it is news.
+    pub(super) fn set(&self, wrong: Option<&str>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.wrong = wrong.map(str::to_owned);
+        match state.told.hear(wrong.is_some(), Instant::now()) {
+            Some(Say::Fails) => {
+                tracing::error!(detail = wrong, "the database fails; answering 503 until it works");
+            }
+            Some(Say::Works) => tracing::info!("the database works again"),
+            None => {}
+        }
     }
 
     /// What is wrong, if something is.
     pub(super) fn get(&self) -> Result<(), String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).wrong.clone().map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_that_work_say_nothing_of_writes() {
+        let mut failing = Failing::default();
+        failing.attempted(Work::Write, Err("full"));
+        failing.attempted(Work::Read, Ok(()));
+        assert_eq!(failing.what(), Some("full"));
+        failing.attempted(Work::Read, Err("gone"));
+        failing.attempted(Work::Write, Ok(()));
+        assert_eq!(failing.what(), None);
     }
 }

@@ -23,7 +23,7 @@ use std::thread::JoinHandle;
 use tokio::task::LocalSet;
 
 use super::store::{Outcome, Store, StoreError};
-use crate::limits::POSTGRES_CONNECTIONS;
+use crate::limits::{POSTGRES_CONNECTIONS, POSTGRES_IDLE};
 use lane::{Lane, Wellness};
 use options::Options;
 use session::{Failed, Session};
@@ -84,7 +84,7 @@ where
     let (store, ends) = Store::lanes(POSTGRES_CONNECTIONS);
     let health = store.reports();
     if let Some(None) = sessions.first() {
-        health.fails("the database could not be reached at start");
+        health.set(Some("the database could not be reached at start"));
     }
     let thread = std::thread::Builder::new()
         .name("store".into())
@@ -94,7 +94,8 @@ where
             let lanes = LocalSet::new();
             for (number, (end, session)) in ends.into_iter().zip(sessions).enumerate() {
                 let (options, answer, wellness) = (Rc::clone(&options), Rc::clone(&answer), Rc::clone(&wellness));
-                lanes.spawn_local(Lane { number, options, end, answer, wellness, session }.serve());
+                let probe_at = tokio::time::Instant::now() + POSTGRES_IDLE;
+                lanes.spawn_local(Lane { number, options, end, answer, wellness, session, probe_at }.serve());
             }
             runtime.block_on(lanes);
         })

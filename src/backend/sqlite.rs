@@ -17,7 +17,7 @@ use std::path::Path;
 use std::thread::JoinHandle;
 
 use super::store::{Command, OpenError, Outcome, Store, StoreError, Submitted};
-use crate::limits::{STORE_BATCH_COMMANDS, STORE_PROBE};
+use crate::limits::STORE_BATCH_COMMANDS;
 use batch::Writer;
 
 /// Opens the database at `path`, creating or migrating it, and starts the storage thread.
@@ -54,14 +54,10 @@ where
     let mut commands: Vec<Command> = Vec::with_capacity(STORE_BATCH_COMMANDS);
     let mut tickets: Vec<T> = Vec::with_capacity(STORE_BATCH_COMMANDS);
     loop {
-        let first = if writer.is_well() {
-            receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            receiver.recv_timeout(STORE_PROBE)
-        };
-        let first = match first {
+        let first = match receiver.recv_timeout(writer.next_probe()) {
             Ok(first) => first,
-            // Nobody sends likes to a node that is not ready, so it finds out by itself that it is again.
+            // Nobody sends likes to a node that is not ready, so it finds out by itself that it is again; and of a quiet one
+            // that it is no more.
             Err(RecvTimeoutError::Timeout) => {
                 writer.probe();
                 continue;

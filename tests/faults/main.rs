@@ -10,6 +10,7 @@ mod database;
 mod dispatchers;
 mod frontends;
 mod joins;
+mod ready;
 mod restarts;
 mod setup;
 mod store;

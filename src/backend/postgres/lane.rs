@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::batch::{self, Failure};
 use super::options::Options;
 use super::session::{Failed, Session};
-use crate::backend::health::Health;
+use crate::backend::health::{Failing, Health, Work};
 use crate::backend::store::{Command, LaneEnd, Outcome, StoreError};
 use crate::limits::{
     POSTGRES_BATCH, POSTGRES_IDLE, POSTGRES_PAUSE_MAX, POSTGRES_PAUSE_MIN, POSTGRES_STATEMENT, STORE_BATCH_COMMANDS,
@@ -19,30 +19,35 @@ type Results = Vec<Result<Outcome, StoreError>>;
 /// What is wrong with each lane, if something is. One that fails is enough to call the store unwell.
 #[derive(Debug)]
 pub(super) struct Wellness {
-    lanes: RefCell<Vec<Option<String>>>,
+    lanes: RefCell<Vec<LaneState>>,
     health: Health,
+}
+
+/// How a lane is.
+#[derive(Debug, Clone, Default)]
+struct LaneState {
+    /// Why it has no connection.
+    away: Option<String>,
+    failing: Failing,
 }
 
 impl Wellness {
     pub(super) fn new(lanes: usize, health: Health) -> Wellness {
-        Wellness { lanes: RefCell::new(vec![None; lanes]), health }
+        Wellness { lanes: RefCell::new(vec![LaneState::default(); lanes]), health }
     }
 
-    fn set(&self, lane: usize, detail: Option<String>) {
+    fn change(&self, lane: usize, change: impl FnOnce(&mut LaneState)) {
         let mut lanes = self.lanes.borrow_mut();
-        lanes[lane] = detail;
-        match lanes.iter().flatten().next() {
-            Some(detail) if self.health.fails(detail) => {
-                tracing::error!(detail, "the database fails; answering 503 until it works");
-            }
-            Some(_) => {}
-            None if self.health.works() => tracing::info!("the database works again"),
-            None => {}
-        }
+        change(&mut lanes[lane]);
+        self.health.set(lanes.iter().find_map(|lane| lane.away.as_deref().or(lane.failing.what())));
+    }
+
+    fn attempted(&self, lane: usize, work: Work, result: Result<(), &str>) {
+        self.change(lane, |state| state.failing.attempted(work, result));
     }
 
     fn detail(&self, lane: usize) -> String {
-        self.lanes.borrow()[lane].clone().unwrap_or_else(|| "no connection yet".to_owned())
+        self.lanes.borrow()[lane].away.clone().unwrap_or_else(|| "no connection yet".to_owned())
     }
 }
 
@@ -54,6 +59,8 @@ pub(super) struct Lane<T, A> {
     pub(super) wellness: Rc<Wellness>,
     /// None while the database is away.
     pub(super) session: Option<Session>,
+    /// When the database is to be tried by a write that nobody asked for: only writes that somebody asks for put it off.
+    pub(super) probe_at: Instant,
 }
 
 impl<T, A> Lane<T, A>
@@ -66,7 +73,7 @@ where
             if self.session.is_none() && !self.reconnect().await {
                 return;
             }
-            let Ok(taken) = timeout(POSTGRES_IDLE, self.take()).await else {
+            let Ok(taken) = timeout_at(self.probe_at, self.take()).await else {
                 self.look_after().await;
                 continue;
             };
@@ -93,16 +100,22 @@ where
         Some(std::iter::once(first).chain(rest).unzip())
     }
 
-    /// Finds out during quiet times that the database went away, so that readiness says so before a like does.
+    /// Finds out during quiet times that the database fails, so that readiness says so before a like does, or works again.
     async fn look_after(&mut self) {
         let Some(session) = &self.session else { return };
-        let pinged = session.ping().await;
-        if pinged.is_err() {
+        // By a write: who only reads, or only answers, may be full, read-only or locked.
+        let probed = session.probe().await;
+        if probed.is_err() {
             self.session = None;
         }
-        // Whoever was unwell for another reason is tried by the next command, which would not come to a node that is not
-        // ready.
-        self.wellness.set(self.number, pinged.err());
+        self.attempted(Work::Write, probed.as_ref().map(drop).map_err(String::as_str));
+    }
+
+    fn attempted(&mut self, work: Work, result: Result<(), &str>) {
+        self.wellness.attempted(self.number, work, result);
+        if work == Work::Write {
+            self.probe_at = Instant::now() + POSTGRES_IDLE;
+        }
     }
 
     /// Tries until there is a session, and answers commands meanwhile. False when the lane is closed.
@@ -118,10 +131,10 @@ where
                 None => return false,
                 Some(Ok(session)) => {
                     self.session = Some(session);
-                    self.wellness.set(self.number, None);
+                    self.wellness.change(self.number, |state| state.away = None);
                     return true;
                 }
-                Some(Err(failed)) => self.wellness.set(self.number, Some(detail(failed))),
+                Some(Err(failed)) => self.wellness.change(self.number, |state| state.away = Some(detail(failed))),
             }
             let waiting = async {
                 sleep(jittered(pause)).await;
@@ -152,6 +165,7 @@ where
     /// [`StoreError::Unavailable`].
     async fn run(&mut self, commands: Vec<Command>) -> Results {
         let deadline = Instant::now() + POSTGRES_BATCH;
+        let work = Work::of(&commands);
         let session = self.session.as_ref().expect("a batch is taken by a lane with a session");
         let (mut results, mut places, mut good) = (Vec::with_capacity(commands.len()), Vec::new(), Vec::new());
         for command in commands {
@@ -193,7 +207,7 @@ where
             }
         }
         // A database that answers and stores nothing, such as a full one, is as unwell as one that is away.
-        self.wellness.set(self.number, failed.clone());
+        self.attempted(work, failed.as_deref().map_or(Ok(()), Err));
         let unavailable = || Err(StoreError::Unavailable { detail: failed.clone().unwrap_or_default() });
         results.into_iter().map(|result| result.unwrap_or_else(unavailable)).collect()
     }

@@ -100,10 +100,20 @@ impl Session {
         Ok(Session { client, statements, ids: PostIds::new(name), driver: driver.keep() })
     }
 
-    /// Whether the server answers.
-    pub(super) async fn ping(&self) -> Result<(), String> {
-        let ping = async { Ok(self.client.batch_execute("").await?) };
-        within(POSTGRES_STATEMENT, ping).await.map_err(|failed| match failed {
+    /// Whether the server stores: writes to the tables that posts and likes are written to, and takes that back.
+    pub(super) async fn probe(&self) -> Result<(), String> {
+        let name = getrandom::u64().unwrap_or_default() >> 1;
+        let sql = format!(
+            "BEGIN;
+             INSERT INTO fanfare.places (kind, name) VALUES (-1, '{name}');
+             INSERT INTO fanfare.likes (video, member, reaction, at) VALUES ('{name}', '', '', 0);
+             INSERT INTO fanfare.like_counts (video, reaction, likes) VALUES ('{name}', '', 1);
+             INSERT INTO fanfare.posts (id, kind, place, member, text, at) VALUES (-{name}, -1, '{name}', '', repeat('x', 8192), 0);
+             INSERT INTO fanfare.outbox (post, change, stored_at) VALUES (-{name}, 0, 0);
+             ROLLBACK"
+        );
+        let probe = async { Ok(self.client.batch_execute(&sql).await?) };
+        within(2 * POSTGRES_STATEMENT, probe).await.map_err(|failed| match failed {
             Failed::Away(detail) => detail,
             Failed::Refused(refused) => refused.problem,
         })

@@ -1,15 +1,16 @@
 //! One batch of commands as one transaction, and recovery after one that failed.
 use rusqlite::{Connection, ErrorCode};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::likes::Counts;
 use super::schema::{self, Missing};
 use super::{once, posts, receipts};
 use crate::backend::checks;
-use crate::backend::health::Health;
+use crate::backend::health::{Failing, Health, Work};
 use crate::backend::post_id::PostIds;
 use crate::backend::store::{Command, OpenError, Outcome, StoreError};
-use crate::limits::ONCE_SWEEP_PAGE;
+use crate::limits::{ONCE_SWEEP_PAGE, STORE_IDLE, STORE_PROBE, STORE_PROBE_BYTES};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -39,8 +40,10 @@ pub(super) struct Writer {
     /// None after a failure that a rollback may not have mended; the next batch opens it again.
     database: Option<Database>,
     counts: Counts,
-    /// Also keeps a disk that stays full from being logged once a batch.
+    failing: Failing,
     health: Health,
+    /// When the database is to be tried by a write that nobody asked for: only writes that somebody asks for put it off.
+    probe_at: Instant,
 }
 
 /// An open database.
@@ -61,7 +64,14 @@ impl Database {
 impl Writer {
     pub(super) fn open(path: &Path) -> Result<Writer, OpenError> {
         let database = Some(Database::open(path, Missing::Create)?);
-        Ok(Writer { path: path.to_owned(), database, counts: Counts::default(), health: Health::default() })
+        Ok(Writer {
+            path: path.to_owned(),
+            database,
+            counts: Counts::default(),
+            failing: Failing::default(),
+            health: Health::default(),
+            probe_at: Instant::now() + STORE_IDLE,
+        })
     }
 
     /// Says from now on there whether the database works.
@@ -73,47 +83,48 @@ impl Writer {
     /// transaction fails, all of them are [`StoreError::Unavailable`] and none is stored.
     pub(super) fn run(&mut self, commands: &[Command]) -> Vec<Result<Outcome, StoreError>> {
         self.counts.clear();
-        match self.transact(commands) {
-            Ok(results) => {
-                if self.health.works() {
-                    tracing::info!(path = %self.path.display(), "the database works again");
-                }
-                results
-            }
-            Err(detail) => {
-                if self.health.fails(&detail) {
-                    tracing::error!(path = %self.path.display(), detail, "the database fails; answering 503 until it works");
-                }
-                commands.iter().map(|_| Err(StoreError::Unavailable { detail: detail.clone() })).collect()
-            }
+        let result = self.transact(commands);
+        self.attempted(Work::of(commands), result.as_ref().map(drop).map_err(String::as_str));
+        result.unwrap_or_else(|detail| {
+            commands.iter().map(|_| Err(StoreError::Unavailable { detail: detail.clone() })).collect()
+        })
+    }
+
+    fn attempted(&mut self, work: Work, result: Result<(), &str>) {
+        self.failing.attempted(work, result);
+        self.health.set(self.failing.what());
+        if work == Work::Write {
+            let pause = if self.failing.what().is_none() { STORE_IDLE } else { STORE_PROBE };
+            self.probe_at = Instant::now() + pause;
         }
     }
 
-    /// Whether the last batch worked.
-    pub(super) fn is_well(&self) -> bool {
-        self.health.is_well()
+    /// How long the queue may stay empty before [`Writer::probe`] is due.
+    pub(super) fn next_probe(&self) -> Duration {
+        self.probe_at.saturating_duration_since(Instant::now())
     }
 
-    /// Finds out whether a database that failed works again, by writing what is there already.
+    /// Finds out whether the database works, by writing to it as much as a post would.
     pub(super) fn probe(&mut self) {
-        let write = |database: &Database| {
-            let version: i64 = database.connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-            database.connection.pragma_update(None, "user_version", version)
-        };
-        match &self.database {
-            Some(database) if write(database).is_err() => {}
-            // A batch of nothing opens the database where it was given up, and says that it works.
-            _ => drop(self.run(&[])),
-        }
+        let sql = format!(
+            "BEGIN IMMEDIATE; CREATE TABLE IF NOT EXISTS probe (bytes BLOB);
+             INSERT INTO probe VALUES (zeroblob({STORE_PROBE_BYTES})); COMMIT; DROP TABLE probe"
+        );
+        let result = self.with(|database, _| database.connection.execute_batch(&sql));
+        self.attempted(Work::Write, result.as_ref().map(drop).map_err(String::as_str));
     }
 
     fn transact(&mut self, commands: &[Command]) -> Result<Vec<Result<Outcome, StoreError>>, String> {
+        self.with(|database, counts| transact(database, counts, commands))
+    }
+
+    /// Does something with the database, which is opened if it has to be, and given up where it may not be whole.
+    fn with<R>(&mut self, run: impl FnOnce(&Database, &mut Counts) -> rusqlite::Result<R>) -> Result<R, String> {
         let database = match self.database.take() {
             Some(database) => database,
             None => Database::open(&self.path, Missing::Refuse).map_err(|error| error.to_string())?,
         };
-        let result = transact(&database, &mut self.counts, commands);
-        match result {
+        match run(&database, &mut self.counts) {
             Ok(results) => {
                 self.database = Some(database);
                 Ok(results)

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
-use redis::{Cmd, Pipeline, Value, cmd};
+use redis::{Cmd, Pipeline, RedisError, Value, cmd};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
 use tracing::warn;
@@ -14,7 +14,7 @@ use super::keys::{Keys, Place};
 use super::link::{Dialer, Link, Pushes, explain};
 use super::replies;
 use super::scripts::{ALL, COUNT, Script};
-use crate::limits::{REDIS_LOOK, REDIS_REPLICA_WAIT, REDIS_SILENT};
+use crate::limits::{REDIS_LOOK, REDIS_REPLICA_WAIT, REDIS_SILENT, TROUBLE_LOGGED};
 
 /// Which connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +42,28 @@ pub struct Master {
     replicas: Cell<usize>,
     /// Whether it says how counts change, or is asked to.
     hears: Cell<bool>,
+    /// Why it does not do what it was last asked to do, if it does not.
+    refuses: RefCell<Option<Refusal>>,
     /// It did not take part in something that it must.
     unfit: Notify,
     /// Who waits for the next look at the replicas; none while nobody looks.
     waiting: RefCell<Option<Vec<Told>>>,
 }
+
+/// A server that answers, and does not do what it is asked.
+#[derive(Debug, Clone)]
+struct Refusal {
+    /// What it said.
+    why: String,
+    /// What it refused where that concerns nothing else; none if it takes no writes at all.
+    script: Option<Script>,
+    since: Instant,
+}
+
+/// What a server says that takes no writes, also from within a script.
+const REFUSALS: [&str; 4] = ["OOM", "READONLY", "MISCONF", "NOREPLICAS"];
+/// What servers of all versions say to a user who may not do this, directly and from within a script.
+const FORBIDDEN: [&str; 3] = ["NOPERM", "ACL failure in script", "can't run this command"];
 
 /// Tells who waits for the replicas.
 type Told = oneshot::Sender<Result<(), String>>;
@@ -121,6 +138,7 @@ impl Master {
             scripts,
             replicas: Cell::new(replies::replicas_online(&replication)),
             hears: Cell::new(hears),
+            refuses: RefCell::new(None),
             unfit: Notify::new(),
             waiting: RefCell::new(None),
         };
@@ -197,6 +215,46 @@ impl Master {
                 command
             }
         }
+    }
+
+    /// What came of a call. True if it changes whether the server does what it is asked. Only of the same kind of work is it
+    /// said that it is done again: a server that is full, or a replica, answers reads.
+    pub fn attempted(&self, call: &Call, result: Result<(), &RedisError>) -> bool {
+        let script = match call {
+            Call::Script(script, ..) => Some(*script),
+            Call::Plain(_) => None,
+        };
+        let mut refuses = self.refuses.borrow_mut();
+        match result {
+            Ok(()) => {
+                let mended = refuses.as_ref().is_some_and(|refusal| match refusal.script {
+                    // A right is looked for no longer than this where nobody asks for the same again.
+                    Some(refused) => script == Some(refused) || refusal.since.elapsed() > TROUBLE_LOGGED,
+                    None => script == Some(Script::Probe),
+                });
+                if mended {
+                    *refuses = None;
+                }
+                mended
+            }
+            Err(error) => {
+                let why = explain(error);
+                let takes_none = |part: &str| REFUSALS.contains(&part);
+                let all = why.split(|letter: char| !letter.is_ascii_uppercase()).any(takes_none);
+                let script = match (all, FORBIDDEN.iter().any(|text| why.contains(text))) {
+                    (true, _) => None,
+                    (_, true) => Some(script.unwrap_or(Script::Probe)),
+                    _ => return false,
+                };
+                *refuses = Some(Refusal { why, script, since: Instant::now() });
+                true
+            }
+        }
+    }
+
+    /// Why it does not do what it was last asked to do, if it does not.
+    pub fn refuses(&self) -> Option<String> {
+        self.refuses.borrow().as_ref().map(|refusal| format!("{}: it refuses writes: {}", self.endpoint, refusal.why))
     }
 
     /// Loads the scripts again, after the server said that it has forgotten them.

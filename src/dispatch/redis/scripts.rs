@@ -53,10 +53,12 @@ pub enum Script {
     NotePeer,
     /// Turns of a peer's members.
     PeerTurns,
+    /// Whether the server takes writes.
+    Probe,
 }
 
 /// How many there are.
-pub const COUNT: usize = 25;
+pub const COUNT: usize = 26;
 
 macro_rules! lua {
     ($($part:literal),+) => {
@@ -91,6 +93,7 @@ pub const ALL: [(Script, &str); COUNT] = [
     (Script::Take, lua!("history", "take")),
     (Script::NotePeer, lua!("viewers", "note_peer")),
     (Script::PeerTurns, lua!("peer_turns")),
+    (Script::Probe, lua!("probe")),
 ];
 
 #[cfg(test)]

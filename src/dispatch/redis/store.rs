@@ -116,11 +116,13 @@ impl Store {
             for (at, reply) in todo.into_iter().zip(replies) {
                 let error = match reply.extract_error() {
                     Ok(value) => {
+                        self.topology.attempted(&master, &calls[at], Ok(()));
                         answers[at] = Ok((value, Rc::clone(&master)));
                         continue;
                     }
                     Err(error) => error,
                 };
+                self.topology.attempted(&master, &calls[at], Err(&error));
                 match self.next(&error, &master) {
                     Next::Reload => reload = true,
                     Next::Pause => pause = true,

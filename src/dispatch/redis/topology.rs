@@ -4,9 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use redis::{Value, cmd};
+use redis::{RedisError, Value, cmd};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -15,10 +15,12 @@ use tracing::{info, warn};
 use super::address::{Address, Endpoint, Kind};
 use super::keys::{Keys, PLACES, Place};
 use super::link::{Dialer, Pushes};
-use super::master::Master;
+use super::master::{Call, Lane, Master};
 use super::replies;
+use super::scripts::Script;
 use crate::dispatch::kv::Unavailable;
-use crate::limits::{REDIS_BACKOFF_MAX, REDIS_BACKOFF_MIN, REDIS_CONNECT, REDIS_SILENT, REDIS_TOPOLOGY};
+use crate::limits::{REDIS_BACKOFF_MAX, REDIS_BACKOFF_MIN, REDIS_CONNECT, REDIS_LOOK, REDIS_SILENT, REDIS_TOPOLOGY};
+use crate::observe::trouble::{Say, Told};
 
 /// How a master is.
 #[derive(Debug, Clone)]
@@ -54,6 +56,8 @@ pub struct Topology {
     problem: RefCell<Option<String>>,
     look: Notify,
     trouble: Arc<Mutex<Option<String>>>,
+    /// What the log heard of servers that refuse.
+    told: RefCell<Told>,
     settled: Box<dyn Fn()>,
     lost: Box<dyn Fn()>,
 }
@@ -88,6 +92,7 @@ impl Topology {
             problem: RefCell::new(None),
             look: Notify::new(),
             trouble,
+            told: RefCell::default(),
             settled,
             lost,
         })
@@ -279,7 +284,10 @@ impl Topology {
                     // Places may have come and gone while it was connected to.
                     self.hear_counts();
                     self.report();
-                    let problem = master.watch().await;
+                    let problem = tokio::select! {
+                        problem = master.watch() => problem,
+                        () = self.probe(&master) => unreachable!("it goes on for ever"),
+                    };
                     state.send_replace(State::Down(problem.clone()));
                     (self.lost)();
                     problem
@@ -300,12 +308,39 @@ impl Topology {
         }
     }
 
+    /// What came of a call to a server.
+    pub fn attempted(&self, master: &Master, call: &Call, result: Result<(), &RedisError>) {
+        if master.attempted(call, result) {
+            self.report();
+        }
+    }
+
+    /// Writes now and then, since a server that answers may take nothing.
+    async fn probe(&self, master: &Master) {
+        loop {
+            sleep(REDIS_LOOK).await;
+            for place in self.places_of(&master.endpoint) {
+                let Place::Bucket(_) = place else { continue };
+                let call = Call::Script(Script::Probe, vec![self.keys.barrier(place)], Vec::new());
+                match timeout(REDIS_SILENT, master.link(Lane::Commands).send(&master.command(&call))).await {
+                    Ok(Ok(_)) => self.attempted(master, &call, Ok(())),
+                    // A slot on the move says nothing of the server.
+                    Ok(Err(error)) if error.redirect_node().is_some() => continue,
+                    Ok(Err(error)) => self.attempted(master, &call, Err(&error)),
+                    // Whether it answers at all is seen elsewhere.
+                    Err(_) => {}
+                }
+                break;
+            }
+        }
+    }
+
     /// Brings `trouble` up to date.
     fn report(&self) {
         let problem = self.problem.borrow().clone();
         let members = self.members.borrow();
         let mut connecting = false;
-        let mut trouble = None;
+        let (mut trouble, mut refused) = (None, None);
         for route in self.routes.borrow().iter() {
             let Some(endpoint) = route else {
                 trouble = trouble.or(problem.clone());
@@ -313,7 +348,7 @@ impl Topology {
                 continue;
             };
             match members.get(endpoint).map(|member| member.state.borrow().clone()) {
-                Some(State::Up(_)) => {}
+                Some(State::Up(master)) => refused = refused.or_else(|| master.refuses()),
                 Some(State::Down(problem)) => trouble = trouble.or(Some(problem)),
                 Some(State::Connecting) | None => connecting = true,
             }
@@ -321,6 +356,12 @@ impl Topology {
         if connecting && trouble.is_none() {
             trouble = Some("connecting".to_owned());
         }
+        match self.told.borrow_mut().hear(refused.is_some(), Instant::now()) {
+            Some(Say::Fails) => warn!(problem = refused, "Redis: answers and does not do what it is asked"),
+            Some(Say::Works) => info!("Redis: does again what it is asked"),
+            None => {}
+        }
+        let trouble = trouble.or(refused);
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
         if !connecting {
             (self.settled)();
