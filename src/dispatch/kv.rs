@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::datacenter::{PeerNote, PeerState, PeerTurns, PeerViewers, Placed, QueueAsk, QueuePage, Taking};
 use crate::wire::connection_id::NodeId;
-use crate::wire::position::Position;
+use crate::wire::position::{Position, Reach};
 use crate::wire::topic::Topic;
 
 /// Buckets that topics fall into by [`bucket`]: the unit of repair, and of Redis Cluster's slots.
@@ -302,9 +302,8 @@ pub struct Page {
     pub events: Vec<Stored>,
     /// There is nothing behind these at the moment.
     pub complete: bool,
-    /// Nothing of what followed this position is missing: history reaches back to here. Later than what was asked for
-    /// means a gap.
-    pub reaches: Position,
+    /// How far back history reaches. Later than what was asked for means a gap.
+    pub reaches: Reach,
 }
 
 /// An event in history.
@@ -324,7 +323,19 @@ pub struct End {
     /// The newest event's place; none if history holds nothing.
     pub position: Option<Position>,
     /// The store lost nothing that it was given since then.
-    pub since: Position,
+    pub since: Reach,
+    /// The store's time, which is never before the newest place that it gave: what is appended later lies behind this. None
+    /// from a node of an earlier version.
+    #[serde(default)]
+    pub clock: Option<Position>,
+}
+
+impl End {
+    /// What is appended later lies behind this place, as far as is known: the newest event, or the store's time where history
+    /// is empty. That it is empty does not mean that it never held anything.
+    pub fn place(&self) -> Option<Position> {
+        self.position.or(self.clock)
+    }
 }
 
 /// A newest value.

@@ -7,8 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::datacenter::{PeerTurns, PeerViewers, Placed, Taking};
 use super::kv::{
-    Alive, Answer, Append, Batch, End, Heartbeat, KEPT, KeyValue, NodeCounts, NodeInfo, Notice, Request, Turn,
-    Unavailable, bucket, stable_hash,
+    Alive, Answer, Append, Batch, Heartbeat, KEPT, KeyValue, NodeCounts, NodeInfo, Notice, Request, Turn, Unavailable,
+    bucket, stable_hash,
 };
 use super::memory_history::Histories;
 use super::memory_once::Onces;
@@ -267,8 +267,7 @@ impl KeyValue for MemoryKv {
             }
             Request::Read(read) => Answer::Page(tables.histories.read(&read, now_ms)),
             Request::Ends(topics) => {
-                let since = tables.histories.since();
-                let end = |topic: &Topic| End { position: tables.histories.end(topic), since };
+                let end = |topic: &Topic| tables.histories.end(topic, now_ms);
                 Answer::Ends(topics.iter().map(end).collect())
             }
             Request::SetLatest(latest) => {

@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::kv::{Append, Page, Read, Stored};
+use super::kv::{Append, End, Page, Read, Stored};
 use crate::limits::MEMORY_HISTORY_BYTES;
-use crate::wire::position::Position;
+use crate::wire::position::{Position, Reach};
 use crate::wire::topic::Topic;
 
 /// What one event costs beside its text: its entry, and its part of the table.
@@ -23,27 +23,29 @@ struct History {
     bytes: usize,
     /// The newest position ever given.
     end: Option<Position>,
-    /// Nothing behind this one is missing.
-    reaches: Position,
+    /// How far back it reaches.
+    reaches: Reach,
     age_max_ms: u64,
 }
 
 /// All topics' histories.
 #[derive(Debug)]
 pub struct Histories {
-    since: Position,
+    since: Reach,
+    /// The newest time that it was given: no place that it gives is before one that it gave, whatever becomes of the clock.
+    clock_ms: u64,
     age_max_ms: u64,
     topics: HashMap<Topic, History, foldhash::fast::RandomState>,
     bytes: usize,
     appends: u64,
     /// What was forgotten with its topic before its time, for want of memory, was not later than this.
-    forgotten_to: Position,
+    forgotten_to: Reach,
 }
 
 impl History {
     fn drop_oldest(&mut self) -> usize {
         let Some(oldest) = self.events.pop_front() else { return 0 };
-        self.reaches = self.reaches.max(oldest.position);
+        self.reaches = self.reaches.max(Reach::back_to(oldest.position));
         if self.events.is_empty() {
             self.events = VecDeque::new();
         }
@@ -66,12 +68,13 @@ impl Histories {
     pub fn new(now_ms: u64, age_max_ms: u64) -> Histories {
         let topics = HashMap::default();
         Histories {
-            since: Position::at(now_ms),
+            since: Reach::back_to(Position::at(now_ms)),
+            clock_ms: now_ms,
             age_max_ms,
             topics,
             bytes: 0,
             appends: 0,
-            forgotten_to: Position::START,
+            forgotten_to: Reach::START,
         }
     }
 
@@ -80,17 +83,20 @@ impl Histories {
         self.bytes
     }
 
-    /// Since when nothing was lost.
-    pub fn since(&self) -> Position {
-        self.since
+    /// The store's time in Unix ms: the clock's, which never goes back here.
+    fn time(&mut self, now_ms: u64) -> u64 {
+        self.clock_ms = self.clock_ms.max(now_ms);
+        self.clock_ms
     }
 
     /// Appends an event. Gives its place and that of the one before it.
     pub fn append(&mut self, append: Append, now_ms: u64) -> (Position, Option<Position>) {
+        let now_ms = self.time(now_ms);
         self.appends += 1;
         if self.appends.is_multiple_of(SWEEP_APPENDS) || self.bytes > MEMORY_HISTORY_BYTES {
             self.sweep(now_ms);
         }
+        let now_ms = self.time(now_ms);
         let name_bytes = append.topic.as_str().len();
         let history = self.topics.entry(append.topic).or_insert_with(|| {
             self.bytes += TOPIC_BYTES + name_bytes;
@@ -154,7 +160,9 @@ impl Histories {
         }
         let middle = ends.len() / 2;
         let before = *ends.select_nth_unstable(middle).1;
-        self.forgotten_to = self.forgotten_to.max(before);
+        self.forgotten_to = self.forgotten_to.max(Reach::back_to(before));
+        // So a topic that begins anew is given no place that it had.
+        self.clock_ms = self.clock_ms.max(before.ms + 1);
         let bytes = &mut self.bytes;
         self.topics.retain(|_, history| {
             let stays = history.end > Some(before);
@@ -165,17 +173,20 @@ impl Histories {
     }
 
     /// What was forgotten with its topic was older than this.
-    fn forgotten(&self, now_ms: u64) -> Position {
-        Position::at(now_ms.saturating_sub(self.age_max_ms)).max(self.since).max(self.forgotten_to)
+    fn forgotten(&self, now_ms: u64) -> Reach {
+        let kept = Reach::back_to(Position::at(now_ms.saturating_sub(self.age_max_ms)));
+        kept.max(self.since).max(self.forgotten_to)
     }
 
     /// Where a topic's history ends.
-    pub fn end(&self, topic: &Topic) -> Option<Position> {
-        self.topics.get(topic).and_then(|history| history.end)
+    pub fn end(&mut self, topic: &Topic, now_ms: u64) -> End {
+        let clock = Some(Position::at(self.time(now_ms)));
+        End { position: self.topics.get(topic).and_then(|history| history.end), since: self.since, clock }
     }
 
     /// A part of a topic's history.
     pub fn read(&mut self, read: &Read, now_ms: u64) -> Page {
+        let now_ms = self.time(now_ms);
         let forgotten = self.forgotten(now_ms);
         let Some(history) = self.topics.get_mut(&read.topic) else {
             return Page { events: Vec::new(), complete: true, reaches: forgotten };
@@ -231,7 +242,7 @@ mod tests {
             let mut got = Vec::new();
             let whole = loop {
                 let page = histories.read(&Read { topic: topic(), after, limit }, now_ms);
-                if page.reaches > after {
+                if !page.reaches.covers(after) {
                     break false;
                 }
                 got.extend(page.events.iter().map(|event| event.position));
@@ -261,10 +272,25 @@ mod tests {
         }
         histories.sweep(320);
         let page = histories.read(&Read { topic: topic(), after: Position::at(4), limit: 9 }, 320);
-        assert!(page.events.is_empty() && page.reaches > Position::at(4), "{page:?}");
+        assert!(page.events.is_empty() && !page.reaches.covers(Position::at(4)), "{page:?}");
         assert_eq!(append(&mut histories, "second", 10, 330).1, Some(Position { ms: 5, seq: 1 }));
         histories.sweep(2_000);
-        assert_eq!(histories.end(&topic()), None, "a second later nobody expects it");
+        assert_eq!(histories.end(&topic(), 2_000).position, None, "a second later nobody expects it");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_place_before_one_that_was_given() {
+        let mut histories = Histories::new(1_000, 1_000);
+        let (first, _) = append(&mut histories, "1", 9, 10_000);
+        histories.end(&topic(), 20_000);
+        histories.sweep(20_000);
+        let other = Topic::parse("live:other").unwrap();
+        let end = histories.end(&other, 5_000);
+        assert_eq!((end.position, end.place()), (None, Some(Position::at(20_000))));
+        let (second, prev) = append(&mut histories, "2", 9, 5_000);
+        assert!(second > first && prev.is_none(), "{second}");
+        let page = histories.read(&Read { topic: topic(), after: first, limit: 9 }, 5_000);
+        assert_eq!(page.events.iter().map(|event| event.position).collect::<Vec<_>>(), [second]);
     }
 
     #[test]
@@ -276,7 +302,7 @@ mod tests {
             assert!(histories.bytes <= MEMORY_HISTORY_BYTES + text.len() + ENTRY_BYTES);
         }
         let page = histories.read(&Read { topic: topic(), after: Position::at(0), limit: 1 }, 300);
-        assert!(page.reaches > Position::at(0) && page.events.len() == 1);
+        assert!(!page.reaches.covers(Position::at(0)) && page.events.len() == 1);
     }
 
     #[test]
@@ -292,6 +318,6 @@ mod tests {
         // What was forgotten with its topic is not passed over in silence.
         let first = Topic::parse(&format!("c:{name}0")).unwrap();
         let page = histories.read(&Read { topic: first, after: Position::at(0), limit: 1 }, 500_000);
-        assert!(page.reaches > Position::at(0), "{page:?}");
+        assert!(!page.reaches.covers(Position::at(0)), "{page:?}");
     }
 }

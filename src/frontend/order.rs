@@ -12,7 +12,7 @@ use std::time::Instant;
 use crate::dispatch::kv::End;
 use crate::limits::{HELD_EVENT_BYTES_MAX, HELD_EVENTS_MAX, HOLE_WAIT, RING_BYTES, RING_EVENTS, TOPIC_ACTIVE};
 use crate::wire::frame::Frame;
-use crate::wire::position::Position;
+use crate::wire::position::{Position, Reach, Shown};
 
 /// What the shell is to do.
 #[derive(Debug, Clone)]
@@ -30,15 +30,15 @@ pub struct FramePage {
     pub frames: Arc<[Arc<Frame>]>,
     /// There was nothing behind these when they were read.
     pub complete: bool,
-    /// Nothing of what followed this position is missing.
-    pub reaches: Position,
+    /// How far back it reaches.
+    pub reaches: Reach,
 }
 
 impl FramePage {
     /// Of a page, what a core with viewers has given them; what follows comes to them live.
-    pub fn up_to(&self, shown: Position) -> FramePage {
-        let given = self.frames.partition_point(|frame| frame.position().is_some_and(|position| position <= shown));
-        let reaches = self.reaches.min(shown);
+    pub fn up_to(&self, shown: Shown) -> FramePage {
+        let given = self.frames.partition_point(|frame| frame.position().is_some_and(|position| shown.has(position)));
+        let reaches = self.reaches.and_live_from(shown);
         if given == self.frames.len() {
             return FramePage { frames: Arc::clone(&self.frames), complete: self.complete, reaches };
         }
@@ -71,13 +71,15 @@ pub struct Recent {
     pub frames: Arc<[Arc<Frame>]>,
     /// The first of them that the client lacks.
     pub from: usize,
+    /// How far back they reach.
+    pub reaches: Reach,
 }
 
 /// One topic's order.
 #[derive(Debug)]
 pub struct Order {
     /// Viewers were given everything up to here; none until history's end was noted.
-    end: Option<Position>,
+    end: Option<Shown>,
     /// History is known to reach to here at least.
     target: Position,
     /// Events that came before their predecessors, and when.
@@ -91,9 +93,9 @@ pub struct Order {
     ring: VecDeque<Arc<Frame>>,
     ring_bytes: usize,
     /// The ring holds everything behind this position.
-    ring_from: Position,
-    /// Viewers were told that something before this position may be missing.
-    told: Position,
+    ring_from: Reach,
+    /// Viewers were told that something before this place may be missing.
+    told: Reach,
     /// The ring, as handed out since it last changed.
     snapshot: Option<Arc<[Arc<Frame>]>>,
     /// When the last event came.
@@ -112,15 +114,15 @@ impl Order {
             reading_since: None,
             ring: VecDeque::new(),
             ring_bytes: 0,
-            ring_from: Position::START,
-            told: Position::START,
+            ring_from: Reach::START,
+            told: Reach::START,
             snapshot: None,
             active_at: now,
         }
     }
 
     /// What viewers were given everything up to; none until history's end was noted.
-    pub fn end(&self) -> Option<Position> {
+    pub fn end(&self) -> Option<Shown> {
         self.end
     }
 
@@ -141,7 +143,7 @@ impl Order {
 
     /// There is no memory for recent events: whoever comes back is given them from history.
     pub fn forget_recent(&mut self) {
-        self.forget_ring(self.end.unwrap_or_default());
+        self.forget_ring(self.end.map_or(Reach::START, Reach::live_from));
     }
 
     fn let_held_go(&mut self) {
@@ -152,9 +154,11 @@ impl Order {
     /// Where history ended when the topic's first viewer came: what follows is delivered.
     pub fn noted(&mut self, end: End, now: Instant, effects: &mut Vec<Effect>) {
         if self.end.is_none() {
-            let end = end.position.unwrap_or(Position::START).max(end.since);
+            // Viewers who come now expect nothing of what was lost before.
+            let begin = Shown::told(end.since);
+            let end = end.place().map_or(begin, |place| begin.max(Shown::to(place)));
             self.end = Some(end);
-            self.ring_from = end;
+            self.ring_from = Reach::live_from(end);
             self.drain_held(now, effects);
         }
     }
@@ -166,9 +170,9 @@ impl Order {
             return;
         };
         self.active_at = now;
-        let follows = |end: Position| frame.prev().is_none_or(|prev| prev <= end);
+        let follows = |end: Shown| frame.prev().is_none_or(|prev| end.has(prev));
         match self.end {
-            Some(end) if position <= end => {}
+            Some(end) if end.has(position) => {}
             Some(end) if follows(end) => {
                 self.deliver(frame, position, effects);
                 self.drain_held(now, effects);
@@ -189,14 +193,14 @@ impl Order {
     }
 
     fn deliver(&mut self, frame: Arc<Frame>, position: Position, effects: &mut Vec<Effect>) {
-        self.end = Some(position);
+        self.end = Some(Shown::to(position));
         self.snapshot = None;
         self.ring_bytes += frame.bytes().len();
         self.ring.push_back(Arc::clone(&frame));
         while self.ring.len() > RING_EVENTS || self.ring_bytes > RING_BYTES {
             let Some(oldest) = self.ring.pop_front() else { break };
             self.ring_bytes -= oldest.bytes().len();
-            self.ring_from = self.ring_from.max(oldest.position().unwrap_or_default());
+            self.ring_from = self.ring_from.max(Reach::back_to(oldest.position().unwrap_or_default()));
         }
         effects.push(Effect::Deliver(frame));
     }
@@ -207,18 +211,18 @@ impl Order {
         let before = end;
         while let Some(first) = self.held.first_entry() {
             let position = *first.key();
-            if position <= end {
+            if end.has(position) {
                 self.held_bytes -= first.remove().1.bytes().len();
-            } else if first.get().1.prev().is_none_or(|prev| prev <= end) {
+            } else if first.get().1.prev().is_none_or(|prev| end.has(prev)) {
                 let (_, frame) = first.remove();
                 self.held_bytes -= frame.bytes().len();
                 self.deliver(frame, position, effects);
-                end = position;
+                end = Shown::to(position);
             } else {
                 break;
             }
         }
-        if self.held.is_empty() && self.target <= end {
+        if self.held.is_empty() && end.has(self.target) {
             self.hole_since = None;
         } else if end > before {
             // What is missing now may have been sent later than what was missing before.
@@ -234,7 +238,7 @@ impl Order {
         }
         let end = self.end?;
         self.reading_since = Some(now);
-        Some(end)
+        Some(end.place())
     }
 
     /// When [`read_due`](Order::read_due) is worth asking.
@@ -254,21 +258,21 @@ impl Order {
     pub fn page(&mut self, page: &FramePage, now: Instant, effects: &mut Vec<Effect>) {
         let began = self.reading_since.take();
         let Some(end) = self.end else { return };
-        let lacks = page.reaches > end;
+        let lacks = page.reaches.lacks_after(end);
         if lacks && page.reaches > self.told {
-            effects.push(Effect::Gap(end));
+            effects.push(Effect::Gap(end.place()));
             self.told = page.reaches;
             self.forget_ring(page.reaches);
         }
         // What a server still has from before it took over is not lost.
         for frame in page.frames.iter() {
             match (frame.position(), self.end) {
-                (Some(position), Some(end)) if position > end => self.deliver(Arc::clone(frame), position, effects),
+                (Some(position), Some(end)) if !end.has(position) => self.deliver(Arc::clone(frame), position, effects),
                 _ => {}
             }
         }
         if lacks && page.complete {
-            self.end = self.end.max(Some(page.reaches));
+            self.end = self.end.max(Some(Shown::told(page.reaches)));
         }
         self.drain_held(now, effects);
         let Some(end) = self.end else { return };
@@ -281,52 +285,52 @@ impl Order {
             && began.is_some_and(|began| *came < began)
         {
             // History was read to its end after this came, and does not have what should precede it.
-            let prev = first.prev().unwrap_or(end);
-            effects.push(Effect::Gap(end));
-            self.skip_to(prev);
+            let prev = first.prev().unwrap_or(end.place());
+            effects.push(Effect::Gap(end.place()));
+            self.skip_to(Reach::back_to(prev));
             self.drain_held(now, effects);
         }
         if self.held.is_empty() {
-            self.target = self.end.unwrap_or_default();
+            self.target = self.end.map_or(Position::START, Shown::place);
             self.hole_since = None;
         }
     }
 
-    /// What lies before `position` is lost to this node.
-    fn skip_to(&mut self, position: Position) {
-        let end = self.end.unwrap_or_default().max(position);
-        self.end = Some(end);
-        self.forget_ring(end);
+    /// What lies before `reach` is lost to this node, which viewers were just told.
+    fn skip_to(&mut self, reach: Reach) {
+        let end = self.end.max(Some(Shown::told(reach)));
+        self.end = end;
+        self.forget_ring(end.map_or(reach, Reach::live_from));
     }
 
-    /// From here on the ring holds what lies behind `position`.
-    fn forget_ring(&mut self, position: Position) {
+    /// From here on the ring holds what lies behind this.
+    fn forget_ring(&mut self, from: Reach) {
         self.ring.clear();
         self.ring_bytes = 0;
         self.snapshot = None;
-        self.ring_from = position;
+        self.ring_from = from;
     }
 
     /// Where history ended when it was asked, which was when viewers had been given everything up to `known`.
-    pub fn compared(&mut self, history: End, known: Position, now: Instant, effects: &mut Vec<Effect>) {
+    pub fn compared(&mut self, history: End, known: Shown, now: Instant, effects: &mut Vec<Effect>) {
         let Some(end) = self.end else { return };
         // What came while the answer was on its way is no sign of a loss.
-        let fell_back = history.position.is_some_and(|position| position < known);
+        let fell_back = history.place().is_some_and(|place| place < known.place());
         if fell_back {
             // It lost what it had, and perhaps what nobody here has seen. What it has since then is all new.
-            effects.push(Effect::Gap(end));
+            effects.push(Effect::Gap(end.place()));
             self.told = self.told.max(history.since);
             self.let_held_go();
-            self.end = Some(history.since);
+            self.end = Some(Shown::told(history.since));
             self.target = Position::START;
-            self.forget_ring(history.since.max(end));
-        } else if history.since > known.max(self.told) {
+            self.forget_ring(history.since.max(Reach::live_from(end)));
+        } else if history.since.lacks_after(known) && history.since > self.told {
             // The same, but what it has from before is to be read.
-            effects.push(Effect::Gap(end));
+            effects.push(Effect::Gap(end.place()));
             self.told = history.since;
-            self.forget_ring(history.since.max(end));
+            self.forget_ring(history.since.max(Reach::live_from(end)));
         }
-        if history.position > self.end {
+        if history.position > self.end.map(Shown::place) {
             self.target = self.target.max(history.position.unwrap_or_default());
             self.hole_since.get_or_insert(now);
         }
@@ -334,13 +338,13 @@ impl Order {
 
     /// What followed `after`, if memory reaches back that far. `after` is within what viewers were given.
     pub fn recent(&mut self, after: Position) -> Option<Recent> {
-        if self.end.is_none() || after < self.ring_from {
+        if self.end.is_none() || !self.ring_from.covers(after) {
             return None;
         }
         let ring = &self.ring;
         let frames = Arc::clone(self.snapshot.get_or_insert_with(|| ring.iter().cloned().collect()));
         let from = frames.partition_point(|frame| frame.position().is_none_or(|position| position <= after));
-        Some(Recent { frames, from })
+        Some(Recent { frames, from, reaches: self.ring_from })
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::order::FramePage;
 use crate::limits::{REPLAY_BYTES, REPLAY_EVENT_BYTES, REPLAY_LEAD_MS};
 use crate::wire::frame::Frame;
-use crate::wire::position::Position;
+use crate::wire::position::{Position, Shown};
 use crate::wire::topic::Topic;
 
 /// What comes next for the stream.
@@ -52,8 +52,9 @@ struct TopicReplay {
     state: State,
     /// A live event came since the last page: it is read.
     missed: bool,
-    /// The client has everything up to here, or was told that it may not: what history must reach back to.
-    complete_to: Position,
+    /// The client has everything up to here, or was told that it may not: what history must reach back to. None if nobody
+    /// can say, which is a gap anyway.
+    complete_to: Option<Shown>,
     gap: bool,
 }
 
@@ -69,7 +70,7 @@ impl TopicReplay {
     /// All of the page is written.
     fn read_out(&mut self) {
         (self.page, self.at, self.bytes) = (Arc::new([]), 0, 0);
-        self.complete_to = self.complete_to.max(self.after);
+        self.complete_to = self.complete_to.max(Some(Shown::to(self.after)));
         self.written = self.after;
     }
 }
@@ -77,7 +78,7 @@ impl TopicReplay {
 impl Replay {
     /// For a stream of these topics that is to get everything after `after`, and has surely seen all up to `seen`; none if
     /// nobody can say.
-    pub fn new(topics: impl IntoIterator<Item = Topic>, after: Position, seen: Option<Position>) -> Replay {
+    pub fn new(topics: impl IntoIterator<Item = Topic>, after: Position, seen: Option<Shown>) -> Replay {
         let topic = |topic| TopicReplay {
             topic,
             after,
@@ -87,8 +88,7 @@ impl Replay {
             written: after,
             state: State::Lacks,
             missed: false,
-            // An id that nobody can read is a gap anyway.
-            complete_to: seen.unwrap_or(Position { ms: u64::MAX, seq: u64::MAX }),
+            complete_to: seen,
             gap: seen.is_none(),
         };
         Replay { topics: topics.into_iter().map(topic).collect(), catching_up: false }
@@ -101,10 +101,11 @@ impl Replay {
             return;
         }
         // Later pages are compared, too: history may forget what comes next while a slow client takes the last one.
-        entry.gap |= page.reaches > entry.complete_to;
+        let lacks = entry.complete_to.is_some_and(|shown| page.reaches.lacks_after(shown));
+        entry.gap |= lacks;
         entry.after = page.frames.last().and_then(|frame| frame.position()).unwrap_or_default().max(entry.after);
-        if page.reaches > entry.complete_to || entry.complete_to.ms == u64::MAX {
-            entry.complete_to = page.reaches;
+        if lacks || entry.complete_to.is_none() {
+            entry.complete_to = Some(Shown::told(page.reaches));
         }
         entry.page = Arc::clone(&page.frames);
         entry.at = from;
@@ -243,6 +244,7 @@ mod tests {
     use crate::limits::RESUME_OVERLAP_MS;
     use crate::wire::event::Class;
     use crate::wire::frame::{Event, Place};
+    use crate::wire::position::Reach;
     use proptest::prelude::*;
 
     const TOPICS: [&str; 3] = ["live:a", "live:b", "live:c"];
@@ -287,7 +289,7 @@ mod tests {
             let there = ms;
             let topics = TOPICS.map(|topic| Topic::parse(topic).unwrap());
             let after = Position::at(seen * pace_ms);
-            let mut replay = Replay::new(topics, after, Some(after));
+            let mut replay = Replay::new(topics, after, Some(Shown::to(after)));
             let (mut asked, mut got, mut backlog, mut done) = (Vec::new(), Vec::new(), Vec::new(), false);
             let finish = std::iter::repeat_n([Op::Drain(200), Op::Answer], 200).flatten();
             for op in ops.into_iter().chain(finish) {
@@ -306,7 +308,7 @@ mod tests {
                         let lacking: Vec<_> = all.iter().filter(|f| f.position() > Some(after)).cloned().collect();
                         let complete = lacking.len() <= limit;
                         let frames = lacking.into_iter().take(limit).collect();
-                        replay.page(topic.as_str(), &FramePage { frames, complete, reaches: Position::START }, 0);
+                        replay.page(topic.as_str(), &FramePage { frames, complete, reaches: Reach::START }, 0);
                     }
                     Op::Answer => {}
                     Op::GiveUp => replay.give_up_pages(),
@@ -347,7 +349,7 @@ mod tests {
     #[test]
     fn what_history_forgets_while_a_page_is_taken_is_a_gap() {
         let topic = Topic::parse("live:a").unwrap();
-        let mut replay = Replay::new([topic], Position::at(1), Some(Position::at(5)));
+        let mut replay = Replay::new([topic], Position::at(1), Some(Shown::to(Position::at(5))));
         let mut pages = [(&[6, 7][..], 3), (&[8], 7), (&[12], 10)].into_iter().peekable();
         let mut got = Vec::new();
         loop {
@@ -355,7 +357,11 @@ mod tests {
                 Step::Ask(..) => {
                     let (events, reaches) = pages.next().expect("the last one is complete");
                     let frames = events.iter().map(|ms| frame("live:a", *ms)).collect();
-                    let page = FramePage { frames, complete: pages.peek().is_none(), reaches: Position::at(reaches) };
+                    let page = FramePage {
+                        frames,
+                        complete: pages.peek().is_none(),
+                        reaches: Reach::back_to(Position::at(reaches)),
+                    };
                     replay.page("live:a", &page, 0);
                 }
                 Step::Gap(_) => got.push(0),
@@ -370,9 +376,13 @@ mod tests {
     #[test]
     fn gaps_are_said_once() {
         let topics = || [Topic::parse("live:a").unwrap()];
-        let page = |reaches| FramePage { frames: Arc::new([]), complete: true, reaches: Position::at(reaches) };
+        let page = |reaches| FramePage {
+            frames: Arc::new([]),
+            complete: true,
+            reaches: Reach::back_to(Position::at(reaches)),
+        };
         for (seen, reaches, gap) in [(Some(5), 6, true), (Some(5), 5, false), (Some(5), 3, false), (None, 0, true)] {
-            let mut replay = Replay::new(topics(), Position::at(1), seen.map(Position::at));
+            let mut replay = Replay::new(topics(), Position::at(1), seen.map(|ms| Shown::to(Position::at(ms))));
             let mut gaps = 0;
             loop {
                 match replay.step() {

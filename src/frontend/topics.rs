@@ -13,7 +13,7 @@ use super::merging::{Merging, log_bytes_max};
 use super::newest::Newest;
 use crate::limits::{LOG_BYTES_MAX, LOG_KEYS_MAX};
 use crate::wire::frame::Frame;
-use crate::wire::position::Position;
+use crate::wire::position::{Position, Shown};
 use crate::wire::topic::Topic;
 
 /// The place of a topic in a shard's table.
@@ -58,9 +58,9 @@ pub struct TopicEntry {
     /// Class `latest`: what a new viewer gets at once.
     pub newest: Newest,
     /// Class `every`: the place of the newest event that the log was given.
-    pub delivered_to: Option<Position>,
+    pub delivered_to: Option<Shown>,
     /// Class `every`: the place of the newest event in the log itself, not counting what waits behind it.
-    logged_to: Option<Position>,
+    logged_to: Option<Shown>,
     /// Events of class `every` found no room: they are to be read from history.
     pub behind: Option<Behind>,
 }
@@ -69,7 +69,7 @@ pub struct TopicEntry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Behind {
     /// They have everything up to here.
-    pub after: Position,
+    pub after: Shown,
     /// What followed was asked for.
     pub asked: bool,
     /// That events may be missing found no room either.
@@ -254,32 +254,32 @@ impl TopicEntry {
         let Some(position) = frame.position() else {
             let pushed = self.append(frame, now_ms);
             if pushed == Pushed::Overrun {
-                let after = self.delivered_to.unwrap_or_default();
+                let after = self.delivered_to.unwrap_or(Shown::to(Position::START));
                 self.fall_behind(after).gap = true;
             }
             return Some(pushed);
         };
-        if self.delivered_to.is_some_and(|to| position <= to) {
+        if self.delivered_to.is_some_and(|to| to.has(position)) {
             return None;
         }
-        let lacks = !read && self.delivered_to.is_some_and(|to| frame.prev().is_some_and(|prev| prev > to));
+        let lacks = !read && self.delivered_to.is_some_and(|to| frame.prev().is_some_and(|prev| !to.has(prev)));
         let pushed = if lacks { Pushed::Overrun } else { self.append(frame, now_ms) };
         if pushed == Pushed::Overrun {
-            let after = self.delivered_to.or(frame.prev()).unwrap_or_default();
+            let after = self.delivered_to.unwrap_or(Shown::to(frame.prev().unwrap_or_default()));
             self.fall_behind(after);
         } else {
-            self.delivered_to = Some(position);
+            self.delivered_to = Some(Shown::to(position));
         }
         Some(pushed)
     }
 
     /// What a stream that comes back may be given from history; what follows is yet to come by the log.
-    pub fn shown_to(&self) -> Option<Position> {
+    pub fn shown_to(&self) -> Option<Shown> {
         if self.overflow.is_some() { self.logged_to } else { self.delivered_to }
     }
 
     /// From now on class `every` is read from history, until viewers have all again.
-    pub fn fall_behind(&mut self, after: Position) -> &mut Behind {
+    pub fn fall_behind(&mut self, after: Shown) -> &mut Behind {
         self.behind.get_or_insert(Behind { after, asked: false, gap: false })
     }
 
@@ -292,7 +292,7 @@ impl TopicEntry {
             }
         }
         let last = found.last().and_then(|frame| frame.position());
-        if complete && last.is_none_or(|last| self.delivered_to >= Some(last)) {
+        if complete && last.is_none_or(|last| self.delivered_to >= Some(Shown::to(last))) {
             self.behind = None;
         }
     }
@@ -309,7 +309,7 @@ impl TopicEntry {
             self.round_began = self.log.end();
         }
         self.log.push(frame);
-        self.logged_to = self.logged_to.max(frame.position());
+        self.logged_to = self.logged_to.max(frame.position().map(Shown::to));
         self.remaining = self.viewers.len() as u32;
     }
 

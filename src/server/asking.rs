@@ -15,7 +15,7 @@ use crate::dispatch::kv::{Alive, Answer, BUCKETS, Heard, Heartbeat, NodeInfo, No
 use crate::limits::{ASKED_BYTES, HEARTBEAT_RETRY, NODE_HEARTBEAT};
 use crate::runtime::account::{Held, Reservation, Use};
 use crate::wire::http::HttpError;
-use crate::wire::position::Position;
+use crate::wire::position::Shown;
 use crate::wire::topic::Topic;
 
 /// What a question was asked for.
@@ -32,7 +32,7 @@ pub enum Asked {
     /// The newest values of a topic that is new, or lacks some.
     Newest(Topic),
     /// Whether histories went on without this node, and what viewers had been given of each.
-    Ends(Vec<(Topic, Position)>),
+    Ends(Vec<(Topic, Shown)>),
     /// Whether topics have newer values than these versions.
     Newer(Vec<(Topic, u64)>),
     /// A part of a topic's history.

@@ -16,7 +16,7 @@ use crate::limits::*;
 use crate::runtime::account::{Account, Reservation, Use};
 use crate::wire::event::Class;
 use crate::wire::frame::{Frame, Place, Stored};
-use crate::wire::position::Position;
+use crate::wire::position::{Position, Shown};
 use crate::wire::topic::Topic;
 
 /// A topic with viewers on this node, at its home.
@@ -47,7 +47,7 @@ struct Reading {
     after: Position,
     /// What those who wait for it may be given at once.
     bytes: usize,
-    end: Position,
+    end: Shown,
     for_order: bool,
 }
 
@@ -322,7 +322,7 @@ impl Shard {
             let Some((_, topic)) = self.homes.compare.pop_first() else { break };
             if let Some(home) = self.homes.homes.get(&topic) {
                 values.push((topic.clone(), home.heard));
-                topics.push((topic, home.order.end().unwrap_or_default()));
+                topics.push((topic, home.order.end().unwrap_or(Shown::to(Position::START))));
             }
         }
         if !topics.is_empty() {
@@ -346,7 +346,7 @@ impl Shard {
     }
 
     /// Where histories end now, and what viewers had been given when that was asked.
-    pub(super) fn on_ends(&mut self, topics: Vec<(Topic, Position)>, result: Result<Vec<End>, Unavailable>) {
+    pub(super) fn on_ends(&mut self, topics: Vec<(Topic, Shown)>, result: Result<Vec<End>, Unavailable>) {
         let now = self.clock.instant;
         let ends = result.map_or_else(|_| vec![None; topics.len()], |ends| ends.into_iter().map(Some).collect());
         for ((topic, known), end) in topics.into_iter().zip(ends) {
@@ -380,7 +380,7 @@ impl Shard {
         for ask in std::mem::take(&mut home.waiters) {
             match home.order.recent(ask.after) {
                 Some(recent) => {
-                    let page = FramePage { frames: recent.frames, complete: true, reaches: Position::START };
+                    let page = FramePage { frames: recent.frames, complete: true, reaches: recent.reaches };
                     let (page, from) = page.within(recent.from, ask.bytes);
                     answers.push(Replayed { topic: topic.clone(), page, from, asker: ask.asker });
                 }
@@ -434,9 +434,9 @@ impl Shard {
             home.settle();
         }
         // Streams get nothing that live viewers were not given: that comes to them live.
-        let end = home.order.end().unwrap_or_default();
-        let shown = frames.partition_point(|frame| frame.position().is_some_and(|position| position <= end));
-        let complete = shown < frames.len() || (page.complete && end <= last.max(reading.end));
+        let end = home.order.end().unwrap_or(Shown::to(Position::START));
+        let shown = frames.partition_point(|frame| frame.position().is_some_and(|position| end.has(position)));
+        let complete = shown < frames.len() || (page.complete && end <= reading.end.max(Shown::to(last)));
         let shown = FramePage { frames: frames[..shown].into(), complete, reaches: page.reaches };
         let mut answers = Vec::new();
         home.waiters.retain(|ask| {

@@ -15,7 +15,7 @@ use crate::runtime::resolver::Found;
 use crate::wire::binary::Malformed;
 use crate::wire::frame::Frame;
 use crate::wire::http::HttpError;
-use crate::wire::position::Position;
+use crate::wire::position::{Position, Shown};
 use crate::wire::topic::Topic;
 
 /// A message into a shard's mailbox.
@@ -46,7 +46,7 @@ pub enum Message {
         /// The topic.
         topic: Topic,
         /// What viewers were given of its history; what follows is delivered.
-        end: Option<Position>,
+        end: Option<Shown>,
         /// The newest value of each type and key.
         newest: Vec<Arc<Frame>>,
     },

@@ -9,10 +9,10 @@ use super::slots::{Conn, Kind};
 use crate::frontend::backlog::Pushed;
 use crate::frontend::replay::{Replay, Step};
 use crate::frontend::topics::{TopicEntry, TopicIndex};
-use crate::limits::{PAGE_BYTES, REPLAY_WRITE_BYTES, RESUME_AHEAD_MS, RESUME_OVERLAP_MS, RESUME_SKEW_MS};
+use crate::limits::{PAGE_BYTES, REPLAY_WRITE_BYTES, RESUME_OVERLAP_MS, RESUME_SKEW_MS};
 use crate::wire::frame::Frame;
 use crate::wire::http::HttpError;
-use crate::wire::position::{Position, Resume};
+use crate::wire::position::{Position, Resume, Shown};
 use crate::wire::query::{Parameter, Query};
 use crate::wire::request::Request;
 use crate::wire::sse::{self, Framing};
@@ -51,13 +51,14 @@ pub struct Replayable {
 
 impl Replaying {
     /// For a stream of these topics.
-    pub fn new(topics: Vec<Topic>, last: &LastEvent) -> Replaying {
-        let (replay, last_id) = match last.resume {
+    /// `newest_ms` is at least the newest time of a place that was given out, as far as this shard knows.
+    pub fn new(topics: Vec<Topic>, last: &LastEvent, newest_ms: u64) -> Replaying {
+        let (replay, last_id) = match last.resume.within(newest_ms) {
             Resume::After(position) => {
                 let after = position.earlier(RESUME_OVERLAP_MS);
                 // One topic comes in order, so an id says all. Of several, another one may have been ahead of what is missing.
                 let seen = if topics.len() > 1 { position.earlier(RESUME_SKEW_MS) } else { position };
-                let replay = Replay::new(topics, after, Some(seen));
+                let replay = Replay::new(topics, after, Some(Shown::to(seen)));
                 (replay, Some(last.id.clone()))
             }
             Resume::Unreadable => (Replay::new(topics, Position::START, None), None),
@@ -92,7 +93,7 @@ impl Replaying {
 }
 
 /// Viewers were told that they may lack what lies before `to`.
-fn behind_said(entry: &mut TopicEntry, to: Position) {
+fn behind_said(entry: &mut TopicEntry, to: Shown) {
     entry.delivered_to = Some(to);
     if let Some(behind) = &mut entry.behind {
         behind.gap = false;
@@ -108,25 +109,18 @@ impl Shard {
             let given = query.all(Parameter::LastEventId).filter(|id| !id.is_empty());
             given.last().map(Cow::into_owned)
         });
-        let latest_ms = self.clock.unix_ms + RESUME_AHEAD_MS;
         let peers = &self.cluster.peers.states;
         let here = |dc: &str, ms| peers.iter().find(|peer| peer.dc == dc).map_or(ms, |peer| peer.here(ms));
-        Ok(id.map(|id| match Resume::read(&id, &self.node.dc, here) {
-            // Nothing here would ever follow it.
-            Resume::After(position) if position.ms > latest_ms => LastEvent { resume: Resume::Unreadable, id },
-            resume => LastEvent { resume, id },
-        }))
+        Ok(id.map(|id| LastEvent { resume: Resume::read(&id, &self.node.dc, here), id }))
     }
 
     /// Begins to replay what a stream missed, behind what waits for it.
     pub(super) fn start_replay(&mut self, conn: Conn, last: &LastEvent) {
         let Some(slot) = self.slots.get(conn) else { return };
-        let topics: Vec<Topic> = slot
-            .subscriptions
-            .as_slice()
-            .iter()
-            .map(|subscription| self.topics.get(subscription.topic).topic.clone())
-            .collect();
+        let entries = slot.subscriptions.as_slice().iter().map(|subscription| self.topics.get(subscription.topic));
+        let shown_ms = entries.clone().filter_map(|entry| entry.delivered_to).map(|to| to.place().ms).max();
+        let newest_ms = self.clock.unix_ms.max(self.given_ms).max(shown_ms.unwrap_or(0));
+        let topics: Vec<Topic> = entries.map(|entry| entry.topic.clone()).collect();
         if topics.is_empty() {
             return;
         }
@@ -135,7 +129,7 @@ impl Shard {
             self.lag(conn.slot, Vec::new());
         }
         if let Kind::Lagging(lag) = &mut self.slots.at_mut(conn.slot).kind {
-            lag.replay = Some(Box::new(Replaying::new(topics, last)));
+            lag.replay = Some(Box::new(Replaying::new(topics, last, newest_ms)));
         }
         self.on_stream_writable(conn);
     }
@@ -174,13 +168,13 @@ impl Shard {
                 let Some(behind) = entry.behind.as_mut() else { return };
                 behind.asked = false;
                 let (had, page) = (entry.delivered_to.unwrap_or(behind.after), &replayed.page);
-                if behind.gap || page.reaches > had {
+                if behind.gap || page.reaches.lacks_after(had) {
                     // History forgot what the viewers lack, before there was room for it.
-                    let gap = Frame::gap(replayed.topic.as_str(), &format!("{}:{had}", self.node.dc));
+                    let gap = Frame::gap(replayed.topic.as_str(), &format!("{}:{}", self.node.dc, had.place()));
                     if entry.append(&Arc::new(gap), now_ms) == Pushed::Overrun {
                         return self.queue_topic(index);
                     }
-                    behind_said(entry, had.max(page.reaches));
+                    behind_said(entry, had.max(Shown::told(page.reaches)));
                     self.node.counters[self.id].gaps.add(1);
                 }
                 entry.catch_up(&replayed.page.frames[replayed.from..], replayed.page.complete, now_ms);
@@ -195,7 +189,7 @@ impl Shard {
         let entry = self.topics.get_mut(index);
         let Some(behind) = entry.behind.as_mut().filter(|behind| !behind.asked) else { return };
         behind.asked = true;
-        let after = entry.delivered_to.unwrap_or(behind.after);
+        let after = entry.delivered_to.unwrap_or(behind.after).place();
         let topic = entry.topic.clone();
         let home = self.node.home(topic.as_str());
         let asker = Asker::Core { shard: self.id };

@@ -137,6 +137,8 @@ pub struct Shard {
     pub(super) waiters: HashMap<u32, Waiter>,
     pub(super) waiter_deadlines: VecDeque<(Instant, u32)>,
     pub(super) next_waiter: u32,
+    /// The newest time, in Unix ms, of a place in history that is known to have been given out when a topic was registered.
+    pub(super) given_ms: u64,
     /// Streams whose next page waits for memory, or for its turn.
     pub(super) starving: VecDeque<Conn>,
     /// Streams that hold pages of history while their clients take nothing.
@@ -243,6 +245,7 @@ impl Shard {
             waiters: HashMap::new(),
             waiter_deadlines: VecDeque::new(),
             next_waiter: 0,
+            given_ms: 0,
             starving: VecDeque::new(),
             sated: VecDeque::new(),
             again: Vec::new(),

@@ -22,7 +22,7 @@ use crate::runtime::account::Use;
 use crate::wire::connection_id::ConnectionId;
 use crate::wire::frame::Frame;
 use crate::wire::http::{HttpError, Method};
-use crate::wire::position::Position;
+use crate::wire::position::Shown;
 use crate::wire::query::{Parameter, Query};
 use crate::wire::request::Request;
 use crate::wire::response::{AnswerTo, Answers};
@@ -235,7 +235,7 @@ impl Shard {
     }
 
     /// A topic is registered: whoever waited for it waits for one less.
-    pub(super) fn on_topic_ready(&mut self, topic: &Topic, end: Option<Position>, newest: &[Arc<Frame>]) {
+    pub(super) fn on_topic_ready(&mut self, topic: &Topic, end: Option<Shown>, newest: &[Arc<Frame>]) {
         let Some(index) = self.topics.find(topic.as_str()) else { return };
         let entry = self.topics.get_mut(index);
         let known = entry.newest.end();
@@ -247,7 +247,8 @@ impl Shard {
         let entry = self.topics.get_mut(index);
         entry.registered = true;
         entry.delivered_to = entry.delivered_to.max(end);
-        for id in std::mem::take(&mut entry.waiting) {
+        self.given_ms = self.given_ms.max(end.map_or(0, |end| end.place().ms));
+        for id in std::mem::take(&mut self.topics.get_mut(index).waiting) {
             let Some(waiter) = self.waiters.get_mut(&id) else { continue };
             waiter.missing -= 1;
             if waiter.missing == 0 {

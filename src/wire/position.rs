@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::RESUME_FOREIGN_MS;
+use crate::limits::{RESUME_AHEAD_MS, RESUME_FOREIGN_MS};
 
 /// The place of a class `every` event in its data center's history: the key-value store's time in Unix ms when it was
 /// appended (or later), and a number that tells apart what came in the same millisecond. Grows within a topic.
@@ -16,6 +16,74 @@ pub struct Position {
     pub ms: u64,
     /// Within the millisecond, from 1: no event is at the very start of one, so that a time is a place between events.
     pub seq: u64,
+}
+
+/// Viewers were given everything up to here, or were told that they may lack it. It says nothing of what history holds: for
+/// that there is [`Reach`], and where one is made of the other a function says why that may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shown(Position);
+
+impl Shown {
+    /// Up to this place.
+    pub const fn to(position: Position) -> Shown {
+        Shown(position)
+    }
+
+    /// Viewers are told that they may lack what lies before `reach`, or are new and expect nothing of it.
+    pub const fn told(reach: Reach) -> Shown {
+        Shown(reach.0)
+    }
+
+    /// The place.
+    pub const fn place(self) -> Position {
+        self.0
+    }
+
+    /// Whether an event of this place is among them.
+    pub fn has(self, position: Position) -> bool {
+        position <= self.0
+    }
+}
+
+/// Nothing that followed this place is missing in history, or in a part of it. It says nothing of what anyone has seen: for
+/// that there is [`Shown`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Reach(Position);
+
+impl Reach {
+    /// Nothing at all is missing.
+    pub const START: Reach = Reach(Position::START);
+
+    /// Back to this place.
+    pub const fn back_to(position: Position) -> Reach {
+        Reach(position)
+    }
+
+    /// Of what is gathered as it is shown, everything that follows `shown` is there.
+    pub const fn live_from(shown: Shown) -> Reach {
+        Reach(shown.0)
+    }
+
+    /// The same, for someone to whom everything that follows `shown` comes live: of that nothing is missing.
+    pub fn and_live_from(self, shown: Shown) -> Reach {
+        self.min(Reach::live_from(shown))
+    }
+
+    /// The place.
+    pub const fn place(self) -> Position {
+        self.0
+    }
+
+    /// Whether nothing that followed `after` is missing.
+    pub fn covers(self, after: Position) -> bool {
+        self.0 <= after
+    }
+
+    /// Whether something may be missing that follows what was shown: a gap.
+    pub fn lacks_after(self, shown: Shown) -> bool {
+        !self.covers(shown.0)
+    }
 }
 
 /// A text that is no position.
@@ -98,6 +166,15 @@ impl Resume {
             _ => Resume::Unreadable,
         }
     }
+
+    /// A place further beyond the newest that was given out than [`RESUME_AHEAD_MS`] is none that this data center gave:
+    /// nothing would ever follow it. Where a clock stands says nothing of that, since it may have been set back.
+    pub fn within(self, newest_ms: u64) -> Resume {
+        match self {
+            Resume::After(position) if position.ms > newest_ms.saturating_add(RESUME_AHEAD_MS) => Resume::Unreadable,
+            resume => resume,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -127,6 +204,16 @@ mod tests {
             assert_eq!(Resume::read(text, "dc1", same), Resume::Unreadable, "{text}");
         }
         assert_eq!(Position::at(5).earlier(9), Position::START);
+    }
+
+    #[test]
+    fn a_place_is_compared_with_the_newest_that_was_given_out() {
+        let newest = 1_732_313_131_123;
+        let after = |ms| Resume::After(Position { ms, seq: 4 });
+        assert_eq!(after(newest).within(newest), after(newest));
+        assert_eq!(after(newest + RESUME_AHEAD_MS).within(newest), after(newest + RESUME_AHEAD_MS));
+        assert_eq!(after(newest + RESUME_AHEAD_MS + 1).within(newest), Resume::Unreadable);
+        assert_eq!(after(u64::MAX).within(newest), Resume::Unreadable);
     }
 
     proptest! {

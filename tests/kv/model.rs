@@ -45,7 +45,7 @@ impl Places<'_> {
         let event = |event: fanfare::dispatch::kv::Stored| {
             (self.number(Some(event.position)).expect("a place"), self.number(event.prev), event.event.to_string())
         };
-        (events.into_iter().map(event).collect(), complete, reaches > after)
+        (events.into_iter().map(event).collect(), complete, reaches.place() > after)
     }
 }
 
@@ -77,7 +77,7 @@ fn both_say_the_same() {
                     // From before all events: from the end of an empty history, which nothing precedes.
                     let after = |places: &Places<'_>| match at.checked_sub(1) {
                         Some(at) => places.given[at],
-                        None => places.store.ends(std::slice::from_ref(&live))[0].since,
+                        None => places.store.ends(std::slice::from_ref(&live))[0].since.place(),
                     };
                     let (one, other) = (after(&tested), after(&model));
                     prop_assert_eq!(tested.read(&live, one, limit), model.read(&live, other, limit));

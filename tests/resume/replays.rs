@@ -1,9 +1,13 @@
 //! What one client that comes back is given.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::support::http::{Client, request};
 use super::support::node::Node;
+use super::support::redis::Redis;
+use super::support::site::unix_ms;
 use super::support::sse::Stream;
 use super::{configured, line, ms_of, name, publish_comments, publish_lines, resume, take};
 
@@ -188,4 +192,37 @@ fn lines_of_comments_counted_or_ordered_wrongly() {
     assert_eq!((&answer["accepted"], &answer["rejected_total"]), (&json!(2), &json!(1)));
     assert_eq!(answer["rejected"][0]["line"], 2);
     assert_eq!(take(&mut stream, 2), ["a", "b"]);
+}
+
+/// A message is kept for a moment only in this store. A client that has all before one comes when that is gone, to a node
+/// that never had a viewer of the topic.
+fn back_after_history_expired(kv: &str, fill: usize) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("fanfare.toml");
+    std::fs::write(&path, "[events.message]\nmax_age = \"1s\"\n").expect("the folder is ours");
+    let node = Node::in_folder(folder.path(), &["--kv", kv, "--config", path.to_str().expect("a path of the tests")]);
+    let seen = format!("local:{}-0", unix_ms());
+    node.publish("chat:1", &json!({"type": "message", "id": "missed", "data": {}}));
+    let gone_ms = unix_ms() + 2_000;
+    while unix_ms() < gone_ms {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // The embedded store forgets topics that hold nothing once enough was appended.
+    if fill > 0 {
+        publish_comments(&node, &["live:2"], fill, 1);
+    }
+    let mut stream = resume(&node, "topic=chat:1", &seen);
+    node.publish("chat:1", &json!({"type": "message", "id": "live", "data": {}}));
+    assert_eq!(take(&mut stream, 2), [format!("gap chat:1 \"{seen}\""), "live".to_owned()]);
+}
+
+#[test]
+fn a_topic_whose_history_expired_in_memory_says_nothing() {
+    back_after_history_expired("memory", 9_000);
+}
+
+#[test]
+fn a_topic_whose_history_expired_in_redis_says_nothing() {
+    let redis = Redis::start();
+    back_after_history_expired(&redis.url(), 0);
 }

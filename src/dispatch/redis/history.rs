@@ -16,7 +16,7 @@ use crate::limits::{
     LATEST_AGE, LATEST_KEYS_MAX, ONCE_AGE, ONCE_KEPT_EVENTS, PEER_QUEUE_AGE, PEER_QUEUE_BYTES, PEER_QUEUE_ENTRY_BYTES,
     REDIS_BARRIERS, REDIS_ENDS,
 };
-use crate::wire::position::Position;
+use crate::wire::position::{Position, Reach};
 use crate::wire::topic::Topic;
 
 impl Store {
@@ -152,7 +152,7 @@ impl Store {
     fn page(&self, fields: Vec<redis::Value>, after: Position, limit: usize) -> Option<Page> {
         let mut fields = fields.into_iter();
         let now_ms = replies::number(&fields.next()?)?;
-        let since = Position::at(replies::number(&fields.next()?)?);
+        let since = Reach::back_to(Position::at(replies::number(&fields.next()?)?));
         let first = replies::position(fields.next()?)?;
         let before_first = replies::position(fields.next()?)?;
         let mut events = Vec::new();
@@ -166,9 +166,9 @@ impl Store {
         let complete = events.len() <= limit;
         events.truncate(limit);
         let reaches = match (first, before_first) {
-            (Some(_), Some(trimmed)) => trimmed,
+            (Some(_), Some(trimmed)) => Reach::back_to(trimmed),
             // What went with its topic was older than this.
-            _ => Position::at(now_ms.saturating_sub(self.config.history_age_ms)),
+            _ => Reach::back_to(Position::at(now_ms.saturating_sub(self.config.history_age_ms))),
         };
         Some(Page { events, complete, reaches: reaches.max(since) })
     }
@@ -182,14 +182,16 @@ impl Store {
             let call = Call::Script(Script::Ends, keys, vec![Argument::RunId]);
             self.call(Place::Bucket(*number), Lane::Commands, call)
         });
-        let mut ends = vec![End { position: None, since: Position::START }; topics.len()];
+        let mut ends = vec![End { position: None, since: Reach::START, clock: None }; topics.len()];
         for (answered, (_, slice)) in join_all(calls).await.into_iter().zip(&slices) {
             let (value, _) = answered?;
             let broken = || unreadable("where histories end");
             let mut fields = replies::list(value).ok_or_else(broken)?.into_iter();
-            let since = fields.next().and_then(|value| replies::number(&value)).map(Position::at).ok_or_else(broken)?;
+            let mut place =
+                || fields.next().and_then(|value| replies::number(&value)).map(Position::at).ok_or_else(broken);
+            let (since, clock) = (Reach::back_to(place()?), Some(place()?));
             for (at, field) in slice.iter().zip(fields) {
-                ends[*at] = End { position: replies::position(field).ok_or_else(broken)?, since };
+                ends[*at] = End { position: replies::position(field).ok_or_else(broken)?, since, clock };
             }
         }
         Ok(Answer::Ends(ends))

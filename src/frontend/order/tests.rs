@@ -57,8 +57,8 @@ impl World {
         FramePage { frames, complete: page.complete, reaches: page.reaches }
     }
 
-    fn end(&self) -> End {
-        End { position: self.histories.end(&topic()), since: self.histories.since() }
+    fn end(&mut self) -> End {
+        self.histories.end(&topic(), self.now_ms)
     }
 }
 
@@ -144,8 +144,8 @@ fn run(ops: Vec<Op>, count_max: u32, limit: u32) -> (World, Vec<Arc<Frame>>, usi
             }
         }
         assert!(order.ring_bytes == order.ring.iter().map(|frame| frame.bytes().len()).sum::<usize>());
-        if let Some(recent) = order.recent(order.ring_from) {
-            let behind = got.iter().filter(|frame| frame.position() > Some(order.ring_from));
+        if let Some(recent) = order.recent(order.ring_from.place()) {
+            let behind = got.iter().filter(|frame| frame.position() > Some(order.ring_from.place()));
             assert!(recent.frames[recent.from..].iter().map(|f| f.position()).eq(behind.map(|f| f.position())));
         }
     }
@@ -197,18 +197,28 @@ fn what_outlived_a_takeover_is_no_part_of_the_gap() {
     let three = frame(3, at(40), Some(at(20)));
     for compares in [true, false] {
         let (mut order, now, mut effects) = (Order::new(Instant::now()), Instant::now(), Vec::new());
-        order.noted(End { position: None, since: at(1) }, now, &mut effects);
+        order.noted(End { position: None, since: Reach::back_to(at(1)), clock: None }, now, &mut effects);
         order.frame(Arc::clone(&one), now, &mut effects);
         if compares {
-            order.compared(End { position: Some(at(20)), since: at(30) }, at(10), now, &mut effects);
+            order.compared(
+                End { position: Some(at(20)), since: Reach::back_to(at(30)), clock: None },
+                Shown::to(at(10)),
+                now,
+                &mut effects,
+            );
         } else {
             order.frame(Arc::clone(&three), now, &mut effects);
         }
         assert_eq!(order.read_due(now + HOLE_WAIT), Some(at(10)));
         let frames = [Arc::clone(&two)].into_iter().chain((!compares).then(|| Arc::clone(&three)));
-        let page = FramePage { frames: frames.collect(), complete: true, reaches: at(30) };
+        let page = FramePage { frames: frames.collect(), complete: true, reaches: Reach::back_to(at(30)) };
         order.page(&page, now + HOLE_WAIT, &mut effects);
-        order.compared(End { position: Some(at(40)), since: at(30) }, at(20), now, &mut effects);
+        order.compared(
+            End { position: Some(at(40)), since: Reach::back_to(at(30)), clock: None },
+            Shown::to(at(20)),
+            now,
+            &mut effects,
+        );
         order.frame(Arc::clone(&three), now, &mut effects);
         let seen: Vec<Option<Position>> = effects
             .iter()
@@ -247,7 +257,44 @@ fn the_ring_is_bounded() {
         order.frame(frame, now, &mut effects);
     }
     assert_eq!((order.ring.len(), effects.len()), (RING_EVENTS, world.all.len()));
-    let recent = order.recent(order.ring_from).unwrap();
+    let recent = order.recent(order.ring_from.place()).unwrap();
     assert_eq!((recent.from, recent.frames.len()), (0, RING_EVENTS));
-    assert!(Arc::ptr_eq(&recent.frames, &order.recent(order.ring_from).unwrap().frames), "one copy for a crowd");
+    assert!(
+        Arc::ptr_eq(&recent.frames, &order.recent(order.ring_from.place()).unwrap().frames),
+        "one copy for a crowd"
+    );
+}
+
+/// A client left, what it missed expired, and a node that knows nothing of the topic is asked.
+#[test]
+fn a_history_that_expired_is_no_proof_that_nothing_is_missing() {
+    let mut world = World { histories: Histories::new(1, 1_000), now_ms: 10, all: Vec::new() };
+    let place = |frame: Arc<Frame>| frame.position().expect("it was appended");
+    let (had, missed) = (place(world.publish(9)), place(world.publish(9)));
+    world.now_ms = 1_000_000_000;
+    // The store forgets topics that hold nothing.
+    for _ in 0..5_000 {
+        let topic = Topic::parse("live:2").unwrap();
+        let append = Append { topic, event: "1".into(), count_max: 9, age_max_ms: 1_000, peers: Vec::new() };
+        world.histories.append(append, world.now_ms);
+    }
+    let end = world.end();
+    assert_eq!(end.position, None);
+    let (mut order, now, mut effects) = (Order::new(Instant::now()), Instant::now(), Vec::new());
+    order.noted(end, now, &mut effects);
+    let shown = order.end().expect("it was noted");
+    assert!(shown.has(missed), "what expired does not come live");
+    assert!(order.recent(had).is_none(), "and the ring does not have it");
+    for after in [had, had.earlier(5)] {
+        let page = world.read(after, 9).up_to(shown);
+        assert!(page.reaches.lacks_after(Shown::to(had)));
+    }
+    // Who was there lately lacks nothing.
+    let lately = Position::at(world.now_ms - 500);
+    assert!(world.read(lately, 9).up_to(shown).reaches.covers(lately));
+    // What comes next is shown, and is in the ring.
+    let next = world.publish(9);
+    order.frame(Arc::clone(&next), now, &mut effects);
+    assert!(matches!(&effects[..], [Effect::Deliver(frame)] if frame.position() == next.position()), "{effects:?}");
+    assert_eq!(order.recent(shown.place()).map(|recent| recent.frames.len()), Some(1));
 }

@@ -78,7 +78,7 @@ fn what_history_holds_follows_in_order_wherever_room_ends() {
                 entry.append(&like, 1_000);
             }
         }
-        entry.fall_behind(Position::default());
+        entry.fall_behind(Shown::to(Position::START));
         let (mut got, mut pages, mut now_ms) = (Vec::new(), 0, 1_000);
         // Its viewer reads for as long as there is something.
         let mut read = |entry: &mut TopicEntry, now_ms: &mut u64| {
@@ -90,7 +90,7 @@ fn what_history_holds_follows_in_order_wherever_room_ends() {
             }
         };
         while entry.behind.is_some() {
-            let after = entry.delivered_to.unwrap_or_default();
+            let after = entry.delivered_to.map_or(Position::START, Shown::place);
             let lacked = history.partition_point(|frame| frame.position().unwrap() <= after);
             entry.catch_up(&history[lacked..], true, now_ms);
             pages += 1;

@@ -4,7 +4,7 @@
 -- under way; then histories. ARGV: 1 the run id; 2 the queue's epoch; 3 for how long to
 -- know how far it was taken, in ms; then for each event: which of the histories, its number in two parts, the event, events
 -- to keep, for how long in ms.
-local now = clock()
+local now = bucket_time(KEYS[1], clock())
 since(KEYS[1], ARGV[1], now)
 local ms, seq, other = 0, 0, ''
 local at_end = false
@@ -20,7 +20,7 @@ for at = 4, #ARGV, 6 do
   local a, b = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   if a > ms or (a == ms and b > seq) then
     ms, seq = a, b
-    placed[#placed + 1] = put(KEYS[2 + tonumber(ARGV[at])], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], now)
+    placed[#placed + 1] = put(KEYS[2 + tonumber(ARGV[at])], KEYS[1], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], now)
   else
     placed[#placed + 1] = {}
   end
