@@ -9,7 +9,7 @@ use fanfare::admission::counts::Counts;
 use fanfare::admission::rates::Rates;
 use fanfare::auth::Token;
 use fanfare::dispatch::core::{Dispatcher, Routed};
-use fanfare::frontend::backlog::{Backlog, Bounds};
+use fanfare::frontend::backlog::Backlog;
 use fanfare::frontend::topics::Topics;
 use fanfare::server::token_cache::TokenCache;
 use fanfare::wire::connection_id::NodeId;
@@ -96,7 +96,7 @@ fn fan_out(bench: &mut Criterion) {
     group.bench_function("one frame to 10,000 viewers", |bench| {
         bench.iter(|| {
             let entry = table.get_mut(index);
-            entry.append(&like, 0);
+            _ = entry.append(&like, 0);
             let mut bytes = 0;
             while let Some(place) = entry.next_viewer(0) {
                 let end = entry.log.end();
@@ -116,7 +116,7 @@ fn merge(bench: &mut Criterion) {
     group.throughput(Throughput::Elements(1000));
     group.bench_function("merge 1,000 likes of one video", |bench| {
         bench.iter_batched_ref(
-            || Backlog::new(Bounds::CONNECTION),
+            Backlog::default,
             |backlog| likes.iter().for_each(|like| _ = black_box(backlog.push(like, 1, 0))),
             BatchSize::SmallInput,
         )

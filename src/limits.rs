@@ -149,10 +149,19 @@ pub const PATIENCE_PROBE: u32 = 64;
 pub const READ_BYTES: usize = 64 * 1024;
 /// Reads from one socket before others get their turn.
 pub const READ_BURST: usize = 4;
+/// Same, from a link to another node, whose answers are larger.
+pub const LINK_READ_BURST: usize = 16;
+/// What TLS reads at once, at least.
+pub const TLS_READ_BYTES: usize = 4 * 1024;
 /// Messages that a shard's mailbox holds.
 pub const MAILBOX_MESSAGES: usize = 16 * 1024;
 /// Bytes of events that wait for another shard whose mailbox is full; past it they are dropped by class.
 pub const MESH_BACKLOG_BYTES: usize = 4 * 1024 * 1024;
+/// Messages that are no events and wait for another shard whose mailbox is full; past it no more requests are read that would
+/// lead to others. As many again as the mailbox holds: some MiB.
+pub const CROSSING_CONTROL_MAX: usize = MAILBOX_MESSAGES;
+/// Topics with a hole, or a look-up that failed, that a tick looks at: about a millisecond.
+pub const UNSETTLED_BURST: usize = 4_096;
 /// A shard's log of one topic; past it what arrives merges by class until viewers caught up.
 pub const LOG_BYTES_MAX: usize = 1024 * 1024;
 /// What one round of a topic's viewers may write: where a topic has many, its log holds accordingly less. Half a second's
@@ -369,8 +378,6 @@ pub const STORE_PROBE: Duration = Duration::from_secs(2);
 pub const STORE_IDLE: Duration = Duration::from_secs(10);
 /// What a probe writes: more than a post with all that belongs to it, so that it needs room where a post would.
 pub const STORE_PROBE_BYTES: usize = 16 * 1024;
-/// Between two lines of the log about one thing that goes on failing.
-pub const TROUBLE_LOGGED: Duration = Duration::from_secs(60);
 /// Connections to PostgreSQL, and lanes of the store on it: while one commits, others work. More would make batches smaller.
 pub const POSTGRES_CONNECTIONS: usize = 4;
 /// How long connecting may take, and a peer may leave data unacknowledged.

@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn flags_become_typed_values() {
         let line = "dispatcher --kv rediss://kv --listen [::1]:0 --cores 1 --drain 1500ms --dc eu \
-                    --peer us=https://u.example,https://v.example:8081 --cors-origin * --trusted-proxy 10.0.0.0/8";
+                    --peer us=https://localhost,https://127.0.0.1:8081 --cors-origin * --trusted-proxy 10.0.0.0/8";
         let settings = resolve(line, &[]).unwrap();
         assert_eq!(settings.role, Role::Dispatcher);
         assert_eq!(settings.kv, Kv::Redis("rediss://kv".to_owned()));

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::frontend::backlog::{Backlog, Bounds, Drained, Pushed};
+use crate::frontend::queue::{Bounds, Drained, Pushed, Queue};
 use crate::limits::{
     BATCH_BYTES, BATCHES_IN_FLIGHT_MAX, NUMBERS_AHEAD_MAX, OUTBOX_BYTES, OUTBOX_KEYS_MAX, PEER_OUTBOX_BYTES,
 };
@@ -44,7 +44,7 @@ pub struct Sending {
 pub struct Outbox {
     sender: NodeId,
     shard: u16,
-    waiting: Backlog,
+    waiting: Queue,
     /// In order of their numbers.
     frozen: VecDeque<Frozen>,
     /// The number of the next frame that is frozen.
@@ -74,7 +74,7 @@ impl Outbox {
         Outbox {
             sender,
             shard,
-            waiting: Backlog::new(bounds),
+            waiting: Queue::new(bounds),
             frozen: VecDeque::new(),
             next: first,
             progress: now,
@@ -93,7 +93,8 @@ impl Outbox {
         self.frozen.front().map_or(self.next, |frozen| frozen.first)
     }
 
-    /// Queues a frame.
+    /// Queues a frame. Of what finds no room the other node learns by what follows it, or when ends and newest values are
+    /// compared.
     pub fn push(&mut self, frame: &Arc<Frame>, now: Instant, unix_ms: u64) -> Pushed {
         if self.is_empty() {
             self.progress = now;
@@ -138,6 +139,7 @@ impl Outbox {
     }
 
     /// The batch that begins with this number will never be taken. Gives the events lost with it, by class.
+    #[must_use = "what is lost is to be counted"]
     pub fn refused(&mut self, first: u64) -> [u64; 4] {
         self.forget(first).map_or([0; 4], |frozen| frozen.events)
     }
@@ -166,11 +168,11 @@ impl Outbox {
     }
 
     /// Gives up all that waits. Gives the events lost with it, by class; some may have arrived.
+    #[must_use = "what is lost is to be counted"]
     pub fn clear(&mut self, now: Instant) -> [u64; 4] {
         let frozen = self.frozen.drain(..).map(|frozen| frozen.events);
-        let events = frozen.fold(self.waiting.events(), |sum, more| std::array::from_fn(|at| sum[at] + more[at]));
-        let _ = self.waiting.drain(0, |_, _| {});
-        self.waiting.reset_overrun();
+        let waited = self.waiting.retain(|_| false);
+        let events = frozen.fold(waited, |sum, more| std::array::from_fn(|at| sum[at] + more[at]));
         self.progress = now;
         events
     }
@@ -191,6 +193,7 @@ impl Outbox {
     }
 
     /// `ephemeral` frames that expired since this was asked last.
+    #[must_use = "what expired is to be counted"]
     pub fn take_expired(&mut self) -> u64 {
         std::mem::take(&mut self.expired)
     }
@@ -273,7 +276,8 @@ mod tests {
                     Op::Like(key) => {
                         let like = frame("live:1", "like", Some(&key.to_string()), Class::Sum, "1");
                         *likes.entry(String::from_utf8(like.identity().to_vec()).unwrap()).or_default() += 1;
-                        outbox.push(&like, now, unix_ms);
+                        let pushed = outbox.push(&like, now, unix_ms);
+                        prop_assert!(matches!(pushed, Pushed::Queued | Pushed::Merged));
                     }
                     Op::Comment => {
                         let comment = frame("live:1", "comment", None, Class::Every, &comments.to_string());
@@ -339,10 +343,10 @@ mod tests {
         let now = Instant::now();
         let mut outbox = Outbox::new(SENDER, 0, now, 1);
         let like = frame("live:1", "like", None, Class::Sum, "1");
-        outbox.push(&like, now, 1);
+        assert_eq!(outbox.push(&like, now, 1), Pushed::Queued);
         let first = outbox.next_batch(1).unwrap().first;
-        for _ in 0..5 {
-            outbox.push(&like, now, 1);
+        for number in 0..5 {
+            assert_eq!(outbox.push(&like, now, 1), if number == 0 { Pushed::Queued } else { Pushed::Merged });
         }
         assert_eq!(outbox.stalled(now + Duration::from_secs(3)), Duration::from_secs(3));
         assert_eq!(outbox.lag_ms(5), 4);

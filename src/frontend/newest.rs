@@ -46,6 +46,8 @@ struct Table {
     next: Turn,
     /// Some value is not kept.
     lacks: bool,
+    /// The highest version that came.
+    version: u64,
     held: Reservation,
 }
 
@@ -78,8 +80,9 @@ impl Newest {
     pub fn take(&mut self, frame: &Arc<Frame>, keeping: Keeping, account: &Account) -> Taken {
         let table = self.table.get_or_insert_with(|| {
             let (turns, values) = Default::default();
-            Box::new(Table { turns, values, next: 1, lacks: false, held: account.open(Use::Topics) })
+            Box::new(Table { turns, values, next: 1, lacks: false, version: 0, held: account.open(Use::Topics) })
         });
+        table.version = table.version.max(frame.version());
         let key = ByIdentity(Arc::clone(frame));
         let known = table.turns.get(&key).copied();
         if let Some(turn) = known {
@@ -117,6 +120,11 @@ impl Newest {
     pub fn behind(&self, place: Turn) -> impl Iterator<Item = (Turn, &Arc<Frame>)> {
         let values = self.table.iter().flat_map(move |table| table.values.range(place + 1..));
         values.map(|(turn, frame)| (*turn, frame))
+    }
+
+    /// The highest version that came, whether or not it is kept; 0 if none did.
+    pub fn version(&self) -> u64 {
+        self.table.as_ref().map_or(0, |table| table.version)
     }
 
     /// The place behind all of them.

@@ -192,6 +192,14 @@ impl Order {
         }
     }
 
+    /// Something up to this position is in history that did not arrive here: it is read from there.
+    pub fn reaches(&mut self, position: Position, now: Instant) {
+        if self.end.is_none_or(|end| !end.has(position)) {
+            self.target = self.target.max(position);
+            self.hole_since.get_or_insert(now);
+        }
+    }
+
     fn deliver(&mut self, frame: Arc<Frame>, position: Position, effects: &mut Vec<Effect>) {
         self.end = Some(Shown::to(position));
         self.snapshot = None;

@@ -138,9 +138,16 @@ impl Replay {
         entry.state != State::Live
     }
 
-    /// The stream left this topic.
-    pub fn leave(&mut self, topic: &str) {
-        self.topics.retain(|entry| entry.topic.as_str() != topic);
+    /// The stream left this topic. True if a page of it is on its way, which nobody waits for any more.
+    #[must_use = "whoever was asked is to be told"]
+    pub fn leave(&mut self, topic: &str) -> bool {
+        let left = self.topics.extract_if(.., |entry| entry.topic.as_str() == topic);
+        left.last().is_some_and(|entry| entry.state == State::Asked)
+    }
+
+    /// Topics of which a page is on its way.
+    pub fn asked(&self) -> impl Iterator<Item = &Topic> {
+        self.topics.iter().filter(|entry| entry.state == State::Asked).map(|entry| &entry.topic)
     }
 
     /// What one page may hold, in bytes.

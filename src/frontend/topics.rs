@@ -7,11 +7,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::backlog::{Backlog, Bounds, Pushed};
 use super::log::{Cursor, Log};
 use super::merging::{Merging, log_bytes_max};
 use super::newest::Newest;
+use super::queue::{Bounds, Pushed, Queue};
 use crate::limits::{LOG_BYTES_MAX, LOG_KEYS_MAX};
+use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 use crate::wire::position::{Position, Shown};
 use crate::wire::topic::Topic;
@@ -38,15 +39,13 @@ pub struct TopicEntry {
     /// What some viewer lacks.
     pub log: Log,
     /// What came while the log was full: the fan-out falls behind, so events merge by class before they are served.
-    overflow: Option<Box<Backlog>>,
+    overflow: Option<Box<Overflow>>,
     /// More came lately than can be given one by one, so what comes merges.
     merging: Merging,
     /// Events of class `ephemeral` that expired there and nobody has counted yet.
     pub expired: u64,
     /// Whether the node's registration of the topic is known to be in place.
     pub registered: bool,
-    /// Who waits for that.
-    pub waiting: Vec<u32>,
     /// The viewer to serve next.
     next: u32,
     /// Viewers to visit until all have all.
@@ -63,6 +62,14 @@ pub struct TopicEntry {
     logged_to: Option<Shown>,
     /// Events of class `every` found no room: they are to be read from history.
     pub behind: Option<Behind>,
+}
+
+/// What waits behind a full log.
+#[derive(Debug)]
+struct Overflow {
+    queue: Queue,
+    /// Values of class `latest`, from this version on, found no room: what is newest follows once there is some.
+    unshown: Option<u64>,
 }
 
 /// Where a topic's viewers on a shard lost track of its class `every`.
@@ -143,7 +150,6 @@ impl Topics {
                     merging: Merging::default(),
                     expired: 0,
                     registered: false,
-                    waiting: Vec::new(),
                     next: 0,
                     remaining: 0,
                     round_began: 0,
@@ -233,12 +239,18 @@ impl TopicEntry {
         self.is_full() || self.overflow.is_some() || (self.merging.is_on() && held > 0)
     }
 
-    /// Appends a frame that every viewer is to get.
+    /// Appends a frame that every viewer is to get. A value of class `latest` that finds no room follows all the same; class
+    /// `every` is to be read from history, see [`append_ordered`](TopicEntry::append_ordered).
     pub fn append(&mut self, frame: &Arc<Frame>, now_ms: u64) -> Pushed {
         if self.merges(frame, now_ms) {
             let bounds = Bounds { bytes: LOG_BYTES_MAX, keys: LOG_KEYS_MAX };
-            let overflow = self.overflow.get_or_insert_with(|| Box::new(Backlog::new(bounds)));
-            let pushed = overflow.push(frame, u64::from(frame.count()), now_ms);
+            let new = || Box::new(Overflow { queue: Queue::new(bounds), unshown: None });
+            let overflow = self.overflow.get_or_insert_with(new);
+            let pushed = overflow.queue.push(frame, u64::from(frame.count()), now_ms);
+            if pushed == Pushed::Overrun && frame.class() == Class::Latest {
+                let from = overflow.unshown.map_or(frame.version(), |from| from.min(frame.version()));
+                overflow.unshown = Some(from);
+            }
             if self.merging.slice_ends(now_ms) {
                 self.refill(now_ms);
             }
@@ -276,6 +288,17 @@ impl TopicEntry {
     /// What a stream that comes back may be given from history; what follows is yet to come by the log.
     pub fn shown_to(&self) -> Option<Shown> {
         if self.overflow.is_some() { self.logged_to } else { self.delivered_to }
+    }
+
+    /// Viewers are to have everything up to here: what they lack of it is read from history. True if they lack something. Without
+    /// a place to go on from nothing was promised.
+    pub fn reaches(&mut self, to: Position) -> bool {
+        let lacks = self.delivered_to.filter(|had| !had.has(to));
+        if let Some(had) = lacks {
+            // Asked again if it was asked before, since that answer is late.
+            self.fall_behind(had).asked = false;
+        }
+        lacks.is_some()
     }
 
     /// From now on class `every` is read from history, until viewers have all again.
@@ -318,8 +341,12 @@ impl TopicEntry {
         if self.log.len() < self.log_bytes_max() / 2
             && let Some(mut overflow) = self.overflow.take()
         {
-            let drained = overflow.drain(now_ms, |frame, count| self.push(&frame.recounted(count)));
+            let drained = overflow.queue.drain(now_ms, |frame, count| self.push(&frame.recounted(count)));
             self.expired += drained.expired;
+            if let Some(from) = overflow.unshown {
+                let newest = self.newest.values().into_iter();
+                newest.filter(|frame| frame.version() >= from).for_each(|frame| self.push(&frame));
+            }
         }
     }
 

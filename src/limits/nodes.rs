@@ -183,3 +183,6 @@ const _: () = assert!(PEER_FORGOTTEN.as_secs() > PEER_LACKED_AGE.as_secs());
 pub const PEER_VIEWERS: usize = 1024;
 /// Bodies between data centers from this size on are compressed, where that makes them smaller.
 pub const PEER_PACK_BYTES: usize = 512;
+
+/// Between two lines of the log about one thing that goes on failing.
+pub const TROUBLE_LOGGED: Duration = Duration::from_secs(60);

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::histogram::Histogram;
 use crate::admission::Refusal;
 use crate::dispatch::kv::KEPT;
-use crate::frontend::backlog::Pushed;
 use crate::frontend::log::ByClass;
+use crate::frontend::queue::Pushed;
 use crate::runtime::account::ByUse;
 
 /// Whether anything is counted and timed. Only a build for `scripts/bench-measuring` does without, to see what it costs.

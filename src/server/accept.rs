@@ -1,6 +1,8 @@
 //! Accepting connections, in bursts, with a pause after errors that would repeat.
 
+use std::net::TcpListener;
 use std::os::fd::AsFd;
+use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
@@ -11,6 +13,15 @@ use super::shard::Shard;
 use super::slots::Kind;
 use crate::limits::{ACCEPT_BACKOFF, ACCEPT_BURST, ACCEPT_BURST_BUSY, HEAD_TIMEOUT};
 use crate::runtime::readiness::Interest;
+
+/// A listener and whether accepting from it is paused.
+pub(super) struct Door {
+    pub(super) listener: TcpListener,
+    pub(super) token: u64,
+    pub(super) internal: bool,
+    /// Set after an error that would repeat at once.
+    pub(super) closed_until: Option<Instant>,
+}
 
 impl Shard {
     /// Accepts a burst of connections, and reads from each at once: a client mostly has sent its request by then.

@@ -97,6 +97,7 @@ impl Shard {
             self.admitting.refused_open -= 1;
         }
         self.slots.remove(conn);
+        self.gathering.remove(&conn);
         self.node.admission.went();
         let key = self.admitting.addresses.get_mut(conn.slot as usize).map_or(0, std::mem::take);
         if key != 0 {

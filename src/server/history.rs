@@ -1,15 +1,18 @@
 //! At a topic's home shard: what there must be one of on a node. The order of class `every`, the ring of its recent events,
 //! the newest values of class `latest`, and one look-up in history at a time.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+mod ends;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::asking::Asked;
 use super::comparing::PRESENCE;
-use super::message::{Message, ReplayAsk, Replayed};
+use super::message::{Asker, Message, ReplayAsk, Replayed};
 use super::shard::Shard;
-use crate::dispatch::kv::{End, LatestValue, Newer, Page, Read, Request, Unavailable};
+use crate::dispatch::kv::{End, LatestValue, Page, Read, Request, Unavailable};
+use crate::frontend::asks::{Asking, Asks, Once};
 use crate::frontend::newest::{Keeping, Newest};
 use crate::frontend::order::{Effect, FramePage, Order};
 use crate::limits::*;
@@ -33,7 +36,9 @@ pub struct Home {
     /// The key-value store holds the registration.
     applied: bool,
     /// Streams that come back, and cores that lost track, for which memory does not reach back far enough.
-    waiters: Vec<ReplayAsk>,
+    asks: Asks<Asker>,
+    /// It is being asked where history ends, and for the newest values.
+    asked: [bool; 2],
     /// The look-up under way, and where viewers were when it began.
     reading: Option<Reading>,
     /// When its end is compared with history's.
@@ -63,7 +68,8 @@ impl Home {
             heard: 0,
             found_to: 0,
             applied: false,
-            waiters: Vec::new(),
+            asks: Asks::default(),
+            asked: [false; 2],
             reading: None,
             compare_at: now,
             held,
@@ -96,11 +102,11 @@ impl Home {
 pub struct Homes {
     homes: HashMap<Topic, Home, foldhash::fast::RandomState>,
     /// Topics to begin with at the end of this turn.
-    new: Vec<Topic>,
+    new: Once<Topic>,
     /// Topics whose beginning failed, and when to try again.
     again: Vec<(Instant, Topic)>,
     /// Topics that wait for an event, or for a look-up that failed.
-    unsettled: HashSet<Topic, foldhash::fast::RandomState>,
+    unsettled: Once<Topic>,
     /// Newest values that the store gave, and how many of them were taken: the rest is for the next turns.
     found: VecDeque<(Topic, VecDeque<LatestValue>)>,
     /// When to compare the ends of which topic, each once.
@@ -123,8 +129,18 @@ impl Homes {
         self.homes.get(topic).map(|home| home.newest.values().pop())
     }
 
+    /// All newest values of a topic.
+    pub fn newest_values(&self, topic: &Topic) -> Vec<Arc<Frame>> {
+        self.homes.get(topic).map_or_else(Vec::new, |home| home.newest.values())
+    }
+
+    /// Streams and cores that wait for a part of a topic's history.
+    pub fn waiting(&self, topic: &Topic) -> usize {
+        self.homes.get(topic).map_or(0, |home| home.asks.len())
+    }
+
     fn unsettle(&mut self, topic: &Topic) {
-        self.unsettled.insert(topic.clone());
+        self.unsettled.push(topic.clone());
     }
 }
 
@@ -143,10 +159,22 @@ impl Shard {
     /// Asks where the histories of new topics end, and for their newest values.
     pub(super) fn begin_homes(&mut self) {
         while !self.homes.new.is_empty() {
-            let rest = self.homes.new.len().min(ENDS_PER_QUESTION);
-            let topics: Vec<Topic> = self.homes.new.drain(..rest).collect();
-            self.ask(Request::Ends(topics.clone()), Asked::Noted(topics.clone()));
-            for topic in topics {
+            let (mut ends, mut values) = (Vec::new(), Vec::new());
+            while ends.len().max(values.len()) < ENDS_PER_QUESTION
+                && let Some(topic) = self.homes.new.pop()
+            {
+                let Some(home) = self.homes.homes.get_mut(&topic) else { continue };
+                if home.order.end().is_none() && !std::mem::replace(&mut home.asked[0], true) {
+                    ends.push(topic.clone());
+                }
+                if !home.newest_known && !std::mem::replace(&mut home.asked[1], true) {
+                    values.push(topic);
+                }
+            }
+            if !ends.is_empty() {
+                self.ask(Request::Ends(ends.clone()), Asked::Noted(ends));
+            }
+            for topic in values {
                 self.ask(Request::Latest(topic.clone()), Asked::Newest(topic));
             }
         }
@@ -155,6 +183,11 @@ impl Shard {
     /// Where the histories of new topics ended.
     pub(super) fn on_noted(&mut self, topics: Vec<Topic>, result: Result<Vec<End>, Unavailable>) {
         let now = self.clock.instant;
+        for topic in &topics {
+            if let Some(home) = self.homes.homes.get_mut(topic) {
+                home.asked[0] = false;
+            }
+        }
         match result {
             Ok(ends) => {
                 for (topic, end) in topics.iter().zip(ends) {
@@ -172,6 +205,9 @@ impl Shard {
 
     /// The newest values of a topic that is new, or lacks some.
     pub(super) fn on_newest(&mut self, topic: Topic, result: Result<Vec<LatestValue>, Unavailable>) {
+        if let Some(home) = self.homes.homes.get_mut(&topic) {
+            home.asked[1] = false;
+        }
         let Ok(values) = result else {
             let at = self.clock.instant + REGISTER_RETRY;
             return self.homes.again.push((at, topic));
@@ -249,7 +285,7 @@ impl Shard {
     pub(super) fn say_ready(&mut self, core: usize, topic: Topic) {
         let home = self.homes.homes.get(&topic);
         let end = home.and_then(|home| home.order.end());
-        let newest = home.map_or_else(Vec::new, |home| home.newest.values());
+        let newest = self.homes.newest_values(&topic);
         self.send(core, Message::Ready { topic, end, newest });
     }
 
@@ -303,96 +339,55 @@ impl Shard {
     pub(super) fn tick_homes(&mut self) {
         let now = self.clock.instant;
         let due: Vec<Topic> = self.homes.again.extract_if(.., |(at, _)| *at <= now).map(|(_, topic)| topic).collect();
-        let mut new: HashSet<Topic> = self.homes.new.iter().cloned().collect();
         for topic in due {
-            if self.homes.homes.get(&topic).is_some_and(|home| !home.is_ready()) && new.insert(topic.clone()) {
+            if self.homes.homes.get(&topic).is_some_and(|home| !home.is_ready()) {
                 self.homes.new.push(topic);
             }
         }
         self.begin_homes();
-        for topic in std::mem::take(&mut self.homes.unsettled) {
+        for _ in 0..self.homes.unsettled.len().min(UNSETTLED_BURST) {
+            let Some(topic) = self.homes.unsettled.pop() else { break };
             self.look_back(&topic);
             let Some(home) = self.homes.homes.get(&topic) else { continue };
-            if home.order.next_read().is_some() || (!home.waiters.is_empty() && home.reading.is_none()) {
+            if home.order.next_read().is_some() || (!home.asks.is_empty() && home.reading.is_none()) {
                 self.homes.unsettle(&topic);
             }
         }
-        let (mut topics, mut values) = (Vec::new(), Vec::new());
-        while topics.len() < ENDS_PER_QUESTION && self.homes.compare.first().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, topic)) = self.homes.compare.pop_first() else { break };
-            if let Some(home) = self.homes.homes.get(&topic) {
-                values.push((topic.clone(), home.heard));
-                topics.push((topic, home.order.end().unwrap_or(Shown::to(Position::START))));
-            }
-        }
-        if !topics.is_empty() {
-            let names = topics.iter().map(|(topic, _)| topic.clone()).collect();
-            self.ask(Request::Ends(names), Asked::Ends(topics));
-            self.ask(Request::Newer(values.clone()), Asked::Newer(values));
-        }
+        self.compare_ends();
     }
 
-    /// What the store has of values that are newer than those which were surely heard: of a topic that has more of them, or
-    /// newer ones, than came here, all are read again.
-    pub(super) fn on_newer(&mut self, topics: Vec<(Topic, u64)>, found: Vec<Newer>) {
-        for ((topic, after), found) in topics.into_iter().zip(found) {
-            let Some(home) = self.homes.homes.get_mut(&topic) else { continue };
-            if home.newest.beyond(after).is_some_and(|known| found.beyond > known) {
-                self.ask(Request::Latest(topic.clone()), Asked::Newest(topic));
-            } else {
-                home.heard = home.heard.max(heard(found.newest));
-            }
-        }
-    }
-
-    /// Where histories end now, and what viewers had been given when that was asked.
-    pub(super) fn on_ends(&mut self, topics: Vec<(Topic, Shown)>, result: Result<Vec<End>, Unavailable>) {
-        let now = self.clock.instant;
-        let ends = result.map_or_else(|_| vec![None; topics.len()], |ends| ends.into_iter().map(Some).collect());
-        for ((topic, known), end) in topics.into_iter().zip(ends) {
-            let Some(home) = self.homes.homes.get_mut(&topic) else { continue };
-            let mut effects = Vec::new();
-            if let Some(end) = end {
-                home.order.compared(end, known, now, &mut effects);
-            }
-            let wait = if home.order.is_active(now) || end.is_none() { ENDS_ACTIVE } else { ENDS_QUIET };
-            home.compare_at(&topic, now + wait, &mut self.homes.compare);
-            if home.order.next_read().is_some() {
-                self.homes.unsettle(&topic);
-            }
-            self.do_order(&topic, effects);
+    /// Whoever asked for a part of history has no use for it any more.
+    pub(super) fn on_replay_ends(&mut self, topic: &Topic, asker: Asker) {
+        if let Some(home) = self.homes.homes.get_mut(topic) {
+            home.asks.remove(asker);
         }
     }
 
     /// A stream, or a core, asks for what followed a position.
     pub(super) fn on_replay_ask(&mut self, ask: ReplayAsk) {
-        let topic = ask.topic.clone();
-        let Some(home) = self.homes.homes.get_mut(&topic) else { return };
-        home.waiters.push(ask);
-        self.serve_replays(&topic);
+        let ReplayAsk { topic, after, bytes, asker } = ask;
+        self.serve_replay(&topic, Asking { asker, after, bytes });
+        self.look_back(&topic);
     }
 
-    /// Answers those for whom memory suffices, and reads history for the others, once for all.
+    /// Answers those for whom memory suffices, now that it is known where history ends, and reads it for the others.
     fn serve_replays(&mut self, topic: &Topic) {
         let Some(home) = self.homes.homes.get_mut(topic) else { return };
-        let mut waiting = Vec::new();
-        let mut answers = Vec::new();
-        for ask in std::mem::take(&mut home.waiters) {
-            match home.order.recent(ask.after) {
-                Some(recent) => {
-                    let page = FramePage { frames: recent.frames, complete: true, reaches: recent.reaches };
-                    let (page, from) = page.within(recent.from, ask.bytes);
-                    answers.push(Replayed { topic: topic.clone(), page, from, asker: ask.asker });
-                }
-                None => waiting.push(ask),
-            }
-        }
-        home.waiters = waiting;
-        self.counters().replays_from_memory.add(answers.len() as u64);
-        for answer in answers {
-            self.send(answer.asker.shard(), Message::Replayed(Box::new(answer)));
+        for ask in home.asks.take(Position::START, None) {
+            self.serve_replay(topic, ask);
         }
         self.look_back(topic);
+    }
+
+    /// Answers from memory if that reaches back far enough; else it waits for a look-up.
+    fn serve_replay(&mut self, topic: &Topic, ask: Asking<Asker>) {
+        let Some(home) = self.homes.homes.get_mut(topic) else { return };
+        let Some(recent) = home.order.recent(ask.after) else { return home.asks.insert(ask) };
+        let page = FramePage { frames: recent.frames, complete: true, reaches: recent.reaches };
+        let (page, from) = page.within(recent.from, ask.bytes);
+        self.counters().replays_from_memory.add(1);
+        let answer = Replayed { topic: topic.clone(), page, from, asker: ask.asker };
+        self.send(ask.asker.shard(), Message::Replayed(Box::new(answer)));
     }
 
     /// Begins a look-up in a topic's history, if one is due and none is under way.
@@ -401,10 +396,10 @@ impl Shard {
         let Some(home) = self.homes.homes.get_mut(topic).filter(|home| home.reading.is_none()) else { return };
         let Some(end) = home.order.end() else { return };
         let for_order = home.order.read_due(now);
-        let waiters = home.waiters.iter().map(|ask| ask.after);
-        let Some(after) = waiters.chain(for_order).min() else { return };
-        let wanted = home.waiters.iter().map(|ask| ask.bytes).chain(for_order.map(|_| PAGE_BYTES));
-        let bytes = wanted.max().unwrap_or(PAGE_BYTES);
+        let first = home.asks.first();
+        let Some(after) = first.map(|ask| ask.after).into_iter().chain(for_order).min() else { return };
+        // Others who may be given more ask on.
+        let bytes = first.map(|ask| ask.bytes).max(for_order.map(|_| PAGE_BYTES)).unwrap_or(PAGE_BYTES);
         home.reading = Some(Reading { after, bytes, end, for_order: for_order.is_some() });
         self.counters().history_reads.add(1);
         let read = Read { topic: topic.clone(), after, limit: page_events(bytes) };
@@ -438,17 +433,17 @@ impl Shard {
         let shown = frames.partition_point(|frame| frame.position().is_some_and(|position| end.has(position)));
         let complete = shown < frames.len() || (page.complete && end <= reading.end.max(Shown::to(last)));
         let shown = FramePage { frames: frames[..shown].into(), complete, reaches: page.reaches };
-        let mut answers = Vec::new();
-        home.waiters.retain(|ask| {
-            let here = ask.after >= reading.after && (page.complete || ask.after < last);
-            if here {
+        let to = (!page.complete).then_some(last);
+        let answers: Vec<Replayed> = home
+            .asks
+            .take(reading.after, to)
+            .into_iter()
+            .map(|ask| {
                 let behind = |frame: &Arc<Frame>| frame.position().is_some_and(|position| position <= ask.after);
-                let from = shown.frames.partition_point(behind);
-                let (page, from) = shown.within(from, ask.bytes);
-                answers.push(Replayed { topic: topic.clone(), page, from, asker: ask.asker });
-            }
-            !here
-        });
+                let (page, from) = shown.within(shown.frames.partition_point(behind), ask.bytes);
+                Replayed { topic: topic.clone(), page, from, asker: ask.asker }
+            })
+            .collect();
         if home.order.next_read().is_some() {
             self.homes.unsettle(&topic);
         }

@@ -14,7 +14,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use super::slots::Conn;
 use super::tls::Tls;
 use crate::dispatch::kv::Request as Question;
-use crate::limits::{LINK_BACKOFF, LINK_BACKOFF_MAX, LINK_CALLS_MAX, LINK_SLOW};
+use crate::limits::{LINK_BACKOFF, LINK_BACKOFF_MAX, LINK_CALLS_MAX, LINK_READ_BURST, LINK_SLOW};
 use crate::server::handover::Handed;
 use crate::server::peers::hello::Told;
 use crate::server::peers::queue::Sent;
@@ -125,6 +125,17 @@ pub enum Outcome {
     NotTaken,
     /// Nobody knows what the other node did with it.
     Unknown,
+}
+
+/// How reading from a link ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filled {
+    /// There is nothing more for now.
+    Emptied,
+    /// There may be more: others have their turn first.
+    More,
+    /// The connection ended.
+    Ended,
 }
 
 /// A call without an answer.
@@ -297,11 +308,11 @@ impl Link {
         }
     }
 
-    /// Reads what there is, in pieces of the buffer's size. True at the connection's end.
+    /// Reads what there is, in pieces of the buffer's size, as many as one turn may.
     ///
     /// # Errors
     /// The connection is broken.
-    pub fn fill(&mut self, socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<bool> {
+    pub fn fill(&mut self, socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Filled> {
         if let Some(mut tls) = self.tls.take() {
             // A handshake goes on by what is sent next.
             let ended = tls.receive(socket, &mut self.input).and_then(|ended| {
@@ -311,15 +322,16 @@ impl Link {
             self.tls = Some(tls);
             return ended;
         }
-        loop {
+        for _ in 0..LINK_READ_BURST {
             match recv(socket, &mut *buffer, RecvFlags::DONTWAIT) {
-                Ok((0, _)) => return Ok(true),
+                Ok((0, _)) => return Ok(Filled::Ended),
                 Ok((count, _)) => self.input.extend_from_slice(&buffer[..count]),
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(false),
+                Err(Errno::AGAIN) => return Ok(Filled::Emptied),
                 Err(error) => return Err(error.into()),
             }
         }
+        Ok(Filled::More)
     }
 
     /// Bytes that wait for the kernel.

@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tracing::{info, warn};
 use url::Url;
 
-use super::link::{Call, Called, Destination, Lane, Link, LinkKey, Outcome, State};
+use super::link::{Call, Called, Destination, Filled, Lane, Link, LinkKey, Outcome, State};
 use super::peers::Peer;
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
@@ -239,11 +239,15 @@ impl Shard {
     }
 
     /// Reads answers. Each is for the oldest call.
-    fn read_link(&mut self, conn: Conn, id: u32) {
+    pub(super) fn read_link(&mut self, conn: Conn, id: u32) {
         let link = self.cluster.links.get_mut(id);
         let mut end = match link.fill(self.slots.at(conn.slot).socket(), &mut self.read_buffer) {
-            Ok(false) => None,
-            Ok(true) => Some("the other node ended the connection".to_owned()),
+            Ok(Filled::Emptied) => None,
+            Ok(Filled::More) => {
+                self.again.push(conn);
+                None
+            }
+            Ok(Filled::Ended) => Some("the other node ended the connection".to_owned()),
             Err(error) => Some(error.to_string()),
         };
         let (mut at, mut closes) = (0, false);

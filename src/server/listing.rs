@@ -30,15 +30,13 @@ pub enum Listing {
 pub struct ListingAsk {
     /// What.
     pub listing: Listing,
-    /// The shard that asks, and its number for this question.
-    pub asker: (usize, u64),
+    /// The shard that asks, and the connection whose request it is: it has one at a time.
+    pub asker: (usize, Conn),
 }
 
-/// A question that not all shards have answered.
+/// A question that not all shards have answered. It ends with its connection.
 #[derive(Debug)]
 pub struct Gathering {
-    /// The request.
-    conn: Conn,
     listing: Listing,
     missing: usize,
     /// Each with what it is sorted by, the most first.
@@ -69,12 +67,10 @@ impl Shard {
     }
 
     fn gather(&mut self, conn: Conn, listing: Listing) {
-        let number = self.next_ticket;
-        self.next_ticket += 1;
         let shards = self.node.shards();
-        self.gathering.insert(number, Gathering { conn, listing: listing.clone(), missing: shards, rows: Vec::new() });
+        self.gathering.insert(conn, Gathering { listing: listing.clone(), missing: shards, rows: Vec::new() });
         for shard in 0..shards {
-            let ask = ListingAsk { listing: listing.clone(), asker: (self.id, number) };
+            let ask = ListingAsk { listing: listing.clone(), asker: (self.id, conn) };
             self.send(shard, Message::List(Box::new(ask)));
         }
     }
@@ -85,19 +81,19 @@ impl Shard {
             Listing::Pending(limit) => self.pending(*limit),
             Listing::Topic(topic) => self.topic_rows(topic),
         };
-        let (shard, number) = ask.asker;
-        self.send(shard, Message::Listed(number, rows));
+        let (shard, conn) = ask.asker;
+        self.send(shard, Message::Listed(conn, rows));
     }
 
     /// A shard's part came; the last one completes the answer.
-    pub(super) fn on_listed(&mut self, number: u64, rows: Vec<(u64, Value)>) {
-        let Some(gathering) = self.gathering.get_mut(&number) else { return };
+    pub(super) fn on_listed(&mut self, conn: Conn, rows: Vec<(u64, Value)>) {
+        let Some(gathering) = self.gathering.get_mut(&conn) else { return };
         gathering.rows.extend(rows);
         gathering.missing -= 1;
         if gathering.missing > 0 {
             return;
         }
-        let Some(Gathering { conn, listing, mut rows, .. }) = self.gathering.remove(&number) else { return };
+        let Some(Gathering { listing, mut rows, .. }) = self.gathering.remove(&conn) else { return };
         let answer = match listing {
             Listing::Pending(limit) => {
                 rows.sort_by_key(|(pending, _)| std::cmp::Reverse(*pending));
@@ -173,6 +169,7 @@ impl Shard {
             "log_bytes": entry.log.len(),
             "registered": entry.registered,
             "reads_history": entry.behind.is_some(),
+            "waiting_for_history": self.homes.waiting(topic),
         });
         vec![(self.id as u64, row)]
     }

@@ -1,48 +1,78 @@
 //! Between the cores of a node: an event goes to the core that orders its topic, and from there to every core that has
 //! viewers of it, and to no other.
 
-use std::collections::{HashMap, VecDeque};
+use std::mem::size_of;
 use std::sync::Arc;
 
-use super::message::Message;
+use super::http_connection::Http;
+use super::message::{Asker, Message};
 use super::shard::Shard;
-use crate::frontend::backlog::{Backlog, Bounds, Pushed};
+use super::slots::{Conn, Kind};
+use crate::dispatch::kv::{Heard, Notice};
+use crate::frontend::crossing::{Control, Crossed, Crossing, Missed, Way};
 use crate::frontend::newest::Keeping;
-use crate::limits::{LOG_KEYS_MAX, MESH_BACKLOG_BYTES};
 use crate::wire::event::Class;
 use crate::wire::frame::Frame;
+use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
-/// What another core's full mailbox did not take.
-#[derive(Debug)]
-pub struct Outgoing {
-    /// Messages that must not be lost. Each belongs to a change of a core's topics, or to an open request, so there are
-    /// never more than those.
-    control: VecDeque<Message>,
-    /// Events for the core to order, which merge by class.
-    sequence: Backlog,
-    /// Events for its viewers, which merge by class.
-    deliver: Backlog,
-    /// Topics of which class `every` found no room there, and whether a `gap` was among that: the core reads history once
-    /// the rest is through.
-    missed: HashMap<Topic, bool>,
+/// What messages of which only the newest counts are about.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub enum About {
+    /// What this core wants.
+    Want(Topic),
+    /// Where a topic's viewers are.
+    Routes(Topic),
+    /// What was cached of a topic's subscribers.
+    Cached(Topic),
+    /// What was cached of all.
+    CachedAll,
+    /// A bucket's queue to a peer.
+    Queue(u8),
+    /// A question for a part of history.
+    Replay(Topic, Asker),
+    /// Who lives.
+    Alive,
+    /// The question who does.
+    AskAlive,
 }
 
-impl Outgoing {
-    fn new() -> Box<Outgoing> {
-        let bounds = Bounds { bytes: MESH_BACKLOG_BYTES, keys: LOG_KEYS_MAX };
-        let (control, missed) = Default::default();
-        Box::new(Outgoing { control, sequence: Backlog::new(bounds), deliver: Backlog::new(bounds), missed })
+impl Control for Message {
+    type Key = About;
+
+    fn key(&self) -> Option<About> {
+        Some(match self {
+            Message::Want { topic, .. } => About::Want(topic.clone()),
+            Message::Announce { topic, .. } => About::Routes(topic.clone()),
+            Message::Replay(ask) => About::Replay(ask.topic.clone(), ask.asker),
+            Message::ReplayEnds { topic, asker } => About::Replay(topic.clone(), *asker),
+            Message::Kv(Heard::Notice(Notice::Invalidated(topic))) => About::Cached(topic.clone()),
+            Message::Kv(Heard::Notice(Notice::InvalidatedAll)) => About::CachedAll,
+            Message::Kv(Heard::Notice(Notice::Queued(bucket))) => About::Queue(*bucket),
+            Message::Alive { .. } => About::Alive,
+            Message::AskAlive => About::AskAlive,
+            _ => return None,
+        })
     }
 
-    /// How much waits.
-    pub fn len(&self) -> usize {
-        self.control.len() + self.sequence.len() + self.deliver.len() + self.missed.len()
+    fn replace(&mut self, mut newer: Message) {
+        if let (Message::Alive { differing, changed, .. }, Message::Alive { differing: more, changed: also, .. }) =
+            (&*self, &mut newer)
+        {
+            // What was to be set right by the older one still is.
+            more.extend(differing.iter().filter(|bucket| !more.contains(bucket)).copied().collect::<Vec<_>>());
+            *also |= *changed;
+        }
+        *self = newer;
     }
 
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    fn bytes(&self) -> usize {
+        let more = match self {
+            Message::Frames { bytes, .. } => bytes.len(),
+            Message::Stored(..) | Message::Answer { .. } | Message::StreamChanged { .. } => 256,
+            _ => 64,
+        };
+        size_of::<Message>() + more
     }
 }
 
@@ -64,73 +94,119 @@ impl Shard {
 
     fn keep(&mut self, shard: usize, message: Message) {
         let now_ms = self.clock.unix_ms;
-        let outgoing = self.outgoing[shard].get_or_insert_with(Outgoing::new);
-        let pushed = match message {
-            Message::Sequence(frame) => outgoing.sequence.push(&frame, u64::from(frame.count()), now_ms),
-            Message::Deliver(frame) => {
-                let pushed = outgoing.deliver.push(&frame, u64::from(frame.count()), now_ms);
-                if pushed == Pushed::Overrun && frame.class() == Class::Every {
-                    let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
-                    *outgoing.missed.entry(topic).or_default() |= frame.position().is_none();
-                }
-                pushed
-            }
+        let account = &self.account;
+        let crossing = self.outgoing[shard].get_or_insert_with(|| Box::new(Crossing::new(account)));
+        let (way, frame) = match message {
+            Message::Sequence(frame) | Message::PeerFrame(frame) => (Way::Order, frame),
+            Message::Deliver(frame) => (Way::Viewers, frame),
+            // The next comparison comes, and then what waits now is through.
+            Message::Compare(_) => return,
+            // It is out of date before there is room.
+            Message::Typing { .. } if crossing.is_full() => return self.counters().dropped_backlog.add(1),
             message => {
-                outgoing.control.push_back(message);
+                crossing.send(message);
+                self.congested |= crossing.is_full();
                 return;
             }
         };
+        let pushed = crossing.push(way, &frame, now_ms);
         self.counters().count_pushed(pushed);
+    }
+
+    /// Requests of a client may lead to more messages for a core that takes none: they are read once it does.
+    pub(super) fn hold_back(&mut self, conn: Conn, mut http: Box<Http>) {
+        http.unread = true;
+        self.held_back.push(conn);
+        self.slots.get_mut(conn).expect("its requests were just to be read").kind = Kind::Http(http);
     }
 
     /// Tries again what full mailboxes did not take.
     pub(super) fn retry_outgoing(&mut self) {
-        let mut waiting = 0;
+        let (mut waiting, mut congested) = (0, false);
         for shard in 0..self.outgoing.len() {
-            let Some(mut outgoing) = self.outgoing[shard].take() else { continue };
-            let mail = self.node.mail[shard].clone();
-            let mut full = false;
-            while let Some(message) = outgoing.control.pop_front() {
-                if let Err(message) = mail.try_send(message) {
-                    outgoing.control.push_front(message);
-                    full = true;
-                    break;
-                }
-            }
-            let now_ms = self.clock.unix_ms;
-            let mut expired = 0;
-            for (queue, wrap) in [
-                (&mut outgoing.sequence, Message::Sequence as fn(Arc<Frame>) -> Message),
-                (&mut outgoing.deliver, Message::Deliver),
-            ] {
-                if full || queue.is_empty() {
-                    continue;
-                }
-                let mut left = Vec::new();
-                let drained = queue.drain(now_ms, |frame, count| {
-                    let frame = frame.recounted(count);
-                    if full || mail.try_send(wrap(Arc::clone(&frame))).is_err() {
-                        full = true;
-                        left.push(frame);
+            let Some(mut crossing) = self.outgoing[shard].take() else { continue };
+            let (mail, homes) = (&self.node.mail[shard], &self.homes);
+            let passed = crossing.pass(self.clock.unix_ms, |crossed| {
+                let message = match crossed {
+                    Crossed::Control(message) => message,
+                    Crossed::Frame(way, frame) => as_message(way, frame),
+                    Crossed::Missed(Way::Order, topic, missed) => Message::Unordered { topic, missed },
+                    Crossed::Missed(Way::Viewers, topic, missed) => {
+                        let newest = if missed.latest { homes.newest_values(&topic) } else { Vec::new() };
+                        Message::Missed { topic, missed, newest }
                     }
-                });
-                expired += drained.expired;
-                for frame in left {
-                    queue.push(&frame, u64::from(frame.count()), now_ms);
-                }
-            }
-            if !full {
-                outgoing
-                    .missed
-                    .retain(|topic, gap| mail.try_send(Message::Missed { topic: topic.clone(), gap: *gap }).is_err());
-            }
-            self.counters().dropped_expired.add(expired);
-            if !outgoing.is_empty() {
-                waiting += outgoing.len();
-                self.outgoing[shard] = Some(outgoing);
+                };
+                mail.try_send(message).into()
+            });
+            self.counters().dropped_expired.add(passed.expired);
+            if !crossing.is_empty() {
+                waiting += crossing.len();
+                congested |= crossing.is_full();
+                self.outgoing[shard] = Some(crossing);
             }
         }
         self.counters().mesh_waiting.set(waiting as u64);
+        self.congested = congested;
+        if !congested {
+            self.again.extend(std::iter::from_fn(|| self.held_back.pop()));
+        }
+    }
+
+    /// The queue to this core was full, and something of a topic was left out: class `every` comes from history, and the
+    /// newest values came with this.
+    pub(super) fn on_missed(&mut self, topic: &Topic, missed: Missed, newest: &[Arc<Frame>]) {
+        let Some(index) = self.topics.find(topic.as_str()) else { return };
+        let entry = self.topics.get_mut(index);
+        let known = entry.newest.end();
+        for frame in newest {
+            // What there is no room for was counted; home has it.
+            let _ = entry.newest.take(frame, Keeping::Shared, &self.account);
+        }
+        self.show_newest(index, known);
+        let entry = self.topics.get_mut(index);
+        let lacks = missed.every.is_some_and(|to| entry.reaches(to));
+        // Without a place to go on from this core is not ready, and promised nothing.
+        if let Some(had) = entry.delivered_to.filter(|_| missed.gap) {
+            entry.fall_behind(had).gap = true;
+        }
+        if lacks || missed.gap {
+            self.queue_topic(index);
+        }
+    }
+
+    /// Tells the cores that have viewers of these topics up to where this home gave them everything, and how new their newest
+    /// values are: whatever became of what was sent, what a core lacks it gets now.
+    pub(super) fn compare_cores(&mut self, topics: &[Topic]) {
+        let mut told: Vec<Vec<Told>> = (0..self.node.shards()).map(|_| Vec::new()).collect();
+        for topic in topics {
+            let Some((end, newest)) = self.homes.given(topic) else { continue };
+            let Some(cores) = self.routes.get(topic) else { continue };
+            cores.iter().for_each(|core| told[core].push((topic.clone(), end.place(), newest)));
+        }
+        for (core, told) in told.into_iter().enumerate() {
+            if !told.is_empty() {
+                self.send(core, Message::Compare(told));
+            }
+        }
+    }
+
+    /// What this core's viewers should have.
+    pub(super) fn on_compare(&mut self, told: Vec<Told>) {
+        for (topic, end, newest) in told {
+            let Some(index) = self.topics.find(topic.as_str()) else { continue };
+            let entry = self.topics.get_mut(index);
+            if !entry.registered {
+                continue;
+            }
+            let lacks_newer = entry.newest.version() < newest;
+            if entry.reaches(end) {
+                self.queue_topic(index);
+            }
+            if lacks_newer {
+                // Answered with all that the home knows.
+                self.want(&topic, true);
+            }
+        }
     }
 
     /// An event arrives at this node, on whichever core.
@@ -193,5 +269,17 @@ impl Shard {
         if let Some(pushed) = pushed {
             self.counters().count_pushed(pushed);
         }
+    }
+}
+
+/// A topic, up to where its viewers were given class `every`, and the highest version of class `latest`.
+pub type Told = (Topic, Position, u64);
+
+/// An event as a message. What came from another data center was not compared with what was seen of it yet.
+fn as_message(way: Way, frame: Arc<Frame>) -> Message {
+    match way {
+        Way::Viewers => Message::Deliver(frame),
+        Way::Order if frame.origins().is_empty() => Message::Sequence(frame),
+        Way::Order => Message::PeerFrame(frame),
     }
 }

@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use super::access::Access;
 use super::listing::ListingAsk;
+use super::mesh::Told;
 use super::slots::Conn;
 use crate::backend::store::{Outcome, PostKind, StoreError};
 use crate::dispatch::datacenter::PeerState;
 use crate::dispatch::kv::{Heard, NodeInfo};
+use crate::frontend::crossing::Missed;
 use crate::frontend::order::FramePage;
 use crate::frontend::registry::CoreSet;
 use crate::runtime::resolver::Found;
@@ -54,13 +56,31 @@ pub enum Message {
     Replay(Box<ReplayAsk>),
     /// Back to who asked.
     Replayed(Box<Replayed>),
-    /// To a core with viewers: its full mailbox did not take some of a topic's events of class `every`.
+    /// To a topic's home: whoever asked has no use for the answer any more.
+    ReplayEnds {
+        /// The topic.
+        topic: Topic,
+        /// Who asked.
+        asker: Asker,
+    },
+    /// To a core with viewers: its full mailbox did not take some of a topic's events.
     Missed {
         /// The topic.
         topic: Topic,
-        /// What says that events may be missing was among them.
-        gap: bool,
+        /// Of what.
+        missed: Missed,
+        /// The newest values, if some were among that.
+        newest: Vec<Arc<Frame>>,
     },
+    /// The same to a topic's home.
+    Unordered {
+        /// The topic.
+        topic: Topic,
+        /// Of what.
+        missed: Missed,
+    },
+    /// To a core with viewers: what they should have.
+    Compare(Vec<Told>),
     /// From the key-value store.
     Kv(Heard),
     /// From the shard that sends the heartbeat: who lives, and which of this shard's buckets the store holds wrong.
@@ -132,14 +152,14 @@ pub enum Message {
     },
     /// An operator asks all shards.
     List(Box<ListingAsk>),
-    /// Back to the shard that was asked, with its number for the question: this shard's part.
-    Listed(u64, Vec<(u64, serde_json::Value)>),
+    /// Back to the shard that was asked, for the connection whose request it was: this shard's part.
+    Listed(Conn, Vec<(u64, serde_json::Value)>),
     /// Stop taking work, end the streams.
     Drain,
 }
 
 /// Who asks for a part of history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Asker {
     /// A stream that came back.
     Stream {

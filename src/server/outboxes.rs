@@ -9,7 +9,7 @@ use super::message::Message;
 use super::shard::Shard;
 use super::slots::Conn;
 use crate::dispatch::outbox::Outbox;
-use crate::frontend::backlog::Pushed;
+use crate::frontend::queue::Pushed;
 use crate::limits::{ABSENT_NODE_AGE, FRAMES_TIMEOUT, OUTBOX_PATIENCE, UNKNOWN_NODE_WAIT};
 use crate::wire::batch::{Batch, Header};
 use crate::wire::binary::Malformed;

@@ -29,6 +29,9 @@ impl Shard {
     /// Reads requests, and answers those that are complete.
     pub(super) fn on_readable(&mut self, conn: Conn, hung_up: bool) {
         let Some(mut http) = self.take_http(conn) else { return };
+        if self.congested && !http.internal {
+            return self.hold_back(conn, http);
+        }
         // The edge that told of the client's end may be long past.
         let to_the_end = hung_up || http.unread || http.held;
         http.unread = false;
@@ -39,7 +42,7 @@ impl Shard {
         let mut buffer = std::mem::take(&mut self.read_buffer);
         let (mut alive, mut received) = (true, 0);
         for turn in 0.. {
-            if turn == READ_BURST && !hung_up {
+            if turn == READ_BURST {
                 http.unread = true;
                 if !http.held {
                     self.again.push(conn);

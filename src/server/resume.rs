@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::message::{Asker, Message, ReplayAsk, Replayed};
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
-use crate::frontend::backlog::Pushed;
+use crate::frontend::queue::Pushed;
 use crate::frontend::replay::{Replay, Step};
 use crate::frontend::topics::{TopicEntry, TopicIndex};
 use crate::limits::{PAGE_BYTES, REPLAY_WRITE_BYTES, RESUME_OVERLAP_MS, RESUME_SKEW_MS};
@@ -143,6 +143,13 @@ impl Shard {
         }
     }
 
+    /// A stream has no use any more for what it asked of a topic.
+    pub(super) fn end_replay(&mut self, conn: Conn, topic: Topic) {
+        let home = self.node.home(topic.as_str());
+        let asker = Asker::Stream { shard: self.id, conn };
+        self.send(home, Message::ReplayEnds { topic, asker });
+    }
+
     /// A topic's home answered.
     pub(super) fn on_replayed(&mut self, replayed: Replayed) {
         match replayed.asker {
@@ -194,16 +201,6 @@ impl Shard {
         let home = self.node.home(topic.as_str());
         let asker = Asker::Core { shard: self.id };
         self.send(home, Message::Replay(Box::new(ReplayAsk { topic, after, bytes: PAGE_BYTES, asker })));
-    }
-
-    /// The queue to this core was full, and events of class `every` were left out.
-    pub(super) fn on_missed(&mut self, topic: &Topic, gap: bool) {
-        let Some(index) = self.topics.find(topic.as_str()) else { return };
-        let entry = self.topics.get_mut(index);
-        // Without a place to go on from this core is not ready, and promised nothing.
-        let Some(after) = entry.delivered_to else { return };
-        entry.fall_behind(after).gap |= gap;
-        self.queue_topic(index);
     }
 
     /// Puts a topic in the queue of those whose viewers lack something.

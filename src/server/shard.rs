@@ -11,14 +11,14 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
+use super::accept::Door;
 use super::admitting::Admitting;
 use super::asking::Asked;
 use super::cluster::Cluster;
 use super::comparing::Comparing;
 use super::history::Homes;
 use super::listing::Gathering;
-use super::mesh::Outgoing;
-use super::message::Message;
+use super::message::{Asker, Message};
 use super::node::Node;
 use super::pacing::Pacer;
 use super::pages::PageLogs;
@@ -29,12 +29,15 @@ use super::token_cache::TokenCache;
 use crate::dispatch::core::Dispatcher;
 use crate::dispatch::kv::NodeInfo;
 use crate::dispatch::tally::Tally;
+use crate::frontend::asks::Once;
 use crate::frontend::audience::Audience;
+use crate::frontend::crossing::Crossing;
 use crate::frontend::members::Members;
 use crate::frontend::registrar::Registrar;
 use crate::frontend::registry::{CoreSet, Effect, Registry};
 use crate::frontend::topics::{TopicIndex, Topics};
 use crate::frontend::typists::Typists;
+use crate::frontend::waiting::Waiting;
 use crate::limits::{READ_BYTES, TICK, YIELD_EVERY};
 use crate::observe::metrics::Counters;
 use crate::runtime::account::{Account, Held};
@@ -64,15 +67,6 @@ pub struct Parts {
     pub public: TcpListener,
     /// Its internal listener.
     pub internal: TcpListener,
-}
-
-/// A listener and whether accepting from it is paused.
-pub(super) struct Door {
-    pub(super) listener: TcpListener,
-    pub(super) token: u64,
-    pub(super) internal: bool,
-    /// Set after an error that would repeat at once.
-    pub(super) closed_until: Option<Instant>,
 }
 
 /// One shard.
@@ -130,13 +124,15 @@ pub struct Shard {
     /// Other nodes, and what there is for them.
     pub(super) cluster: Cluster,
     /// To each other core: what its full mailbox did not take.
-    pub(super) outgoing: Vec<Option<Box<Outgoing>>>,
+    pub(super) outgoing: Vec<Option<Box<Crossing<Message>>>>,
+    /// So much waits there that no requests are read,
+    pub(super) congested: bool,
+    /// of these connections.
+    pub(super) held_back: Once<Conn>,
     /// Messages to itself.
     pub(super) local: VecDeque<Message>,
     /// Streams whose `connected` waits for topics.
-    pub(super) waiters: HashMap<u32, Waiter>,
-    pub(super) waiter_deadlines: VecDeque<(Instant, u32)>,
-    pub(super) next_waiter: u32,
+    pub(super) waiting: Waiting<Waiter>,
     /// The newest time, in Unix ms, of a place in history that is known to have been given out when a topic was registered.
     pub(super) given_ms: u64,
     /// Streams whose next page waits for memory, or for its turn.
@@ -174,7 +170,7 @@ pub struct Shard {
     /// Counts round, to choose which delivery's time is taken.
     pub(super) sampled: usize,
     /// Questions of operators that other shards have not answered.
-    pub(super) gathering: HashMap<u64, Gathering>,
+    pub(super) gathering: HashMap<Conn, Gathering, foldhash::fast::RandomState>,
     /// When questions to the key-value store were asked.
     pub(super) asked_at: HashMap<u64, Instant, foldhash::fast::RandomState>,
 }
@@ -241,10 +237,10 @@ impl Shard {
             cluster: Cluster::default(),
             dispatcher: Dispatcher::default(),
             outgoing: (0..shards).map(|_| None).collect(),
+            congested: false,
+            held_back: Once::default(),
             local: VecDeque::new(),
-            waiters: HashMap::new(),
-            waiter_deadlines: VecDeque::new(),
-            next_waiter: 0,
+            waiting: Waiting::default(),
             given_ms: 0,
             starving: VecDeque::new(),
             sated: VecDeque::new(),
@@ -266,7 +262,7 @@ impl Shard {
             admitting: Admitting::default(),
             tokens_seen: TokenCache::default(),
             sampled: 0,
-            gathering: HashMap::new(),
+            gathering: HashMap::default(),
             asked_at: HashMap::default(),
         };
         shard.open_peers();
@@ -312,7 +308,11 @@ impl Shard {
             self.on_ready(event);
         }
         for conn in std::mem::take(&mut self.again) {
-            self.on_readable(conn, false);
+            match self.slots.get(conn).map(|slot| &slot.kind) {
+                Some(Kind::Stream | Kind::Lagging(_)) => self.discard_input(conn),
+                Some(Kind::Link(link)) => self.read_link(conn, *link),
+                Some(Kind::Http(_) | Kind::Free) | None => self.on_readable(conn, false),
+            }
         }
         self.open_local();
         self.send_registrations();
@@ -409,6 +409,9 @@ impl Shard {
             Message::Sequence(frame) => self.put_in_order(&frame),
             Message::Deliver(frame) => self.deliver(&frame),
             Message::Want { topic, core, wanted } => {
+                if !wanted {
+                    self.on_replay_ends(&topic, Asker::Core { shard: core });
+                }
                 self.registry.want(&topic, core, wanted, self.clock.instant, &mut self.effects);
                 self.apply_effects();
             }
@@ -422,7 +425,10 @@ impl Shard {
             Message::Ready { topic, end, newest } => self.on_topic_ready(&topic, end, &newest),
             Message::Replay(ask) => self.on_replay_ask(*ask),
             Message::Replayed(replayed) => self.on_replayed(*replayed),
-            Message::Missed { topic, gap } => self.on_missed(&topic, gap),
+            Message::ReplayEnds { topic, asker } => self.on_replay_ends(&topic, asker),
+            Message::Missed { topic, missed, newest } => self.on_missed(&topic, missed, &newest),
+            Message::Unordered { topic, missed } => self.on_unordered(&topic, missed),
+            Message::Compare(told) => self.on_compare(told),
             Message::Kv(heard) => self.on_heard(heard),
             Message::Alive { nodes, differing, changed, peers } => {
                 self.on_alive_nodes(nodes, peers);
@@ -446,7 +452,7 @@ impl Shard {
             Message::Counts { core, counts } => self.on_counts(core, counts),
             Message::Typing { topic, member } => self.on_typing(topic, member),
             Message::List(ask) => self.on_list(*ask),
-            Message::Listed(number, rows) => self.on_listed(number, rows),
+            Message::Listed(conn, rows) => self.on_listed(conn, rows),
             Message::Drain => self.start_draining(),
         }
     }

@@ -16,7 +16,7 @@ use crate::runtime::account::Reservation;
 use crate::wire::sse::Framing;
 
 /// One connection of this shard, for as long as it lives: the slot may be another's later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Conn {
     /// The slot.
     pub slot: u32,

@@ -15,7 +15,7 @@ use super::resume::LastEvent;
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::{Conn, Kind, Lag, Showing, Subscription};
-use crate::frontend::backlog::{Backlog, Bounds};
+use crate::frontend::backlog::Backlog;
 use crate::frontend::newest::Keeping;
 use crate::limits::*;
 use crate::runtime::account::Use;
@@ -47,8 +47,6 @@ pub struct Opening {
 pub struct Waiter {
     /// The stream.
     pub conn: Conn,
-    /// Topics that are not registered yet.
-    pub missing: usize,
     /// Who is to be answered: the stream itself by `connected`, or a request that changed its topics.
     pub asker: Option<(usize, Conn)>,
     /// What the client has, if it comes back.
@@ -212,7 +210,7 @@ impl Shard {
     }
 
     /// Tells a topic's home that this core's first viewer came, or its last one left.
-    fn want(&mut self, topic: &Topic, wanted: bool) {
+    pub(super) fn want(&mut self, topic: &Topic, wanted: bool) {
         let home = self.node.home(topic.as_str());
         self.send(home, Message::Want { topic: topic.clone(), core: self.id, wanted });
     }
@@ -225,13 +223,8 @@ impl Shard {
         asker: Option<(usize, Conn)>,
         last: Option<LastEvent>,
     ) {
-        let id = self.next_waiter;
-        self.next_waiter = self.next_waiter.wrapping_add(1);
-        for &index in missing {
-            self.topics.get_mut(index).waiting.push(id);
-        }
-        self.waiters.insert(id, Waiter { conn, missing: missing.len(), asker, last });
-        self.waiter_deadlines.push_back((self.clock.instant + CONNECTED_WAIT, id));
+        let deadline = self.clock.instant + CONNECTED_WAIT;
+        self.waiting.insert(conn.slot, missing, deadline, Waiter { conn, asker, last });
     }
 
     /// A topic is registered: whoever waited for it waits for one less.
@@ -245,28 +238,27 @@ impl Shard {
         }
         self.show_newest(index, known);
         let entry = self.topics.get_mut(index);
-        entry.registered = true;
-        entry.delivered_to = entry.delivered_to.max(end);
+        if !std::mem::replace(&mut entry.registered, true) {
+            // Nothing was promised until now: what its viewers may count on begins here.
+            entry.delivered_to = entry.delivered_to.max(end);
+        } else if end.is_some_and(|end| entry.reaches(end.place())) {
+            self.queue_topic(index);
+        }
         self.given_ms = self.given_ms.max(end.map_or(0, |end| end.place().ms));
-        for id in std::mem::take(&mut self.topics.get_mut(index).waiting) {
-            let Some(waiter) = self.waiters.get_mut(&id) else { continue };
-            waiter.missing -= 1;
-            if waiter.missing == 0 {
-                self.end_wait(id);
-            }
+        for waiter in self.waiting.ready(index) {
+            self.end_wait(waiter);
         }
     }
 
     /// Ends the waits whose second has passed.
     pub(super) fn end_late_waits(&mut self, now: Instant) {
-        while self.waiter_deadlines.front().is_some_and(|(deadline, _)| *deadline <= now) {
-            let (_, id) = self.waiter_deadlines.pop_front().expect("it was just seen");
-            self.end_wait(id);
+        while let Some(waiter) = self.waiting.overdue(now) {
+            self.end_wait(waiter);
         }
     }
 
-    fn end_wait(&mut self, id: u32) {
-        let Some(waiter) = self.waiters.remove(&id) else { return };
+    /// What waited hears how it stands, or that the stream is gone.
+    pub(super) fn end_wait(&mut self, waiter: Waiter) {
         match waiter.asker {
             Some(asker) => self.answer_topic_change(waiter.conn, asker),
             None => {
@@ -359,7 +351,7 @@ impl Shard {
         let lag = Lag {
             unsent,
             sent: 0,
-            backlog: Backlog::new(Bounds::CONNECTION),
+            backlog: Backlog::default(),
             held: self.account.open(Use::Streams),
             progress,
             ends: None,
@@ -376,8 +368,14 @@ impl Shard {
     /// What a client sends on a stream means nothing; its end does.
     pub(super) fn discard_input(&mut self, conn: Conn) {
         let mut buffer = std::mem::take(&mut self.read_buffer);
+        let mut reads = 0;
         let ended = loop {
             let Some(slot) = self.slots.get(conn) else { break false };
+            reads += 1;
+            if reads > READ_BURST {
+                self.again.push(conn);
+                break false;
+            }
             match recv(slot.socket().as_fd(), &mut buffer[..], RecvFlags::DONTWAIT) {
                 Ok((count, _)) if count < buffer.len() => break false,
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -411,15 +409,23 @@ impl Shard {
             self.members.leave(&member);
         }
         let Some(slot) = self.slots.get_mut(conn) else { return };
+        let mut asked = Vec::new();
         if let Kind::Lagging(lag) = &slot.kind {
             let lost = lag.backlog.events().iter().sum();
+            asked.extend(lag.replay.iter().flat_map(|replaying| replaying.replay.asked().cloned()));
             self.lagging -= 1;
             self.counters().dropped_closed.add(lost);
+        }
+        let waiters = self.waiting.gone(conn.slot);
+        // Nobody is to look for what no stream waits for any more.
+        for topic in asked {
+            self.end_replay(conn, topic);
         }
         for &subscription in subscriptions.as_slice() {
             self.unsubscribe(subscription);
         }
         self.forget(conn);
+        waiters.into_iter().for_each(|waiter| self.end_wait(waiter));
         self.streams -= 1;
         let counters = self.counters();
         match why {

@@ -10,6 +10,9 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use url::Url;
 
+use super::link::Filled;
+use crate::limits::{LINK_READ_BURST, READ_BYTES, TLS_READ_BYTES};
+
 /// One connection's state.
 #[derive(Debug)]
 pub struct Tls(Box<ClientConnection>);
@@ -84,13 +87,13 @@ impl Tls {
     ///
     /// # Errors
     /// The connection is broken, or the other end is not whom this one trusts.
-    pub fn receive(&mut self, socket: BorrowedFd<'_>, plain: &mut Vec<u8>) -> io::Result<bool> {
-        loop {
+    pub fn receive(&mut self, socket: BorrowedFd<'_>, plain: &mut Vec<u8>) -> io::Result<Filled> {
+        for _ in 0..LINK_READ_BURST * READ_BYTES / TLS_READ_BYTES {
             let ended = match self.0.read_tls(&mut Bytes(socket)) {
                 Ok(count) => count == 0,
                 Err(error) => match again(&error) {
                     Some(true) => continue,
-                    Some(false) => return Ok(false),
+                    Some(false) => return Ok(Filled::Emptied),
                     None => return Err(error),
                 },
             };
@@ -106,8 +109,9 @@ impl Tls {
             plain.resize(start + state.plaintext_bytes_to_read(), 0);
             self.0.reader().read_exact(&mut plain[start..])?;
             if ended {
-                return Ok(true);
+                return Ok(Filled::Ended);
             }
         }
+        Ok(Filled::More)
     }
 }

@@ -122,14 +122,21 @@ impl Shard {
     pub(super) fn unwatch(&mut self, conn: Conn, index: TopicIndex) {
         let slot = self.slots.get_mut(conn).expect("the stream is open");
         let subscription = slot.subscriptions.remove(index).expect("the stream watches it");
+        let mut asked = false;
         if let Kind::Lagging(lag) = &mut slot.kind {
             lag.showing.retain(|showing| showing.topic != index);
             if let Some(replaying) = &mut lag.replay {
-                replaying.replay.leave(self.topics.get(index).topic.as_str());
+                asked = replaying.replay.leave(self.topics.get(index).topic.as_str());
             }
+        }
+        if asked {
+            self.end_replay(conn, self.topics.get(index).topic.clone());
         }
         self.settle(conn.slot);
         self.unsubscribe(subscription);
+        for waiter in self.waiting.left(conn.slot, index) {
+            self.end_wait(waiter);
+        }
     }
 
     /// Answers who changed a stream's topics with what they are now.

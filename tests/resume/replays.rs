@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::support::becomes;
 use super::support::http::{Client, request};
 use super::support::node::Node;
 use super::support::redis::Redis;
@@ -46,6 +47,33 @@ fn topics_of_one_stream_replayed_one_after_the_other() {
     // What comes now comes live.
     node.publish("chat:3", &json!({"type": "comment", "id": "live"}));
     assert_eq!(take(&mut stream, 1), ["live"]);
+}
+
+#[test]
+fn streams_that_ended_waited_for() {
+    // The store hangs, so nobody who comes back with an old id can be answered.
+    let redis = Redis::start();
+    let node = Node::with(&["--kv", &redis.url(), "--cores", "1"]);
+    let _kept = node.stream("topic=live:1&topic=chat:2");
+    redis.pause();
+    let waiting = || {
+        ["live:1", "chat:2"].map(|topic| {
+            let answer = Client::connect(node.internal).request("GET", &format!("/v1/topics/{topic}"), &[], b"").json();
+            answer["shards"][0]["waiting_for_history"].as_u64()
+        })
+    };
+    let mut streams: Vec<Stream> =
+        (0..30).map(|_| node.stream("topic=live:1&topic=chat:2&last_event_id=local:1-0")).collect();
+    becomes("those who wait", [Some(30); 2], waiting);
+    streams.truncate(10);
+    becomes("those who wait", [Some(10); 2], waiting);
+    // One leaves a topic and stays.
+    let target = format!("/v1/connections/{}/topics", streams[0].connection());
+    assert_eq!(node.post(&target, json!({"remove": ["live:1"]}).to_string()).status, 200);
+    becomes("those who wait", [Some(9), Some(10)], waiting);
+    drop(streams);
+    becomes("those who wait", [Some(0); 2], waiting);
+    redis.resume();
 }
 
 #[test]

@@ -1,5 +1,7 @@
 use super::*;
+use crate::frontend::newest::Keeping;
 use crate::limits::{FLOOD_BYTES, MERGING_REST, MERGING_SLICE};
+use crate::runtime::account::Account;
 use crate::wire::event::Class;
 use crate::wire::frame::tests::frame;
 use crate::wire::frame::{Event, Place};
@@ -63,6 +65,48 @@ fn comment(number: u64, bytes: usize) -> Arc<Frame> {
     Arc::new(Frame::encode(&event))
 }
 
+#[test]
+fn values_that_find_no_room_behind_a_full_log_follow_once_there_is_some() {
+    let mut topics = Topics::default();
+    let account = Account::unbounded();
+    let (index, place, _) = topics.join(&Topic::parse("live:1").unwrap(), 0);
+    let entry = topics.get_mut(index);
+    let value = |key: usize, version: u64, size: usize| {
+        let (key, data) = (key.to_string(), format!("\"{}\"", "y".repeat(size)));
+        let (id, topic, kind, class) = ("i", "live:1", "receipt", Class::Latest);
+        let data = data.as_bytes();
+        let event = Event { id, topic, kind, class, key: Some(&key), at: 1, ttl_ms: 0, version, place: None, data };
+        Arc::new(Frame::encode(&event))
+    };
+    let mut last = HashMap::new();
+    let (mut version, mut refused) = (0, 0);
+    // More keys than fit behind it, large ones first.
+    for key in 0..LOG_KEYS_MAX + 500 {
+        version += 1;
+        let frame = value(key, version, if key < 200 { 16_000 } else { 1 });
+        assert!(entry.newest.take(&frame, Keeping::Own, &account).is_news());
+        match entry.append(&frame, 0) {
+            Pushed::Overrun => refused += 1,
+            pushed => assert_eq!(pushed, Pushed::Queued),
+        }
+        last.insert(key.to_string(), version);
+    }
+    assert!(refused > 0);
+    let mut seen = HashMap::new();
+    for now_ms in 0..1_000 {
+        while entry.next_viewer(now_ms).is_some() {
+            let viewer = &mut entry.viewers[place as usize];
+            for frame in entry.log.split(viewer.cursor, 0).1 {
+                let json: serde_json::Value = serde_json::from_str(frame.json()).unwrap();
+                let shown = seen.insert(json["key"].as_str().unwrap().to_owned(), frame.version());
+                assert!(shown.is_none_or(|shown| shown <= frame.version()), "no key goes back");
+            }
+            viewer.cursor = entry.log.end();
+        }
+    }
+    assert_eq!(seen, last);
+}
+
 /// Whether a burst keeps the log small and lets events merge behind it, or not.
 #[test]
 fn what_history_holds_follows_in_order_wherever_room_ends() {
@@ -75,7 +119,7 @@ fn what_history_holds_follows_in_order_wherever_room_ends() {
         if floods {
             let like = frame("live:1", "like", Some("like"), Class::Sum, &format!("\"{}\"", "y".repeat(16_000)));
             while !entry.merging.is_on() {
-                entry.append(&like, 1_000);
+                assert_eq!(entry.append(&like, 1_000), Pushed::Queued);
             }
         }
         entry.fall_behind(Shown::to(Position::START));
@@ -127,7 +171,8 @@ fn a_burst_beyond_what_can_be_written_merges_round_by_round() {
             frames_max = frames_max.max(entry.log.frames_since(cursor));
             if served * likes / viewers > published {
                 published += 1;
-                entry.append(&like, now_ms);
+                let pushed = entry.append(&like, now_ms);
+                assert!(matches!(pushed, Pushed::Queued | Pushed::Merged), "{pushed:?}");
             }
         }
         (u64::from(published), frames_max)
@@ -197,7 +242,7 @@ proptest! {
                 Op::Publish => if let Some(index) = topics.find("live:1") {
                     published += 1;
                     let frame = frame("live:1", "x", None, Class::Every, &published.to_string());
-                    topics.get_mut(index).append(&frame, 0);
+                    prop_assert_eq!(topics.get_mut(index).append(&frame, 0), Pushed::Queued);
                     due.values_mut().for_each(|bytes| bytes.extend_from_slice(frame.bytes()));
                 },
                 Op::Serve(times) => serve(&mut topics, &mut got, usize::from(times)),

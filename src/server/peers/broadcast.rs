@@ -6,7 +6,7 @@ use tracing::error;
 
 use super::super::link::{Call, Called, Lane, Outcome};
 use super::super::shard::Shard;
-use crate::frontend::backlog::Pushed;
+use crate::frontend::queue::Pushed;
 use crate::limits::{PEER_OUTBOX_PATIENCE, PEER_TIMEOUT};
 use crate::wire::event::Class;
 use crate::wire::frame::Frame;

@@ -1,0 +1,86 @@
+//! What a home gave its viewers, compared with what there is: its end with history's, its newest values with the store's, and
+//! what cores with viewers have with both. So whatever was lost on its way arrives all the same.
+
+use super::super::asking::Asked;
+use super::super::shard::Shard;
+use super::{Homes, heard};
+use crate::dispatch::kv::{End, Newer, Request, Unavailable};
+use crate::frontend::crossing::Missed;
+use crate::limits::{ENDS_ACTIVE, ENDS_PER_QUESTION, ENDS_QUIET};
+use crate::wire::position::{Position, Shown};
+use crate::wire::topic::Topic;
+
+impl Homes {
+    /// Up to where viewers of a topic were given class `every`, and the highest version of class `latest`.
+    pub fn given(&self, topic: &Topic) -> Option<(Shown, u64)> {
+        let home = self.homes.get(topic).filter(|home| home.is_ready())?;
+        Some((home.order.end()?, home.newest.version()))
+    }
+}
+
+impl Shard {
+    /// Once a tick: asks of the topics that are due.
+    pub(in crate::server) fn compare_ends(&mut self) {
+        let now = self.clock.instant;
+        let (mut topics, mut values) = (Vec::new(), Vec::new());
+        while topics.len() < ENDS_PER_QUESTION && self.homes.compare.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, topic)) = self.homes.compare.pop_first() else { break };
+            if let Some(home) = self.homes.homes.get(&topic) {
+                values.push((topic.clone(), home.heard));
+                topics.push((topic, home.order.end().unwrap_or(Shown::to(Position::START))));
+            }
+        }
+        if !topics.is_empty() {
+            let names = topics.iter().map(|(topic, _)| topic.clone()).collect();
+            self.ask(Request::Ends(names), Asked::Ends(topics));
+            self.ask(Request::Newer(values.clone()), Asked::Newer(values));
+        }
+    }
+
+    /// What the store has of values that are newer than those which were surely heard: of a topic that has more of them, or
+    /// newer ones, than came here, all are read again.
+    pub(in crate::server) fn on_newer(&mut self, topics: Vec<(Topic, u64)>, found: Vec<Newer>) {
+        for ((topic, after), found) in topics.into_iter().zip(found) {
+            let Some(home) = self.homes.homes.get_mut(&topic) else { continue };
+            if home.newest.beyond(after).is_some_and(|known| found.beyond > known) {
+                self.ask(Request::Latest(topic.clone()), Asked::Newest(topic));
+            } else {
+                home.heard = home.heard.max(heard(found.newest));
+            }
+        }
+    }
+
+    /// Where histories end now, and what viewers had been given when that was asked.
+    pub(in crate::server) fn on_ends(&mut self, topics: Vec<(Topic, Shown)>, result: Result<Vec<End>, Unavailable>) {
+        let now = self.clock.instant;
+        let ends = result.map_or_else(|_| vec![None; topics.len()], |ends| ends.into_iter().map(Some).collect());
+        let names: Vec<Topic> = topics.iter().map(|(topic, _)| topic.clone()).collect();
+        for ((topic, known), end) in topics.into_iter().zip(ends) {
+            let Some(home) = self.homes.homes.get_mut(&topic) else { continue };
+            let mut effects = Vec::new();
+            if let Some(end) = end {
+                home.order.compared(end, known, now, &mut effects);
+            }
+            let wait = if home.order.is_active(now) || end.is_none() { ENDS_ACTIVE } else { ENDS_QUIET };
+            home.compare_at(&topic, now + wait, &mut self.homes.compare);
+            if home.order.next_read().is_some() {
+                self.homes.unsettle(&topic);
+            }
+            self.do_order(&topic, effects);
+        }
+        self.compare_cores(&names);
+    }
+
+    /// The queue to this home was full, and something of a topic was left out.
+    pub(in crate::server) fn on_unordered(&mut self, topic: &Topic, missed: Missed) {
+        let now = self.clock.instant;
+        let Some(home) = self.homes.homes.get_mut(topic) else { return };
+        if let Some(to) = missed.every {
+            home.order.reaches(to, now);
+            self.homes.unsettle(topic);
+        }
+        if missed.latest {
+            self.ask(Request::Latest(topic.clone()), Asked::Newest(topic.clone()));
+        }
+    }
+}
