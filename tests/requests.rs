@@ -5,7 +5,7 @@ mod support;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::http::{Answer, Client};
 use support::node::Node;
 use support::sse::Stream;
@@ -233,5 +233,34 @@ fn the_internal_listener_answers_to_its_own_name_only() {
             let status = ask(internal, line, host, "", body).status;
             assert!((200..300).contains(&status), "{line} {host}: {status}");
         }
+    }
+}
+
+#[test]
+fn listing_ends_at_its_newest_page() {
+    let node = Node::with(&["--cores", "1"]);
+    let target = "/v1/conversations/c/messages";
+    let ids: Vec<String> = (0..5)
+        .map(|number| {
+            let body = json!({"member": "ana", "text": format!("line {number}\r\nsecond")}).to_string();
+            let answer = node.post(target, body);
+            assert_eq!(answer.status, 201, "{answer:?}");
+            answer.json()["id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let listed = |query: String| {
+        let answer = node.get(&format!("{target}?{query}"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let messages = answer.json()["messages"].as_array().unwrap().clone();
+        let id = |message: &Value| message["id"].as_str().unwrap().to_owned();
+        (messages.iter().map(id).collect::<Vec<_>>(), answer.json()["more"] == true)
+    };
+    assert_eq!(listed(format!("before={}&limit=2", ids[3])), (ids[1..3].to_vec(), true));
+    assert_eq!(listed(format!("before={}&limit=200", ids[3])), (ids[..3].to_vec(), false));
+    assert_eq!(node.get(target).json()["messages"][0]["text"], "line 0\nsecond", "line ends are line feeds");
+    node.get(&format!("{target}?before={}&after={}", ids[3], ids[0])).problem(400);
+    for place in ["after=0", "after=0-0", "before=x", "before="] {
+        let detail = node.get(&format!("{target}?{place}")).problem(400);
+        assert!(detail.contains("which look like"), "{place}: {detail}");
     }
 }

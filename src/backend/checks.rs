@@ -19,7 +19,7 @@ pub(super) fn command(command: &Command, ids: &PostIds) -> Result<(), StoreError
             }
             time(*at).map(drop)
         }
-        Command::ListPosts { after: Some(id), .. } => post(ids, id).map(drop),
+        Command::ListPosts { part, .. } => part.id().map_or(Ok(()), |id| post(ids, id).map(drop)),
         Command::Receipt { message, at, .. } => post(ids, message).and(time(*at)).map(drop),
         _ => Ok(()),
     }
@@ -27,7 +27,13 @@ pub(super) fn command(command: &Command, ids: &PostIds) -> Result<(), StoreError
 
 /// The number of a post that must be one of this database.
 pub(super) fn post(ids: &PostIds, id: &str) -> Result<i64, StoreError> {
-    ids.number(id).ok_or_else(|| invalid(format!("{:?} is no id of this database", shortened(id))))
+    ids.number(id).ok_or_else(|| {
+        let example = ids.text(42);
+        invalid(format!(
+            "{:?} is no id of this database, which look like {example:?}; a post's answer has its id",
+            shortened(id)
+        ))
+    })
 }
 
 /// What to say of a message that its conversation never had.

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::health::Health;
 use super::once::Once;
+pub use super::part::Part;
 use crate::limits::STORE_QUEUE_COMMANDS;
 
 /// Whether a post is a comment of a video or a message of a conversation. The two never mix.
@@ -89,9 +90,8 @@ pub enum Command {
         kind: PostKind,
         /// The video or conversation.
         place: String,
-        /// The oldest that follow this id, which may be that of a deleted post; none gives the newest ones. Text that is no
-        /// id of this database is [`StoreError::Invalid`].
-        after: Option<String>,
+        /// Which of them. Text that is no id of this database is [`StoreError::Invalid`].
+        part: Part,
         /// At most so many, taken as 1 to [`crate::limits::POSTS_PAGE_MAX`]; fewer where their texts together would pass
         /// [`crate::limits::POSTS_PAGE_BYTES_MAX`], but at least one if there is one.
         limit: u32,

@@ -14,7 +14,7 @@ use super::message::{Message, Then, Ticket};
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
-use crate::backend::store::{Change, Command, Deletion, Outcome, Post, PostKind, Unpublished};
+use crate::backend::store::{Change, Command, Deletion, Outcome, Part, Post, PostKind, Unpublished};
 use crate::limits::{OUTBOX_AGE, OUTBOX_CLAIM, OUTBOX_EVERY, OUTBOX_LISTED, POSTS_PAGE_DEFAULT, TEXT_BYTES_MAX};
 use crate::wire::event::{DELETED_SUFFIX, Draft};
 use crate::wire::http::{HttpError, Method};
@@ -104,7 +104,12 @@ impl Shard {
         match request.method {
             Method::Get | Method::Head => {
                 access.require_subscribe(&topic)?;
-                let after = query.last(Parameter::After).map(Cow::into_owned);
+                let part = match (query.last(Parameter::After), query.last(Parameter::Before)) {
+                    (Some(_), Some(_)) => return Err(HttpError::bad("give \"after\" or \"before\", not both")),
+                    (Some(id), None) => Part::After(id.into_owned()),
+                    (None, Some(id)) => Part::Before(id.into_owned()),
+                    (None, None) => Part::Newest,
+                };
                 let limit = match query.last(Parameter::Limit) {
                     None => POSTS_PAGE_DEFAULT,
                     Some(value) => value
@@ -113,7 +118,7 @@ impl Shard {
                         .filter(|limit| *limit > 0)
                         .ok_or(HttpError::bad("\"limit\" must be a number from 1"))?,
                 };
-                let command = Command::ListPosts { kind, place: place.to_owned(), after, limit };
+                let command = Command::ListPosts { kind, place: place.to_owned(), part, limit };
                 self.store(command, conn, Then::Listed(kind))
             }
             _ => {
@@ -125,6 +130,8 @@ impl Shard {
                 let member = access.member(member)?.ok_or(missing)?;
                 check_name("member", &member)?;
                 let text = text.ok_or(HttpError::bad("the field \"text\" is missing"))?;
+                // As forms send line ends (WHATWG HTML, section 4.10.21.4).
+                let text = text.replace("\r\n", "\n");
                 check_text(&text)?;
                 let at = self.clock.unix_ms;
                 let command =

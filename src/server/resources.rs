@@ -123,7 +123,7 @@ impl<'a> Resource<'a> {
             Resource::Typing(_) => &[POST],
             Resource::Time => &[GET],
             Resource::Likes(_) => &[GET, POST, DELETE],
-            Resource::Posts(..) => &[(Method::Get, &[After, Limit, AccessToken]), POST],
+            Resource::Posts(..) => &[(Method::Get, &[After, Before, Limit, AccessToken]), POST],
             Resource::Post(..) => &[DELETE],
             Resource::Receipts(_) => &[(Method::Get, &[After, AccessToken]), POST],
             Resource::Presence => &[(Method::Get, &[Member, AccessToken])],

@@ -12,6 +12,8 @@ pub enum Parameter {
     AccessToken,
     /// Where a page begins.
     After,
+    /// What a listing ends before.
+    Before,
     /// The demo page's conversation.
     Chat,
     /// The position that a stream resumes from.
@@ -36,6 +38,7 @@ impl Parameter {
         match self {
             Parameter::AccessToken => &["access_token"],
             Parameter::After => &["after"],
+            Parameter::Before => &["before"],
             Parameter::Chat => &["chat"],
             // event-source-polyfill's name, and Mercure's two.
             Parameter::LastEventId => &["last_event_id", "lastEventId", "lastEventID", "Last-Event-ID"],

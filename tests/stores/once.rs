@@ -3,7 +3,7 @@
 use std::sync::Barrier;
 
 use fanfare::backend::once::Once;
-use fanfare::backend::store::{Command, Outcome, PostKind, StoreError};
+use fanfare::backend::store::{Command, Outcome, Part, PostKind, StoreError};
 use fanfare::limits::ONCE_AGE;
 
 use super::posts::{post, posted};
@@ -33,7 +33,7 @@ fn like(member: &str) -> Command {
 }
 
 fn comments(caller: &Caller) -> usize {
-    let list = Command::ListPosts { kind: PostKind::Comment, place: "7".into(), after: None, limit: 200 };
+    let list = Command::ListPosts { kind: PostKind::Comment, place: "7".into(), part: Part::Newest, limit: 200 };
     match caller.run(list) {
         Outcome::Posts { posts, more: false } => posts.len(),
         other => panic!("{other:?}"),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fanfare::backend::store::{Change, Command, Deletion, Outcome, Post, PostKind, StoreError, Unpublished};
+use fanfare::backend::store::{Change, Command, Deletion, Outcome, Part, Post, PostKind, StoreError, Unpublished};
 use fanfare::limits::{POST_TEXT_BYTES_MAX, POSTS_PAGE_BYTES_MAX};
 
 use super::support::eventually;
@@ -36,8 +36,17 @@ pub fn posted(outcome: Outcome) -> String {
     }
 }
 
+fn before(caller: &Caller, place: &str, id: &str, limit: u32) -> (Vec<Post>, bool) {
+    let part = Part::Before(id.to_owned());
+    match caller.run(Command::ListPosts { kind: PostKind::Comment, place: place.into(), part, limit }) {
+        Outcome::Posts { posts, more } => (posts, more),
+        other => panic!("{other:?}"),
+    }
+}
+
 fn list(kind: PostKind, place: &str, after: Option<&str>, limit: u32) -> Command {
-    Command::ListPosts { kind, place: place.into(), after: after.map(str::to_owned), limit }
+    let part = after.map_or(Part::Newest, |id| Part::After(id.to_owned()));
+    Command::ListPosts { kind, place: place.into(), part, limit }
 }
 
 #[track_caller]
@@ -87,6 +96,13 @@ fn pages_lose_repeat_or_mix_posts(database: &Database) {
     assert_eq!(texts(page(&caller, "v", Some(&ids[0]), 2)), (named(1..3), true));
     assert_eq!(texts(page(&caller, "v", Some(&ids[2]), 2)), (named(3..5), false));
     assert_eq!(texts(page(&caller, "v", Some(&ids[4]), 2)), (vec![], false));
+    assert_eq!(
+        texts(before(&caller, "v", &ids[4], 2)),
+        (named(2..4), true),
+        "the newest before it, in ascending order"
+    );
+    assert_eq!(texts(before(&caller, "v", &ids[2], 2)), (named(0..2), false));
+    assert_eq!(texts(before(&caller, "v", &ids[0], 2)), (vec![], false));
     let whole = &page(&caller, "v", None, 10).0[1];
     assert_eq!((&whole.id, whole.member.as_str(), whole.at), (&ids[1], "ana", 1_732_313_131_123));
     let messages = caller.run(list(PostKind::Message, "v", None, 10));
@@ -97,6 +113,7 @@ fn pages_lose_repeat_or_mix_posts(database: &Database) {
     assert_eq!(caller.run(delete("v", &ids[2], None)), Outcome::Deletion(Deletion::Deleted));
     assert_eq!(texts(page(&caller, "v", None, 10)).0.len(), 4, "a deleted one is left out");
     assert_eq!(texts(page(&caller, "v", Some(&ids[2]), 10)), (named(3..5), false), "its id is still a position");
+    assert_eq!(texts(before(&caller, "v", &ids[2], 10)), (named(0..2), false), "in both directions");
     for after in
         ["", "x", "1", "99999999999999999999-00000000", ids[0].to_uppercase().as_str(), &format!("0{}", ids[0])]
     {
@@ -104,7 +121,9 @@ fn pages_lose_repeat_or_mix_posts(database: &Database) {
             continue;
         }
         let answer = caller.ask(list(PostKind::Comment, "v", Some(after), 10));
-        assert!(matches!(answer, Err(StoreError::Invalid { .. })), "{after}: {answer:?}");
+        let Err(StoreError::Invalid { detail }) = answer else { panic!("{after}: {answer:?}") };
+        let looks_like = format!("42-{}", ids[0].split_once('-').unwrap().1);
+        assert!(detail.contains(&looks_like), "says what one looks like: {detail}");
     }
 
     // Long ones make short pages, which lose nothing.
@@ -126,6 +145,14 @@ fn pages_lose_repeat_or_mix_posts(database: &Database) {
         assert_eq!(more, seen < count);
     }
     assert_eq!(seen, count);
+    let (mut seen, mut first, mut more) = (newest.len(), newest[0].id.clone(), true);
+    while more {
+        let posts;
+        (posts, more) = before(&caller, "long", &first, 200);
+        seen += posts.len();
+        first = posts[0].id.clone();
+    }
+    assert_eq!(seen, count, "and backwards");
 }
 
 fn reader_misses_a_post_that_is_committed_late(database: &Database) {

@@ -9,7 +9,7 @@ use super::once::Onces;
 use super::options::cause;
 use super::posts::{Known, Posts, Record, change_number, kind_number, kind_of};
 use super::session::{Session, ends_session};
-use crate::backend::store::{Change, Command, Outcome, Post, Receipt, StoreError, Unpublished};
+use crate::backend::store::{Change, Command, Outcome, Part, Post, Receipt, StoreError, Unpublished};
 use crate::backend::{checks, once};
 use crate::limits::{
     ONCE_KEPT_MAX, ONCE_SWEEP_PAGE, ONCE_SWEPT, OUTBOX_PAGE_MAX, POSTS_PAGE_BYTES_MAX, POSTS_PAGE_MAX,
@@ -290,15 +290,15 @@ impl<'a> Batch<'a> {
         let Session { client, statements, ids, .. } = self.session;
         for (command, result) in self.commands.iter().zip(results) {
             match command {
-                Command::ListPosts { kind, place, after, limit } => {
+                Command::ListPosts { kind, place, part, limit } => {
                     let limit = (*limit).clamp(1, POSTS_PAGE_MAX) as usize;
                     // One more than asked for, to know whether there is one.
                     let (kind, rows) = (kind_number(*kind), limit as i64 + 1);
-                    let rows = match after.as_deref().and_then(|after| ids.number(after)) {
-                        Some(after) => client.query(&statements.posts_after, &[&kind, place, &after, &rows]).await?,
-                        None => client.query(&statements.newest_posts, &[&kind, place, &rows]).await?,
-                    };
-                    *result = Some(Ok(self.page(&rows, limit, after.is_none())));
+                    let id = part.id().and_then(|id| ids.number(id)).unwrap_or(i64::MAX);
+                    let ascending = matches!(part, Part::After(_));
+                    let statement = if ascending { &statements.posts_after } else { &statements.posts_before };
+                    let rows = client.query(statement, &[&kind, place, &id, &rows]).await?;
+                    *result = Some(Ok(self.page(&rows, limit, !ascending)));
                 }
                 Command::Receipts { conversation, after, limit } => {
                     let limit = (*limit).clamp(1, RECEIPTS_PAGE_MAX) as usize;

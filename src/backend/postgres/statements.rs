@@ -87,8 +87,8 @@ statements! {
         ORDER BY claimed.stored_at, claimed.post, claimed.change");
     posts_after = "SELECT id, member, text, at FROM fanfare.posts
         WHERE kind = $1 AND place = $2 AND deleted_at IS NULL AND id > $3 ORDER BY id LIMIT $4";
-    newest_posts = "SELECT id, member, text, at FROM fanfare.posts
-        WHERE kind = $1 AND place = $2 AND deleted_at IS NULL ORDER BY id DESC LIMIT $3";
+    posts_before = "SELECT id, member, text, at FROM fanfare.posts
+        WHERE kind = $1 AND place = $2 AND deleted_at IS NULL AND id < $3 ORDER BY id DESC LIMIT $4";
     find_receipts = "SELECT wanted.position, receipts.message FROM
             unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (conversation, member, position)
         JOIN fanfare.receipts ON receipts.conversation = wanted.conversation AND receipts.member = wanted.member";

@@ -194,9 +194,7 @@ fn execute(database: &Database, counts: &mut Counts, command: &Command) -> Resul
         Command::DeletePost { kind, place, id, by, at } => {
             posts::delete(connection, ids, *kind, place, id, by.as_deref(), *at)
         }
-        Command::ListPosts { kind, place, after, limit } => {
-            posts::list(connection, ids, *kind, place, after.as_deref(), *limit)
-        }
+        Command::ListPosts { kind, place, part, limit } => posts::list(connection, ids, *kind, place, part, *limit),
         Command::Published { id, change } => posts::published(connection, ids, id, *change),
         Command::Unpublished { older_than_ms, claim_ms, limit } => {
             once::sweep(connection, posts::now_ms(), ONCE_SWEEP_PAGE)?;

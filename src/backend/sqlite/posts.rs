@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::batch::{Failure, whole};
 use crate::backend::checks;
 use crate::backend::post_id::PostIds;
-use crate::backend::store::{Change, Deletion, Outcome, Post, PostKind, Unpublished};
+use crate::backend::store::{Change, Deletion, Outcome, Part, Post, PostKind, Unpublished};
 use crate::limits::{OUTBOX_PAGE_MAX, POSTS_PAGE_BYTES_MAX, POSTS_PAGE_MAX};
 
 /// As it is stored.
@@ -84,23 +84,24 @@ pub(super) fn list(
     ids: &PostIds,
     kind: PostKind,
     place: &str,
-    after: Option<&str>,
+    part: &Part,
     limit: u32,
 ) -> Result<Outcome, Failure> {
-    let after = after.map(|id| checks::post(ids, id)).transpose()?;
+    let id = part.id().map(|id| checks::post(ids, id)).transpose()?;
+    let ascending = matches!(part, Part::After(_));
     let limit = limit.clamp(1, POSTS_PAGE_MAX) as usize;
-    let mut statement = connection.prepare_cached(match after {
-        Some(_) => {
+    let mut statement = connection.prepare_cached(match ascending {
+        true => {
             "SELECT id, member, text, at FROM posts WHERE kind = ?1 AND place = ?2 AND deleted_at IS NULL AND id > ?3
              ORDER BY id LIMIT ?4"
         }
-        None => {
-            "SELECT id, member, text, at FROM posts WHERE kind = ?1 AND place = ?2 AND deleted_at IS NULL AND ?3 = 0
+        false => {
+            "SELECT id, member, text, at FROM posts WHERE kind = ?1 AND place = ?2 AND deleted_at IS NULL AND id < ?3
              ORDER BY id DESC LIMIT ?4"
         }
     })?;
     // One more than asked for, to know whether there is one.
-    let mut rows = statement.query(params![kind_number(kind), place, after.unwrap_or(0), limit as i64 + 1])?;
+    let mut rows = statement.query(params![kind_number(kind), place, id.unwrap_or(i64::MAX), limit as i64 + 1])?;
     let (mut posts, mut bytes, mut more) = (Vec::new(), 0, false);
     while let Some(row) = rows.next()? {
         let text: String = row.get(2)?;
@@ -112,7 +113,7 @@ pub(super) fn list(
         let at: i64 = row.get(3)?;
         posts.push(Post { id: ids.text(row.get(0)?), member: row.get(1)?, text, at: at.max(0).cast_unsigned() });
     }
-    if after.is_none() {
+    if !ascending {
         posts.reverse();
     }
     Ok(Outcome::Posts { posts, more })
