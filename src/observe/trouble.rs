@@ -18,6 +18,11 @@ pub enum Say {
 }
 
 impl Told {
+    /// Nothing was said yet.
+    pub const fn new() -> Told {
+        Told(None)
+    }
+
     /// It fails now, or does not. Gives what to say of that, if anything.
     pub fn hear(&mut self, fails: bool, now: Instant) -> Option<Say> {
         match self.0 {

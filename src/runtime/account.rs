@@ -26,9 +26,7 @@ pub enum Use {
 impl Use {
     /// Each of them once, in the order of their places in an account.
     pub const ALL: [Use; 6] = [Use::Streams, Use::Topics, Use::Questions, Use::Cores, Use::Nodes, Use::Requests];
-}
 
-impl Use {
     /// As the label `use` of the metrics.
     pub const fn name(self) -> &'static str {
         match self {

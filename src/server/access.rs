@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::token_cache::TokenCache;
 use crate::auth::{Rights, SharedKeys, Token, TokenError, credentials};
 use crate::wire::event::{Draft, Owner, is_node_given, owner};
-use crate::wire::http::HttpError;
+use crate::wire::http::{HttpError, name_and_port};
 use crate::wire::query::{Parameter, Query};
 use crate::wire::request::Request;
 use crate::wire::response::{Cors, Origins};
@@ -130,10 +130,8 @@ fn shared_authority<'a>(origin: &str, host: &'a str) -> Option<(&'a str, bool)> 
 /// only where it surely is: on this box, or where `Host` names `own_port`, on which this node itself speaks plain HTTP.
 fn is_origin_of(origin: &str, host: &str, own_port: u16) -> bool {
     let Some((host, is_plain)) = shared_authority(origin, host) else { return false };
-    let (name, port) = match host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
-        Some((name, port)) => (name, port.parse().ok()),
-        None => (host, Some(80)),
-    };
+    let (name, port) = name_and_port(host);
+    let port = port.map_or(Some(80), |port| port.parse().ok());
     let is_here = || {
         let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())

@@ -37,8 +37,10 @@ pub struct Home {
     applied: bool,
     /// Streams that come back, and cores that lost track, for which memory does not reach back far enough.
     asks: Asks<Asker>,
-    /// It is being asked where history ends, and for the newest values.
-    asked: [bool; 2],
+    /// It is being asked where history ends.
+    asks_end: bool,
+    /// The newest values are being asked for.
+    asks_newest: bool,
     /// The look-up under way, and where viewers were when it began.
     reading: Option<Reading>,
     /// When its end is compared with history's.
@@ -69,7 +71,8 @@ impl Home {
             found_to: 0,
             applied: false,
             asks: Asks::default(),
-            asked: [false; 2],
+            asks_end: false,
+            asks_newest: false,
             reading: None,
             compare_at: now,
             held,
@@ -164,10 +167,10 @@ impl Shard {
                 && let Some(topic) = self.homes.new.pop()
             {
                 let Some(home) = self.homes.homes.get_mut(&topic) else { continue };
-                if home.order.end().is_none() && !std::mem::replace(&mut home.asked[0], true) {
+                if home.order.end().is_none() && !std::mem::replace(&mut home.asks_end, true) {
                     ends.push(topic.clone());
                 }
-                if !home.newest_known && !std::mem::replace(&mut home.asked[1], true) {
+                if !home.newest_known && !std::mem::replace(&mut home.asks_newest, true) {
                     values.push(topic);
                 }
             }
@@ -185,7 +188,7 @@ impl Shard {
         let now = self.clock.instant;
         for topic in &topics {
             if let Some(home) = self.homes.homes.get_mut(topic) {
-                home.asked[0] = false;
+                home.asks_end = false;
             }
         }
         match result {
@@ -206,7 +209,7 @@ impl Shard {
     /// The newest values of a topic that is new, or lacks some.
     pub(super) fn on_newest(&mut self, topic: Topic, result: Result<Vec<LatestValue>, Unavailable>) {
         if let Some(home) = self.homes.homes.get_mut(&topic) {
-            home.asked[1] = false;
+            home.asks_newest = false;
         }
         let Ok(values) = result else {
             let at = self.clock.instant + REGISTER_RETRY;

@@ -1,7 +1,7 @@
 //! The backend's requests: a like is stored first, acknowledged once it is on disk, and then told to the viewers.
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::Deserialize;
 use serde_json::json;
@@ -17,6 +17,7 @@ use super::slots::Conn;
 use crate::backend::store::{Command, Outcome, StoreError};
 use crate::dispatch::kv::Unavailable;
 use crate::limits::NAME_BYTES_MAX;
+use crate::observe::trouble::Told;
 use crate::wire::http::{HttpError, Method};
 use crate::wire::json;
 use crate::wire::request::Request;
@@ -180,7 +181,7 @@ pub(super) fn check_name(what: &str, name: &str) -> Result<(), HttpError> {
 
 /// What a client is told of the database's errors: what they quote of addresses and statements stands in the log only.
 fn store_error(error: StoreError) -> HttpError {
-    static LOGGED: Mutex<Option<Instant>> = Mutex::new(None);
+    static LOGGED: Mutex<Told> = Mutex::new(Told::new());
     let answer = match &error {
         StoreError::Unavailable { .. } => HttpError::unavailable("the database is unavailable; nothing was stored"),
         StoreError::Refused { .. } => {
@@ -197,7 +198,7 @@ fn store_error(error: StoreError) -> HttpError {
 /// What a client is told where the key-value store cannot answer: what the error quotes of addresses and scripts stands in
 /// the log only.
 pub(super) fn kv_error(error: &Unavailable) -> HttpError {
-    static LOGGED: Mutex<Option<Instant>> = Mutex::new(None);
+    static LOGGED: Mutex<Told> = Mutex::new(Told::new());
     if is_due(&LOGGED) {
         warn!(%error, "requests are refused for it; told once a minute");
     }
@@ -205,11 +206,6 @@ pub(super) fn kv_error(error: &Unavailable) -> HttpError {
 }
 
 /// One line a minute at most: a store that is down would fill the log.
-fn is_due(last: &Mutex<Option<Instant>>) -> bool {
-    let Ok(mut last) = last.try_lock() else { return false };
-    let due = last.is_none_or(|last| last.elapsed() > Duration::from_secs(60));
-    if due {
-        *last = Some(Instant::now());
-    }
-    due
+fn is_due(told: &Mutex<Told>) -> bool {
+    told.try_lock().is_ok_and(|mut told| told.hear(true, Instant::now()).is_some())
 }

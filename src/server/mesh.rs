@@ -156,13 +156,7 @@ impl Shard {
     /// newest values came with this.
     pub(super) fn on_missed(&mut self, topic: &Topic, missed: Missed, newest: &[Arc<Frame>]) {
         let Some(index) = self.topics.find(topic.as_str()) else { return };
-        let entry = self.topics.get_mut(index);
-        let known = entry.newest.end();
-        for frame in newest {
-            // What there is no room for was counted; home has it.
-            let _ = entry.newest.take(frame, Keeping::Shared, &self.account);
-        }
-        self.show_newest(index, known);
+        self.take_newest(index, newest);
         let entry = self.topics.get_mut(index);
         let lacks = missed.every.is_some_and(|to| entry.reaches(to));
         // Without a place to go on from this core is not ready, and promised nothing.

@@ -8,7 +8,7 @@ use super::access::is_same_authority;
 use super::resources::Resource;
 use super::shard::Shard;
 use super::slots::Conn;
-use crate::wire::http::{HttpError, Method};
+use crate::wire::http::{HttpError, Method, name_and_port};
 use crate::wire::request::Request;
 use crate::wire::response::{Cors, Origins};
 
@@ -121,10 +121,7 @@ fn is_localhost(name: &str) -> bool {
 
 /// A host without its port.
 fn name_of(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => name,
-        _ => host,
-    }
+    name_and_port(host).0
 }
 
 fn address_of(host: &str) -> Option<IpAddr> {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::shard::Shard;
 use super::slots::{Conn, Kind, Lag, Showing};
-use crate::frontend::newest::{Newest, Turn};
+use crate::frontend::newest::{Keeping, Newest, Turn};
 use crate::frontend::topics::TopicIndex;
 use crate::limits::{NEWEST_LOGGED_BYTES, PAGE_BUFFER_BYTES, PAGES_PART, PAGES_STREAMS_BURST, REPLAY_WRITE_BYTES};
 use crate::runtime::account::Use;
 use crate::wire::event::Class;
+use crate::wire::frame::Frame;
 use crate::wire::position::Position;
 use crate::wire::sse::Framing;
 use crate::wire::topic::Topic;
@@ -83,8 +84,19 @@ impl Shard {
         self.show(conn, newest);
     }
 
-    /// Viewers of a topic that is new on this core get its newest values behind this place: by its log if they are few.
-    pub(super) fn show_newest(&mut self, index: TopicIndex, at: Turn) {
+    /// A topic's home tells its newest values: viewers on this core get those that are news here.
+    pub(super) fn take_newest(&mut self, index: TopicIndex, newest: &[Arc<Frame>]) {
+        let entry = self.topics.get_mut(index);
+        let known = entry.newest.end();
+        for frame in newest {
+            // What there is no room for was counted; home has it.
+            let _ = entry.newest.take(frame, Keeping::Shared, &self.account);
+        }
+        self.show_newest(index, known);
+    }
+
+    /// Viewers of a topic on this core get its newest values behind this place: by its log if they are few.
+    fn show_newest(&mut self, index: TopicIndex, at: Turn) {
         let now_ms = self.clock.unix_ms;
         let entry = self.topics.get_mut(index);
         let values: Vec<_> = entry.newest.behind(at).map(|(_, frame)| Arc::clone(frame)).collect();

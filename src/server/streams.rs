@@ -16,7 +16,6 @@ use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::{Conn, Kind, Lag, Showing, Subscription};
 use crate::frontend::backlog::Backlog;
-use crate::frontend::newest::Keeping;
 use crate::limits::*;
 use crate::runtime::account::Use;
 use crate::wire::connection_id::ConnectionId;
@@ -230,13 +229,7 @@ impl Shard {
     /// A topic is registered: whoever waited for it waits for one less.
     pub(super) fn on_topic_ready(&mut self, topic: &Topic, end: Option<Shown>, newest: &[Arc<Frame>]) {
         let Some(index) = self.topics.find(topic.as_str()) else { return };
-        let entry = self.topics.get_mut(index);
-        let known = entry.newest.end();
-        for frame in newest {
-            // What there is no room for was counted; home has it.
-            let _ = entry.newest.take(frame, Keeping::Shared, &self.account);
-        }
-        self.show_newest(index, known);
+        self.take_newest(index, newest);
         let entry = self.topics.get_mut(index);
         if !std::mem::replace(&mut entry.registered, true) {
             // Nothing was promised until now: what its viewers may count on begins here.
