@@ -54,7 +54,7 @@ fn node(number: u64, topics: u64, shared: bool) -> Node {
     }
     let digests = found.iter().enumerate().map(|(at, topics)| (at as u8, digest(topics.iter().map(Topic::as_str))));
     // Names as they are in life: all bits random.
-    let id = NodeId::random().expect("randomness");
+    let id = NodeId(getrandom::u64().expect("randomness"));
     let info = NodeInfo { id, roles: vec!["frontend".to_owned()], url: format!("http://10.0.0.{number}:8081") };
     Node { info, digests: digests.collect(), topics: found }
 }

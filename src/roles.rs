@@ -27,7 +27,7 @@ use crate::observe::peers::{PeerCounters, PeerMetrics};
 use crate::observe::{exposition, log, process};
 use crate::runtime::listener::{self, Sharing};
 use crate::runtime::resolver::Resolver;
-use crate::runtime::{cores, mailbox, notify, open_files, tls};
+use crate::runtime::{cores, mailbox, notify, open_files, random, tls};
 use crate::server::access::Tokens;
 use crate::server::message::{Message, Ticket};
 use crate::server::node::{Node, Roles};
@@ -240,7 +240,7 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
 
     let peers = peers(settings, shards)?;
     let peer_metrics = peers.iter().map(|peer| Arc::clone(&peer.metrics)).collect();
-    let id = NodeId::random()?;
+    let id = NodeId(getrandom::u64()?);
     let mut types = Types::default();
     for (name, event) in &settings.events {
         let ttl_ms = event.ttl.map_or(DEFAULT.ttl_ms, |ttl| u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX));
@@ -293,7 +293,8 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
         .zip(public.into_iter().zip(internal))
         .enumerate()
         .map(|(shard, ((&core, mailbox), (public, internal)))| {
-            let parts = Parts { id: shard, node: Arc::clone(&node), mailbox, public, internal };
+            let (seed, key) = (random::kernel(), (random::kernel(), random::kernel()));
+            let parts = Parts { id: shard, node: Arc::clone(&node), mailbox, public, internal, seed, key };
             cores::spawn(shard, core, move || Ok(Shard::start(parts)?.run())).map_err(StartError::Executor)
         })
         .collect::<Result<Vec<_>, _>>()?;

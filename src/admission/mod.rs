@@ -6,7 +6,6 @@ pub mod rates;
 pub mod table;
 pub mod turns;
 
-use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -16,6 +15,7 @@ use ipnet::IpNet;
 
 use crate::limits::*;
 use crate::runtime::account::{ByUse, Use};
+use crate::runtime::random::Seeded;
 use crate::settings::Most;
 use crate::wire::client_address::client_address;
 use crate::wire::http::HttpError;
@@ -128,7 +128,7 @@ fn held_max(backlog: u64, memory: u64) -> ByUse<usize> {
 #[derive(Debug)]
 pub struct Admission {
     started: Instant,
-    hasher: RandomState,
+    hasher: Seeded,
     trusted: Vec<IpNet>,
     /// Connections that the node may have, and has.
     connections_max: usize,
@@ -158,7 +158,7 @@ impl Admission {
         let backlog = most.backlog.bytes(available) / shards.max(1) as u64;
         Admission {
             started: Instant::now(),
-            hasher: RandomState::new(),
+            hasher: Seeded::default(),
             trusted: trusted.to_vec(),
             connections_max,
             connections: AtomicUsize::new(0),

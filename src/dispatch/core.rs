@@ -1,12 +1,12 @@
 //! Where an event goes: which nodes want its topic, from a cache that the key-value store keeps true. One a shard; no IO,
 //! no clock.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::limits::{ASKED_BYTES, LOOKUP_WAITING_EVENTS, SUBSCRIBERS_CACHE_AGE, SUBSCRIBERS_CACHE_TOPICS};
 use crate::runtime::account::{Account, Held, Use};
+use crate::runtime::random::Map;
 use crate::wire::connection_id::NodeId;
 use crate::wire::frame::Frame;
 use crate::wire::topic::Topic;
@@ -41,8 +41,8 @@ struct Known {
 /// A shard's dispatcher.
 #[derive(Debug, Default)]
 pub struct Dispatcher {
-    known: HashMap<Topic, Known, foldhash::fast::RandomState>,
-    held: HashMap<Topic, Vec<Held<Arc<Frame>>>, foldhash::fast::RandomState>,
+    known: Map<Topic, Known>,
+    held: Map<Topic, Vec<Held<Arc<Frame>>>>,
     held_events: usize,
 }
 

@@ -1,7 +1,7 @@
 //! The embedded key-value store of `fanfare all`: tables behind a mutex that is held for a look-up or a change only. Other
 //! nodes reach it through the node that holds it, which is their dispatcher then.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,6 +16,7 @@ use super::memory_peers::Peers;
 use super::memory_presence::Members;
 use super::memory_values::Values;
 use crate::limits::{NODE_LEASE, NODE_SWEEP, VALUES_SWEPT, VALUES_SWEPT_AT_ONCE};
+use crate::runtime::random::{Map, Set};
 use crate::wire::connection_id::NodeId;
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
@@ -28,21 +29,21 @@ pub struct MemoryKv {
 
 #[derive(Debug)]
 struct Tables {
-    subscriptions: HashMap<Topic, HashSet<NodeId>>,
+    subscriptions: Map<Topic, Set<NodeId>>,
     /// The last batch of each node and bucket.
-    numbers: HashMap<(NodeId, u8), u64>,
+    numbers: Map<(NodeId, u8), u64>,
     /// Of what is held for each node and bucket.
-    digests: HashMap<(NodeId, u8), u64>,
+    digests: Map<(NodeId, u8), u64>,
     /// The nodes that said that they live, and when they last did, in Unix ms. Those whose lease lapsed stay until their
     /// entries are swept.
     nodes: BTreeMap<NodeId, (NodeInfo, u64)>,
     /// Nodes that want or count something and have not said that they live, or no longer, and since when: a batch may come
     /// before the first heartbeat, and behind the last word.
-    strangers: HashMap<NodeId, u64>,
+    strangers: Map<NodeId, u64>,
     histories: Histories,
     values: Values,
     members: Members,
-    counts: HashMap<NodeId, NodeCounts>,
+    counts: Map<NodeId, NodeCounts>,
     peers: Peers,
     onces: Onces,
 }
@@ -56,15 +57,15 @@ impl MemoryKv {
     pub fn new(age_max_ms: u64) -> MemoryKv {
         let histories = Histories::new(now_ms(), age_max_ms);
         let tables = Tables {
-            subscriptions: HashMap::new(),
-            numbers: HashMap::new(),
-            digests: HashMap::new(),
+            subscriptions: Map::default(),
+            numbers: Map::default(),
+            digests: Map::default(),
             nodes: BTreeMap::new(),
-            strangers: HashMap::new(),
+            strangers: Map::default(),
             histories,
             values: Values::default(),
             members: Members::default(),
-            counts: HashMap::new(),
+            counts: Map::default(),
             peers: Peers::default(),
             onces: Onces::default(),
         };
@@ -81,7 +82,7 @@ impl Tables {
         *last = batch.number;
         let mut changes = batch.changes;
         if batch.full {
-            let listed: HashSet<Topic> = changes.iter().map(|(topic, _)| topic.clone()).collect();
+            let listed: Set<Topic> = changes.iter().map(|(topic, _)| topic.clone()).collect();
             let held = self.subscriptions.iter().filter(|(topic, nodes)| {
                 bucket(topic.as_str()) == batch.bucket && nodes.contains(&batch.node) && !listed.contains(*topic)
             });
@@ -121,8 +122,8 @@ impl Tables {
         let empty = NodeCounts { node: change.node, number: 0, full: true, counts: Vec::new() };
         let held = self.counts.entry(change.node).or_insert(empty);
         held.number = change.number;
-        let mut counts: HashMap<Topic, u32> =
-            if change.full { HashMap::new() } else { std::mem::take(&mut held.counts).into_iter().collect() };
+        let mut counts: Map<Topic, u32> =
+            if change.full { Map::default() } else { std::mem::take(&mut held.counts).into_iter().collect() };
         counts.extend(change.counts.iter().cloned());
         held.counts = counts.into_iter().filter(|(_, count)| *count > 0).collect();
         notices.push(Notice::Counts(Arc::new(change)));

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::kv::{Append, End, Page, Read, Stored};
 use crate::limits::MEMORY_HISTORY_BYTES;
+use crate::runtime::random::Map;
 use crate::wire::position::{Position, Reach};
 use crate::wire::topic::Topic;
 
@@ -35,7 +36,7 @@ pub struct Histories {
     /// The newest time that it was given: no place that it gives is before one that it gave, whatever becomes of the clock.
     clock_ms: u64,
     age_max_ms: u64,
-    topics: HashMap<Topic, History, foldhash::fast::RandomState>,
+    topics: Map<Topic, History>,
     bytes: usize,
     appends: u64,
     /// What was forgotten with its topic before its time, for want of memory, was not later than this.

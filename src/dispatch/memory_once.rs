@@ -1,9 +1,10 @@
 //! Events that the embedded store was given by a key, so that whoever repeats one publishes it once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::kv::{Answer, Claim};
 use crate::limits::{ONCE_AGE, ONCE_KEPT_EVENTS, ONCE_SWEPT};
+use crate::runtime::random::Map;
 
 /// What is kept of one.
 #[derive(Debug)]
@@ -16,7 +17,7 @@ struct Kept {
 /// Keys, and in the order of their coming which to forget.
 #[derive(Debug, Default)]
 pub struct Onces {
-    kept: HashMap<String, Kept, foldhash::fast::RandomState>,
+    kept: Map<String, Kept>,
     order: VecDeque<(u64, String)>,
 }
 

@@ -1,6 +1,6 @@
 //! What the embedded key-value store keeps of other data centers.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::datacenter::{PeerNote, PeerState, PeerTurns, PeerViewers, QueueAsk, QueuePage, Queued, anywhere};
@@ -9,6 +9,7 @@ use crate::limits::{
     PEER_LACKED_AGE, PEER_QUEUE_AGE, PEER_QUEUE_BYTES, PEER_QUEUE_ENTRY_BYTES, PEER_QUEUE_PAGE_BYTES, PEER_SILENT,
     PRESENCE_AGE,
 };
+use crate::runtime::random::Map;
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
@@ -68,7 +69,7 @@ struct Known {
     lacked: Option<(u64, u64)>,
     /// Since when it has been heard of without a break.
     since: u64,
-    viewers: HashMap<Topic, u32>,
+    viewers: Map<Topic, u32>,
 }
 
 impl Known {
@@ -80,13 +81,13 @@ impl Known {
 /// All of them.
 #[derive(Debug, Default)]
 pub struct Peers {
-    queues: HashMap<(String, u8), Queue>,
+    queues: Map<(String, u8), Queue>,
     /// How far each peer's events were taken, by bucket: of which queue, and up to which number; and the same of the queue
     /// before that, of which a request may still be under way.
-    taken: HashMap<(String, u8), [(u64, Position); 2]>,
+    taken: Map<(String, u8), [(u64, Position); 2]>,
     known: BTreeMap<String, Known>,
     /// What peers say of members.
-    turns: HashMap<String, BTreeMap<String, Turn>>,
+    turns: Map<String, BTreeMap<String, Turn>>,
     said: u64,
 }
 

@@ -1,10 +1,11 @@
 //! Who is online, in memory: what the embedded key-value store keeps of members.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::kv::{Turn, bucket};
 use crate::limits::{MEMORY_MEMBERS_BYTES, PRESENCE_AGE, PRESENCE_GUARD, PRESENCE_RESEND};
+use crate::runtime::random::Map;
 
 /// What a member costs beside the name: its entries in three tables, and an allocation.
 const MEMBER_BYTES: usize = 256;
@@ -24,7 +25,7 @@ struct Member {
 /// All members.
 #[derive(Debug, Default)]
 pub struct Members {
-    members: HashMap<Arc<str>, Member, foldhash::fast::RandomState>,
+    members: Map<Arc<str>, Member>,
     /// Who is online, by bucket and time at which that ends.
     ends: BTreeSet<(u8, u64, Arc<str>)>,
     /// Who is not, by when they were last seen.

@@ -1,11 +1,12 @@
 //! Newest values in memory: what the embedded key-value store keeps of class `latest`. Their bytes are bounded, names
 //! included, and those of topics that nobody watches are given up by age.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::kv::{LatestValue, Newer, SetLatest};
 use crate::limits::{LATEST_AGE, LATEST_KEYS_MAX, LATEST_LOOK, MEMORY_VALUES_BYTES, VALUES_LOOKED_AT};
+use crate::runtime::random::Map;
 use crate::wire::topic::Topic;
 
 /// What one value costs beside its text and its names: its entry, its part of the table, and three allocations.
@@ -25,7 +26,7 @@ struct Value {
 
 #[derive(Debug, Default)]
 struct TopicValues {
-    values: HashMap<Box<str>, Value, foldhash::fast::RandomState>,
+    values: Map<Box<str>, Value>,
     bytes: usize,
     /// When it is looked at next: it is given up then, unless somebody watches it.
     until_ms: u64,
@@ -34,7 +35,7 @@ struct TopicValues {
 /// All topics' newest values.
 #[derive(Debug, Default)]
 pub struct Values {
-    topics: HashMap<Topic, TopicValues, foldhash::fast::RandomState>,
+    topics: Map<Topic, TopicValues>,
     /// Topics by when they are looked at, each once.
     ends: BTreeSet<(u64, Topic)>,
     bytes: usize,

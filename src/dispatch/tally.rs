@@ -1,12 +1,12 @@
 //! Viewer counts: what every Frontend has, summed up topic by topic, and when viewers are to be told. One a shard, for the
 //! topics whose home that is; no IO, no clock.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::kv::NodeCounts;
 use crate::limits::COUNTS_PAUSE;
+use crate::runtime::random::{Map, Set};
 use crate::wire::connection_id::NodeId;
 use crate::wire::topic::Topic;
 
@@ -64,14 +64,14 @@ impl Counts {
 /// The counts of a shard's topics.
 #[derive(Debug, Default)]
 pub struct Tally {
-    topics: HashMap<Topic, Counts, foldhash::fast::RandomState>,
+    topics: Map<Topic, Counts>,
     /// The number of the last change heard of each node.
-    numbers: HashMap<NodeId, u64>,
+    numbers: Map<NodeId, u64>,
     changed: Vec<Topic>,
     /// Something was missed: everything is to be read.
     stale: bool,
     /// Topics to tell again once the store can be read: it did not take what was told last.
-    untold: HashSet<Topic>,
+    untold: Set<Topic>,
 }
 
 impl Tally {
@@ -109,7 +109,7 @@ impl Tally {
         }
         self.numbers.insert(change.node, change.number);
         if change.full {
-            let listed: HashSet<&Topic> = change.counts.iter().map(|(topic, _)| topic).collect();
+            let listed: Set<&Topic> = change.counts.iter().map(|(topic, _)| topic).collect();
             let held = |counts: &Counts| counts.nodes.iter().any(|(node, _)| *node == change.node);
             let gone = self.topics.iter().filter(|(topic, counts)| held(counts) && !listed.contains(topic));
             let gone: Vec<Topic> = gone.map(|(topic, _)| topic.clone()).collect();
@@ -170,7 +170,7 @@ impl Tally {
             let full = NodeCounts { full: true, ..counts.clone() };
             self.change(&full, is_home);
         }
-        let known: HashSet<NodeId> = nodes.iter().map(|counts| counts.node).collect();
+        let known: Set<NodeId> = nodes.iter().map(|counts| counts.node).collect();
         let gone: Vec<NodeId> = self.numbers.keys().copied().filter(|node| !known.contains(node)).collect();
         gone.into_iter().for_each(|node| self.forget(node));
         for topic in std::mem::take(&mut self.untold) {

@@ -1,8 +1,7 @@
 //! The delivery class of each event type: built in, then as configured; unknown types are `ephemeral`.
 
-use std::collections::HashMap;
-
 use crate::limits::{EPHEMERAL_TTL, HISTORY_AGE, HISTORY_EVENTS};
+use crate::runtime::random::Map;
 use crate::wire::event::Class;
 
 /// What is known of one event type.
@@ -21,7 +20,7 @@ pub struct TypeInfo {
 /// Event types by name.
 #[derive(Debug, Clone)]
 pub struct Types {
-    known: HashMap<String, TypeInfo, foldhash::fast::RandomState>,
+    known: Map<String, TypeInfo>,
 }
 
 /// The types the platform itself publishes.

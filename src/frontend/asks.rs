@@ -1,9 +1,10 @@
 //! Who waits for a part of a topic's history, at the topic's home: each asks once at a time, and whoever has no use for the
 //! answer any more is forgotten. Looking for one does not depend on how many there are.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::Hash;
 
+use crate::runtime::random::{Map, Set};
 use crate::wire::position::Position;
 
 /// What an asker asked for.
@@ -19,7 +20,7 @@ pub struct Asking<A> {
 
 #[derive(Debug)]
 struct Table<A> {
-    askers: HashMap<A, (Position, usize), foldhash::fast::RandomState>,
+    askers: Map<A, (Position, usize)>,
     by_position: BTreeSet<(Position, A)>,
 }
 
@@ -37,7 +38,7 @@ impl<A: Copy + Eq + Hash + Ord> Asks<A> {
     /// Somebody waits; what the same asker waited for before it does not any more.
     pub fn insert(&mut self, asking: Asking<A>) {
         self.remove(asking.asker);
-        let new = || Box::new(Table { askers: HashMap::default(), by_position: BTreeSet::new() });
+        let new = || Box::new(Table { askers: Map::default(), by_position: BTreeSet::new() });
         let table = self.0.get_or_insert_with(new);
         table.askers.insert(asking.asker, (asking.after, asking.bytes));
         table.by_position.insert((asking.after, asking.asker));
@@ -96,12 +97,12 @@ impl<A: Copy + Eq + Hash + Ord> Asks<A> {
 #[derive(Debug)]
 pub struct Once<T> {
     queue: VecDeque<T>,
-    waiting: HashSet<T, foldhash::fast::RandomState>,
+    waiting: Set<T>,
 }
 
 impl<T> Default for Once<T> {
     fn default() -> Once<T> {
-        Once { queue: VecDeque::new(), waiting: HashSet::default() }
+        Once { queue: VecDeque::new(), waiting: Set::default() }
     }
 }
 

@@ -1,11 +1,11 @@
 //! How many viewers this node has, topic by topic: its cores' counts added up, and what of it the key-value store does not
 //! know yet. One a node; no IO, no clock.
 
-use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use crate::dispatch::kv::NodeCounts;
 use crate::limits::COUNTS_PAUSE;
+use crate::runtime::random::{Map, Set};
 use crate::wire::connection_id::NodeId;
 use crate::wire::topic::Topic;
 
@@ -13,10 +13,10 @@ use crate::wire::topic::Topic;
 #[derive(Debug, Default)]
 pub struct Audience {
     /// Each core's part.
-    cores: HashMap<(Topic, usize), u32, foldhash::fast::RandomState>,
-    totals: HashMap<Topic, u32, foldhash::fast::RandomState>,
+    cores: Map<(Topic, usize), u32>,
+    totals: Map<Topic, u32>,
     /// Topics whose totals the store does not know yet.
-    changed: HashSet<Topic, foldhash::fast::RandomState>,
+    changed: Set<Topic>,
     /// The last change that was sent.
     number: u64,
     /// The topics of the change under way.

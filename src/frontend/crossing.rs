@@ -4,13 +4,14 @@
 //!
 //! What is not taken by the other core never left its place here: putting back would be to admit it once more.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::Hash;
 use std::sync::Arc;
 
 use super::queue::{Bounds, Drained, Pushed, Queue};
 use crate::limits::{CROSSING_CONTROL_MAX, LOG_KEYS_MAX, MESH_BACKLOG_BYTES};
 use crate::runtime::account::{Account, Reservation, Use};
+use crate::runtime::random::Map;
 use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 use crate::wire::position::Position;
@@ -90,13 +91,13 @@ pub enum Crossed<M> {
 struct Lane {
     way: Way,
     queue: Queue,
-    missed: HashMap<Topic, Missed>,
+    missed: Map<Topic, Missed>,
 }
 
 impl Lane {
     fn new(way: Way) -> Lane {
         let queue = Queue::new(Bounds { bytes: MESH_BACKLOG_BYTES, keys: LOG_KEYS_MAX });
-        Lane { way, queue, missed: HashMap::new() }
+        Lane { way, queue, missed: Map::default() }
     }
 
     fn push(&mut self, frame: &Arc<Frame>, now_ms: u64) -> Pushed {
@@ -124,7 +125,7 @@ pub struct Crossing<M: Control> {
     control: VecDeque<M>,
     /// The number of `control[0]`, counted from the beginning.
     first: u64,
-    keys: HashMap<M::Key, u64>,
+    keys: Map<M::Key, u64>,
     control_bytes: usize,
     lanes: [Lane; 2],
     account: Account,
@@ -137,7 +138,7 @@ impl<M: Control> Crossing<M> {
         Crossing {
             control: VecDeque::new(),
             first: 0,
-            keys: HashMap::new(),
+            keys: Map::default(),
             control_bytes: 0,
             lanes: [Lane::new(Way::Order), Lane::new(Way::Viewers)],
             account: account.clone(),

@@ -1,9 +1,10 @@
 //! Members who are connected to this shard, and when their signs of life are due. No IO, no clock.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::limits::PRESENCE_BEAT;
+use crate::runtime::random::Map;
 
 #[derive(Debug)]
 struct Member {
@@ -15,7 +16,7 @@ struct Member {
 /// A shard's members.
 #[derive(Debug, Default)]
 pub struct Members {
-    members: HashMap<Box<str>, Member, foldhash::fast::RandomState>,
+    members: Map<Box<str>, Member>,
     queue: VecDeque<(Instant, Box<str>)>,
     /// Signs to give in this turn: of those who came.
     came: Vec<String>,

@@ -1,10 +1,11 @@
 //! The newest value of each type and key of one topic: what a new subscriber gets, in pages as its socket drains.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::limits::{LATEST_KEYS_MAX, NEWEST_ENTRY_BYTES};
 use crate::runtime::account::{Account, Reservation, Use};
+use crate::runtime::random::Map;
 use crate::wire::frame::{ByIdentity, Frame};
 
 /// A place in the order in which a topic's newest values came: behind some of them and before the others.
@@ -40,7 +41,7 @@ impl Taken {
 
 #[derive(Debug)]
 struct Table {
-    turns: HashMap<ByIdentity, Turn, foldhash::fast::RandomState>,
+    turns: Map<ByIdentity, Turn>,
     /// A value that is replaced moves to the end.
     values: BTreeMap<Turn, Arc<Frame>>,
     next: Turn,
@@ -212,19 +213,19 @@ mod tests {
                 assert_eq!(newest.take(&value(&key.to_string(), version), Keeping::Own, &account), Taken::Kept);
                 version
             };
-            let (mut held, mut shown) = (HashMap::new(), HashMap::new());
+            let (mut held, mut shown) = (Map::default(), Map::default());
             for key in before {
                 held.insert(key, put(&mut newest, key));
             }
             let (mut at, until) = (0, newest.end());
-            let read = |newest: &Newest, at: &mut Turn, shown: &mut HashMap<Vec<u8>, u64>| {
+            let read = |newest: &Newest, at: &mut Turn, shown: &mut Map<Vec<u8>, u64>| {
                 let Some((turn, frame)) = newest.behind(*at).next().filter(|(turn, _)| *turn <= until) else { return false };
                 *at = turn;
                 let last = shown.insert(frame.identity().to_vec(), frame.version());
                 assert!(last.is_none_or(|last| last < frame.version()));
                 true
             };
-            let mut live = HashMap::new();
+            let mut live = Map::default();
             for step in steps {
                 match step {
                     Some(key) => { live.insert(key, put(&mut newest, key)); }

@@ -8,9 +8,10 @@
 //! [`Crossing`]: super::crossing::Crossing
 //! [`Outbox`]: crate::dispatch::outbox::Outbox
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::runtime::random::Map;
 use crate::wire::event::Class;
 use crate::wire::frame::{ByIdentity, Frame};
 
@@ -73,7 +74,7 @@ pub struct Queue {
     entries: VecDeque<Option<Entry>>,
     /// The number of `entries[0]`, counted from the queue's beginning.
     first: u64,
-    index: HashMap<ByIdentity, u64, foldhash::fast::RandomState>,
+    index: Map<ByIdentity, u64>,
     bytes: usize,
     live: usize,
     bounds: Bounds,
@@ -82,7 +83,7 @@ pub struct Queue {
 impl Queue {
     /// An empty one.
     pub fn new(bounds: Bounds) -> Queue {
-        Queue { entries: VecDeque::new(), first: 0, index: HashMap::default(), bytes: 0, live: 0, bounds }
+        Queue { entries: VecDeque::new(), first: 0, index: Map::default(), bytes: 0, live: 0, bounds }
     }
 
     /// Bytes of the frames that wait.
@@ -424,7 +425,7 @@ mod tests {
                 events.push(frame);
             }
             prop_assert_eq!(backlog.bytes(), backlog.entries.iter().flatten().map(|e| e.frame.bytes().len()).sum::<usize>());
-            let (mut seen, mut counts) = (Vec::new(), HashMap::new());
+            let (mut seen, mut counts) = (Vec::new(), Map::default());
             let mut each = |frame: &Arc<Frame>, count| {
                 seen.push(Arc::clone(frame));
                 counts.insert(ByIdentity(Arc::clone(frame)), count);

@@ -4,11 +4,12 @@
 //! Where the store holds something else, all that is wanted goes there again, in batches as small as any others: what was
 //! lost is back by that. Only if that was not it, so that something is held which is not wanted, does one batch list all.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::dispatch::kv::{BUCKETS, Batch, bucket, stable_hash};
 use crate::limits::{REGISTER_RETRY, REGISTRATIONS_PER_BATCH, REPAIR_WINDOW};
+use crate::runtime::random::Map;
 use crate::wire::connection_id::NodeId;
 use crate::wire::topic::Topic;
 
@@ -19,7 +20,7 @@ struct Bucket {
     /// The last batch sent.
     number: u64,
     /// States that are to be sent.
-    queued: HashMap<Topic, bool, foldhash::fast::RandomState>,
+    queued: Map<Topic, bool>,
     /// All that is wanted is to be sent, since the store holds something else: as states like any others.
     again: bool,
     /// Same, as one batch that lists all.
@@ -164,7 +165,7 @@ mod tests {
     #[derive(Default)]
     struct Store {
         held: BTreeSet<Topic>,
-        numbers: HashMap<u8, u64>,
+        numbers: Map<u8, u64>,
     }
 
     impl Store {

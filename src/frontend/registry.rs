@@ -4,10 +4,11 @@
 //! Inputs are what cores want and what the key-value store answered; effects are routes to announce to all cores,
 //! registrations to send, and cores to tell that a topic is ready.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::limits::TOPIC_LINGER;
+use crate::runtime::random::Map;
 use crate::wire::topic::Topic;
 
 /// A set of cores of one node.
@@ -109,7 +110,7 @@ struct Entry {
 /// The registry of the topics whose home this shard is.
 #[derive(Debug, Default)]
 pub struct Registry {
-    entries: HashMap<Topic, Entry, foldhash::fast::RandomState>,
+    entries: Map<Topic, Entry>,
     /// Topics that began to linger, oldest first; an entry counts only if the topic lingers until just then.
     lingering: VecDeque<(Instant, Topic)>,
 }

@@ -4,7 +4,6 @@
 //! lacks at that moment, so what arrives while the shard is busy is batched by itself, and nobody waits longer than one
 //! round.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::log::{Cursor, Log};
@@ -12,6 +11,7 @@ use super::merging::{Merging, log_bytes_max};
 use super::newest::Newest;
 use super::queue::{Bounds, Pushed, Queue};
 use crate::limits::{LOG_BYTES_MAX, LOG_KEYS_MAX};
+use crate::runtime::random::Map;
 use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 use crate::wire::position::{Position, Shown};
@@ -95,7 +95,7 @@ pub struct Left {
 /// A shard's topics.
 #[derive(Debug, Default)]
 pub struct Topics {
-    names: HashMap<Topic, TopicIndex, foldhash::fast::RandomState>,
+    names: Map<Topic, TopicIndex>,
     entries: Vec<Option<TopicEntry>>,
     free: Vec<TopicIndex>,
     viewers: usize,

@@ -1,15 +1,15 @@
 //! Who typed when: within a second, one member's typing in one conversation is one event.
 
-use std::collections::HashMap;
 use std::time::Instant;
 
 use crate::limits::{TYPING_PAUSE, TYPISTS_MAX};
+use crate::runtime::random::Map;
 use crate::wire::topic::Topic;
 
 /// Members that typed within the last second.
 #[derive(Debug, Default)]
 pub struct Typists {
-    since: HashMap<(Topic, String), Instant, foldhash::fast::RandomState>,
+    since: Map<(Topic, String), Instant>,
 }
 
 impl Typists {

@@ -2,7 +2,8 @@
 //! answer. A wait ends when the last of its topics is registered, at its deadline, or with its stream, and leaves nothing behind.
 //! No IO, no clock.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use crate::runtime::random::{Map, Set};
+use std::collections::BTreeSet;
 use std::hash::Hash;
 use std::time::Instant;
 
@@ -10,18 +11,18 @@ use std::time::Instant;
 struct Wait<W> {
     slot: u32,
     deadline: Instant,
-    topics: HashSet<u32, foldhash::fast::RandomState>,
+    topics: Set<u32>,
     what: W,
 }
 
-type Ids = HashSet<u64, foldhash::fast::RandomState>;
+type Ids = Set<u64>;
 
 /// All waits of a shard, each for something of type `W`.
 #[derive(Debug)]
 pub struct Waiting<W> {
-    waits: HashMap<u64, Wait<W>, foldhash::fast::RandomState>,
-    of_topic: HashMap<u32, Ids, foldhash::fast::RandomState>,
-    of_slot: HashMap<u32, Ids, foldhash::fast::RandomState>,
+    waits: Map<u64, Wait<W>>,
+    of_topic: Map<u32, Ids>,
+    of_slot: Map<u32, Ids>,
     deadlines: BTreeSet<(Instant, u64)>,
     next: u64,
 }
@@ -33,7 +34,7 @@ impl<W> Default for Waiting<W> {
     }
 }
 
-fn remove<K: Hash + Eq>(of: &mut HashMap<K, Ids, foldhash::fast::RandomState>, key: K, id: u64) {
+fn remove<K: Hash + Eq>(of: &mut Map<K, Ids>, key: K, id: u64) {
     if let Some(ids) = of.get_mut(&key) {
         ids.remove(&id);
         if ids.is_empty() {
@@ -166,9 +167,9 @@ mod tests {
                 prop_assert_eq!(ended.len(), due.len());
                 prop_assert_eq!(ended.into_iter().collect::<BTreeSet<_>>(), due);
                 prop_assert_eq!(waiting.len(), model.len());
-                let held: usize = waiting.of_topic.values().map(HashSet::len).sum();
+                let held: usize = waiting.of_topic.values().map(Set::len).sum();
                 prop_assert_eq!(held, model.iter().map(|wait| wait.2.len()).sum::<usize>());
-                prop_assert_eq!(waiting.of_slot.values().map(HashSet::len).sum::<usize>(), model.len());
+                prop_assert_eq!(waiting.of_slot.values().map(Set::len).sum::<usize>(), model.len());
                 prop_assert_eq!(waiting.deadlines.len(), model.len());
             }
         }

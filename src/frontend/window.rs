@@ -3,11 +3,11 @@
 //! A sender never runs more than [`NUMBERS_AHEAD_MAX`] ahead of its oldest unanswered number, so one bit for each of so
 //! many numbers tells new from seen; what lies below is seen.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::Instant;
 
 use crate::limits::{NUMBERS_AHEAD_MAX, WINDOW_IDLE, WINDOWS_MAX};
+use crate::runtime::random::Map;
 
 const WORDS: usize = (NUMBERS_AHEAD_MAX / 64) as usize;
 
@@ -72,12 +72,12 @@ impl Window {
 /// this data center and dispatchers of another one have names of two types, and so windows that do not mix.
 #[derive(Debug)]
 pub struct Windows<Sender> {
-    senders: HashMap<(Sender, u16), Window, foldhash::fast::RandomState>,
+    senders: Map<(Sender, u16), Window>,
 }
 
 impl<Sender> Default for Windows<Sender> {
     fn default() -> Windows<Sender> {
-        Windows { senders: HashMap::default() }
+        Windows { senders: Map::default() }
     }
 }
 

@@ -7,6 +7,7 @@ pub mod listener;
 pub mod mailbox;
 pub mod notify;
 pub mod open_files;
+pub mod random;
 pub mod readiness;
 pub mod resolver;
 pub mod tls;

@@ -1,6 +1,6 @@
 //! What a shard knows of other nodes, and has for them.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,6 +20,7 @@ use crate::dispatch::datacenter::PeerState;
 use crate::dispatch::kv::{NodeInfo, Unavailable};
 use crate::frontend::window::Windows;
 use crate::limits::{HEARTBEAT_SOONEST, NODE_HEARTBEAT, NODE_LEASE, WINDOW_IDLE};
+use crate::runtime::random::{Map, Set};
 use crate::runtime::resolver::Found;
 use crate::wire::connection_id::NodeId;
 
@@ -33,9 +34,9 @@ pub struct Cluster {
     /// Addresses of the dispatchers that the settings name.
     pub(super) dispatchers: Arc<Vec<SocketAddr>>,
     /// Addresses of nodes whose URLs have names.
-    pub(super) hosts: HashMap<Url, SocketAddr>,
+    pub(super) hosts: Map<Url, SocketAddr>,
     /// URLs being looked up.
-    pub(super) resolving: HashSet<Url>,
+    pub(super) resolving: Set<Url>,
     /// Frames for other nodes.
     pub(super) outboxes: Outboxes,
     /// What was seen of other nodes' frames.
@@ -44,7 +45,7 @@ pub struct Cluster {
     /// Questions for a dispatcher to ask its key-value store.
     pub(super) questions: Questions,
     /// Questions of other nodes to this one's.
-    pub(super) relays: HashMap<u64, Relay>,
+    pub(super) relays: Map<u64, Relay>,
     pub(super) next_relay: u64,
     /// Events for a dispatcher to publish.
     pub(super) handover: Handover,
@@ -52,20 +53,6 @@ pub struct Cluster {
     pub(super) peers: Peers,
     /// When the log last said that another node refuses this one.
     pub(super) warned: Option<Instant>,
-    random: u64,
-}
-
-impl Cluster {
-    /// A number that spreads choices and pauses; nobody's secret (splitmix64).
-    pub fn random(&mut self) -> u64 {
-        if self.random == 0 {
-            self.random = getrandom::u64().unwrap_or(1);
-        }
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.random ^ self.random >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
 }
 
 impl Shard {
@@ -127,7 +114,7 @@ impl Shard {
             Found::Dispatchers(addresses) => self.cluster.dispatchers = Arc::new(addresses),
             Found::Node(url, addresses) => {
                 self.cluster.resolving.remove(&url);
-                let number = self.cluster.random() as usize;
+                let number = self.random.number() as usize;
                 if let Some(address) = addresses.get(number % addresses.len().max(1)) {
                     self.cluster.hosts.insert(url, *address);
                 }

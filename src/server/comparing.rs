@@ -1,7 +1,6 @@
 //! What viewers were told of presence, compared with the store now and then: a value that was lost on its way, with a node
 //! that died or was away, or with a store that came back empty, would otherwise be shown for good.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use super::presence::turn_data;
 use super::shard::Shard;
 use crate::dispatch::kv::{Answer, Request, Turn, Unavailable};
 use crate::limits::{PRESENCE_COMPARE, PRESENCE_NAMES_MAX};
+use crate::runtime::random::Set;
 use crate::wire::event::Class;
 use crate::wire::frame::{Event, Frame, Stored};
 use crate::wire::http::percent_decode;
@@ -27,7 +27,7 @@ pub struct Comparing {
     next: Option<Instant>,
     /// Members who are online as viewers were told, and of whom the store knew nothing in the last round. If it knows
     /// nothing in this one either they gave no sign in between, so they are gone.
-    unknown: HashSet<String>,
+    unknown: Set<String>,
 }
 
 impl Shard {

@@ -1,7 +1,7 @@
 //! Events of a backend on their way to a dispatcher, any one: in requests of many lines, and to another dispatcher only
 //! if the first surely did not take them.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +11,7 @@ use super::appending::{Published, Publisher};
 use super::link::{Call, Called, Lane, Outcome};
 use super::shard::Shard;
 use crate::limits::*;
+use crate::runtime::random::Set;
 use crate::wire::event::{Class, Draft};
 use crate::wire::http::HttpError;
 use crate::wire::json::push_string;
@@ -161,7 +162,7 @@ impl Shard {
                 // What a backend sends is well formed, so a line is rejected for want of room, or of history.
                 Ok(answer) => {
                     tracing::debug!(first = ?answer.rejected.first().map(|one| &one.detail), "a dispatcher rejected events");
-                    let lines: HashSet<usize> = answer.rejected.iter().map(|rejected| rejected.line).collect();
+                    let lines: Set<usize> = answer.rejected.iter().map(|rejected| rejected.line).collect();
                     for (event, line) in events.into_iter().zip(1..) {
                         if lines.contains(&line) { again.push(event) } else { taken.push(event) }
                     }

@@ -3,7 +3,7 @@
 
 mod ends;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,6 +17,7 @@ use crate::frontend::newest::{Keeping, Newest};
 use crate::frontend::order::{Effect, FramePage, Order};
 use crate::limits::*;
 use crate::runtime::account::{Account, Reservation, Use};
+use crate::runtime::random::Map;
 use crate::wire::event::Class;
 use crate::wire::frame::{Frame, Place, Stored};
 use crate::wire::position::{Position, Shown};
@@ -103,7 +104,7 @@ impl Home {
 /// The topics at home on a shard.
 #[derive(Debug, Default)]
 pub struct Homes {
-    homes: HashMap<Topic, Home, foldhash::fast::RandomState>,
+    homes: Map<Topic, Home>,
     /// Topics to begin with at the end of this turn.
     new: Once<Topic>,
     /// Topics whose beginning failed, and when to try again.

@@ -1,7 +1,6 @@
 //! Calls to other nodes: connections as slots of the shard, in the same readiness set as all others. What comes of calls
 //! is settled at the end of a turn, in order, so that nobody is called back while calling.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
@@ -18,6 +17,7 @@ use super::shard::Shard;
 use super::slots::{Conn, Kind};
 use super::tls::Tls;
 use crate::limits::*;
+use crate::runtime::random::Map;
 use crate::runtime::readiness::{Interest, Ready};
 use crate::runtime::resolver;
 use crate::wire::batch::VERSION;
@@ -25,8 +25,8 @@ use crate::wire::batch::VERSION;
 /// A shard's links.
 #[derive(Debug, Default)]
 pub struct Links {
-    ids: HashMap<LinkKey, u32, foldhash::fast::RandomState>,
-    table: HashMap<u32, Box<Link>, foldhash::fast::RandomState>,
+    ids: Map<LinkKey, u32>,
+    table: Map<u32, Box<Link>>,
     next: u32,
 }
 
@@ -88,7 +88,7 @@ impl Shard {
     /// One of the dispatchers that the settings name and that take calls, chosen at random; one that keeps nobody waiting
     /// if there is one, and another one than `not`.
     pub(super) fn pick_dispatcher(&mut self, lane: Lane, not: Option<Destination>) -> Option<Destination> {
-        let number = self.cluster.random();
+        let number = self.random.number();
         let all = self.cluster.dispatchers.iter().map(|address| Destination::Dispatcher(*address));
         let able: Vec<Destination> = all.filter(|to| self.link_takes((*to, lane))).collect();
         let is_slow = |to: &Destination| {
@@ -288,7 +288,7 @@ impl Shard {
 
     /// Ends a link's connection, and rests.
     pub(super) fn break_link(&mut self, id: u32, why: &str) {
-        let jitter = self.cluster.random();
+        let jitter = self.random.number();
         self.counters().link_failures.add(1);
         let link = self.cluster.links.get_mut(id);
         let (to, lane) = (link.key.0, link.key.1.name());

@@ -1,6 +1,5 @@
 //! Frames to other nodes, and frames from them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +10,7 @@ use super::slots::Conn;
 use crate::dispatch::outbox::Outbox;
 use crate::frontend::queue::Pushed;
 use crate::limits::{ABSENT_NODE_AGE, FRAMES_TIMEOUT, OUTBOX_PATIENCE, UNKNOWN_NODE_WAIT};
+use crate::runtime::random::Map;
 use crate::wire::batch::{Batch, Header};
 use crate::wire::binary::Malformed;
 use crate::wire::connection_id::NodeId;
@@ -30,11 +30,11 @@ struct Remote {
 /// A shard's frames for other nodes.
 #[derive(Debug, Default)]
 pub struct Outboxes {
-    nodes: HashMap<NodeId, Remote, foldhash::fast::RandomState>,
+    nodes: Map<NodeId, Remote>,
     /// Those that may have something to send.
     dirty: Vec<NodeId>,
     /// Nodes that turned out not to live, and when.
-    absent: HashMap<NodeId, Instant>,
+    absent: Map<NodeId, Instant>,
     /// Above all numbers that were given to any of them.
     next_number: u64,
 }

@@ -5,7 +5,6 @@
 //! Pages are appended to and never changed where they were sent from; what no viewer needs any more is punched out of the
 //! file, and the kernel keeps those pages for as long as a socket refers to them.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -15,6 +14,7 @@ use rustix::io::{Errno, pwrite};
 use crate::frontend::log::{Cursor, Log};
 use crate::frontend::topics::TopicIndex;
 use crate::limits::{PAGED_TOPICS_MAX, PAGES_IDLE, PAGES_PUNCH_BYTES};
+use crate::runtime::random::Map;
 
 /// Bytes of a page, as far as this matters: holes are punched in multiples of it.
 const PAGE: u64 = 4096;
@@ -38,7 +38,7 @@ struct Pages {
 /// The memory files of a shard's busiest topics.
 #[derive(Debug, Default)]
 pub struct PageLogs {
-    topics: HashMap<TopicIndex, Pages, foldhash::fast::RandomState>,
+    topics: Map<TopicIndex, Pages>,
 }
 
 impl PageLogs {

@@ -2,7 +2,6 @@
 //! which tells who came online; the backend that ranks highest for a member's bucket tells who went offline.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -16,6 +15,7 @@ use super::slots::Conn;
 use crate::dispatch::kv::{Answer, BUCKETS, Request as KvRequest, Turn, Unavailable, highest};
 use crate::limits::*;
 use crate::runtime::account::Held;
+use crate::runtime::random::Set;
 use crate::wire::http::HttpError;
 use crate::wire::query::{Parameter, Query};
 use crate::wire::response::AnswerTo;
@@ -105,7 +105,7 @@ impl Shard {
         access: &Access,
         to: AnswerTo,
     ) -> Result<Handled, HttpError> {
-        let (mut members, mut named): (Vec<String>, HashSet<Cow<'_, str>>) = Default::default();
+        let (mut members, mut named): (Vec<String>, Set<Cow<'_, str>>) = Default::default();
         for member in query.all(Parameter::Member) {
             if !named.insert(member.clone()) {
                 continue;

@@ -1,6 +1,5 @@
 //! Questions to the key-value store by way of a dispatcher: asked here, and relayed there.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +10,7 @@ use super::shard::Shard;
 use super::slots::Conn;
 use crate::dispatch::kv::{Answer, Heard, Request, Unavailable};
 use crate::limits::*;
+use crate::runtime::random::Map;
 use crate::wire::http::HttpError;
 use crate::wire::response::AnswerTo;
 
@@ -25,7 +25,7 @@ struct Question {
 /// A shard's questions to dispatchers.
 #[derive(Debug, Default)]
 pub struct Questions {
-    open: HashMap<u64, Question, foldhash::fast::RandomState>,
+    open: Map<u64, Question>,
     /// Tickets of those that are to be sent, oldest first.
     unsent: Vec<u64>,
     /// What is being told was answered by a dispatcher, and not given up here.

@@ -1,6 +1,6 @@
 //! One shard: its state, and its turn.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -43,6 +43,7 @@ use crate::observe::metrics::Counters;
 use crate::runtime::account::{Account, Held};
 use crate::runtime::clock::Clock;
 use crate::runtime::mailbox::Mailbox;
+use crate::runtime::random::{Map, Random, Set};
 use crate::runtime::readiness::{Interest, Readiness, Ready};
 use crate::runtime::turn_time::TurnTime;
 use crate::wire::response::Answers;
@@ -67,6 +68,10 @@ pub struct Parts {
     pub public: TcpListener,
     /// Its internal listener.
     pub internal: TcpListener,
+    /// From which its choices and pauses follow.
+    pub seed: u64,
+    /// By which the ids of its connections cannot be guessed.
+    pub key: (u64, u64),
 }
 
 /// One shard.
@@ -74,6 +79,7 @@ pub struct Shard {
     pub(super) id: usize,
     pub(super) node: Arc<Node>,
     pub(super) clock: Clock,
+    pub(super) random: Random,
     pub(super) readiness: Readiness,
     mailbox: Mailbox<Message>,
     timer: OwnedFd,
@@ -85,7 +91,7 @@ pub struct Shard {
     /// Topics with viewers that lack something, in the order in which they are served.
     pub(super) unserved: VecDeque<TopicIndex>,
     /// Where on this node each topic's viewers are.
-    pub(super) routes: HashMap<Topic, CoreSet, foldhash::fast::RandomState>,
+    pub(super) routes: Map<Topic, CoreSet>,
     pub(super) registry: Registry,
     pub(super) effects: Vec<Effect>,
     /// Tells the key-value store what the topics at home here want.
@@ -96,7 +102,7 @@ pub struct Shard {
     pub(super) appends_waiting: usize,
     pub(super) dispatcher: Dispatcher,
     /// Questions to the key-value store that have no answer yet.
-    pub(super) asked: HashMap<u64, Held<Asked>, foldhash::fast::RandomState>,
+    pub(super) asked: Map<u64, Held<Asked>>,
     pub(super) next_ticket: u64,
     pub(super) next_heartbeat: Instant,
     pub(super) next_outbox: Instant,
@@ -104,7 +110,7 @@ pub struct Shard {
     /// On the first shard: the node's viewers.
     pub(super) audience: Audience,
     /// Topics whose viewers on this core changed since that was said.
-    pub(super) recounted: HashSet<Topic, foldhash::fast::RandomState>,
+    pub(super) recounted: Set<Topic>,
     /// All nodes' viewers of the topics at home here.
     pub(super) tally: Tally,
     /// All counts are being read.
@@ -170,16 +176,13 @@ pub struct Shard {
     /// Counts round, to choose which delivery's time is taken.
     pub(super) sampled: usize,
     /// Questions of operators that other shards have not answered.
-    pub(super) gathering: HashMap<Conn, Gathering, foldhash::fast::RandomState>,
+    pub(super) gathering: Map<Conn, Gathering>,
     /// When questions to the key-value store were asked.
-    pub(super) asked_at: HashMap<u64, Instant, foldhash::fast::RandomState>,
+    pub(super) asked_at: Map<u64, Instant>,
 }
 
 impl Shard {
-    /// A shard that is ready to run: what it needs of the kernel is there.
-    ///
-    /// # Errors
-    /// Descriptors that the kernel refuses.
+    /// A shard that is ready to run. Fails where the kernel refuses it a descriptor.
     pub fn start(parts: Parts) -> std::io::Result<Shard> {
         let readiness = Readiness::new()?;
         readiness.add(&parts.mailbox, MAILBOX, Interest::Read)?;
@@ -204,27 +207,28 @@ impl Shard {
             next_tick: clock.instant + TICK,
             turn_time: TurnTime::new(clock.instant),
             clock,
+            random: Random::new(parts.seed),
             readiness,
             mailbox: parts.mailbox,
             timer,
             pacer,
             doors,
-            slots: Slots::default(),
+            slots: Slots::new(parts.key),
             topics: Topics::default(),
             unserved: VecDeque::new(),
-            routes: HashMap::default(),
+            routes: Map::default(),
             registry: Registry::default(),
             effects: Vec::new(),
             registrar: Registrar::default(),
             homes: Homes::default(),
             appends_waiting: 0,
-            asked: HashMap::default(),
+            asked: Map::default(),
             next_ticket: 0,
             next_heartbeat: clock_start,
             next_outbox: clock_start,
             typists: Typists::default(),
             audience: Audience::default(),
-            recounted: HashSet::default(),
+            recounted: Set::default(),
             tally: Tally::new(),
             reading_counts: false,
             counts_due: clock_start,
@@ -262,8 +266,8 @@ impl Shard {
             admitting: Admitting::default(),
             tokens_seen: TokenCache::default(),
             sampled: 0,
-            gathering: HashMap::default(),
-            asked_at: HashMap::default(),
+            gathering: Map::default(),
+            asked_at: Map::default(),
         };
         shard.open_peers();
         Ok(shard)

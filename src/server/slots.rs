@@ -1,9 +1,10 @@
 //! A shard's connections. An idle stream is one slot of 56 bytes and its places in the topics' tables: no buffer, no
 //! timer, no task.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
+use std::hash::{Hash, Hasher};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use siphasher::sip::SipHasher13;
 
 use super::http_connection::Http;
 use super::renewal::StreamRights;
@@ -220,15 +221,20 @@ impl Slot {
 const SLOTS_PER_PAGE: usize = 256;
 
 /// A shard's slots.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Slots {
     pages: Vec<Box<[Slot]>>,
     free: Vec<u32>,
     used: usize,
-    secrets: RandomState,
+    secrets: SipHasher13,
 }
 
 impl Slots {
+    /// None yet. Whoever knows `key` can guess the ids of connections.
+    pub fn new(key: (u64, u64)) -> Slots {
+        Slots { pages: Vec::new(), free: Vec::new(), used: 0, secrets: SipHasher13::new_with_keys(key.0, key.1) }
+    }
+
     /// Connections.
     pub fn len(&self) -> usize {
         self.used
@@ -302,7 +308,9 @@ impl Slots {
 
     /// The 64 bits of a connection's id that nobody can guess: a keyed hash (SipHash), so that they need no memory.
     pub fn secret(&self, conn: Conn) -> u64 {
-        self.secrets.hash_one(conn)
+        let mut hasher = self.secrets;
+        conn.hash(&mut hasher);
+        hasher.finish()
     }
 }
 
@@ -316,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_slot_knows_its_owners_apart() {
-        let mut slots = Slots::default();
+        let mut slots = Slots::new((1, 2));
         let first = slots.insert(socket(), Kind::Stream);
         slots.remove(first);
         let second = slots.insert(socket(), Kind::Stream);

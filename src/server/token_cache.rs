@@ -1,13 +1,13 @@
 //! Tokens whose signatures were checked: a client sends the same one with each request, and checking it costs some hundred
 //! times more than finding it here.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::auth::{Keys, Rights, Token, TokenError};
 use crate::limits::TOKENS_KEPT_BYTES;
+use crate::runtime::random::Map;
 
-type Seen = HashMap<Box<str>, Arc<Rights>>;
+type Seen = Map<Box<str>, Arc<Rights>>;
 
 /// Tokens of one shard, the whole text of each, so that none passes for another. Good ones only, so that nobody fills it
 /// who has no token. They come in two generations, of which the older one goes when the younger one is full.

@@ -20,13 +20,6 @@ pub struct NotANode;
 
 const CROCKFORD: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-impl NodeId {
-    /// A new random name. Fails only where the kernel has no randomness to give.
-    pub fn random() -> Result<NodeId, getrandom::Error> {
-        getrandom::u64().map(NodeId)
-    }
-}
-
 impl fmt::Display for NodeId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for shift in (0..13).rev() {

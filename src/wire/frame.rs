@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::io::Write as _;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::event::{Class, Draft};
 use super::json;
 use super::position::Position;
 use super::sse::{self, Framing};
 use crate::limits::{EVENT_BYTES_MAX, LINE_BYTES_MAX};
+use crate::runtime::random::Seeded;
 
 mod origins;
 mod transfer;
@@ -82,8 +83,7 @@ pub struct Frame {
 
 /// The hash of a topic that shards agree on; seeded at start, so that nobody outside can aim at one shard.
 pub fn topic_hash(topic: &str) -> u64 {
-    static STATE: OnceLock<foldhash::fast::RandomState> = OnceLock::new();
-    let mut hasher = STATE.get_or_init(foldhash::fast::RandomState::default).build_hasher();
+    let mut hasher = Seeded::SAME.build_hasher();
     hasher.write(topic.as_bytes());
     hasher.finish()
 }

@@ -1,9 +1,10 @@
 //! The likes of a batch, worked out in memory: what is stored is read once, the commands run on it one by one, and what
 //! they changed is written once. The videos are locked meanwhile, so nobody else changes it.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::backend::checks;
 use crate::backend::store::{Command, Outcome, StoreError};
+use crate::runtime::random::Map;
 
 /// Who liked what, and how: a row's key.
 pub(super) type Key<'a> = (&'a str, &'a str, &'a str);
@@ -28,7 +29,7 @@ struct Like {
 struct Video<'a> {
     /// Whether a command may change it.
     written: bool,
-    reactions: HashMap<&'a str, Count, foldhash::fast::RandomState>,
+    reactions: Map<&'a str, Count>,
     /// Of reactions that no command of the batch is about.
     others: Vec<(String, u64)>,
 }

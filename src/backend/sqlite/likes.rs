@@ -1,16 +1,16 @@
 //! Likes and their counts.
 use rusqlite::{Connection, params};
-use std::collections::HashMap;
 
 use super::batch::Failure;
 use crate::backend::store::{Outcome, StoreError};
+use crate::runtime::random::Map;
 
 /// The counts of the videos that a batch touches: read once, changed in memory, written back before the commit, so a
 /// hot video costs one read and one write a batch instead of one a like. It lives no longer than its transaction,
 /// which holds the write lock, so it can be neither stale nor ahead of what is stored.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    videos: HashMap<String, Vec<ReactionCount>, foldhash::fast::RandomState>,
+    videos: Map<String, Vec<ReactionCount>>,
 }
 
 #[derive(Debug)]

@@ -1,10 +1,11 @@
 //! Which questions may be under way together. Those of one shard about one topic are answered as if asked one after the
 //! other; no other question waits for any. No IO, no clock.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
 use crate::dispatch::kv::{Request, bucket};
 use crate::limits::REDIS_GROUP;
+use crate::runtime::random::Map;
 use crate::wire::topic::Topic;
 
 /// What a question is about, for the shard that asks it. What is kept of a topic in different places needs no order among
@@ -145,8 +146,8 @@ pub type Group = Vec<u64>;
 /// The queues before the gates.
 #[derive(Debug, Default)]
 pub struct Gates {
-    queues: HashMap<Gate, Queue, foldhash::fast::RandomState>,
-    held: HashMap<u64, Held, foldhash::fast::RandomState>,
+    queues: Map<Gate, Queue>,
+    held: Map<u64, Held>,
 }
 
 impl Gates {

@@ -1,8 +1,7 @@
 //! Look-ups under way, and what became known of their topics meanwhile. No IO, no clock.
 
-use std::collections::HashMap;
-
 use crate::dispatch::kv::Notice;
+use crate::runtime::random::Map;
 use crate::wire::topic::Topic;
 
 #[derive(Debug, Default)]
@@ -14,7 +13,7 @@ struct Lookup {
 /// The server sends an answer and a later change in this order, but they reach shards by different ways. So an answer that
 /// was under way while a change was told is followed by the change once more: no cache keeps it.
 #[derive(Debug, Default)]
-pub struct Lookups(HashMap<Topic, Lookup, foldhash::fast::RandomState>);
+pub struct Lookups(Map<Topic, Lookup>);
 
 impl Lookups {
     /// A look-up begins.

@@ -1,7 +1,7 @@
 //! The thread: takes questions, sees to their order, and answers each one in time, whatever the servers do.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +18,7 @@ use super::replies;
 use super::store::Store;
 use crate::dispatch::kv::{Answer, Heard, Notice, Request, Tell, Unavailable};
 use crate::limits::{REDIS_ANSWER, REDIS_TAKEN};
+use crate::runtime::random::Map;
 use crate::wire::topic::Topic;
 
 /// A question on its way to the thread.
@@ -53,7 +54,7 @@ pub struct Worker {
 struct State {
     next: u64,
     gates: Gates,
-    pending: HashMap<u64, Pending, foldhash::fast::RandomState>,
+    pending: Map<u64, Pending>,
     /// In the order of asking, which is that of their end, since all have the same time.
     deadlines: VecDeque<(Instant, u64)>,
 }

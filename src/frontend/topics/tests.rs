@@ -2,6 +2,7 @@ use super::*;
 use crate::frontend::newest::Keeping;
 use crate::limits::{FLOOD_BYTES, MERGING_REST, MERGING_SLICE};
 use crate::runtime::account::Account;
+use crate::runtime::random::Map;
 use crate::wire::event::Class;
 use crate::wire::frame::tests::frame;
 use crate::wire::frame::{Event, Place};
@@ -78,7 +79,7 @@ fn values_that_find_no_room_behind_a_full_log_follow_once_there_is_some() {
         let event = Event { id, topic, kind, class, key: Some(&key), at: 1, ttl_ms: 0, version, place: None, data };
         Arc::new(Frame::encode(&event))
     };
-    let mut last = HashMap::new();
+    let mut last = Map::default();
     let (mut version, mut refused) = (0, 0);
     // More keys than fit behind it, large ones first.
     for key in 0..LOG_KEYS_MAX + 500 {
@@ -92,7 +93,7 @@ fn values_that_find_no_room_behind_a_full_log_follow_once_there_is_some() {
         last.insert(key.to_string(), version);
     }
     assert!(refused > 0);
-    let mut seen = HashMap::new();
+    let mut seen = Map::default();
     for now_ms in 0..1_000 {
         while entry.next_viewer(now_ms).is_some() {
             let viewer = &mut entry.viewers[place as usize];

@@ -7,7 +7,6 @@
 //! - [`incoming`]: what peers send.
 //! - [`members`]: presence over data centers.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,6 +20,7 @@ use crate::dispatch::datacenter::PeerState;
 use crate::dispatch::outbox::Outbox;
 use crate::frontend::window::{Window, Windows};
 use crate::observe::peers::{PeerCounters, PeerMetrics};
+use crate::runtime::random::Map;
 use crate::wire::connection_id::NodeId;
 use crate::wire::frame::Stranger;
 
@@ -53,7 +53,7 @@ struct Line {
     /// Which of its URLs is in use.
     url: usize,
     hello: hello::Hello,
-    pumps: HashMap<u8, queue::Pump>,
+    pumps: Map<u8, queue::Pump>,
     /// When the log last said that it refuses this node.
     warned: Option<Instant>,
 }
@@ -77,13 +77,13 @@ impl Shard {
             return;
         }
         for peer in &self.node.peers {
-            let url = self.cluster.random() as usize % peer.urls.len();
+            let url = self.random.number() as usize % peer.urls.len();
             self.cluster.peers.lines.push(Line {
                 outbox: Outbox::to_peer(self.node.id, self.id as u16, self.clock.instant),
                 windows: Windows::default(),
                 url,
                 hello: hello::Hello::new(self.clock.instant),
-                pumps: HashMap::new(),
+                pumps: Map::default(),
                 warned: None,
             });
         }

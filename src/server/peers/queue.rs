@@ -180,7 +180,7 @@ impl Shard {
 
     /// A queue is left alone for a while.
     fn rest_queue(&mut self, peer: usize, bucket: u8) {
-        let jitter = self.cluster.random();
+        let jitter = self.random.number();
         let until = self.clock.instant;
         let Some(pump) = self.cluster.peers.lines[peer].pumps.get_mut(&bucket) else { return };
         let longest = PEER_BACKOFF_MAX.min(PEER_BACKOFF * 2u32.pow(pump.failures.min(10)));
