@@ -3,6 +3,7 @@
 pub mod asks;
 pub mod audience;
 pub mod backlog;
+pub mod beginning;
 pub mod crossing;
 pub mod log;
 pub mod members;

@@ -285,6 +285,11 @@ impl TopicEntry {
         Some(pushed)
     }
 
+    /// Whether something waits for room in the log.
+    pub fn has_overflow(&self) -> bool {
+        self.overflow.is_some()
+    }
+
     /// What a stream that comes back may be given from history; what follows is yet to come by the log.
     pub fn shown_to(&self) -> Option<Shown> {
         if self.overflow.is_some() { self.logged_to } else { self.delivered_to }

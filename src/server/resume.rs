@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::message::{Asker, Message, ReplayAsk, Replayed};
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
+use crate::frontend::beginning::{Joined, beginning};
 use crate::frontend::queue::Pushed;
 use crate::frontend::replay::{Replay, Step};
 use crate::frontend::topics::{TopicEntry, TopicIndex};
@@ -17,6 +18,9 @@ use crate::wire::query::{Parameter, Query};
 use crate::wire::request::Request;
 use crate::wire::sse::{self, Framing};
 use crate::wire::topic::Topic;
+
+/// The id of a client that has nothing yet: no position, so that it is given what history holds.
+const NOTHING_YET: &str = "0";
 
 /// What a client that comes back says it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +60,10 @@ impl Replaying {
         let (replay, last_id) = match last.resume.within(newest_ms) {
             Resume::After(position) => {
                 let after = position.earlier(RESUME_OVERLAP_MS);
-                // One topic comes in order, so an id says all. Of several, another one may have been ahead of what is missing.
-                let seen = if topics.len() > 1 { position.earlier(RESUME_SKEW_MS) } else { position };
+                // One topic comes in order, so an event's id says all. Of several, that one may have been ahead of what is
+                // missing. The place where a stream began, and a time of another data center, hold for all of them.
+                let of_one = topics.len() > 1 && !position.is_between();
+                let seen = if of_one { position.earlier(RESUME_SKEW_MS) } else { position };
                 let replay = Replay::new(topics, after, Some(Shown::to(seen)));
                 (replay, Some(last.id.clone()))
             }
@@ -111,7 +117,20 @@ impl Shard {
         });
         let peers = &self.cluster.peers.states;
         let here = |dc: &str, ms| peers.iter().find(|peer| peer.dc == dc).map_or(ms, |peer| peer.here(ms));
+        // It is given back in a line of the stream, of which nobody may make two.
+        let id = id.map(|id| if id.bytes().all(|byte| byte.is_ascii_graphic()) { id } else { NOTHING_YET.to_owned() });
         Ok(id.map(|id| LastEvent { resume: Resume::read(&id, &self.node.dc, here), id }))
+    }
+
+    /// The id of a stream's `connected`: the place where it begins, or, until what it missed is replayed, the one that its
+    /// client came with.
+    pub(super) fn beginning_id(&self, conn: Conn, last: Option<&LastEvent>) -> String {
+        if let Some(last) = last {
+            return last.id.clone();
+        }
+        let subscriptions = self.slots.at(conn.slot).subscriptions.as_slice().iter();
+        let topics = subscriptions.map(|subscription| Joined::of(self.topics.get(subscription.topic)));
+        format!("{}:{}", self.node.dc, beginning(topics, self.clock.unix_ms))
     }
 
     /// Begins to replay what a stream missed, behind what waits for it.

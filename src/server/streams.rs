@@ -163,7 +163,7 @@ impl Shard {
         early.drain(..http.sent);
         self.set_due(conn, HEARTBEAT.as_secs() as u32);
         let missing = self.subscribe(conn, &opening.topics);
-        let showing = if missing.is_empty() { self.write_connected(conn) } else { Vec::new() };
+        let showing = if missing.is_empty() { self.write_connected(conn, opening.last.as_ref()) } else { Vec::new() };
         early.append(&mut self.out);
         self.write_stream(conn, &early);
         self.show(conn, showing);
@@ -256,7 +256,7 @@ impl Shard {
             Some(asker) => self.answer_topic_change(waiter.conn, asker),
             None => {
                 if self.slots.get(waiter.conn).is_some_and(|slot| slot.waiting) {
-                    let showing = self.write_connected(waiter.conn);
+                    let showing = self.write_connected(waiter.conn, waiter.last.as_ref());
                     let bytes = std::mem::take(&mut self.out);
                     self.write_stream(waiter.conn, &bytes);
                     self.show(waiter.conn, showing);
@@ -284,7 +284,7 @@ impl Shard {
 
     /// Appends `connected` to `self.out`, and the newest values of its topics, as far as one write may hold. Gives what it is
     /// yet to be shown of them. From here on events reach the stream.
-    fn write_connected(&mut self, conn: Conn) -> Vec<Showing> {
+    fn write_connected(&mut self, conn: Conn, last: Option<&LastEvent>) -> Vec<Showing> {
         let id = ConnectionId {
             node: self.node.id,
             shard: self.id as u16,
@@ -293,12 +293,13 @@ impl Shard {
             secret: self.slots.secret(conn),
         };
         let retry_ms = self.retry_jitter();
+        let begins = self.beginning_id(conn, last);
         let mut out = std::mem::take(&mut self.out);
         let (_, pending) = self.topics_of(conn);
         let framing = self.slots.at(conn.slot).framing();
         let heartbeat = HEARTBEAT.as_millis() as u64;
         let (id, node) = (id.encode(), &self.node.name);
-        framing.wrap(&mut out, |out| sse::connected(out, &id, node, heartbeat, &pending, retry_ms));
+        framing.wrap(&mut out, |out| sse::connected(out, &begins, &id, node, heartbeat, &pending, retry_ms));
         // What its topics' logs hold came before it was connected.
         let slot = self.slots.get_mut(conn).expect("it is being connected");
         slot.waiting = false;

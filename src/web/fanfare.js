@@ -218,8 +218,10 @@ class Stream {
         this.#heardAt = Date.now();
         act(data, message);
       });
-    hear("connected", (data) => {
+    hear("connected", (data, message) => {
       clearTimeout(this.#timer);
+      // Where the stream begins, or what it was asked to go on from: something to resume by before the first event that has an id.
+      if (message.lastEventId !== "") this.#position = position = message.lastEventId;
       this.#connection = data.connection;
       this.#heartbeatMs = data.heartbeat_ms ?? Infinity;
       this.#openedAt = this.#liveFrom = Date.now();

@@ -105,6 +105,16 @@ impl Position {
         Position { ms: self.ms.saturating_sub(ms), seq: 0 }
     }
 
+    /// Whether it lies between events, as a time does.
+    pub const fn is_between(self) -> bool {
+        self.seq == 0
+    }
+
+    /// Itself if it lies between events, or else the end of its millisecond.
+    pub const fn next_between(self) -> Position {
+        if self.is_between() { self } else { Position::at(self.ms.saturating_add(1)) }
+    }
+
     /// Whether it is the place before all events.
     pub fn is_start(self) -> bool {
         self == Position::START

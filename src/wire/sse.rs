@@ -76,10 +76,21 @@ fn control(out: &mut Vec<u8>, name: &str, data: &Value) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// The first event of a stream, with the reconnection time for when it ends without a word. `pending` are topics that are
-/// not registered yet.
-pub fn connected(out: &mut Vec<u8>, connection: &str, node: &str, heartbeat_ms: u64, pending: &[&str], retry_ms: u32) {
+/// The first event of a stream, with the reconnection time for when it ends without a word, and as its id the place where
+/// the stream `begins`, without line ends. `pending` are topics that are not registered yet.
+pub fn connected(
+    out: &mut Vec<u8>,
+    begins: &str,
+    connection: &str,
+    node: &str,
+    heartbeat_ms: u64,
+    pending: &[&str],
+    retry_ms: u32,
+) {
     retry(out, retry_ms);
+    out.extend_from_slice(b"id: ");
+    out.extend_from_slice(begins.as_bytes());
+    out.push(b'\n');
     let data = json!({"connection": connection, "node": node, "heartbeat_ms": heartbeat_ms, "pending": pending});
     control(out, "connected", &data);
 }
@@ -125,10 +136,10 @@ mod tests {
     #[test]
     fn control_events_are_named_single_lines() {
         let mut out = Vec::new();
-        connected(&mut out, "c", "n", 20_000, &["live:1"], 2100);
+        connected(&mut out, "eu:7-1", "c", "n", 20_000, &["live:1"], 2100);
         bye(&mut out, ByeReason::Drain, 1500);
         let text = String::from_utf8(out).unwrap();
-        let expected = "retry: 2100\nevent: connected\ndata: {\"connection\":\"c\",\"heartbeat_ms\":20000,\"node\":\"n\",\"pending\":\
+        let expected = "retry: 2100\nid: eu:7-1\nevent: connected\ndata: {\"connection\":\"c\",\"heartbeat_ms\":20000,\"node\":\"n\",\"pending\":\
                         [\"live:1\"]}\n\nretry: 1500\nevent: bye\ndata: {\"reason\":\"drain\",\"retry_ms\":1500}\n\n";
         assert_eq!(text, expected);
     }

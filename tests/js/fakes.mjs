@@ -39,9 +39,9 @@ class FakeEventSource extends EventTarget {
     this.dispatchEvent(new MessageEvent(type, { data: JSON.stringify(data), lastEventId: this.#lastEventId }));
   }
 
-  connected(more = {}) {
+  connected(more = {}, id) {
     this.readyState = FakeEventSource.OPEN;
-    this.block("connected", { connection: "c1", node: "n1", heartbeat_ms: 20_000, pending: [], ...more });
+    this.block("connected", { connection: "c1", node: "n1", heartbeat_ms: 20_000, pending: [], ...more }, id);
   }
 
   event(event, id) { this.block("message", { topic: "live:42", at: Date.now(), data: {}, ...event }, id); }

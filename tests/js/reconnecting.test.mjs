@@ -99,6 +99,26 @@ test("it resumes after the last id line, also over later events without one", as
   assert.equal(world.source.query.get("last_event_id"), "eu:7-0");
 });
 
+test("cut before its first comment, it resumes from where the stream began", async (t) => {
+  const world = browser(t);
+  const { stream } = await world.start();
+  const got = [];
+  stream.on("*", ({ type, id }) => got.push(`${type} ${id}`));
+  world.source.connected({}, "eu:5-0");
+  world.source.event({ type: "like", id: "b", count: 1 });
+  world.source.cut();
+  await world.tick(2_000);
+  assert.equal(world.source.query.get("last_event_id"), "eu:5-0");
+  // A like has no place of its own, so its id is not kept as that of a repeat.
+  world.source.connected({}, "eu:5-0");
+  world.source.event({ type: "like", id: "b", count: 1 });
+  world.source.event({ type: "comment", id: "c" }, "eu:6-1");
+  assert.deepEqual(got, ["like b", "like b", "comment c"]);
+  world.source.cut();
+  await world.tick(30_000);
+  assert.equal(world.source.query.get("last_event_id"), "eu:6-1");
+});
+
 test("bye closes the stream and comes back when the server said, not before", async (t) => {
   const world = browser(t);
   const { stream, states } = await world.open();

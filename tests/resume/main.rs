@@ -5,6 +5,7 @@
 mod support;
 
 mod backlog;
+mod beginnings;
 mod cuts;
 mod followers;
 mod newest;

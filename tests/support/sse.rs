@@ -157,6 +157,8 @@ pub struct Stream {
     ended: bool,
     /// The `connected` event, once it came.
     pub hello: Value,
+    /// Its id.
+    pub begins: Option<String>,
 }
 
 impl Stream {
@@ -187,6 +189,7 @@ impl Stream {
             waiting: VecDeque::new(),
             ended: false,
             hello: Value::Null,
+            begins: None,
         };
         stream.feed(&early);
         stream
@@ -207,6 +210,7 @@ impl Stream {
         let first = self.next().expect("a stream begins with connected");
         assert_eq!(first.name, "connected", "{first:?}");
         self.hello = first.json();
+        self.begins = first.id;
     }
 
     /// Its id.

@@ -274,7 +274,10 @@ impl Viewer {
         match message.name.as_str() {
             // Before its topics are registered nothing is promised to a viewer that has no last event: it comes again.
             "connected" if json["pending"] != json!([]) && self.last_id.is_none() => self.too_early = true,
-            "connected" => self.connected += 1,
+            "connected" => {
+                self.connected += 1;
+                self.last_id = message.id;
+            }
             "gap" => self.gaps.push(json["topic"].as_str().expect("a topic").to_owned()),
             "message" if json["type"] == "viewers" => {
                 let count = json["data"]["viewers"].as_u64().expect("a number");

@@ -362,8 +362,7 @@ impl Shard {
                     let pushed = connection.stream.push(bytes, &mut |frame| {
                         connected |= self.sink.take(frame, topic, chunked, checker, now_us);
                         if resumes
-                            && let Some(id) =
-                                frame.strip_prefix(b"id: ").and_then(|rest| rest.split(|b| *b == b'\n').next())
+                            && let Some(id) = frame.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(b"id: "))
                         {
                             last_id.clear();
                             last_id.push_str(&String::from_utf8_lossy(id));

@@ -338,7 +338,7 @@ impl Audience {
                     self.status.held += 1;
                     self.status.absent -= 1;
                     *if viewer.came() { &mut self.status.came_back } else { &mut self.status.came } += 1;
-                    viewer.connected(now);
+                    viewer.connected(now, line(frame, b"id: ").unwrap_or_default());
                     viewer.leaves_us = now + STAY_US_MIN + self.chance.wait_us(self.plan.stay_us);
                     self.due.push(Reverse((viewer.leaves_us, place, viewer.generation)));
                 }
@@ -353,8 +353,7 @@ impl Audience {
                 if matches!(kind, Kind::Comment | Kind::Message)
                     && let Some(position) = line(frame, b"id: ")
                 {
-                    viewer.position.clear();
-                    viewer.position.push_str(&String::from_utf8_lossy(position));
+                    viewer.reached(position);
                 }
                 let stamp = stamp?;
                 let new = kind != Kind::Comment || viewer.see(stamp.number);

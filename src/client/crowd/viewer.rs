@@ -130,12 +130,20 @@ impl Default for Viewer {
 }
 
 impl Viewer {
-    /// `connected` came. Without a position nothing could be resumed, so it begins anew.
-    pub fn connected(&mut self, now_us: u64) {
+    /// `connected` came, with the place where the stream begins. Without a position nothing could be resumed, so it begins
+    /// anew.
+    pub fn connected(&mut self, now_us: u64, begins: &[u8]) {
         self.state = State::Here;
         if self.position.is_empty() {
             self.must_see_from_us = now_us;
         }
+        self.reached(begins);
+    }
+
+    /// An `id:` line came.
+    pub fn reached(&mut self, position: &[u8]) {
+        self.position.clear();
+        self.position.push_str(&String::from_utf8_lossy(position));
     }
 
     /// The server said that something may be missing: what was posted before now is not held against it.
@@ -181,7 +189,7 @@ mod tests {
     fn frames_are_told_apart() {
         let run = Run::new(5_000_000);
         let hear = |text: &str| super::hear(text.as_bytes(), &run);
-        assert_eq!(hear("event: connected\ndata: {\"connection\":\"x\"}\n\n"), Heard::Connected);
+        assert_eq!(hear("retry: 900\nid: eu:5-0\nevent: connected\ndata: {\"connection\":\"x\"}\n\n"), Heard::Connected);
         assert_eq!(hear("retry: 900\nevent: bye\ndata: {\"reason\":\"drain\",\"retry_ms\":900}\n\n"), Heard::Bye(900));
         assert_eq!(hear("event: gap\ndata: {\"topic\":\"live:42\",\"after\":null}\n\n"), Heard::Gap);
         assert_eq!(hear(": heartbeat\n\n"), Heard::Nothing);
@@ -199,15 +207,16 @@ mod tests {
         let all: Vec<_> = (0..200).map(|number| Acknowledged { number, posted_us: 1_000 + number }).collect();
         let mut viewer = Viewer::default();
         assert_eq!(viewer.missing(&all), 0, "who never came lacks nothing");
-        viewer.connected(1_099);
+        viewer.connected(1_099, b"eu:1-0");
+        assert_eq!(viewer.position, "eu:1-0");
         assert_eq!(viewer.missing(&all), 100);
         for number in (100..200).filter(|number| *number != 163) {
             assert!(viewer.see(number));
         }
         assert!(!viewer.see(150), "seen before");
         assert_eq!(viewer.missing(&all), 1);
-        viewer.position = "eu:1-1".to_owned();
-        viewer.connected(5_000);
+        viewer.reached(b"eu:1-1");
+        viewer.connected(5_000, b"eu:1-1");
         assert_eq!(viewer.missing(&all), 1, "who resumes is owed what was posted meanwhile");
         viewer.gap(1_163);
         assert_eq!(viewer.missing(&all), 0, "the server owned up to it");
