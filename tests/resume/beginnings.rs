@@ -104,7 +104,8 @@ fn cut_before_the_replay_loses_what_was_to_be_replayed() {
 fn id_that_is_none_given_back_as_a_line_of_its_own() {
     let node = Node::start();
     publish_comments(&node, &["live:1"], 2, 10);
-    for query in ["topic=live:1&last_event_id=0", "topic=live:1&last_event_id=%0Adata:%20x", "topic=live:1&last_event_id=%C3%A9"]
+    for query in
+        ["topic=live:1&last_event_id=0", "topic=live:1&last_event_id=%0Adata:%20x", "topic=live:1&last_event_id=%C3%A9"]
     {
         let mut stream = node.stream(query);
         assert_eq!(begins(&stream), "0", "{query}");

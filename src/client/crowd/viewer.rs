@@ -189,7 +189,10 @@ mod tests {
     fn frames_are_told_apart() {
         let run = Run::new(5_000_000);
         let hear = |text: &str| super::hear(text.as_bytes(), &run);
-        assert_eq!(hear("retry: 900\nid: eu:5-0\nevent: connected\ndata: {\"connection\":\"x\"}\n\n"), Heard::Connected);
+        assert_eq!(
+            hear("retry: 900\nid: eu:5-0\nevent: connected\ndata: {\"connection\":\"x\"}\n\n"),
+            Heard::Connected
+        );
         assert_eq!(hear("retry: 900\nevent: bye\ndata: {\"reason\":\"drain\",\"retry_ms\":900}\n\n"), Heard::Bye(900));
         assert_eq!(hear("event: gap\ndata: {\"topic\":\"live:42\",\"after\":null}\n\n"), Heard::Gap);
         assert_eq!(hear(": heartbeat\n\n"), Heard::Nothing);
