@@ -28,6 +28,9 @@ in the file only, such as:
   class = \"ephemeral\"   # sum, latest, ephemeral or every
   ttl = \"5s\"            # ephemeral only; history = 1000 and max_age = \"1h\" belong to every
 
+SIGHUP reads them again: limits, log, drain, origins, reactions and event types hold at once, and the log names
+what waits for a restart.
+
 Exit status: 0 after a clean drain, 1 when something failed, 2 for a setting that will not do.";
 
 /// Live interactions (likes, comments, viewer counts, typing, presence) to everyone who is

@@ -16,7 +16,7 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     match Args::parse().action() {
-        Ok(Action::Run(role, flags)) => node(role, &flags, roles::run),
+        Ok(Action::Run(role, flags)) => node(role, &flags, |settings| roles::run(settings, &flags)),
         Ok(Action::Subscribe(args)) => subscribe::run(&args),
         Ok(Action::Publish(args)) => publish::run(&args),
         Ok(Action::Bench(args)) => bench::run(&args),

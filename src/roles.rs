@@ -1,25 +1,25 @@
 //! Starts the roles of a node, and ends them.
 
+mod signals;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::admission::Admission;
+use crate::args::Flags;
 use crate::auth::Watcher;
 use crate::backend::store::Store;
 use crate::backend::{postgres, sqlite};
 use crate::dispatch::kv::{BUCKETS, KeyValue, NodeInfo};
 use crate::dispatch::memory::MemoryKv;
 use crate::dispatch::redis;
-use crate::dispatch::types::{DEFAULT, TypeInfo, Types};
 use crate::error::SettingsError;
 use crate::limits::{FILES_RESERVED, FILES_RESERVED_PER_SHARD, MAILBOX_MESSAGES, SHARDS_MAX};
 use crate::observe::metrics::Counters;
@@ -29,13 +29,13 @@ use crate::runtime::listener::{self, Sharing};
 use crate::runtime::resolver::Resolver;
 use crate::runtime::{cores, mailbox, notify, open_files, random, tls};
 use crate::server::access::Tokens;
+use crate::server::live::Live;
 use crate::server::message::{Message, Ticket};
 use crate::server::node::{Node, Roles};
 use crate::server::peers::Peer;
 use crate::server::shard::{Parts, Shard};
-use crate::settings::{self, Auth, Cores, CorsOrigins, Database, Kv, Role, Settings};
+use crate::settings::{self, Auth, Cores, Database, Kv, Role, Settings};
 use crate::wire::connection_id::NodeId;
-use crate::wire::response::Origins;
 
 /// Exit status for a setting that will not do.
 const USAGE: u8 = 2;
@@ -54,12 +54,13 @@ enum StartError {
 }
 
 /// Runs a node until it is told to stop. 0 after a clean drain, 1 when something broke, 2 for settings that will not do.
-pub fn run(settings: &Settings) -> ExitCode {
+/// `flags` are those that the settings came from, for when they are read again.
+pub fn run(settings: &Settings, flags: &Flags) -> ExitCode {
     log::start(&settings.log);
     for warning in &settings.warnings {
         warn!("{warning}");
     }
-    match start(settings) {
+    match start(settings, flags) {
         Ok(code) => code,
         Err(error) => {
             // What reads it may be gone, or its disk full, which is no reason to panic.
@@ -205,7 +206,8 @@ fn listen(
     })
 }
 
-fn start(settings: &Settings) -> Result<ExitCode, StartError> {
+fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
+    let signals = signals::harmless()?;
     refuse_unbuilt(settings)?;
     let (_watcher, tokens) = watch_keys(settings)?.unzip();
     let open_files = open_files::raise();
@@ -241,13 +243,7 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
     let peers = peers(settings, shards)?;
     let peer_metrics = peers.iter().map(|peer| Arc::clone(&peer.metrics)).collect();
     let id = NodeId(getrandom::u64()?);
-    let mut types = Types::default();
-    for (name, event) in &settings.events {
-        let ttl_ms = event.ttl.map_or(DEFAULT.ttl_ms, |ttl| u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX));
-        let max_age_ms = event.max_age.map_or(DEFAULT.max_age_ms, |age| age.as_millis() as u64);
-        let history = event.history.unwrap_or(DEFAULT.history);
-        types.set(name, TypeInfo { class: event.class, ttl_ms, history, max_age_ms });
-    }
+    let live = Arc::new(Live::of(settings, &admission));
     let node = Arc::new(Node {
         id,
         name: id.to_string(),
@@ -256,17 +252,9 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
         started: Instant::now(),
         public: public_address,
         internal: internal_address,
-        types,
-        reactions: settings.reactions.clone(),
-        origins: Origins(match &settings.cors_origins {
-            CorsOrigins::Any => vec!["*".to_owned()],
-            CorsOrigins::Listed(list) => list.clone(),
-        }),
         tokens,
         cluster_secret: settings.cluster_secret.as_ref().map(|secret| secret.expose().to_owned()),
         peers,
-        drain: settings.drain,
-        idle_seconds: u16::try_from(settings.idle_timeout.as_secs()).expect("an hour has 3,600"),
         mail,
         metrics: exposition::registry(Arc::clone(&counters), Arc::clone(&admission), peer_metrics),
         counters,
@@ -286,38 +274,23 @@ fn start(settings: &Settings) -> Result<ExitCode, StartError> {
     });
 
     abort_on_panic();
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let executors = cores
         .iter()
         .zip(mailboxes)
         .zip(public.into_iter().zip(internal))
         .enumerate()
         .map(|(shard, ((&core, mailbox), (public, internal)))| {
+            let (node, live) = (Arc::clone(&node), Arc::clone(&live));
             let (seed, key) = (random::kernel(), (random::kernel(), random::kernel()));
-            let parts = Parts { id: shard, node: Arc::clone(&node), mailbox, public, internal, seed, key };
+            let parts = Parts { id: shard, node, live, mailbox, public, internal, seed, key };
             cores::spawn(shard, core, move || Ok(Shard::start(parts)?.run())).map_err(StartError::Executor)
         })
         .collect::<Result<Vec<_>, _>>()?;
     greet(&node, settings, &cores, open_files);
     let notifier = notify::start(&node)?;
 
-    let signalled = Arc::clone(&node);
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for (count, signal) in signals.forever().enumerate() {
-            if count > 0 {
-                warn!(signal, "second signal: ending at once");
-                std::process::exit(1);
-            }
-            info!(signal, drain_seconds = signalled.drain.as_secs(), "draining; a second signal ends at once");
-            if let Some(notifier) = &notifier {
-                notifier.stopping(signalled.drain);
-            }
-            signalled.draining.store(true, Ordering::Release);
-            for mail in &signalled.mail {
-                let _ = mail.send(Message::Drain);
-            }
-        }
-    })?;
+    let told = signals::Told { node: Arc::clone(&node), notifier, settings: settings.clone(), flags: flags.clone() };
+    told.listen(signals)?;
 
     let mut code = ExitCode::SUCCESS;
     for (shard, executor) in executors.into_iter().enumerate() {

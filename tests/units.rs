@@ -163,7 +163,10 @@ fn what_units_run_is_what_the_program_takes() {
         let unit = unit(role);
         let (start, check) = (value(&unit, "ExecStart"), value(&unit, "ExecStartPre"));
         let flags = start.strip_prefix("/usr/bin/fanfare ").unwrap();
-        assert_eq!(check, format!("/usr/bin/fanfare check {flags}"), "{role}: the check is of the same settings");
+        assert_eq!(check, format!("-/usr/bin/fanfare check {flags}"), "{role}: the check is of the same settings");
+        let reload = values(&unit, "ExecReload");
+        assert_eq!(reload[0], format!("{start} --print-config"), "{role}: so is what is checked before a reload");
+        assert_eq!(reload[1..], ["/bin/sh -c 'kill -HUP ${MAINPID}'"], "{role}");
         let line = flags
             .replace("${INTERNAL_HOST}", "127.0.0.1")
             .replace("%i", "8101")
@@ -186,6 +189,30 @@ fn what_units_run_is_what_the_program_takes() {
         let name = role.trim_start_matches("fanfare-").trim_end_matches('@');
         assert!(text.starts_with(&format!("# fanfare {name}\n")), "{role}: {text}");
         assert_eq!(text.contains("internal = \"127.0.0.1:8101\""), role.ends_with('@'), "{role}");
+    }
+}
+
+#[test]
+fn a_bad_setting_is_not_tried_for_ever_and_any_other_end_is_followed_by_a_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let bad = folder.path().join("bad.toml");
+    fs::write(&bad, "drain = \"soon\"\n").unwrap();
+    for role in ROLES {
+        let unit = unit(role);
+        assert_eq!(value(&unit, "Restart"), "always", "{role}");
+        // systemd looks at the status of ExecStart's process alone. A step before it that may fail would be started again
+        // with it, whatever it exits with.
+        for step in ["ExecStartPre", "ExecCondition"] {
+            assert!(values(&unit, step).iter().all(|step| step.starts_with('-')), "{role}: {step}");
+        }
+        let command = value(&unit, "ExecStart").strip_prefix("/usr/bin/fanfare ").unwrap();
+        let command = command.replace("/etc/fanfare/fanfare.toml", bad.to_str().unwrap());
+        let command = command.replace("${INTERNAL_HOST}", "127.0.0.1").replace("%i", "8101");
+        let status = Command::new(env!("CARGO_BIN_EXE_fanfare")).args(command.split(' ')).env_clear().output();
+        let status = status.unwrap().status.code().expect("it exits");
+        let prevented: Vec<i32> =
+            value(&unit, "RestartPreventExitStatus").split(' ').map(|status| status.parse().unwrap()).collect();
+        assert!(prevented.contains(&status), "{role}: {status}");
     }
 }
 

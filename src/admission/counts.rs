@@ -1,6 +1,7 @@
 //! How many at a time: connections, by their address.
 
-use std::sync::atomic::Ordering;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::table::Table;
 
@@ -24,19 +25,38 @@ pub enum Entered {
 /// Counts of open connections, for each of many keys. A count is never forgotten, so what finds no place goes uncounted.
 #[derive(Debug)]
 pub struct Counts {
-    table: Table,
-    most: u64,
+    /// Made with the first bound, since most nodes have none.
+    table: OnceLock<Table>,
+    keys: usize,
+    most: AtomicU32,
 }
 
 impl Counts {
-    /// `most` connections a key, with room for `keys` keys.
+    /// `most` connections a key, 0 for no bound, with room for `keys` keys.
     pub fn new(most: u32, keys: usize) -> Counts {
-        Counts { table: Table::new(keys), most: u64::from(most) }
+        let counts = Counts { table: OnceLock::new(), keys, most: AtomicU32::new(0) };
+        counts.bound(most);
+        counts
+    }
+
+    /// From now on there are `most` connections a key, 0 for no bound. What came while there was none stays uncounted.
+    pub fn bound(&self, most: u32) {
+        if most > 0 {
+            self.table.get_or_init(|| Table::new(self.keys));
+        }
+        self.most.store(most, Ordering::Release);
+    }
+
+    /// Whether there is a bound.
+    pub fn is_bounded(&self) -> bool {
+        self.most.load(Ordering::Relaxed) > 0
     }
 
     /// A connection of the key with this hash comes.
     pub fn enter(&self, hash: u64) -> Entered {
-        let line = self.table.line(hash);
+        let most = u64::from(self.most.load(Ordering::Acquire));
+        let Some(table) = self.table.get().filter(|_| most > 0) else { return Entered::Uncounted };
+        let line = table.line(hash);
         let tag = hash >> COUNT_BITS;
         for _ in 0..TRIES {
             let (mut count, mut mine, mut free) = (0, None, None);
@@ -50,7 +70,7 @@ impl Counts {
                     mine = Some((place, word));
                 }
             }
-            if count >= self.most {
+            if count >= most {
                 return Entered::Full;
             }
             let (place, old, new) = match (mine, free) {
@@ -68,7 +88,7 @@ impl Counts {
     /// A counted connection of that key went.
     pub fn leave(&self, hash: u64) {
         let tag = hash >> COUNT_BITS;
-        for place in self.table.line(hash) {
+        for place in self.table.get().into_iter().flat_map(|table| table.line(hash)) {
             let taken = place.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
                 (word >> COUNT_BITS == tag && word & COUNT_MASK > 0).then(|| word - 1)
             });
@@ -81,7 +101,8 @@ impl Counts {
 
     /// Connections of that key.
     pub fn count(&self, hash: u64) -> u64 {
-        let words = self.table.line(hash).iter().map(|place| place.load(Ordering::Relaxed));
+        let line = self.table.get().into_iter().flat_map(|table| table.line(hash));
+        let words = line.map(|place| place.load(Ordering::Relaxed));
         words.filter(|word| word >> COUNT_BITS == hash >> COUNT_BITS).map(|word| word & COUNT_MASK).sum()
     }
 }

@@ -8,9 +8,11 @@ pub mod turns;
 
 use std::hash::BuildHasher as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
 use crate::limits::*;
@@ -129,20 +131,19 @@ fn held_max(backlog: u64, memory: u64) -> ByUse<usize> {
 pub struct Admission {
     started: Instant,
     hasher: Seeded,
-    trusted: Vec<IpNet>,
+    shards: usize,
+    /// Bytes that the process may use.
+    available: u64,
+    /// Connections that there may be unless the settings say another number.
+    connections_fit: usize,
+    trusted: ArcSwap<Vec<IpNet>>,
     /// Connections that the node may have, and has.
-    connections_max: usize,
+    connections_max: AtomicUsize,
     connections: AtomicUsize,
-    address_connections: Option<Counts>,
-    address_connects: Option<Rates>,
-    publishes: Option<Rates>,
-    /// Topics of one stream.
-    pub topics_max: usize,
-    /// A shard's longest turn; zero is no bound.
-    pub turn_max: Duration,
-    /// Bytes that one shard may hold, by what they are for.
-    pub held_max: ByUse<usize>,
-    memory_max: u64,
+    address_connections: Counts,
+    address_connects: Rates,
+    publishes: Rates,
+    memory_max: AtomicU64,
     memory: AtomicU64,
     memory_full: AtomicBool,
 }
@@ -151,48 +152,62 @@ impl Admission {
     /// For a node of `shards` shards, that may use `available` bytes of memory, and have `connections` connections unless
     /// the settings say another number.
     pub fn new(most: &Most, trusted: &[IpNet], shards: usize, available: u64, connections: usize) -> Admission {
-        let connections_max = most.connections.unwrap_or(connections);
-        let rates = |rate: u32| (rate > 0).then(|| Rates::new(rate));
-        let keys = connections_max.saturating_mul(2).clamp(1024, ADDRESS_KEYS_MAX);
-        let memory_max = most.memory.bytes(available);
-        let backlog = most.backlog.bytes(available) / shards.max(1) as u64;
-        Admission {
+        let keys = connections.max(most.connections.unwrap_or(0)).saturating_mul(2).clamp(1024, ADDRESS_KEYS_MAX);
+        let admission = Admission {
             started: Instant::now(),
             hasher: Seeded::default(),
-            trusted: trusted.to_vec(),
-            connections_max,
+            shards: shards.max(1),
+            available,
+            connections_fit: connections,
+            trusted: ArcSwap::default(),
+            connections_max: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
-            address_connections: (most.address_connections > 0).then(|| Counts::new(most.address_connections, keys)),
-            address_connects: rates(most.address_connects),
-            publishes: rates(most.publishes),
-            topics_max: most.topics,
-            turn_max: most.turn,
-            held_max: held_max(backlog, memory_max / shards.max(1) as u64),
-            memory_max,
+            address_connections: Counts::new(0, keys),
+            address_connects: Rates::new(0),
+            publishes: Rates::new(0),
+            memory_max: AtomicU64::new(0),
             memory: AtomicU64::new(0),
             memory_full: AtomicBool::new(false),
-        }
+        };
+        admission.bound(most, trusted);
+        admission
+    }
+
+    /// From now on these limits hold. Who is in stays in, and counts.
+    pub fn bound(&self, most: &Most, trusted: &[IpNet]) {
+        self.trusted.store(Arc::new(trusted.to_vec()));
+        self.connections_max.store(most.connections.unwrap_or(self.connections_fit), Ordering::Relaxed);
+        self.address_connections.bound(most.address_connections);
+        self.address_connects.bound(most.address_connects);
+        self.publishes.bound(most.publishes);
+        self.memory_max.store(most.memory.bytes(self.available), Ordering::Relaxed);
+    }
+
+    /// Bytes that one shard may hold by these limits, by what they are for.
+    pub fn held_max(&self, most: &Most) -> ByUse<usize> {
+        let shards = self.shards as u64;
+        held_max(most.backlog.bytes(self.available) / shards, most.memory.bytes(self.available) / shards)
     }
 
     /// Whether anything is limited by address, so that addresses must be known.
     pub fn asks_for_addresses(&self) -> bool {
-        self.address_connections.is_some() || self.address_connects.is_some()
+        self.address_connections.is_bounded() || self.address_connects.is_bounded()
     }
 
     /// Whether publishing is limited.
     pub fn limits_publishing(&self) -> bool {
-        self.publishes.is_some()
+        self.publishes.is_bounded()
     }
 
     /// Whether this peer speaks for others.
     pub fn is_proxy(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
-        self.trusted.iter().any(|network| network.contains(&peer))
+        self.trusted.load().iter().any(|network| network.contains(&peer))
     }
 
     /// Whose request it is, by [`client_address`].
     pub fn client<'a>(&self, peer: IpAddr, forwarded_for: impl DoubleEndedIterator<Item = &'a str>) -> IpAddr {
-        client_address(peer, forwarded_for, &self.trusted)
+        client_address(peer, forwarded_for, &self.trusted.load())
     }
 
     /// The key of an address. An IPv6 address counts with its /64: that is what one customer has at least.
@@ -219,7 +234,7 @@ impl Admission {
 
     /// A connection came, from anywhere; it counts until [`went`](Admission::went). False if the node has too many now.
     pub fn came(&self) -> bool {
-        self.connections.fetch_add(1, Ordering::Relaxed) < self.connections_max
+        self.connections.fetch_add(1, Ordering::Relaxed) < self.connections_max.load(Ordering::Relaxed)
     }
 
     /// A connection went.
@@ -229,7 +244,7 @@ impl Admission {
 
     /// Connections, and how many there may be.
     pub fn connections(&self) -> (usize, usize) {
-        (self.connections.load(Ordering::Relaxed), self.connections_max)
+        (self.connections.load(Ordering::Relaxed), self.connections_max.load(Ordering::Relaxed))
     }
 
     /// A connection of the address with this key comes. Gives the key if it is to [`leave`](Admission::leave).
@@ -237,21 +252,18 @@ impl Admission {
     /// # Errors
     /// Why it is not to be let in.
     pub fn enter(&self, key: u64, now: Instant) -> Result<Option<u64>, Refusal> {
-        if let Some(rates) = &self.address_connects {
-            rates.take(key, self.now_us(now)).map_err(|wait| Refusal::AddressConnects(seconds(wait)))?;
-        }
-        match self.address_connections.as_ref().map(|counts| counts.enter(key)) {
-            Some(Entered::Full) => Err(Refusal::AddressConnections),
-            Some(Entered::Counted) => Ok(Some(key)),
-            Some(Entered::Uncounted) | None => Ok(None),
+        let connects = self.address_connects.take(key, self.now_us(now));
+        connects.map_err(|wait| Refusal::AddressConnects(seconds(wait)))?;
+        match self.address_connections.enter(key) {
+            Entered::Full => Err(Refusal::AddressConnections),
+            Entered::Counted => Ok(Some(key)),
+            Entered::Uncounted => Ok(None),
         }
     }
 
     /// A connection that was counted went.
     pub fn leave(&self, key: u64) {
-        if let Some(counts) = &self.address_connections {
-            counts.leave(key);
-        }
+        self.address_connections.leave(key);
     }
 
     /// Whoever has this key publishes one event.
@@ -259,23 +271,21 @@ impl Admission {
     /// # Errors
     /// It is too fast.
     pub fn publish(&self, key: u64, now: Instant) -> Result<(), Refusal> {
-        match &self.publishes {
-            Some(rates) if key != 0 => {
-                rates.take(key, self.now_us(now)).map_err(|wait| Refusal::Publishes(seconds(wait)))
-            }
-            _ => Ok(()),
+        if key == 0 {
+            return Ok(());
         }
+        self.publishes.take(key, self.now_us(now)).map_err(|wait| Refusal::Publishes(seconds(wait)))
     }
 
     /// What the process has resident now, in bytes.
     pub fn note_memory(&self, resident: u64) {
         self.memory.store(resident, Ordering::Relaxed);
-        self.memory_full.store(resident > self.memory_max, Ordering::Relaxed);
+        self.memory_full.store(resident > self.memory_max.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// Resident memory at the last look, and how much there may be, in bytes.
     pub fn memory(&self) -> (u64, u64) {
-        (self.memory.load(Ordering::Relaxed), self.memory_max)
+        (self.memory.load(Ordering::Relaxed), self.memory_max.load(Ordering::Relaxed))
     }
 
     /// Whether there is too much of it for new streams.
@@ -288,6 +298,7 @@ impl Admission {
 mod tests {
     use super::*;
     use crate::settings::Memory;
+    use std::time::Duration;
 
     fn most() -> Most {
         Most {
@@ -336,12 +347,38 @@ mod tests {
     #[test]
     fn shares_are_of_what_there_is() {
         let admission = Admission::new(&most(), &[], 4, 100, 3);
-        assert_eq!(admission.held_max[Use::Streams as usize], 250);
-        assert_eq!(admission.held_max[Use::Cores as usize], HELD_BYTES_MIN);
+        let held = admission.held_max(&most());
+        assert_eq!((held[Use::Streams as usize], held[Use::Cores as usize]), (250, HELD_BYTES_MIN));
         admission.note_memory(50);
         assert!(!admission.memory_is_full());
         admission.note_memory(51);
         assert!(admission.memory_is_full() && admission.memory() == (51, 50));
+    }
+
+    #[test]
+    fn other_limits_hold_for_who_comes_next_and_count_who_is_in() {
+        let admission = Admission::new(&most(), &[], 2, 100, 3);
+        let (now, key) = (Instant::now(), admission.address_key(address("192.0.2.1")));
+        assert_eq!(admission.enter(key, now), Ok(None), "nothing is counted while nothing is limited");
+        admission
+            .bound(&Most { address_connections: 1, connections: Some(1), ..most() }, &["10.0.0.0/8".parse().unwrap()]);
+        assert!(admission.is_proxy(address("10.1.2.3")) && admission.asks_for_addresses());
+        assert!(admission.came() && !admission.came());
+        assert_eq!(admission.enter(key, now), Ok(Some(key)));
+        assert_eq!(admission.enter(key, now), Err(Refusal::AddressConnections));
+        admission.bound(&most(), &[]);
+        assert_eq!(admission.enter(key, now), Ok(None));
+        assert!(admission.came() && !admission.is_proxy(address("10.1.2.3")));
+        // What was counted before still leaves, and is still there if the limit comes back.
+        admission.bound(&Most { address_connections: 2, publishes: 1, ..most() }, &[]);
+        assert_eq!(admission.enter(key, now), Ok(Some(key)));
+        assert_eq!(admission.enter(key, now), Err(Refusal::AddressConnections));
+        admission.leave(key);
+        admission.leave(key);
+        assert_eq!(admission.enter(key, now), Ok(Some(key)));
+        assert!(admission.publish(9, now).is_ok() && admission.publish(9, now).is_err());
+        admission.bound(&most(), &[]);
+        assert_eq!(admission.publish(9, now), Ok(()));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! How often: the generic cell rate algorithm (GCRA), which needs one time a key: when the next one would be due if all
 //! came evenly.
 
-use std::sync::atomic::Ordering;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::table::Table;
 use crate::limits::{RATE_BURST, RATE_KEYS, RATE_MAX};
@@ -18,11 +19,10 @@ const TRIES: usize = 16;
 /// anyway.
 #[derive(Debug)]
 pub struct Rates {
-    table: Table,
-    /// Microseconds for one.
-    interval: u64,
-    /// Microseconds by which one may be ahead.
-    burst: u64,
+    /// Made with the first rate, since most nodes have none.
+    table: OnceLock<Table>,
+    /// A second; 0 is no bound.
+    rate: AtomicU32,
 }
 
 /// How far `time` lies ahead of `now`; 0 if it does not.
@@ -32,10 +32,24 @@ fn ahead(time: u64, now: u64) -> u64 {
 }
 
 impl Rates {
-    /// `rate` a second, 1 to [`RATE_MAX`], and as many at once as [`RATE_BURST`] allows, at least one.
+    /// `rate` a second, up to [`RATE_MAX`], and as many at once as [`RATE_BURST`] allows, at least one; 0 is no bound.
     pub fn new(rate: u32) -> Rates {
-        let interval = 1_000_000 / u64::from(rate.clamp(1, RATE_MAX));
-        Rates { table: Table::new(RATE_KEYS), interval, burst: (RATE_BURST.as_micros() as u64).max(interval) }
+        let rates = Rates { table: OnceLock::new(), rate: AtomicU32::new(0) };
+        rates.bound(rate);
+        rates
+    }
+
+    /// From now on it is `rate` a second; 0 is no bound. What keys have taken already counts.
+    pub fn bound(&self, rate: u32) {
+        if rate > 0 {
+            self.table.get_or_init(|| Table::new(RATE_KEYS));
+        }
+        self.rate.store(rate.min(RATE_MAX), Ordering::Release);
+    }
+
+    /// Whether there is a bound.
+    pub fn is_bounded(&self) -> bool {
+        self.rate.load(Ordering::Relaxed) > 0
     }
 
     /// Takes one from the allowance of the key with this hash, at `now_us`, microseconds of a clock that all shards share.
@@ -43,7 +57,12 @@ impl Rates {
     /// # Errors
     /// The microseconds after which one will be allowed. Nothing is taken then, so who waits is served.
     pub fn take(&self, hash: u64, now_us: u64) -> Result<(), u64> {
-        let line = self.table.line(hash);
+        let rate = self.rate.load(Ordering::Acquire);
+        let Some(table) = self.table.get().filter(|_| rate > 0) else { return Ok(()) };
+        // In microseconds: for one, and by how much one may be ahead.
+        let interval = 1_000_000 / u64::from(rate);
+        let burst = (RATE_BURST.as_micros() as u64).max(interval);
+        let line = table.line(hash);
         let (tag, now) = (hash >> TIME_BITS, now_us & TIME_MASK);
         for _ in 0..TRIES {
             let (mut at, mut seen, mut debt) = (0, 0, u64::MAX);
@@ -59,9 +78,9 @@ impl Rates {
                 }
             }
             let owes = if seen >> TIME_BITS == tag && seen != 0 { debt } else { 0 };
-            let after = owes + self.interval;
-            if after > self.burst {
-                return Err(after - self.burst);
+            let after = owes + interval;
+            if after > burst {
+                return Err(after - burst);
             }
             let next = tag << TIME_BITS | (now + after) & TIME_MASK;
             if line[at].compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
@@ -104,14 +123,14 @@ mod tests {
     #[test]
     fn a_flood_of_keys_refuses_nobody_else_and_takes_no_more_memory() {
         let rates = Rates::new(5);
-        let bytes = rates.table.bytes();
+        let bytes = rates.table.get().unwrap().bytes();
         let mut hash = 1_u64;
         for _ in 0..1_000_000 {
             hash = hash.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             // A tag of 20 bits may stand for another key once in a while, which then shares its allowance of five.
             assert_eq!(rates.take(hash.rotate_left(29), 0), Ok(()));
         }
-        assert_eq!((rates.table.bytes(), bytes), (RATE_KEYS * 8, RATE_KEYS * 8));
+        assert_eq!((rates.table.get().unwrap().bytes(), bytes), (RATE_KEYS * 8, RATE_KEYS * 8));
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub struct Full;
 
 struct Inner {
     held: ByUse<Cell<usize>>,
-    most: ByUse<usize>,
+    most: ByUse<Cell<usize>>,
     refused: ByUse<Cell<u64>>,
 }
 
@@ -61,7 +61,7 @@ pub struct Account(Rc<Inner>);
 impl Account {
     /// An account with these bounds, in bytes.
     pub fn new(most: ByUse<usize>) -> Account {
-        Account(Rc::new(Inner { held: Default::default(), most, refused: Default::default() }))
+        Account(Rc::new(Inner { held: Default::default(), most: most.map(Cell::new), refused: Default::default() }))
     }
 
     /// An account without bounds, for what is tested by itself.
@@ -90,7 +90,12 @@ impl Account {
 
     /// Bytes that may be held.
     pub fn most(&self, what: Use) -> usize {
-        self.0.most[what as usize]
+        self.0.most[what as usize].get()
+    }
+
+    /// From now on these are its bounds, in bytes. What is held beyond one stays, and nothing is added to it.
+    pub fn bound(&self, most: ByUse<usize>) {
+        self.0.most.iter().zip(most).for_each(|(bound, most)| bound.set(most));
     }
 
     /// How often something found no room.

@@ -233,7 +233,7 @@ impl Shard {
     /// As [`Tokens::access`].
     pub(super) fn access(&mut self, request: &Request<'_>, query: Query<'_>) -> Result<Access, HttpError> {
         let Some(tokens) = &self.node.tokens else { return Ok(Access::Open) };
-        let (origins, own_port, now_ms) = (&self.node.origins, self.node.public.port(), self.clock.unix_ms);
+        let (origins, own_port, now_ms) = (&self.live.origins, self.node.public.port(), self.clock.unix_ms);
         let checked = tokens.access(&mut self.tokens_seen, request, query, origins, own_port, now_ms);
         self.count_checked(checked)
     }

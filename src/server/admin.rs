@@ -118,7 +118,7 @@ impl Shard {
                 "memory_bytes": {"now": memory, "max": memory_max, "full": node.admission.memory_is_full()},
                 "backlog_bytes": {
                     "now": sum(|counters| counters.backlog_bytes.get()),
-                    "max": node.admission.held_max[Use::Streams as usize].saturating_mul(node.shards()),
+                    "max": self.live.held_max[Use::Streams as usize].saturating_mul(node.shards()),
                 },
             },
             "queues": {"frames": sum(|counters| counters.outbox_frames.get()), "store": node.store.as_ref().map(|store| store.queued())},

@@ -24,7 +24,7 @@ impl Shard {
     /// After how many seconds from now a connection without a request is closed: never sooner than its answers say, though the
     /// shard's seconds are whole ones.
     pub(super) fn idle_due(&self, http: &Http) -> u32 {
-        u32::from(self.node.idle_seconds(http.internal)) + 1
+        u32::from(self.live.idle_seconds(http.internal)) + 1
     }
 
     /// The answer that a request waited for; then the requests behind it go on.

@@ -80,7 +80,7 @@ impl Shard {
         if self.appends_waiting >= APPENDS_WAITING_MAX {
             return Err(HttpError::unavailable("too many events wait for the key-value store"));
         }
-        let info = self.node.types.get(event.kind);
+        let info = self.live.types.get(event.kind);
         let json: Arc<str> = Frame::encode(event).json().into();
         let topic = Topic::parse(event.topic).expect("the topic was checked");
         let peers = self.node.peers.iter().map(|peer| peer.name.clone()).collect();

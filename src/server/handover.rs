@@ -100,7 +100,7 @@ impl Shard {
         id: &str,
         publisher: Publisher,
     ) -> Result<Published, HttpError> {
-        let class = self.node.types.get(&draft.kind).class;
+        let class = self.live.types.get(&draft.kind).class;
         self.counters().events_in[class as usize].add(1);
         let line = line(draft, id);
         let handover = &mut self.cluster.handover;

@@ -61,8 +61,8 @@ impl Shard {
                 let member =
                     access.member(member)?.ok_or(HttpError::bad("the field \"member\" is missing: who likes?"))?;
                 check_name("member", &member)?;
-                if !self.node.reactions.contains(&reaction) {
-                    let known = self.node.reactions.join(", ");
+                if !self.live.reactions.contains(&reaction) {
+                    let known = self.live.reactions.join(", ");
                     return Err(HttpError::bad(format!("unknown reaction; this node takes {known}")));
                 }
                 let video = video.to_owned();

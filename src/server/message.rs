@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::access::Access;
 use super::listing::ListingAsk;
+use super::live::Live;
 use super::mesh::Told;
 use super::slots::Conn;
 use crate::backend::store::{Outcome, PostKind, StoreError};
@@ -154,6 +155,8 @@ pub enum Message {
     List(Box<ListingAsk>),
     /// Back to the shard that was asked, for the connection whose request it was: this shard's part.
     Listed(Conn, Vec<(u64, serde_json::Value)>),
+    /// Settings changed: from now on these hold.
+    Live(Arc<Live>),
     /// Stop taking work, end the streams.
     Drain,
 }

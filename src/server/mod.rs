@@ -34,6 +34,7 @@ pub mod lines;
 pub mod link;
 pub mod links;
 pub mod listing;
+pub mod live;
 pub mod mesh;
 pub mod message;
 pub mod node;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::access::Tokens;
 use super::links::LinkView;
@@ -12,13 +12,10 @@ use super::peers::Peer;
 use crate::admission::Admission;
 use crate::backend::store::Store;
 use crate::dispatch::kv::{BUCKETS, KeyValue, NodeInfo, bucket};
-use crate::dispatch::types::Types;
-use crate::limits::IDLE_TIMEOUT;
 use crate::observe::metrics::Counters;
 use crate::runtime::mailbox::Sender;
 use crate::runtime::resolver::Resolver;
 use crate::wire::connection_id::NodeId;
-use crate::wire::response::Origins;
 use prometheus_client::registry::Registry;
 
 /// Which roles a node has.
@@ -58,22 +55,12 @@ pub struct Node {
     pub public: SocketAddr,
     /// Its internal address.
     pub internal: SocketAddr,
-    /// Event types.
-    pub types: Types,
-    /// Reactions that can be stored.
-    pub reactions: Vec<String>,
-    /// Origins that browsers may call from.
-    pub origins: Origins,
     /// What tokens are checked by; none with `--auth none`.
     pub tokens: Option<Tokens>,
     /// The secret that internal requests carry, if there is one.
     pub cluster_secret: Option<String>,
     /// Other data centers.
     pub peers: Vec<Peer>,
-    /// How long a drain takes.
-    pub drain: Duration,
-    /// How long a connection to the public listener may be without a request, in seconds.
-    pub idle_seconds: u16,
     /// Into each shard's mailbox.
     pub mail: Vec<Sender<Message>>,
     /// Each shard's numbers.
@@ -113,11 +100,6 @@ impl Node {
     /// Shards.
     pub fn shards(&self) -> usize {
         self.mail.len()
-    }
-
-    /// How long a connection may be without a request, in seconds. Links between nodes go by a time that all nodes know.
-    pub fn idle_seconds(&self, internal: bool) -> u16 {
-        if internal { IDLE_TIMEOUT.as_secs() as u16 } else { self.idle_seconds }
     }
 
     /// The shard that keeps what there must be one of for a topic.

@@ -96,7 +96,7 @@ impl Shard {
         }
         let topic = Topic::parse(&draft.topic).expect("the topic was checked");
         let claim = Claim { topic, key: once.key, body: once.body, id };
-        let (status, answer) = if self.node.types.get(&draft.kind).class == Class::Every {
+        let (status, answer) = if self.live.types.get(&draft.kind).class == Class::Every {
             let id = claim.id.clone();
             match self.publish(draft, &id, Publisher::Once(conn, Box::new(claim)))? {
                 Published::Taken => told(&id),

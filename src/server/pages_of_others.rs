@@ -30,7 +30,7 @@ impl Shard {
         }
         let is_by_proxy = || self.peer(conn).is_some_and(|peer| node.admission.is_proxy(peer));
         if node.public.ip().to_canonical().is_loopback()
-            && !request.host.is_none_or(|host| is_own_name(host, &node.origins))
+            && !request.host.is_none_or(|host| is_own_name(host, &self.live.origins))
             && !is_by_proxy()
         {
             return Err(HttpError::new(
@@ -40,7 +40,7 @@ impl Shard {
             ));
         }
         let changes = !matches!(request.method, Method::Get | Method::Head) || resource == Resource::Events;
-        if changes && !is_own_page(request, &node.origins) {
+        if changes && !is_own_page(request, &self.live.origins) {
             return Err(HttpError::new(
                 403,
                 "a page of another origin may change nothing here without a token: name its origin in --cors-origin",

@@ -169,7 +169,7 @@ impl Shard {
         id: &str,
         publisher: Publisher,
     ) -> Result<Published, HttpError> {
-        let info = self.node.types.get(&draft.kind);
+        let info = self.live.types.get(&draft.kind);
         self.counters().events_in[info.class as usize].add(1);
         let event = Event {
             id,

@@ -18,6 +18,7 @@ use super::cluster::Cluster;
 use super::comparing::Comparing;
 use super::history::Homes;
 use super::listing::Gathering;
+use super::live::Live;
 use super::message::{Asker, Message};
 use super::node::Node;
 use super::pacing::Pacer;
@@ -46,7 +47,6 @@ use crate::runtime::mailbox::Mailbox;
 use crate::runtime::random::{Map, Random, Set};
 use crate::runtime::readiness::{Interest, Readiness, Ready};
 use crate::runtime::turn_time::TurnTime;
-use crate::wire::response::Answers;
 use crate::wire::topic::Topic;
 
 /// Readiness tokens that name no connection.
@@ -62,6 +62,8 @@ pub struct Parts {
     pub id: usize,
     /// What it shares with the others.
     pub node: Arc<Node>,
+    /// What holds at the start.
+    pub live: Arc<Live>,
     /// Where others reach it.
     pub mailbox: Mailbox<Message>,
     /// Its public listener.
@@ -78,6 +80,7 @@ pub struct Parts {
 pub struct Shard {
     pub(super) id: usize,
     pub(super) node: Arc<Node>,
+    pub(super) live: Arc<Live>,
     pub(super) clock: Clock,
     pub(super) random: Random,
     pub(super) readiness: Readiness,
@@ -202,7 +205,8 @@ impl Shard {
         let shards = parts.node.shards();
         let mut shard = Shard {
             id: parts.id,
-            account: Account::new(parts.node.admission.held_max),
+            account: Account::new(parts.live.held_max),
+            live: parts.live,
             node: parts.node,
             next_tick: clock.instant + TICK,
             turn_time: TurnTime::new(clock.instant),
@@ -333,7 +337,7 @@ impl Shard {
         self.send_registrations();
         let exchanged = self.exchange();
         let now = Instant::now();
-        self.admitting.turns.ended(now - self.clock.instant, now, self.node.admission.turn_max);
+        self.admitting.turns.ended(now - self.clock.instant, now, self.live.turn_max);
         exchanged
             || pages
             || !self.unserved.is_empty()
@@ -457,6 +461,7 @@ impl Shard {
             Message::Typing { topic, member } => self.on_typing(topic, member),
             Message::List(ask) => self.on_list(*ask),
             Message::Listed(conn, rows) => self.on_listed(conn, rows),
+            Message::Live(live) => self.take_up(live),
             Message::Drain => self.start_draining(),
         }
     }
@@ -484,11 +489,6 @@ impl Shard {
     /// This shard's numbers.
     pub(super) fn counters(&self) -> &Counters {
         &self.node.counters[self.id]
-    }
-
-    /// Writes answers to `self.out`.
-    pub(super) fn answers(&mut self) -> Answers<'_> {
-        Answers { out: &mut self.out, origins: &self.node.origins, date: self.clock.date() }
     }
 
     /// Whether this node takes no more streams.

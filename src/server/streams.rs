@@ -99,7 +99,7 @@ impl Shard {
         access: Access,
         to: AnswerTo,
     ) -> Result<Handled, HttpError> {
-        let mut topics = read_topics(query.all(Parameter::Topic), self.node.admission.topics_max)?;
+        let mut topics = read_topics(query.all(Parameter::Topic), self.live.topics_max)?;
         let mut member = None;
         for named in query.all(Parameter::Member) {
             access.require_member(Some(&named))?;
@@ -140,7 +140,7 @@ impl Shard {
     /// Turns a connection that sent a request into a stream. What it was answered before goes first.
     pub(super) fn open_stream(&mut self, conn: Conn, http: &mut Http, opening: Opening, to: AnswerTo) {
         let framing = {
-            let mut answers = Answers { out: &mut self.out, origins: &self.node.origins, date: self.clock.date() };
+            let mut answers = Answers { out: &mut self.out, origins: &self.live.origins, date: self.clock.date() };
             answers.stream(to)
         };
         let now_ms = self.clock.unix_ms;

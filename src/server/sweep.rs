@@ -165,7 +165,7 @@ impl Shard {
         let Some(mut draining) = self.draining.take() else { return };
         let elapsed = self.clock.instant.saturating_duration_since(draining.started);
         // The last who are told to go need their pause, too, to be back elsewhere before the drain's time is over.
-        let time = self.node.drain.saturating_sub(RETRY_MAX).max(self.node.drain / 2);
+        let time = self.live.drain.saturating_sub(RETRY_MAX).max(self.live.drain / 2);
         let share = if time.is_zero() { 1.0 } else { elapsed.as_secs_f64() / time.as_secs_f64() };
         let due = (draining.streams as f64 * (share + 0.01).min(1.0)).ceil() as u64;
         while draining.ended < due && draining.at < self.slots.capacity() {
@@ -181,7 +181,7 @@ impl Shard {
         let seconds = self.clock.seconds();
         for number in 0..self.slots.capacity() {
             let Some(conn) = self.slots.owner(number) else { continue };
-            let overdue = elapsed > self.node.drain + DRAIN_GRACE;
+            let overdue = elapsed > self.live.drain + DRAIN_GRACE;
             let end = match &self.slots.at(number).kind {
                 Kind::Http(http) => {
                     // One that came a moment ago is about to ask something, such as whether this node is ready.
@@ -204,7 +204,7 @@ impl Shard {
         }
         let is_empty = self.slots.len() == self.cluster.links.connections();
         // What other nodes do not take in time stays undone.
-        let overdue = elapsed > self.node.drain + DRAIN_GRACE;
+        let overdue = elapsed > self.live.drain + DRAIN_GRACE;
         let is_settled = !self.registrar.is_busy() && self.has_nothing_for_others();
         if !draining.done && is_empty && (is_settled || overdue) {
             draining.done = true;

@@ -37,7 +37,7 @@ impl Shard {
     ) -> Result<Handled, HttpError> {
         let body: Body = json::object(body)
             .map_err(|error| HttpError::bad(format!("the body must be {{\"add\":[…],\"remove\":[…]}}: {error}")))?;
-        let list = |topics: &[String]| read_topics(topics.iter(), self.node.admission.topics_max);
+        let list = |topics: &[String]| read_topics(topics.iter(), self.live.topics_max);
         let (add, remove) = (list(&body.add)?, list(&body.remove)?);
         for topic in &add {
             access.require_subscribe(topic)?;
@@ -97,8 +97,8 @@ impl Shard {
         let removed: Vec<&Topic> =
             current.iter().filter(|topic| change.remove.contains(topic) && !change.add.contains(topic)).collect();
         let added: Vec<Topic> = change.add.iter().filter(|topic| !current.contains(topic)).cloned().collect();
-        if current.len() - removed.len() + added.len() > self.node.admission.topics_max {
-            return Err(too_many_topics(self.node.admission.topics_max));
+        if current.len() - removed.len() + added.len() > self.live.topics_max {
+            return Err(too_many_topics(self.live.topics_max));
         }
         let mut missing = self.subscribe(change.conn, &added);
         self.show_topics(change.conn, &added);

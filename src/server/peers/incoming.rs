@@ -141,7 +141,7 @@ impl Shard {
         let topic = Topic::parse(&stored.topic).ok()?;
         // It is told to viewers as it is: one line.
         let is_one_line = memchr::memchr2(b'\n', b'\r', event.as_bytes()).is_none();
-        let info = self.node.types.get(&stored.kind);
+        let info = self.live.types.get(&stored.kind);
         let (count_max, age_max_ms) = (info.history, info.max_age_ms);
         is_one_line.then(|| Append { topic, event: Arc::clone(event), count_max, age_max_ms, peers: Vec::new() })
     }

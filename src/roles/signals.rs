@@ -1,0 +1,95 @@
+//! What a node does when it is told something by a signal.
+
+use std::ffi::c_int;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
+use tracing::{error, info, warn};
+
+use crate::args::Flags;
+use crate::observe::log;
+use crate::runtime::notify::Notifier;
+use crate::server::live::Live;
+use crate::server::message::Message;
+use crate::server::node::Node;
+use crate::settings::{Reloaded, Settings};
+
+/// Hears those that end nothing, from the start on: without somebody who hears them, the kernel would end the process.
+pub(super) fn harmless() -> io::Result<Signals> {
+    Signals::new([SIGHUP, SIGUSR1, SIGUSR2])
+}
+
+/// A node that runs, as its signals see it.
+pub(super) struct Told {
+    pub node: Arc<Node>,
+    pub notifier: Option<Arc<Notifier>>,
+    pub settings: Settings,
+    pub flags: Flags,
+}
+
+impl Told {
+    /// Hears all of them, by a thread of its own, until the process ends.
+    ///
+    /// # Errors
+    /// When a signal cannot be heard, or no thread can be started.
+    pub(super) fn listen(mut self, mut signals: Signals) -> io::Result<()> {
+        for ends in [SIGTERM, SIGINT, SIGQUIT] {
+            signals.add_signal(ends)?;
+        }
+        let listen = move || signals.forever().for_each(|signal| self.on_signal(signal));
+        std::thread::Builder::new().name("signals".to_owned()).spawn(listen).map(drop)
+    }
+
+    fn on_signal(&mut self, signal: c_int) {
+        match signal {
+            SIGHUP if self.node.draining.load(Ordering::Acquire) => info!("draining; settings are not read again"),
+            SIGHUP => self.reload(),
+            SIGUSR1 | SIGUSR2 => info!(signal, "this signal means nothing here; ignored"),
+            _ => self.drain(signal),
+        }
+    }
+
+    fn drain(&self, signal: c_int) {
+        if self.node.draining.swap(true, Ordering::AcqRel) {
+            warn!(signal, "second signal: ending at once");
+            std::process::exit(1);
+        }
+        let drain = self.settings.drain;
+        info!(signal, drain_seconds = drain.as_secs(), "draining; a second signal ends at once");
+        if let Some(notifier) = &self.notifier {
+            notifier.stopping(drain);
+        }
+        self.tell(|| Message::Drain);
+    }
+
+    /// Reads the settings again. What is bad changes nothing; what needs a restart is named.
+    fn reload(&mut self) {
+        let Reloaded { settings, taken, waiting } = match self.settings.reload(&self.flags, std::env::vars_os()) {
+            Ok(reloaded) => reloaded,
+            Err(error) => return error!(%error, "the new settings will not do; the old ones hold"),
+        };
+        for warning in &settings.warnings {
+            warn!("{warning}");
+        }
+        if !waiting.is_empty() {
+            warn!(settings = waiting.join(", "), "changed, and hold only after a restart");
+        }
+        self.settings = settings;
+        self.node.admission.bound(&self.settings.most, &self.settings.trusted_proxies);
+        let live = Arc::new(Live::of(&self.settings, &self.node.admission));
+        self.tell(|| Message::Live(Arc::clone(&live)));
+        // Before the filter changes, which might not let it pass.
+        info!(changed = taken.join(", "), "settings read again");
+        log::reload(&self.settings.log);
+    }
+
+    fn tell(&self, message: impl Fn() -> Message) {
+        for mail in &self.node.mail {
+            // The shard is gone only when the node ends.
+            let _ = mail.send(message());
+        }
+    }
+}
