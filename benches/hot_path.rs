@@ -17,6 +17,7 @@ use fanfare::wire::event::{Class, Draft};
 use fanfare::wire::frame::{Event, Frame};
 use fanfare::wire::request;
 use fanfare::wire::topic::Topic;
+use fanfare::wire::version::Version;
 use jsonwebtoken::EncodingKey;
 
 const HEAD: &[u8] = b"POST /v1/topics/live:42/events HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: bench\r\n\
@@ -35,7 +36,7 @@ fn frame(number: usize) -> Arc<Frame> {
         class: Class::Sum,
         ttl_ms: 5000,
         place: None,
-        version: 0,
+        version: Version::NONE,
     }))
 }
 

@@ -186,8 +186,11 @@ pub struct SetLatest {
     pub field: String,
     /// The event as JSON, as it stands on the stream's `data` line.
     pub event: Arc<str>,
-    /// The origin data center's version, if another one gave it; a store keeps the higher one, ties go to the higher name.
-    pub origin: Option<(u64, String)>,
+    /// The number of its version, if it was given before; else the store gives it.
+    pub version: Option<u64>,
+    /// The data center that gave its version, or is given it now. A store keeps what has the greater
+    /// [`Version`](crate::wire::version::Version).
+    pub dc: String,
     /// For how long it is kept while nobody watches its topic, in milliseconds, if that is not [`crate::limits::LATEST_AGE`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age_ms: Option<u64>,
@@ -339,8 +342,11 @@ impl End {
 /// A newest value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LatestValue {
-    /// Its version.
+    /// The number of its version.
     pub version: u64,
+    /// The data center that gave it its version; empty from nodes of older versions.
+    #[serde(default)]
+    pub dc: Box<str>,
     /// The event as JSON.
     pub event: Arc<str>,
 }

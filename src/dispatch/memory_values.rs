@@ -8,6 +8,7 @@ use super::kv::{LatestValue, Newer, SetLatest};
 use crate::limits::{LATEST_AGE, LATEST_KEYS_MAX, LATEST_LOOK, MEMORY_VALUES_BYTES, VALUES_LOOKED_AT};
 use crate::runtime::random::Map;
 use crate::wire::topic::Topic;
+use crate::wire::version::Version;
 
 /// What one value costs beside its text and its names: its entry, its part of the table, and three allocations.
 const VALUE_BYTES: usize = 224;
@@ -18,7 +19,7 @@ const TOPIC_BYTES: usize = 512;
 #[derive(Debug)]
 struct Value {
     version: u64,
-    origin: Box<str>,
+    dc: Box<str>,
     event: Arc<str>,
     /// It is given up then, unless somebody watches its topic.
     until_ms: u64,
@@ -41,8 +42,14 @@ pub struct Values {
     bytes: usize,
 }
 
+impl Value {
+    fn version(&self) -> Version<'_> {
+        Version { number: self.version, dc: &self.dc }
+    }
+}
+
 fn value_bytes(field: &str, value: &Value) -> usize {
-    VALUE_BYTES + field.len() + value.origin.len() + value.event.len()
+    VALUE_BYTES + field.len() + value.dc.len() + value.event.len()
 }
 
 impl TopicValues {
@@ -63,13 +70,13 @@ impl Values {
     /// Keeps a newest value. Gives its version, and whether it is the newest. Past [`MEMORY_VALUES_BYTES`] the topics that
     /// would be given up first are given up now, those that nobody watches before others.
     pub fn set(&mut self, latest: SetLatest, now_ms: u64, is_watched: impl Fn(&Topic) -> bool) -> (u64, bool) {
-        let SetLatest { topic, field, event, origin, age_ms } = latest;
+        let SetLatest { topic, field, event, version, dc, age_ms } = latest;
         let is_new = !self.topics.contains_key(&topic);
         let entry = self.topics.entry(topic.clone()).or_default();
         let held = entry.values.get(&*field);
         let stored = held.map_or(0, |held| held.version);
-        let (version, origin) = origin.unwrap_or_else(|| (now_ms.max(stored + 1), String::new()));
-        if held.is_some_and(|held| (held.version, &*held.origin) >= (version, &*origin)) {
+        let version = version.unwrap_or_else(|| now_ms.max(stored + 1));
+        if held.is_some_and(|held| held.version() >= Version { number: version, dc: &dc }) {
             return (version, false);
         }
         if is_new {
@@ -85,7 +92,7 @@ impl Values {
         }
         self.bytes -= entry.remove(&field);
         let until_ms = now_ms + age_ms.unwrap_or(LATEST_AGE.as_millis() as u64);
-        let value = Value { version, origin: origin.into(), event, until_ms };
+        let value = Value { version, dc: dc.into(), event, until_ms };
         let bytes = value_bytes(&field, &value);
         entry.bytes += bytes;
         self.bytes += bytes;
@@ -160,7 +167,11 @@ impl Values {
     pub fn latest(&self, topic: &Topic, now_ms: u64, is_watched: bool) -> Vec<LatestValue> {
         let Some(entry) = self.topics.get(topic) else { return Vec::new() };
         let kept = entry.values.values().filter(|value| is_watched || value.until_ms > now_ms);
-        let found = kept.map(|value| LatestValue { version: value.version, event: Arc::clone(&value.event) });
+        let found = kept.map(|value| LatestValue {
+            version: value.version,
+            dc: value.dc.clone(),
+            event: Arc::clone(&value.event),
+        });
         let mut found: Vec<_> = found.collect();
         found.sort_unstable_by_key(|value| value.version);
         found
@@ -170,6 +181,11 @@ impl Values {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frontend::newest::{Keeping, Newest};
+    use crate::frontend::queue::{Bounds, Queue};
+    use crate::runtime::account::Account;
+    use crate::wire::event::Class;
+    use crate::wire::frame::{Event, Frame, Stored};
     use proptest::prelude::*;
 
     const AGE: u64 = LATEST_AGE.as_millis() as u64;
@@ -179,15 +195,25 @@ mod tests {
     }
 
     fn value(name: &str, field: &str, event: &str, age_ms: Option<u64>) -> SetLatest {
-        SetLatest { topic: topic(name), field: field.into(), event: event.into(), origin: None, age_ms }
+        SetLatest {
+            topic: topic(name),
+            field: field.into(),
+            event: event.into(),
+            version: None,
+            dc: "a".into(),
+            age_ms,
+        }
     }
 
     #[test]
     fn newest_values_win_by_version_then_by_name() {
         let mut values = Values::default();
-        let mut set = |field: &str, event: &str, origin: Option<(u64, &str)>, now_ms| {
-            let origin = origin.map(|(version, name)| (version, name.to_owned()));
-            values.set(SetLatest { origin, ..value("1", field, event, None) }, now_ms, |_| false)
+        let mut set = |field: &str, event: &str, peers: Option<(u64, &str)>, now_ms| {
+            let mut latest = value("1", field, event, None);
+            if let Some((version, name)) = peers {
+                (latest.version, latest.dc) = (Some(version), name.to_owned());
+            }
+            values.set(latest, now_ms, |_| false)
         };
         assert_eq!(set("a", "1", None, 50), (50, true));
         assert_eq!(set("a", "2", None, 40), (51, true));
@@ -232,7 +258,95 @@ mod tests {
         assert!(kept(0) && !kept(1) && kept(399_999), "the oldest go, but for what is watched");
     }
 
+    /// A data center: its store, its viewers, and what is on its way to both.
+    #[derive(Default)]
+    struct Center {
+        values: Values,
+        viewers: Newest,
+        /// From the other one.
+        coming: Vec<(SetLatest, u64)>,
+        frames: Vec<Arc<Frame>>,
+    }
+
+    impl Center {
+        /// The store is given a value, and its dispatcher tells viewers of what is the newest.
+        fn set(&mut self, latest: SetLatest, now_ms: u64) -> u64 {
+            let (number, newest) = self.values.set(latest.clone(), now_ms, |_| true);
+            if newest {
+                let stored = Stored::read(&latest.event).unwrap();
+                let version = Version { number, dc: &latest.dc };
+                self.frames.push(Arc::new(Frame::encode(&Event { version, ..stored.event(Class::Latest, 0) })));
+            }
+            number
+        }
+
+        fn kept(&self) -> Vec<(u64, String, String)> {
+            let kept = self.values.latest(&topic("1"), 0, true).into_iter();
+            let mut kept: Vec<_> =
+                kept.map(|kept| (kept.version, kept.dc.to_string(), kept.event.to_string())).collect();
+            kept.sort();
+            kept
+        }
+
+        fn shown(&self) -> Vec<(u64, String, String)> {
+            let shown =
+                |frame: Arc<Frame>| (frame.version().number, frame.version().dc.to_owned(), frame.json().to_owned());
+            let mut shown: Vec<_> = self.viewers.values().into_iter().map(shown).collect();
+            shown.sort();
+            shown
+        }
+    }
+
     proptest! {
+        /// Two data centers write the same keys in the same milliseconds. What they send each other, and to viewers, comes in
+        /// any order, and what waits for viewers merges: in the end both keep and show the same.
+        #[test]
+        fn data_centers_agree_on_the_newest_values(
+            steps in prop::collection::vec((0usize..2, 0u8..4, 0u8..3, 0usize..99), 1..60),
+        ) {
+            let mut centers = [Center::default(), Center::default()];
+            let (mut now_ms, account) = (1_000, Account::unbounded());
+            let drain = (0..999).map(|step: usize| (step % 2, 2 + (step / 2 % 2) as u8, 0, 0));
+            for (number, (center, what, key, at)) in steps.iter().copied().chain(drain).enumerate() {
+                let (name, key) = (["a", "b"][center], key.to_string());
+                match what {
+                    0 => now_ms += 1,
+                    1 => {
+                        let event = format!(
+                            r#"{{"id":"{name}{number}","topic":"live:1","type":"score","key":"{key}","at":7,"data":1}}"#
+                        );
+                        let latest = SetLatest { dc: name.into(), ..value("1", &key, &event, None) };
+                        let version = centers[center].set(latest.clone(), now_ms);
+                        centers[1 - center].coming.push((latest, version));
+                    }
+                    2 if !centers[center].coming.is_empty() => {
+                        let at = at % centers[center].coming.len();
+                        let (latest, version) = centers[center].coming.swap_remove(at);
+                        centers[center].set(SetLatest { version: Some(version), ..latest }, now_ms);
+                    }
+                    3 => {
+                        // Some pass others, and what waits together merges.
+                        let frames = &mut centers[center].frames;
+                        let from = at % frames.len().max(1);
+                        let mut queue = Queue::new(Bounds { bytes: 1 << 20, keys: 256 });
+                        frames.drain(from..).for_each(|frame| {
+                            let _ = queue.push(&frame, 1, 0);
+                        });
+                        let viewers = &mut centers[center].viewers;
+                        let _ = queue.drain(0, |frame, _| {
+                            let _ = viewers.take(frame, Keeping::Own, &account);
+                        });
+                    }
+                    _ => {}
+                }
+            }
+            let [a, b] = &centers;
+            prop_assert!(a.coming.is_empty() && a.frames.is_empty() && b.coming.is_empty() && b.frames.is_empty());
+            prop_assert_eq!(a.kept(), b.kept());
+            prop_assert_eq!(a.shown(), a.kept());
+            prop_assert_eq!(b.shown(), b.kept());
+        }
+
         /// Whatever is set, replaced, swept: the bytes are those of what is there, and each topic is looked at once.
         #[test]
         fn the_sum_is_that_of_what_is_there(steps in prop::collection::vec((0u8..4, 0u8..4, 0u64..20, any::<bool>()), 1..80)) {

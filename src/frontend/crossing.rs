@@ -240,6 +240,7 @@ impl<M: Control> Crossing<M> {
 mod tests {
     use super::*;
     use crate::wire::frame::{Event, Place};
+    use crate::wire::version::Version;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -282,7 +283,7 @@ mod tests {
             class,
             ttl_ms: 5_000,
             place: (class == Class::Every).then(|| Place { dc: "dc", position: at(number), prev: None }),
-            version: if class == Class::Latest { number } else { 0 },
+            version: Version { number: if class == Class::Latest { number } else { 0 }, dc: "" },
         };
         Arc::new(Frame::encode(&event))
     }
@@ -364,7 +365,7 @@ mod tests {
                                         let seen = got_every.entry(frame.topic().to_owned()).or_default();
                                         seen.push(frame.position().unwrap().ms);
                                     }
-                                    Class::Latest => { got_latest.insert(frame.topic().to_owned(), frame.version()); }
+                                    Class::Latest => { got_latest.insert(frame.topic().to_owned(), frame.version().number); }
                                     Class::Ephemeral => {}
                                 },
                                 Crossed::Missed(Way::Viewers, topic, missed) => {

@@ -47,7 +47,7 @@ struct Table {
     next: Turn,
     /// Some value is not kept.
     lacks: bool,
-    /// The highest version that came.
+    /// The highest number of a version that came.
     version: u64,
     held: Reservation,
 }
@@ -83,13 +83,11 @@ impl Newest {
             let (turns, values) = Default::default();
             Box::new(Table { turns, values, next: 1, lacks: false, version: 0, held: account.open(Use::Topics) })
         });
-        table.version = table.version.max(frame.version());
+        table.version = table.version.max(frame.version().number);
         let key = ByIdentity(Arc::clone(frame));
         let known = table.turns.get(&key).copied();
         if let Some(turn) = known {
-            let version = table.values[&turn].version();
-            // Without a version there is nothing to compare: what comes later is newer.
-            if frame.version() != 0 && frame.version() <= version {
+            if !frame.replaces(&table.values[&turn]) {
                 return Taken::Known;
             }
             table.remove(turn, keeping);
@@ -113,7 +111,7 @@ impl Newest {
     /// How far those newer than a version are beyond it, added up; nothing where some are not kept.
     pub fn beyond(&self, version: u64) -> Option<u64> {
         let Some(table) = &self.table else { return Some(0) };
-        let beyond = || table.values.values().map(|frame| frame.version().saturating_sub(version)).sum();
+        let beyond = || table.values.values().map(|frame| frame.version().number.saturating_sub(version)).sum();
         (!table.lacks).then(beyond)
     }
 
@@ -123,7 +121,7 @@ impl Newest {
         values.map(|(turn, frame)| (*turn, frame))
     }
 
-    /// The highest version that came, whether or not it is kept; 0 if none did.
+    /// The highest number of a version that came, whether or not it is kept; 0 if none did.
     pub fn version(&self) -> u64 {
         self.table.as_ref().map_or(0, |table| table.version)
     }
@@ -144,9 +142,14 @@ mod tests {
     use super::*;
     use crate::wire::event::Class;
     use crate::wire::frame::Event;
+    use crate::wire::version::Version;
     use proptest::prelude::*;
 
-    fn value(key: &str, version: u64) -> Arc<Frame> {
+    fn value(key: &str, number: u64) -> Arc<Frame> {
+        of_center(key, Version { number, dc: "" })
+    }
+
+    fn of_center(key: &str, version: Version<'_>) -> Arc<Frame> {
         let (id, topic, kind, class) = ("i", "live:1", "viewers", Class::Latest);
         let event =
             Event { id, topic, kind, key: Some(key), at: 7, data: b"1", class, ttl_ms: 0, place: None, version };
@@ -154,7 +157,7 @@ mod tests {
     }
 
     fn versions(newest: &Newest) -> Vec<u64> {
-        newest.values().iter().map(|frame| frame.version()).collect()
+        newest.values().iter().map(|frame| frame.version().number).collect()
     }
 
     #[test]
@@ -168,6 +171,16 @@ mod tests {
         assert_eq!(versions(&newest), [3, 6]);
         assert_eq!([0, 3, 5, 6].map(|version| newest.beyond(version)), [9, 3, 1, 0].map(Some));
         assert_eq!(newest.take(&value("a", 0), Keeping::Own, &account), Taken::Kept, "one without a version is newer");
+    }
+
+    #[test]
+    fn of_values_with_one_number_the_data_center_decides() {
+        for order in [["a", "b"], ["b", "a"]] {
+            let (account, mut newest) = (Account::unbounded(), Newest::default());
+            let take = |dc| newest.take(&of_center("k", Version { number: 5, dc }), Keeping::Own, &account);
+            assert_eq!(order.map(take), [Taken::Kept, if order[0] == "a" { Taken::Kept } else { Taken::Known }]);
+            assert_eq!(newest.values()[0].version().dc, "b");
+        }
     }
 
     #[test]
@@ -221,8 +234,8 @@ mod tests {
             let read = |newest: &Newest, at: &mut Turn, shown: &mut Map<Vec<u8>, u64>| {
                 let Some((turn, frame)) = newest.behind(*at).next().filter(|(turn, _)| *turn <= until) else { return false };
                 *at = turn;
-                let last = shown.insert(frame.identity().to_vec(), frame.version());
-                assert!(last.is_none_or(|last| last < frame.version()));
+                let last = shown.insert(frame.identity().to_vec(), frame.version().number);
+                assert!(last.is_none_or(|last| last < frame.version().number));
                 true
             };
             let mut live = Map::default();

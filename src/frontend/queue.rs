@@ -134,6 +134,8 @@ impl Queue {
                 // What came by another way may be older, and its total would be shown for good.
                 let is_older = old.frame.version() > frame.version();
                 newest = if is_older { old.frame.merged_with(frame) } else { frame.merged_with(&old.frame) };
+            } else if !frame.replaces(&old.frame) {
+                newest = old.frame;
             }
             outcome = Pushed::Merged;
         } else if self.bytes + size > self.bounds.bytes {
@@ -314,6 +316,7 @@ mod tests {
     use super::*;
     use crate::wire::frame::tests::frame;
     use crate::wire::frame::{Event, Stranger};
+    use crate::wire::version::Version;
     use proptest::prelude::*;
 
     const ROOMY: Bounds = Bounds { bytes: 1 << 20, keys: 256 };
@@ -398,6 +401,7 @@ mod tests {
         let mut backlog = Queue::new(ROOMY);
         let like = |version: u64| {
             let (id, topic, kind, class) = ("i", "live:1", "like", Class::Sum);
+            let version = Version { number: version, dc: "" };
             let event = Event { id, topic, kind, key: None, at: 7, data: b"1", class, ttl_ms: 0, place: None, version };
             Arc::new(Frame::encode(&event))
         };
@@ -405,8 +409,32 @@ mod tests {
             assert_eq!(backlog.push(&like(version), 1, 0), pushed);
         }
         let mut left = Vec::new();
-        assert_eq!(backlog.drain(0, |frame, count| left.push((frame.version(), count))).frames, 1);
+        assert_eq!(backlog.drain(0, |frame, count| left.push((frame.version().number, count))).frames, 1);
         assert_eq!((left, backlog.bytes()), (vec![(9, 3)], 0));
+    }
+
+    #[test]
+    fn a_value_that_comes_late_does_not_take_the_place_of_a_newer_one() {
+        let mut backlog = Queue::new(ROOMY);
+        let value = |number: u64, dc: &str| {
+            let (id, topic, kind, class) = ("i", "live:1", "score", Class::Latest);
+            let version = Version { number, dc };
+            let event = Event { id, topic, kind, key: None, at: 7, data: b"1", class, ttl_ms: 0, place: None, version };
+            Arc::new(Frame::encode(&event))
+        };
+        let mut newest = |values: &[(u64, &str)]| {
+            for (number, dc) in values {
+                let _ = backlog.push(&value(*number, dc), 1, 0);
+            }
+            let mut left = Vec::new();
+            assert_eq!(backlog.drain(0, |frame, _| left.push(Arc::clone(frame))).frames, 1);
+            let version = left[0].version();
+            (version.number, version.dc.to_owned(), backlog.bytes())
+        };
+        assert_eq!(newest(&[(7, "a"), (9, "a"), (8, "b")]), (9, "a".to_owned(), 0));
+        assert_eq!(newest(&[(9, "b"), (9, "a")]), (9, "b".to_owned(), 0), "of one number the data center decides");
+        assert_eq!(newest(&[(9, "a"), (9, "b")]), (9, "b".to_owned(), 0));
+        assert_eq!(newest(&[(9, "a"), (0, "")]), (0, String::new(), 0), "one without a version is newer");
     }
 
     proptest! {

@@ -252,6 +252,7 @@ mod tests {
     use crate::wire::event::Class;
     use crate::wire::frame::{Event, Place};
     use crate::wire::position::Reach;
+    use crate::wire::version::Version;
     use proptest::prelude::*;
 
     const TOPICS: [&str; 3] = ["live:a", "live:b", "live:c"];
@@ -259,7 +260,18 @@ mod tests {
     fn frame(topic: &str, ms: u64) -> Arc<Frame> {
         let place = Some(Place { dc: "dc", position: Position { ms, seq: 1 }, prev: None });
         let (id, kind, data, class) = ("i", "comment", b"1".as_slice(), Class::Every);
-        Arc::new(Frame::encode(&Event { id, topic, kind, key: None, at: 7, data, class, ttl_ms: 0, place, version: 0 }))
+        Arc::new(Frame::encode(&Event {
+            id,
+            topic,
+            kind,
+            key: None,
+            at: 7,
+            data,
+            class,
+            ttl_ms: 0,
+            place,
+            version: Version::NONE,
+        }))
     }
 
     #[derive(Debug, Clone)]

@@ -248,7 +248,7 @@ impl TopicEntry {
             let overflow = self.overflow.get_or_insert_with(new);
             let pushed = overflow.queue.push(frame, u64::from(frame.count()), now_ms);
             if pushed == Pushed::Overrun && frame.class() == Class::Latest {
-                let from = overflow.unshown.map_or(frame.version(), |from| from.min(frame.version()));
+                let from = overflow.unshown.map_or(frame.version().number, |from| from.min(frame.version().number));
                 overflow.unshown = Some(from);
             }
             if self.merging.slice_ends(now_ms) {
@@ -350,7 +350,7 @@ impl TopicEntry {
             self.expired += drained.expired;
             if let Some(from) = overflow.unshown {
                 let newest = self.newest.values().into_iter();
-                newest.filter(|frame| frame.version() >= from).for_each(|frame| self.push(&frame));
+                newest.filter(|frame| frame.version().number >= from).for_each(|frame| self.push(&frame));
             }
         }
     }

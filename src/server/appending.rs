@@ -22,6 +22,7 @@ use crate::wire::http::HttpError;
 use crate::wire::json::push_string;
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
+use crate::wire::version::Version;
 
 /// Who waits for an event to be in history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +69,10 @@ pub struct Appending {
 pub struct Versioning {
     /// The event as JSON.
     event: Arc<str>,
-    /// The version that it came with, and whose that is.
-    origin: Option<(u64, String)>,
+    /// The number that it came with, if its version was given before.
+    number: Option<u64>,
+    /// The data center that gives it its version, or gave it.
+    dc: String,
     /// It is for other data centers, too.
     broadcast: bool,
 }
@@ -184,21 +187,17 @@ impl Shard {
         }
     }
 
-    /// Gives an event of class `latest` its version, unless its origin gave it one, and sends it on its way; with
+    /// Gives an event of class `latest` the number of its version, unless it has one, and sends it on its way; with
     /// `broadcast` to other data centers, too.
-    pub(super) fn version(
-        &mut self,
-        event: &Event<'_>,
-        origin: Option<(u64, String)>,
-        broadcast: bool,
-    ) -> Result<(), HttpError> {
+    pub(super) fn version(&mut self, event: &Event<'_>, broadcast: bool) -> Result<(), HttpError> {
         let json: Arc<str> = Frame::encode(event).json().into();
         let topic = Topic::parse(event.topic).expect("the topic was checked");
         let field = latest_field(event.kind, event.key);
         let age_ms = says_that_nobody_watches(event).then_some(VIEWERS_NONE_AGE.as_millis() as u64);
         let held = self.reserve_question(json.len())?;
-        let latest = SetLatest { topic, field, event: Arc::clone(&json), origin: origin.clone(), age_ms };
-        let versioning = Versioning { event: json, origin, broadcast };
+        let (number, dc) = (Some(event.version.number).filter(|number| *number > 0), event.version.dc.to_owned());
+        let latest = SetLatest { topic, field, event: Arc::clone(&json), version: number, dc: dc.clone(), age_ms };
+        let versioning = Versioning { event: json, number, dc, broadcast };
         match self.submit(Request::SetLatest(latest)) {
             Ok(result) => self.on_versioned(versioning, result),
             Err(ticket) => {
@@ -214,19 +213,19 @@ impl Shard {
         versioning: Versioning,
         result: Result<Answer, Unavailable>,
     ) -> Result<(), HttpError> {
-        let Versioning { event: json, origin, broadcast } = versioning;
-        let version = match &result {
+        let Versioning { event: json, number, dc, broadcast } = versioning;
+        let number = match &result {
             Ok(Answer::Versioned { newest: false, .. }) => return Ok(()),
             Ok(Answer::Versioned { version, .. }) => *version,
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
-            Err(_) => origin.map_or(self.clock.unix_ms, |(version, _)| version),
+            Err(_) => number.unwrap_or(self.clock.unix_ms),
         };
         let stored = Stored::read(&json).expect("it was written by this node, or read before");
         if result.is_err() && stored.kind == VIEWERS {
             self.tally.untold(Topic::parse(&stored.topic).expect("its topic was checked"));
         }
         let mut event = stored.event(Class::Latest, 0);
-        event.version = version;
+        event.version = Version { number, dc: &dc };
         if !broadcast || !self.has_peers() {
             return self.route(&event);
         }

@@ -14,6 +14,7 @@ use crate::wire::event::Class;
 use crate::wire::frame::{Event, Frame, Stored};
 use crate::wire::http::percent_decode;
 use crate::wire::topic::Topic;
+use crate::wire::version::Version;
 
 /// What topics of presence begin with.
 pub const PRESENCE: &str = "presence:";
@@ -57,7 +58,7 @@ impl Shard {
         for (member, turn) in members.into_iter().zip(turns) {
             let Ok(topic) = Topic::encode("presence", &member) else { continue };
             let Some(newest) = self.homes.newest(&topic) else { continue };
-            let told = newest.as_ref().map_or(0, |frame| frame.version());
+            let told = newest.as_ref().map_or(0, |frame| frame.version().number);
             let was_unknown = self.comparing.unknown.remove(&member);
             let version = match &turn {
                 Some(turn) if turn.version > told => turn.version,
@@ -90,7 +91,7 @@ impl Shard {
             class: Class::Latest,
             ttl_ms: 0,
             place: None,
-            version,
+            version: Version { number: version, dc: &self.node.dc },
         };
         self.counters().presence_healed.add(1);
         self.order(&Arc::new(Frame::encode(&event)));

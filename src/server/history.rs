@@ -22,6 +22,7 @@ use crate::wire::event::Class;
 use crate::wire::frame::{Frame, Place, Stored};
 use crate::wire::position::{Position, Shown};
 use crate::wire::topic::Topic;
+use crate::wire::version::Version;
 
 /// A topic with viewers on this node, at its home.
 #[derive(Debug)]
@@ -246,7 +247,7 @@ impl Shard {
             *left = left.saturating_sub(value.event.len() + NEWEST_ENTRY_BYTES);
             let Some(stored) = Stored::read(&value.event) else { continue };
             let mut event = stored.event(Class::Latest, 0);
-            event.version = value.version;
+            event.version = Version { number: value.version, dc: &value.dc };
             let frame = Arc::new(Frame::encode(&event));
             let Some(home) = self.homes.homes.get_mut(topic) else { return values.clear() };
             let began = home.newest_known;

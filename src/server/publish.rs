@@ -21,6 +21,7 @@ use crate::wire::json::push_string;
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
 use crate::wire::topic::Topic;
+use crate::wire::version::Version;
 
 impl Shard {
     /// `POST /v1/topics/{topic}/events`
@@ -181,7 +182,10 @@ impl Shard {
             class: info.class,
             ttl_ms: info.ttl_ms,
             place: None,
-            version: draft.version.filter(|_| info.class == Class::Sum).unwrap_or(0),
+            version: Version {
+                number: draft.version.filter(|_| info.class == Class::Sum).unwrap_or(0),
+                ..Version::NONE
+            },
         };
         match info.class {
             Class::Every => self.append(&event, publisher),
@@ -192,8 +196,9 @@ impl Shard {
                     }
                     // Each data center's viewers are told by peers themselves.
                     version => {
-                        let origin = version.map(|version| (version, self.node.dc.clone()));
-                        self.version(&event, origin, event.kind != "viewers")?;
+                        let node = Arc::clone(&self.node);
+                        let version = Version { number: version.unwrap_or(0), dc: &node.dc };
+                        self.version(&Event { version, ..event }, event.kind != "viewers")?;
                     }
                 }
                 Ok(Published::Taken)

@@ -10,6 +10,7 @@ use super::event::{Class, Draft};
 use super::json;
 use super::position::Position;
 use super::sse::{self, Framing};
+use super::version::Version;
 use crate::limits::{EVENT_BYTES_MAX, LINE_BYTES_MAX};
 use crate::runtime::random::Seeded;
 
@@ -40,8 +41,8 @@ pub struct Event<'a> {
     pub ttl_ms: u32,
     /// Class `every`: its place in history, which becomes the stream's `id:` line.
     pub place: Option<Place<'a>>,
-    /// Class `latest`: its version, by which older values are told from newer ones; 0 if it has none.
-    pub version: u64,
+    /// Class `latest`: its version; class `sum`: the order in which the backend stored it.
+    pub version: Version<'a>,
 }
 
 /// The place of an event in a data center's history.
@@ -78,6 +79,8 @@ pub struct Frame {
     position: Option<Position>,
     prev: Option<Position>,
     version: u64,
+    /// The data center that gave the version.
+    dc: Option<Arc<str>>,
     origins: Option<Arc<[Origin]>>,
 }
 
@@ -153,7 +156,11 @@ impl Frame {
             topic_hash: topic_hash(event.topic),
             position: event.place.map(|place| place.position),
             prev: event.place.and_then(|place| place.prev),
-            version: event.version,
+            version: event.version.number,
+            dc: match event.version {
+                Version { number: 1.., dc } if event.class == Class::Latest && !dc.is_empty() => Some(dc.into()),
+                _ => None,
+            },
             origins: None,
         }
     }
@@ -180,6 +187,7 @@ impl Frame {
             position: None,
             prev: None,
             version: 0,
+            dc: None,
             origins: None,
         }
     }
@@ -211,9 +219,14 @@ impl Frame {
         self.prev
     }
 
-    /// Class `latest`: its version; class `sum`: the order in which the backend stored it; 0 if it has none.
-    pub fn version(&self) -> u64 {
-        self.version
+    /// Class `latest`: its version; class `sum`: the order in which the backend stored it.
+    pub fn version(&self) -> Version<'_> {
+        Version { number: self.version, dc: self.dc.as_deref().unwrap_or_default() }
+    }
+
+    /// Class `latest`: whether it takes the place of another one of the same identity that came before it.
+    pub fn replaces(&self, before: &Frame) -> bool {
+        self.version == 0 || self.version() > before.version()
     }
 
     /// The delivery class.
@@ -280,6 +293,7 @@ impl Frame {
             topic: moved(&self.topic),
             count_at: count_start..count_start + place(digits.len()),
             count,
+            dc: self.dc.clone(),
             origins: self.origins.clone(),
             ..**self
         })
@@ -344,7 +358,7 @@ impl<'a> Stored<'a> {
             class,
             ttl_ms,
             place: None,
-            version: 0,
+            version: Version::NONE,
         }
     }
 }
@@ -374,7 +388,8 @@ pub(crate) mod tests {
 
     pub(crate) fn frame(topic: &str, kind: &str, key: Option<&str>, class: Class, data: &str) -> Arc<Frame> {
         let data = data.as_bytes();
-        let event = Event { id: "i", topic, kind, key, at: 7, data, class, ttl_ms: 5000, place: None, version: 0 };
+        let event =
+            Event { id: "i", topic, kind, key, at: 7, data, class, ttl_ms: 5000, place: None, version: Version::NONE };
         Arc::new(Frame::encode(&event))
     }
 
@@ -411,7 +426,7 @@ pub(crate) mod tests {
             class: Class::Every,
             ttl_ms: 0,
             place: Some(place),
-            version: 0,
+            version: Version::NONE,
         };
         let frame = Frame::encode(&event);
         let json = "{\"id\":\"i\",\"topic\":\"live:42\",\"type\":\"comment\",\"at\":7,\"data\":1}";

@@ -17,3 +17,4 @@ pub mod request;
 pub mod response;
 pub mod sse;
 pub mod topic;
+pub mod version;

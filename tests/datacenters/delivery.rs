@@ -1,11 +1,13 @@
 //! What is published anywhere is seen everywhere, once.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::mesh::{Center, Mesh};
 use crate::support::load::{Load, What};
+use crate::support::site::post;
 use crate::support::{becomes, eventually, reaction};
 
 /// Events of each type, at each dispatcher.
@@ -146,6 +148,60 @@ fn newest_values_that_stay_different() {
             viewers.until("to show it", |viewer| viewer.newest.get(&key) == Some(&id));
         }
     }
+}
+
+#[test]
+fn values_of_one_millisecond_that_stay_different() {
+    const ROUNDS: usize = 10;
+    const KEYS: usize = 50;
+    let mesh = Mesh::start(&["a", "b"]);
+    mesh.wait_joined();
+    let topic = "chat:7".to_owned();
+    let viewers = mesh.viewers(std::slice::from_ref(&topic), 2);
+    for round in 0..ROUNDS {
+        // All keys at both at once: some get the same version there.
+        let posted: Vec<_> = mesh
+            .centers
+            .iter()
+            .map(|center| {
+                let line = |key| {
+                    json!({"topic": "chat:7", "type": "score", "key": format!("{round}-{key}"), "data": center.name})
+                };
+                let body: String = (0..KEYS).map(|key| format!("{}\n", line(key))).collect();
+                let to = center.site.intakes()[0];
+                center.network.inside(|| std::thread::spawn(move || post(to, "/v1/events", &body)))
+            })
+            .collect();
+        for posted in posted {
+            let reply = posted.join().expect("it was posted").expect("an answer");
+            assert_eq!(reply.status, 202, "{}", reply.body);
+            assert_eq!(reply.body["accepted"], KEYS, "{}", reply.body);
+        }
+    }
+    eventually("all viewers, and those who come now, to have the same values", || {
+        let mut shown: Vec<BTreeMap<String, String>> = Vec::new();
+        for viewer in viewers
+            .iter()
+            .flat_map(|viewers| viewers.lock().iter().map(|viewer| viewer.newest.clone()).collect::<Vec<_>>())
+        {
+            shown.push(viewer.into_iter().map(|((_, _, key), id)| (key, id)).collect());
+        }
+        for center in &mesh.centers {
+            let mut stream = center.stream(0, &format!("topic={topic}"));
+            let text = |value: &Value| value.as_str().expect("a text").to_owned();
+            shown.push(
+                (0..ROUNDS * KEYS)
+                    .map(|_| stream.event())
+                    .map(|event| (text(&event["key"]), text(&event["id"])))
+                    .collect(),
+            );
+        }
+        let differs = |key: &&String| shown.iter().any(|other| other.get(*key) != shown[0].get(*key));
+        match shown[0].keys().filter(differs).count() {
+            0 if shown[0].len() == ROUNDS * KEYS => Ok(()),
+            differ => Err(format!("{differ} of {} keys differ", shown[0].len())),
+        }
+    });
 }
 
 #[test]

@@ -279,10 +279,16 @@ impl Store {
         ends
     }
 
-    pub fn set(&self, topic: &Topic, field: &str, event: &str, origin: Option<(u64, &str)>) -> (u64, bool) {
-        let origin = origin.map(|(version, name)| (version, name.to_owned()));
-        let latest =
-            SetLatest { topic: topic.clone(), field: field.to_owned(), event: event.into(), origin, age_ms: None };
+    pub fn set(&self, topic: &Topic, field: &str, event: &str, peers: Option<(u64, &str)>) -> (u64, bool) {
+        let (version, dc) = peers.map_or((None, "m"), |(version, name)| (Some(version), name));
+        let latest = SetLatest {
+            topic: topic.clone(),
+            field: field.to_owned(),
+            event: event.into(),
+            version,
+            dc: dc.into(),
+            age_ms: None,
+        };
         let Answer::Versioned { version, newest } = self.ask(Request::SetLatest(latest)) else { panic!("versioned") };
         (version, newest)
     }

@@ -122,15 +122,11 @@ impl Store {
     fn set_latest_call(&self, latest: SetLatest) -> (Place, Call) {
         let (number, topic) = (bucket(latest.topic.as_str()), latest.topic.as_str());
         let keys = vec![self.keys.latest(number, topic), self.keys.versions(number, topic)];
-        let (version, name) = match latest.origin {
-            Some((version, name)) => (version.to_string(), name),
-            None => (String::new(), String::new()),
-        };
         let arguments = vec![
             text(latest.field),
             Argument::Event(latest.event),
-            text(version),
-            text(name),
+            text(latest.version.map_or_else(String::new, |version| version.to_string())),
+            text(latest.dc),
             text(LATEST_AGE.as_millis()),
             text(LATEST_KEYS_MAX),
         ];
@@ -309,6 +305,6 @@ fn latest_value(text: &str) -> Option<(u64, LatestValue)> {
     let (version, rest) = text.split_once(' ')?;
     let (set_at, rest) = rest.split_once(' ')?;
     let (length, rest) = rest.split_once(':')?;
-    let event = rest.get(length.parse().ok()?..)?;
-    Some((set_at.parse().ok()?, LatestValue { version: version.parse().ok()?, event: event.into() }))
+    let (dc, event) = rest.split_at_checked(length.parse().ok()?)?;
+    Some((set_at.parse().ok()?, LatestValue { version: version.parse().ok()?, dc: dc.into(), event: event.into() }))
 }

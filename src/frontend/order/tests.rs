@@ -4,6 +4,7 @@ use crate::dispatch::memory_history::Histories;
 use crate::wire::event::Class;
 use crate::wire::frame::{Event, Place};
 use crate::wire::topic::Topic;
+use crate::wire::version::Version;
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ fn frame(number: u64, position: Position, prev: Option<Position>) -> Arc<Frame> 
         class,
         ttl_ms: 0,
         place,
-        version: 0,
+        version: Version::NONE,
     }))
 }
 

@@ -22,6 +22,7 @@ use crate::wire::pack::unpack;
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
 use crate::wire::topic::Topic;
+use crate::wire::version::Version;
 
 impl Shard {
     /// Which peer sends this request, if it may.
@@ -87,10 +88,12 @@ impl Shard {
             Class::Latest => {
                 let Some(stored) = Stored::read(frame.json()) else { return };
                 if stored.kind == "presence" {
-                    return self.take_peer_turn(peer, &stored, frame.version(), frame.json());
+                    return self.take_peer_turn(peer, &stored, frame.version().number, frame.json());
                 }
-                let origin = (frame.version(), self.node.peers[peer].name.clone());
-                if self.version(&stored.event(Class::Latest, 0), Some(origin), false).is_err() {
+                let node = Arc::clone(&self.node);
+                let mut event = stored.event(Class::Latest, 0);
+                event.version = Version { number: frame.version().number, dc: &node.peers[peer].name };
+                if self.version(&event, false).is_err() {
                     self.counters().dropped_backlog.add(1);
                 }
             }

@@ -12,6 +12,7 @@ use crate::dispatch::datacenter::PeerTurns;
 use crate::dispatch::kv::{Answer, Request, Turn, Unavailable};
 use crate::wire::event::Class;
 use crate::wire::frame::{Event, Frame, Stored};
+use crate::wire::version::Version;
 
 /// The data of an event of type `presence`.
 #[derive(Deserialize)]
@@ -24,7 +25,7 @@ struct Data {
 impl Shard {
     /// A member of this data center came online or went offline.
     pub(in crate::server) fn tell_presence(&mut self, event: &Event<'_>, version: u64) {
-        let own = Event { version, ..*event };
+        let own = Event { version: Version { number: version, dc: &self.node.dc }, ..*event };
         let frame = Arc::new(Frame::encode(&own));
         self.broadcast(&frame);
         let member = event.key.unwrap_or_default().to_owned();
@@ -62,8 +63,9 @@ impl Shard {
         if let Some(data) = &data {
             event.data = data.as_bytes();
         }
-        let origin = (version, self.node.dc.clone());
-        if self.version(&event, Some(origin), false).is_err() {
+        let node = Arc::clone(&self.node);
+        event.version = Version { number: version, dc: &node.dc };
+        if self.version(&event, false).is_err() {
             self.counters().dropped_backlog.add(1);
         }
     }

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::origins::{ORIGIN_BYTES, ORIGINS_MAX};
 use super::{Frame, SIZE_LINE_BYTES_MAX, place, push_size_line, topic_hash};
@@ -17,6 +18,7 @@ const HAS_POSITION: u8 = 1;
 const HAS_PREV: u8 = 2;
 const HAS_VERSION: u8 = 4;
 const HAS_ORIGINS: u8 = 8;
+const HAS_DC: u8 = 16;
 
 /// What precedes a topic within the identity.
 const TOPIC_LABEL: &[u8] = b"\"topic\":\"";
@@ -28,7 +30,8 @@ const COUNT_LABEL: &[u8] = b",\"count\":";
 pub const FRAME_BYTES_MAX: usize = u16::MAX as usize;
 
 /// Bytes of a record beside its frame, at most.
-pub const RECORD_OVERHEAD_BYTES_MAX: usize = 4 + 2 + 32 + 16 + 16 + 8 + 1 + ORIGINS_MAX * ORIGIN_BYTES;
+pub const RECORD_OVERHEAD_BYTES_MAX: usize =
+    4 + 2 + 32 + 16 + 16 + 8 + 1 + ORIGINS_MAX * ORIGIN_BYTES + 1 + u8::MAX as usize;
 
 /// The numbers of classes between nodes never change.
 fn class_number(class: Class) -> u8 {
@@ -40,6 +43,14 @@ fn class_number(class: Class) -> u8 {
     }
 }
 
+/// The data center that gave a frame its version.
+fn dc_from_wire(fields: &mut Reader<'_>) -> Result<Arc<str>, Malformed> {
+    let length = usize::from(fields.u8()?);
+    let name =
+        std::str::from_utf8(fields.bytes(length)?).map_err(|_| Malformed("a data center's name is not UTF-8"))?;
+    if name.is_empty() { Err(Malformed("a data center has a name")) } else { Ok(name.into()) }
+}
+
 impl Frame {
     /// Appends it as a record.
     pub fn to_wire(&self, out: &mut Vec<u8>) {
@@ -48,7 +59,8 @@ impl Frame {
         let flags = if self.position.is_some() { HAS_POSITION } else { 0 }
             | if self.prev.is_some() { HAS_PREV } else { 0 }
             | if self.version != 0 { HAS_VERSION } else { 0 }
-            | if self.origins.is_some() { HAS_ORIGINS } else { 0 };
+            | if self.origins.is_some() { HAS_ORIGINS } else { 0 }
+            | if self.dc.is_some() { HAS_DC } else { 0 };
         out.extend_from_slice(&[class_number(self.class), flags]);
         out.extend_from_slice(&self.ttl_ms.to_le_bytes());
         out.extend_from_slice(&self.count.to_le_bytes());
@@ -65,6 +77,11 @@ impl Frame {
             out.extend_from_slice(&self.version.to_le_bytes());
         }
         self.origins_to_wire(out);
+        // Behind all that nodes of older versions know.
+        if let Some(dc) = &self.dc {
+            out.push(u8::try_from(dc.len()).expect("a data center's name is short"));
+            out.extend_from_slice(dc.as_bytes());
+        }
         let described = (out.len() - record - 6) as u16;
         out.extend_from_slice(&self.bytes);
         let length = (out.len() - record - 4) as u32;
@@ -105,6 +122,7 @@ impl Frame {
         let version = if flags & HAS_VERSION == 0 { 0 } else { fields.u64()? };
         let origins =
             if flags & HAS_ORIGINS == 0 { None } else { Frame::origins_from_wire(&mut fields, class, count)? };
+        let dc = if flags & HAS_DC == 0 { None } else { Some(dc_from_wire(&mut fields)?) };
         let mut frame = Frame {
             bytes: bytes.into(),
             start,
@@ -119,6 +137,7 @@ impl Frame {
             position,
             prev,
             version,
+            dc,
             origins,
         };
         frame.check()?;
@@ -247,8 +266,8 @@ mod tests {
     use crate::wire::connection_id::NodeId;
     use crate::wire::frame::tests::frame;
     use crate::wire::frame::{Event, Origin, Place, Stranger};
+    use crate::wire::version::Version;
     use proptest::prelude::*;
-    use std::sync::Arc;
 
     fn of(class: Class, key: Option<&str>, data: &str, seq: u64, count: u64) -> Arc<Frame> {
         let position = Position { ms: 1_700_000_000_000, seq };
@@ -263,7 +282,11 @@ mod tests {
             class,
             ttl_ms: 5000,
             place: (class == Class::Every).then_some(place),
-            version: if class == Class::Latest { seq } else { 0 },
+            version: if class == Class::Latest {
+                Version { number: seq, dc: key.unwrap_or_default() }
+            } else {
+                Version::NONE
+            },
         };
         Arc::new(Frame::encode(&event)).recounted(count)
     }
@@ -312,7 +335,7 @@ mod tests {
                         class,
                         ttl_ms: 5000,
                         place,
-                        version: 0,
+                        version: Version::NONE,
                     };
                     Arc::new(Frame::encode(&event)).recounted(if class == Class::Sum { 12 } else { 1 })
                 };

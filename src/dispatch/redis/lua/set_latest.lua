@@ -1,7 +1,8 @@
 -- Keeps the newest value of a field. Gives its version, and 1 if it is the newest.
--- KEYS: 1 the topic's values; 2 their versions. ARGV: 1 the field; 2 the event; 3 the origin's version, or empty; 4 the
--- origin's name; 5 for how long values are kept, in ms; 6 how many.
--- A value is "<version> <set at> <length of the origin's name>:<origin's name><event>".
+-- KEYS: 1 the topic's values; 2 their versions. ARGV: 1 the field; 2 the event; 3 its version, or empty; 4 the name of
+-- the data center that gave it, or is given it now; 5 for how long values are kept, in ms; 6 how many.
+-- A value is "<version> <set at> <length of that name>:<that name><event>". Nodes of older versions gave their own values no
+-- name.
 local now = clock()
 local field, origin = ARGV[1], ARGV[4]
 local version, name = 0, ''
