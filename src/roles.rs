@@ -129,9 +129,9 @@ fn open_kv(settings: &Settings, mail: &[mailbox::Sender<Message>]) -> Result<Opt
     }
 }
 
-/// The shortest time for which any event type is kept in history.
+/// The longest time for which any event type is kept in history, which is how long it is known that a topic had events.
 fn history_age_ms(settings: &Settings) -> u64 {
-    settings.events.values().filter_map(|event| event.max_age).min().map_or(0, |age| age.as_millis() as u64)
+    settings.events.values().filter_map(|event| event.max_age).max().map_or(0, |age| age.as_millis() as u64)
 }
 
 /// The other data centers that the settings name, with what it takes to reach them.

@@ -144,7 +144,10 @@ pub struct Append {
     pub topic: Topic,
     /// The event as JSON, as it stands on the stream's `data` line.
     pub event: Arc<str>,
-    /// Events that the topic's history keeps, at least 1.
+    /// Its type, whose events history keeps by themselves: none is given up for those of another type.
+    #[serde(default)]
+    pub kind: String,
+    /// Events of its type that the topic's history keeps, at least 1.
     pub count_max: u32,
     /// How long it keeps them, in milliseconds.
     pub age_max_ms: u64,

@@ -53,7 +53,7 @@ fn now_ms() -> u64 {
 }
 
 impl MemoryKv {
-    /// An empty store. `age_max_ms` is the shortest time for which any event type is kept in history.
+    /// An empty store. `age_max_ms` is the longest time for which any event type is kept in history.
     pub fn new(age_max_ms: u64) -> MemoryKv {
         let histories = Histories::new(now_ms(), age_max_ms);
         let tables = Tables {

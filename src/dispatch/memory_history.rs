@@ -15,18 +15,28 @@ const ENTRY_BYTES: usize = 96;
 /// allocations.
 const TOPIC_BYTES: usize = 512;
 
+/// What a topic's events of one type cost beside the type's name: their part of the topic's list, and two allocations.
+const SHELF_BYTES: usize = 128;
+
 /// Appends between two sweeps over all topics for what is too old.
 const SWEEP_APPENDS: u64 = 4096;
 
+/// A topic's events of one type, oldest first. There is none without events.
+#[derive(Debug)]
+struct Shelf {
+    kind: Box<str>,
+    age_max_ms: u64,
+    events: VecDeque<Stored>,
+}
+
 #[derive(Debug, Default)]
 struct History {
-    events: VecDeque<Stored>,
+    shelves: Vec<Shelf>,
     bytes: usize,
     /// The newest position ever given.
     end: Option<Position>,
     /// How far back it reaches.
     reaches: Reach,
-    age_max_ms: u64,
 }
 
 /// All topics' histories.
@@ -43,29 +53,74 @@ pub struct Histories {
     forgotten_to: Reach,
 }
 
+impl Shelf {
+    fn oldest(&self) -> &Stored {
+        self.events.front().expect("a shelf without events is taken away")
+    }
+}
+
 impl History {
-    fn drop_oldest(&mut self) -> usize {
-        let Some(oldest) = self.events.pop_front() else { return 0 };
-        self.reaches = self.reaches.max(Reach::back_to(oldest.position));
-        if self.events.is_empty() {
-            self.events = VecDeque::new();
+    /// The shelf with the oldest event.
+    fn oldest(&self) -> Option<usize> {
+        (0..self.shelves.len()).min_by_key(|at| self.shelves[*at].oldest().position)
+    }
+
+    /// The shelf of a type, and the bytes that it costs if it is new.
+    fn shelf(&mut self, kind: String) -> (usize, usize) {
+        if let Some(at) = self.shelves.iter().position(|shelf| *shelf.kind == *kind) {
+            return (at, 0);
         }
-        let bytes = ENTRY_BYTES + oldest.event.len();
+        let bytes = SHELF_BYTES + kind.len();
+        self.shelves.push(Shelf { kind: kind.into(), age_max_ms: 0, events: VecDeque::new() });
+        (self.shelves.len() - 1, bytes)
+    }
+
+    /// Drops the oldest event of a shelf, and the shelf with its last. Gives the bytes.
+    fn drop_oldest(&mut self, at: usize) -> usize {
+        let shelf = &mut self.shelves[at];
+        let Some(oldest) = shelf.events.pop_front() else { return 0 };
+        self.reaches = self.reaches.max(Reach::back_to(oldest.position));
+        let mut bytes = ENTRY_BYTES + oldest.event.len();
+        if shelf.events.is_empty() {
+            bytes += SHELF_BYTES + shelf.kind.len();
+            self.shelves.swap_remove(at);
+        }
         self.bytes -= bytes;
         bytes
     }
 
+    /// Drops what is too old, each type by its own time.
     fn drop_old(&mut self, now_ms: u64) -> usize {
         let mut dropped = 0;
-        while self.events.front().is_some_and(|event| event.position.ms + self.age_max_ms < now_ms) {
-            dropped += self.drop_oldest();
+        // Backwards: a shelf that goes is replaced by one that was looked at.
+        for at in (0..self.shelves.len()).rev() {
+            let old = |shelf: &Shelf| shelf.oldest().position.ms.saturating_add(shelf.age_max_ms) < now_ms;
+            while self.shelves.get(at).is_some_and(old) {
+                dropped += self.drop_oldest(at);
+            }
         }
         dropped
+    }
+
+    /// At most so many of the events that follow `after`, in order, and whether these are all.
+    fn range(&self, after: Position, limit: usize) -> (Vec<Stored>, bool) {
+        let from = |shelf: &Shelf| shelf.events.partition_point(|event| event.position <= after);
+        let mut rests: Vec<_> = self.shelves.iter().map(|shelf| shelf.events.range(from(shelf)..).peekable()).collect();
+        let there: usize = rests.iter().map(|rest| rest.len()).sum();
+        let mut events = Vec::with_capacity(limit.min(there));
+        while events.len() < limit {
+            let next =
+                rests.iter_mut().filter_map(|rest| Some((rest.peek()?.position, rest))).min_by_key(|next| next.0);
+            let Some((_, rest)) = next else { break };
+            events.extend(rest.next().cloned());
+        }
+        let complete = events.len() == there;
+        (events, complete)
     }
 }
 
 impl Histories {
-    /// Empty ones. `age_max_ms` is the shortest time for which any event type is kept.
+    /// Empty ones. `age_max_ms` is the longest time for which any event type is kept.
     pub fn new(now_ms: u64, age_max_ms: u64) -> Histories {
         let topics = HashMap::default();
         Histories {
@@ -109,13 +164,14 @@ impl Histories {
             _ => Position { ms: now_ms, seq: 1 },
         };
         history.end = Some(position);
-        history.age_max_ms = append.age_max_ms;
-        let bytes = ENTRY_BYTES + append.event.len();
+        let (at, shelf_bytes) = history.shelf(append.kind);
+        let bytes = ENTRY_BYTES + append.event.len() + shelf_bytes;
         history.bytes += bytes;
         self.bytes += bytes;
-        history.events.push_back(Stored { position, prev, event: append.event });
-        while history.events.len() > append.count_max.max(1) as usize {
-            self.bytes -= history.drop_oldest();
+        history.shelves[at].age_max_ms = append.age_max_ms;
+        history.shelves[at].events.push_back(Stored { position, prev, event: append.event });
+        while history.shelves[at].events.len() > append.count_max.max(1) as usize {
+            self.bytes -= history.drop_oldest(at);
         }
         self.bytes -= history.drop_old(now_ms);
         (position, prev)
@@ -128,7 +184,7 @@ impl Histories {
         self.topics.retain(|_, history| {
             dropped += history.drop_old(now_ms);
             // One that lost events before their time remains until nobody expects them any more.
-            let stays = !history.events.is_empty() || history.reaches > forgotten;
+            let stays = !history.shelves.is_empty() || history.reaches > forgotten;
             if !stays {
                 dropped += history.bytes;
             }
@@ -137,16 +193,16 @@ impl Histories {
         self.bytes -= dropped;
         // Over all topics the oldest go first, down to nine tenths, so that this is rare.
         while self.bytes > MEMORY_HISTORY_BYTES / 10 * 9 {
-            let mut fronts: Vec<Position> =
-                self.topics.values().filter_map(|history| history.events.front()).map(|event| event.position).collect();
+            let shelves = self.topics.values().flat_map(|history| &history.shelves);
+            let mut fronts: Vec<Position> = shelves.map(|shelf| shelf.oldest().position).collect();
             if fronts.is_empty() {
                 return self.forget_emptied();
             }
             let middle = fronts.len() / 2;
             let before = *fronts.select_nth_unstable(middle).1;
             for history in self.topics.values_mut() {
-                while history.events.front().is_some_and(|event| event.position <= before) {
-                    self.bytes -= history.drop_oldest();
+                while let Some(at) = history.oldest().filter(|at| history.shelves[*at].oldest().position <= before) {
+                    self.bytes -= history.drop_oldest(at);
                 }
             }
         }
@@ -193,12 +249,10 @@ impl Histories {
             return Page { events: Vec::new(), complete: true, reaches: forgotten };
         };
         self.bytes -= history.drop_old(now_ms);
-        let from = history.events.partition_point(|event| event.position <= read.after);
-        let to = (from + read.limit.max(1) as usize).min(history.events.len());
-        let first_known = history.events.front().is_none_or(|event| event.prev.is_none());
+        let first_known = history.oldest().is_none_or(|at| history.shelves[at].oldest().prev.is_none());
         let reaches = if first_known { history.reaches.max(forgotten) } else { history.reaches };
-        let events = history.events.range(from..to).cloned().collect();
-        Page { events, complete: to == history.events.len(), reaches: reaches.max(self.since) }
+        let (events, complete) = history.range(read.after, read.limit.max(1) as usize);
+        Page { events, complete, reaches: reaches.max(self.since) }
     }
 }
 
@@ -206,55 +260,71 @@ impl Histories {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::sync::Arc;
 
     fn topic() -> Topic {
         Topic::parse("live:1").unwrap()
     }
 
-    fn append(histories: &mut Histories, event: &str, count_max: u32, now_ms: u64) -> (Position, Option<Position>) {
-        histories.append(
-            Append { topic: topic(), event: event.into(), count_max, age_max_ms: 1000, peers: Vec::new() },
-            now_ms,
-        )
+    fn event(topic: Topic, kind: &str, event: &str, count_max: u32, age_max_ms: u64) -> Append {
+        Append { topic, event: event.into(), kind: kind.to_owned(), count_max, age_max_ms, peers: Vec::new() }
     }
 
+    fn append(histories: &mut Histories, text: &str, count_max: u32, now_ms: u64) -> (Position, Option<Position>) {
+        histories.append(event(topic(), "comment", text, count_max, 1000), now_ms)
+    }
+
+    /// Types, with how many events of each are kept, and for how long.
+    const KINDS: [(&str, usize, u64); 3] = [("comment", 5, 1000), ("note", 2, 300), ("deleted", 9, 500)];
+
     proptest! {
-        /// Whoever reads from wherever: either all that was appended since, in order, or `reaches` says that some is gone.
+        /// Each event is kept for its own type's count and time and no longer. Whoever reads from wherever: either all that was
+        /// appended since, in order, or `reaches` says that some is gone, which it does only then.
         #[test]
-        fn nothing_is_missing_unsaid(
-            steps in prop::collection::vec((0u64..400, 1u32..6, any::<bool>()), 1..60),
+        fn each_type_is_kept_by_itself_and_nothing_is_missing_unsaid(
+            steps in prop::collection::vec((0u64..400, 0..KINDS.len(), any::<bool>()), 1..60),
             from: prop::sample::Index,
             limit in 1u32..9,
         ) {
             let (mut histories, mut now_ms, mut all) = (Histories::new(1, 1000), 1, Vec::new());
-            for (pause, count_max, sweeps) in steps {
+            for (pause, kind, sweeps) in steps {
                 now_ms += pause;
-                let (position, prev) = append(&mut histories, &all.len().to_string(), count_max, now_ms);
+                let (name, count, age_ms) = KINDS[kind];
+                let text = all.len().to_string();
+                let (position, prev) =
+                    histories.append(event(topic(), name, &text, count as u32, age_ms), now_ms);
                 if sweeps {
                     histories.sweep(now_ms);
                 }
-                prop_assert!(position.ms >= now_ms && Some(position) > all.last().copied());
-                prop_assert!(prev.is_none() || prev == all.last().copied());
-                all.push(position);
+                let last = all.last().map(|(position, _)| *position);
+                prop_assert!(position.ms >= now_ms && Some(position) > last);
+                prop_assert!(prev.is_none() || prev == last);
+                all.push((position, kind));
             }
-            let mut after = std::iter::once(Position::at(1)).chain(all.iter().copied()).nth(from.index(all.len() + 1)).unwrap();
-            let wanted: Vec<_> = all.iter().copied().filter(|position| *position > after).collect();
-            let mut got = Vec::new();
-            let whole = loop {
+            let is_kept = |at: usize| {
+                let (position, kind) = all[at];
+                let (_, count, age_ms) = KINDS[kind];
+                let newer = all[at + 1..].iter().filter(|(_, other)| *other == kind).count();
+                newer < count && position.ms + age_ms >= now_ms
+            };
+            let places = all.iter().map(|(position, _)| *position);
+            let mut after = std::iter::once(Position::at(1)).chain(places).nth(from.index(all.len() + 1)).unwrap();
+            let behind = (0..all.len()).filter(|at| all[*at].0 > after);
+            let (wanted, gone): (Vec<usize>, Vec<usize>) = behind.partition(|at| is_kept(*at));
+            let wanted: Vec<_> = wanted.into_iter().map(|at| all[at].0).collect();
+            let (mut got, asked) = (Vec::new(), after);
+            loop {
                 let page = histories.read(&Read { topic: topic(), after, limit }, now_ms);
-                if !page.reaches.covers(after) {
-                    break false;
-                }
+                // What is older than any type is kept may have been forgotten with its topic, and is said to be gone.
+                let may_be_forgotten = asked.ms + 1000 < now_ms;
+                let is_right = if page.reaches.covers(asked) { gone.is_empty() } else { may_be_forgotten || !gone.is_empty() };
+                prop_assert!(is_right, "{:?}, asked from {}", page.reaches, asked);
                 got.extend(page.events.iter().map(|event| event.position));
                 if page.complete {
-                    break true;
+                    break;
                 }
                 after = *got.last().unwrap();
-            };
-            if whole {
-                prop_assert_eq!(got, wanted);
             }
+            prop_assert_eq!(got, wanted);
             prop_assert_eq!(histories.bytes, histories.topics.values().map(|history| history.bytes).sum::<usize>());
         }
     }
@@ -263,13 +333,10 @@ mod tests {
     fn a_topic_that_lost_all_for_want_of_memory_says_so() {
         let mut histories = Histories::new(0, 1000);
         append(&mut histories, "first", 10, 5);
-        let text: Arc<str> = "x".repeat(1 << 20).into();
+        let text = "x".repeat(1 << 20);
         for number in 0..300 {
             let topic = Topic::parse("live:other").unwrap();
-            histories.append(
-                Append { topic, event: Arc::clone(&text), count_max: 1000, age_max_ms: 1000, peers: Vec::new() },
-                10 + number,
-            );
+            histories.append(event(topic, "comment", &text, 1000, 1000), 10 + number);
         }
         histories.sweep(320);
         let page = histories.read(&Read { topic: topic(), after: Position::at(4), limit: 9 }, 320);
@@ -312,8 +379,7 @@ mod tests {
         let name = "n".repeat(180);
         for number in 0..500_000 {
             let topic = Topic::parse(&format!("c:{name}{number}")).unwrap();
-            let append = Append { topic, event: "1".into(), count_max: 1, age_max_ms: 3_600_000, peers: Vec::new() };
-            histories.append(append, 1 + number);
+            histories.append(event(topic, "comment", "1", 1, 3_600_000), 1 + number);
             assert!(histories.bytes <= MEMORY_HISTORY_BYTES + 1024, "{number}");
         }
         // What was forgotten with its topic is not passed over in silence.

@@ -11,7 +11,7 @@ pub struct TypeInfo {
     pub class: Class,
     /// For class `ephemeral`: how long it may wait in a queue, in milliseconds.
     pub ttl_ms: u32,
-    /// For class `every`: events that a topic's history keeps.
+    /// For class `every`: events of the type that a topic's history keeps.
     pub history: u32,
     /// For class `every`: how long it keeps them, in milliseconds.
     pub max_age_ms: u64,

@@ -89,7 +89,8 @@ impl Shard {
         let peers = self.node.peers.iter().map(|peer| peer.name.clone()).collect();
         let (count_max, age_max_ms) = (info.history, info.max_age_ms);
         let held = self.reserve_question(json.len())?;
-        let append = Append { topic, event: Arc::clone(&json), count_max, age_max_ms, peers };
+        let kind = event.kind.to_owned();
+        let append = Append { topic, event: Arc::clone(&json), kind, count_max, age_max_ms, peers };
         let request = match &publisher {
             Publisher::Once(_, claim) => Request::AppendOnce((**claim).clone(), append),
             _ => Request::Append(append),

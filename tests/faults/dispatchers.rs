@@ -140,6 +140,7 @@ fn event_not_sent(beneath: &Store) {
     let append = Append {
         topic: Topic::parse(&topic).expect("a topic"),
         event: event.to_string().into(),
+        kind: "message".to_owned(),
         count_max: 1_000,
         age_max_ms: 3_600_000,
         peers: Vec::new(),

@@ -1,24 +1,28 @@
 //! What holds for every store.
 
-use fanfare::dispatch::kv::{Answer, BUCKETS, Notice, Request, bucket, digest};
+use std::time::{Duration, Instant};
+
+use fanfare::dispatch::kv::{Answer, BUCKETS, Notice, Page, Request, bucket, digest};
 use fanfare::limits::LATEST_KEYS_MAX;
 use fanfare::wire::connection_id::NodeId;
 use fanfare::wire::position::Position;
 
-use crate::driver::{Store, append, batch, node_info, of_one_bucket, topic};
+use crate::driver::{AGE_MS, Store, append, batch, node_info, of_one_bucket, topic};
+use crate::support::DEADLINE;
 use crate::support::redis::{Cluster, Redis};
 
 /// What holds, by name.
 type Behaviour = (&'static str, fn(&Store));
 
 /// Each one gets a store of its own that is empty.
-const ALL: [Behaviour; 18] = [
+const ALL: [Behaviour; 19] = [
     ("subscriptions", subscriptions),
     ("full_batches", full_batches),
     ("heartbeats", heartbeats),
     ("nodes_that_leave", nodes_that_leave),
     ("history", history),
     ("history_says_what_is_missing", history_says_what_is_missing),
+    ("each_type_by_itself", each_type_by_itself),
     ("odd_positions", odd_positions),
     ("ends", ends),
     ("newest_values", newest_values),
@@ -172,6 +176,55 @@ fn history_says_what_is_missing(store: &Store) {
     assert_eq!(page.events.iter().map(|event| event.position).collect::<Vec<_>>(), places[3..]);
     assert_eq!((page.reaches.place(), page.events[0].prev), (places[2], Some(places[2])));
     assert_eq!(store.read(&one, places[2], 9).events.len(), 3);
+}
+
+fn each_type_by_itself(store: &Store) {
+    let one = topic("live:1");
+    let texts = |page: &Page| page.events.iter().map(|event| event.event.to_string()).collect::<Vec<_>>();
+    let read = |after| store.read(&one, after, 99);
+    let (first, _) = store.append_of(&one, "message", "first", 100, AGE_MS);
+    // Those beyond its count go, and nothing else does.
+    let notes: Vec<Position> =
+        (0..5).map(|number| store.append_of(&one, "note", &number.to_string(), 2, AGE_MS).0).collect();
+    let page = read(Position::START);
+    assert_eq!((texts(&page), page.reaches.place()), (vec!["first".into(), "3".into(), "4".into()], notes[2]));
+    // What is too old goes without another one of its type, and is the end of history all the same.
+    let (short, prev) = store.append_of(&one, "short", "gone", 100, 1);
+    assert_eq!(prev, Some(notes[4]));
+    let page = becomes_of(|| Some(read(notes[4])).filter(|page| page.events.is_empty()));
+    assert_eq!((page.complete, page.reaches.place()), (true, short));
+    assert_eq!(store.ends(std::slice::from_ref(&one))[0].position, Some(short));
+    assert_eq!(texts(&read(Position::START)), ["first", "3", "4"]);
+    let (last, prev) = store.append_of(&one, "message", "last", 100, AGE_MS);
+    assert_eq!(prev, Some(short));
+    // In whatever pages it is read.
+    let mut page = store.read(&one, Position::START, 1);
+    let mut all = texts(&page);
+    while !page.complete {
+        page = store.read(&one, page.events[0].position, 1);
+        all.extend(texts(&page));
+    }
+    assert_eq!(all, ["first", "3", "4", "last"]);
+    assert_eq!(page.events[0].prev, Some(short));
+    assert!(page.reaches.place() == short && first < last);
+    // A topic that keeps nothing still knows that it had something.
+    let two = topic("live:2");
+    let (only, _) = store.append_of(&two, "short", "gone", 100, 1);
+    let page = becomes_of(|| Some(store.read(&two, Position::START, 9)).filter(|page| page.events.is_empty()));
+    assert_eq!((page.reaches.place(), store.ends(&[two])[0].position), (only, Some(only)));
+}
+
+/// Waits until there is one.
+#[track_caller]
+fn becomes_of<T>(look: impl Fn() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "it never becomes so");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn odd_positions(store: &Store) {

@@ -21,7 +21,7 @@ use crate::support::{DEADLINE, eventually};
 
 /// Shards that hear notices.
 pub const SHARDS: usize = 2;
-/// The shortest age in history, in ms.
+/// The longest age in history, in ms.
 pub const AGE_MS: u64 = 60_000;
 
 /// What a store said, by ticket, and what it told each shard.
@@ -73,6 +73,12 @@ pub fn due(limit: u32) -> Request {
     Request::Due((0..fanfare::dispatch::kv::BUCKETS as u8).collect(), limit)
 }
 
+/// An event of this type, of which so many are kept for so long.
+pub fn append_of(topic: &Topic, kind: &str, event: &str, count_max: u32, age_max_ms: u64) -> Request {
+    let append = event_for(topic, event, count_max, &[]);
+    Request::Append(Append { kind: kind.to_owned(), age_max_ms, ..append })
+}
+
 pub fn append(topic: &Topic, event: &str, count_max: u32) -> Request {
     Request::Append(event_for(topic, event, count_max, &[]))
 }
@@ -80,7 +86,14 @@ pub fn append(topic: &Topic, event: &str, count_max: u32) -> Request {
 /// An event that is to wait for these peers, too.
 pub fn event_for(topic: &Topic, event: &str, count_max: u32, peers: &[&str]) -> Append {
     let peers = peers.iter().map(|peer| (*peer).to_owned()).collect();
-    Append { topic: topic.clone(), event: event.into(), count_max, age_max_ms: AGE_MS, peers }
+    Append {
+        topic: topic.clone(),
+        event: event.into(),
+        kind: "comment".to_owned(),
+        count_max,
+        age_max_ms: AGE_MS,
+        peers,
+    }
 }
 
 impl Store {
@@ -243,6 +256,21 @@ impl Store {
     #[track_caller]
     pub fn append(&self, topic: &Topic, event: &str, count_max: u32) -> (Position, Option<Position>) {
         let Answer::Appended { position, prev } = self.ask(append(topic, event, count_max)) else { panic!("appended") };
+        (position, prev)
+    }
+
+    /// Appends an event of this type, of which so many are kept for so long.
+    #[track_caller]
+    pub fn append_of(
+        &self,
+        topic: &Topic,
+        kind: &str,
+        event: &str,
+        count_max: u32,
+        age_max_ms: u64,
+    ) -> (Position, Option<Position>) {
+        let answer = self.ask(append_of(topic, kind, event, count_max, age_max_ms));
+        let Answer::Appended { position, prev } = answer else { panic!("appended") };
         (position, prev)
     }
 

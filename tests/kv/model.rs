@@ -8,12 +8,13 @@ use fanfare::wire::topic::Topic;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::driver::{Store, topic};
+use crate::driver::{AGE_MS, Store, topic};
 use crate::support::redis::Redis;
 
 #[derive(Debug, Clone)]
 enum Op {
-    Append(u32),
+    /// An event of this type, of which so many are kept.
+    Append(&'static str, u32),
     Read(prop::sample::Index, u32),
     Ends,
 }
@@ -32,8 +33,9 @@ impl Places<'_> {
         position.map(|position| self.given.iter().position(|given| *given == position).expect("it was given"))
     }
 
-    fn append(&mut self, topic: &Topic, count_max: u32) -> (usize, Option<usize>) {
-        let (position, prev) = self.store.append(topic, &self.given.len().to_string(), count_max);
+    fn append(&mut self, topic: &Topic, kind: &str, count_max: u32) -> (usize, Option<usize>) {
+        let text = self.given.len().to_string();
+        let (position, prev) = self.store.append_of(topic, kind, &text, count_max, AGE_MS);
         assert!(self.given.last().is_none_or(|last| *last < position));
         self.given.push(position);
         (self.given.len() - 1, self.number(prev))
@@ -56,7 +58,8 @@ fn both_say_the_same() {
     let cases = AtomicU32::new(0);
     let ops = prop::collection::vec(
         prop_oneof![
-            3 => (1u32..6).prop_map(Op::Append),
+            3 => (prop::sample::select(vec!["comment", "message", "note"]), 1u32..6)
+                .prop_map(|(kind, count_max)| Op::Append(kind, count_max)),
             2 => (any::<prop::sample::Index>(), 1u32..5).prop_map(|(from, limit)| Op::Read(from, limit)),
             1 => Just(Op::Ends),
         ],
@@ -69,8 +72,8 @@ fn both_say_the_same() {
         let mut tested = Places { store: &redis, given: Vec::new() };
         for op in ops {
             match op {
-                Op::Append(count_max) => {
-                    prop_assert_eq!(tested.append(&live, count_max), model.append(&live, count_max));
+                Op::Append(kind, count_max) => {
+                    prop_assert_eq!(tested.append(&live, kind, count_max), model.append(&live, kind, count_max));
                 }
                 Op::Read(from, limit) => {
                     let at = from.index(model.given.len() + 1);

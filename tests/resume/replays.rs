@@ -9,7 +9,7 @@ use super::support::http::{Client, request};
 use super::support::node::Node;
 use super::support::redis::Redis;
 use super::support::site::unix_ms;
-use super::support::sse::Stream;
+use super::support::sse::{Message, Stream};
 use super::{configured, line, ms_of, name, publish_comments, publish_lines, resume, take};
 
 /// What clients say that never had anything from this node.
@@ -253,4 +253,49 @@ fn a_topic_whose_history_expired_in_memory_says_nothing() {
 fn a_topic_whose_history_expired_in_redis_says_nothing() {
     let redis = Redis::start();
     back_after_history_expired(&redis.url(), 0);
+}
+
+/// What a client that comes back is given of `chat:1`, less the messages of which each call publishes one as the last.
+fn given(node: &Node, last_event_id: &str) -> Vec<Message> {
+    let mut stream = resume(node, "topic=chat:1", last_event_id);
+    let end = format!("end {}", unix_ms());
+    node.publish("chat:1", &json!({"type": "message", "id": end, "data": {}}));
+    let messages = std::iter::from_fn(|| stream.next()).take_while(|message| name(message) != end);
+    messages.filter(|message| !name(message).starts_with("end ")).collect()
+}
+
+/// Notes are kept for a moment, and messages for an hour: a note takes no message with it, neither when it comes nor when it
+/// goes, and only who lacks a note that is gone is told of a gap.
+fn note_and_message(kv: &str) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("fanfare.toml");
+    std::fs::write(&path, "[events.note]\nclass = \"every\"\nmax_age = \"2s\"\n").expect("the folder is ours");
+    let node = Node::in_folder(folder.path(), &["--kv", kv, "--config", path.to_str().expect("a path of the tests")]);
+    node.publish("chat:1", &json!({"type": "message", "id": "first", "data": {}}));
+    node.publish("chat:1", &json!({"type": "note", "id": "note", "data": {}}));
+    let mut begin = given(&node, LONG_AGO);
+    // A slow machine may have shown no note in time.
+    let note_id = begin.pop_if(|message| name(message) == "note").and_then(|message| message.id);
+    let message_id = begin.pop().and_then(|message| message.id).expect("a message has an id");
+    let names = |last_event_id: &str| given(&node, last_event_id).iter().map(name).collect::<Vec<_>>();
+    becomes("what is left", vec!["gap chat:1 \"local:1-1\"".to_owned(), "first".to_owned()], || names(LONG_AGO));
+    // The overlap repeats the message.
+    assert_eq!(names(&message_id), [format!("gap chat:1 \"{message_id}\""), "first".to_owned()]);
+    if let Some(id) = note_id {
+        assert_eq!(names(&id), ["first"]);
+    }
+    // One that comes when the message is older than notes may be.
+    node.publish("chat:1", &json!({"type": "note", "id": "another", "data": {}}));
+    assert_eq!(names(LONG_AGO)[1], "first");
+}
+
+#[test]
+fn a_note_that_takes_the_messages_with_it_in_memory() {
+    note_and_message("memory");
+}
+
+#[test]
+fn a_note_that_takes_the_messages_with_it_in_redis() {
+    let redis = Redis::start();
+    note_and_message(&redis.url());
 }

@@ -78,12 +78,20 @@ impl Store {
     }
 
     fn append_call(&self, append: Append) -> (Place, Call) {
-        let number = bucket(append.topic.as_str());
-        let mut keys = vec![self.keys.history(number, append.topic.as_str()), self.keys.since(number)];
+        let topic = append.topic.as_str();
+        let number = bucket(topic);
+        let mut keys = vec![
+            self.keys.history(number, topic),
+            self.keys.since(number),
+            self.keys.kept(number, topic),
+            self.keys.places(number, topic, &append.kind),
+        ];
         let mut arguments = vec![
             Argument::Event(append.event),
+            text(append.kind),
             text(append.count_max.max(1)),
             text(append.age_max_ms),
+            text(self.config.history_age_ms),
             Argument::RunId,
         ];
         if !append.peers.is_empty() {
@@ -103,7 +111,7 @@ impl Store {
         let number = bucket(append.topic.as_str());
         let (place, call) = self.append_call(append);
         let Call::Script(_, mut keys, arguments) = call else { unreachable!("an append is a script") };
-        keys.splice(2..2, self.keys.onces(number));
+        keys.splice(4..4, self.keys.onces(number));
         let arguments = claimed(claim).into_iter().chain(arguments).collect();
         (place, Call::Script(Script::AppendOnce, keys, arguments))
     }
@@ -135,9 +143,10 @@ impl Store {
 
     /// Reads history forward.
     pub async fn read(&self, read: Read) -> Result<Answer, Unavailable> {
-        let number = bucket(read.topic.as_str());
+        let topic = read.topic.as_str();
+        let number = bucket(topic);
         let limit = read.limit.max(1) as usize;
-        let keys = vec![self.keys.history(number, read.topic.as_str()), self.keys.since(number)];
+        let keys = vec![self.keys.history(number, topic), self.keys.since(number), self.keys.kept(number, topic)];
         let arguments = vec![text(behind(read.after)), text(limit + 1), Argument::RunId];
         let call = Call::Script(Script::Read, keys, arguments);
         let (value, _) = self.call(Place::Bucket(number), Lane::Commands, call).await?;
@@ -149,8 +158,8 @@ impl Store {
         let mut fields = fields.into_iter();
         let now_ms = replies::number(&fields.next()?)?;
         let since = Reach::back_to(Position::at(replies::number(&fields.next()?)?));
-        let first = replies::position(fields.next()?)?;
         let before_first = replies::position(fields.next()?)?;
+        let gone = replies::position(fields.next()?)?;
         let mut events = Vec::new();
         for entry in replies::list(fields.next()?)? {
             let stored = stored(entry)?;
@@ -161,11 +170,10 @@ impl Store {
         }
         let complete = events.len() <= limit;
         events.truncate(limit);
-        let reaches = match (first, before_first) {
-            (Some(_), Some(trimmed)) => Reach::back_to(trimmed),
-            // What went with its topic was older than this.
-            _ => Reach::back_to(Position::at(now_ms.saturating_sub(self.config.history_age_ms))),
-        };
+        // What was forgotten with its topic was older than any type is kept.
+        let forgotten = Position::at(now_ms.saturating_sub(self.config.history_age_ms));
+        let forgotten = if before_first.is_none() { forgotten } else { Position::START };
+        let reaches = Reach::back_to(gone.unwrap_or_default().max(forgotten));
         Some(Page { events, complete, reaches: reaches.max(since) })
     }
 
@@ -173,7 +181,10 @@ impl Store {
     pub async fn ends(&self, topics: Vec<Topic>) -> Result<Answer, Unavailable> {
         let slices = slices(&topics, |topic| topic);
         let calls = slices.iter().map(|(number, slice)| {
-            let histories = slice.iter().map(|at| self.keys.history(*number, topics[*at].as_str()));
+            let histories = slice.iter().flat_map(|at| {
+                let topic = topics[*at].as_str();
+                [self.keys.history(*number, topic), self.keys.kept(*number, topic)]
+            });
             let keys = std::iter::once(self.keys.since(*number)).chain(histories).collect();
             let call = Call::Script(Script::Ends, keys, vec![Argument::RunId]);
             self.call(Place::Bucket(*number), Lane::Commands, call)

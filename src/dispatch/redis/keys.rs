@@ -161,6 +161,16 @@ impl Keys {
         self.key(Place::Bucket(bucket), &format!("h:{topic}"))
     }
 
+    /// What is noted of a topic's history.
+    pub fn kept(&self, bucket: u8, topic: &str) -> String {
+        self.key(Place::Bucket(bucket), &format!("h:{topic} kept"))
+    }
+
+    /// The places of a type's events in a topic's history.
+    pub fn places(&self, bucket: u8, topic: &str, kind: &str) -> String {
+        self.key(Place::Bucket(bucket), &format!("h:{topic} of {kind}"))
+    }
+
     /// A topic's newest values.
     pub fn latest(&self, bucket: u8, topic: &str) -> String {
         self.key(Place::Bucket(bucket), &format!("l:{topic}"))

@@ -112,7 +112,7 @@ use crate::limits::{PRESENCE_AGE, PRESENCE_GUARD, PRESENCE_RESEND, REDIS_QUESTIO
 pub struct Config {
     /// The data center, whose keys these are.
     pub dc: String,
-    /// The shortest time for which any event type is kept in history, in ms.
+    /// The longest time for which any event type is kept in history, in ms.
     pub history_age_ms: u64,
     /// Whether to take part in sweeping what dead nodes wanted, as dispatchers do.
     pub sweeps: bool,

@@ -48,6 +48,7 @@ impl Store {
         let count = events.len();
         let mut keys = vec![self.keys.since(number), self.keys.taken(number, &dc)];
         let mut arguments = vec![Argument::RunId, text(epoch), text(PEER_FORGOTTEN.as_millis())];
+        arguments.push(text(self.config.history_age_ms));
         let mut histories = HashMap::new();
         for (at, append) in events {
             let topic = append.topic.as_str();
@@ -56,14 +57,19 @@ impl Store {
                 (number, 0),
                 "it stays in this bucket, and goes no further"
             );
-            let history = self.keys.history(number, topic);
-            let next = histories.len() + 1;
-            let which = *histories.entry(append.topic).or_insert_with(|| {
-                keys.push(history);
+            let its = [
+                self.keys.history(number, topic),
+                self.keys.kept(number, topic),
+                self.keys.places(number, topic, &append.kind),
+            ];
+            // The first of these three among all keys, as scripts count.
+            let next = keys.len() + 1;
+            let which = *histories.entry((append.topic, append.kind.clone())).or_insert_with(|| {
+                keys.extend(its);
                 next
             });
             arguments.extend([text(which), text(at.ms), text(at.seq), Argument::Event(append.event)]);
-            arguments.extend([text(append.count_max.max(1)), text(append.age_max_ms)]);
+            arguments.extend([text(append.kind), text(append.count_max.max(1)), text(append.age_max_ms)]);
         }
         let place = Place::Bucket(number);
         let mut answers = self.run(place, Lane::Commands, vec![Call::Script(Script::Take, keys, arguments)]).await;

@@ -41,7 +41,14 @@ impl World {
     fn publish(&mut self, count_max: u32) -> Arc<Frame> {
         let number = self.all.len() as u64;
         let event = number.to_string().into();
-        let append = Append { topic: topic(), event, count_max, age_max_ms: 1_000_000, peers: Vec::new() };
+        let append = Append {
+            topic: topic(),
+            event,
+            kind: "comment".into(),
+            count_max,
+            age_max_ms: 1_000_000,
+            peers: Vec::new(),
+        };
         let (position, prev) = self.histories.append(append, self.now_ms);
         let frame = frame(number, position, prev);
         self.all.push(Arc::clone(&frame));
@@ -276,7 +283,14 @@ fn a_history_that_expired_is_no_proof_that_nothing_is_missing() {
     // The store forgets topics that hold nothing.
     for _ in 0..5_000 {
         let topic = Topic::parse("live:2").unwrap();
-        let append = Append { topic, event: "1".into(), count_max: 9, age_max_ms: 1_000, peers: Vec::new() };
+        let append = Append {
+            topic,
+            event: "1".into(),
+            kind: "comment".into(),
+            count_max: 9,
+            age_max_ms: 1_000,
+            peers: Vec::new(),
+        };
         world.histories.append(append, world.now_ms);
     }
     let end = world.end();

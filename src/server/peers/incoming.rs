@@ -146,7 +146,14 @@ impl Shard {
         let is_one_line = memchr::memchr2(b'\n', b'\r', event.as_bytes()).is_none();
         let info = self.live.types.get(&stored.kind);
         let (count_max, age_max_ms) = (info.history, info.max_age_ms);
-        is_one_line.then(|| Append { topic, event: Arc::clone(event), count_max, age_max_ms, peers: Vec::new() })
+        is_one_line.then(|| Append {
+            topic,
+            event: Arc::clone(event),
+            kind: stored.kind.into_owned(),
+            count_max,
+            age_max_ms,
+            peers: Vec::new(),
+        })
     }
 
     /// The store has a peer's events, or not: those that are new go on their way.

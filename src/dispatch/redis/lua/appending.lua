@@ -1,15 +1,17 @@
 -- Appends an event to its topic's history, and to the queues of peers. Gives its place, and that of the one before it or an
--- empty text. The history is the first key and the bucket's mark the second; the queues of peers and their states begin at
--- KEYS[from], and what is said of the event at ARGV[arg + 1].
+-- empty text. The first four keys are as `append.lua` names them; the queues of peers and their states begin at KEYS[from], and
+-- what is said of the event at ARGV[arg + 1].
 local function append(from, arg, now)
   local time = bucket_time(KEYS[2], now)
-  since(KEYS[2], ARGV[arg + 4], time)
-  local placed = put(KEYS[1], KEYS[2], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 3], time)
+  since(KEYS[2], ARGV[arg + 6], time)
+  local event = ARGV[arg + 1]
+  local placed =
+    put(KEYS[1], KEYS[2], KEYS[3], KEYS[4], event, ARGV[arg + 2], ARGV[arg + 3], ARGV[arg + 4], ARGV[arg + 5], time)
   local first = false
   for at = from, #KEYS, 2 do
-    local most, beside, age = tonumber(ARGV[arg + 7]), tonumber(ARGV[arg + 8]), tonumber(ARGV[arg + 9])
-    if queue(KEYS[at], KEYS[at + 1], ARGV[arg + 1], now, most, beside, age) then first = true end
+    local most, beside, age = tonumber(ARGV[arg + 9]), tonumber(ARGV[arg + 10]), tonumber(ARGV[arg + 11])
+    if queue(KEYS[at], KEYS[at + 1], event, now, most, beside, age) then first = true end
   end
-  if first then redis.call('PUBLISH', ARGV[arg + 5], 'q ' .. ARGV[arg + 6]) end
+  if first then redis.call('PUBLISH', ARGV[arg + 7], 'q ' .. ARGV[arg + 8]) end
   return placed
 end

@@ -1,18 +1,106 @@
--- Puts an event into a topic's history, which keeps so many, for so many ms. Gives its place, and that of the one before it
--- or an empty text. `now` is the time of the bucket with this mark.
-local function put(history, mark, event, count, age, now)
-  local ms, seq, prev = now, 1, ''
+-- A topic's history is a stream, in which each event is kept for its own type's count and time. What that takes lies beside
+-- it. "<history> of <type>" is a list of the places of that type's events, oldest first. "<history> kept" is a hash: under
+-- "=<type>" for how long that type is kept, in ms, and when its list expires; under '<' the newest place that was dropped;
+-- under '>' the newest one that was given out. All of them expire once nothing that they tell of could be kept any more.
+
+-- Places that one call gives up, about: what is left over goes with the next calls.
+local DROPS = 1000
+
+local function numbers(place)
+  local ms, seq = string.match(place, '^(%d+)-(%d+)$')
+  return tonumber(ms), tonumber(seq)
+end
+
+-- The later one of two places; an empty text is before all.
+local function later(one, other)
+  if one == '' or other == '' then return one .. other end
+  local ms, seq = numbers(one)
+  local other_ms, other_seq = numbers(other)
+  if ms > other_ms or (ms == other_ms and seq > other_seq) then return one end
+  return other
+end
+
+-- Where a history ends, whether or not the event of that place is still in it. `given` is what is noted of that. An earlier
+-- version notes nothing.
+local function end_of(history, given)
   local last = redis.call('XREVRANGE', history, '+', '-', 'COUNT', 1)[1]
-  if last then
-    prev = last[1]
-    local a, b = string.match(prev, '^(%d+)-(%d+)$')
-    if tonumber(a) >= now then ms, seq = tonumber(a), tonumber(b) + 1 end
+  return later(last and last[1] or '', given or '')
+end
+
+-- Drops a type's oldest events: those from before `time`, and all beyond `count`. `left` is how many places its list has.
+local function drop(history, kept, places, left, count, time)
+  local gone, step, more = {}, 1, true
+  while more and #gone < DROPS do
+    -- Mostly one is to go, or none.
+    local oldest = redis.call('LRANGE', places, #gone, #gone + step - 1)
+    more = #oldest == step
+    for _, place in ipairs(oldest) do
+      if left - #gone <= count and numbers(place) >= time then
+        more = false
+        break
+      end
+      gone[#gone + 1] = place
+    end
+    step = step * 2
+  end
+  if #gone == 0 then return end
+  -- First it is said that they are gone. A server without memory takes no note, and then they stay.
+  local dropped = later(gone[#gone], redis.call('HGET', kept, '<') or '')
+  local noted = redis.pcall('HSET', kept, '<', dropped)
+  if type(noted) == 'table' and noted.err then return end
+  redis.call('XDEL', history, unpack(gone))
+  redis.call('LTRIM', places, #gone, -1)
+end
+
+-- Drops what is too old, each type by its own time, and gives what is noted of the history.
+local function drop_old(history, kept, now)
+  local noted = {}
+  local fields = redis.call('HGETALL', kept)
+  for at = 1, #fields, 2 do
+    local kind, age = string.match(fields[at], '^=(.*)$'), string.match(fields[at + 1], '^%d+')
+    if kind then
+      drop(history, kept, history .. ' of ' .. kind, 0, 0, now - tonumber(age))
+    else
+      noted[fields[at]] = fields[at + 1]
+    end
+  end
+  noted['<'] = redis.call('HGET', kept, '<') or ''
+  return noted
+end
+
+-- Puts an event into a topic's history, which keeps so many of its type, for so many ms; `longest` is for how long any type is
+-- kept. Gives its place, and that of the one before it or an empty text. `now` is the time of the bucket with this mark.
+local function put(history, mark, kept, places, event, kind, count, age, longest, now)
+  age = tonumber(age)
+  longest = math.max(age, tonumber(longest))
+  local given, known = unpack(redis.call('HMGET', kept, '>', '=' .. kind))
+  local ms, seq, prev = now, 1, end_of(history, given)
+  if prev ~= '' then
+    local a, b = numbers(prev)
+    if a >= now then ms, seq = a, b + 1 end
   end
   local id = string.format('%.0f-%.0f', ms, seq)
   redis.call('SET', mark .. ':given', string.format('%.0f', ms))
-  -- Each entry names the one before it: so whoever reads the first one that is left knows what was trimmed last.
-  redis.call('XADD', history, 'MAXLEN', '=', count, id, 'e', event, 'p', prev)
-  redis.call('XTRIM', history, 'MINID', '=', string.format('%.0f', math.max(0, now - tonumber(age))))
-  redis.call('PEXPIREAT', history, string.format('%.0f', ms + tonumber(age) + 1))
+  -- Each entry names the one before it: so whoever reads the first one that is left knows what an earlier version, which
+  -- notes nothing, trimmed last.
+  redis.call('XADD', history, id, 'e', event, 'p', prev)
+  redis.call('XTRIM', history, 'MINID', '=', string.format('%.0f', math.max(0, now - longest)))
+  local left = redis.call('RPUSH', places, id)
+  local ends = tonumber(string.match(known or '', '%d+$') or 0)
+  if left == 1 or ends < ms + longest then
+    -- To the minute, since it would cost as much again as the rest.
+    ends = ms + longest + 60000
+    redis.call('PEXPIREAT', places, string.format('%.0f', ends))
+    redis.call('HSET', kept, '>', id, '=' .. kind, string.format('%.0f %.0f', age, ends))
+    redis.call('PEXPIREAT', kept, string.format('%.0f', ends))
+  else
+    redis.call('HSET', kept, '>', id)
+  end
+  drop(history, kept, places, left, tonumber(count), now - age)
+  -- The stream goes with the last of its events.
+  local last = ms + age + 1
+  if age == longest or redis.call('PEXPIRETIME', history) < last then
+    redis.call('PEXPIREAT', history, string.format('%.0f', last))
+  end
   return {id, prev}
 end

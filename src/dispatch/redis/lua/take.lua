@@ -1,9 +1,9 @@
 -- Puts a peer's events into histories, each once however often it comes, and notes how far that queue was taken. Gives the
 -- place of each as `append.lua` does, or nothing for one that was taken before. KEYS: 1 the bucket's mark; 2 how far the
 -- peer's queue was taken, "<epoch> <number>", and the one that it had before the same way: a request of that may still be
--- under way; then histories. ARGV: 1 the run id; 2 the queue's epoch; 3 for how long to
--- know how far it was taken, in ms; then for each event: which of the histories, its number in two parts, the event, events
--- to keep, for how long in ms.
+-- under way; then for each topic and type the history, what is noted of it, and the places of the type. ARGV: 1 the run id; 2
+-- the queue's epoch; 3 for how long to know how far it was taken, in ms; 4 for how long any type is kept; then for each event:
+-- which key its history is, its number in two parts, the event, its type, events of the type to keep, for how long in ms.
 local now = bucket_time(KEYS[1], clock())
 since(KEYS[1], ARGV[1], now)
 local ms, seq, other = 0, 0, ''
@@ -16,11 +16,13 @@ for epoch, a, b in string.gmatch(redis.call('GET', KEYS[2]) or '', '(%d+) (%d+)-
   end
 end
 local placed = {}
-for at = 4, #ARGV, 6 do
+for at = 5, #ARGV, 7 do
   local a, b = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   if a > ms or (a == ms and b > seq) then
     ms, seq = a, b
-    placed[#placed + 1] = put(KEYS[2 + tonumber(ARGV[at])], KEYS[1], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], now)
+    local which = tonumber(ARGV[at])
+    placed[#placed + 1] = put(KEYS[which], KEYS[1], KEYS[which + 1], KEYS[which + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5],
+      ARGV[at + 6], ARGV[4], now)
   else
     placed[#placed + 1] = {}
   end
