@@ -84,3 +84,39 @@ fn more_shards_than_taskset_allows() {
     assert_eq!(output.status.code(), Some(2), "{message}");
     assert!(message.contains("--cores"), "{message}");
 }
+
+#[test]
+fn topics_aimed_at_one_shard() {
+    use fanfare::dispatch::kv::bucket;
+    // All that anybody outside can know of a topic: its bucket, and all of these are in one.
+    let aimed = (0..).map(|number| format!("aim:{number}")).filter(|topic| bucket(topic) == 7).take(100);
+    let aimed: Vec<String> = aimed.collect();
+    let query = aimed.iter().map(|topic| format!("topic={topic}")).collect::<Vec<_>>().join("&");
+    let homes = |node: &Node| {
+        let mut streams = node.stream_on_each_shard(&query);
+        for topic in &aimed {
+            node.publish(topic, &json!({"type": "comment", "data": {"text": topic}}));
+        }
+        for stream in &mut streams {
+            let mut shown: Vec<String> =
+                aimed.iter().map(|_| stream.event()["topic"].as_str().unwrap().to_owned()).collect();
+            shown.sort();
+            let mut all = aimed.clone();
+            all.sort();
+            assert_eq!(shown, all);
+        }
+        let home = |topic: &String| {
+            let answer =
+                support::http::Client::connect(node.internal).request("GET", &format!("/v1/topics/{topic}"), &[], b"");
+            let seen = answer.json();
+            assert_eq!(seen["registered"], true, "{seen}");
+            seen["home"].as_u64().unwrap()
+        };
+        aimed.iter().map(home).collect::<Vec<u64>>()
+    };
+    let node = Node::with(&["--cores", "2"]);
+    let first = homes(&node);
+    let there = first.iter().filter(|home| **home == 0).count();
+    assert!((20..=80).contains(&there), "{there} of {} at home on the first shard", aimed.len());
+    assert_ne!(first, homes(&Node::with(&["--cores", "2"])), "another node's are others");
+}

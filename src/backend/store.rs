@@ -17,6 +17,7 @@ use super::health::Health;
 use super::once::Once;
 pub use super::part::Part;
 use crate::limits::STORE_QUEUE_COMMANDS;
+use crate::runtime::random::Seeded;
 
 /// Whether a post is a comment of a video or a message of a conversation. The two never mix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -348,7 +349,7 @@ pub(super) type Submitted<T> = (Command, T);
 #[derive(Debug)]
 struct Lanes<T> {
     lanes: Vec<Lane<T>>,
-    hasher: foldhash::fast::FixedState,
+    hasher: Seeded,
 }
 
 #[derive(Debug)]
@@ -402,7 +403,7 @@ impl<T: Send + 'static> Store<T> {
     }
 
     fn over(lanes: Vec<Lane<T>>) -> Store<T> {
-        let lanes = Lanes { lanes, hasher: foldhash::fast::FixedState::default() };
+        let lanes = Lanes { lanes, hasher: Seeded::default() };
         Store { lanes: Arc::new(RwLock::new(lanes)), health: Health::default() }
     }
 

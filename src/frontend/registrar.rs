@@ -1,5 +1,6 @@
 //! What this node wants, told to the key-value store: bucket by bucket, in numbered batches of wanted states, one at a
-//! time, sent again until it is in place. One a shard, for the buckets whose home that is; no IO, no clock.
+//! time, sent again until it is in place. One a shard, for its share of the buckets, whichever shards the topics in them
+//! are at home on; no IO, no clock.
 //!
 //! Where the store holds something else, all that is wanted goes there again, in batches as small as any others: what was
 //! lost is back by that. Only if that was not it, so that something is held which is not wanted, does one batch list all.
@@ -10,11 +11,18 @@ use std::time::Instant;
 use crate::dispatch::kv::{BUCKETS, Batch, bucket, stable_hash};
 use crate::limits::{REGISTER_RETRY, REGISTRATIONS_PER_BATCH, REPAIR_WINDOW};
 use crate::runtime::random::Map;
+use crate::runtime::shrink::shrink;
 use crate::wire::connection_id::NodeId;
 use crate::wire::topic::Topic;
 
+/// Which of its wishes for a topic a home means: each that it makes has a higher number than those before it, so that an
+/// answer to an old one is not taken for one to the newest.
+pub type Wish = u64;
+
 #[derive(Debug, Default)]
 struct Bucket {
+    /// What is wanted, and by which wish.
+    wanted: Map<Topic, Wish>,
     /// Of what is wanted, as far as it was queued here.
     digest: u64,
     /// The last batch sent.
@@ -33,7 +41,7 @@ struct Bucket {
     not_before: Option<Instant>,
 }
 
-/// Tells the store what the topics at home on this shard want.
+/// Tells the store what this node wants of a shard's buckets.
 #[derive(Debug, Default)]
 pub struct Registrar {
     buckets: BTreeMap<u8, Bucket>,
@@ -43,10 +51,16 @@ pub struct Registrar {
 
 impl Registrar {
     /// A topic is wanted from now on, or is not.
-    pub fn change(&mut self, topic: Topic, wanted: bool) {
+    pub fn change(&mut self, topic: Topic, wanted: bool, wish: Wish) {
         let number = bucket(topic.as_str());
         let entry = self.buckets.entry(number).or_default();
         entry.digest ^= stable_hash(topic.as_str().as_bytes());
+        if wanted {
+            entry.wanted.insert(topic.clone(), wish);
+        } else {
+            entry.wanted.remove(&topic);
+            shrink(&mut entry.wanted);
+        }
         entry.queued.insert(topic, wanted);
         self.mark(number);
     }
@@ -67,8 +81,8 @@ impl Registrar {
         !self.dirty.is_empty() || self.buckets.values().any(|bucket| bucket.sent.is_some())
     }
 
-    /// The batches to send now. `wanted` gives, for one bucket, all topics that are wanted; asked for in repairs only.
-    pub fn batches(&mut self, node: NodeId, now: Instant, wanted: impl Fn(u8) -> Vec<Topic>) -> Vec<Batch> {
+    /// The batches to send now.
+    pub fn batches(&mut self, node: NodeId, now: Instant) -> Vec<Batch> {
         let mut batches = Vec::new();
         for number in std::mem::take(&mut self.dirty) {
             let entry = self.buckets.entry(number).or_default();
@@ -78,14 +92,14 @@ impl Registrar {
             }
             entry.not_before = None;
             if std::mem::take(&mut entry.again) {
-                for topic in wanted(number) {
-                    entry.queued.entry(topic).or_insert(true);
+                for topic in entry.wanted.keys() {
+                    entry.queued.entry(topic.clone()).or_insert(true);
                 }
             }
             let full = std::mem::take(&mut entry.full);
             let changes: Vec<(Topic, bool)> = if full {
                 entry.queued.clear();
-                wanted(number).into_iter().map(|topic| (topic, true)).collect()
+                entry.wanted.keys().map(|topic| (topic.clone(), true)).collect()
             } else if entry.queued.len() <= REGISTRATIONS_PER_BATCH {
                 entry.queued.drain().collect()
             } else {
@@ -106,9 +120,14 @@ impl Registrar {
         batches
     }
 
-    /// The batch under way is in place. Gives its changes.
-    pub fn applied(&mut self, number: u8) -> Vec<(Topic, bool)> {
-        self.buckets.get_mut(&number).and_then(|entry| entry.sent.take()).map_or(Vec::new(), |batch| batch.changes)
+    /// The batch under way is in place. Gives the topics that the store holds now as they are wanted, and the wishes that are
+    /// fulfilled by that.
+    pub fn applied(&mut self, number: u8) -> Vec<(Topic, Wish)> {
+        let Some(entry) = self.buckets.get_mut(&number) else { return Vec::new() };
+        let batch = entry.sent.take();
+        let changes = batch.into_iter().flat_map(|batch| batch.changes);
+        let held = changes.filter(|(topic, wanted)| *wanted && !entry.queued.contains_key(topic));
+        held.filter_map(|(topic, _)| entry.wanted.get(&topic).map(|wish| (topic.clone(), *wish))).collect()
     }
 
     /// Nobody knows what became of the batch under way: its states are sent again, unless newer ones are queued.
@@ -203,35 +222,52 @@ mod tests {
     }
 
     #[test]
+    fn an_old_wish_is_not_fulfilled_by_what_undoes_it() {
+        let (mut registrar, now) = (Registrar::default(), Instant::now());
+        let number = bucket(topic(1).as_str());
+        registrar.change(topic(1), true, 1);
+        assert_eq!(registrar.batches(NODE, now).len(), 1);
+        registrar.change(topic(1), false, 2);
+        registrar.change(topic(1), true, 3);
+        assert_eq!(registrar.applied(number), [], "another batch is to come");
+        assert_eq!(registrar.batches(NODE, now).len(), 1);
+        assert_eq!(registrar.applied(number), [(topic(1), 3)]);
+        registrar.repair(number, now);
+        assert_eq!(registrar.batches(NODE, now).len(), 1);
+        registrar.change(topic(1), false, 4);
+        assert_eq!(registrar.applied(number), []);
+    }
+
+    #[test]
     fn a_repair_of_very_many_topics_is_no_larger_than_any_batch() {
         let now = Instant::now();
         let mut registrar = Registrar::default();
-        let all = |number: u8| {
-            let topics = (0u32..).map(|at| Topic::parse(&format!("user:{at}")).unwrap());
-            topics
-                .filter(|topic| bucket(topic.as_str()) == number)
-                .take(3 * REGISTRATIONS_PER_BATCH)
-                .collect::<Vec<_>>()
-        };
+        let topics = (0u32..).map(|at| Topic::parse(&format!("user:{at}")).unwrap());
+        let all = topics.filter(|topic| bucket(topic.as_str()) == 7).take(3 * REGISTRATIONS_PER_BATCH);
+        let all: BTreeSet<Topic> = all.collect();
+        all.iter().for_each(|topic| registrar.change(topic.clone(), true, 1));
+        while !registrar.batches(NODE, now).is_empty() {
+            assert!(!registrar.applied(7).is_empty());
+        }
         registrar.repair(7, now);
         assert_eq!(registrar.digest(7), None);
         let (mut sent, mut largest) = (BTreeSet::new(), 0);
         while registrar.is_busy() {
-            for batch in registrar.batches(NODE, now, all) {
+            for batch in registrar.batches(NODE, now) {
                 assert!(!batch.full && batch.changes.iter().all(|(_, wanted)| *wanted));
                 largest = largest.max(batch.changes.len());
                 sent.extend(batch.changes.into_iter().map(|(topic, _)| topic));
                 registrar.applied(batch.bucket);
             }
         }
-        assert!(sent.into_iter().eq(BTreeSet::from_iter(all(7))) && largest == REGISTRATIONS_PER_BATCH);
+        assert!(sent == all && largest == REGISTRATIONS_PER_BATCH);
         // That was not it.
         registrar.repair(7, now + REPAIR_WINDOW / 2);
-        assert!(registrar.batches(NODE, now, all)[0].full);
+        assert!(registrar.batches(NODE, now)[0].full);
         registrar.applied(7);
         // Another time it may be.
         registrar.repair(7, now + REPAIR_WINDOW);
-        assert!(!registrar.batches(NODE, now, all)[0].full);
+        assert!(!registrar.batches(NODE, now)[0].full);
     }
 
     proptest! {
@@ -246,10 +282,7 @@ mod tests {
             2 => Just(Op::Beat),
         ], 1..120)) {
             let (mut registrar, mut store, mut wanted) = (Registrar::default(), Store::default(), BTreeSet::new());
-            let (mut now, mut late) = (Instant::now(), Vec::new());
-            let of = |wanted: &BTreeSet<Topic>, number: u8| {
-                wanted.iter().filter(|topic| bucket(topic.as_str()) == number).cloned().collect::<Vec<_>>()
-            };
+            let (mut now, mut late, mut wish) = (Instant::now(), Vec::new(), 0);
             let beat = |registrar: &mut Registrar, store: &Store, now| {
                 for number in 0..BUCKETS as u8 {
                     if registrar.digest(number).is_some_and(|digest| digest != store.digest(number)) {
@@ -263,13 +296,16 @@ mod tests {
                         let topic = topic(number);
                         let wants = !wanted.contains(&topic);
                         if wants { wanted.insert(topic.clone()) } else { wanted.remove(&topic) };
-                        registrar.change(topic, wants);
+                        wish += 1;
+                        registrar.change(topic, wants, wish);
                     }
-                    Op::Send => for batch in registrar.batches(NODE, now, |number| of(&wanted, number)) {
+                    Op::Send => for batch in registrar.batches(NODE, now) {
                         store.apply(&batch);
-                        registrar.applied(batch.bucket);
+                        for (topic, _) in registrar.applied(batch.bucket) {
+                            prop_assert!(store.held.contains(&topic) && wanted.contains(&topic));
+                        }
                     },
-                    Op::Lose(arrives) => for batch in registrar.batches(NODE, now, |number| of(&wanted, number)) {
+                    Op::Lose(arrives) => for batch in registrar.batches(NODE, now) {
                         registrar.failed(batch.bucket, now);
                         if arrives { late.push(batch) }
                     },
@@ -285,7 +321,7 @@ mod tests {
             for _ in 0..6 {
                 now += REGISTER_RETRY + Duration::from_millis(1);
                 beat(&mut registrar, &store, now);
-                for batch in registrar.batches(NODE, now, |number| of(&wanted, number)) {
+                for batch in registrar.batches(NODE, now) {
                     store.apply(&batch);
                     registrar.applied(batch.bucket);
                 }

@@ -126,11 +126,6 @@ impl Registry {
         self.entries.is_empty()
     }
 
-    /// All topics that this node is, or is to be, registered for.
-    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
-        self.entries.keys()
-    }
-
     /// A core's first viewer of `topic` came, or its last one left.
     pub fn want(&mut self, topic: &Topic, core: usize, wanted: bool, now: Instant, effects: &mut Vec<Effect>) {
         let Some(entry) = self.entries.get_mut(topic) else {

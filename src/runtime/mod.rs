@@ -10,6 +10,7 @@ pub mod open_files;
 pub mod random;
 pub mod readiness;
 pub mod resolver;
+pub mod shrink;
 pub mod tls;
 pub mod trim;
 pub mod turn_time;

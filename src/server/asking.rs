@@ -11,7 +11,7 @@ use super::once::Claiming;
 use super::shard::Shard;
 use super::slots::Conn;
 use crate::dispatch::datacenter::PeerState;
-use crate::dispatch::kv::{Alive, Answer, BUCKETS, Heard, Heartbeat, NodeInfo, Notice, Request, Unavailable, bucket};
+use crate::dispatch::kv::{Alive, Answer, BUCKETS, Heard, Heartbeat, NodeInfo, Notice, Request, Unavailable};
 use crate::limits::{ASKED_BYTES, HEARTBEAT_RETRY, NODE_HEARTBEAT};
 use crate::runtime::account::{Held, Reservation, Use};
 use crate::wire::http::HttpError;
@@ -239,33 +239,6 @@ impl Shard {
                 // A dispatcher that answers something else is as good as none.
                 error!(?asked, ?answer, "an answer to another question");
                 self.on_answer(asked, Err(Unavailable("the answer is one to another question".to_owned())));
-            }
-        }
-    }
-
-    /// Sends the registrations that are due.
-    pub(super) fn send_registrations(&mut self) {
-        self.begin_homes();
-        while self.registrar.is_due() {
-            let registry = &self.registry;
-            let batches = self.registrar.batches(self.node.id, self.clock.instant, |number| {
-                registry.topics().filter(|topic| bucket(topic.as_str()) == number).cloned().collect()
-            });
-            if batches.is_empty() {
-                return;
-            }
-            for batch in batches {
-                let number = batch.bucket;
-                self.ask(Request::Apply(batch), Asked::Apply(number));
-            }
-            self.open_local();
-        }
-    }
-
-    fn on_applied(&mut self, number: u8) {
-        for (topic, wanted) in self.registrar.applied(number) {
-            if wanted {
-                self.on_registered(&topic);
             }
         }
     }

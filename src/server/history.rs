@@ -2,6 +2,7 @@
 //! the newest values of class `latest`, and one look-up in history at a time.
 
 mod ends;
+mod registering;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::dispatch::kv::{End, LatestValue, Page, Read, Request, Unavailable};
 use crate::frontend::asks::{Asking, Asks, Once};
 use crate::frontend::newest::{Keeping, Newest};
 use crate::frontend::order::{Effect, FramePage, Order};
+use crate::frontend::registrar::Wish;
 use crate::limits::*;
 use crate::runtime::account::{Account, Reservation, Use};
 use crate::runtime::random::Map;
@@ -35,6 +37,8 @@ pub struct Home {
     heard: u64,
     /// The highest version that the store gave.
     found_to: u64,
+    /// That it is wanted, as the key-value store is told.
+    wish: Wish,
     /// The key-value store holds the registration.
     applied: bool,
     /// Streams that come back, and cores that lost track, for which memory does not reach back far enough.
@@ -61,7 +65,7 @@ struct Reading {
 }
 
 impl Home {
-    fn new(now: Instant, account: &Account) -> Home {
+    fn new(now: Instant, account: &Account, wish: Wish) -> Home {
         let mut held = account.open(Use::Topics);
         // Its viewers are bounded, and so are their topics.
         held.settle(HOME_BYTES);
@@ -71,6 +75,7 @@ impl Home {
             newest_known: false,
             heard: 0,
             found_to: 0,
+            wish,
             applied: false,
             asks: Asks::default(),
             asks_end: false,
@@ -105,7 +110,10 @@ impl Home {
 /// The topics at home on a shard.
 #[derive(Debug, Default)]
 pub struct Homes {
-    homes: Map<Topic, Home>,
+    /// Each in memory of its own, so that a table that grows moves little and holds little that is empty.
+    homes: Map<Topic, Box<Home>>,
+    /// The number of the newest wish.
+    wishes: Wish,
     /// Topics to begin with at the end of this turn.
     new: Once<Topic>,
     /// Topics whose beginning failed, and when to try again.
@@ -150,17 +158,6 @@ impl Homes {
 }
 
 impl Shard {
-    /// The node's first viewer of a topic came, or it lets go of it.
-    pub(super) fn settle_home(&mut self, topic: &Topic, wanted: bool) {
-        if wanted {
-            self.homes.homes.insert(topic.clone(), Home::new(self.clock.instant, &self.account));
-            self.homes.new.push(topic.clone());
-        } else {
-            let home = self.homes.homes.remove(topic);
-            home.map(|home| self.homes.compare.remove(&(home.compare_at, topic.clone())));
-        }
-    }
-
     /// Asks where the histories of new topics end, and for their newest values.
     pub(super) fn begin_homes(&mut self) {
         while !self.homes.new.is_empty() {
@@ -267,31 +264,6 @@ impl Shard {
         if !std::mem::replace(&mut home.newest_known, true) {
             self.check_ready(topic);
         }
-    }
-
-    /// The store holds the registration of a topic.
-    pub(super) fn on_registered(&mut self, topic: &Topic) {
-        if let Some(home) = self.homes.homes.get_mut(topic) {
-            home.applied = true;
-        }
-        self.check_ready(topic);
-    }
-
-    fn check_ready(&mut self, topic: &Topic) {
-        let now = self.clock.instant;
-        let Some(home) = self.homes.homes.get_mut(topic).filter(|home| home.is_ready()) else { return };
-        // Once more when every dispatcher's cache must have learnt of it.
-        home.compare_at(topic, now + SUBSCRIBERS_CACHE_AGE + REGISTER_RETRY, &mut self.homes.compare);
-        self.registry.registered(topic, now, &mut self.effects);
-        self.apply_effects();
-    }
-
-    /// Tells a core that a topic is registered, and what it must know of it.
-    pub(super) fn say_ready(&mut self, core: usize, topic: Topic) {
-        let home = self.homes.homes.get(&topic);
-        let end = home.and_then(|home| home.order.end());
-        let newest = self.homes.newest_values(&topic);
-        self.send(core, Message::Ready { topic, end, newest });
     }
 
     /// An event of class `every` or `latest` arrived at this node.

@@ -207,12 +207,12 @@ impl Shard {
     pub(super) fn ingress(&mut self, frame: &Arc<Frame>) {
         if !frame.origins().is_empty() {
             // Which of them were here before is known at home, also while viewers come and go on other cores.
-            return self.send(self.node.home(frame.topic()), Message::PeerFrame(Arc::clone(frame)));
+            return self.send(self.node.home_of(frame.topic_hash()), Message::PeerFrame(Arc::clone(frame)));
         }
         let core = match frame.class() {
             // What there must be one of is kept at home: history's order, the newest values. Also while nobody watches, until
             // the topic is let go: whoever comes back meanwhile is given what home knows.
-            Class::Every | Class::Latest => Some(self.node.home(frame.topic())),
+            Class::Every | Class::Latest => Some(self.node.home_of(frame.topic_hash())),
             Class::Sum | Class::Ephemeral => {
                 self.routes.get(frame.topic()).and_then(|cores| cores.sequencer(frame.topic_hash()))
             }

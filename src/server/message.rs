@@ -13,6 +13,7 @@ use crate::dispatch::datacenter::PeerState;
 use crate::dispatch::kv::{Heard, NodeInfo};
 use crate::frontend::crossing::Missed;
 use crate::frontend::order::FramePage;
+use crate::frontend::registrar::Wish;
 use crate::frontend::registry::CoreSet;
 use crate::runtime::resolver::Found;
 use crate::wire::binary::Malformed;
@@ -43,6 +44,22 @@ pub enum Message {
         topic: Topic,
         /// The cores that have viewers.
         cores: CoreSet,
+    },
+    /// From a topic's home to the shard that tells the key-value store of its bucket: whether the node wants it.
+    Register {
+        /// The topic.
+        topic: Topic,
+        /// Whether it is wanted.
+        wanted: bool,
+        /// Which of the home's wishes that is.
+        wish: Wish,
+    },
+    /// Back to the home: the key-value store holds it.
+    Registered {
+        /// The topic.
+        topic: Topic,
+        /// Which wish is fulfilled.
+        wish: Wish,
     },
     /// To a core that waits for it: the topic is registered.
     Ready {

@@ -16,6 +16,7 @@ use crate::observe::metrics::Counters;
 use crate::runtime::mailbox::Sender;
 use crate::runtime::resolver::Resolver;
 use crate::wire::connection_id::NodeId;
+use crate::wire::frame::topic_hash;
 use prometheus_client::registry::Registry;
 
 /// Which roles a node has.
@@ -102,9 +103,20 @@ impl Node {
         self.mail.len()
     }
 
-    /// The shard that keeps what there must be one of for a topic.
+    /// The shard that keeps what there must be one of for a topic. Nobody outside knows which that is, so nobody can aim many
+    /// topics at one shard.
     pub fn home(&self, topic: &str) -> usize {
-        // By bucket, so that what the key-value store is told of a bucket comes from one shard, in order.
+        self.home_of(topic_hash(topic))
+    }
+
+    /// Same, for a topic with this [`topic_hash`].
+    pub fn home_of(&self, topic_hash: u64) -> usize {
+        (topic_hash % self.shards() as u64) as usize
+    }
+
+    /// The shard that tells the key-value store what is wanted of a topic's bucket: one for each bucket, so that the store is
+    /// told in order.
+    pub fn registrar(&self, topic: &str) -> usize {
         usize::from(bucket(topic)) % self.shards()
     }
 }

@@ -430,6 +430,8 @@ impl Shard {
                     self.routes.insert(topic, cores);
                 }
             }
+            Message::Register { topic, wanted, wish } => self.registrar.change(topic, wanted, wish),
+            Message::Registered { topic, wish } => self.on_registered(&topic, wish),
             Message::Ready { topic, end, newest } => self.on_topic_ready(&topic, end, &newest),
             Message::Replay(ask) => self.on_replay_ask(*ask),
             Message::Replayed(replayed) => self.on_replayed(*replayed),
@@ -477,10 +479,7 @@ impl Shard {
                     }
                 }
                 Effect::Ready { topic, core } => self.say_ready(core, topic),
-                Effect::Register { topic, wanted } => {
-                    self.settle_home(&topic, wanted);
-                    self.registrar.change(topic, wanted);
-                }
+                Effect::Register { topic, wanted } => self.register(topic, wanted),
             }
         }
         self.effects = effects;
