@@ -104,7 +104,7 @@ pub struct NodeArgs {
     /// Run one shard on each of this many cores, or of those listed, such as 0,2-3 [default: all]
     #[arg(long, value_name = "CORES", help_heading = "Listening")]
     pub cores: Option<String>,
-    /// Spread the closing of streams over this time when told to stop [default: 30s]
+    /// Spread the closing of streams over this time when told to stop [default: 1s, and 30s of a node among others]
     #[arg(long, value_name = "DURATION", help_heading = "Listening")]
     pub drain: Option<String>,
     /// Close a connection that has sent no request for this time; a load balancer's own must be shorter [default: 75s]

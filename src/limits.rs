@@ -4,9 +4,11 @@
 
 mod memory;
 mod nodes;
+mod returns;
 
 pub use memory::*;
 pub use nodes::*;
+pub use returns::*;
 use std::time::Duration;
 
 // ---- Words -------------------------------------------------------------------------------------
@@ -482,14 +484,6 @@ const _: () = assert!(REDIS_STAGED.as_millis() > REDIS_ANSWER.as_millis());
 pub const REDIS_MEMBERS: usize = 512;
 /// Members not seen for [`PRESENCE_AGE`] that one look at a bucket forgets. Every second, so 100 times as many an hour.
 pub const REDIS_FORGET: usize = 100;
-
-// ---- Ends and returns --------------------------------------------------------------------------
-
-/// The shortest reconnection time that a client is told when its stream ends. Times are spread up to the longest, so that
-/// those who left together do not come back together.
-pub const RETRY_MIN: Duration = Duration::from_secs(1);
-/// The longest.
-pub const RETRY_MAX: Duration = Duration::from_secs(3);
 
 // ---- Floods ------------------------------------------------------------------------------------
 

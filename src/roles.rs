@@ -255,6 +255,7 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
         tokens,
         cluster_secret: settings.cluster_secret.as_ref().map(|secret| secret.expose().to_owned()),
         peers,
+        alone: settings.is_alone(),
         mail,
         metrics: exposition::registry(Arc::clone(&counters), Arc::clone(&admission), peer_metrics),
         counters,

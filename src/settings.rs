@@ -168,7 +168,23 @@ impl Settings {
         }
     }
 
+    /// Whether its clients can go nowhere else: every role in one process, which knows no other.
+    pub fn is_alone(&self) -> bool {
+        self.role == Role::All && self.kv == Kv::Memory && self.peers.is_empty()
+    }
+
     fn typed(role: Role, layers: Layers) -> Result<Settings, SettingsError> {
+        const GIVEN: &str = "the defaults hold this setting";
+        let mut settings = Settings::of(role, layers)?;
+        if settings.is_alone() {
+            // While it drains its clients have nobody: the sooner it is back, the better.
+            settings.layers.default_to("drain", "1s");
+            settings.drain = settings.layers.one("drain", values::drain)?.expect(GIVEN);
+        }
+        Ok(settings)
+    }
+
+    fn of(role: Role, layers: Layers) -> Result<Settings, SettingsError> {
         const GIVEN: &str = "the defaults hold this setting";
         Ok(Settings {
             role,

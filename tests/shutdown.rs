@@ -52,6 +52,21 @@ fn streams_cut_without_a_word() {
 }
 
 #[test]
+fn viewers_of_a_node_that_is_alone_wait_for_long() {
+    let mut node = Node::with(&["--cores", "2"]);
+    let mut streams: Vec<Stream> = (0..50).map(|_| node.stream("topic=live:1")).collect();
+    // One that has asked nothing yet is not waited for beyond the drain.
+    let fresh = Client::connect(node.public);
+    node.signal(Signal::TERM);
+    let retries: Vec<u64> = streams.iter_mut().map(|stream| said_bye(stream, "drain")).collect();
+    assert_eq!(node.ended().code(), Some(0));
+    drop(fresh);
+    let told = streams.iter().flat_map(|stream| &stream.messages.retries);
+    assert!(told.clone().all(|retry| (1000..=2500).contains(retry)), "by connected, and by bye: {retries:?}");
+    assert!(retries.iter().collect::<std::collections::HashSet<_>>().len() > 25, "they are spread: {retries:?}");
+}
+
+#[test]
 fn draining_node_called_ready() {
     // The drain lasts longer than the test looks: a hundred streams end one by one.
     let mut node = Node::with(&["--cores", "2", "--drain", "300s"]);

@@ -62,6 +62,8 @@ pub struct Node {
     pub cluster_secret: Option<String>,
     /// Other data centers.
     pub peers: Vec<Peer>,
+    /// Its clients can go nowhere else.
+    pub alone: bool,
     /// Into each shard's mailbox.
     pub mail: Vec<Sender<Message>>,
     /// Each shard's numbers.

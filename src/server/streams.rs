@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::net::{RecvFlags, recv};
 
@@ -129,11 +129,16 @@ impl Shard {
         Ok(Handled::Stream(Opening { topics, access, last, member }))
     }
 
+    /// The longest reconnection time that it tells.
+    pub(super) fn retry_max(&self) -> Duration {
+        if self.node.alone { RETRY_MAX_ALONE } else { RETRY_MAX }
+    }
+
     /// A reconnection time of 1 to 3 s, another for each client, so that they do not all come back at once.
     pub(super) fn retry_jitter(&mut self) -> u32 {
         self.event_number = self.event_number.wrapping_add(1);
         let conn = Conn { slot: self.event_number as u32, generation: u32::MAX };
-        let spread = (RETRY_MAX - RETRY_MIN).as_millis() as u64;
+        let spread = (self.retry_max() - RETRY_MIN).as_millis() as u64;
         RETRY_MIN.as_millis() as u32 + (self.slots.secret(conn) % spread) as u32
     }
 

@@ -165,7 +165,9 @@ impl Shard {
         let Some(mut draining) = self.draining.take() else { return };
         let elapsed = self.clock.instant.saturating_duration_since(draining.started);
         // The last who are told to go need their pause, too, to be back elsewhere before the drain's time is over.
-        let time = self.live.drain.saturating_sub(RETRY_MAX).max(self.live.drain / 2);
+        // Where there is no elsewhere, they wait for the next start, and the spread of their pauses has to do.
+        let least = if self.node.alone { Duration::ZERO } else { self.live.drain / 2 };
+        let time = self.live.drain.saturating_sub(self.retry_max()).max(least);
         let share = if time.is_zero() { 1.0 } else { elapsed.as_secs_f64() / time.as_secs_f64() };
         let due = (draining.streams as f64 * (share + 0.01).min(1.0)).ceil() as u64;
         while draining.ended < due && draining.at < self.slots.capacity() {
@@ -186,8 +188,8 @@ impl Shard {
                 Kind::Http(http) => {
                     // One that came a moment ago is about to ask something, such as whether this node is ready.
                     let head = HEAD_TIMEOUT.as_secs() as u32;
-                    let fresh =
-                        (seconds + head - DRAIN_FRESH_SECONDS..=seconds + head).contains(&self.slots.at(number).due);
+                    let fresh = elapsed < self.live.drain
+                        && (seconds + head - DRAIN_FRESH_SECONDS..=seconds + head).contains(&self.slots.at(number).due);
                     overdue || (http.is_idle() && !http.has_output() && !fresh)
                 }
                 Kind::Lagging(_) => overdue,

@@ -196,6 +196,13 @@ impl Layers {
         Ok(())
     }
 
+    /// Sets one that nobody set.
+    pub(super) fn default_to(&mut self, name: &'static str, value: &str) {
+        if let Some(raw) = self.plain.get_mut(name).filter(|raw| raw.origin == Source::Default) {
+            raw.values = vec![value.to_owned()];
+        }
+    }
+
     /// Sets one setting from texts as a flag or a variable has them.
     fn set(&mut self, key: &Key, values: Vec<String>, origin: Source) -> Result<(), SettingsError> {
         match key.shape {

@@ -114,7 +114,7 @@ fn defaults_are_those_of_the_design() {
         ("kv", "memory"),
         ("db", "sqlite:fanfare.db"),
         ("auth", "none"),
-        ("drain", "30s"),
+        ("drain", "1s"),
         ("idle_timeout", "75s"),
         ("cores", "all"),
         ("max_connections", "auto"),
@@ -128,6 +128,24 @@ fn defaults_are_those_of_the_design() {
     let reactions: Vec<&str> =
         toml["reactions"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     assert_eq!(reactions, ["like", "celebrate", "support", "love", "insightful", "funny"]);
+}
+
+#[test]
+fn drain_of_a_node_that_is_alone_takes_as_long_as_one_among_others() {
+    let here = Place::new();
+    here.put("fanfare.toml", "kv = \"redis://127.0.0.1\"\n");
+    for (line, drain) in [
+        ("", "1s\"  # default"),
+        ("all --kv memory", "1s\"  # default"),
+        ("all --drain 40s", "40s\"  # flag --drain"),
+        ("all --kv redis://127.0.0.1", "30s\"  # default"),
+        ("all --config fanfare.toml", "30s\"  # default"),
+        ("all --dc eu --peer us=http://127.0.0.1:9 --peer-secret-file us=secret", "30s\"  # default"),
+        ("dispatcher --kv redis://127.0.0.1", "30s\"  # default"),
+        ("frontend --dispatchers http://127.0.0.1:9", "30s\"  # default"),
+    ] {
+        has(&here.print(line, &[]).0, &[&format!("drain = \"{drain}\n")]);
+    }
 }
 
 #[test]
