@@ -26,6 +26,7 @@ use crate::observe::metrics::Counters;
 use crate::observe::peers::{PeerCounters, PeerMetrics};
 use crate::observe::{exposition, log, process};
 use crate::runtime::listener::{self, Sharing};
+use crate::runtime::net::{Kernel, Net};
 use crate::runtime::resolver::Resolver;
 use crate::runtime::{cores, mailbox, notify, open_files, random, tls};
 use crate::server::access::Tokens;
@@ -283,8 +284,11 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
         .map(|(shard, ((&core, mailbox), (public, internal)))| {
             let (node, live) = (Arc::clone(&node), Arc::clone(&live));
             let (seed, key) = (random::kernel(), (random::kernel(), random::kernel()));
-            let parts = Parts { id: shard, node, live, mailbox, public, internal, seed, key };
-            cores::spawn(shard, core, move || Ok(Shard::start(parts)?.run())).map_err(StartError::Executor)
+            let start = move || {
+                let net = Net::Kernel(Kernel::new([public, internal], &mailbox)?);
+                Ok(Shard::start(Parts { id: shard, node, live, mailbox, net, seed, key }).run())
+            };
+            cores::spawn(shard, core, start).map_err(StartError::Executor)
         })
         .collect::<Result<Vec<_>, _>>()?;
     greet(&node, settings, &cores, open_files);

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod cores;
 pub mod listener;
 pub mod mailbox;
+pub mod net;
 pub mod notify;
 pub mod open_files;
 pub mod random;

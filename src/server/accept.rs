@@ -1,24 +1,18 @@
 //! Accepting connections, in bursts, with a pause after errors that would repeat.
 
-use std::net::TcpListener;
-use std::os::fd::AsFd;
+use std::io;
 use std::time::Instant;
 
-use rustix::io::Errno;
-use rustix::net::{SocketFlags, accept_with};
 use tracing::warn;
 
 use super::http_connection::Http;
 use super::shard::Shard;
 use super::slots::Kind;
 use crate::limits::{ACCEPT_BACKOFF, ACCEPT_BURST, ACCEPT_BURST_BUSY, HEAD_TIMEOUT};
-use crate::runtime::readiness::Interest;
 
-/// A listener and whether accepting from it is paused.
+/// Whether accepting from a listener is paused.
+#[derive(Default)]
 pub(super) struct Door {
-    pub(super) listener: TcpListener,
-    pub(super) token: u64,
-    pub(super) internal: bool,
     /// Set after an error that would repeat at once.
     pub(super) closed_until: Option<Instant>,
 }
@@ -29,18 +23,16 @@ impl Shard {
         // The listener stays ready, so the rest is for the next turn.
         let burst = if self.unserved.is_empty() { ACCEPT_BURST } else { ACCEPT_BURST_BUSY };
         for _ in 0..burst {
-            let Some(door) = self.doors.get(door) else { return };
-            if door.closed_until.is_some() {
+            if self.doors[door].closed_until.is_some() {
                 return;
             }
-            let internal = door.internal;
-            match accept_with(&door.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok(socket) => {
+            let internal = door == 1;
+            match self.net.accept(door) {
+                Ok(Some(socket)) => {
                     let conn = self.slots.insert(socket, Kind::Http(Box::new(Http::new(internal))));
-                    let slot = self.slots.at(conn.slot);
-                    if let Err(error) = self.readiness.add(slot.socket(), conn.token(), Interest::Socket) {
+                    if let Err(error) = self.net.watch(self.slots.at(conn.slot).socket(), conn.token()) {
                         warn!(%error, "cannot watch a new connection");
-                        self.slots.remove(conn);
+                        self.net.close(self.slots.remove(conn));
                         continue;
                     }
                     self.requests_open += 1;
@@ -50,33 +42,28 @@ impl Shard {
                         self.on_readable(conn, false);
                     }
                 }
-                Err(Errno::AGAIN) => return,
-                // The client left before it was accepted.
-                Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => {}
-                Err(error) => return self.pause_accepting(door.token, error),
+                Ok(None) => return,
+                Err(error) => return self.pause_accepting(door, &error),
             }
         }
     }
 
     /// An error such as too many open files would repeat at once: leave the queue alone for a moment.
-    fn pause_accepting(&mut self, token: u64, error: Errno) {
+    fn pause_accepting(&mut self, door: usize, error: &io::Error) {
         self.counters().accept_errors.add(1);
         if !std::mem::replace(&mut self.accept_error_logged, true) {
             let open = self.slots.len();
             warn!(%error, open, "cannot accept connections; retrying, and not saying so again");
         }
         let until = self.clock.instant + ACCEPT_BACKOFF;
-        if let Some(door) = self.doors.iter_mut().find(|door| door.token == token) {
-            let _ = self.readiness.remove(door.listener.as_fd());
-            door.closed_until = Some(until);
-        }
+        let _ = self.net.open(door, false);
+        self.doors[door].closed_until = Some(until);
     }
 
     /// Accepts again where a pause is over.
     pub(super) fn reopen_doors(&mut self) {
-        for door in &mut self.doors {
-            if door.closed_until.is_some_and(|until| until <= self.clock.instant)
-                && self.readiness.add(&door.listener, door.token, Interest::ReadLevel).is_ok()
+        for (number, door) in self.doors.iter_mut().enumerate() {
+            if door.closed_until.is_some_and(|until| until <= self.clock.instant) && self.net.open(number, true).is_ok()
             {
                 door.closed_until = None;
             }

@@ -1,6 +1,6 @@
 //! Who is let in: connections as they come, streams as they open, events as they are published.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::access::Access;
@@ -96,7 +96,7 @@ impl Shard {
         if self.slots.at(conn.slot).refused {
             self.admitting.refused_open -= 1;
         }
-        self.slots.remove(conn);
+        self.net.close(self.slots.remove(conn));
         self.gathering.remove(&conn);
         self.node.admission.went();
         let key = self.admitting.addresses.get_mut(conn.slot as usize).map_or(0, std::mem::take);
@@ -137,8 +137,7 @@ impl Shard {
 
     /// The address at the other end of a connection; none if it broke.
     pub(super) fn peer(&self, conn: Conn) -> Option<IpAddr> {
-        let address = rustix::net::getpeername(self.slots.get(conn)?.socket()).ok()?;
-        Some(SocketAddr::try_from(address?).ok()?.ip())
+        self.net.peer(self.slots.get(conn)?.socket())
     }
 
     /// Whose request it is.

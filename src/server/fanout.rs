@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::paging::Made;
-use super::receive::send_now;
 use super::resume::Replaying;
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
@@ -133,7 +132,7 @@ impl Shard {
         } else {
             None
         };
-        match paged.unwrap_or_else(|| send_now(slot.socket(), bytes)) {
+        match paged.unwrap_or_else(|| self.net.send(slot.socket(), bytes)) {
             Ok(taken) if taken == bytes.len() => {
                 counted.bytes += taken as u64;
                 if MEASURES {
@@ -177,7 +176,7 @@ impl Shard {
         }
         let counters = &self.node.counters[self.id];
         counters.writes.add(1);
-        match send_now(slot.socket(), &self.scratch) {
+        match self.net.send(slot.socket(), &self.scratch) {
             Ok(taken) if taken < self.scratch.len() && slot.framing() == Framing::Close => {
                 // Without chunks the log's bytes are not what is sent: what is left waits as it is.
                 counters.delivered_bytes.add(taken as u64);
@@ -284,7 +283,7 @@ impl Shard {
             if lag.sent < lag.unsent.len() {
                 counters.writes.add(1);
                 let slot = self.slots.at_mut(conn.slot);
-                let sent = send_now(slot.socket(), &lag.unsent[lag.sent..]);
+                let sent = self.net.send(slot.socket(), &lag.unsent[lag.sent..]);
                 let taken = sent.as_ref().map_or(0, |taken| *taken);
                 if taken > 0 {
                     lag.sent += taken;

@@ -4,17 +4,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::slots::Conn;
 use super::tls::Tls;
 use crate::dispatch::kv::Request as Question;
 use crate::limits::{LINK_BACKOFF, LINK_BACKOFF_MAX, LINK_CALLS_MAX, LINK_READ_BURST, LINK_SLOW};
+use crate::runtime::net::{Net, Socket};
 use crate::server::handover::Handed;
 use crate::server::peers::hello::Told;
 use crate::server::peers::queue::Sent;
@@ -269,28 +266,24 @@ impl Link {
     ///
     /// # Errors
     /// The connection is broken.
-    pub fn flush(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        let Some(mut tls) = self.tls.take() else { return self.flush_plain(socket) };
-        let flushed = self.flush_tls(&mut tls, socket);
+    pub fn flush(&mut self, net: &mut Net, socket: &Socket) -> io::Result<()> {
+        let Some(mut tls) = self.tls.take() else { return self.flush_plain(net, socket) };
+        let flushed = self.flush_tls(&mut tls, net, socket);
         self.tls = Some(tls);
         flushed
     }
 
-    fn flush_plain(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+    fn flush_plain(&mut self, net: &mut Net, socket: &Socket) -> io::Result<()> {
         while let Some(piece) = self.output.front() {
-            let more = if self.output.len() > 1 { SendFlags::MORE } else { SendFlags::empty() };
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | more;
-            match send(socket, &piece[self.sent..], flags) {
-                Ok(taken) => self.took(taken),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break,
-                Err(error) => return Err(error.into()),
+            match net.send_before(socket, &piece[self.sent..], self.output.len() > 1)? {
+                0 => break,
+                taken => self.took(taken),
             }
         }
         Ok(())
     }
 
-    fn flush_tls(&mut self, tls: &mut Tls, socket: BorrowedFd<'_>) -> io::Result<()> {
+    fn flush_tls(&mut self, tls: &mut Tls, net: &mut Net, socket: &Socket) -> io::Result<()> {
         loop {
             let mut took = false;
             while let Some(piece) = self.output.front() {
@@ -302,7 +295,7 @@ impl Link {
                 self.took(taken);
                 took = true;
             }
-            if !tls.send(socket)? || !took {
+            if !tls.send(net, socket)? || !took {
                 return Ok(());
             }
         }
@@ -312,23 +305,21 @@ impl Link {
     ///
     /// # Errors
     /// The connection is broken.
-    pub fn fill(&mut self, socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Filled> {
+    pub fn fill(&mut self, net: &mut Net, socket: &Socket, buffer: &mut [u8]) -> io::Result<Filled> {
         if let Some(mut tls) = self.tls.take() {
             // A handshake goes on by what is sent next.
-            let ended = tls.receive(socket, &mut self.input).and_then(|ended| {
-                self.flush_tls(&mut tls, socket)?;
+            let ended = tls.receive(net, socket, &mut self.input).and_then(|ended| {
+                self.flush_tls(&mut tls, net, socket)?;
                 Ok(ended)
             });
             self.tls = Some(tls);
             return ended;
         }
         for _ in 0..LINK_READ_BURST {
-            match recv(socket, &mut *buffer, RecvFlags::DONTWAIT) {
-                Ok((0, _)) => return Ok(Filled::Ended),
-                Ok((count, _)) => self.input.extend_from_slice(&buffer[..count]),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(Filled::Emptied),
-                Err(error) => return Err(error.into()),
+            match net.recv(socket, buffer)? {
+                Some(0) => return Ok(Filled::Ended),
+                Some(count) => self.input.extend_from_slice(&buffer[..count]),
+                None => return Ok(Filled::Emptied),
             }
         }
         Ok(Filled::More)

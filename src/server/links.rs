@@ -2,12 +2,8 @@
 //! is settled at the end of a turn, in order, so that nobody is called back while calling.
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 
-use rustix::io::Errno;
-use rustix::net::sockopt;
 use serde::Serialize;
-use socket2::{Domain, Protocol, Socket, Type};
 use tracing::{info, warn};
 use url::Url;
 
@@ -18,7 +14,7 @@ use super::slots::{Conn, Kind};
 use super::tls::Tls;
 use crate::limits::*;
 use crate::runtime::random::Map;
-use crate::runtime::readiness::{Interest, Ready};
+use crate::runtime::readiness::Ready;
 use crate::runtime::resolver;
 use crate::wire::batch::VERSION;
 
@@ -176,18 +172,8 @@ impl Shard {
     }
 
     fn connect(&mut self, id: u32, address: SocketAddr) {
-        let connected = || -> std::io::Result<OwnedFd> {
-            let kind = Type::STREAM.nonblocking().cloexec();
-            let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
-            socket.set_tcp_nodelay(true)?;
-            socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
-            match socket.connect(&address.into()) {
-                Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
-                _ => Ok(socket.into()),
-            }
-        };
         let tls = self.tls_of(self.cluster.links.get(id).key.0);
-        let (socket, tls) = match connected().and_then(|socket| Ok((socket, tls?))) {
+        let (socket, tls) = match self.net.connect(address).and_then(|socket| Ok((socket, tls?))) {
             Ok(both) => both,
             Err(error) => return self.break_link(id, &error.to_string()),
         };
@@ -197,7 +183,7 @@ impl Shard {
         link.tls = tls;
         link.state = State::Connecting(self.clock.instant + LINK_CONNECT_TIMEOUT);
         // Its writability tells that it is connected.
-        if let Err(error) = self.readiness.add(self.slots.at(conn.slot).socket(), conn.token(), Interest::Socket) {
+        if let Err(error) = self.net.watch(self.slots.at(conn.slot).socket(), conn.token()) {
             self.break_link(id, &error.to_string());
         }
     }
@@ -215,9 +201,9 @@ impl Shard {
         let socket = self.slots.at(conn.slot).socket();
         let connecting = matches!(self.cluster.links.get_mut(id).state, State::Connecting(_));
         if connecting && (event.writable || event.hung_up) {
-            match sockopt::socket_error(socket) {
-                Ok(Ok(())) => self.cluster.links.get_mut(id).state = State::Open,
-                Ok(Err(error)) | Err(error) => return self.break_link(id, &error.to_string()),
+            match self.net.error(socket) {
+                Ok(()) => self.cluster.links.get_mut(id).state = State::Open,
+                Err(error) => return self.break_link(id, &error.to_string()),
             }
         }
         if event.writable {
@@ -233,7 +219,7 @@ impl Shard {
     fn flush_link(&mut self, id: u32) {
         let link = self.cluster.links.get_mut(id);
         let Some(conn) = link.conn else { return };
-        if let Err(error) = link.flush(self.slots.at(conn.slot).socket()) {
+        if let Err(error) = link.flush(&mut self.net, self.slots.at(conn.slot).socket()) {
             self.break_link(id, &error.to_string());
         }
     }
@@ -241,7 +227,7 @@ impl Shard {
     /// Reads answers. Each is for the oldest call.
     pub(super) fn read_link(&mut self, conn: Conn, id: u32) {
         let link = self.cluster.links.get_mut(id);
-        let mut end = match link.fill(self.slots.at(conn.slot).socket(), &mut self.read_buffer) {
+        let mut end = match link.fill(&mut self.net, self.slots.at(conn.slot).socket(), &mut self.read_buffer) {
             Ok(Filled::Emptied) => None,
             Ok(Filled::More) => {
                 self.again.push(conn);
@@ -313,7 +299,7 @@ impl Shard {
     fn drop_link_connection(&mut self, id: u32, state: State, heard_none: bool) {
         let link = self.cluster.links.get_mut(id);
         if let Some(conn) = link.conn {
-            self.slots.remove(conn);
+            self.net.close(self.slots.remove(conn));
         }
         let fates = self.cluster.links.get_mut(id).reset(state, heard_none);
         self.cluster.outcomes.extend(fates);

@@ -6,7 +6,7 @@
 //! file, and the kernel keeps those pages for as long as a socket refers to them.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create, sendfile};
 use rustix::io::{Errno, pwrite};
@@ -14,6 +14,7 @@ use rustix::io::{Errno, pwrite};
 use crate::frontend::log::{Cursor, Log};
 use crate::frontend::topics::TopicIndex;
 use crate::limits::{PAGED_TOPICS_MAX, PAGES_IDLE, PAGES_PUNCH_BYTES};
+use crate::runtime::net::Socket;
 use crate::runtime::random::Map;
 
 /// Bytes of a page, as far as this matters: holes are punched in multiples of it.
@@ -43,15 +44,16 @@ pub struct PageLogs {
 
 impl PageLogs {
     /// Sends all of `log` behind `cursor`, as much as the socket takes at once. `None` if there is no file for the topic,
-    /// and none can be made now.
+    /// and none can be made now, or the socket is not the kernel's.
     pub fn send(
         &mut self,
         topic: TopicIndex,
         log: &Log,
         cursor: Cursor,
-        socket: impl AsFd,
+        socket: &Socket,
         seconds: u32,
     ) -> Option<io::Result<usize>> {
+        let socket = socket.descriptor()?;
         if !self.topics.contains_key(&topic) {
             if self.topics.len() >= PAGED_TOPICS_MAX {
                 return None;
@@ -112,11 +114,11 @@ impl Pages {
         }
     }
 
-    fn send(&self, socket: impl AsFd, mut place: u64) -> io::Result<usize> {
+    fn send(&self, socket: BorrowedFd<'_>, mut place: u64) -> io::Result<usize> {
         let start = place;
         while place < self.end {
             let left = (self.end - place) as usize;
-            match sendfile(&socket, &self.file, Some(&mut place), left) {
+            match sendfile(socket, &self.file, Some(&mut place), left) {
                 // Taken in part, the rest does not fit; only another call would say so, and `place` has moved already.
                 Ok(0) | Err(Errno::AGAIN) => break,
                 Ok(_) | Err(Errno::INTR) => {}
@@ -136,12 +138,12 @@ mod tests {
     use std::io::Read;
     use std::net::{TcpListener, TcpStream};
 
-    fn pair() -> (TcpStream, TcpStream) {
+    fn pair() -> (Socket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let reader = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (writer, _) = listener.accept().unwrap();
         writer.set_nonblocking(true).unwrap();
-        (writer, reader)
+        (OwnedFd::from(writer).into(), reader)
     }
 
     proptest! {
@@ -159,7 +161,7 @@ mod tests {
                 all.extend_from_slice(frame.bytes());
                 let ((writer, reader), cursor, got) = &mut viewers[usize::from(which)];
                 if action < 6 {
-                    let taken = logs.send(1, &log, *cursor, &*writer, 0).unwrap().unwrap();
+                    let taken = logs.send(1, &log, *cursor, writer, 0).unwrap().unwrap();
                     *cursor = cursor.wrapping_add(taken as u32);
                 }
                 if action % 2 == 0 {

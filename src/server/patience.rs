@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use crate::limits::{PATIENCE, PATIENCE_CREDIT_MAX, PATIENCE_PROBE};
-use crate::runtime::readiness::{Readiness, Ready};
+use crate::runtime::net::Net;
+use crate::runtime::readiness::Ready;
 
 /// Whether to look again for a few microseconds before sleeping. Falling asleep and waking up cost more than that, the
 /// other cores included, so under a stream of small requests looking is cheaper; where nothing comes so soon it is waste,
@@ -21,7 +22,7 @@ impl Patience {
     ///
     /// # Errors
     /// The kernel cannot be asked.
-    pub fn watch(&mut self, readiness: &Readiness, ready: &mut Vec<Ready>) -> std::io::Result<bool> {
+    pub fn watch(&mut self, net: &mut Net, ready: &mut Vec<Ready>) -> std::io::Result<bool> {
         if self.credit <= 0 {
             self.sleeps += 1;
             if self.sleeps < PATIENCE_PROBE {
@@ -31,7 +32,7 @@ impl Patience {
         }
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
-            readiness.poll(ready)?;
+            net.poll(ready)?;
             if !ready.is_empty() {
                 self.credit = (self.credit + 1).min(PATIENCE_CREDIT_MAX);
                 return Ok(true);

@@ -1,11 +1,5 @@
 //! From sockets to requests: reading, finding where requests begin and end, and sending answers.
 
-use std::io;
-use std::os::fd::AsFd;
-
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
-
 use super::http_connection::{Body, Http};
 use super::lines::{Lines, Remaining};
 use super::routes::Handled;
@@ -59,12 +53,12 @@ impl Shard {
                 alive = false;
                 break;
             };
-            match recv(slot.socket(), &mut buffer[..], RecvFlags::DONTWAIT) {
-                Ok((0, _)) => {
+            match self.net.recv(slot.socket(), &mut buffer) {
+                Ok(Some(0)) => {
                     http.ended = true;
                     break;
                 }
-                Ok((count, _)) => {
+                Ok(Some(count)) => {
                     received += count;
                     if self.has_mail() {
                         match self.open_mail_first(conn, http) {
@@ -85,8 +79,7 @@ impl Shard {
                         break;
                     }
                 }
-                Err(Errno::AGAIN) => break,
-                Err(Errno::INTR) => {}
+                Ok(None) => break,
                 Err(_) => {
                     alive = false;
                     break;
@@ -151,7 +144,7 @@ impl Shard {
         if http.closing && nothing_due && !http.lingering {
             http.lingering = true;
             if let Some(slot) = self.slots.get(conn) {
-                let _ = shutdown(slot.socket(), Shutdown::Write);
+                self.net.shut(slot.socket());
             }
             self.set_due(conn, HEAD_TIMEOUT.as_secs() as u32 / 2);
         }
@@ -177,7 +170,7 @@ impl Shard {
             http.output.clear();
             http.sent = 0;
             let Some(slot) = self.slots.get(conn) else { return false };
-            let taken = match send_now(slot.socket(), &self.out) {
+            let taken = match self.net.send(slot.socket(), &self.out) {
                 Ok(taken) => taken,
                 Err(_) => {
                     self.out.clear();
@@ -190,7 +183,7 @@ impl Shard {
         } else {
             http.output.append(&mut self.out);
             let Some(slot) = self.slots.get(conn) else { return false };
-            match send_now(slot.socket(), &http.output[http.sent..]) {
+            match self.net.send(slot.socket(), &http.output[http.sent..]) {
                 Ok(taken) => http.sent += taken,
                 Err(_) => return false,
             }
@@ -482,16 +475,4 @@ impl Shard {
 
 pub(super) fn too_large() -> HttpError {
     HttpError::new(413, format!("a body may have {BODY_BYTES_MAX} bytes; POST /v1/events takes any number of lines"))
-}
-
-/// Sends what the kernel takes at once. `Ok(0)` if it takes nothing now.
-pub(super) fn send_now(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
-    loop {
-        match send(&socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-            Ok(taken) => return Ok(taken),
-            Err(Errno::AGAIN) => return Ok(0),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
 }

@@ -1,15 +1,9 @@
 //! One shard: its state, and its turn.
 
 use std::collections::VecDeque;
-use std::net::TcpListener;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
-};
 
 use super::accept::Door;
 use super::admitting::Admitting;
@@ -21,7 +15,6 @@ use super::listing::Gathering;
 use super::live::Live;
 use super::message::{Asker, Message};
 use super::node::Node;
-use super::pacing::Pacer;
 use super::pages::PageLogs;
 use super::patience::Patience;
 use super::slots::{Conn, Kind, Slots};
@@ -44,17 +37,11 @@ use crate::observe::metrics::Counters;
 use crate::runtime::account::{Account, Held};
 use crate::runtime::clock::Clock;
 use crate::runtime::mailbox::Mailbox;
+use crate::runtime::net::{self, MAILBOX, Net, RESTED, TICKS};
 use crate::runtime::random::{Map, Random, Set};
-use crate::runtime::readiness::{Interest, Readiness, Ready};
+use crate::runtime::readiness::Ready;
 use crate::runtime::turn_time::TurnTime;
 use crate::wire::topic::Topic;
-
-/// Readiness tokens that name no connection.
-const PUBLIC: u64 = u64::MAX;
-const INTERNAL: u64 = u64::MAX - 1;
-const MAILBOX: u64 = u64::MAX - 2;
-const TIMER: u64 = u64::MAX - 3;
-const PACER: u64 = u64::MAX - 4;
 
 /// What a shard starts with.
 pub struct Parts {
@@ -66,10 +53,8 @@ pub struct Parts {
     pub live: Arc<Live>,
     /// Where others reach it.
     pub mailbox: Mailbox<Message>,
-    /// Its public listener.
-    pub public: TcpListener,
-    /// Its internal listener.
-    pub internal: TcpListener,
+    /// Its sockets.
+    pub net: Net,
     /// From which its choices and pauses follow.
     pub seed: u64,
     /// By which the ids of its connections cannot be guessed.
@@ -83,12 +68,11 @@ pub struct Shard {
     pub(super) live: Arc<Live>,
     pub(super) clock: Clock,
     pub(super) random: Random,
-    pub(super) readiness: Readiness,
+    pub(super) net: Net,
     mailbox: Mailbox<Message>,
-    timer: OwnedFd,
-    /// Topics that rest between rounds.
-    pub(super) pacer: Pacer,
-    pub(super) doors: Vec<Door>,
+    /// Topics that rest between rounds; a timer runs if there are some.
+    pub(super) resting: Vec<TopicIndex>,
+    pub(super) doors: [Door; 2],
     pub(super) slots: Slots,
     pub(super) topics: Topics,
     /// Topics with viewers that lack something, in the order in which they are served.
@@ -185,21 +169,8 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// A shard that is ready to run. Fails where the kernel refuses it a descriptor.
-    pub fn start(parts: Parts) -> std::io::Result<Shard> {
-        let readiness = Readiness::new()?;
-        readiness.add(&parts.mailbox, MAILBOX, Interest::Read)?;
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        let tick = Timespec { tv_sec: 0, tv_nsec: TICK.as_nanos() as _ };
-        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: tick, it_value: tick })?;
-        readiness.add(&timer, TIMER, Interest::Read)?;
-        let pacer = Pacer::new()?;
-        readiness.add(pacer.timer(), PACER, Interest::Read)?;
-        let door = |listener, token, internal| Door { listener, token, internal, closed_until: None };
-        let doors = vec![door(parts.public, PUBLIC, false), door(parts.internal, INTERNAL, true)];
-        for door in &doors {
-            readiness.add(&door.listener, door.token, Interest::ReadLevel)?;
-        }
+    /// A shard that is ready to run.
+    pub fn start(parts: Parts) -> Shard {
         let clock = Clock::start();
         let clock_start = clock.instant;
         let shards = parts.node.shards();
@@ -212,11 +183,10 @@ impl Shard {
             turn_time: TurnTime::new(clock.instant),
             clock,
             random: Random::new(parts.seed),
-            readiness,
+            net: parts.net,
             mailbox: parts.mailbox,
-            timer,
-            pacer,
-            doors,
+            resting: Vec::new(),
+            doors: Default::default(),
             slots: Slots::new(parts.key),
             topics: Topics::default(),
             unserved: VecDeque::new(),
@@ -274,7 +244,7 @@ impl Shard {
             asked_at: Map::default(),
         };
         shard.open_peers();
-        Ok(shard)
+        shard
     }
 
     /// Runs until it is drained.
@@ -284,7 +254,7 @@ impl Shard {
         let mut patience = Patience::default();
         let mut next_yield = shard.clock.instant;
         while !shard.is_drained() {
-            shard.readiness.poll(&mut ready)?;
+            shard.net.poll(&mut ready)?;
             loop {
                 if shard.turn(&ready) {
                     // There is more to do. Now and then other tasks of this executor have their turn; not each time, since
@@ -296,8 +266,8 @@ impl Shard {
                     break;
                 }
                 shard.turn_time.rest(Instant::now());
-                if !patience.watch(&shard.readiness, &mut ready)? {
-                    shard.readiness.wait().await;
+                if !patience.watch(&mut shard.net, &mut ready)? {
+                    shard.net.wait().await;
                     break;
                 }
             }
@@ -350,14 +320,15 @@ impl Shard {
     fn on_ready(&mut self, event: &Ready) {
         match event.token {
             MAILBOX => {}
-            TIMER => {
-                // The kernel arms a periodic timer again only once its count was read.
-                let _ = rustix::io::read(&self.timer, &mut [0; 8]);
+            TICKS => self.net.went_off(TICKS),
+            RESTED => {
+                self.net.went_off(RESTED);
+                self.end_rests();
             }
-            PACER => self.end_rests(),
-            PUBLIC => self.accept(0),
-            INTERNAL => self.accept(1),
             token => {
+                if let Some(door) = net::door_of(token) {
+                    return self.accept(door);
+                }
                 let conn = Conn::from_token(token);
                 let Some(slot) = self.slots.get(conn) else { return };
                 match slot.kind {

@@ -2,7 +2,6 @@
 //! timer, no task.
 
 use std::hash::{Hash, Hasher};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use siphasher::sip::SipHasher13;
 
@@ -14,6 +13,7 @@ use crate::frontend::backlog::Backlog;
 use crate::frontend::newest::Turn;
 use crate::frontend::topics::TopicIndex;
 use crate::runtime::account::Reservation;
+use crate::runtime::net::Socket;
 use crate::wire::sse::Framing;
 
 /// One connection of this shard, for as long as it lives: the slot may be another's later.
@@ -177,7 +177,7 @@ pub enum Kind {
 /// One connection.
 #[derive(Debug, Default)]
 pub struct Slot {
-    socket: Option<OwnedFd>,
+    socket: Option<Socket>,
     /// Which owner this is.
     pub generation: u32,
     /// When the sweep has something to do, in the shard's seconds: a heartbeat, or a timeout.
@@ -202,8 +202,8 @@ const _: () = assert!(size_of::<Slot>() <= 56);
 
 impl Slot {
     /// Its socket. The slot must be somebody's.
-    pub fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_ref().expect("a slot in use has a socket").as_fd()
+    pub fn socket(&self) -> &Socket {
+        self.socket.as_ref().expect("a slot in use has a socket")
     }
 
     /// Whether it is a stream that was told to go and has not taken that yet.
@@ -251,7 +251,7 @@ impl Slots {
     }
 
     /// Takes a socket in.
-    pub fn insert(&mut self, socket: OwnedFd, kind: Kind) -> Conn {
+    pub fn insert(&mut self, socket: Socket, kind: Kind) -> Conn {
         if self.free.is_empty() {
             let first = self.capacity();
             self.pages.push((0..SLOTS_PER_PAGE).map(|_| Slot::default()).collect());
@@ -265,14 +265,16 @@ impl Slots {
         Conn { slot, generation: entry.generation }
     }
 
-    /// Closes a connection's socket and frees its slot.
-    pub fn remove(&mut self, conn: Conn) {
+    /// Frees a connection's slot. Gives its socket, to be closed.
+    #[must_use]
+    pub fn remove(&mut self, conn: Conn) -> Socket {
         let entry = self.at_mut(conn.slot);
         debug_assert_eq!(entry.generation, conn.generation);
         let generation = (conn.generation + 1) & (u32::MAX >> 1);
-        *entry = Slot { generation, ..Slot::default() };
+        let freed = std::mem::replace(entry, Slot { generation, ..Slot::default() });
         self.used -= 1;
         self.free.push(conn.slot);
+        freed.socket.expect("a slot in use has a socket")
     }
 
     /// The slot at a place, whoever owns it.
@@ -318,15 +320,15 @@ impl Slots {
 mod tests {
     use super::*;
 
-    fn socket() -> OwnedFd {
-        std::net::UdpSocket::bind("127.0.0.1:0").unwrap().into()
+    fn socket() -> Socket {
+        Socket::simulated(1.try_into().expect("it is not zero"))
     }
 
     #[test]
     fn a_slot_knows_its_owners_apart() {
         let mut slots = Slots::new((1, 2));
         let first = slots.insert(socket(), Kind::Stream);
-        slots.remove(first);
+        let _ = slots.remove(first);
         let second = slots.insert(socket(), Kind::Stream);
         assert_eq!(first.slot, second.slot);
         assert!(slots.get(first).is_none() && slots.get(second).is_some());

@@ -1,15 +1,11 @@
 //! The life of an SSE stream: it opens, waits for its topics, is connected, and ends.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use rustix::net::{RecvFlags, recv};
 
 use super::access::Access;
 use super::http_connection::Http;
 use super::message::Message;
-use super::receive::send_now;
 use super::renewal::StreamRights;
 use super::resume::LastEvent;
 use super::routes::Handled;
@@ -334,7 +330,7 @@ impl Shard {
                     self.on_stream_writable(conn);
                 }
             }
-            Kind::Stream => match send_now(slot.socket(), bytes) {
+            Kind::Stream => match self.net.send(slot.socket(), bytes) {
                 Ok(taken) if taken == bytes.len() => {}
                 Ok(taken) => self.lag(conn.slot, bytes[taken..].to_vec()),
                 Err(_) => self.broken.push(conn),
@@ -375,10 +371,9 @@ impl Shard {
                 self.again.push(conn);
                 break false;
             }
-            match recv(slot.socket().as_fd(), &mut buffer[..], RecvFlags::DONTWAIT) {
-                Ok((count, _)) if count < buffer.len() => break false,
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => break false,
+            match self.net.recv(slot.socket(), &mut buffer) {
+                Ok(Some(count)) if count == buffer.len() => {}
+                Ok(_) => break false,
                 Err(_) => break true,
             }
         };

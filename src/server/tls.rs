@@ -1,34 +1,35 @@
 //! TLS on a link to another data center, by rustls: bytes in between, on the socket that the shard waits for.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use url::Url;
 
 use super::link::Filled;
 use crate::limits::{LINK_READ_BURST, READ_BYTES, TLS_READ_BYTES};
+use crate::runtime::net::{Net, Socket};
 
 /// One connection's state.
 #[derive(Debug)]
 pub struct Tls(Box<ClientConnection>);
 
 /// A non-blocking socket, as rustls reads and writes one.
-struct Bytes<'a>(BorrowedFd<'a>);
+struct Bytes<'a>(&'a mut Net, &'a Socket);
 
 impl Read for Bytes<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        recv(self.0, buffer, RecvFlags::DONTWAIT).map(|(count, _)| count).map_err(Errno::into)
+        self.0.recv(self.1, buffer)?.ok_or_else(|| ErrorKind::WouldBlock.into())
     }
 }
 
 impl Write for Bytes<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        send(self.0, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).map_err(Errno::into)
+        match self.0.send(self.1, bytes)? {
+            0 => Err(ErrorKind::WouldBlock.into()),
+            taken => Ok(taken),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -69,9 +70,9 @@ impl Tls {
     ///
     /// # Errors
     /// The connection is broken.
-    pub fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<bool> {
+    pub fn send(&mut self, net: &mut Net, socket: &Socket) -> io::Result<bool> {
         while self.0.wants_write() {
-            match self.0.write_tls(&mut Bytes(socket)) {
+            match self.0.write_tls(&mut Bytes(net, socket)) {
                 Ok(_) => {}
                 Err(error) => match again(&error) {
                     Some(true) => {}
@@ -87,9 +88,9 @@ impl Tls {
     ///
     /// # Errors
     /// The connection is broken, or the other end is not whom this one trusts.
-    pub fn receive(&mut self, socket: BorrowedFd<'_>, plain: &mut Vec<u8>) -> io::Result<Filled> {
+    pub fn receive(&mut self, net: &mut Net, socket: &Socket, plain: &mut Vec<u8>) -> io::Result<Filled> {
         for _ in 0..LINK_READ_BURST * READ_BYTES / TLS_READ_BYTES {
-            let ended = match self.0.read_tls(&mut Bytes(socket)) {
+            let ended = match self.0.read_tls(&mut Bytes(net, socket)) {
                 Ok(count) => count == 0,
                 Err(error) => match again(&error) {
                     Some(true) => continue,
@@ -101,7 +102,7 @@ impl Tls {
                 Ok(state) => state,
                 Err(error) => {
                     // The other end is told why, if it still listens.
-                    let _ = self.send(socket);
+                    let _ = self.send(net, socket);
                     return Err(io::Error::other(error));
                 }
             };
