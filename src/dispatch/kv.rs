@@ -151,6 +151,10 @@ pub struct Append {
     pub count_max: u32,
     /// How long it keeps them, in milliseconds.
     pub age_max_ms: u64,
+    /// The id of an event of its topic that it takes back: the text of that goes from history and from the queues of peers,
+    /// before the answer. Its place stays, so that nothing seems to be missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdraws: Option<String>,
     /// Peers for which it is queued by the same change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<String>,

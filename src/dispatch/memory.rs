@@ -18,6 +18,7 @@ use super::memory_values::Values;
 use crate::limits::{NODE_LEASE, NODE_SWEEP, VALUES_SWEPT, VALUES_SWEPT_AT_ONCE};
 use crate::runtime::random::{Map, Set};
 use crate::wire::connection_id::NodeId;
+use crate::wire::frame::Withdrawn;
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
@@ -163,6 +164,9 @@ impl Tables {
     /// Puts an event into its topic's history, and into the queues of peers.
     fn append(&mut self, append: Append, now_ms: u64, notices: &mut Vec<Notice>) -> (Position, Option<Position>) {
         let number = bucket(append.topic.as_str());
+        if let Some(id) = &append.withdraws {
+            self.peers.withdraw(number, &Withdrawn::of(id));
+        }
         for peer in &append.peers {
             if self.peers.queue(peer, number, Arc::clone(&append.event), now_ms) {
                 notices.push(Notice::Queued(number));

@@ -1,10 +1,12 @@
 //! History in memory: what the embedded key-value store keeps of each topic.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use super::kv::{Append, End, Page, Read, Stored};
 use crate::limits::MEMORY_HISTORY_BYTES;
 use crate::runtime::random::Map;
+use crate::wire::frame::Withdrawn;
 use crate::wire::position::{Position, Reach};
 use crate::wire::topic::Topic;
 
@@ -26,7 +28,26 @@ const SWEEP_APPENDS: u64 = 4096;
 struct Shelf {
     kind: Box<str>,
     age_max_ms: u64,
-    events: VecDeque<Stored>,
+    events: VecDeque<Entry>,
+}
+
+/// An event's place. Its text is gone once it was taken back.
+#[derive(Debug)]
+struct Entry {
+    position: Position,
+    prev: Option<Position>,
+    event: Option<Arc<str>>,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        ENTRY_BYTES + self.event.as_ref().map_or(0, |event| event.len())
+    }
+
+    fn stored(&self) -> Option<Stored> {
+        let event = Arc::clone(self.event.as_ref()?);
+        Some(Stored { position: self.position, prev: self.prev, event })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +75,7 @@ pub struct Histories {
 }
 
 impl Shelf {
-    fn oldest(&self) -> &Stored {
+    fn oldest(&self) -> &Entry {
         self.events.front().expect("a shelf without events is taken away")
     }
 }
@@ -80,7 +101,7 @@ impl History {
         let shelf = &mut self.shelves[at];
         let Some(oldest) = shelf.events.pop_front() else { return 0 };
         self.reaches = self.reaches.max(Reach::back_to(oldest.position));
-        let mut bytes = ENTRY_BYTES + oldest.event.len();
+        let mut bytes = oldest.bytes();
         if shelf.events.is_empty() {
             bytes += SHELF_BYTES + shelf.kind.len();
             self.shelves.swap_remove(at);
@@ -102,19 +123,31 @@ impl History {
         dropped
     }
 
+    /// An event was taken back: its text goes, wherever it stands. Gives the bytes.
+    fn withdraw(&mut self, withdrawn: &Withdrawn) -> usize {
+        let mut dropped = 0;
+        for entry in self.shelves.iter_mut().flat_map(|shelf| &mut shelf.events) {
+            dropped += entry.event.take_if(|event| withdrawn.is(event)).map_or(0, |event| event.len());
+        }
+        self.bytes -= dropped;
+        dropped
+    }
+
     /// At most so many of the events that follow `after`, in order, and whether these are all.
     fn range(&self, after: Position, limit: usize) -> (Vec<Stored>, bool) {
         let from = |shelf: &Shelf| shelf.events.partition_point(|event| event.position <= after);
         let mut rests: Vec<_> = self.shelves.iter().map(|shelf| shelf.events.range(from(shelf)..).peekable()).collect();
         let there: usize = rests.iter().map(|rest| rest.len()).sum();
         let mut events = Vec::with_capacity(limit.min(there));
-        while events.len() < limit {
+        // One more would be too many, but tells whether there is one.
+        while events.len() <= limit {
             let next =
                 rests.iter_mut().filter_map(|rest| Some((rest.peek()?.position, rest))).min_by_key(|next| next.0);
             let Some((_, rest)) = next else { break };
-            events.extend(rest.next().cloned());
+            events.extend(rest.next().and_then(Entry::stored));
         }
-        let complete = events.len() == there;
+        let complete = events.len() <= limit;
+        events.truncate(limit);
         (events, complete)
     }
 }
@@ -158,6 +191,9 @@ impl Histories {
             self.bytes += TOPIC_BYTES + name_bytes;
             History { bytes: TOPIC_BYTES + name_bytes, ..History::default() }
         });
+        if let Some(id) = append.withdraws {
+            self.bytes -= history.withdraw(&Withdrawn::of(&id));
+        }
         let prev = history.end;
         let position = match prev {
             Some(last) if last.ms >= now_ms => Position { ms: last.ms, seq: last.seq + 1 },
@@ -165,11 +201,12 @@ impl Histories {
         };
         history.end = Some(position);
         let (at, shelf_bytes) = history.shelf(append.kind);
-        let bytes = ENTRY_BYTES + append.event.len() + shelf_bytes;
+        let entry = Entry { position, prev, event: Some(append.event) };
+        let bytes = entry.bytes() + shelf_bytes;
         history.bytes += bytes;
         self.bytes += bytes;
         history.shelves[at].age_max_ms = append.age_max_ms;
-        history.shelves[at].events.push_back(Stored { position, prev, event: append.event });
+        history.shelves[at].events.push_back(entry);
         while history.shelves[at].events.len() > append.count_max.max(1) as usize {
             self.bytes -= history.drop_oldest(at);
         }
@@ -266,7 +303,8 @@ mod tests {
     }
 
     fn event(topic: Topic, kind: &str, event: &str, count_max: u32, age_max_ms: u64) -> Append {
-        Append { topic, event: event.into(), kind: kind.to_owned(), count_max, age_max_ms, peers: Vec::new() }
+        let (event, kind) = (event.into(), kind.to_owned());
+        Append { topic, event, kind, count_max, age_max_ms, withdraws: None, peers: Vec::new() }
     }
 
     fn append(histories: &mut Histories, text: &str, count_max: u32, now_ms: u64) -> (Position, Option<Position>) {
@@ -277,21 +315,28 @@ mod tests {
     const KINDS: [(&str, usize, u64); 3] = [("comment", 5, 1000), ("note", 2, 300), ("deleted", 9, 500)];
 
     proptest! {
-        /// Each event is kept for its own type's count and time and no longer. Whoever reads from wherever: either all that was
+        /// Each event is kept for its own type's count and time and no longer, unless it was taken back; its place is. Whoever reads from wherever: either all that was
         /// appended since, in order, or `reaches` says that some is gone, which it does only then.
         #[test]
         fn each_type_is_kept_by_itself_and_nothing_is_missing_unsaid(
-            steps in prop::collection::vec((0u64..400, 0..KINDS.len(), any::<bool>()), 1..60),
+            steps in prop::collection::vec(
+                (0u64..400, 0..KINDS.len(), any::<bool>(), prop::option::weighted(0.2, any::<prop::sample::Index>())),
+                1..60,
+            ),
             from: prop::sample::Index,
             limit in 1u32..9,
         ) {
             let (mut histories, mut now_ms, mut all) = (Histories::new(1, 1000), 1, Vec::new());
-            for (pause, kind, sweeps) in steps {
+            let mut withdrawn = std::collections::BTreeSet::new();
+            for (pause, kind, sweeps, withdraws) in steps {
                 now_ms += pause;
                 let (name, count, age_ms) = KINDS[kind];
-                let text = all.len().to_string();
-                let (position, prev) =
-                    histories.append(event(topic(), name, &text, count as u32, age_ms), now_ms);
+                let text = format!("{{\"id\":\"{}\",}}", all.len());
+                let withdraws = withdraws.map(|which| which.index(all.len() + 1));
+                withdrawn.extend(withdraws.filter(|which| *which < all.len()));
+                let withdraws = withdraws.map(|which| which.to_string());
+                let append = Append { withdraws, ..event(topic(), name, &text, count as u32, age_ms) };
+                let (position, prev) = histories.append(append, now_ms);
                 if sweeps {
                     histories.sweep(now_ms);
                 }
@@ -310,7 +355,8 @@ mod tests {
             let mut after = std::iter::once(Position::at(1)).chain(places).nth(from.index(all.len() + 1)).unwrap();
             let behind = (0..all.len()).filter(|at| all[*at].0 > after);
             let (wanted, gone): (Vec<usize>, Vec<usize>) = behind.partition(|at| is_kept(*at));
-            let wanted: Vec<_> = wanted.into_iter().map(|at| all[at].0).collect();
+            let wanted: Vec<_> =
+                wanted.into_iter().filter(|at| !withdrawn.contains(at)).map(|at| all[at].0).collect();
             let (mut got, asked) = (Vec::new(), after);
             loop {
                 let page = histories.read(&Read { topic: topic(), after, limit }, now_ms);

@@ -10,6 +10,7 @@ use crate::limits::{
     PRESENCE_AGE,
 };
 use crate::runtime::random::Map;
+use crate::wire::frame::Withdrawn;
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
@@ -98,6 +99,14 @@ impl Peers {
         let queue = self.queues.entry((peer.to_owned(), bucket)).or_insert_with(new);
         queue.push(event, now_ms);
         queue.events.len() == 1
+    }
+
+    /// An event of a bucket was taken back: it waits for no peer any more.
+    pub fn withdraw(&mut self, bucket: u8, withdrawn: &Withdrawn) {
+        for (_, queue) in self.queues.iter_mut().filter(|((_, number), _)| *number == bucket) {
+            queue.events.retain(|queued| !withdrawn.is(&queued.event));
+            queue.bytes = queue.events.iter().map(cost).sum();
+        }
     }
 
     /// What waits for a peer in a bucket, less what it has.

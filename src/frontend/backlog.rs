@@ -88,7 +88,9 @@ impl Backlog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::frame::Event;
     use crate::wire::frame::tests::frame;
+    use crate::wire::version::Version;
 
     #[test]
     fn nothing_of_class_every_follows_a_hole() {
@@ -125,5 +127,41 @@ mod tests {
         let mut calm = Backlog::default();
         assert_eq!(calm.push(&like, 1, 0), Pushed::Queued);
         assert!(calm.shed() == Shed::default() && !calm.overrun());
+    }
+
+    #[test]
+    fn what_is_taken_back_waits_no_longer() {
+        let mut backlog = Backlog::default();
+        let event = |id: &str, kind: &str, topic: &str, data: &str| {
+            let (data, class) = (data.as_bytes(), Class::Every);
+            let event = Event {
+                id,
+                topic,
+                kind,
+                key: None,
+                at: 7,
+                data,
+                class,
+                ttl_ms: 0,
+                place: None,
+                version: Version::NONE,
+            };
+            Arc::new(Frame::encode(&event))
+        };
+        let waits =
+            [event("1", "comment", "a:b", "1"), event("2", "comment", "a:b", "2"), event("1", "comment", "a:c", "3")];
+        let deleted = event("1.deleted", "deleted", "a:b", "{\"id\":\"1\"}");
+        for frame in waits.iter().chain([&deleted]) {
+            assert_eq!(backlog.push(frame, 1, 0), Pushed::Queued);
+        }
+        let sum = [&waits[1], &waits[2], &deleted].iter().map(|frame| frame.bytes().len()).sum::<usize>();
+        assert_eq!((backlog.len(), backlog.bytes()), (3, sum));
+        let mut left = Vec::new();
+        let drained =
+            backlog.drain(0, |frame, _| left.push(frame.json().rsplit("\"data\":").next().map(str::to_owned)));
+        assert_eq!(
+            (drained.frames, left),
+            (3, vec![Some("2}".to_owned()), Some("3}".to_owned()), Some("{\"id\":\"1\"}}".to_owned())])
+        );
     }
 }

@@ -203,6 +203,11 @@ impl Order {
     fn deliver(&mut self, frame: Arc<Frame>, position: Position, effects: &mut Vec<Effect>) {
         self.end = Some(Shown::to(position));
         self.snapshot = None;
+        if let Some(withdrawn) = frame.withdraws() {
+            // Whoever comes back is told that it was taken back, and needs nothing of it.
+            self.ring.retain(|recent| !recent.is(frame.topic(), &withdrawn));
+            self.ring_bytes = self.ring.iter().map(|recent| recent.bytes().len()).sum();
+        }
         self.ring_bytes += frame.bytes().len();
         self.ring.push_back(Arc::clone(&frame));
         while self.ring.len() > RING_EVENTS || self.ring_bytes > RING_BYTES {

@@ -106,9 +106,15 @@ impl Queue {
         self.bounds.bytes = bytes;
     }
 
-    /// Adds `frame`, standing for `count` events.
+    /// Adds `frame`, standing for `count` events. What it takes back waits no longer.
     pub fn push(&mut self, frame: &Arc<Frame>, count: u64, now_ms: u64) -> Pushed {
         let class = frame.class();
+        if class == Class::Every
+            && let Some(withdrawn) = frame.withdraws()
+        {
+            // It is not lost: its readers are told instead that it was taken back.
+            let _ = self.retain(|waiting| !waiting.is(frame.topic(), &withdrawn));
+        }
         let merges = matches!(class, Class::Sum | Class::Latest);
         let size = frame.bytes().len();
         let mut outcome = Pushed::Queued;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::order::FramePage;
 use crate::limits::{REPLAY_BYTES, REPLAY_EVENT_BYTES, REPLAY_LEAD_MS};
-use crate::wire::frame::Frame;
+use crate::wire::frame::{Frame, Withdrawn};
 use crate::wire::position::{Position, Shown};
 use crate::wire::topic::Topic;
 
@@ -73,6 +73,21 @@ impl TopicReplay {
         self.complete_to = self.complete_to.max(Some(Shown::to(self.after)));
         self.written = self.after;
     }
+
+    /// An event was taken back: it is left out of what is yet to be written of the page.
+    fn withdraw(&mut self, withdrawn: &Withdrawn) {
+        let rest = &self.page[self.at..];
+        let topic = self.topic.as_str();
+        if !rest.iter().any(|frame| frame.is(topic, withdrawn)) {
+            return;
+        }
+        self.page = rest.iter().filter(|frame| !frame.is(topic, withdrawn)).cloned().collect();
+        self.at = 0;
+        self.bytes = self.page.iter().map(|frame| frame.bytes().len()).sum();
+        if self.page.is_empty() {
+            self.read_out();
+        }
+    }
 }
 
 impl Replay {
@@ -131,10 +146,15 @@ impl Replay {
         }
     }
 
-    /// Whether a live event of class `every` of this topic is to be passed over, since it comes from history.
-    pub fn passes_over(&mut self, topic: &str) -> bool {
+    /// Whether a live event of class `every` is to be passed over, since it comes from history. What it takes back is not
+    /// written any more.
+    pub fn passes_over(&mut self, frame: &Frame) -> bool {
+        let topic = frame.topic();
         let Some(entry) = self.topics.iter_mut().find(|entry| entry.topic.as_str() == topic) else { return false };
         entry.missed = true;
+        if let Some(withdrawn) = frame.withdraws() {
+            entry.withdraw(&withdrawn);
+        }
         entry.state != State::Live
     }
 
@@ -317,7 +337,7 @@ mod tests {
                         ms += pace_ms;
                         let frame = frame(TOPICS[topic], ms);
                         history[topic].push(Arc::clone(&frame));
-                        if done || !replay.passes_over(TOPICS[topic]) {
+                        if done || !replay.passes_over(&frame) {
                             backlog.push(frame);
                         }
                     }
@@ -413,5 +433,46 @@ mod tests {
             }
             assert_eq!(gaps, usize::from(gap), "{seen:?} {reaches}");
         }
+    }
+
+    #[test]
+    fn what_is_taken_back_is_not_written_any_more() {
+        let topic = Topic::parse("live:a").unwrap();
+        let event = |id: &str, kind: &str, ms: u64, data: &str| {
+            let place = Some(Place { dc: "dc", position: Position { ms, seq: 1 }, prev: None });
+            let (data, class, topic) = (data.as_bytes(), Class::Every, "live:a");
+            Arc::new(Frame::encode(&Event {
+                id,
+                topic,
+                kind,
+                key: None,
+                at: 7,
+                data,
+                class,
+                ttl_ms: 0,
+                place,
+                version: Version::NONE,
+            }))
+        };
+        let frames: Vec<_> = (1..=4).map(|number| event(&number.to_string(), "comment", number, "1")).collect();
+        let mut replay = Replay::new([topic], Position::START, Some(Shown::to(Position::START)));
+        assert!(matches!(replay.step(), Step::Ask(..)));
+        let page = FramePage { frames: frames.clone().into(), complete: true, reaches: Reach::START };
+        replay.page("live:a", &page, 0);
+        let mut written = Vec::new();
+        let mut write = |step: Step| match step {
+            Step::Frame(frame) => written.push(frame.position().unwrap().ms),
+            other => panic!("{other:?}"),
+        };
+        write(replay.step());
+        let deleted = |id: &str| event(&format!("{id}.deleted"), "deleted", 9, &format!("{{\"id\":\"{id}\"}}"));
+        for id in ["1", "3", "4"] {
+            assert!(replay.passes_over(&deleted(id)));
+        }
+        assert_eq!(replay.bytes(), frames[1].bytes().len());
+        write(replay.step());
+        assert_eq!(written, [1, 2]);
+        // What takes them back is read from where the page ended.
+        assert!(matches!(replay.step(), Step::Ask(_, after) if after == Position { ms: 4, seq: 1 }));
     }
 }

@@ -17,7 +17,7 @@ use crate::dispatch::kv::{Answer, Append, Claim, Request, SetLatest, Unavailable
 use crate::limits::{APPENDS_WAITING_MAX, VIEWERS_NONE_AGE};
 use crate::runtime::account::Held;
 use crate::wire::event::Class;
-use crate::wire::frame::{Event, Frame, Place, Stored};
+use crate::wire::frame::{Event, Frame, Place, Stored, Withdrawn};
 use crate::wire::http::HttpError;
 use crate::wire::json::push_string;
 use crate::wire::position::Position;
@@ -90,7 +90,8 @@ impl Shard {
         let (count_max, age_max_ms) = (info.history, info.max_age_ms);
         let held = self.reserve_question(json.len())?;
         let kind = event.kind.to_owned();
-        let append = Append { topic, event: Arc::clone(&json), kind, count_max, age_max_ms, peers };
+        let withdraws = Withdrawn::id(event.kind, event.data);
+        let append = Append { topic, event: Arc::clone(&json), kind, count_max, age_max_ms, withdraws, peers };
         let request = match &publisher {
             Publisher::Once(_, claim) => Request::AppendOnce((**claim).clone(), append),
             _ => Request::Append(append),

@@ -358,5 +358,5 @@ fn add(sum: &mut ByClass, more: ByClass) {
 /// Whether a live event comes to a stream from history instead.
 fn passes_over(replay: &mut Option<Box<Replaying>>, frame: &Frame) -> bool {
     let Some(replaying) = replay else { return false };
-    frame.class() == Class::Every && frame.position().is_some() && replaying.replay.passes_over(frame.topic())
+    frame.class() == Class::Every && frame.position().is_some() && replaying.replay.passes_over(frame)
 }

@@ -16,9 +16,11 @@ use crate::runtime::random::Seeded;
 
 mod origins;
 mod transfer;
+mod withdrawn;
 
 pub use origins::{ORIGINS_MAX, Origin, Stranger};
 pub use transfer::{FRAME_BYTES_MAX, RECORD_OVERHEAD_BYTES_MAX};
+pub use withdrawn::Withdrawn;
 
 /// What [`Frame::encode`] needs.
 #[derive(Debug, Clone, Copy)]

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::mesh::{Center, Mesh};
 use crate::support::eventually;
 use crate::support::load::{Load, What};
 use crate::support::site::for_the_length_of;
+use crate::support::sse::Stream;
 use crate::support::viewers::Viewers;
 
 /// How long the link is cut, in seconds. Longer than anything waits for an answer; `FANFARE_TEST_CUT=30` is the half
@@ -154,4 +157,48 @@ fn viewers_of_a_data_center_that_is_cut_off_counted_on() {
     drop(there);
     told(&here, 7);
     told(&more, 7);
+}
+
+/// A message that is deleted while a peer is away never comes there, and one that came there before is gone from there.
+#[test]
+fn deleted_text_sent_to_a_peer_or_kept_there() {
+    let mesh = Mesh::start(&["a", "b"]);
+    mesh.wait_joined();
+    let [here, there] = &*mesh.centers else { panic!("two data centers") };
+    let mut streams = mesh.centers.iter().map(|center| center.stream(0, "topic=chat:7")).collect::<Vec<_>>();
+    let post = |text: &str| {
+        let answer = here.post("/v1/conversations/7/messages", &json!({"member": "ana", "text": text}));
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()["id"].as_str().expect("an id").to_owned()
+    };
+    let delete = |id: &str| {
+        let backend = here.site.backends[0].public;
+        let answer = here.request(backend, "DELETE", &format!("/v1/conversations/7/messages/{id}"), &[]);
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
+    let next =
+        |stream: &mut Stream| stream.next().expect("the stream goes on").json()["id"].as_str().map(str::to_owned);
+    let deleted = |id: &str| Some(format!("{id}.deleted"));
+    let shown = post("shown");
+    streams.iter_mut().for_each(|stream| assert_eq!(next(stream), Some(shown.clone())));
+    delete(&shown);
+    streams.iter_mut().for_each(|stream| assert_eq!(next(stream), deleted(&shown)));
+    mesh.cut(0, 1);
+    // What is on its way cannot be called back, and nothing is sent behind it.
+    let sent = post("sent");
+    assert_eq!(next(&mut streams[0]), Some(sent.clone()));
+    eventually("it to be sent", || {
+        let lags = here.measures("fanfare_peer_lag_seconds", "b");
+        if lags.iter().any(|seconds| *seconds > 0.0) { Ok(()) } else { Err(lags) }
+    });
+    let hidden = post("hidden");
+    delete(&hidden);
+    assert_eq!([next(&mut streams[0]), next(&mut streams[0])], [Some(hidden.clone()), deleted(&hidden)]);
+    mesh.heal(0, 1);
+    assert_eq!([next(&mut streams[1]), next(&mut streams[1])], [Some(sent.clone()), deleted(&hidden)]);
+    for center in [here, there] {
+        let mut late = center.stream(1, &format!("topic=chat:7&last_event_id={}:1-1", center.name));
+        let given: Vec<_> = (0..4).map(|_| next(&mut late)).collect();
+        assert_eq!(given, [None, deleted(&shown), Some(sent.clone()), deleted(&hidden)]);
+    }
 }

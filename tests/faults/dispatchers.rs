@@ -143,6 +143,7 @@ fn event_not_sent(beneath: &Store) {
         kind: "message".to_owned(),
         count_max: 1_000,
         age_max_ms: 3_600_000,
+        withdraws: None,
         peers: Vec::new(),
     };
     assert!(store.submit(0, 1, Request::Append(append), &mut Vec::new()).is_none(), "it answers later");

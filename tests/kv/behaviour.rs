@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use fanfare::dispatch::kv::{Answer, BUCKETS, Notice, Page, Request, bucket, digest};
+use fanfare::dispatch::datacenter::Taking;
+use fanfare::dispatch::kv::{Answer, Append, BUCKETS, Notice, Page, Request, bucket, digest};
 use fanfare::limits::LATEST_KEYS_MAX;
 use fanfare::wire::connection_id::NodeId;
 use fanfare::wire::position::Position;
 
-use crate::driver::{AGE_MS, Store, append, batch, node_info, of_one_bucket, topic};
+use crate::driver::{AGE_MS, Store, append, batch, deletion, event_for, node_info, of_one_bucket, topic, with_id};
 use crate::support::DEADLINE;
 use crate::support::redis::{Cluster, Redis};
 
@@ -15,7 +16,7 @@ use crate::support::redis::{Cluster, Redis};
 type Behaviour = (&'static str, fn(&Store));
 
 /// Each one gets a store of its own that is empty.
-const ALL: [Behaviour; 19] = [
+const ALL: [Behaviour; 20] = [
     ("subscriptions", subscriptions),
     ("full_batches", full_batches),
     ("heartbeats", heartbeats),
@@ -23,6 +24,7 @@ const ALL: [Behaviour; 19] = [
     ("history", history),
     ("history_says_what_is_missing", history_says_what_is_missing),
     ("each_type_by_itself", each_type_by_itself),
+    ("taken_back", taken_back),
     ("odd_positions", odd_positions),
     ("ends", ends),
     ("newest_values", newest_values),
@@ -212,6 +214,67 @@ fn each_type_by_itself(store: &Store) {
     let (only, _) = store.append_of(&two, "short", "gone", 100, 1);
     let page = becomes_of(|| Some(store.read(&two, Position::START, 9)).filter(|page| page.events.is_empty()));
     assert_eq!((page.reaches.place(), store.ends(&[two])[0].position), (only, Some(only)));
+}
+
+/// The text of an event that was taken back is nowhere, whether it was told once or twice, and nothing seems to be missing.
+fn taken_back(store: &Store) {
+    let one = topic("live:1");
+    let from = store.read(&one, Position::START, 9).reaches.place();
+    let append = |append: Append| {
+        let Answer::Appended { position, prev } = store.ask(Request::Append(append)) else { panic!("appended") };
+        (position, prev)
+    };
+    let place = |id: &str| append(event_for(&one, &with_id(id), 99, &["eu"])).0;
+    let places: Vec<Position> = ["1", "2", "3", "4", "2"].into_iter().map(place).collect();
+    let texts = |ids: &[&str]| ids.iter().map(|id| with_id(id)).collect::<Vec<_>>();
+    let has = |ids: &[&str]| {
+        let page = store.read(&one, from, 99);
+        let found: Vec<String> = page.events.iter().map(|event| event.event.to_string()).collect();
+        assert_eq!((found, page.complete, page.reaches.place()), (texts(ids), true, from));
+        let queue = store.waiting("eu", None, 99);
+        assert_eq!(queue.events.iter().map(|event| event.event.to_string()).collect::<Vec<_>>(), texts(ids));
+        page.events
+    };
+    has(&["1", "2", "3", "4", "2"]);
+    let (deleted, prev) = append(deletion(&one, "2", 99, &["eu"]));
+    assert_eq!(prev, Some(places[4]));
+    let events = has(&["1", "3", "4", "2.deleted"]);
+    assert_eq!((events[1].prev, events[3].position), (Some(places[1]), deleted));
+    // In whatever pages it is read.
+    let page = store.read(&one, places[0], 2);
+    assert_eq!((page.events.len(), page.complete), (2, false));
+    let page = store.read(&one, places[2], 2);
+    assert_eq!((page.events.len(), page.complete), (2, true));
+    // The first ones, one after the other, and one that is not there.
+    for (id, left) in [
+        ("3", vec!["1", "4", "2.deleted", "3.deleted"]),
+        ("1", vec!["4", "2.deleted", "3.deleted", "1.deleted"]),
+        ("5", vec!["4", "2.deleted", "3.deleted", "1.deleted", "5.deleted"]),
+    ] {
+        append(deletion(&one, id, 99, &["eu"]));
+        has(&left);
+    }
+    // What comes behind goes on from there, and places are given up as if the events were still there.
+    append(event_for(&one, &with_id("6"), 3, &["eu"]));
+    let page = store.read(&one, from, 99);
+    assert_eq!(page.events.iter().map(|event| &*event.event).collect::<Vec<_>>()[0], with_id("4"));
+    assert_eq!(page.reaches.place(), places[2]);
+    // A peer's event takes back what came from there before, also if that comes again.
+    let two = of_one_bucket(2).pop().expect("two");
+    store.append(&two, &with_id("1"), 99);
+    let number = Position { ms: 7, seq: 1 };
+    let taking = Taking {
+        dc: "eu".to_owned(),
+        bucket: bucket(two.as_str()),
+        epoch: 7,
+        events: vec![(number, deletion(&two, "1", 99, &[]))],
+    };
+    for is_new in [true, false] {
+        assert_eq!(store.take(taking.clone())[0].is_some(), is_new);
+        let page = store.read(&two, from, 9);
+        assert_eq!(page.events.iter().map(|event| &*event.event).collect::<Vec<_>>(), [with_id("1.deleted")]);
+        assert_eq!(page.reaches.place(), from);
+    }
 }
 
 /// Waits until there is one.

@@ -79,6 +79,17 @@ pub fn append_of(topic: &Topic, kind: &str, event: &str, count_max: u32, age_max
     Request::Append(Append { kind: kind.to_owned(), age_max_ms, ..append })
 }
 
+/// An event with this id, as nodes write it.
+pub fn with_id(id: &str) -> String {
+    format!("{{\"id\":\"{id}\",\"topic\":\"live:1\",\"data\":1}}")
+}
+
+/// An event that takes back the one with this id.
+pub fn deletion(topic: &Topic, id: &str, count_max: u32, peers: &[&str]) -> Append {
+    let append = event_for(topic, &with_id(&format!("{id}.deleted")), count_max, peers);
+    Append { kind: "deleted".to_owned(), withdraws: Some(id.to_owned()), ..append }
+}
+
 pub fn append(topic: &Topic, event: &str, count_max: u32) -> Request {
     Request::Append(event_for(topic, event, count_max, &[]))
 }
@@ -92,6 +103,7 @@ pub fn event_for(topic: &Topic, event: &str, count_max: u32, peers: &[&str]) -> 
         kind: "comment".to_owned(),
         count_max,
         age_max_ms: AGE_MS,
+        withdraws: None,
         peers,
     }
 }

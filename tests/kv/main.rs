@@ -18,3 +18,4 @@ mod queues;
 mod sentinel;
 mod sweeping;
 mod tls;
+mod upgrade;

@@ -2,19 +2,21 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use fanfare::dispatch::kv::Page;
+use fanfare::dispatch::kv::{Answer, Page, Request};
 use fanfare::wire::position::Position;
 use fanfare::wire::topic::Topic;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::driver::{AGE_MS, Store, topic};
+use crate::driver::{AGE_MS, Store, deletion, topic, with_id};
 use crate::support::redis::Redis;
 
 #[derive(Debug, Clone)]
 enum Op {
     /// An event of this type, of which so many are kept.
     Append(&'static str, u32),
+    /// One that takes another one back.
+    TakeBack(prop::sample::Index, u32),
     Read(prop::sample::Index, u32),
     Ends,
 }
@@ -34,8 +36,18 @@ impl Places<'_> {
     }
 
     fn append(&mut self, topic: &Topic, kind: &str, count_max: u32) -> (usize, Option<usize>) {
-        let text = self.given.len().to_string();
-        let (position, prev) = self.store.append_of(topic, kind, &text, count_max, AGE_MS);
+        let text = with_id(&self.given.len().to_string());
+        let placed = self.store.append_of(topic, kind, &text, count_max, AGE_MS);
+        self.placed(placed)
+    }
+
+    fn take_back(&mut self, topic: &Topic, which: usize, count_max: u32) -> (usize, Option<usize>) {
+        let append = deletion(topic, &which.to_string(), count_max, &[]);
+        let Answer::Appended { position, prev } = self.store.ask(Request::Append(append)) else { panic!("appended") };
+        self.placed((position, prev))
+    }
+
+    fn placed(&mut self, (position, prev): (Position, Option<Position>)) -> (usize, Option<usize>) {
         assert!(self.given.last().is_none_or(|last| *last < position));
         self.given.push(position);
         (self.given.len() - 1, self.number(prev))
@@ -60,6 +72,7 @@ fn both_say_the_same() {
         prop_oneof![
             3 => (prop::sample::select(vec!["comment", "message", "note"]), 1u32..6)
                 .prop_map(|(kind, count_max)| Op::Append(kind, count_max)),
+            1 => (any::<prop::sample::Index>(), 1u32..6).prop_map(|(which, count_max)| Op::TakeBack(which, count_max)),
             2 => (any::<prop::sample::Index>(), 1u32..5).prop_map(|(from, limit)| Op::Read(from, limit)),
             1 => Just(Op::Ends),
         ],
@@ -74,6 +87,13 @@ fn both_say_the_same() {
             match op {
                 Op::Append(kind, count_max) => {
                     prop_assert_eq!(tested.append(&live, kind, count_max), model.append(&live, kind, count_max));
+                }
+                Op::TakeBack(which, count_max) => {
+                    let which = which.index(model.given.len() + 1);
+                    prop_assert_eq!(
+                        tested.take_back(&live, which, count_max),
+                        model.take_back(&live, which, count_max)
+                    );
                 }
                 Op::Read(from, limit) => {
                     let at = from.index(model.given.len() + 1);

@@ -7,6 +7,7 @@ mod support;
 mod backlog;
 mod beginnings;
 mod cuts;
+mod deleted;
 mod followers;
 mod newest;
 mod replays;

@@ -9,6 +9,7 @@ use super::replies;
 use super::scripts::Script;
 use super::store::{Answered, Store};
 use super::subscriptions::{join_all, text, unreadable};
+use super::withdrawal::Withdrawal;
 use crate::dispatch::kv::{
     Answer, Append, Claim, End, LatestValue, Newer, Page, Read, Request, SetLatest, Stored, Unavailable, bucket,
 };
@@ -24,6 +25,7 @@ impl Store {
     pub async fn write(&self, requests: Vec<Request>) -> Vec<Result<Answer, Unavailable>> {
         let mut home = Place::Nodes;
         let mut appends = false;
+        let withdrawals = requests.iter().map(Withdrawal::asked).collect();
         let calls = requests.into_iter().map(|request| {
             appends |= matches!(request, Request::Append(_) | Request::AppendOnce(..));
             let (place, call) = match request {
@@ -40,6 +42,7 @@ impl Store {
         debug_assert!(places.iter().all(|place| *place == home), "what goes together is in one place");
         let mut answers = self.run(home, Lane::Commands, calls).await;
         if appends {
+            self.withdraw_all(&mut answers, withdrawals).await;
             self.confirm(home, &mut answers).await;
         }
         let read = |answered: Answered| {
@@ -146,7 +149,12 @@ impl Store {
         let topic = read.topic.as_str();
         let number = bucket(topic);
         let limit = read.limit.max(1) as usize;
-        let keys = vec![self.keys.history(number, topic), self.keys.since(number), self.keys.kept(number, topic)];
+        let keys = vec![
+            self.keys.history(number, topic),
+            self.keys.since(number),
+            self.keys.kept(number, topic),
+            self.keys.withdrawn(number, topic),
+        ];
         let arguments = vec![text(behind(read.after)), text(limit + 1), Argument::RunId];
         let call = Call::Script(Script::Read, keys, arguments);
         let (value, _) = self.call(Place::Bucket(number), Lane::Commands, call).await?;

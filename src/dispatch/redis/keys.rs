@@ -171,6 +171,11 @@ impl Keys {
         self.key(Place::Bucket(bucket), &format!("h:{topic} of {kind}"))
     }
 
+    /// The places in a topic's history whose events were taken back.
+    pub fn withdrawn(&self, bucket: u8, topic: &str) -> String {
+        self.key(Place::Bucket(bucket), &format!("h:{topic} withdrawn"))
+    }
+
     /// A topic's newest values.
     pub fn latest(&self, bucket: u8, topic: &str) -> String {
         self.key(Place::Bucket(bucket), &format!("l:{topic}"))

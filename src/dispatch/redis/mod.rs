@@ -87,6 +87,7 @@ mod store;
 mod subscriptions;
 mod sweep;
 mod topology;
+mod withdrawal;
 mod worker;
 
 use std::cell::{Cell, RefCell};

@@ -11,6 +11,7 @@ use super::replies;
 use super::scripts::Script;
 use super::store::Store;
 use super::subscriptions::{join_all, text, unreadable, value};
+use super::withdrawal::Withdrawal;
 use crate::dispatch::datacenter::{PeerNote, PeerState, PeerViewers, Placed, QueueAsk, QueuePage, Queued, Taking};
 use crate::dispatch::kv::{Answer, Unavailable, bucket};
 use crate::limits::{
@@ -50,6 +51,8 @@ impl Store {
         let mut arguments = vec![Argument::RunId, text(epoch), text(PEER_FORGOTTEN.as_millis())];
         arguments.push(text(self.config.history_age_ms));
         let mut histories = HashMap::new();
+        // Also what was taken before, since whoever took it may have got no further.
+        let withdrawals: Vec<Withdrawal> = events.iter().filter_map(|(_, append)| Withdrawal::by(append)).collect();
         for (at, append) in events {
             let topic = append.topic.as_str();
             debug_assert_eq!(
@@ -73,6 +76,9 @@ impl Store {
         }
         let place = Place::Bucket(number);
         let mut answers = self.run(place, Lane::Commands, vec![Call::Script(Script::Take, keys, arguments)]).await;
+        for withdrawal in withdrawals {
+            self.withdraw(withdrawal).await?;
+        }
         self.confirm(place, &mut answers).await;
         let answer = value(answers.pop().expect("an answer for each call"))?;
         let placed =

@@ -21,6 +21,8 @@ pub enum Script {
     AppendOnce,
     /// Keeps a key, or frees it.
     Claim,
+    /// Takes an event out of history, or out of a queue.
+    Withdraw,
     /// Reads history.
     Read,
     /// Where histories end.
@@ -58,7 +60,7 @@ pub enum Script {
 }
 
 /// How many there are.
-pub const COUNT: usize = 26;
+pub const COUNT: usize = 27;
 
 macro_rules! lua {
     ($($part:literal),+) => {
@@ -77,6 +79,7 @@ pub const ALL: [(Script, &str); COUNT] = [
     (Script::Append, lua!("history", "queue", "appending", "append")),
     (Script::AppendOnce, lua!("history", "queue", "appending", "once", "append_once")),
     (Script::Claim, lua!("once", "claim")),
+    (Script::Withdraw, lua!("withdraw")),
     (Script::Read, lua!("history", "read")),
     (Script::Ends, lua!("history", "ends")),
     (Script::SetLatest, lua!("set_latest")),

@@ -2,7 +2,7 @@ use super::*;
 use crate::dispatch::kv::{Append, Read};
 use crate::dispatch::memory_history::Histories;
 use crate::wire::event::Class;
-use crate::wire::frame::{Event, Place};
+use crate::wire::frame::{Event, Place, Stored};
 use crate::wire::topic::Topic;
 use crate::wire::version::Version;
 use proptest::prelude::*;
@@ -47,6 +47,7 @@ impl World {
             kind: "comment".into(),
             count_max,
             age_max_ms: 1_000_000,
+            withdraws: None,
             peers: Vec::new(),
         };
         let (position, prev) = self.histories.append(append, self.now_ms);
@@ -273,6 +274,35 @@ fn the_ring_is_bounded() {
     );
 }
 
+#[test]
+fn what_was_taken_back_is_not_among_recent_events() {
+    let (mut order, now, mut effects) = (Order::new(Instant::now()), Instant::now(), Vec::new());
+    let place = |seq| Position { ms: 5, seq };
+    order.noted(End { position: Some(place(1)), since: Reach::START, clock: None }, now, &mut effects);
+    for number in 2..=4 {
+        order.frame(frame(number, place(number), Some(place(number - 1))), now, &mut effects);
+    }
+    let id = |frame: &Arc<Frame>| Stored::read(frame.json()).unwrap().id.into_owned();
+    let before = order.recent(place(1)).unwrap();
+    let event = Event {
+        id: "3.deleted",
+        topic: "live:1",
+        kind: "deleted",
+        key: None,
+        at: 7,
+        data: b"{\"id\":\"3\"}",
+        class: Class::Every,
+        ttl_ms: 0,
+        place: Some(Place { dc: "dc", position: place(5), prev: Some(place(4)) }),
+        version: Version::NONE,
+    };
+    order.frame(Arc::new(Frame::encode(&event)), now, &mut effects);
+    let after = order.recent(place(1)).unwrap();
+    assert_eq!(after.frames.iter().map(id).collect::<Vec<_>>(), ["2", "4", "3.deleted"]);
+    assert_eq!((after.reaches, order.end()), (before.reaches, Some(Shown::to(place(5)))));
+    assert_eq!(order.bytes(), after.frames.iter().map(|frame| frame.bytes().len()).sum::<usize>());
+}
+
 /// A client left, what it missed expired, and a node that knows nothing of the topic is asked.
 #[test]
 fn a_history_that_expired_is_no_proof_that_nothing_is_missing() {
@@ -289,6 +319,7 @@ fn a_history_that_expired_is_no_proof_that_nothing_is_missing() {
             kind: "comment".into(),
             count_max: 9,
             age_max_ms: 1_000,
+            withdraws: None,
             peers: Vec::new(),
         };
         world.histories.append(append, world.now_ms);

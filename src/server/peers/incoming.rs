@@ -16,7 +16,7 @@ use crate::runtime::account::Held;
 use crate::server::likes::kv_error;
 use crate::wire::batch::Header;
 use crate::wire::event::Class;
-use crate::wire::frame::{Frame, Origin, Stored, Stranger};
+use crate::wire::frame::{Frame, Origin, Stored, Stranger, Withdrawn};
 use crate::wire::http::HttpError;
 use crate::wire::pack::unpack;
 use crate::wire::request::Request;
@@ -149,9 +149,10 @@ impl Shard {
         is_one_line.then(|| Append {
             topic,
             event: Arc::clone(event),
-            kind: stored.kind.into_owned(),
+            kind: stored.kind.to_string(),
             count_max,
             age_max_ms,
+            withdraws: Withdrawn::id(&stored.kind, stored.data),
             peers: Vec::new(),
         })
     }

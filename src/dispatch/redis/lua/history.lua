@@ -1,7 +1,9 @@
 -- A topic's history is a stream, in which each event is kept for its own type's count and time. What that takes lies beside
 -- it. "<history> of <type>" is a list of the places of that type's events, oldest first. "<history> kept" is a hash: under
 -- "=<type>" for how long that type is kept, in ms, and when its list expires; under '<' the newest place that was dropped;
--- under '>' the newest one that was given out. All of them expire once nothing that they tell of could be kept any more.
+-- under '>' the newest one that was given out; under '!' that some event was taken back. "<history> withdrawn" is a hash of the
+-- places of events that were taken back, each with the place before it: they count as if the events were still there, so that
+-- nothing seems to be missing. All of them expire once nothing that they tell of could be kept any more.
 
 -- Places that one call gives up, about: what is left over goes with the next calls.
 local DROPS = 1000
@@ -45,9 +47,10 @@ local function drop(history, kept, places, left, count, time)
   end
   if #gone == 0 then return end
   -- First it is said that they are gone. A server without memory takes no note, and then they stay.
-  local dropped = later(gone[#gone], redis.call('HGET', kept, '<') or '')
-  local noted = redis.pcall('HSET', kept, '<', dropped)
+  local dropped, withdraws = unpack(redis.call('HMGET', kept, '<', '!'))
+  local noted = redis.pcall('HSET', kept, '<', later(gone[#gone], dropped or ''))
   if type(noted) == 'table' and noted.err then return end
+  if withdraws then redis.call('HDEL', history .. ' withdrawn', unpack(gone)) end
   redis.call('XDEL', history, unpack(gone))
   redis.call('LTRIM', places, #gone, -1)
 end

@@ -1,0 +1,120 @@
+//! An event of type `deleted` takes another one back: the text of that goes from wherever it is kept to be handed out again.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use super::{Frame, Stored};
+use crate::wire::json::push_string;
+
+/// The type of such an event.
+const DELETED: &str = "deleted";
+
+/// What follows a topic in a frame of such an event.
+const DELETED_LABEL: &[u8] = b"\",\"type\":\"deleted\"";
+
+/// An event that was taken back, known by how its JSON begins: so whoever keeps it finds it without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withdrawn(Box<str>);
+
+impl Withdrawn {
+    /// The one with this id.
+    pub fn of(id: &str) -> Withdrawn {
+        let mut beginning = b"{\"id\":".to_vec();
+        push_string(&mut beginning, id);
+        beginning.push(b',');
+        Withdrawn(String::from_utf8(beginning).expect("a string as JSON is UTF-8").into())
+    }
+
+    /// The id of the one that an event of this type with this data takes back, if it takes one back.
+    pub fn id(kind: &str, data: &[u8]) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Deleted<'a> {
+            #[serde(borrow)]
+            id: Cow<'a, str>,
+        }
+        let deleted = (kind == DELETED).then(|| serde_json::from_slice::<Deleted<'_>>(data).ok()).flatten()?;
+        Some(deleted.id.into_owned())
+    }
+
+    /// How its JSON begins.
+    pub fn beginning(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether an event is it, given its JSON as [`Frame::json`] gave it.
+    pub fn is(&self, json: &str) -> bool {
+        json.starts_with(&*self.0)
+    }
+}
+
+impl Frame {
+    /// The event of its topic that it takes back, if it takes one back.
+    pub fn withdraws(&self) -> Option<Withdrawn> {
+        // Nearly all are of another type.
+        if !self.bytes[usize::from(self.topic.end)..].starts_with(DELETED_LABEL) {
+            return None;
+        }
+        let stored = Stored::read(self.json())?;
+        Withdrawn::id(&stored.kind, stored.data).map(|id| Withdrawn::of(&id))
+    }
+
+    /// Whether it is this event of this topic.
+    pub fn is(&self, topic: &str, withdrawn: &Withdrawn) -> bool {
+        let head = &self.bytes[..usize::from(self.identity.start)];
+        head.ends_with(withdrawn.0.as_bytes()) && self.topic() == topic
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Event;
+    use super::*;
+    use crate::wire::event::Class;
+    use crate::wire::version::Version;
+    use proptest::prelude::*;
+
+    fn encoded(id: &str, topic: &str, kind: &str, data: &str) -> Frame {
+        let data = data.as_bytes();
+        let class = Class::Every;
+        Frame::encode(&Event {
+            id,
+            topic,
+            kind,
+            key: None,
+            at: 7,
+            data,
+            class,
+            ttl_ms: 0,
+            place: None,
+            version: Version::NONE,
+        })
+    }
+
+    #[test]
+    fn only_deleted_takes_back_and_only_what_it_names() {
+        let deleted = encoded("7-0.deleted", "live:1", "deleted", "{\"id\":\"7-0\"}");
+        let withdrawn = deleted.withdraws().expect("it takes one back");
+        assert!(encoded("7-0", "live:1", "comment", "{}").is("live:1", &withdrawn));
+        for (id, topic) in [("7-00", "live:1"), ("17-0", "live:1"), ("7-0", "live:11"), ("7-0.deleted", "live:1")] {
+            assert!(!encoded(id, topic, "comment", "{}").is("live:1", &withdrawn), "{id} {topic}");
+        }
+        for (kind, data) in
+            [("comment", "{\"id\":\"7-0\"}"), ("deleted", "{}"), ("deleted", "7"), ("deletedx", "{\"id\":\"7\"}")]
+        {
+            assert_eq!(encoded("i", "live:1", kind, data).withdraws(), None, "{kind} {data}");
+        }
+        assert_eq!(Frame::gap("live:1", "dc:7-0").withdraws(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_id_is_found_by_how_its_event_begins(id: String, other: String) {
+            let text = serde_json::json!({"id": id}).to_string();
+            let withdrawn = encoded("d", "a:b", "deleted", &text).withdraws().expect("it takes one back");
+            prop_assert!(encoded(&id, "a:b", "x", "1").is("a:b", &withdrawn));
+            prop_assert!(withdrawn.is(encoded(&id, "a:b", "x", "1").json()));
+            prop_assert_eq!(encoded(&other, "a:b", "x", "1").is("a:b", &withdrawn), id == other);
+        }
+    }
+}
