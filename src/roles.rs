@@ -25,6 +25,7 @@ use crate::limits::{FILES_RESERVED, FILES_RESERVED_PER_SHARD, MAILBOX_MESSAGES, 
 use crate::observe::metrics::Counters;
 use crate::observe::peers::{PeerCounters, PeerMetrics};
 use crate::observe::{exposition, log, process};
+use crate::runtime::clock::Times;
 use crate::runtime::listener::{self, Sharing};
 use crate::runtime::net::{Kernel, Net};
 use crate::runtime::resolver::Resolver;
@@ -109,7 +110,7 @@ fn roles_of(role: Role) -> Roles {
 fn open_kv(settings: &Settings, mail: &[mailbox::Sender<Message>]) -> Result<Option<Arc<dyn KeyValue>>, SettingsError> {
     match (settings.role, &settings.kv) {
         (Role::Frontend | Role::Backend, _) => Ok(None),
-        (_, Kv::Memory) => Ok(Some(Arc::new(MemoryKv::new(history_age_ms(settings))))),
+        (_, Kv::Memory) => Ok(Some(Arc::new(MemoryKv::new(history_age_ms(settings), Times::Machine)))),
         (_, Kv::Redis(url)) => {
             let config = redis::Config {
                 dc: settings.dc.clone(),
@@ -169,7 +170,14 @@ fn admission(settings: &Settings, shards: usize, open_files: Option<u64>) -> Adm
     let reserved = FILES_RESERVED + shards * FILES_RESERVED_PER_SHARD;
     // Where so few are allowed that the reserve is most of it, half.
     let connections = files.saturating_sub(reserved).max(files / 2).max(1);
-    Admission::new(&settings.most, &settings.trusted_proxies, shards, process::memory_available(), connections)
+    Admission::new(
+        &settings.most,
+        &settings.trusted_proxies,
+        shards,
+        process::memory_available(),
+        connections,
+        Instant::now(),
+    )
 }
 
 /// The processors that shards run on.
@@ -286,7 +294,7 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
             let (seed, key) = (random::kernel(), (random::kernel(), random::kernel()));
             let start = move || {
                 let net = Net::Kernel(Kernel::new([public, internal], &mailbox)?);
-                Ok(Shard::start(Parts { id: shard, node, live, mailbox, net, seed, key }).run())
+                Ok(Shard::start(Parts { id: shard, node, live, mailbox, net, times: Times::Machine, seed, key }).run())
             };
             cores::spawn(shard, core, start).map_err(StartError::Executor)
         })

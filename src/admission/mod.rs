@@ -149,12 +149,19 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// For a node of `shards` shards, that may use `available` bytes of memory, and have `connections` connections unless
+    /// For a node of `shards` shards that starts now, that may use `available` bytes of memory, and have `connections` connections unless
     /// the settings say another number.
-    pub fn new(most: &Most, trusted: &[IpNet], shards: usize, available: u64, connections: usize) -> Admission {
+    pub fn new(
+        most: &Most,
+        trusted: &[IpNet],
+        shards: usize,
+        available: u64,
+        connections: usize,
+        now: Instant,
+    ) -> Admission {
         let keys = connections.max(most.connections.unwrap_or(0)).saturating_mul(2).clamp(1024, ADDRESS_KEYS_MAX);
         let admission = Admission {
-            started: Instant::now(),
+            started: now,
             hasher: Seeded::default(),
             shards: shards.max(1),
             available,
@@ -319,7 +326,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_customer_is_one_and_an_ipv4_address_has_one_spelling() {
-        let admission = Admission::new(&most(), &[], 2, 100, 3);
+        let admission = Admission::new(&most(), &[], 2, 100, 3, Instant::now());
         let key = |text| admission.address_key(address(text));
         assert_eq!(key("2001:db8::1"), key("2001:db8::ffff:2"));
         assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
@@ -331,7 +338,7 @@ mod tests {
     #[test]
     fn counts_come_and_go() {
         let limits = Most { address_connections: 2, ..most() };
-        let admission = Admission::new(&limits, &[], 2, 100, 3);
+        let admission = Admission::new(&limits, &[], 2, 100, 3, Instant::now());
         let (now, key) = (Instant::now(), admission.address_key(address("192.0.2.1")));
         assert_eq!(admission.enter(key, now), Ok(Some(key)));
         assert_eq!(admission.enter(key, now), Ok(Some(key)));
@@ -346,7 +353,7 @@ mod tests {
 
     #[test]
     fn shares_are_of_what_there_is() {
-        let admission = Admission::new(&most(), &[], 4, 100, 3);
+        let admission = Admission::new(&most(), &[], 4, 100, 3, Instant::now());
         let held = admission.held_max(&most());
         assert_eq!((held[Use::Streams as usize], held[Use::Cores as usize]), (250, HELD_BYTES_MIN));
         admission.note_memory(50);
@@ -357,7 +364,7 @@ mod tests {
 
     #[test]
     fn other_limits_hold_for_who_comes_next_and_count_who_is_in() {
-        let admission = Admission::new(&most(), &[], 2, 100, 3);
+        let admission = Admission::new(&most(), &[], 2, 100, 3, Instant::now());
         let (now, key) = (Instant::now(), admission.address_key(address("192.0.2.1")));
         assert_eq!(admission.enter(key, now), Ok(None), "nothing is counted while nothing is limited");
         admission
@@ -388,7 +395,7 @@ mod tests {
             assert!(matches!(refusal.error().status, 429 | 503) && refusal.error().retry_after.is_some());
         }
         let limits = Most { publishes: 1, ..most() };
-        let admission = Admission::new(&limits, &[], 1, 100, 3);
+        let admission = Admission::new(&limits, &[], 1, 100, 3, Instant::now());
         let now = Instant::now();
         assert_eq!(admission.publish(9, now), Ok(()));
         assert_eq!(admission.publish(9, now), Err(Refusal::Publishes(1)));

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::datacenter::{PeerTurns, PeerViewers, Placed, Taking};
 use super::kv::{
@@ -16,6 +15,7 @@ use super::memory_peers::Peers;
 use super::memory_presence::Members;
 use super::memory_values::Values;
 use crate::limits::{NODE_LEASE, NODE_SWEEP, VALUES_SWEPT, VALUES_SWEPT_AT_ONCE};
+use crate::runtime::clock::Times;
 use crate::runtime::random::{Map, Set};
 use crate::wire::connection_id::NodeId;
 use crate::wire::frame::Withdrawn;
@@ -26,6 +26,7 @@ use crate::wire::topic::Topic;
 #[derive(Debug)]
 pub struct MemoryKv {
     tables: Mutex<Tables>,
+    times: Times,
 }
 
 #[derive(Debug)]
@@ -49,14 +50,10 @@ struct Tables {
     onces: Onces,
 }
 
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64)
-}
-
 impl MemoryKv {
     /// An empty store. `age_max_ms` is the longest time for which any event type is kept in history.
-    pub fn new(age_max_ms: u64) -> MemoryKv {
-        let histories = Histories::new(now_ms(), age_max_ms);
+    pub fn new(age_max_ms: u64, times: Times) -> MemoryKv {
+        let histories = Histories::new(times.unix_ms(), age_max_ms);
         let tables = Tables {
             subscriptions: Map::default(),
             numbers: Map::default(),
@@ -70,7 +67,7 @@ impl MemoryKv {
             peers: Peers::default(),
             onces: Onces::default(),
         };
-        MemoryKv { tables: Mutex::new(tables) }
+        MemoryKv { tables: Mutex::new(tables), times }
     }
 }
 
@@ -227,7 +224,7 @@ impl KeyValue for MemoryKv {
         request: Request,
         notices: &mut Vec<Notice>,
     ) -> Option<Result<Answer, Unavailable>> {
-        let now_ms = now_ms();
+        let now_ms = self.times.unix_ms();
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         Some(Ok(match request {
             Request::Subscribers(topic) => {
@@ -352,7 +349,7 @@ mod tests {
 
     #[test]
     fn caches_hear_of_changes_and_of_nothing_else() {
-        let kv = MemoryKv::new(1000);
+        let kv = MemoryKv::new(1000, Times::Machine);
         let invalidated = vec![Notice::Invalidated(topic())];
         assert_eq!(ask(&kv, batch(1, false, &[("live:1", true)])), (Answer::Applied, invalidated.clone()));
         let subscribers = |nodes: &[NodeId]| (Answer::Subscribers(nodes.into()), vec![]);
@@ -367,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_heartbeat_finds_what_differs_and_a_full_batch_mends_it() {
-        let kv = MemoryKv::new(1000);
+        let kv = MemoryKv::new(1000, Times::Machine);
         ask(&kv, batch(1, false, &[("live:1", true)]));
         let node = NodeInfo { id: NodeId(7), roles: vec!["frontend".to_owned()], url: "http://127.0.0.1:1".to_owned() };
         let number = bucket("live:1");
@@ -388,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_silent_node_is_dead_and_then_swept() {
-        let kv = MemoryKv::new(1000);
+        let kv = MemoryKv::new(1000, Times::Machine);
         ask(&kv, batch(1, false, &[("live:1", true)]));
         let node = |id| NodeInfo { id: NodeId(id), roles: Vec::new(), url: String::new() };
         let beat = |id, now_ms| {
@@ -406,7 +403,7 @@ mod tests {
         assert_eq!(ask(&kv, Request::Subscribers(topic())).0, Answer::Subscribers([].into()));
         // A batch of it that was still on its way does not stay forever.
         ask(&kv, batch(2, false, &[("live:1", true)]));
-        assert_eq!(beat(3, now_ms() + NODE_SWEEP.as_millis() as u64), (vec![3], 1), "swept again");
+        assert_eq!(beat(3, Times::Machine.unix_ms() + NODE_SWEEP.as_millis() as u64), (vec![3], 1), "swept again");
         assert_eq!(ask(&kv, Request::Subscribers(topic())).0, Answer::Subscribers([].into()));
     }
 }

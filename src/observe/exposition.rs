@@ -266,7 +266,14 @@ mod tests {
         shards[1].dropped_overrun.add(3);
         shards[1].delivery[0].observe(60_000);
         let peer = PeerMetrics { dc: "eu".to_owned(), shards: (0..2).map(|_| Default::default()).collect() };
-        exposition(&registry(shards, Arc::new(Admission::new(&most, &[], 2, 100, 10)), vec![Arc::new(peer)]), format)
+        exposition(
+            &registry(
+                shards,
+                Arc::new(Admission::new(&most, &[], 2, 100, 10, std::time::Instant::now())),
+                vec![Arc::new(peer)],
+            ),
+            format,
+        )
     }
 
     #[test]

@@ -9,7 +9,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue};
 use prometheus_client::metrics::MetricType;
 
 use super::metrics::Counter;
-use crate::runtime::clock::Clock;
+use crate::runtime::clock::Times;
 use crate::wire::event::Class;
 
 /// What one shard counts of one peer.
@@ -114,7 +114,7 @@ impl Collector for Peers {
             return Ok(());
         }
         let encoder = &mut encoder;
-        let now_ms = Clock::unix_ms_now();
+        let now_ms = Times::Machine.unix_ms();
         let help = ("fanfare_peer_lag_seconds", "How long what is oldest has waited for a data center.");
         self.gauge(encoder, help, |peer| peer.lag_ms(now_ms) as f64 / 1e3)?;
         let help = ("fanfare_peer_connected", "1 while a data center answers.");

@@ -1,6 +1,47 @@
 //! A shard's idea of now: read once a turn, since reading it once an event would cost more than the event.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Where the time comes from.
+#[derive(Clone, Default)]
+pub enum Times {
+    /// The machine.
+    #[default]
+    Machine,
+    /// A simulation: what it calls now, monotonic and since 1970.
+    Simulated(Arc<dyn Fn() -> (Instant, Duration) + Send + Sync>),
+}
+
+impl Times {
+    /// Monotonic.
+    pub fn instant(&self) -> Instant {
+        match self {
+            Times::Machine => Instant::now(),
+            Times::Simulated(read) => read().0,
+        }
+    }
+
+    /// Since 1970; a clock before that is as wrong as one that stands still there.
+    pub fn unix(&self) -> Duration {
+        match self {
+            Times::Machine => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO),
+            Times::Simulated(read) => read().1,
+        }
+    }
+
+    /// Unix time in milliseconds.
+    pub fn unix_ms(&self) -> u64 {
+        self.unix().as_millis() as u64
+    }
+}
+
+impl fmt::Debug for Times {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(if matches!(self, Times::Machine) { "Machine" } else { "Simulated" })
+    }
+}
 
 /// Now, as of the shard's present turn.
 #[derive(Debug, Clone)]
@@ -9,6 +50,8 @@ pub struct Clock {
     pub instant: Instant,
     /// Unix time in milliseconds.
     pub unix_ms: u64,
+    /// From where it is read.
+    pub times: Times,
     started: Instant,
     date: String,
     date_seconds: u64,
@@ -16,28 +59,23 @@ pub struct Clock {
 
 impl Clock {
     /// Reads the clocks for the first time.
-    pub fn start() -> Clock {
-        let now = Instant::now();
-        let mut clock = Clock { instant: now, unix_ms: 0, started: now, date: String::new(), date_seconds: u64::MAX };
+    pub fn start(times: Times) -> Clock {
+        let now = times.instant();
+        let mut clock =
+            Clock { instant: now, unix_ms: 0, times, started: now, date: String::new(), date_seconds: u64::MAX };
         clock.update();
         clock
     }
 
     /// Reads the clocks again.
     pub fn update(&mut self) {
-        self.instant = Instant::now();
-        // A clock before 1970 is as wrong as one that stands still there.
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        self.instant = self.times.instant();
+        let unix = self.times.unix();
         self.unix_ms = unix.as_millis() as u64;
         if self.date_seconds != unix.as_secs() {
             self.date_seconds = unix.as_secs();
             self.date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(self.date_seconds));
         }
-    }
-
-    /// Unix time in milliseconds, read anew.
-    pub fn unix_ms_now() -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64
     }
 
     /// An IMF-fixdate (RFC 9110 section 5.6.7) for the `Date` header.

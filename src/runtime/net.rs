@@ -18,6 +18,7 @@ use socket2::{Domain, Protocol, Type};
 
 use super::readiness::{Interest, Readiness, Ready};
 use crate::limits::{TCP_USER_TIMEOUT, TICK};
+use crate::observe::process;
 
 /// The token of the shard's mailbox.
 pub const MAILBOX: u64 = u64::MAX;
@@ -99,6 +100,8 @@ pub trait Simulated: Send {
     fn shut(&mut self, socket: &Socket);
     /// See [`Net::close`].
     fn close(&mut self, socket: Socket);
+    /// See [`Net::resident`].
+    fn resident(&self) -> u64;
     /// See [`Net::rest`].
     fn rest(&mut self, time: Duration) -> io::Result<()>;
 }
@@ -297,6 +300,14 @@ impl Net {
         match self {
             Net::Kernel(_) => drop(socket),
             Net::Simulated(net) => net.close(socket),
+        }
+    }
+
+    /// Memory that the process has resident, in bytes.
+    pub fn resident(&self) -> u64 {
+        match self {
+            Net::Kernel(_) => process::resident(),
+            Net::Simulated(net) => net.resident(),
         }
     }
 

@@ -103,7 +103,7 @@ impl Shard {
             "node": node.name,
             "version": env!("CARGO_PKG_VERSION"),
             "roles": node.roles.names(),
-            "uptime_seconds": node.started.elapsed().as_secs(),
+            "uptime_seconds": self.clock.instant.saturating_duration_since(node.started).as_secs(),
             "draining": self.is_draining(),
             "connections": sum(|counters| counters.connections.get()),
             "topics": sum(|counters| counters.topics.get()),

@@ -12,7 +12,6 @@ use crate::admission::Refusal;
 use crate::admission::turns::Turns;
 use crate::limits::*;
 use crate::observe::metrics::Counter;
-use crate::observe::process;
 use crate::runtime::trim::{self, Trimming};
 use crate::wire::http::{HttpError, Method};
 use crate::wire::query::Query;
@@ -245,7 +244,7 @@ impl Shard {
         let now = self.clock.instant;
         if self.id == 0 && self.admitting.next_memory_look.is_none_or(|next| next <= now) {
             self.admitting.next_memory_look = Some(now + MEMORY_LOOK);
-            self.node.admission.note_memory(process::resident());
+            self.node.admission.note_memory(self.net.resident());
             let counters = self.node.counters.iter();
             let held = counters.flat_map(|counters| counters.held.iter().chain(&counters.kept)).map(Counter::get).sum();
             if self.admitting.trimming.is_due(held, TRIM_BYTES_MIN) {

@@ -11,7 +11,6 @@ use crate::frontend::log::{ByClass, Cursor, Log};
 use crate::frontend::topics::TopicIndex;
 use crate::limits::{FANOUT_BURST, FANOUT_SLICE, HEARTBEAT, PAGES_BURST, SENDFILE_BYTES_MIN, SENDFILE_VIEWERS_MIN};
 use crate::observe::metrics::MEASURES;
-use crate::runtime::clock::Clock;
 use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 use crate::wire::sse::{ByeReason, Framing};
@@ -83,7 +82,7 @@ impl Shard {
                     let sample = entry.log.sample(cursor, self.sampled).map(|frame| (frame.at(), frame.class()));
                     self.serve_viewer(index, place, counted);
                     if let Some((at, class)) = sample.filter(|(at, _)| *at > 0) {
-                        let took_ms = Clock::unix_ms_now().saturating_sub(at);
+                        let took_ms = self.clock.times.unix_ms().saturating_sub(at);
                         self.node.counters[self.id].delivery[class as usize].observe(took_ms * 1000);
                     }
                 }

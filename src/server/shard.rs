@@ -35,7 +35,7 @@ use crate::frontend::waiting::Waiting;
 use crate::limits::{READ_BYTES, TICK, YIELD_EVERY};
 use crate::observe::metrics::Counters;
 use crate::runtime::account::{Account, Held};
-use crate::runtime::clock::Clock;
+use crate::runtime::clock::{Clock, Times};
 use crate::runtime::mailbox::Mailbox;
 use crate::runtime::net::{self, MAILBOX, Net, RESTED, TICKS};
 use crate::runtime::random::{Map, Random, Set};
@@ -55,6 +55,8 @@ pub struct Parts {
     pub mailbox: Mailbox<Message>,
     /// Its sockets.
     pub net: Net,
+    /// From where it reads the time.
+    pub times: Times,
     /// From which its choices and pauses follow.
     pub seed: u64,
     /// By which the ids of its connections cannot be guessed.
@@ -171,7 +173,7 @@ pub struct Shard {
 impl Shard {
     /// A shard that is ready to run.
     pub fn start(parts: Parts) -> Shard {
-        let clock = Clock::start();
+        let clock = Clock::start(parts.times);
         let clock_start = clock.instant;
         let shards = parts.node.shards();
         let mut shard = Shard {
@@ -265,7 +267,7 @@ impl Shard {
                     }
                     break;
                 }
-                shard.turn_time.rest(Instant::now());
+                shard.turn_time.rest(shard.clock.times.instant());
                 if !patience.watch(&mut shard.net, &mut ready)? {
                     shard.net.wait().await;
                     break;
@@ -276,7 +278,7 @@ impl Shard {
     }
 
     /// One turn: everything that is ready, and a slice of the fan-out. True if there is more to do at once.
-    fn turn(&mut self, ready: &[Ready]) -> bool {
+    pub fn turn(&mut self, ready: &[Ready]) -> bool {
         self.clock.update();
         self.turn_time.begin(self.clock.instant);
         // Messages come before sockets, here and between reading a socket and serving what was read: what a core announced
@@ -306,7 +308,7 @@ impl Shard {
         self.greet_newcomers();
         self.send_registrations();
         let exchanged = self.exchange();
-        let now = Instant::now();
+        let now = self.clock.times.instant();
         self.admitting.turns.ended(now - self.clock.instant, now, self.live.turn_max);
         exchanged
             || pages

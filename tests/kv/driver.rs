@@ -13,6 +13,7 @@ use fanfare::dispatch::kv::{
 use fanfare::dispatch::memory::MemoryKv;
 use fanfare::dispatch::redis::{self, Config, PresenceTimes};
 use fanfare::limits::KV_TIMEOUT;
+use fanfare::runtime::clock::Times;
 use fanfare::wire::connection_id::NodeId;
 use fanfare::wire::position::Position;
 use fanfare::wire::topic::Topic;
@@ -110,7 +111,7 @@ pub fn event_for(topic: &Topic, event: &str, count_max: u32, peers: &[&str]) -> 
 
 impl Store {
     pub fn memory() -> Store {
-        Store::of(|_| Arc::new(MemoryKv::new(AGE_MS)))
+        Store::of(|_| Arc::new(MemoryKv::new(AGE_MS, Times::Machine)))
     }
 
     /// A process's store in a Redis, once it has found that.

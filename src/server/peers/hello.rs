@@ -14,7 +14,6 @@ use super::super::shard::Shard;
 use crate::dispatch::datacenter::{PeerNote, PeerState};
 use crate::dispatch::kv::Request;
 use crate::limits::{PEER_HELLO, PEER_LACKS, PEER_TIMEOUT, PEER_VIEWERS};
-use crate::runtime::clock::Clock;
 use crate::wire::pack::pack;
 use crate::wire::topic::Topic;
 
@@ -95,7 +94,7 @@ impl Shard {
             self.note_lack(peer);
         }
         let Some(destination) = self.pick_url(peer, Lane::Hello) else { return };
-        let at = Clock::unix_ms_now();
+        let at = self.clock.times.unix_ms();
         let hello = &mut self.cluster.peers.lines[peer].hello;
         hello.next = now + PEER_HELLO;
         hello.under_way = true;
@@ -142,7 +141,7 @@ impl Shard {
 
     /// The peer answered, or did not.
     pub(in crate::server) fn on_hello_answered(&mut self, told: Told, outcome: Outcome) {
-        let now_ms = Clock::unix_ms_now();
+        let now_ms = self.clock.times.unix_ms();
         let heard = match outcome {
             Outcome::Answer(200, body) => serde_json::from_slice::<Heard>(&body).ok(),
             Outcome::Answer(status, body) => {
