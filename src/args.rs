@@ -1,6 +1,7 @@
 //! The command line as typed: what was given, and nothing else. Defaults, files and the environment
 //! are the business of [`crate::settings`], so every flag of a node is optional here and still text.
 
+use crate::backup::{BackupArgs, RestoreArgs};
 use crate::client::bench::args::BenchArgs;
 use crate::client::crowd::args::CrowdArgs;
 use crate::settings::Role;
@@ -69,6 +70,10 @@ pub enum Command {
     Token(TokenArgs),
     /// Say what on this box would hold a role back, and how many connections it allows
     Check(Box<CheckArgs>),
+    /// Copy the embedded database to a new file, also while a node runs on it
+    Backup(Box<BackupArgs>),
+    /// Put a backup in the place of the embedded database of a node that is stopped
+    Restore(Box<RestoreArgs>),
     /// Write manual pages or shell completions to a folder
     #[command(hide = true)]
     Generate(GenerateArgs),
@@ -358,6 +363,10 @@ pub enum Action {
     Token(TokenArgs),
     /// Look at this box for a node of this role.
     Check(Box<CheckArgs>, Role, Flags),
+    /// Copy the database to this file.
+    Backup(PathBuf, Flags),
+    /// Put the backup in this file in the database's place.
+    Restore(PathBuf, Flags),
     /// Write manual pages or completions.
     Generate(GenerateArgs),
 }
@@ -404,6 +413,12 @@ impl Args {
             }
             Some(Command::Generate(args)) => {
                 return before.none_for("generate").map(|()| Action::Generate(args));
+            }
+            Some(Command::Backup(args)) => {
+                return Ok(Action::Backup(args.path, Flags::from(args.node).over(before)));
+            }
+            Some(Command::Restore(args)) => {
+                return Ok(Action::Restore(args.path, Flags::from(args.node).over(before)));
             }
             Some(Command::Check(args)) => {
                 let (role, flags) = (args.role(), Flags::from(args.node.clone()).over(before));

@@ -13,6 +13,7 @@
 //! | [`admission`] | who is let in, and how much of what they get |
 //! | [`runtime`] | pinned executors, readiness, mailboxes between threads, listeners, time |
 //! | [`auth`] | tokens: the keys that check them, and the rights they carry |
+//! | [`backup`] | copies of the embedded database, made and put back |
 //! | [`check`] | what on a box would hold a role back, and how many connections fit |
 //! | [`client`] | the other end: `fanfare subscribe`, `publish`, `bench`, `crowd` |
 //! | [`args`], [`settings`], [`limits`] | what was asked for, what holds, and every bound |
@@ -37,6 +38,7 @@ pub mod admission;
 pub mod args;
 pub mod auth;
 pub mod backend;
+pub mod backup;
 pub mod check;
 pub mod client;
 pub mod dispatch;

@@ -5,11 +5,13 @@
 mod memory;
 mod nodes;
 mod returns;
+mod store;
 
 pub use memory::*;
 pub use nodes::*;
 pub use returns::*;
 use std::time::Duration;
+pub use store::*;
 
 // ---- Words -------------------------------------------------------------------------------------
 
@@ -374,12 +376,6 @@ pub const OUTBOX_PAGE_MAX: u32 = 1_000;
 /// Longest name in PostgreSQL. Three of them are a key, and its indexes take keys of 2,704 bytes.
 pub const STORE_NAME_BYTES_MAX: usize = 512;
 const _: () = assert!(NAME_BYTES_MAX <= STORE_NAME_BYTES_MAX && 3 * STORE_NAME_BYTES_MAX < 2_600);
-/// Quiet time after which an SQLite database that failed is tried again, so that readiness comes back without a command.
-pub const STORE_PROBE: Duration = Duration::from_secs(2);
-/// An embedded database that nobody used for so long is written to, to find out whether it can be.
-pub const STORE_IDLE: Duration = Duration::from_secs(10);
-/// What a probe writes: more than a post with all that belongs to it, so that it needs room where a post would.
-pub const STORE_PROBE_BYTES: usize = 16 * 1024;
 /// Connections to PostgreSQL, and lanes of the store on it: while one commits, others work. More would make batches smaller.
 pub const POSTGRES_CONNECTIONS: usize = 4;
 /// How long connecting may take, and a peer may leave data unacknowledged.

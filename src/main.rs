@@ -3,6 +3,7 @@
 use clap::Parser;
 use fanfare::args::{Action, Args, Flags};
 use fanfare::auth::mint;
+use fanfare::backup;
 use fanfare::check;
 use fanfare::client::{bench, crowd, publish, subscribe};
 use fanfare::generate;
@@ -23,6 +24,8 @@ fn main() -> ExitCode {
         Ok(Action::Crowd(args)) => crowd::run(&args),
         Ok(Action::Token(args)) => mint::run(&args),
         Ok(Action::Check(args, role, flags)) => node(role, &flags, |settings| check::run(&args, settings)),
+        Ok(Action::Backup(to, flags)) => node(Role::All, &flags, |settings| backup::backup(&to, settings)),
+        Ok(Action::Restore(from, flags)) => node(Role::All, &flags, |settings| backup::restore(&from, settings)),
         Ok(Action::Generate(args)) => generate::run(&args),
         Err(error) => error.exit(),
     }

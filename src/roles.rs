@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use crate::admission::Admission;
 use crate::args::Flags;
 use crate::auth::Watcher;
-use crate::backend::store::Store;
+use crate::backend::store::{OpenError, Store};
 use crate::backend::{postgres, sqlite};
 use crate::dispatch::kv::{BUCKETS, KeyValue, NodeInfo};
 use crate::dispatch::memory::MemoryKv;
@@ -343,7 +343,11 @@ fn open_store(
     };
     match &settings.db {
         Database::Sqlite(path) => sqlite::start(path, answer).map_err(|error| {
-            settings.refuse("db", &error.to_string(), "give a path that this user can write, as sqlite:PATH")
+            let remedy = match &error {
+                OpenError::Gone { .. } => "no like that was answered is to be lost unseen",
+                _ => "give a path that this user can write, as sqlite:PATH",
+            };
+            settings.refuse("db", &error.to_string(), remedy)
         }),
         Database::Postgres(url) => {
             postgres::start(url, answer).map_err(|refused| settings.refuse("db", &refused.problem, refused.remedy))

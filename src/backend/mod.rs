@@ -2,6 +2,7 @@
 mod checks;
 mod health;
 pub mod once;
+mod open_error;
 mod part;
 mod post_id;
 pub mod postgres;

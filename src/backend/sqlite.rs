@@ -4,8 +4,10 @@
 //! answers them once it is committed with `synchronous=FULL`, that is, flushed to disk. While it commits, the next
 //! batch gathers, so the slower the disk, the more commands share a flush.
 mod batch;
+mod copies;
 mod likes;
 mod once;
+mod place;
 mod posts;
 mod receipts;
 mod schema;
@@ -19,6 +21,7 @@ use std::thread::JoinHandle;
 use super::store::{Command, OpenError, Outcome, Store, StoreError, Submitted};
 use crate::limits::STORE_BATCH_COMMANDS;
 use batch::Writer;
+pub use copies::{CopyError, Restored, backup, restore};
 
 /// Opens the database at `path`, creating or migrating it, and starts the storage thread.
 ///
@@ -54,12 +57,12 @@ where
     let mut commands: Vec<Command> = Vec::with_capacity(STORE_BATCH_COMMANDS);
     let mut tickets: Vec<T> = Vec::with_capacity(STORE_BATCH_COMMANDS);
     loop {
-        let first = match receiver.recv_timeout(writer.next_probe()) {
+        let first = match receiver.recv_timeout(writer.next_look()) {
             Ok(first) => first,
             // Nobody sends likes to a node that is not ready, so it finds out by itself that it is again; and of a quiet one
             // that it is no more.
             Err(RecvTimeoutError::Timeout) => {
-                writer.probe();
+                writer.look();
                 continue;
             }
             Err(RecvTimeoutError::Disconnected) => return,

@@ -9,12 +9,12 @@
 //! left behind, so that a node that dies between storing and telling loses nothing.
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::hash::BuildHasher as _;
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Notify;
 
 use super::health::Health;
 use super::once::Once;
+pub use super::open_error::OpenError;
 pub use super::part::Part;
 use crate::limits::STORE_QUEUE_COMMANDS;
 use crate::runtime::random::Seeded;
@@ -302,25 +302,6 @@ pub enum StoreError {
     /// quotes of statements and addresses: for the log only.
     #[error("the database refuses this: {detail}")]
     Refused { detail: String },
-}
-
-/// Why a store did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("database {path}: the directory {directory} does not exist; create it or choose another path", path = .path.display(), directory = .directory.display())]
-    DirectoryMissing { path: PathBuf, directory: PathBuf },
-    #[error("database {path}: the file is not an SQLite database; choose another path", path = .path.display())]
-    NotADatabase { path: PathBuf },
-    #[error("database {path}: it belongs to another program; choose another path", path = .path.display())]
-    Foreign { path: PathBuf },
-    #[error("database {path}: it has schema version {found}, but this build knows versions up to {known}; run a newer fanfare", path = .path.display())]
-    NewerSchema { path: PathBuf, found: i64, known: i64 },
-    #[error("database {path}: it is read-only for this user; make the file and its directory writable", path = .path.display())]
-    ReadOnly { path: PathBuf },
-    #[error("database {path}: another process keeps it locked", path = .path.display())]
-    Locked { path: PathBuf },
-    #[error("database {path}: {detail}", path = .path.display())]
-    Failed { path: PathBuf, detail: String },
 }
 
 /// A command that was not taken, because the queue is full or the store is closed: HTTP 503.

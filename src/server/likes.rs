@@ -183,7 +183,10 @@ pub(super) fn check_name(what: &str, name: &str) -> Result<(), HttpError> {
 fn store_error(error: StoreError) -> HttpError {
     static LOGGED: Mutex<Told> = Mutex::new(Told::new());
     let answer = match &error {
-        StoreError::Unavailable { .. } => HttpError::unavailable("the database is unavailable; nothing was stored"),
+        // The store says why, once for all of them.
+        StoreError::Unavailable { .. } => {
+            return HttpError::unavailable("the database is unavailable; nothing was stored");
+        }
         StoreError::Refused { .. } => {
             HttpError::bad("the database refuses this request, now and later; nothing was stored, and the log says why")
         }

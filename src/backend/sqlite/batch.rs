@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::likes::Counts;
+use super::place::{Claim, Claimant, Files};
 use super::schema::{self, Missing};
 use super::{once, posts, receipts};
 use crate::backend::checks;
 use crate::backend::health::{Failing, Health, Work};
 use crate::backend::post_id::PostIds;
 use crate::backend::store::{Command, OpenError, Outcome, StoreError};
-use crate::limits::{ONCE_SWEEP_PAGE, STORE_IDLE, STORE_PROBE, STORE_PROBE_BYTES};
+use crate::limits::{ONCE_SWEEP_PAGE, STORE_IDLE, STORE_LOOK, STORE_LOOK_BUSY, STORE_PROBE, STORE_PROBE_BYTES};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ impl From<StoreError> for Failure {
 #[derive(Debug)]
 pub(super) struct Writer {
     path: PathBuf,
+    /// Held for as long as this runs on the database.
+    _claim: Claim,
     /// None after a failure that a rollback may not have mended; the next batch opens it again.
     database: Option<Database>,
     counts: Counts,
@@ -44,6 +47,10 @@ pub(super) struct Writer {
     health: Health,
     /// When the database is to be tried by a write that nobody asked for: only writes that somebody asks for put it off.
     probe_at: Instant,
+    /// When it was last seen that the database's files are those that are open.
+    looked: Instant,
+    /// What was seen then.
+    moved: Option<String>,
 }
 
 /// An open database.
@@ -51,26 +58,46 @@ pub(super) struct Writer {
 struct Database {
     connection: Connection,
     ids: PostIds,
+    files: Files,
 }
 
 impl Database {
     fn open(path: &Path, missing: Missing) -> Result<Database, OpenError> {
         let connection = schema::open(path, missing)?;
         let ids = schema::post_ids(&connection, path)?;
-        Ok(Database { connection, ids })
+        Ok(Database { connection, ids, files: Files::of(path) })
     }
 }
 
 impl Writer {
     pub(super) fn open(path: &Path) -> Result<Writer, OpenError> {
-        let database = Some(Database::open(path, Missing::Create)?);
+        let path = std::path::absolute(path)
+            .map_err(|error| OpenError::Failed { path: path.to_owned(), detail: error.to_string() })?;
+        let claim = Claim::take(&path, Claimant::Node)?;
+        let database = if claim.was_made() {
+            let opened = Database::open(&path, Missing::Refuse);
+            opened.map_err(|error| match error {
+                OpenError::Failed { .. } if !path.exists() => claim.gone(),
+                OpenError::Empty { .. } => claim.gone(),
+                error => error,
+            })?
+        } else {
+            let database = Database::open(&path, Missing::Create)?;
+            if let Err(error) = claim.keep() {
+                tracing::warn!(%error, path = %path.display(), "if the database is deleted, that will not be noticed at the next start");
+            }
+            database
+        };
         Ok(Writer {
-            path: path.to_owned(),
-            database,
+            path,
+            _claim: claim,
+            database: Some(database),
             counts: Counts::default(),
             failing: Failing::default(),
             health: Health::default(),
             probe_at: Instant::now() + STORE_IDLE,
+            looked: Instant::now(),
+            moved: None,
         })
     }
 
@@ -83,7 +110,17 @@ impl Writer {
     /// transaction fails, all of them are [`StoreError::Unavailable`] and none is stored.
     pub(super) fn run(&mut self, commands: &[Command]) -> Vec<Result<Outcome, StoreError>> {
         self.counts.clear();
-        let result = self.transact(commands);
+        let result = match Work::of(commands) {
+            Work::Write => self.stays(STORE_LOOK_BUSY),
+            Work::Read => {
+                // Reads go on by the files that are open; who asks for nothing else is to learn of it all the same.
+                if self.looked.elapsed() >= STORE_LOOK {
+                    self.look_at_files();
+                }
+                Ok(())
+            }
+        };
+        let result = result.and_then(|()| self.transact(commands));
         self.attempted(Work::of(commands), result.as_ref().map(drop).map_err(String::as_str));
         result.unwrap_or_else(|detail| {
             commands.iter().map(|_| Err(StoreError::Unavailable { detail: detail.clone() })).collect()
@@ -99,9 +136,33 @@ impl Writer {
         }
     }
 
-    /// How long the queue may stay empty before [`Writer::probe`] is due.
-    pub(super) fn next_probe(&self) -> Duration {
-        self.probe_at.saturating_duration_since(Instant::now())
+    /// How long the queue may stay empty before [`Writer::look`] is due.
+    pub(super) fn next_look(&self) -> Duration {
+        self.probe_at.min(self.looked + STORE_LOOK).saturating_duration_since(Instant::now())
+    }
+
+    /// Looks whether the database's files are still there, and now and then whether it works.
+    pub(super) fn look(&mut self) {
+        self.look_at_files();
+        if Instant::now() >= self.probe_at {
+            self.probe();
+        }
+    }
+
+    /// Looks whether the database's files are those that are open; says so where they are no more.
+    fn look_at_files(&mut self) {
+        if let Err(moved) = self.stays(Duration::ZERO) {
+            self.attempted(Work::Write, Err(&moved));
+        }
+    }
+
+    /// Whether the files are those that are open, as of `age` ago at the earliest.
+    fn stays(&mut self, age: Duration) -> Result<(), String> {
+        if self.moved.is_some() || self.looked.elapsed() >= age {
+            self.looked = Instant::now();
+            self.moved = self.database.as_ref().and_then(|database| database.files.check().err());
+        }
+        self.moved.clone().map_or(Ok(()), Err)
     }
 
     /// Finds out whether the database works, by writing to it as much as a post would.
@@ -110,7 +171,8 @@ impl Writer {
             "BEGIN IMMEDIATE; CREATE TABLE IF NOT EXISTS probe (bytes BLOB);
              INSERT INTO probe VALUES (zeroblob({STORE_PROBE_BYTES})); COMMIT; DROP TABLE probe"
         );
-        let result = self.with(|database, _| database.connection.execute_batch(&sql));
+        let stays = self.stays(Duration::ZERO);
+        let result = stays.and_then(|()| self.with(|database, _| database.connection.execute_batch(&sql)));
         self.attempted(Work::Write, result.as_ref().map(drop).map_err(String::as_str));
     }
 
@@ -174,7 +236,7 @@ fn transact(
 }
 
 fn execute(database: &Database, counts: &mut Counts, command: &Command) -> Result<Outcome, Failure> {
-    let Database { connection, ids } = database;
+    let Database { connection, ids, .. } = database;
     checks::command(command, ids)?;
     match command {
         Command::Once { once, command } => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::backend::post_id::PostIds;
 use crate::backend::store::OpenError;
-use crate::limits::{STORE_BUSY_MS, STORE_CACHE_KIB, STORE_PAGE_BYTES, STORE_WAL_PAGES};
+use crate::limits::{RESTORED_IDS, STORE_BUSY_MS, STORE_CACHE_KIB, STORE_PAGE_BYTES, STORE_WAL_PAGES};
 
 /// Marks a file as Fanfare's in `PRAGMA application_id`: "Fanf".
 const APPLICATION_ID: i64 = 0x4661_6e66;
@@ -50,9 +50,9 @@ const MIGRATIONS: &[&str] = &[
 /// Whether a missing file is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missing {
-    /// At start: an empty database is what a new node has.
+    /// At the first start: an empty database is what a new node has.
     Create,
-    /// When reopening: a file that went away must not silently turn into an empty one.
+    /// Ever after: a file that went away, or was emptied, must not silently turn into an empty database.
     Refuse,
 }
 
@@ -80,19 +80,23 @@ pub(super) fn open(path: &Path, missing: Missing) -> Result<Connection, OpenErro
     }
     connection.busy_timeout(Duration::from_millis(STORE_BUSY_MS)).map_err(named)?;
     // Checked before anything is changed, so that a file that is not ours stays as it was.
-    check_owner(&connection, path)?;
+    check_owner(&connection, path, missing)?;
     configure(&connection, path)?;
     migrate(&mut connection, MIGRATIONS).map_err(named)?;
     Ok(connection)
 }
 
-fn check_owner(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+/// Refuses a file of somebody else, one that this build does not know, and with [`Missing::Refuse`] one without anything.
+pub(super) fn check_owner(connection: &Connection, path: &Path, missing: Missing) -> Result<(), OpenError> {
     let read =
         |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(|error| named(path, error));
     let application = read("PRAGMA application_id")?;
     let objects = read("SELECT count(*) FROM sqlite_schema")?;
     if application != APPLICATION_ID && (application != 0 || objects != 0) {
         return Err(OpenError::Foreign { path: path.to_owned() });
+    }
+    if application != APPLICATION_ID && missing == Missing::Refuse {
+        return Err(OpenError::Empty { path: path.to_owned() });
     }
     let found = read("PRAGMA user_version")?;
     let known = MIGRATIONS.len() as i64;
@@ -129,6 +133,20 @@ pub(super) fn post_ids(connection: &Connection, path: &Path) -> Result<PostIds, 
     Ok(PostIds::new(name.map_err(|error| named(path, error))?))
 }
 
+/// Leaves out ids of posts, far more than can have been given since this copy of a database was made: viewers take what
+/// comes under an id that they know for a repeat.
+pub(super) fn skip_ids(copy: &Connection) -> rusqlite::Result<()> {
+    let has_posts: bool =
+        copy.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'posts')", [], |row| row.get(0))?;
+    if !has_posts {
+        return Ok(());
+    }
+    copy.execute_batch(&format!(
+        "INSERT INTO sqlite_sequence SELECT 'posts', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'posts');
+         UPDATE sqlite_sequence SET seq = seq + {RESTORED_IDS} WHERE name = 'posts'"
+    ))
+}
+
 /// Runs what is missing of `migrations`, each in a transaction with the version it leads to.
 fn migrate(connection: &mut Connection, migrations: &[&str]) -> rusqlite::Result<()> {
     loop {
@@ -148,7 +166,7 @@ fn migrate(connection: &mut Connection, migrations: &[&str]) -> rusqlite::Result
     }
 }
 
-fn named(path: &Path, error: rusqlite::Error) -> OpenError {
+pub(super) fn named(path: &Path, error: rusqlite::Error) -> OpenError {
     let path = path.to_owned();
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => OpenError::NotADatabase { path },
@@ -196,7 +214,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("fanfare.db");
         std::fs::write(&path, b"").expect("file");
-        let connection = open(&path, Missing::Refuse).expect("opens");
+        assert!(matches!(open(&path, Missing::Refuse), Err(OpenError::Empty { .. })), "one that was emptied stays so");
+        let connection = open(&path, Missing::Create).expect("opens");
         assert_eq!(version(&connection), MIGRATIONS.len() as i64);
         let pragma = |name: &str| {
             connection
