@@ -164,20 +164,12 @@ fn watch_keys(settings: &Settings) -> Result<Option<(Watcher, Tokens)>, Settings
     Ok(Some((watcher, tokens)))
 }
 
-/// Who is let in, by the settings, the box's memory, and how many files this process may open.
-fn admission(settings: &Settings, shards: usize, open_files: Option<u64>) -> Admission {
+/// Connections that a node can have, where its process may open so many files.
+fn connections(shards: usize, open_files: Option<u64>) -> usize {
     let files = open_files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
     let reserved = FILES_RESERVED + shards * FILES_RESERVED_PER_SHARD;
     // Where so few are allowed that the reserve is most of it, half.
-    let connections = files.saturating_sub(reserved).max(files / 2).max(1);
-    Admission::new(
-        &settings.most,
-        &settings.trusted_proxies,
-        shards,
-        process::memory_available(),
-        connections,
-        Instant::now(),
-    )
+    files.saturating_sub(reserved).max(files / 2).max(1)
 }
 
 /// The processors that shards run on.
@@ -215,6 +207,77 @@ fn listen(
     })
 }
 
+/// What a node is given of the outside world.
+pub struct Ways {
+    /// Its name.
+    pub id: NodeId,
+    /// Now.
+    pub started: Instant,
+    /// The address of its public listener.
+    pub public: SocketAddr,
+    /// The address of its internal listener.
+    pub internal: SocketAddr,
+    /// What tokens are checked by; none with `--auth none`.
+    pub tokens: Option<Tokens>,
+    /// Into each shard's mailbox.
+    pub mail: Vec<mailbox::Sender<Message>>,
+    /// The key-value store; without one, dispatchers are asked.
+    pub kv: Option<Arc<dyn KeyValue>>,
+    /// Makes addresses of names.
+    pub resolver: Option<Resolver>,
+    /// The database of a backend.
+    pub store: Option<Store<Ticket>>,
+    /// Memory that it may use, in bytes.
+    pub memory: u64,
+    /// Connections that it can have.
+    pub connections: usize,
+}
+
+/// Puts together what the shards of a node share, and their settings.
+///
+/// # Errors
+/// A setting that will not do.
+pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>), SettingsError> {
+    let shards = ways.mail.len();
+    let counters: Arc<[Counters]> = (0..shards).map(|_| Counters::default()).collect();
+    let (most, trusted) = (&settings.most, &settings.trusted_proxies);
+    let admission = Arc::new(Admission::new(most, trusted, shards, ways.memory, ways.connections, ways.started));
+    let peers = peers(settings, shards)?;
+    let peer_metrics = peers.iter().map(|peer| Arc::clone(&peer.metrics)).collect();
+    let live = Arc::new(Live::of(settings, &admission));
+    let roles = roles_of(settings.role);
+    let node = Node {
+        id: ways.id,
+        name: ways.id.to_string(),
+        dc: settings.dc.clone(),
+        roles,
+        started: ways.started,
+        public: ways.public,
+        internal: ways.internal,
+        tokens: ways.tokens,
+        cluster_secret: settings.cluster_secret.as_ref().map(|secret| secret.expose().to_owned()),
+        peers,
+        alone: settings.is_alone(),
+        mail: ways.mail,
+        metrics: exposition::registry(Arc::clone(&counters), Arc::clone(&admission), peer_metrics),
+        counters,
+        admission,
+        info: Some(node_info(settings, ways.id, roles, ways.internal)),
+        digests: [const { AtomicU64::new(0) }; BUCKETS],
+        settled: AtomicU64::new(0),
+        kv: ways.kv,
+        heard_ms: AtomicU64::new(0),
+        trouble: Mutex::new(None),
+        resolver: ways.resolver,
+        links: (0..shards).map(|_| Mutex::default()).collect(),
+        nodes: Mutex::default(),
+        store: ways.store,
+        draining: AtomicBool::new(false),
+        drained: AtomicUsize::new(0),
+    };
+    Ok((Arc::new(node), live))
+}
+
 fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
     let signals = signals::harmless()?;
     refuse_unbuilt(settings)?;
@@ -246,42 +309,20 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
         }
     })?;
 
-    let counters: Arc<[Counters]> = (0..shards).map(|_| Counters::default()).collect();
-    let admission = Arc::new(admission(settings, shards, open_files));
-
-    let peers = peers(settings, shards)?;
-    let peer_metrics = peers.iter().map(|peer| Arc::clone(&peer.metrics)).collect();
-    let id = NodeId(getrandom::u64()?);
-    let live = Arc::new(Live::of(settings, &admission));
-    let node = Arc::new(Node {
-        id,
-        name: id.to_string(),
-        dc: settings.dc.clone(),
-        roles,
+    let ways = Ways {
+        id: NodeId(getrandom::u64()?),
         started: Instant::now(),
         public: public_address,
         internal: internal_address,
         tokens,
-        cluster_secret: settings.cluster_secret.as_ref().map(|secret| secret.expose().to_owned()),
-        peers,
-        alone: settings.is_alone(),
         mail,
-        metrics: exposition::registry(Arc::clone(&counters), Arc::clone(&admission), peer_metrics),
-        counters,
-        admission,
-        info: Some(node_info(settings, id, roles, internal_address)),
-        digests: [const { AtomicU64::new(0) }; BUCKETS],
-        settled: AtomicU64::new(0),
         kv,
-        heard_ms: AtomicU64::new(0),
-        trouble: Mutex::new(None),
         resolver: Some(resolver),
-        links: (0..shards).map(|_| Mutex::default()).collect(),
-        nodes: Mutex::default(),
         store,
-        draining: AtomicBool::new(false),
-        drained: AtomicUsize::new(0),
-    });
+        memory: process::memory_available(),
+        connections: connections(shards, open_files),
+    };
+    let (node, live) = assemble(settings, ways)?;
 
     abort_on_panic();
     let executors = cores
