@@ -131,7 +131,18 @@ pub const REDIS_TRY_AGAIN: Duration = Duration::from_millis(50);
 pub const REDIS_REPLICA_WAIT: Duration = Duration::from_secs(1);
 /// Topics that one step of a sweep removes: about half a millisecond of the server's time.
 pub const REDIS_SWEEP_SLICE: usize = 256;
-/// How often somebody looks for what dead nodes left. Some rounds fit into [`NODE_SWEEP`].
+/// Bytes of newest values that a bucket may hold, names included: some 1 GiB over all buckets. Past it those go first that
+/// would be given up first. Of a server whose own memory is bounded they take no more than a quarter.
+pub const REDIS_VALUES_BYTES: usize = 16 * 1024 * 1024;
+/// A topic that somebody watches, and whose values are past their age, is looked at again after this.
+pub const REDIS_VALUES_LOOK: Duration = Duration::from_secs(600);
+/// Values that nobody looked at in time expire by themselves so much later: dispatchers may have been away.
+pub const REDIS_VALUES_SPARE: Duration = Duration::from_secs(3600);
+/// Topics whose values one step gives up: about a millisecond of the server's time.
+pub const REDIS_VALUES_SLICE: usize = 256;
+/// Such steps for a bucket in one round.
+pub const REDIS_VALUES_SLICES: usize = 16;
+/// How often somebody looks for what dead nodes left, and for values whose time is over. Some rounds fit into [`NODE_SWEEP`].
 pub const REDIS_SWEEP_EVERY: Duration = Duration::from_secs(12);
 const _: () = assert!(NODE_LEASE.as_millis() + 3 * REDIS_SWEEP_EVERY.as_millis() < NODE_SWEEP.as_millis());
 /// Histories whose end one script looks up: about half a millisecond of the server's time.

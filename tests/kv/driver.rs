@@ -320,6 +320,13 @@ impl Store {
         ends
     }
 
+    /// A value of this data center's own, which is kept for so long while nobody watches its topic.
+    pub fn set_for(&self, topic: &Topic, field: &str, event: &str, age_ms: Option<u64>) {
+        let (topic, field) = (topic.clone(), field.to_owned());
+        let latest = SetLatest { topic, field, event: event.into(), version: None, dc: "m".into(), age_ms };
+        self.ask(Request::SetLatest(latest));
+    }
+
     pub fn set(&self, topic: &Topic, field: &str, event: &str, peers: Option<(u64, &str)>) -> (u64, bool) {
         let (version, dc) = peers.map_or((None, "m"), |(version, name)| (Some(version), name));
         let latest = SetLatest {

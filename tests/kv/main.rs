@@ -19,3 +19,4 @@ mod sentinel;
 mod sweeping;
 mod tls;
 mod upgrade;
+mod values;

@@ -1,4 +1,4 @@
-//! History and newest values: what the store keeps of each topic.
+//! History: what the store keeps of each topic's events of class `every`.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -9,13 +9,11 @@ use super::replies;
 use super::scripts::Script;
 use super::store::{Answered, Store};
 use super::subscriptions::{join_all, text, unreadable};
+use super::values::versioned;
 use super::withdrawal::Withdrawal;
-use crate::dispatch::kv::{
-    Answer, Append, Claim, End, LatestValue, Newer, Page, Read, Request, SetLatest, Stored, Unavailable, bucket,
-};
+use crate::dispatch::kv::{Answer, Append, Claim, End, Page, Read, Request, Stored, Unavailable, bucket};
 use crate::limits::{
-    LATEST_AGE, LATEST_KEYS_MAX, ONCE_AGE, ONCE_KEPT_EVENTS, PEER_QUEUE_AGE, PEER_QUEUE_BYTES, PEER_QUEUE_ENTRY_BYTES,
-    REDIS_BARRIERS, REDIS_ENDS,
+    ONCE_AGE, ONCE_KEPT_EVENTS, PEER_QUEUE_AGE, PEER_QUEUE_BYTES, PEER_QUEUE_ENTRY_BYTES, REDIS_BARRIERS, REDIS_ENDS,
 };
 use crate::wire::position::{Position, Reach};
 use crate::wire::topic::Topic;
@@ -130,20 +128,6 @@ impl Store {
         Ok(repeated(&list).unwrap_or(Answer::Claimed))
     }
 
-    fn set_latest_call(&self, latest: SetLatest) -> (Place, Call) {
-        let (number, topic) = (bucket(latest.topic.as_str()), latest.topic.as_str());
-        let keys = vec![self.keys.latest(number, topic), self.keys.versions(number, topic)];
-        let arguments = vec![
-            text(latest.field),
-            Argument::Event(latest.event),
-            text(latest.version.map_or_else(String::new, |version| version.to_string())),
-            text(latest.dc),
-            text(LATEST_AGE.as_millis()),
-            text(LATEST_KEYS_MAX),
-        ];
-        (Place::Bucket(number), Call::Script(Script::SetLatest, keys, arguments))
-    }
-
     /// Reads history forward.
     pub async fn read(&self, read: Read) -> Result<Answer, Unavailable> {
         let topic = read.topic.as_str();
@@ -211,53 +195,10 @@ impl Store {
         }
         Ok(Answer::Ends(ends))
     }
-
-    /// Whether topics have newer values than is known, bucket by bucket, all at once.
-    pub async fn newer(&self, topics: Vec<(Topic, u64)>) -> Result<Answer, Unavailable> {
-        let slices = slices(&topics, |(topic, _)| topic);
-        let calls = slices.iter().map(|(number, slice)| {
-            let keys = slice.iter().map(|at| self.keys.versions(*number, topics[*at].0.as_str())).collect();
-            let arguments = slice.iter().map(|at| text(topics[*at].1)).collect();
-            self.call(Place::Bucket(*number), Lane::Commands, Call::Script(Script::Newer, keys, arguments))
-        });
-        let mut newer = vec![Newer { beyond: 0, newest: 0 }; topics.len()];
-        for (answered, (_, slice)) in join_all(calls).await.into_iter().zip(&slices) {
-            let (value, _) = answered?;
-            let numbers: Option<Vec<u64>> =
-                replies::list(value).and_then(|list| list.iter().map(replies::number).collect());
-            let numbers = numbers.filter(|numbers| numbers.len() == 2 * slice.len());
-            let numbers = numbers.ok_or_else(|| unreadable("newer values"))?;
-            for (at, found) in slice.iter().zip(numbers.chunks(2)) {
-                newer[*at] = Newer { beyond: found[0], newest: found[1] };
-            }
-        }
-        Ok(Answer::Newer(newer))
-    }
-
-    /// A topic's newest values, oldest first.
-    pub async fn latest(&self, topic: Topic) -> Result<Answer, Unavailable> {
-        let number = bucket(topic.as_str());
-        let call = Call::Script(Script::Latest, vec![self.keys.latest(number, topic.as_str())], Vec::new());
-        let (value, _) = self.call(Place::Bucket(number), Lane::Commands, call).await?;
-        let read = || {
-            let mut fields = replies::list(value)?.into_iter();
-            let now_ms = replies::number(&fields.next()?)?;
-            let mut found = Vec::new();
-            for held in replies::list(fields.next()?)? {
-                let (set_at_ms, value) = latest_value(&replies::text(held)?)?;
-                if set_at_ms + LATEST_AGE.as_millis() as u64 > now_ms {
-                    found.push(value);
-                }
-            }
-            found.sort_unstable_by_key(|value| value.version);
-            Some(found)
-        };
-        read().map(Answer::Latest).ok_or_else(|| unreadable("newest values"))
-    }
 }
 
 /// The places of topics in their list, in parts that each one script looks up in its bucket.
-fn slices<T>(topics: &[T], topic: impl Fn(&T) -> &Topic) -> Vec<(u8, Vec<usize>)> {
+pub fn slices<T>(topics: &[T], topic: impl Fn(&T) -> &Topic) -> Vec<(u8, Vec<usize>)> {
     let mut by_bucket: HashMap<u8, Vec<usize>> = HashMap::new();
     for (at, entry) in topics.iter().enumerate() {
         by_bucket.entry(bucket(topic(entry).as_str())).or_default().push(at);
@@ -312,18 +253,4 @@ fn appended(list: Vec<redis::Value>) -> Option<Answer> {
         return Some(known);
     }
     placed(list).map(|(position, prev)| Answer::Appended { position, prev })
-}
-
-fn versioned(list: Vec<redis::Value>) -> Option<Answer> {
-    let version = replies::number(list.first()?)?;
-    Some(Answer::Versioned { version, newest: replies::number(list.get(1)?)? == 1 })
-}
-
-/// `<version> <set at> <length of the origin's name>:<origin's name><event>`
-fn latest_value(text: &str) -> Option<(u64, LatestValue)> {
-    let (version, rest) = text.split_once(' ')?;
-    let (set_at, rest) = rest.split_once(' ')?;
-    let (length, rest) = rest.split_once(':')?;
-    let (dc, event) = rest.split_at_checked(length.parse().ok()?)?;
-    Some((set_at.parse().ok()?, LatestValue { version: version.parse().ok()?, dc: dc.into(), event: event.into() }))
 }

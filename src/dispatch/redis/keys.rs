@@ -181,6 +181,16 @@ impl Keys {
         self.key(Place::Bucket(bucket), &format!("l:{topic}"))
     }
 
+    /// A bucket's topics with newest values, by when they are looked at next, and the bytes that each takes.
+    pub fn values(&self, bucket: u8) -> [String; 2] {
+        ["values", "values:bytes"].map(|rest| self.key(Place::Bucket(bucket), rest))
+    }
+
+    /// What the names of a bucket's keys begin with.
+    pub fn prefix(&self, bucket: u8) -> String {
+        self.key(Place::Bucket(bucket), "")
+    }
+
     /// The versions of a topic's newest values.
     pub fn versions(&self, bucket: u8, topic: &str) -> String {
         self.key(Place::Bucket(bucket), &format!("v:{topic}"))

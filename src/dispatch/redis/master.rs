@@ -14,7 +14,8 @@ use super::keys::{Keys, Place};
 use super::link::{Dialer, Link, Pushes, explain};
 use super::replies;
 use super::scripts::{ALL, COUNT, Script};
-use crate::limits::{REDIS_LOOK, REDIS_REPLICA_WAIT, REDIS_SILENT, TROUBLE_LOGGED};
+use crate::dispatch::kv::BUCKETS;
+use crate::limits::{REDIS_LOOK, REDIS_REPLICA_WAIT, REDIS_SILENT, REDIS_VALUES_BYTES, TROUBLE_LOGGED};
 
 /// Which connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct Master {
     barrier: Link,
     scripts: [String; COUNT],
     replicas: Cell<usize>,
+    /// The bytes that newest values of a bucket may take: a share of the memory that it has.
+    values_bytes: Cell<usize>,
     /// Whether it says how counts change, or is asked to.
     hears: Cell<bool>,
     /// Why it does not do what it was last asked to do, if it does not.
@@ -86,6 +89,8 @@ pub enum Argument {
     Event(std::sync::Arc<str>),
     /// The server's run id.
     RunId,
+    /// The bytes that newest values of a bucket may take on the server.
+    ValuesBytes,
 }
 
 impl Master {
@@ -137,13 +142,14 @@ impl Master {
             barrier,
             scripts,
             replicas: Cell::new(replies::replicas_online(&replication)),
+            values_bytes: Cell::new(REDIS_VALUES_BYTES),
             hears: Cell::new(hears),
             refuses: RefCell::new(None),
             unfit: Notify::new(),
             waiting: RefCell::new(None),
         };
         master.mark(keys, places).await.map_err(said)?;
-        master.warn_of_eviction().await;
+        master.look_at_memory().await;
         Ok(master)
     }
 
@@ -180,10 +186,13 @@ impl Master {
         heard.is_ok()
     }
 
-    /// A server that drops keys when it is full drops subscriptions and history, too, and nobody would notice.
-    async fn warn_of_eviction(&self) {
+    /// Newest values take a share of the server's memory, so that history and subscriptions find room. A server that drops
+    /// keys when it is full drops those, too, and nobody would notice.
+    async fn look_at_memory(&self) {
         let Ok(memory) = info(&self.commands, "memory").await else { return };
-        let limited = replies::info_field(&memory, "maxmemory").is_some_and(|limit| limit != "0");
+        let limit = replies::info_field(&memory, "maxmemory").and_then(|limit| limit.parse().ok()).unwrap_or(0);
+        let limited = limit > 0;
+        self.values_bytes.set(values_bytes(limit));
         let policy = replies::info_field(&memory, "maxmemory_policy").unwrap_or("noeviction");
         if limited && policy != "noeviction" {
             warn!(server = %self.endpoint, policy, "Redis may drop keys when its memory is full; set maxmemory-policy noeviction");
@@ -210,6 +219,7 @@ impl Master {
                         Argument::Text(text) => command.arg(text),
                         Argument::Event(event) => command.arg(&**event),
                         Argument::RunId => command.arg(&self.run_id),
+                        Argument::ValuesBytes => command.arg(self.values_bytes.get()),
                     };
                 }
                 command
@@ -373,6 +383,11 @@ enum NotWaited {
     /// The key's slot is on the move.
     Moved,
     Problem(String),
+}
+
+/// The bytes that newest values of a bucket may take on a server that has so many, or no bound if these are none.
+fn values_bytes(limit: usize) -> usize {
+    if limit == 0 { REDIS_VALUES_BYTES } else { (limit / 4 / BUCKETS).min(REDIS_VALUES_BYTES) }
 }
 
 async fn info(link: &Link, section: &str) -> Result<String, String> {

@@ -20,6 +20,7 @@
 //! | `…}:digests` | hash | for each node its last batch number and the digest of what it wants, in two halves |
 //! | `…}:h:TOPIC` | stream | history: `e` the event, `p` the place of the one before; expires with its newest event |
 //! | `…}:l:TOPIC`, `…}:v:TOPIC` | hash, sorted set | newest values, and their versions; expire |
+//! | `…}:values`, `…}:values:bytes` | sorted set, hash | topics with newest values by when they are looked at next; the bytes that each takes, and all do |
 //! | `…}:since` | string | since when the bucket lost nothing, and the run id of who set it |
 //! | `…nodes}:counted` | hash | the number of each Frontend's last change of its viewer counts |
 //! | `…nodes}:c:NODE` | hash | a Frontend's viewers, by topic |
@@ -87,6 +88,7 @@ mod store;
 mod subscriptions;
 mod sweep;
 mod topology;
+mod values;
 mod withdrawal;
 mod worker;
 

@@ -29,6 +29,8 @@ pub enum Script {
     Ends,
     /// Keeps a newest value.
     SetLatest,
+    /// Gives up newest values whose time is over.
+    GiveUp,
     /// Newest values.
     Latest,
     /// Whether there are newer ones.
@@ -60,7 +62,7 @@ pub enum Script {
 }
 
 /// How many there are.
-pub const COUNT: usize = 27;
+pub const COUNT: usize = 28;
 
 macro_rules! lua {
     ($($part:literal),+) => {
@@ -82,7 +84,8 @@ pub const ALL: [(Script, &str); COUNT] = [
     (Script::Withdraw, lua!("withdraw")),
     (Script::Read, lua!("history", "read")),
     (Script::Ends, lua!("history", "ends")),
-    (Script::SetLatest, lua!("set_latest")),
+    (Script::SetLatest, lua!("values", "set_latest")),
+    (Script::GiveUp, lua!("values", "give_up")),
     (Script::Latest, lua!("latest")),
     (Script::Newer, lua!("newer")),
     (Script::Counts, lua!("viewers", "counts")),

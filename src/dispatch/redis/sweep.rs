@@ -1,5 +1,5 @@
-//! Removes what dead nodes wanted, how many viewers they had, and what is known of peers that are long gone: by one process
-//! at a time, over all dispatchers.
+//! Removes what dead nodes wanted, how many viewers they had, what is known of peers that are long gone, and newest values
+//! whose time is over: by one process at a time, over all dispatchers.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -16,7 +16,7 @@ use super::store::Store;
 use super::subscriptions::{text, unreadable, value};
 use super::topology::jittered;
 use crate::dispatch::kv::{BUCKETS, Unavailable};
-use crate::limits::{NODE_LEASE, PEER_FORGOTTEN, REDIS_SWEEP_EVERY};
+use crate::limits::{NODE_LEASE, PEER_FORGOTTEN, REDIS_SWEEP_EVERY, REDIS_VALUES_SLICES};
 use crate::wire::connection_id::NodeId;
 
 /// Sweeps for as long as the store is used.
@@ -80,6 +80,14 @@ impl Store {
             let call = Call::Script(Script::SweepCounts, keys, vec![text(node)]);
             value(self.call(Place::Nodes, Lane::Commands, call).await)?;
             dead.insert(node);
+        }
+        for number in 0..BUCKETS as u8 {
+            // A master that is away keeps nobody from sweeping the others.
+            while let Ok(true) = self.give_up_values(number, REDIS_VALUES_SLICES).await {
+                if !self.holds_lock(me).await? {
+                    return Ok(());
+                }
+            }
         }
         if !dead.is_empty() {
             info!(nodes = dead.len(), slices, "swept what dead nodes wanted and counted");
