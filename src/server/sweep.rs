@@ -120,7 +120,8 @@ impl Shard {
                     self.set_due(conn, HEARTBEAT.as_secs() as u32);
                     self.write_stream(conn, framing.heartbeat());
                 }
-                Kind::Stream if due => {
+                // What stands between may have passed the end on, and takes one piece after the other before it knows more.
+                Kind::Stream if due || slot.half_closed => {
                     self.set_due(conn, HEARTBEAT.as_secs() as u32);
                     self.write_stream(conn, framing.heartbeat());
                 }

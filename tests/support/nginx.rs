@@ -21,8 +21,13 @@ pub fn changed(file: &str, changes: &[(&str, String)]) -> String {
 
 /// nginx with the file so changed, all it writes in `folder`. End it by SIGTERM: killed, it would leave workers behind.
 pub fn nginx(folder: &Path, file: &str, changes: &[(&str, String)]) -> Command {
+    nginx_with(folder, &changed(file, changes))
+}
+
+/// nginx with this in its `http` block.
+pub fn nginx_with(folder: &Path, text: &str) -> Command {
     let path = |name: &str| folder.join(name).display().to_string();
-    fs::write(folder.join("fanfare.conf"), changed(file, changes)).unwrap();
+    fs::write(folder.join("fanfare.conf"), text).unwrap();
     // What Debian's nginx.conf has around it, with everything in the test's folder. Workers of root's nginx are nobody's,
     // and could not enter it.
     let root = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
