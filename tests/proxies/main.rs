@@ -49,7 +49,7 @@ fn streams_arrive_event_by_event(kind: Kind) {
         };
         assert_eq!(&followed.next(version)[..3], "200");
         // HAProxy writes names in small letters in HTTP/1.1, too.
-        let type_name = if kind == Kind::HaProxy { "content-type: " } else { type_name };
+        let type_name = if matches!(kind, Kind::HaProxy | Kind::HaProxyPlain) { "content-type: " } else { type_name };
         assert_eq!(followed.next(type_name), "text/event-stream; charset=utf-8");
         assert_eq!(followed.next("event: "), "connected");
         events_arrive(&node, &followed);
@@ -60,9 +60,9 @@ fn streams_arrive_event_by_event(kind: Kind) {
 fn leaving_is_noticed(kind: Kind) {
     // Comment lines that a proxy needs to see that a viewer has left.
     let comments = match kind {
-        Kind::Nginx | Kind::NginxTwice | Kind::HaProxy | Kind::Caddy | Kind::Varnish => 0,
         Kind::Lighttpd => 1,
         Kind::Apache => 2,
+        _ => 0,
     };
     let node = Node::with(&["--cores", "2", "--trusted-proxy", "127.0.0.1"]);
     let proxy = Proxy::before(kind, Config::Shipped, &node);
@@ -266,6 +266,7 @@ proxies! {
     nginx_before_nginx NginxTwice: streams_arrive_event_by_event leaving_is_noticed a_stream_is_resumed;
     haproxy HaProxy: streams_arrive_event_by_event leaving_is_noticed a_stream_is_resumed posts_work
         the_viewers_address_is_passed_on a_browser_follows_many_streams as_it_comes;
+    haproxy_without_tls HaProxyPlain: streams_arrive_event_by_event leaving_is_noticed a_stream_is_resumed;
     caddy Caddy: streams_arrive_event_by_event leaving_is_noticed a_stream_is_resumed posts_work
         the_viewers_address_is_passed_on a_browser_follows_many_streams as_it_comes;
     apache Apache: streams_arrive_event_by_event leaving_is_noticed a_stream_is_resumed posts_work

@@ -23,6 +23,8 @@ pub enum Kind {
     /// An nginx of which nobody thought, in front of the one of `tuning/proxy`.
     NginxTwice,
     HaProxy,
+    /// HAProxy behind something else that has the TLS.
+    HaProxyPlain,
     Caddy,
     Apache,
     Varnish,
@@ -48,10 +50,15 @@ impl Kind {
     /// How viewers may speak to it as it is configured here.
     pub fn versions(self) -> &'static [Http] {
         match self {
-            // Neither has TLS here, and without it no browser speaks HTTP/2.
-            Kind::Varnish | Kind::NginxTwice => &[Http::One],
+            // Without TLS no browser speaks HTTP/2.
+            Kind::Varnish | Kind::NginxTwice | Kind::HaProxyPlain => &[Http::One],
             _ => &[Http::One, Http::Two],
         }
+    }
+
+    /// What it is asked by, where it has a configuration of ours.
+    fn scheme(self) -> &'static str {
+        if self.versions().contains(&Http::Two) { "https" } else { "http" }
     }
 }
 
@@ -115,7 +122,7 @@ impl Place<'_> {
         match kind {
             Kind::Nginx => self.nginx(config),
             Kind::NginxTwice => unreachable!("it is two"),
-            Kind::HaProxy => self.haproxy(config),
+            Kind::HaProxy | Kind::HaProxyPlain => self.haproxy(kind, config),
             Kind::Caddy => self.caddy(config),
             Kind::Apache => self.apache(config),
             Kind::Varnish => self.varnish(config),
@@ -143,7 +150,7 @@ impl Place<'_> {
         nginx_with(self.folder, &text)
     }
 
-    fn haproxy(&self, config: Config) -> Command {
+    fn haproxy(&self, kind: Kind, config: Config) -> Command {
         let text = if config == Config::Bare {
             format!(
                 "defaults\n mode http\n timeout client 60s\n timeout server 60s\n timeout connect 5s\n\
@@ -151,11 +158,18 @@ impl Place<'_> {
                 self.port, self.public
             )
         } else {
+            let pem = self.file("fanfare.pem");
+            let tls = match kind {
+                Kind::HaProxy => format!(" ssl crt {pem} alpn h2,http/1.1"),
+                _ => String::new(),
+            };
             let changes = [
                 ("maxconn 500000", "maxconn 1000".to_owned()),
                 ("maxconn 490000", "maxconn 900".to_owned()),
-                ("bind :443", format!("bind 127.0.0.1:{}", self.port)),
-                ("/etc/haproxy/fanfare.pem", self.file("fanfare.pem")),
+                (
+                    "bind :443 ssl crt /etc/haproxy/fanfare.pem alpn h2,http/1.1",
+                    format!("bind 127.0.0.1:{}{tls}", self.port),
+                ),
                 ("server one 127.0.0.1:8080", format!("server one {}", self.public)),
                 ("check port 8081", format!("check port {}", self.internal.port())),
                 ("log /dev/log local0", "log stderr local0 warning".to_owned()),
@@ -278,7 +292,7 @@ impl Proxy {
     /// A proxy that passes on to these listeners, of a node or of something else.
     pub fn start(kind: Kind, config: Config, public: SocketAddr, internal: SocketAddr) -> Proxy {
         if kind != Kind::NginxTwice {
-            let scheme = if config == Config::Bare || kind == Kind::Varnish { "http" } else { "https" };
+            let scheme = if config == Config::Bare { "http" } else { kind.scheme() };
             return Proxy::launch(scheme, None, |folder, port| {
                 Place { folder, port, public, internal }.command(kind, config)
             });
