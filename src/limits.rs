@@ -2,11 +2,13 @@
 //!
 //! A bound without a reason beside it is a defect. Sizes are bytes unless the name says otherwise.
 
+mod check;
 mod memory;
 mod nodes;
 mod returns;
 mod store;
 
+pub use check::*;
 pub use memory::*;
 pub use nodes::*;
 pub use returns::*;

@@ -279,7 +279,7 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
 }
 
 fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
-    let signals = signals::harmless()?;
+    let mut signals = signals::harmless()?;
     refuse_unbuilt(settings)?;
     let (_watcher, tokens) = watch_keys(settings)?.unzip();
     let open_files = open_files::raise();
@@ -325,6 +325,7 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
     let (node, live) = assemble(settings, ways)?;
 
     abort_on_panic();
+    signals::and_ends(&mut signals)?;
     let executors = cores
         .iter()
         .zip(mailboxes)

@@ -58,7 +58,7 @@ fn limits(name: &str) -> [String; 2] {
 
 #[test]
 fn every_kernel_setting_is_as_the_kernel_shows_it() {
-    let report = check(&[]);
+    let report = check(&["--connections", "2000000"]);
     let file = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tuning/sysctl.conf")).unwrap();
     let mut seen = 0;
     for line in file.lines().filter(|line| !line.starts_with('#') && line.contains('=')) {
@@ -76,7 +76,7 @@ fn every_kernel_setting_is_as_the_kernel_shows_it() {
         }
         seen += 1;
     }
-    assert!(seen > 20, "{seen}");
+    assert!(seen >= 20, "{seen}");
     let somaxconn = words("/proc/sys/net/core/somaxconn").unwrap().parse::<u64>().unwrap();
     assert_eq!(item(&report, "net.core.somaxconn")["status"], if somaxconn < 65_535 { "advice" } else { "ok" });
 }

@@ -84,6 +84,9 @@ impl Tree {
 
     fn try_run(&self, script: &str, arguments: &[&str]) -> (Option<i32>, String) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning").join(script);
+        // The file is for two million, and so are these tests.
+        let sized = script == "apply" && !arguments.contains(&"--connections");
+        let arguments = [arguments, if sized { &["--connections", "2000000"] } else { &[] }].concat();
         let output =
             Command::new(path).args(arguments).env("FANFARE_TUNING_ROOT", self.folder.path()).output().unwrap();
         let errors = String::from_utf8(output.stderr).unwrap();
@@ -153,6 +156,84 @@ fn what_somebody_changed_since_stays() {
     let text = tree.run("revert", &[]);
     assert_eq!((tree.sysctl("vm/swappiness"), tree.sysctl("net/core/somaxconn")), ("5".to_owned(), "4096".to_owned()));
     assert!(text.contains("leave  vm.swappiness = 5"), "{text}");
+}
+
+#[test]
+fn few_viewers_want_few_changes() {
+    let tree = Tree::new();
+    tree.run("apply", &["--connections", "10000"]);
+    for (name, value) in [
+        ("net/core/somaxconn", "4096"),
+        ("fs/nr_open", "1048576"),
+        ("net/ipv4/ip_local_port_range", "32768\t60999"),
+        ("net/ipv4/tcp_rmem", "4096\t131072\t33554432"),
+        ("vm/swappiness", "60"),
+        ("net/ipv4/tcp_slow_start_after_idle", "0"),
+    ] {
+        assert_eq!(tree.sysctl(name), value, "{name}");
+    }
+    let tree = Tree::new();
+    tree.run("apply", &["--connections", "100000"]);
+    assert_eq!(tree.sysctl("net/core/somaxconn"), "13107");
+    assert_eq!(tree.sysctl("net/ipv4/ip_local_port_range"), "10240 65535");
+    for bad in ["0", "x", "", "-1"] {
+        assert_eq!(tree.try_run("apply", &["--connections", bad]).0, Some(2), "{bad}");
+    }
+}
+
+#[test]
+fn io_uring_is_never_opened_to_everybody() {
+    let tree = Tree::new();
+    tree.put("proc/sys/kernel/io_uring_disabled", "2\n");
+    tree.put("proc/sys/kernel/io_uring_group", "-1\n");
+    let before = tree.all();
+    assert!(tree.run("apply", &[]).contains("no group fanfare"));
+    assert_eq!(tree.sysctl("kernel/io_uring_disabled"), "2");
+    tree.run("revert", &[]);
+    assert_eq!(tree.all(), before);
+    tree.put("etc/group", "root:x:0:\nfanfare:x:997:\n");
+    let before = tree.all();
+    tree.run("apply", &[]);
+    assert_eq!(
+        (tree.sysctl("kernel/io_uring_disabled"), tree.sysctl("kernel/io_uring_group")),
+        ("1".into(), "997".into())
+    );
+    assert!(tree.get(INSTALLED).contains("-kernel.io_uring_group = 997\n-kernel.io_uring_disabled = 1"));
+    let once = tree.all();
+    assert!(tree.run("apply", &[]).contains("0 changes"));
+    assert_eq!(tree.all(), once);
+    tree.run("revert", &[]);
+    assert_eq!(tree.all(), before);
+    // A group that somebody else chose is not taken away from them.
+    tree.put("proc/sys/kernel/io_uring_group", "42\n");
+    assert!(tree.run("apply", &[]).contains("add the user fanfare to that group"));
+    assert_eq!(
+        (tree.sysctl("kernel/io_uring_disabled"), tree.sysctl("kernel/io_uring_group")),
+        ("2".into(), "42".into())
+    );
+}
+
+#[test]
+fn ports_of_those_who_listen_are_kept_for_them() {
+    let tree = Tree::new();
+    tree.put("proc/sys/net/ipv4/ip_local_reserved_ports", "\n");
+    let line = |port: u16, state: &str| {
+        format!("   0: 0100007F:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 0 0 1\n")
+    };
+    tree.put(
+        "proc/net/tcp",
+        &["  sl  local\n".to_owned(), line(6379, "0A"), line(16_379, "0A"), line(20_000, "01")].concat(),
+    );
+    tree.put("proc/net/tcp6", &line(26_379, "0A"));
+    let before = tree.all();
+    tree.run("apply", &[]);
+    assert_eq!(tree.sysctl("net/ipv4/ip_local_reserved_ports"), "16379,26379");
+    assert!(tree.get(INSTALLED).contains("ip_local_reserved_ports = 16379,26379"));
+    let once = tree.all();
+    assert!(tree.run("apply", &[]).contains("0 changes"));
+    assert_eq!(tree.all(), once);
+    tree.run("revert", &[]);
+    assert_eq!(tree.all(), before);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::Subject;
 use super::host::{Host, Limit};
 use super::items::{conntrack_max, files_reserved};
-use crate::limits::{CONNECTION_MEMORY_BYTES, PROCESS_MEMORY_BYTES};
+use super::surroundings::Proxy;
+use crate::limits::{CONNECTION_MEMORY_BYTES, PROCESS_MEMORY_BYTES, PROXIED_CONNECTION_BYTES};
 
 /// One thing that limits connections.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -44,12 +45,18 @@ pub struct Measured {
 }
 
 /// Reckons it.
-pub fn capacity(host: &Host, subject: &Subject, measured: &Measured, wanted: Option<u64>) -> Capacity {
+pub fn capacity(
+    host: &Host,
+    subject: &Subject,
+    measured: &Measured,
+    proxies: &[Proxy],
+    wanted: Option<u64>,
+) -> Capacity {
     let mut bounds: Vec<Bound> = [
         open_files(subject, measured.open_files),
         all_files(host, subject),
         watches(host),
-        memory(host, subject),
+        memory(host, subject, proxies),
         tcp_memory(host, measured.page_bytes),
         tracking(host, measured.tracked),
         ports(host, subject),
@@ -92,18 +99,25 @@ fn watches(host: &Host) -> Option<Bound> {
     bound("fs.epoll.max_user_watches", max, "one entry a connection".to_owned())
 }
 
-fn memory(host: &Host, subject: &Subject) -> Option<Bound> {
+fn memory(host: &Host, subject: &Subject, proxies: &[Proxy]) -> Option<Bound> {
     let available = host.memory("MemAvailable")?;
     let group = host.cgroup_memory_left();
     let left = group.map_or(available, |group| group.min(available));
     let by = if left < available { "left to its control group" } else { "available now" };
     let reserve = PROCESS_MEMORY_BYTES * subject.processes;
+    let (each, proxied) = match proxies.first() {
+        Some(proxy) => (
+            CONNECTION_MEMORY_BYTES + PROXIED_CONNECTION_BYTES,
+            format!(", {PROXIED_CONNECTION_BYTES} of them for {} with TLS", proxy.name),
+        ),
+        None => (CONNECTION_MEMORY_BYTES, String::new()),
+    };
     let because = format!(
-        "{} MiB {by}, less {} MiB for the process itself, {CONNECTION_MEMORY_BYTES} bytes each with the kernel's part",
+        "{} MiB {by}, less {} MiB for the process itself, {each} bytes each with the kernel's part{proxied}",
         left >> 20,
         reserve >> 20,
     );
-    bound("memory", left.saturating_sub(reserve) / CONNECTION_MEMORY_BYTES, because)
+    bound("memory", left.saturating_sub(reserve) / each, because)
 }
 
 fn tcp_memory(host: &Host, page_bytes: u64) -> Option<Bound> {

@@ -76,6 +76,37 @@ impl Host {
         rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
     }
 
+    /// Processor time that the control groups of this process allow it, in percent of one processor; `None` when none sets a
+    /// limit. Knows both hierarchies.
+    pub fn cgroup_processor_percent(&self) -> Option<u64> {
+        let percent =
+            |quota: Option<u64>, period: Option<u64>| Some(quota? * 100 / period.filter(|&period| period > 0)?);
+        let groups = self.text("proc/self/cgroup")?;
+        let of_line = |line: &str| {
+            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+            let older = match controllers {
+                "" => false,
+                names if names.split(',').any(|name| name == "cpu") => true,
+                _ => return None,
+            };
+            let path = path.trim_end_matches('/');
+            // A limit of a group above holds as well.
+            let groups = path.rmatch_indices('/').map(|(at, _)| &path[..at]);
+            let of_group = |group: &str| match older {
+                false => {
+                    let limits = self.numbers(&format!("sys/fs/cgroup{group}/cpu.max"))?;
+                    percent(limits.first().copied(), limits.get(1).copied())
+                }
+                true => {
+                    let read = |name: &str| self.number(&format!("sys/fs/cgroup/cpu{group}/cpu.cfs_{name}_us"));
+                    percent(read("quota"), read("period"))
+                }
+            };
+            std::iter::once(path).chain(groups).filter_map(of_group).min()
+        };
+        groups.lines().filter_map(of_line).min()
+    }
+
     /// What the control groups of this process leave it of memory, in bytes; `None` when none sets a limit. Knows
     /// both hierarchies.
     pub fn cgroup_memory_left(&self) -> Option<u64> {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Subject;
 use super::host::{ClockState, Host, Limit};
+use super::surroundings::ports_at_risk;
 use super::wanted::Wanted;
 use crate::limits::{CHECK_CLOCK_ERROR_MAX_US, FILES_PER_PROCESS, FILES_PER_SHARD, KERNEL_MIN, MEMLOCK_BYTES_MIN};
 use crate::runtime::cores;
@@ -44,18 +45,18 @@ pub struct Item {
 }
 
 impl Item {
-    fn new(item: &str, status: Status, found: impl Into<String>, wanted: impl Into<String>) -> Item {
+    pub(super) fn new(item: &str, status: Status, found: impl Into<String>, wanted: impl Into<String>) -> Item {
         let (item, found, wanted) = (item.to_owned(), found.into(), wanted.into());
         Item { item, status, found, wanted, cost: String::new(), remedy: String::new() }
     }
 
-    fn costs(mut self, cost: &str, remedy: impl Into<String>) -> Item {
+    pub(super) fn costs(mut self, cost: &str, remedy: impl Into<String>) -> Item {
         (self.cost, self.remedy) = (cost.to_owned(), remedy.into());
         self
     }
 }
 
-fn good_or(good: bool, otherwise: Status) -> Status {
+pub(super) fn good_or(good: bool, otherwise: Status) -> Status {
     if good { Status::Ok } else { otherwise }
 }
 
@@ -88,12 +89,33 @@ pub fn executor(started: &io::Result<()>) -> Item {
         .costs(cores::COST, cores::REMEDY)
 }
 
-/// Open files of one process, in numbers that do not depend on how many connections are wanted.
-pub fn open_files(limit: Limit, nr_open: Option<u64>, wanted_nr_open: u64) -> Item {
-    let most = nr_open.unwrap_or(wanted_nr_open);
+/// Whether the kernel lets this user have io_uring, and whether it need not let everybody.
+pub fn io_uring(host: &Host, started: &io::Result<()>) -> Item {
+    let (disabled, group) =
+        (host.number("proc/sys/kernel/io_uring_disabled"), host.text("proc/sys/kernel/io_uring_group"));
+    let status = match disabled {
+        None => Status::Absent,
+        // Restricted to a group, which is this user's if an executor started.
+        Some(0) => Status::Ok,
+        Some(_) => good_or(started.is_ok(), Status::Advice),
+    };
+    let found = match (disabled, group) {
+        (Some(disabled), Some(group)) => format!("{disabled}, kernel.io_uring_group = {group}"),
+        (disabled, _) => disabled.map(|disabled| disabled.to_string()).unwrap_or_default(),
+    };
+    Item::new("kernel.io_uring_disabled", status, found, "0, or 1 with Fanfare's group as kernel.io_uring_group").costs(
+        cores::COST,
+        "tuning/apply, which lets the group fanfare have it and nobody else: kernel.io_uring_group = that group's number, \
+         then kernel.io_uring_disabled = 1",
+    )
+}
+
+/// Open files of one process.
+pub fn open_files(limit: Limit, subject: &Subject, connections: u64) -> Item {
+    let most = connections.div_ceil(subject.processes) + files_reserved(subject);
     let status = good_or(limit.hard.is_none_or(|hard| hard >= most), Status::Advice);
     let found = format!("soft {}, hard {}", number_or_none(limit.soft), number_or_none(limit.hard));
-    Item::new("open files", status, found, format!("hard {most}")).costs(
+    Item::new("open files", status, found, format!("hard at least {most}")).costs(
         "each connection is an open file; past the hard limit (Fanfare raises the soft one to it) viewers are refused",
         format!("LimitNOFILE={most} in the unit, /etc/security/limits.d for a login (tuning/limits.conf), or ulimit -Hn {most} as root"),
     )
@@ -116,16 +138,18 @@ pub fn locked_memory(limit: Limit) -> Item {
 }
 
 /// A kernel setting of `tuning/sysctl.conf`.
-pub fn sysctl(wanted: &Wanted, host: &Host, memory_bytes: Option<u64>, tracked: Option<u64>) -> Item {
+pub fn sysctl(wanted: &Wanted, host: &Host, memory_bytes: Option<u64>, tracked: Option<u64>, connections: u64) -> Item {
+    let wanted = &wanted.for_connections(connections);
     let text = host.text(&wanted.path());
     let value = wanted.better(text.as_deref().unwrap_or_default());
-    let remedy = format!("tuning/apply, or sysctl -w {}='{value}'", wanted.name);
+    let remedy = format!("tuning/apply --connections {connections}, or sysctl -w {}='{value}'", wanted.name);
     let (status, found) = match text {
         None if wanted.optional => (Status::Absent, "not there".to_owned()),
         None => (Status::Unknown, "not visible here".to_owned()),
         Some(found) => {
             let status = match wanted.holds(&found) {
                 _ if memory_bytes.is_some_and(|bytes| bytes < wanted.memory_bytes) => Status::Absent,
+                _ if connections < wanted.connections_min => Status::Absent,
                 // Connection tracking that tracks nothing needs no table.
                 _ if tracked == Some(0) && wanted.name.contains(".nf_conntrack_") => Status::Absent,
                 Some(holds) => good_or(holds, Status::Advice),
@@ -137,6 +161,9 @@ pub fn sysctl(wanted: &Wanted, host: &Host, memory_bytes: Option<u64>, tracked: 
     let mut wish = wanted.describe();
     if wanted.memory_bytes > 0 {
         wish.push_str(&format!(" (from {} GiB of memory on)", wanted.memory_bytes >> 30));
+    }
+    if wanted.connections_min > 0 {
+        wish.push_str(&format!(" (from {} connections on)", wanted.connections_min));
     }
     Item::new(&wanted.name, status, found, wish).costs(wanted.without.trim_end_matches('.'), remedy)
 }
@@ -291,11 +318,14 @@ pub fn ports(subject: &Subject, host: &Host) -> Item {
         .filter(|&&port| port != 0 && (low..=high).contains(&port.into()) && !reserved.contains(&port.into()))
         .map(u16::to_string)
         .collect();
+    let others = ports_at_risk(host, &subject.services, low, high, &reserved);
+    let others: Vec<String> = others.iter().map(u16::to_string).filter(|port| !taken.contains(port)).collect();
     let low_port = listeners.iter().find(|&&port| port != 0 && u64::from(port) < privileged);
-    let found = format!("{} and {}, outgoing {low} to {high}", listeners[0], listeners[1]);
+    let beside = if others.is_empty() { String::new() } else { format!(", others listen on {}", others.join(" ")) };
+    let found = format!("{} and {}, outgoing {low} to {high}{beside}", listeners[0], listeners[1]);
     let item = Item::new(
         "listeners' ports",
-        good_or(taken.is_empty() && low_port.is_none(), Status::Advice),
+        good_or(taken.is_empty() && others.is_empty() && low_port.is_none(), Status::Advice),
         found,
         "outside of the range for outgoing ones, not privileged",
     );
@@ -307,8 +337,12 @@ pub fn ports(subject: &Subject, host: &Host) -> Item {
             ),
         ),
         None => item.costs(
-            "an outgoing connection may hold the port when Fanfare starts, which then exits 2",
-            format!("sysctl -w net.ipv4.ip_local_reserved_ports={}", taken.join(",")),
+            "an outgoing connection may hold the port when its program starts, which then does not (Fanfare exits 2)",
+            {
+                let kept = host.text("proc/sys/net/ipv4/ip_local_reserved_ports").filter(|kept| !kept.is_empty());
+                let ports: Vec<String> = kept.into_iter().chain(taken).chain(others).collect();
+                format!("tuning/apply, or sysctl -w net.ipv4.ip_local_reserved_ports={}", ports.join(","))
+            },
         ),
     }
 }

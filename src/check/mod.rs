@@ -6,6 +6,7 @@ pub mod capacity;
 pub mod host;
 pub mod items;
 pub mod report;
+pub mod surroundings;
 pub mod wanted;
 
 #[cfg(test)]
@@ -16,12 +17,14 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use crate::args::CheckArgs;
+use crate::limits::{CHECK_CONNECTIONS_ALL, CHECK_CONNECTIONS_FRONTEND, CHECK_CONNECTIONS_OTHERS};
 use crate::roles;
 use crate::runtime::cores;
-use crate::settings::{Role, Settings, SettingsError};
+use crate::settings::{Database, Kv, Role, Settings, SettingsError, Url};
 use capacity::Measured;
 use host::Host;
 use report::Report;
+use surroundings::Disk;
 
 /// Exit status for a setting that will not do.
 const USAGE: u8 = 2;
@@ -41,6 +44,10 @@ pub struct Subject {
     pub listen: SocketAddr,
     /// The internal listener.
     pub internal: SocketAddr,
+    /// So many connections are expected, by which advice is sized.
+    pub expected: u64,
+    /// Ports of stores that are to be on this box.
+    pub services: Vec<u16>,
 }
 
 /// Looks at everything and prints it. 0 when the role runs here and the connections asked for fit, also if there is
@@ -66,6 +73,7 @@ pub fn run(args: &CheckArgs, settings: &Settings) -> ExitCode {
 }
 
 fn check(args: &CheckArgs, settings: &Settings) -> Result<Report, SettingsError> {
+    let configured = settings.most.connections.map(|connections| connections as u64);
     let subject = Subject {
         role: settings.role,
         cores: roles::choose_cores(settings)?,
@@ -73,6 +81,8 @@ fn check(args: &CheckArgs, settings: &Settings) -> Result<Report, SettingsError>
         processes: args.processes,
         listen: settings.listen,
         internal: settings.internal,
+        expected: args.connections.or(configured).unwrap_or(usual(settings.role)),
+        services: services(settings),
     };
     // What the role does first: an executor on a core of its own, with the memory and the ring that it will have.
     let first = subject.cores[0];
@@ -86,6 +96,7 @@ fn check(args: &CheckArgs, settings: &Settings) -> Result<Report, SettingsError>
         clock: host::clock(),
         tracked: host::tracked_connections(&host),
         page_bytes: rustix::param::page_size() as u64,
+        disk: matches!(settings.role, Role::All | Role::Backend).then(|| Disk::of(&settings.db)).flatten(),
     };
     Ok(evaluate(&host, &subject, &found, args.connections))
 }
@@ -98,20 +109,48 @@ struct Found {
     clock: io::Result<host::ClockState>,
     tracked: Option<u64>,
     page_bytes: u64,
+    disk: Option<Disk>,
+}
+
+/// Connections that a role is checked for where nobody says how many.
+fn usual(role: Role) -> u64 {
+    match role {
+        Role::Frontend => CHECK_CONNECTIONS_FRONTEND,
+        Role::All => CHECK_CONNECTIONS_ALL,
+        // Of other nodes, and of publishers.
+        Role::Dispatcher | Role::Backend => CHECK_CONNECTIONS_OTHERS,
+    }
+}
+
+/// Ports of the stores in the settings that are on this box.
+fn services(settings: &Settings) -> Vec<u16> {
+    let mut urls = Vec::new();
+    if let (Kv::Redis(url), Role::All | Role::Dispatcher) = (&settings.kv, settings.role) {
+        urls.push((url, 6379));
+    }
+    if let (Database::Postgres(url), Role::All | Role::Backend) = (&settings.db, settings.role) {
+        urls.push((url, 5432));
+    }
+    let port = |(url, usual): (&String, u16)| {
+        let url = Url::parse(url).ok()?;
+        let is_here = matches!(url.host_str()?, "localhost" | "127.0.0.1" | "::1" | "[::1]");
+        is_here.then(|| url.port().unwrap_or(usual))
+    };
+    urls.into_iter().filter_map(port).collect()
 }
 
 /// Decides, without asking anything but `host`.
 fn evaluate(host: &Host, subject: &Subject, found: &Found, connections: Option<u64>) -> Report {
     let sysctls = wanted::all();
+    let proxies = surroundings::proxies(subject, host);
     let memory = host.memory("MemTotal");
-    let nr_open = host.number("proc/sys/fs/nr_open");
-    let wanted_nr_open =
-        sysctls.iter().find(|wanted| wanted.name == "fs.nr_open").map_or(0, |wanted| wanted.fields[0].1);
+    let expected = connections.unwrap_or(subject.expected);
     let mut items = vec![
         items::kernel(host),
         items::executor(&found.executor),
+        items::io_uring(host, &found.executor),
         items::locked_memory(found.locked_memory),
-        items::open_files(found.open_files, nr_open, wanted_nr_open),
+        items::open_files(found.open_files, subject, expected),
         items::cores(subject),
         items::siblings(subject, host),
         items::numa(subject, host),
@@ -121,9 +160,13 @@ fn evaluate(host: &Host, subject: &Subject, found: &Found, connections: Option<u
         items::clock_source(host),
         items::conntrack(host, found.tracked),
         items::ports(subject, host),
+        surroundings::swap(host),
+        surroundings::quota(subject, host),
     ];
+    items.extend(surroundings::disk(found.disk.as_ref()));
+    items.extend(surroundings::proxy_files(&proxies, expected));
     items.extend(items::cards(subject, host));
-    items.extend(sysctls.iter().map(|wanted| items::sysctl(wanted, host, memory, found.tracked)));
+    items.extend(sysctls.iter().map(|wanted| items::sysctl(wanted, host, memory, found.tracked, expected)));
     let measured = Measured { open_files: found.open_files, tracked: found.tracked, page_bytes: found.page_bytes };
     Report {
         role: subject.role.to_string(),
@@ -132,6 +175,7 @@ fn evaluate(host: &Host, subject: &Subject, found: &Found, connections: Option<u
         listen: subject.listen.to_string(),
         verdict: Report::worst(&items),
         items,
-        connections: capacity::capacity(host, subject, &measured, connections),
+        expected,
+        connections: capacity::capacity(host, subject, &measured, &proxies, connections),
     }
 }

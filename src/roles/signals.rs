@@ -22,6 +22,11 @@ pub(super) fn harmless() -> io::Result<Signals> {
     Signals::new([SIGHUP, SIGUSR1, SIGUSR2])
 }
 
+/// Hears those that end the node too: before it greets anybody, and only once somebody will act on them.
+pub(super) fn and_ends(signals: &mut Signals) -> io::Result<()> {
+    [SIGTERM, SIGINT, SIGQUIT].into_iter().try_for_each(|signal| signals.add_signal(signal))
+}
+
 /// A node that runs, as its signals see it.
 pub(super) struct Told {
     pub node: Arc<Node>,
@@ -34,11 +39,8 @@ impl Told {
     /// Hears all of them, by a thread of its own, until the process ends.
     ///
     /// # Errors
-    /// When a signal cannot be heard, or no thread can be started.
+    /// When no thread can be started.
     pub(super) fn listen(mut self, mut signals: Signals) -> io::Result<()> {
-        for ends in [SIGTERM, SIGINT, SIGQUIT] {
-            signals.add_signal(ends)?;
-        }
         let listen = move || signals.forever().for_each(|signal| self.on_signal(signal));
         std::thread::Builder::new().name("signals".to_owned()).spawn(listen).map(drop)
     }

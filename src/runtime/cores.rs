@@ -20,7 +20,7 @@ use crate::limits::SHARDS_MAX;
 /// What an executor that does not start costs.
 pub const COST: &str = "no shard starts, so no role runs";
 /// What an executor needs of its machine.
-pub const REMEDY: &str = "/sys must be mounted, with enough locked memory (ulimit -l), threads (ulimit -u) and open files, kernel.io_uring_disabled = 0, and a container's seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register";
+pub const REMEDY: &str = "/sys must be mounted, with enough locked memory (ulimit -l), threads (ulimit -u) and open files, io_uring for this user (kernel.io_uring_disabled = 0, or 1 with its group as kernel.io_uring_group, see tuning/apply), and a container's seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register";
 
 /// Memory that an executor registers with the kernel for direct I/O, which Fanfare does not use: the least it takes.
 /// The default of 10 MiB an executor would exceed the usual 8 MiB of lockable memory.
