@@ -159,6 +159,18 @@ fn what_somebody_changed_since_stays() {
 }
 
 #[test]
+fn what_apply_leaves_undoes_it_when_the_scripts_are_gone() {
+    let tree = Tree::new();
+    let before = tree.all();
+    tree.run("apply", &[]);
+    assert_ne!(tree.all(), before);
+    let revert = tree.path("var/lib/fanfare-tuning/revert");
+    let status = Command::new(revert).env("FANFARE_TUNING_ROOT", tree.folder.path()).status().unwrap();
+    assert!(status.success());
+    assert_eq!(tree.all(), before);
+}
+
+#[test]
 fn few_viewers_want_few_changes() {
     let tree = Tree::new();
     tree.run("apply", &["--connections", "10000"]);

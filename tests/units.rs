@@ -292,3 +292,54 @@ fn the_example_is_taken_as_it_is_and_with_every_line_in_use() {
         assert!(line.contains("# file "), "{line}");
     }
 }
+
+/// What the package installs, as Cargo.toml says it: source and place.
+fn assets() -> Vec<(String, String)> {
+    let manifest: toml::Table = fs::read_to_string(here("Cargo.toml")).unwrap().parse().unwrap();
+    let assets = manifest["package"]["metadata"]["deb"]["assets"].as_array().unwrap();
+    let text = |value: &toml::Value| value.as_str().unwrap().to_owned();
+    assets.iter().map(|asset| (text(&asset[0]), text(&asset[1]))).collect()
+}
+
+#[test]
+fn everything_that_operators_are_told_of_is_in_the_package() {
+    let assets = assets();
+    let is_packed = |path: &str| {
+        assets.iter().any(|(source, _)| match source.rsplit_once('*') {
+            None => source == path,
+            Some((start, end)) => {
+                path.strip_prefix(start).and_then(|rest| rest.strip_suffix(end)).is_some_and(|name| !name.contains('/'))
+            }
+        })
+    };
+    fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { files(&path, found) } else { found.push(path) }
+        }
+    }
+    let mut found = Vec::new();
+    for folder in ["tuning", "docs"] {
+        files(&here(folder), &mut found);
+    }
+    assert!(found.len() > 20);
+    for path in found {
+        let path = path.strip_prefix(here("")).unwrap().to_str().unwrap().to_owned();
+        // Those are the package's own scripts.
+        if !path.starts_with("tuning/debian/") {
+            assert!(is_packed(&path), "{path}");
+        }
+    }
+    // And links of the pages lead somewhere, here and there: what is packed is packed in the same order of folders.
+    for page in ["README.md", "docs/backup.md", "docs/sizing.md"] {
+        let text = fs::read_to_string(here(page)).unwrap();
+        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            let path = link.split('#').next().unwrap();
+            if path.is_empty() || path.contains("://") {
+                continue;
+            }
+            let target = Path::new(page).parent().unwrap().join(path);
+            assert!(here(target.to_str().unwrap()).exists() && is_packed(target.to_str().unwrap()), "{page}: {link}");
+        }
+    }
+}

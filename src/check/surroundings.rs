@@ -57,7 +57,7 @@ pub fn disk(disk: Option<&Disk>) -> Vec<Item> {
         format!("at least {} MiB", CHECK_DISK_FREE_MIN >> 20),
     )
     .costs(
-        "a like takes some 200 bytes and a comment a kilobyte; once the disk is full nothing is stored, and 503 says so",
+        "a like takes 40 to 150 bytes, a comment 60 and its text; once the disk is full nothing is stored, and 503 says so",
         "make room, or give the database another disk (db = \"sqlite:PATH\")",
     );
     let (status, found) = match &disk.flush {

@@ -12,7 +12,7 @@ pub const CHECK_CONNECTIONS_ALL: u64 = 10_000;
 pub const CHECK_CONNECTIONS_OTHERS: u64 = 1_000;
 const _: () =
     assert!(CHECK_CONNECTIONS_OTHERS <= CHECK_CONNECTIONS_ALL && CHECK_CONNECTIONS_ALL <= CHECK_CONNECTIONS_FRONTEND);
-/// Less room for the database than this is reported: a million likes and as many comments take some 1.2 GB.
+/// Less room for the database than this is reported: ten million likes with long names take some 1.5 GB.
 pub const CHECK_DISK_FREE_MIN: u64 = 2 << 30;
 /// A flush that takes longer is reported: a like is answered after one or two.
 pub const CHECK_FLUSH_MAX: Duration = Duration::from_millis(10);

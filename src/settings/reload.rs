@@ -132,7 +132,7 @@ mod tests {
         let file = File::new("max_topics = 5\nlisten = \"127.0.0.1:1\"\nevents.wave.class = \"every\"");
         let settings = file.settings();
         file.write(
-            "max_topics = 6\nlisten = \"127.0.0.1:2\"\ndrain = \"30s\"\nevents.gift.class = \"sum\"\ndc = \"eu\"",
+            "max_topics = 6\nlisten = \"127.0.0.1:2\"\nidle_timeout = \"75s\"\nevents.gift.class = \"sum\"\ndc = \"eu\"",
         );
         let Reloaded { settings, taken, waiting } = settings.reload(&file.flags(), []).unwrap();
         assert_eq!(taken, ["max_topics", "events.gift", "events.wave"]);

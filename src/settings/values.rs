@@ -277,8 +277,26 @@ pub(super) fn network(text: &str) -> Result<IpNet, Fault> {
     }
 }
 
+/// Whether a word of a log filter names a part of the program: this crate, or a module of any.
+fn is_part(word: &str) -> bool {
+    word == "fanfare" || word.contains("::")
+}
+
 /// A filter of log lines, as `RUST_LOG` has them.
 pub(super) fn log_filter(text: &str) -> Result<String, Fault> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    // A word alone may also be a part of the program, which then logs all it has. One that is neither is a slip of the pen, and
+    // would log nothing else.
+    let is_known = |word: &str| {
+        word.is_empty() || word.contains(['=', '[']) || LEVELS.contains(&&*word.to_ascii_lowercase()) || is_part(word)
+    };
+    if let Some(word) = text.split(',').map(str::trim).find(|word| !is_known(word)) {
+        let levels = LEVELS.join(", ");
+        return fault(
+            format!("{word:?} is no level"),
+            format!("give one of {levels}, or a part's, such as fanfare=debug"),
+        );
+    }
     match tracing_subscriber::EnvFilter::try_new(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => fault(format!("not a log filter ({error})"), "give one such as info or fanfare=debug"),

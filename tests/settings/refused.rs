@@ -93,6 +93,8 @@ fn a_bad_value_is_named_with_its_source_and_what_would_do() {
         ("--cors-origin *,https://a.example", &["--cors-origin", "* alone"]),
         ("--auth jwt --jwt-key-file key --jwt-cookie t --cors-origin *", &["--cors-origin \"*\"", "name the origins"]),
         ("--trusted-proxy proxy", &["--trusted-proxy \"proxy\"", "10.0.0.0/8"]),
+        ("--log inof", &["--log \"inof\"", "\"inof\" is no level", "off, error, warn, info, debug, trace"]),
+        ("--log fanfare=debug,inof", &["\"inof\" is no level"]),
         ("--log fanfare=loud", &["--log \"fanfare=loud\"", "fanfare=debug"]),
         ("--reactions like,like", &["--reactions \"like\"", "given twice"]),
         ("--internal 127.0.0.1:8080", &["--internal \"127.0.0.1:8080\"", "--listen 127.0.0.1:8080"]),
