@@ -23,7 +23,8 @@ pub enum Request {
     Heartbeat(Heartbeat),
     /// A node ends cleanly: its lease and what it wanted go at once. [`Answer::Left`]
     Leave(NodeId),
-    /// Appends an event to its topic's history. [`Answer::Appended`]
+    /// Appends an event to its topic's history. [`Answer::Appended`], or [`Answer::Repeated`] for one that was taken back
+    /// less than [`crate::limits::WITHDRAWN_REFUSED`] ago
     Append(Append),
     /// The same, unless the key is known. [`Answer::Appended`] or [`Answer::Repeated`]
     AppendOnce(Claim, Append),

@@ -18,8 +18,7 @@ use crate::limits::{NODE_LEASE, NODE_SWEEP, VALUES_SWEPT, VALUES_SWEPT_AT_ONCE};
 use crate::runtime::clock::Times;
 use crate::runtime::random::{Map, Set};
 use crate::wire::connection_id::NodeId;
-use crate::wire::frame::Withdrawn;
-use crate::wire::position::Position;
+use crate::wire::frame::{Stored, Withdrawn};
 use crate::wire::topic::Topic;
 
 /// A key-value store in memory, of one node.
@@ -158,8 +157,11 @@ impl Tables {
         }
     }
 
-    /// Puts an event into its topic's history, and into the queues of peers.
-    fn append(&mut self, append: Append, now_ms: u64, notices: &mut Vec<Notice>) -> (Position, Option<Position>) {
+    /// Puts an event into its topic's history, and into the queues of peers, unless it was taken back before it came.
+    fn append(&mut self, append: Append, now_ms: u64, notices: &mut Vec<Notice>) -> Placed {
+        if self.histories.refuses(&append, now_ms) {
+            return None;
+        }
         let number = bucket(append.topic.as_str());
         if let Some(id) = &append.withdraws {
             self.peers.withdraw(number, &Withdrawn::of(id));
@@ -169,7 +171,16 @@ impl Tables {
                 notices.push(Notice::Queued(number));
             }
         }
-        self.histories.append(append, now_ms)
+        Some(self.histories.append(append, now_ms))
+    }
+
+    /// The same, as it is answered: one that was taken back is one that came before.
+    fn appended(&mut self, append: Append, now_ms: u64, notices: &mut Vec<Notice>) -> Answer {
+        let event = Arc::clone(&append.event);
+        match self.append(append, now_ms, notices) {
+            Some((position, prev)) => Answer::Appended { position, prev },
+            None => Answer::Repeated { id: Stored::read(&event).map(|stored| stored.id.into_owned()) },
+        }
     }
 
     fn take(&mut self, taking: Taking, now_ms: u64, notices: &mut Vec<Notice>) -> Vec<Placed> {
@@ -177,7 +188,7 @@ impl Tables {
         let mut placed = Vec::with_capacity(events.len());
         for (number, append) in events {
             let is_new = self.peers.take(&dc, bucket, epoch, number);
-            placed.push(is_new.then(|| self.append(append, now_ms, notices)));
+            placed.push(if is_new { self.append(append, now_ms, notices) } else { None });
         }
         placed
     }
@@ -244,16 +255,12 @@ impl KeyValue for MemoryKv {
                 tables.forget(node, notices);
                 Answer::Left
             }
-            Request::Append(append) => {
-                let (position, prev) = tables.append(append, now_ms, notices);
-                Answer::Appended { position, prev }
-            }
+            Request::Append(append) => tables.appended(append, now_ms, notices),
             Request::AppendOnce(claim, append) => match tables.onces.repeated(&claim, now_ms) {
                 Some(known) => known,
                 None => {
                     tables.onces.keep(claim, now_ms);
-                    let (position, prev) = tables.append(append, now_ms, notices);
-                    Answer::Appended { position, prev }
+                    tables.appended(append, now_ms, notices)
                 }
             },
             Request::Claim(claim) => match tables.onces.repeated(&claim, now_ms) {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::kv::{Append, End, Page, Read, Stored};
-use crate::limits::MEMORY_HISTORY_BYTES;
+use crate::limits::{MEMORY_HISTORY_BYTES, WITHDRAWN_REFUSED};
 use crate::runtime::random::Map;
 use crate::wire::frame::Withdrawn;
 use crate::wire::position::{Position, Reach};
@@ -19,6 +19,9 @@ const TOPIC_BYTES: usize = 512;
 
 /// What a topic's events of one type cost beside the type's name: their part of the topic's list, and two allocations.
 const SHELF_BYTES: usize = 128;
+
+/// [`WITHDRAWN_REFUSED`] in milliseconds.
+const REFUSED_MS: u64 = WITHDRAWN_REFUSED.as_millis() as u64;
 
 /// Appends between two sweeps over all topics for what is too old.
 const SWEEP_APPENDS: u64 = 4096;
@@ -58,6 +61,8 @@ struct History {
     end: Option<Position>,
     /// How far back it reaches.
     reaches: Reach,
+    /// What was taken back lately, and when: should it only come now, it is refused.
+    withdrawn: VecDeque<(u64, Withdrawn)>,
 }
 
 /// All topics' histories.
@@ -123,14 +128,22 @@ impl History {
         dropped
     }
 
-    /// An event was taken back: its text goes, wherever it stands. Gives the bytes.
-    fn withdraw(&mut self, withdrawn: &Withdrawn) -> usize {
-        let mut dropped = 0;
+    /// An event was taken back: its text goes, wherever it stands.
+    fn withdraw(&mut self, withdrawn: Withdrawn, now_ms: u64) {
         for entry in self.shelves.iter_mut().flat_map(|shelf| &mut shelf.events) {
-            dropped += entry.event.take_if(|event| withdrawn.is(event)).map_or(0, |event| event.len());
+            self.bytes -= entry.event.take_if(|event| withdrawn.is(event)).map_or(0, |event| event.len());
         }
-        self.bytes -= dropped;
-        dropped
+        let old = self.withdrawn.partition_point(|(at, _)| *at + REFUSED_MS < now_ms);
+        for (_, old) in self.withdrawn.drain(..old) {
+            self.bytes -= ENTRY_BYTES + old.beginning().len();
+        }
+        self.bytes += ENTRY_BYTES + withdrawn.beginning().len();
+        self.withdrawn.push_back((now_ms, withdrawn));
+    }
+
+    /// Whether an event was taken back before it came.
+    fn refuses(&self, event: &str, now_ms: u64) -> bool {
+        self.withdrawn.iter().any(|(at, withdrawn)| *at + REFUSED_MS >= now_ms && withdrawn.is(event))
     }
 
     /// At most so many of the events that follow `after`, in order, and whether these are all.
@@ -178,6 +191,11 @@ impl Histories {
         self.clock_ms
     }
 
+    /// Whether an event was taken back before it came, so that it is not to be appended.
+    pub fn refuses(&self, append: &Append, now_ms: u64) -> bool {
+        self.topics.get(&append.topic).is_some_and(|history| history.refuses(&append.event, now_ms.max(self.clock_ms)))
+    }
+
     /// Appends an event. Gives its place and that of the one before it.
     pub fn append(&mut self, append: Append, now_ms: u64) -> (Position, Option<Position>) {
         let now_ms = self.time(now_ms);
@@ -192,7 +210,9 @@ impl Histories {
             History { bytes: TOPIC_BYTES + name_bytes, ..History::default() }
         });
         if let Some(id) = append.withdraws {
-            self.bytes -= history.withdraw(&Withdrawn::of(&id));
+            self.bytes -= history.bytes;
+            history.withdraw(Withdrawn::of(&id), now_ms);
+            self.bytes += history.bytes;
         }
         let prev = history.end;
         let position = match prev {

@@ -76,6 +76,11 @@ pub const HANDOVER_PATIENCE: Duration = Duration::from_secs(10);
 /// One attempt of that; a dispatcher waits for its key-value store.
 pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(4);
 const _: () = assert!(HANDOVER_TIMEOUT.as_millis() > KV_TIMEOUT.as_millis());
+/// For how long an event that was taken back is refused, should it only come now: whoever tells of it anew began to before.
+pub const WITHDRAWN_REFUSED: Duration = Duration::from_secs(60);
+const _: () = assert!(
+    WITHDRAWN_REFUSED.as_secs() > OUTBOX_CLAIM.as_secs() + HANDOVER_PATIENCE.as_secs() + HANDOVER_TIMEOUT.as_secs()
+);
 /// Bytes of events that wait for a dispatcher, a shard of a backend; past it they are dropped and counted.
 pub const HANDOVER_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes past which a request with events takes no more.

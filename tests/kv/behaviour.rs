@@ -254,6 +254,10 @@ fn taken_back(store: &Store) {
         append(deletion(&one, id, 99, &["eu"]));
         has(&left);
     }
+    // One that comes only now, since whoever tells of it began before it was deleted.
+    let late = Request::Append(event_for(&one, &with_id("5"), 99, &["eu"]));
+    assert_eq!(store.ask(late), Answer::Repeated { id: Some("5".to_owned()) });
+    has(&["4", "2.deleted", "3.deleted", "1.deleted", "5.deleted"]);
     // What comes behind goes on from there, and places are given up as if the events were still there.
     append(event_for(&one, &with_id("6"), 3, &["eu"]));
     let page = store.read(&one, from, 99);
@@ -275,6 +279,8 @@ fn taken_back(store: &Store) {
         assert_eq!(page.events.iter().map(|event| &*event.event).collect::<Vec<_>>(), [with_id("1.deleted")]);
         assert_eq!(page.reaches.place(), from);
     }
+    let events = vec![(Position { ms: 7, seq: 2 }, event_for(&two, &with_id("1"), 99, &[]))];
+    assert_eq!(store.take(Taking { events, ..taking }), [None]);
 }
 
 /// Waits until there is one.

@@ -82,7 +82,7 @@ pub fn append_of(topic: &Topic, kind: &str, event: &str, count_max: u32, age_max
 
 /// An event with this id, as nodes write it.
 pub fn with_id(id: &str) -> String {
-    format!("{{\"id\":\"{id}\",\"topic\":\"live:1\",\"data\":1}}")
+    format!("{{\"id\":\"{id}\",\"topic\":\"live:1\",\"type\":\"comment\",\"at\":7,\"data\":1}}")
 }
 
 /// An event that takes back the one with this id.

@@ -6,7 +6,7 @@ use fanfare::dispatch::redis::{self, Config, StartError};
 use fanfare::limits::REDIS_QUESTIONS;
 use fanfare::wire::position::Position;
 
-use crate::driver::{Store, append, batch, event_for, node_info, of_one_bucket, topic};
+use crate::driver::{AGE_MS, Store, append, batch, event_for, node_info, of_one_bucket, topic};
 use crate::support::eventually;
 use crate::support::redis::Redis;
 
@@ -292,4 +292,23 @@ fn no_answer_outlives_its_invalidation() {
             }
         }
     }
+}
+
+/// Where no note can be taken of what is dropped, it stays: history is read all the same, and nothing is missing unsaid.
+#[test]
+fn history_is_read_while_the_server_takes_no_notes() {
+    let redis = Redis::start();
+    let store = Store::redis(&redis.url(), "dc1");
+    let one = topic("live:1");
+    let (first, _) = store.append_of(&one, "message", "first", 9, AGE_MS);
+    let (short, _) = store.append_of(&one, "short", "short", 9, 1);
+    redis.command(&["CONFIG", "SET", "maxmemory", "1mb"]);
+    // It is surely too old by then.
+    while store.ends(&[one.clone()])[0].clock.is_none_or(|clock| clock.ms <= short.ms + 1) {}
+    let page = store.read(&one, first, 9);
+    assert_eq!(page.events.iter().map(|event| &*event.event).collect::<Vec<_>>(), ["short"]);
+    assert!(page.reaches.covers(first), "{page:?}");
+    redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    let page = store.read(&one, first, 9);
+    assert!(page.events.is_empty() && page.reaches.place() == short, "{page:?}");
 }

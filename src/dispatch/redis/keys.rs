@@ -176,6 +176,11 @@ impl Keys {
         self.key(Place::Bucket(bucket), &format!("h:{topic} withdrawn"))
     }
 
+    /// An event that was taken back from a topic's history.
+    pub fn without(&self, bucket: u8, topic: &str, id: &str) -> String {
+        self.key(Place::Bucket(bucket), &format!("h:{topic} without {id}"))
+    }
+
     /// A topic's newest values.
     pub fn latest(&self, bucket: u8, topic: &str) -> String {
         self.key(Place::Bucket(bucket), &format!("l:{topic}"))

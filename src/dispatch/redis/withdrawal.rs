@@ -7,6 +7,7 @@ use super::scripts::Script;
 use super::store::{Answered, Store};
 use super::subscriptions::{text, unreadable};
 use crate::dispatch::kv::{Append, Request, Unavailable, bucket};
+use crate::limits::WITHDRAWN_REFUSED;
 use crate::wire::frame::Withdrawn;
 use crate::wire::topic::Topic;
 
@@ -51,8 +52,12 @@ impl Store {
     /// Takes an event out of its topic's history and out of the queues of peers.
     pub async fn withdraw(&self, Withdrawal { topic, id, peers }: Withdrawal) -> Result<(), Unavailable> {
         let (number, topic) = (bucket(topic.as_str()), topic.as_str());
-        let history = self.keys.history(number, topic);
-        let keys = vec![history, self.keys.kept(number, topic), self.keys.withdrawn(number, topic)];
+        let keys = vec![
+            self.keys.history(number, topic),
+            self.keys.kept(number, topic),
+            self.keys.withdrawn(number, topic),
+            self.keys.without(number, topic, &id),
+        ];
         let queues = peers.iter().map(|peer| {
             let [queue, _] = self.keys.queue(number, peer);
             vec![queue]
@@ -67,7 +72,12 @@ impl Store {
     async fn withdraw_from(&self, number: u8, keys: Vec<String>, withdrawn: &Withdrawn) -> Result<(), Unavailable> {
         let mut from = "+".to_owned();
         while !from.is_empty() {
-            let arguments = vec![text(withdrawn.beginning()), text(from), text(self.config.history_age_ms)];
+            let arguments = vec![
+                text(withdrawn.beginning()),
+                text(from),
+                text(self.config.history_age_ms),
+                text(WITHDRAWN_REFUSED.as_millis()),
+            ];
             let call = Call::Script(Script::Withdraw, keys.clone(), arguments);
             let (value, _) = self.call(Place::Bucket(number), Lane::Commands, call).await?;
             from = replies::text(value).ok_or_else(|| unreadable("where to look on"))?;

@@ -72,11 +72,17 @@ local function drop_old(history, kept, now)
 end
 
 -- Puts an event into a topic's history, which keeps so many of its type, for so many ms; `longest` is for how long any type is
--- kept. Gives its place, and that of the one before it or an empty text. `now` is the time of the bucket with this mark.
+-- kept. Gives its place, and that of the one before it or an empty text; nothing of one that was taken back before it came, but
+-- then its id.
+-- `now` is the time of the bucket with this mark.
 local function put(history, mark, kept, places, event, kind, count, age, longest, now)
   age = tonumber(age)
   longest = math.max(age, tonumber(longest))
-  local given, known = unpack(redis.call('HMGET', kept, '>', '=' .. kind))
+  local given, known, withdraws = unpack(redis.call('HMGET', kept, '>', '=' .. kind, '!'))
+  if withdraws then
+    local id = string.match(event, '^{"id":"([^"\\]+)",')
+    if id and redis.call('EXISTS', history .. ' without ' .. id) == 1 then return nil, id end
+  end
   local ms, seq, prev = now, 1, end_of(history, given)
   if prev ~= '' then
     local a, b = numbers(prev)

@@ -1,5 +1,5 @@
 -- Puts a peer's events into histories, each once however often it comes, and notes how far that queue was taken. Gives the
--- place of each as `append.lua` does, or nothing for one that was taken before. KEYS: 1 the bucket's mark; 2 how far the
+-- place of each as `append.lua` does, or nothing for one that was taken before, or taken back. KEYS: 1 the bucket's mark; 2 how far the
 -- peer's queue was taken, "<epoch> <number>", and the one that it had before the same way: a request of that may still be
 -- under way; then for each topic and type the history, what is noted of it, and the places of the type. ARGV: 1 the run id; 2
 -- the queue's epoch; 3 for how long to know how far it was taken, in ms; 4 for how long any type is kept; then for each event:
@@ -22,7 +22,7 @@ for at = 5, #ARGV, 7 do
     ms, seq = a, b
     local which = tonumber(ARGV[at])
     placed[#placed + 1] = put(KEYS[which], KEYS[1], KEYS[which + 1], KEYS[which + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5],
-      ARGV[at + 6], ARGV[4], now)
+      ARGV[at + 6], ARGV[4], now) or {}
   else
     placed[#placed + 1] = {}
   end
