@@ -177,6 +177,8 @@ fn a_slot_moves() {
     let port = to.port.to_string();
     for rest in [
         ":h:live:1",
+        ":h:live:1 kept",
+        ":h:live:1 of comment",
         ":s:live:1",
         ":since",
         ":digests",

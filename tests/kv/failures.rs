@@ -304,7 +304,7 @@ fn history_is_read_while_the_server_takes_no_notes() {
     let (short, _) = store.append_of(&one, "short", "short", 9, 1);
     redis.command(&["CONFIG", "SET", "maxmemory", "1mb"]);
     // It is surely too old by then.
-    while store.ends(&[one.clone()])[0].clock.is_none_or(|clock| clock.ms <= short.ms + 1) {}
+    while store.ends(std::slice::from_ref(&one))[0].clock.is_none_or(|clock| clock.ms <= short.ms + 1) {}
     let page = store.read(&one, first, 9);
     assert_eq!(page.events.iter().map(|event| &*event.event).collect::<Vec<_>>(), ["short"]);
     assert!(page.reaches.covers(first), "{page:?}");

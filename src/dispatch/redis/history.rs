@@ -133,12 +133,7 @@ impl Store {
         let topic = read.topic.as_str();
         let number = bucket(topic);
         let limit = read.limit.max(1) as usize;
-        let keys = vec![
-            self.keys.history(number, topic),
-            self.keys.since(number),
-            self.keys.kept(number, topic),
-            self.keys.withdrawn(number, topic),
-        ];
+        let keys = vec![self.keys.history(number, topic), self.keys.since(number), self.keys.kept(number, topic)];
         let arguments = vec![text(behind(read.after)), text(limit + 1), Argument::RunId];
         let call = Call::Script(Script::Read, keys, arguments);
         let (value, _) = self.call(Place::Bucket(number), Lane::Commands, call).await?;
