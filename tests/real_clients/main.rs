@@ -1,7 +1,11 @@
 //! Clients that nobody here wrote: a browser, the usual SSE packages, the usual load generators. Each test is named after
 //! what it prevents. `scripts/test` installs what they need.
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod between;
+mod matrix;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
