@@ -131,6 +131,60 @@ fn empty_database_made_in_the_place_of_one_that_was_lost() {
 }
 
 #[test]
+fn volume_that_is_not_mounted_taken_for_a_new_one() {
+    let (place, state) = (Place::new(), tempfile::tempdir().unwrap());
+    let volume = place.path("volume");
+    std::fs::create_dir(&volume).unwrap();
+    let service = || {
+        let mut command = program();
+        command.env("STATE_DIRECTORY", state.path());
+        command
+    };
+    let node = Node::launch(service(), &volume, &FLAGS);
+    assert_eq!(like(&node, "ana"), 201);
+    stop(node);
+    // Away with all that is on it, as if it were not there.
+    std::fs::rename(&volume, place.path("aside")).unwrap();
+    std::fs::create_dir(&volume).unwrap();
+    let database = format!("sqlite:{}", volume.join("fanfare.db").display());
+    let output = service()
+        .args(["all", "--listen", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--db", &database])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let remembers = std::fs::read_dir(state.path()).unwrap().next().expect("the state remembers").unwrap().path();
+    assert!(output.status.code() == Some(2) && said.contains(remembers.to_str().unwrap()), "{said}");
+    assert!(!volume.join("fanfare.db").exists());
+    // It is back.
+    std::fs::remove_dir_all(&volume).unwrap();
+    std::fs::rename(place.path("aside"), &volume).unwrap();
+    let node = Node::launch(service(), &volume, &FLAGS);
+    assert_eq!(likes(&node), 1);
+}
+
+#[test]
+fn deleted_file_that_cannot_be_had_back_as_the_page_says() {
+    let place = Place::new();
+    let node = place.node();
+    assert_eq!(like(&node, "ana"), 201);
+    for name in ["fanfare.db", "fanfare.db-wal", "fanfare.db-shm"] {
+        std::fs::remove_file(place.path(name)).unwrap();
+    }
+    for entry in std::fs::read_dir(format!("/proc/{}/fd", node.pid())).unwrap() {
+        let entry = entry.unwrap().path();
+        let target = std::fs::read_link(&entry).unwrap_or_default().into_os_string().into_string().unwrap();
+        for suffix in ["", "-wal"] {
+            if target == format!("{}{suffix} (deleted)", place.path("fanfare.db").display()) {
+                std::fs::copy(&entry, place.path(&format!("rescued{suffix}"))).unwrap();
+            }
+        }
+    }
+    stop(node);
+    place.done(&["restore", place.path("rescued").to_str().unwrap()]);
+    assert_eq!(likes(&place.node()), 1);
+}
+
+#[test]
 fn backup_that_lacks_what_was_answered_and_restore_that_brings_the_old_back() {
     let place = Place::new();
     let node = place.node();

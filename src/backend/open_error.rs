@@ -11,11 +11,11 @@ pub enum OpenError {
     NotADatabase { path: PathBuf },
     #[error("database {path}: the file is empty; choose another path", path = .path.display())]
     Empty { path: PathBuf },
-    #[error("database {path}: it was there before and is gone, and no empty one is made in its place; restore a backup (fanfare restore), or remove {marker} to begin anew without what it held", path = .path.display(), marker = .marker.display())]
+    #[error("database {path}: it was there before and is gone, and no empty one is made in its place; restore a backup (fanfare restore), or remove {} to begin anew without what it held", .markers.iter().map(|marker| marker.display().to_string()).collect::<Vec<_>>().join(" and "), path = .path.display())]
     Gone {
         path: PathBuf,
         /// What says that it was there.
-        marker: PathBuf,
+        markers: Vec<PathBuf>,
     },
     #[error("database {path}: it belongs to another program; choose another path", path = .path.display())]
     Foreign { path: PathBuf },

@@ -60,6 +60,12 @@ pub(super) fn good_or(good: bool, otherwise: Status) -> Status {
     if good { Status::Ok } else { otherwise }
 }
 
+/// The script that sets what is wanted of the kernel, where it is on this box.
+fn apply(host: &Host) -> &'static str {
+    let packaged = "usr/share/fanfare/tuning/apply";
+    if host.has(packaged) { "/usr/share/fanfare/tuning/apply" } else { "tuning/apply" }
+}
+
 /// A limit as text.
 pub fn number_or_none(number: Option<u64>) -> String {
     number.map_or("unlimited".to_owned(), |number| number.to_string())
@@ -105,8 +111,11 @@ pub fn io_uring(host: &Host, started: &io::Result<()>) -> Item {
     };
     Item::new("kernel.io_uring_disabled", status, found, "0, or 1 with Fanfare's group as kernel.io_uring_group").costs(
         cores::COST,
-        "tuning/apply, which lets the group fanfare have it and nobody else: kernel.io_uring_group = that group's number, \
-         then kernel.io_uring_disabled = 1",
+        format!(
+            "{}, which lets the group fanfare have it and nobody else: kernel.io_uring_group = that group's number, then \
+             kernel.io_uring_disabled = 1",
+            apply(host)
+        ),
     )
 }
 
@@ -142,7 +151,7 @@ pub fn sysctl(wanted: &Wanted, host: &Host, memory_bytes: Option<u64>, tracked: 
     let wanted = &wanted.for_connections(connections);
     let text = host.text(&wanted.path());
     let value = wanted.better(text.as_deref().unwrap_or_default());
-    let remedy = format!("tuning/apply --connections {connections}, or sysctl -w {}='{value}'", wanted.name);
+    let remedy = format!("{} --connections {connections}, or sysctl -w {}='{value}'", apply(host), wanted.name);
     let (status, found) = match text {
         None if wanted.optional => (Status::Absent, "not there".to_owned()),
         None => (Status::Unknown, "not visible here".to_owned()),
@@ -341,7 +350,7 @@ pub fn ports(subject: &Subject, host: &Host) -> Item {
             {
                 let kept = host.text("proc/sys/net/ipv4/ip_local_reserved_ports").filter(|kept| !kept.is_empty());
                 let ports: Vec<String> = kept.into_iter().chain(taken).chain(others).collect();
-                format!("tuning/apply, or sysctl -w net.ipv4.ip_local_reserved_ports={}", ports.join(","))
+                format!("{}, or sysctl -w net.ipv4.ip_local_reserved_ports={}", apply(host), ports.join(","))
             },
         ),
     }

@@ -74,20 +74,15 @@ impl Writer {
         let path = std::path::absolute(path)
             .map_err(|error| OpenError::Failed { path: path.to_owned(), detail: error.to_string() })?;
         let claim = Claim::take(&path, Claimant::Node)?;
-        let database = if claim.was_made() {
-            let opened = Database::open(&path, Missing::Refuse);
-            opened.map_err(|error| match error {
-                OpenError::Failed { .. } if !path.exists() => claim.gone(),
-                OpenError::Empty { .. } => claim.gone(),
-                error => error,
-            })?
-        } else {
-            let database = Database::open(&path, Missing::Create)?;
-            if let Err(error) = claim.keep() {
-                tracing::warn!(%error, path = %path.display(), "if the database is deleted, that will not be noticed at the next start");
-            }
-            database
-        };
+        let missing = if claim.was_made() { Missing::Refuse } else { Missing::Create };
+        let database = Database::open(&path, missing).map_err(|error| match error {
+            OpenError::Failed { .. } if missing == Missing::Refuse && !path.exists() => claim.gone(),
+            OpenError::Empty { .. } => claim.gone(),
+            error => error,
+        })?;
+        if let Err(error) = claim.keep() {
+            tracing::warn!(%error, path = %path.display(), "if the database is deleted, that will not be noticed at the next start");
+        }
         Ok(Writer {
             path,
             _claim: claim,

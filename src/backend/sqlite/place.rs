@@ -9,11 +9,14 @@ use crate::backend::store::OpenError;
 
 /// A claim on the place of a database, by a file beside it, `.NAME.made`: who runs on the database shares its lock, who
 /// replaces it has the lock alone. Text in it says that a database was made there, so that one that is gone is not taken for
-/// one that never was. Its name begins with a dot, so that what deletes `fanfare.db*` leaves it.
+/// one that never was. Its name begins with a dot, so that what deletes `fanfare.db*` leaves it. A service says the same in its
+/// state directory too, where that is another one: a volume that is not mounted has neither the database nor the file beside it.
 #[derive(Debug)]
 pub(super) struct Claim {
     path: PathBuf,
     marker: PathBuf,
+    /// In the state directory.
+    afar: Option<PathBuf>,
     file: File,
 }
 
@@ -56,7 +59,7 @@ impl Claim {
             Claimant::Restore => FlockOperation::NonBlockingLockExclusive,
         };
         match flock(&file, lock) {
-            Ok(()) => Ok(Claim { path: path.to_owned(), marker, file }),
+            Ok(()) => Ok(Claim { path: path.to_owned(), marker, afar: afar(path), file }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked { path: path.to_owned() }),
             Err(error) => Err(refused(error.into())),
         }
@@ -64,25 +67,44 @@ impl Claim {
 
     /// Whether a database was made here before.
     pub(super) fn was_made(&self) -> bool {
+        self.says_so() || self.afar.as_ref().is_some_and(|afar| afar.exists())
+    }
+
+    /// Whether the file beside the database says that one was made.
+    fn says_so(&self) -> bool {
         self.file.metadata().is_ok_and(|file| file.len() > 0)
     }
 
-    /// Says for good that there is a database here.
+    /// Says for good that there is a database here, where that is not said yet.
     pub(super) fn keep(&self) -> io::Result<()> {
         let text = format!(
             "There is a Fanfare database at {}. While this file says so and the database is gone, Fanfare makes no empty one\n\
              in its place. Remove this file to begin anew.\n",
             self.path.display()
         );
-        let mut file = OpenOptions::new().write(true).open(&self.marker)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
+        let write = |mut file: File| file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+        if let Some(afar) = self.afar.as_ref().filter(|afar| !afar.exists()) {
+            write(File::create(afar)?)?;
+        }
+        if self.says_so() { Ok(()) } else { write(OpenOptions::new().write(true).open(&self.marker)?) }
     }
 
     /// What the database's absence is to be answered with.
     pub(super) fn gone(&self) -> OpenError {
-        OpenError::Gone { path: self.path.clone(), marker: self.marker.clone() }
+        let afar = self.afar.iter().filter(|afar| afar.exists());
+        let beside = self.says_so().then_some(&self.marker);
+        OpenError::Gone { path: self.path.clone(), markers: beside.into_iter().chain(afar).cloned().collect() }
     }
+}
+
+/// Where a service's state directory says that there is a database at `path`; none where it is in that directory itself.
+fn afar(path: &Path) -> Option<PathBuf> {
+    let state = PathBuf::from(std::env::var_os("STATE_DIRECTORY").filter(|state| !state.is_empty())?);
+    if !state.is_absolute() || path.parent() == Some(&state) {
+        return None;
+    }
+    let name = path.to_string_lossy().replace('/', "-");
+    Some(state.join(format!("{}.made", name.replacen('-', ".", 1))))
 }
 
 /// Gives a new file to whoever has `like`, where root made it for them: a node runs as a user of its own.
@@ -127,8 +149,8 @@ impl Files {
         let Some((file, _)) = moved else { return Ok(()) };
         let what = if file.exists() { "replaced" } else { "deleted or moved" };
         Err(format!(
-            "{} was {what} while this node has it open; nothing is stored until it is back. Stop this node, and put the file \
-             back or restore a backup (fanfare restore)",
+            "{} was {what} while this node has it open; nothing is stored until it is back. Before this node is stopped see \
+             docs/backup.md, since it still has the file",
             file.display()
         ))
     }
