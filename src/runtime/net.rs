@@ -34,6 +34,11 @@ pub fn door_of(token: u64) -> Option<usize> {
     (DOORS - 1..=DOORS).contains(&token).then(|| (DOORS - token) as usize)
 }
 
+/// The token of a door.
+pub fn token_of(door: usize) -> u64 {
+    DOORS - door as u64
+}
+
 /// A connection's socket: a descriptor, closed when this is dropped, or a simulation's.
 #[derive(Debug)]
 pub struct Socket(NonZeroI32);
@@ -129,7 +134,7 @@ impl Kernel {
         readiness.add(&ticks, TICKS, Interest::Read)?;
         readiness.add(&rested, RESTED, Interest::Read)?;
         for (number, door) in doors.iter().enumerate() {
-            readiness.add(door, DOORS - number as u64, Interest::ReadLevel)?;
+            readiness.add(door, token_of(number), Interest::ReadLevel)?;
         }
         Ok(Kernel { readiness, doors, ticks, rested })
     }
@@ -183,7 +188,7 @@ impl Net {
     pub fn open(&mut self, door: usize, open: bool) -> io::Result<()> {
         match self {
             Net::Kernel(Kernel { readiness, doors, .. }) if open => {
-                readiness.add(&doors[door], DOORS - door as u64, Interest::ReadLevel)
+                readiness.add(&doors[door], token_of(door), Interest::ReadLevel)
             }
             Net::Kernel(Kernel { readiness, doors, .. }) => readiness.remove(&doors[door]),
             Net::Simulated(net) => net.open(door, open),

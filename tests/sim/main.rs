@@ -1,0 +1,114 @@
+//! The real code of a whole cluster in one thread, under virtual time and one seed. What is simulated, and what must hold,
+//! is in the modules; `SIM_SEED=7 cargo test --test sim one -- --nocapture` tells the story of one seed.
+
+mod clients;
+mod fabric;
+mod faults;
+mod oracle;
+mod store;
+mod world;
+
+use std::collections::BTreeMap;
+
+use clients::SECOND;
+use fanfare::runtime::random::Random;
+use world::{Plan, World};
+
+/// What a seed makes of a cluster.
+fn plan(seed: u64) -> Plan {
+    let mut random = Random::new(seed ^ 0x5eed);
+    let mut draw = |from: usize, to: usize| from + (random.number() % (to - from + 1) as u64) as usize;
+    let faults = faults::ALL.into_iter().filter(|_| draw(0, 2) > 0).collect();
+    Plan {
+        seed,
+        dispatchers: draw(1, 2),
+        frontends: draw(1, 3),
+        shards: draw(1, 3),
+        viewers: draw(2, 12),
+        publishers: draw(1, 4),
+        topics: draw(1, 4),
+        seconds: 40,
+        faults,
+    }
+}
+
+/// Runs a world: faults, then none, and time to catch up.
+fn run(plan: Plan, verbose: bool) -> (World, Vec<String>) {
+    let seconds = plan.seconds;
+    let mut world = World::new(plan);
+    world.verbose = verbose;
+    world.run(seconds * SECOND);
+    world.heal();
+    world.run((seconds + 90) * SECOND);
+    let wrong = oracle::judge(&mut world);
+    (world, wrong)
+}
+
+#[test]
+fn one() {
+    let Some(seed) = std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok()) else { return };
+    let (world, wrong) = run(plan(seed), true);
+    world.log.iter().for_each(|line| println!("{line}"));
+    println!("{:#?}\n{:?}", world.plan, world.counts);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn same_seed_other_story() {
+    let (first, _) = run(plan(1), false);
+    let (again, _) = run(plan(1), false);
+    let (other, _) = run(plan(2), false);
+    assert_eq!((first.trace, &first.counts), (again.trace, &again.counts));
+    assert_ne!(first.trace, other.trace);
+}
+
+/// Runs seeds from `from` on; a batch that never saw something that it is to see fails as well.
+fn batch(from: u64) {
+    let seeds = std::env::var("SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut failed = Vec::new();
+    for seed in from..from + seeds {
+        let (world, wrong) = run(plan(seed), false);
+        for (what, by) in world.counts {
+            *counts.entry(what).or_default() += by;
+        }
+        if let Some(first) = wrong.first() {
+            failed.push(format!("seed {seed}: {} wrong, such as {first}", wrong.len()));
+        }
+    }
+    println!("{counts:?}");
+    assert!(failed.is_empty(), "{failed:#?}");
+    let unseen: Vec<&&str> =
+        EXERCISED.iter().filter(|what| counts.get(**what).is_none_or(|count| *count == 0)).collect();
+    assert!(unseen.is_empty(), "never happened: {unseen:?} of {counts:?}");
+}
+
+/// Seeds of one test.
+const SEEDS: u64 = 20;
+
+/// What every batch is to see.
+const EXERCISED: [&str; 13] = [
+    "acknowledged",
+    "clock jumps",
+    "crashes",
+    "cuts",
+    "emptied",
+    "gaps",
+    "outages",
+    "pauses",
+    "refusals",
+    "repeats",
+    "resumes",
+    "shown",
+    "weathers",
+];
+
+#[test]
+fn promises_broken_by_the_first_seeds() {
+    batch(0);
+}
+
+#[test]
+fn promises_broken_by_more_seeds() {
+    batch(1000);
+}
