@@ -6,6 +6,9 @@
 //! node. Several backends may work on one database: a batch first locks the places that it is about, in one order for
 //! all, so counts are exact and the ids of posts grow in the order of commits.
 //!
+//! Behind a connection pooler each transaction may be on another connection to the server: then statements have no names,
+//! and what is set is set in each transaction.
+//!
 //! A database that is away is tried again with growing, jittered pauses; meanwhile every command gets
 //! [`StoreError::Unavailable`] at once, and the batch that was under way within [`crate::limits::POSTGRES_BATCH`].
 mod batch;
@@ -13,6 +16,7 @@ mod lane;
 mod likes;
 mod once;
 mod options;
+mod pooler;
 mod posts;
 mod schema;
 mod session;

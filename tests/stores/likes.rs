@@ -113,7 +113,7 @@ pub fn check_tables(database: &Database) {
             let rows: Vec<i64> = statement.query_map([], |row| row.get(0)).expect("rows").map(Result::unwrap).collect();
             assert_eq!(rows, [0, 0], "counts differ from the likes");
         }
-        Database::Postgres(server) => {
+        Database::Postgres(server) | Database::Pooled(server, _) => {
             assert_eq!(server.sql("fanfare", &differing("fanfare.")), [["0"], ["0"]], "counts differ from the likes");
         }
     }

@@ -1,8 +1,9 @@
-//! What every store promises, on SQLite and on a PostgreSQL server of the test's own; and what PostgreSQL adds: several
+//! What every store promises, on SQLite and on a PostgreSQL server of the test's own, also behind a connection pooler; and what PostgreSQL adds: several
 //! backends on one database, servers that crash, hang and come back.
 
 mod likes;
 mod once;
+mod pooler;
 mod postgres;
 mod posts;
 #[path = "../support/mod.rs"]
@@ -21,6 +22,8 @@ pub type Answer = Result<Outcome, StoreError>;
 pub enum Database {
     Sqlite(TempDir),
     Postgres(Box<support::postgres::Postgres>),
+    /// By way of a pooler of transactions.
+    Pooled(Box<support::postgres::Postgres>, support::pgbouncer::PgBouncer),
 }
 
 impl Database {
@@ -32,6 +35,12 @@ impl Database {
         Database::Postgres(Box::new(support::postgres::Postgres::start()))
     }
 
+    fn pooled() -> Database {
+        let server = support::postgres::Postgres::start();
+        let pooler = support::pgbouncer::PgBouncer::before(&server, "transaction", 3);
+        Database::Pooled(Box::new(server), pooler)
+    }
+
     /// How many rows a table has.
     pub fn rows(&self, table: &str) -> i64 {
         match self {
@@ -40,7 +49,7 @@ impl Database {
                 let sql = format!("SELECT count(*) FROM {table}");
                 connection.query_row(&sql, [], |row| row.get(0)).expect("a count")
             }
-            Database::Postgres(server) => {
+            Database::Postgres(server) | Database::Pooled(server, _) => {
                 server.value(&format!("SELECT count(*) FROM fanfare.{table}")).parse().expect("a count")
             }
         }
@@ -54,6 +63,7 @@ impl Database {
                 Caller::over(fanfare::backend::sqlite::start(&path, answer).expect("it opens"))
             }
             Database::Postgres(server) => Caller::on(&server.url()),
+            Database::Pooled(_, pooler) => Caller::on(&pooler.url()),
         }
     }
 }
@@ -122,7 +132,7 @@ impl Drop for Caller {
     }
 }
 
-/// Runs each of these, which take a [`Database`], on both.
+/// Runs each of these, which take a [`Database`], on both, and behind a pooler.
 macro_rules! on_both {
     ($($name:ident)*) => {
         mod sqlite {
@@ -135,6 +145,12 @@ macro_rules! on_both {
             $(#[test]
             fn $name() {
                 super::$name(&crate::Database::postgres());
+            })*
+        }
+        mod behind_a_pooler {
+            $(#[test]
+            fn $name() {
+                super::$name(&crate::Database::pooled());
             })*
         }
     };

@@ -18,7 +18,7 @@ use super::support::postgres::Postgres;
 use super::support::{becomes, eventually, reaction};
 use super::{Answer, Caller, Database, Ticket};
 
-fn refused(url: &str) -> Refused {
+pub fn refused(url: &str) -> Refused {
     start(url, |ticket: Ticket, answer: Answer| drop(ticket.send(answer)))
         .err()
         .unwrap_or_else(|| panic!("{url} is taken"))

@@ -256,7 +256,7 @@ fn post_is_deleted_by_a_stranger_or_twice(database: &Database) {
             let left = "SELECT count(*) FROM posts WHERE text <> ''";
             assert_eq!(connection.query_row(left, [], |row| row.get::<_, i64>(0)), Ok(0), "their texts are gone");
         }
-        Database::Postgres(server) => {
+        Database::Postgres(server) | Database::Pooled(server, _) => {
             assert_eq!(
                 server.value("SELECT count(*) FROM fanfare.posts WHERE text <> ''"),
                 "0",

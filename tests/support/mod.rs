@@ -10,6 +10,7 @@ pub mod http;
 pub mod load;
 pub mod nginx;
 pub mod node;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod redis;
 pub mod site;

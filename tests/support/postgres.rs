@@ -34,9 +34,7 @@ impl Postgres {
     pub fn stopped(settings: &[&str]) -> Postgres {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path();
-        if let Some((user, group)) = unprivileged() {
-            chown(path, Some(user), Some(group)).expect("root may give it away");
-        }
+        give(path);
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).expect("the folder is there");
         let data = path.join("data");
         let made = command("initdb", path)
@@ -95,9 +93,7 @@ impl Postgres {
         let path = self.folder.path().join("data").join(name);
         std::fs::write(&path, content).expect("the data is there");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("the file is there");
-        if let Some((user, group)) = unprivileged() {
-            chown(&path, Some(user), Some(group)).expect("root may give it away");
-        }
+        give(&path);
     }
 
     /// Its port on 127.0.0.1.
@@ -177,7 +173,7 @@ async fn rows(client: &Client, sql: &str) -> Result<Vec<Vec<String>>, tokio_post
 }
 
 /// A program of PostgreSQL, from the path or from where Debian puts it, run by a user that it accepts.
-fn command(name: &str, folder: &Path) -> Command {
+pub fn command(name: &str, folder: &Path) -> Command {
     let mut command = Command::new(program(name));
     command.current_dir(folder).env("LC_ALL", "C");
     if let Some((user, group)) = unprivileged() {
@@ -197,12 +193,20 @@ fn program(name: &str) -> PathBuf {
         .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
         .collect();
     versions.sort();
+    folders.push("/usr/sbin".into());
     folders.extend(versions.into_iter().rev().map(|(_, folder)| folder));
     let found = folders.iter().map(|folder| folder.join(name)).find(|program| program.is_file());
     // Through links, since it looks for its other programs beside itself.
-    found
-        .and_then(|program| program.canonicalize().ok())
-        .unwrap_or_else(|| panic!("{name} is missing; install the package postgresql (scripts/test --setup)"))
+    found.and_then(|program| program.canonicalize().ok()).unwrap_or_else(|| {
+        panic!("{name} is missing; install the packages postgresql and pgbouncer (scripts/test --setup)")
+    })
+}
+
+/// Gives a file or folder to the user whom it runs as.
+pub fn give(path: &Path) {
+    if let Some((user, group)) = unprivileged() {
+        chown(path, Some(user), Some(group)).expect("root may give it away");
+    }
 }
 
 /// The user and group to run it as: PostgreSQL refuses root.

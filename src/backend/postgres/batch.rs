@@ -2,13 +2,14 @@
 //! number of commands.
 use std::collections::{BTreeSet, HashSet};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Row, Statement};
+use tokio_postgres::{Error, Row};
 
 use super::likes::Likes;
 use super::once::Onces;
 use super::options::cause;
 use super::posts::{Known, Posts, Record, change_number, kind_number, kind_of};
 use super::session::{Session, ends_session};
+use super::statements::Asked;
 use crate::backend::store::{Change, Command, Outcome, Part, Post, Receipt, StoreError, Unpublished};
 use crate::backend::{checks, once};
 use crate::limits::{
@@ -110,6 +111,8 @@ pub(super) async fn run(session: &Session, commands: &[Command]) -> Result<Vec<R
             again: false,
             refused: false,
         })?;
+    } else if !session.keeps {
+        session.client.batch_execute("COMMIT").await?;
     }
     Ok(results.into_iter().map(|result| result.expect("every command has been run")).collect())
 }
@@ -154,7 +157,7 @@ impl<'a> Batch<'a> {
         let Places { kinds, names } = &self.places;
         let (.., found) = tokio::try_join!(
             biased;
-            session.client.batch_execute("BEGIN"),
+            session.client.batch_execute(&session.begin),
             query(session, &statements.make_places, names.is_empty(), [kinds, names]),
             query(session, &statements.lock_places, names.is_empty(), [kinds, names]),
             look_up(session, self.commands, &self.likes, &self.posts, &self.onces),
@@ -164,7 +167,13 @@ impl<'a> Batch<'a> {
     }
 
     async fn read(&mut self) -> Result<(), Failure> {
-        let found = look_up(self.session, self.commands, &self.likes, &self.posts, &self.onces).await?;
+        let session = self.session;
+        let begin = async { if session.keeps { Ok(()) } else { session.client.batch_execute(&session.begin).await } };
+        let ((), found) = tokio::try_join!(
+            biased;
+            begin,
+            look_up(session, self.commands, &self.likes, &self.posts, &self.onces),
+        )?;
         self.take_in(found);
         Ok(())
     }
@@ -272,9 +281,8 @@ impl<'a> Batch<'a> {
                     let rows = query(session, &statements.claim, false, [&older_than, &claim, &limit]).await?;
                     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_millis() as u64);
                     let swept = once::oldest(now).cast_signed();
-                    let client = &session.client;
-                    let swept =
-                        client.execute(&statements.sweep_once, &[&ONCE_SWEEP_PAGE, &swept, &ONCE_KEPT_MAX]).await?;
+                    let (client, page) = (&session.client, ONCE_SWEEP_PAGE);
+                    let swept = statements.sweep_once.execute(client, &[&page, &swept, &ONCE_KEPT_MAX]).await?;
                     changed |= !rows.is_empty() || swept > 0;
                     let unpublished = rows.iter().map(|row| self.unpublished(row)).collect();
                     *result = Some(Ok(Outcome::Unpublished(unpublished)));
@@ -297,14 +305,14 @@ impl<'a> Batch<'a> {
                     let id = part.id().and_then(|id| ids.number(id)).unwrap_or(i64::MAX);
                     let ascending = matches!(part, Part::After(_));
                     let statement = if ascending { &statements.posts_after } else { &statements.posts_before };
-                    let rows = client.query(statement, &[&kind, place, &id, &rows]).await?;
+                    let rows = statement.query(client, &[&kind, place, &id, &rows]).await?;
                     *result = Some(Ok(self.page(&rows, limit, !ascending)));
                 }
                 Command::Receipts { conversation, after, limit } => {
                     let limit = (*limit).clamp(1, RECEIPTS_PAGE_MAX) as usize;
                     let after = after.as_deref().unwrap_or("");
                     let params: [&(dyn ToSql + Sync); 3] = [conversation, &after, &(limit as i64 + 1)];
-                    let rows = client.query(&statements.list_receipts, &params).await?;
+                    let rows = statements.list_receipts.query(client, &params).await?;
                     let receipt = |row: &Row| Receipt {
                         member: row.get(0),
                         message: ids.text(row.get(1)),
@@ -389,9 +397,9 @@ async fn look_up(
 /// Asks, unless there is nothing to ask about.
 async fn query<const N: usize>(
     session: &Session,
-    statement: &Statement,
+    statement: &Asked,
     nothing: bool,
     params: [&(dyn ToSql + Sync); N],
 ) -> Result<Vec<Row>, Error> {
-    if nothing { Ok(Vec::new()) } else { session.client.query(statement, &params).await }
+    if nothing { Ok(Vec::new()) } else { statement.query(&session.client, &params).await }
 }

@@ -1,10 +1,10 @@
 //! Ownership and migrations of a database.
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
 use super::Refused;
 use super::options::cause;
 use super::session::Failed;
+use super::statements::Statements;
 use crate::limits::{POSTGRES_MIGRATION, POSTGRES_STATEMENT};
 
 /// The lock under which migrations run: "Fanf" twice. One for each database of a server.
@@ -67,7 +67,7 @@ const MIGRATIONS: &[&str] = &["
 /// The name in ids of a database that has the newest version already.
 pub(super) async fn current(client: &Client) -> Result<Option<String>, Failed> {
     check_server(client).await?;
-    if !client.query_one("SELECT to_regclass('fanfare.about') IS NOT NULL", &[]).await?.get::<_, bool>(0) {
+    if !client.query_typed_one("SELECT to_regclass('fanfare.about') IS NOT NULL", &[]).await?.get::<_, bool>(0) {
         return Ok(None);
     }
     let (version, name) = about(client).await?;
@@ -89,7 +89,7 @@ pub(super) async fn open(client: &Client) -> Result<String, Failed> {
 async fn check_server(client: &Client) -> Result<(), Failed> {
     let sql = "SELECT current_setting('server_encoding'), current_setting('server_version_num')::integer,
                       pg_is_in_recovery(), current_setting('fsync')";
-    let row = client.query_one(sql, &[]).await?;
+    let row = client.query_typed_one(sql, &[]).await?;
     let (encoding, version, standby): (String, i32, bool) = (row.get(0), row.get(1), row.get(2));
     if encoding != "UTF8" {
         let problem = format!("its encoding is {encoding}, which cannot hold every text");
@@ -121,7 +121,7 @@ async fn migrate(client: &Client, migrations: &[&str]) -> Result<String, Failed>
         ))
         .await?;
     let found = client
-        .query_one(
+        .query_typed_one(
             "SELECT to_regclass('fanfare.about') IS NOT NULL,
                     (SELECT count(*) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
                      WHERE nspname = 'fanfare')",
@@ -162,7 +162,7 @@ async fn migrate(client: &Client, migrations: &[&str]) -> Result<String, Failed>
 /// The version of the schema, and the database's name in ids.
 async fn about(client: &Client) -> Result<(usize, String), Failed> {
     let sql = "SELECT version, database FROM fanfare.about WHERE application = 'fanfare'";
-    let rows = client.query(sql, &[]).await.map_err(shape)?;
+    let rows = client.query_typed(sql, &[]).await.map_err(shape)?;
     let [row] = rows.as_slice() else { return Err(foreign()) };
     let version = row.try_get::<_, i32>(0).ok().and_then(|version| usize::try_from(version).ok());
     match (version, row.try_get(1)) {
@@ -171,10 +171,33 @@ async fn about(client: &Client) -> Result<(usize, String), Failed> {
     }
 }
 
+/// Whether the tables fit statements that are not prepared: what would show then is looked at. In one transaction, of which
+/// nothing stays.
+pub(super) async fn fits(client: &Client, begin: &str, statements: &Statements) -> Result<(), Failed> {
+    client.batch_execute(begin).await?;
+    statements.try_out(client).await.map_err(shape)?;
+    let odd = client.query_typed(ODD_COLUMNS, &[]).await?;
+    client.batch_execute("ROLLBACK").await?;
+    match odd.first() {
+        Some(row) => Err(self::odd(&format!("the type of {:?}", row.get::<_, &str>(0))).into()),
+        None => Ok(()),
+    }
+}
+
+/// Columns that have another type than the program reads them as.
+const ODD_COLUMNS: &str = "SELECT attname::text FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+        JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE nspname = 'fanfare' AND attnum > 0
+        AND relname IN ('places', 'likes', 'like_counts', 'posts', 'outbox', 'receipts', 'once')
+        AND atttypid NOT IN ('bigint'::regtype, 'smallint'::regtype, 'text'::regtype)";
+
+/// Errors of the class of those about tables that are not about tables: no right, and a statement's name that is taken.
+const OF_NO_TABLE: [&str; 2] = ["42501", "42P05"];
+
 /// What it means that a statement does not fit the tables.
 pub(super) fn shape(error: Error) -> Failed {
     match error.code() {
-        Some(code) if *code != SqlState::INSUFFICIENT_PRIVILEGE && code.code().starts_with("42") => {
+        Some(code) if !OF_NO_TABLE.contains(&code.code()) && code.code().starts_with("42") => {
             odd(&cause(&error)).into()
         }
         _ => error.into(),

@@ -6,6 +6,7 @@ use tokio_postgres::{Client, Error, NoTls};
 
 use super::Refused;
 use super::options::{Options, cause};
+use super::pooler;
 use super::schema;
 use super::statements::Statements;
 use crate::backend::post_id::PostIds;
@@ -34,6 +35,12 @@ impl From<Error> for Failed {
             // Also an unknown user and a server that takes nobody from here.
             "28P01" | "28000" => "give a user and a password that the server takes",
             "3D000" => "create it with `createdb`, or give another",
+            // What is prepared is not there, or is another's: a pooler that does not show as one.
+            "26000" | "42P05" => "connect to the server, or let the pooler keep a connection for each session",
+            // PgBouncer's word for it has no code of its own.
+            _ if error.as_db_error().is_some_and(|error| error.message().contains("statement pooling mode")) => {
+                "let the pooler pool transactions or sessions (pool_mode = transaction)"
+            }
             "42501" => "let the user create the schema \"fanfare\" and use it: GRANT CREATE ON DATABASE … TO …",
             _ => return Failed::Away(problem),
         };
@@ -47,6 +54,10 @@ pub(super) struct Session {
     pub(super) client: Client,
     pub(super) statements: Statements,
     pub(super) ids: PostIds,
+    /// What is set and prepared is there for the next transaction.
+    pub(super) keeps: bool,
+    /// Begins a transaction.
+    pub(super) begin: String,
     /// Moves bytes between the client and the socket.
     driver: JoinHandle<()>,
 }
@@ -77,40 +88,49 @@ impl Session {
         let (client, driver) = within(POSTGRES_CONNECT, connecting).await.map_err(connecting_failed)?;
         // From here on, whatever fails closes the connection.
         let driver = Abort(Some(driver));
-        let settings = format!(
-            "SET statement_timeout = {limit}; SET lock_timeout = {limit}; SET idle_in_transaction_session_timeout = {idle};
-             -- Whatever is looked up has an index. A plan made while a table was small must not read all of it once it is large.
-             SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
-             SET client_min_messages = warning; SET default_transaction_isolation = 'read committed';
-             -- An answer means that a power cut loses nothing; what is stricter than that stays.
-             SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
-            limit = POSTGRES_STATEMENT.as_millis(),
-            idle = 4 * POSTGRES_STATEMENT.as_millis(),
-        );
-        within(POSTGRES_CONNECT, async { Ok(client.batch_execute(&settings).await?) }).await?;
+        let keeps = within(POSTGRES_CONNECT, async { Ok(!pooler::is_between(&client).await?) }).await?;
+        let begin = if keeps {
+            within(POSTGRES_CONNECT, async { Ok(client.batch_execute(&settings(false)).await?) }).await?;
+            "BEGIN".to_owned()
+        } else {
+            // Once, not with every connection.
+            static TOLD: std::sync::Once = std::sync::Once::new();
+            TOLD.call_once(|| {
+                tracing::info!("a connection pooler stands before the database: statements are not prepared");
+            });
+            format!("BEGIN; {}", settings(true))
+        };
         let name = match within(POSTGRES_CONNECT, schema::current(&client)).await? {
             Some(name) => name,
             None => within(POSTGRES_MIGRATION, schema::open(&client)).await?,
         };
-        let prepare = async { Statements::prepare(&client).await.map_err(schema::shape) };
-        let statements = within(POSTGRES_CONNECT, prepare).await?;
+        let ready = async {
+            let statements = Statements::ready(&client, keeps).await.map_err(schema::shape)?;
+            if !keeps {
+                schema::fits(&client, &begin, &statements).await?;
+            }
+            Ok(statements)
+        };
+        let statements = within(POSTGRES_CONNECT, ready).await?;
         if let Some(column) = statements.odd_column() {
             return Err(schema::odd(&format!("the type of {column:?}")).into());
         }
-        Ok(Session { client, statements, ids: PostIds::new(name), driver: driver.keep() })
+        let ids = PostIds::new(name);
+        Ok(Session { client, statements, ids, keeps, begin, driver: driver.keep() })
     }
 
     /// Whether the server stores: writes to the tables that posts and likes are written to, and takes that back.
     pub(super) async fn probe(&self) -> Result<(), String> {
         let name = getrandom::u64().unwrap_or_default() >> 1;
         let sql = format!(
-            "BEGIN;
+            "{begin};
              INSERT INTO fanfare.places (kind, name) VALUES (-1, '{name}');
              INSERT INTO fanfare.likes (video, member, reaction, at) VALUES ('{name}', '', '', 0);
              INSERT INTO fanfare.like_counts (video, reaction, likes) VALUES ('{name}', '', 1);
              INSERT INTO fanfare.posts (id, kind, place, member, text, at) VALUES (-{name}, -1, '{name}', '', repeat('x', 8192), 0);
              INSERT INTO fanfare.outbox (post, change, stored_at) VALUES (-{name}, 0, 0);
-             ROLLBACK"
+             ROLLBACK",
+            begin = self.begin
         );
         let probe = async { Ok(self.client.batch_execute(&sql).await?) };
         within(2 * POSTGRES_STATEMENT, probe).await.map_err(|failed| match failed {
@@ -118,6 +138,24 @@ impl Session {
             Failed::Refused(refused) => refused.problem,
         })
     }
+}
+
+/// What statements go by, for a transaction or for all of them.
+fn settings(of_transaction: bool) -> String {
+    let set = if of_transaction { "SET LOCAL" } else { "SET" };
+    let isolation = if of_transaction { "transaction_isolation" } else { "default_transaction_isolation" };
+    format!(
+        "{set} {isolation} = 'read committed';
+         {set} statement_timeout = {limit}; {set} lock_timeout = {limit};
+         {set} idle_in_transaction_session_timeout = {idle};
+         -- Whatever is looked up has an index. A plan made while a table was small must not read all of it once it is large.
+         {set} enable_seqscan = off; {set} enable_hashjoin = off; {set} enable_mergejoin = off;
+         {set} client_min_messages = warning;
+         -- An answer means that a power cut loses nothing; what is stricter than that stays.
+         SELECT set_config('synchronous_commit', 'on', {of_transaction}) WHERE current_setting('synchronous_commit') = 'off'",
+        limit = POSTGRES_STATEMENT.as_millis(),
+        idle = 4 * POSTGRES_STATEMENT.as_millis(),
+    )
 }
 
 /// Of connecting, some errors that are not the server's words are certain to come again.
@@ -165,7 +203,7 @@ impl Drop for Abort {
 /// Whether a server that says this has ended the connection, or should not be talked to on it any more.
 pub(super) fn ends_session(error: &Error) -> bool {
     let Some(code) = error.code() else { return true };
-    // Shutdown and crash; tables that went away or changed under prepared statements; a server that has become a standby.
-    let ends = ["57", "08", "42", "0A", "XX"].iter().any(|class| code.code().starts_with(class));
+    // Shutdown and crash; tables that went away or changed under prepared statements, and these themselves; a server that has become a standby.
+    let ends = ["57", "08", "26", "42", "0A", "XX"].iter().any(|class| code.code().starts_with(class));
     ends && *code != SqlState::QUERY_CANCELED || *code == SqlState::READ_ONLY_SQL_TRANSACTION
 }
