@@ -11,6 +11,7 @@ use fanfare::auth::Token;
 use fanfare::dispatch::core::{Dispatcher, Routed};
 use fanfare::frontend::backlog::Backlog;
 use fanfare::frontend::topics::Topics;
+use fanfare::runtime::account::Account;
 use fanfare::server::token_cache::TokenCache;
 use fanfare::wire::connection_id::NodeId;
 use fanfare::wire::event::{Class, Draft};
@@ -60,7 +61,7 @@ fn encode(bench: &mut Criterion) {
 
 fn look_up(bench: &mut Criterion) {
     let now = Instant::now();
-    let mut dispatcher = Dispatcher::default();
+    let mut dispatcher = Dispatcher::new(true);
     let topics: Vec<Topic> = (0..10_000).map(|n| Topic::parse(&format!("live:{n}")).expect("it is valid")).collect();
     for topic in &topics {
         dispatcher.learn(topic, Arc::new([NodeId(1)]), now);
@@ -72,7 +73,7 @@ fn look_up(bench: &mut Criterion) {
             matches!(dispatcher.route(topics[next].as_str(), now), Routed::To { .. })
         })
     });
-    let mut table = Topics::default();
+    let mut table = Topics::new(&Account::unbounded());
     for (slot, topic) in topics.iter().enumerate() {
         table.join(topic, slot as u32);
     }
@@ -86,7 +87,7 @@ fn look_up(bench: &mut Criterion) {
 
 fn fan_out(bench: &mut Criterion) {
     let topic = Topic::parse("live:42").expect("it is valid");
-    let mut table = Topics::default();
+    let mut table = Topics::new(&Account::unbounded());
     for slot in 0..10_000 {
         table.join(&topic, slot);
     }

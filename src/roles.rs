@@ -25,6 +25,7 @@ use crate::limits::{FILES_RESERVED, FILES_RESERVED_PER_SHARD, MAILBOX_MESSAGES, 
 use crate::observe::metrics::Counters;
 use crate::observe::peers::{PeerCounters, PeerMetrics};
 use crate::observe::{exposition, log, process};
+use crate::runtime::account::{Common, Use};
 use crate::runtime::clock::Times;
 use crate::runtime::listener::{self, Sharing};
 use crate::runtime::net::{Kernel, Net};
@@ -272,6 +273,7 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
         links: (0..shards).map(|_| Mutex::default()).collect(),
         nodes: Mutex::default(),
         store: ways.store,
+        storing: Common::new(live.held_max[Use::Questions as usize].saturating_mul(shards)),
         draining: AtomicBool::new(false),
         drained: AtomicUsize::new(0),
     };

@@ -5,31 +5,38 @@ mod support;
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::{Value, json};
-use support::becomes;
 use support::http::{Client, request};
 use support::node::Node;
 use support::redis::Redis;
 use support::sse::Stream;
+use support::{becomes, eventually};
 
-const USES: [&str; 9] =
-    ["streams", "topics", "questions", "cores", "nodes", "requests", "history", "values", "members"];
-
-/// Bytes that a node says it holds.
-fn held(node: &Node) -> u64 {
-    USES.iter().map(|what| node.metric("fanfare_memory_bytes", &format!("use=\"{what}\""))).sum()
-}
-
-/// Both memories of a node: what it says that it holds, and what it has resident, in bytes.
+/// Both memories of a node at one moment: what it says that it holds, and what it has resident, in bytes.
 fn both(node: &Node) -> (u64, u64) {
-    (held(node), node.rss_kib() * 1024)
+    let text = Client::connect(node.internal).request("GET", "/metrics", &[], b"").text();
+    let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<u64>().ok()).expect("a number");
+    let sum = |name| text.lines().filter(|line| line.starts_with(name)).map(value).sum();
+    (sum("fanfare_memory_bytes{"), sum("process_resident_memory_bytes "))
 }
 
-/// What a node says that it holds grew as much as its resident memory, within a fifth and a few megabytes.
-#[track_caller]
-fn agrees(before: (u64, u64), after: (u64, u64)) {
+/// Whether what a node says that it holds grew as much as its resident memory, within a fifth and a few megabytes.
+fn compare(before: (u64, u64), after: (u64, u64)) -> Result<(), String> {
     let (said, resident) = (after.0.abs_diff(before.0), after.1.abs_diff(before.1));
     let slack = resident / 5 + (6 << 20);
-    assert!(said.abs_diff(resident) <= slack, "{said} bytes are held as it says, and {resident} bytes came");
+    let agree = said.abs_diff(resident) <= slack;
+    agree.then_some(()).ok_or_else(|| format!("{said} bytes are held as it says, and {resident} bytes came"))
+}
+
+/// They agree now.
+#[track_caller]
+fn agrees(before: (u64, u64), after: (u64, u64)) {
+    compare(before, after).unwrap();
+}
+
+/// They agree once what was taken only on the way is given back.
+#[track_caller]
+fn comes_to_agree(node: &Node, before: (u64, u64)) {
+    eventually("what is held to agree with what is resident", || compare(before, both(node)));
 }
 
 /// A client that asks for a stream and takes nothing of it.
@@ -142,20 +149,82 @@ fn topics_that_nobody_watches_any_more_leave_nothing() {
 }
 
 #[test]
+fn topics_that_nobody_watches_any_more_give_their_memory_back_to_the_system() {
+    let node = Node::with(&["--cores", "2"]);
+    let before = both(&node);
+    let streams: Vec<Client> =
+        (0..200).map(|stream| lazy(node.public, &topics(&format!("live:C{stream}"), 100))).collect();
+    becomes("topics with viewers", 20_000, || node.metric("fanfare_topics", ""));
+    becomes("their counts to be kept", true, || node.metric("fanfare_memory_bytes", "use=\"values\"") > 10 << 20);
+    comes_to_agree(&node, before);
+    drop(streams);
+    becomes("topics with viewers", 0, || node.metric("fanfare_topics", ""));
+    becomes("what is held for topics", 0, || node.metric("fanfare_memory_bytes", "use=\"topics\""));
+    becomes("what is kept of counts", 0, || node.metric("fanfare_memory_bytes", "use=\"values\""));
+    comes_back(&node, before);
+}
+
+/// What was held is given back to the system, but for a few megabytes.
+#[track_caller]
+fn comes_back(node: &Node, before: (u64, u64)) {
+    eventually("memory to go back", || {
+        let came = both(node).1.saturating_sub(before.1) >> 20;
+        if came < 24 { Ok(()) } else { Err(format!("{came} MiB more than at first")) }
+    });
+}
+
+/// Lines of `count` events of class `every`, as large as they may be, as a whole request: made before a store is paused, so that
+/// they come before the node knows of it.
+fn large_events(count: usize) -> Vec<u8> {
+    let line = json!({"topic": "live:1", "type": "comment", "data": "x".repeat(15_900)});
+    let body = format!("{line}\n").repeat(count);
+    request("POST", "/v1/events", &[], body.as_bytes())
+}
+
+#[test]
 fn events_that_wait_for_a_store_that_hangs_are_bounded_by_bytes() {
     let redis = Redis::start();
     let node = Node::with(&["--cores", "1", "--kv", &redis.url(), "--max-memory", "64MiB"]);
-    let data = "x".repeat(15_900);
-    let line = |_| json!({"topic": "live:1", "type": "comment", "data": data});
-    assert_eq!(publish_lines(&node, (0..10).map(line))["accepted"], 10);
+    assert_eq!(publish_lines(&node, [json!({"topic": "live:1", "type": "comment"})].into_iter())["accepted"], 1);
+    let events = large_events(3000);
     let before = node.rss_kib();
     redis.pause();
-    let answer = publish_lines(&node, (0..3000).map(line));
+    let mut client = Client::connect(node.internal);
+    client.send(events);
+    let answer = client.answer().json();
     redis.resume();
     let detail = answer["rejected"][0]["detail"].to_string();
-    assert!(detail.contains("too much waits"), "{answer}");
+    assert!(detail.contains("too much waits"), "{detail}");
     assert!(node.metric("fanfare_memory_refused_total", "use=\"questions\"") > 0);
     let came = (node.rss_kib() - before) / 1024;
     assert!(came < 40, "{came} MiB came, where 48 MB of events were sent");
     becomes("what waits", 0, || node.metric("fanfare_memory_bytes", "use=\"questions\""));
+}
+
+#[test]
+fn events_that_wait_for_a_store_that_hangs_are_counted_and_given_up() {
+    let redis = Redis::start();
+    let node = Node::with(&["--cores", "1", "--kv", &redis.url(), "--max-memory", "8GiB"]);
+    assert_eq!(publish_lines(&node, [json!({"topic": "live:1", "type": "comment"})].into_iter())["accepted"], 1);
+    let events = large_events(12_000);
+    let before = both(&node);
+    redis.pause();
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut client = Client::connect(node.internal);
+            client.send(events);
+            client.answer().json()
+        });
+        // They wait for as long as the store may take, of which the fullest moment is looked at.
+        let mut most = before;
+        while !sender.is_finished() {
+            most = most.max(both(&node));
+        }
+        assert!(most.0 > 4 << 20, "{most:?}");
+        agrees(before, most);
+        assert_eq!(sender.join().unwrap()["accepted"], 0);
+    });
+    redis.resume();
+    becomes("what waits", true, || both(&node).0 < 1 << 20);
+    comes_back(&node, before);
 }

@@ -139,7 +139,7 @@ pub enum Command {
 
 impl Command {
     /// What is done, whether once or not.
-    pub(super) fn inner(&self) -> &Command {
+    pub fn inner(&self) -> &Command {
         match self {
             Command::Once { command, .. } => command,
             command => command,

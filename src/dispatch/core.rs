@@ -1,12 +1,17 @@
 //! Where an event goes: which nodes want its topic, from a cache that the key-value store keeps true. One a shard; no IO,
 //! no clock.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::limits::{ASKED_BYTES, LOOKUP_WAITING_EVENTS, SUBSCRIBERS_CACHE_AGE, SUBSCRIBERS_CACHE_TOPICS};
+use crate::limits::{
+    ASKED_BYTES, LOOKUP_WAITING_EVENTS, SUBSCRIBERS_CACHE_AGE, SUBSCRIBERS_CACHE_TOPICS, SUBSCRIBERS_KEPT,
+    SUBSCRIBERS_LOOK,
+};
 use crate::runtime::account::{Account, Held, Use};
 use crate::runtime::random::Map;
+use crate::runtime::shrink::shrink;
 use crate::wire::connection_id::NodeId;
 use crate::wire::frame::Frame;
 use crate::wire::topic::Topic;
@@ -35,18 +40,48 @@ struct Known {
     nodes: Arc<[NodeId]>,
     /// None once it is known to have changed, or may have: it serves only if the store cannot say what holds now.
     learned: Option<Instant>,
+    /// When the store last said it.
+    said: Instant,
     asked_again: bool,
 }
 
 /// A shard's dispatcher.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Dispatcher {
     known: Map<Topic, Known>,
+    /// The topics that are known, each once, and when it is looked whether they are to be forgotten.
+    looks: VecDeque<(Instant, Topic)>,
+    /// What is known serves for so long should the store be away.
+    kept: Duration,
     held: Map<Topic, Vec<Held<Arc<Frame>>>>,
     held_events: usize,
 }
 
 impl Dispatcher {
+    /// An empty one. Where the store `is_away_at_times`, what was known of a topic is kept for then.
+    pub fn new(is_away_at_times: bool) -> Dispatcher {
+        let kept = if is_away_at_times { SUBSCRIBERS_KEPT } else { SUBSCRIBERS_CACHE_AGE };
+        let (known, looks, held) = Default::default();
+        Dispatcher { known, looks, kept, held, held_events: 0 }
+    }
+
+    /// Once a tick: forgets what serves nobody any more.
+    pub fn tick(&mut self, now: Instant) {
+        while self.looks.front().is_some_and(|(at, _)| *at <= now) {
+            let (_, topic) = self.looks.pop_front().expect("it was just seen");
+            let Some(known) = self.known.get(&topic) else { continue };
+            // Nobody is as good as nothing.
+            let kept = if known.nodes.is_empty() { SUBSCRIBERS_CACHE_AGE } else { self.kept };
+            if now.saturating_duration_since(known.said) >= kept {
+                self.known.remove(&topic);
+            } else {
+                self.looks.push_back((now + SUBSCRIBERS_LOOK, topic));
+            }
+        }
+        shrink(&mut self.known);
+        shrink(&mut self.looks);
+    }
+
     /// Topics in the cache.
     pub fn cached(&self) -> usize {
         self.known.len()
@@ -98,8 +133,12 @@ impl Dispatcher {
                 // More hot topics than fit: starting over costs one look-up each, keeping order costs every event.
                 self.known.clear();
             }
+            self.looks.retain(|(_, topic)| self.known.contains_key(topic));
         }
-        self.known.insert(topic.clone(), Known { nodes, learned: Some(now), asked_again: false });
+        let known = Known { nodes, learned: Some(now), said: now, asked_again: false };
+        if self.known.insert(topic.clone(), known).is_none() {
+            self.looks.push_back((now + SUBSCRIBERS_LOOK, topic.clone()));
+        }
         self.release(topic)
     }
 
@@ -116,6 +155,7 @@ impl Dispatcher {
         let nodes = self.known.get_mut(topic).map(|known| {
             // For as long as an answer would serve: then the store is asked again.
             known.learned = Some(now);
+            known.said = now;
             known.asked_again = false;
             Arc::clone(&known.nodes)
         });
@@ -162,7 +202,7 @@ mod tests {
             1 => (0u64..3000).prop_map(Op::Wait),
         ], 1..200)) {
             let topic = Topic::parse("live:1").unwrap();
-            let (mut dispatcher, mut now, account) = (Dispatcher::default(), Instant::now(), Account::unbounded());
+            let (mut dispatcher, mut now, account) = (Dispatcher::new(true), Instant::now(), Account::unbounded());
             let nodes = |wanted: bool| -> Arc<[NodeId]> { if wanted { Arc::new([NodeId(1)]) } else { Arc::new([]) } };
             // Answers under way carry what the store held when asked; changes invalidate in the same order.
             let (mut wanted, mut asked, mut published, mut sent) = (false, Vec::new(), 0u64, Vec::new());
@@ -218,7 +258,7 @@ mod tests {
 
     #[test]
     fn without_the_store_what_was_known_serves() {
-        let (mut dispatcher, topic, now) = (Dispatcher::default(), Topic::parse("live:1").unwrap(), Instant::now());
+        let (mut dispatcher, topic, now) = (Dispatcher::new(true), Topic::parse("live:1").unwrap(), Instant::now());
         let account = Account::unbounded();
         let event = frame("live:1", "x", None, Class::Sum, "1");
         assert_eq!(dispatcher.route("live:1", now), Routed::Unknown);
@@ -236,8 +276,42 @@ mod tests {
     }
 
     #[test]
+    fn what_serves_nobody_is_forgotten() {
+        let topics = |kind: &str| (0..3000).map(|number| Topic::parse(&format!("{kind}:{number}")).unwrap()).collect();
+        let (nobodys, somebodys): (Vec<Topic>, Vec<Topic>) = (topics("a"), topics("b"));
+        let start = Instant::now();
+        for (is_away_at_times, kept) in [(false, SUBSCRIBERS_CACHE_AGE), (true, SUBSCRIBERS_KEPT)] {
+            let mut dispatcher = Dispatcher::new(is_away_at_times);
+            let learn = |dispatcher: &mut Dispatcher, now| {
+                nobodys.iter().for_each(|topic| drop(dispatcher.learn(topic, Arc::new([]), now)));
+                somebodys.iter().for_each(|topic| drop(dispatcher.learn(topic, Arc::new([NodeId(1)]), now)));
+            };
+            learn(&mut dispatcher, start);
+            let later = start + SUBSCRIBERS_LOOK - Duration::from_secs(1);
+            learn(&mut dispatcher, later);
+            dispatcher.forget_all();
+            dispatcher.tick(start + SUBSCRIBERS_LOOK);
+            assert_eq!(dispatcher.cached(), 6000, "it was said a second ago");
+            let mut now = start + SUBSCRIBERS_LOOK;
+            while dispatcher.cached() > 3000 {
+                now += Duration::from_secs(1);
+                dispatcher.tick(now);
+            }
+            assert!(now <= start + 2 * SUBSCRIBERS_LOOK);
+            let known = dispatcher.fall_back(&somebodys[0], later).0.is_some();
+            assert_eq!(known, dispatcher.cached() == 3000);
+            while dispatcher.cached() > 0 {
+                now += Duration::from_secs(1);
+                dispatcher.tick(now);
+            }
+            assert!(now >= later + kept && now <= later + kept + 2 * SUBSCRIBERS_LOOK);
+            assert!(dispatcher.known.capacity() <= 2048 && dispatcher.looks.is_empty());
+        }
+    }
+
+    #[test]
     fn what_waits_is_bounded() {
-        let (mut dispatcher, topic) = (Dispatcher::default(), Topic::parse("live:1").unwrap());
+        let (mut dispatcher, topic) = (Dispatcher::new(true), Topic::parse("live:1").unwrap());
         let account = Account::unbounded();
         let frame = frame("live:1", "x", None, Class::Every, "1");
         for number in 0..LOOKUP_WAITING_EVENTS {
@@ -250,7 +324,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_by_bytes() {
-        let (mut dispatcher, topic) = (Dispatcher::default(), Topic::parse("live:1").unwrap());
+        let (mut dispatcher, topic) = (Dispatcher::new(true), Topic::parse("live:1").unwrap());
         let account = Account::new([100_000; Use::ALL.len()]);
         let frame = frame("live:1", "x", None, Class::Every, &format!("\"{}\"", "x".repeat(16_000)));
         let held = (0..100).filter(|_| dispatcher.hold(&topic, Arc::clone(&frame), &account).is_ok()).count();

@@ -405,8 +405,9 @@ pub enum Heard {
 /// Passes what a store's thread has to say to a shard. May wait for room in the shard's mailbox.
 pub type Tell = Arc<dyn Fn(usize, Heard) + Send + Sync>;
 
-/// What an embedded store keeps, as the label `use` of the metrics: history, newest values, and what is known of members.
-pub const KEPT: [&str; 3] = ["history", "values", "members"];
+/// What an embedded store keeps, as the label `use` of the metrics: history, newest values, what is known of members, what
+/// waits for other data centers, and the keys of requests that are done once.
+pub const KEPT: [&str; 5] = ["history", "values", "members", "peers", "keys"];
 
 /// A key-value store as shards use it.
 pub trait KeyValue: Send + Sync {
@@ -425,6 +426,11 @@ pub trait KeyValue: Send + Sync {
 
     /// Why it cannot be used at the moment, if it cannot.
     fn trouble(&self) -> Option<String>;
+
+    /// Whether it is in this process, and so is never away.
+    fn is_here(&self) -> bool {
+        false
+    }
 
     /// Bytes that it keeps in this process, by [`KEPT`].
     fn kept(&self) -> [usize; KEPT.len()] {

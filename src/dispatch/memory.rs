@@ -17,6 +17,7 @@ use super::memory_values::Values;
 use crate::limits::{NODE_LEASE, NODE_SWEEP, VALUES_SWEPT, VALUES_SWEPT_AT_ONCE};
 use crate::runtime::clock::Times;
 use crate::runtime::random::{Map, Set};
+use crate::runtime::shrink::shrink;
 use crate::wire::connection_id::NodeId;
 use crate::wire::frame::{Stored, Withdrawn};
 use crate::wire::topic::Topic;
@@ -99,6 +100,7 @@ impl Tables {
             let removed = nodes.remove(&node);
             if nodes.is_empty() {
                 self.subscriptions.remove(&topic);
+                shrink(&mut self.subscriptions);
             }
             removed
         };
@@ -328,9 +330,19 @@ impl KeyValue for MemoryKv {
         None
     }
 
+    fn is_here(&self) -> bool {
+        true
+    }
+
     fn kept(&self) -> [usize; KEPT.len()] {
         let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        [tables.histories.bytes(), tables.values.bytes(), tables.members.bytes()]
+        [
+            tables.histories.bytes(),
+            tables.values.bytes(),
+            tables.members.bytes(),
+            tables.peers.bytes(),
+            tables.onces.bytes(),
+        ]
     }
 }
 

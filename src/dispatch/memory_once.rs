@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use super::kv::{Answer, Claim};
-use crate::limits::{ONCE_AGE, ONCE_KEPT_EVENTS, ONCE_SWEPT};
+use crate::limits::{ID_BYTES_MAX, ONCE_AGE, ONCE_KEPT_EVENTS, ONCE_SWEPT};
 use crate::runtime::random::Map;
+use crate::runtime::shrink::shrink;
 
 /// What is kept of one.
 #[derive(Debug)]
@@ -19,9 +20,21 @@ struct Kept {
 pub struct Onces {
     kept: Map<String, Kept>,
     order: VecDeque<(u64, String)>,
+    /// Of the ids.
+    id_bytes: usize,
 }
 
+/// What one costs beside the id that its sender gave it: keys and bodies are hashes, all of one length, and the key is there
+/// twice.
+const ONCE_BYTES: usize = 448;
+const _: () = assert!(ONCE_KEPT_EVENTS * (ONCE_BYTES + ID_BYTES_MAX) <= 96 * 1024 * 1024);
+
 impl Onces {
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        self.order.len() * ONCE_BYTES + self.id_bytes
+    }
+
     /// What is known of the key, if it is not too long ago.
     pub fn repeated(&self, claim: &Claim, now_ms: u64) -> Option<Answer> {
         let kept = self.kept.get(&claim.key).filter(|kept| !is_past(kept.at_ms, now_ms))?;
@@ -37,17 +50,25 @@ impl Onces {
             }
             let Some((at_ms, key)) = self.order.pop_front() else { break };
             if self.kept.get(&key).is_some_and(|kept| kept.at_ms == at_ms) {
-                self.kept.remove(&key);
+                self.remove(&key);
             }
         }
+        shrink(&mut self.order);
         self.order.push_back((now_ms, claim.key.clone()));
-        self.kept.insert(claim.key, Kept { at_ms: now_ms, body: claim.body, id: claim.id });
+        self.id_bytes += claim.id.len();
+        let kept = Kept { at_ms: now_ms, body: claim.body, id: claim.id };
+        self.id_bytes -= self.kept.insert(claim.key, kept).map_or(0, |old| old.id.len());
+    }
+
+    fn remove(&mut self, key: &str) {
+        self.id_bytes -= self.kept.remove(key).map_or(0, |kept| kept.id.len());
+        shrink(&mut self.kept);
     }
 
     /// Forgets a key whose event was not published.
     pub fn release(&mut self, claim: &Claim) {
         if self.kept.get(&claim.key).is_some_and(|kept| kept.id == claim.id) {
-            self.kept.remove(&claim.key);
+            self.remove(&claim.key);
         }
     }
 }
@@ -83,5 +104,6 @@ mod tests {
         assert!(onces.kept.len() <= ONCE_KEPT_EVENTS && onces.order.len() <= ONCE_KEPT_EVENTS);
         (0..ONCE_KEPT_EVENTS).for_each(|number| onces.keep(claim(&format!("later {number}"), "x", "1"), 6 + day));
         assert!(onces.kept.len() <= ONCE_KEPT_EVENTS);
+        assert_eq!(onces.id_bytes, onces.kept.values().map(|kept| kept.id.len()).sum::<usize>());
     }
 }

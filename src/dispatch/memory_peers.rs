@@ -10,6 +10,7 @@ use crate::limits::{
     PRESENCE_AGE,
 };
 use crate::runtime::random::Map;
+use crate::runtime::shrink::shrink;
 use crate::wire::frame::Withdrawn;
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
@@ -31,6 +32,7 @@ fn cost(event: &Queued) -> u64 {
 impl Queue {
     fn pop(&mut self) {
         if let Some(event) = self.events.pop_front() {
+            shrink(&mut self.events);
             self.bytes -= cost(&event);
         }
     }
@@ -93,6 +95,11 @@ pub struct Peers {
 }
 
 impl Peers {
+    /// Bytes that wait for them.
+    pub fn bytes(&self) -> usize {
+        self.queues.values().map(|queue| queue.bytes as usize).sum()
+    }
+
     /// Queues an event for a peer. True if nothing waited there before.
     pub fn queue(&mut self, peer: &str, bucket: u8, event: Arc<str>, now_ms: u64) -> bool {
         let new = || Queue { epoch: now_ms, ..Queue::default() };

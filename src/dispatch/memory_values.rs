@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::kv::{LatestValue, Newer, SetLatest};
 use crate::limits::{LATEST_AGE, LATEST_KEYS_MAX, LATEST_LOOK, MEMORY_VALUES_BYTES, VALUES_LOOKED_AT};
 use crate::runtime::random::Map;
+use crate::runtime::shrink::shrink;
 use crate::wire::topic::Topic;
 use crate::wire::version::Version;
 
@@ -133,6 +134,7 @@ impl Values {
 
     fn forget(&mut self, topic: &Topic) {
         if let Some(entry) = self.topics.remove(topic) {
+            shrink(&mut self.topics);
             self.bytes -= entry.bytes;
             self.ends.remove(&(entry.until_ms, topic.clone()));
         }

@@ -9,6 +9,7 @@ use crate::frontend::queue::{Bounds, Drained, Pushed, Queue};
 use crate::limits::{
     BATCH_BYTES, BATCHES_IN_FLIGHT_MAX, NUMBERS_AHEAD_MAX, OUTBOX_BYTES, OUTBOX_KEYS_MAX, PEER_OUTBOX_BYTES,
 };
+use crate::runtime::account::{Account, Reservation, Use};
 use crate::wire::batch::Writer;
 use crate::wire::connection_id::NodeId;
 use crate::wire::frame::Frame;
@@ -47,6 +48,10 @@ pub struct Outbox {
     waiting: Queue,
     /// In order of their numbers.
     frozen: VecDeque<Frozen>,
+    frozen_bytes: usize,
+    /// How many bytes may wait, however much memory there is.
+    bytes_max: usize,
+    held: Reservation,
     /// The number of the next frame that is frozen.
     next: u64,
     /// When something was answered, or began to wait.
@@ -59,23 +64,25 @@ pub struct Outbox {
 
 impl Outbox {
     /// An empty one, whose numbers begin with `first`: above all that this sender gave to the same node before.
-    pub fn new(sender: NodeId, shard: u16, now: Instant, first: u64) -> Outbox {
-        let bounds = Bounds { bytes: OUTBOX_BYTES, keys: OUTBOX_KEYS_MAX };
-        Outbox::bounded(sender, shard, now, first, bounds)
+    pub fn new(sender: NodeId, shard: u16, now: Instant, first: u64, account: &Account) -> Outbox {
+        Outbox::bounded(sender, shard, now, first, OUTBOX_BYTES, account)
     }
 
     /// One for another data center: larger, since the way there may be gone for minutes, and compressed.
-    pub fn to_peer(sender: NodeId, shard: u16, now: Instant) -> Outbox {
-        let bounds = Bounds { bytes: PEER_OUTBOX_BYTES, keys: OUTBOX_KEYS_MAX };
-        Outbox { packs: true, ..Outbox::bounded(sender, shard, now, 0, bounds) }
+    pub fn to_peer(sender: NodeId, shard: u16, now: Instant, account: &Account) -> Outbox {
+        Outbox { packs: true, ..Outbox::bounded(sender, shard, now, 0, PEER_OUTBOX_BYTES, account) }
     }
 
-    fn bounded(sender: NodeId, shard: u16, now: Instant, first: u64, bounds: Bounds) -> Outbox {
+    fn bounded(sender: NodeId, shard: u16, now: Instant, first: u64, bytes_max: usize, account: &Account) -> Outbox {
+        let bounds = Bounds { bytes: bytes_max, keys: OUTBOX_KEYS_MAX };
         Outbox {
             sender,
             shard,
             waiting: Queue::new(bounds),
             frozen: VecDeque::new(),
+            frozen_bytes: 0,
+            bytes_max,
+            held: account.open(Use::Nodes),
             next: first,
             progress: now,
             expired: 0,
@@ -99,7 +106,15 @@ impl Outbox {
         if self.is_empty() {
             self.progress = now;
         }
-        self.waiting.push(frame, u64::from(frame.count()), unix_ms)
+        self.waiting.limit(self.bytes_max.min(self.waiting.bytes().saturating_add(self.held.room())));
+        let pushed = self.waiting.push(frame, u64::from(frame.count()), unix_ms);
+        self.settle();
+        pushed
+    }
+
+    /// Keeps the account true.
+    fn settle(&mut self) {
+        self.held.settle(self.waiting.held() + self.frozen_bytes);
     }
 
     /// The next batch to send: one that failed, or a new one.
@@ -121,13 +136,16 @@ impl Outbox {
         self.expired += expired;
         let count = writer.count();
         if count == 0 {
+            self.settle();
             return None;
         }
         let first = self.next;
         let bytes = writer.finish(self.sender, self.shard, first, self.floor());
         let bytes = Arc::new(if self.packs { pack(bytes) } else { bytes });
         self.next += u64::from(count);
+        self.frozen_bytes += bytes.capacity();
         self.frozen.push_back(Frozen { first, count, events, since_ms, bytes: Arc::clone(&bytes), under_way: true });
+        self.settle();
         Some(Sending { first, fresh: count, bytes })
     }
 
@@ -146,7 +164,10 @@ impl Outbox {
 
     fn forget(&mut self, first: u64) -> Option<Frozen> {
         let at = self.frozen.iter().position(|frozen| frozen.first == first)?;
-        self.frozen.remove(at)
+        let forgotten = self.frozen.remove(at)?;
+        self.frozen_bytes -= forgotten.bytes.capacity();
+        self.settle();
+        Some(forgotten)
     }
 
     /// Nobody knows what became of the batch that begins with this number: it is to be sent again.
@@ -174,6 +195,8 @@ impl Outbox {
         let waited = self.waiting.retain(|_| false);
         let events = frozen.fold(waited, |sum, more| std::array::from_fn(|at| sum[at] + more[at]));
         self.progress = now;
+        self.frozen_bytes = 0;
+        self.settle();
         events
     }
 
@@ -268,7 +291,8 @@ mod tests {
             1 => Just(Op::New),
         ], 1..300)) {
             let now = Instant::now();
-            let (unix_ms, mut outbox) = (1000, Outbox::new(SENDER, 1, now, 7));
+            let account = Account::unbounded();
+            let (unix_ms, mut outbox) = (1000, Outbox::new(SENDER, 1, now, 7, &account));
             let (mut network, mut answers, mut sent): (Vec<Arc<Vec<u8>>>, Vec<u64>, Vec<u64>) = Default::default();
             let (mut likes, mut comments, mut receiver) = (BTreeMap::<String, u64>::new(), 0, Receiver::default());
             for op in ops {
@@ -297,7 +321,7 @@ mod tests {
                     Op::Lose(at) if !network.is_empty() => { network.swap_remove(at.index(network.len())); }
                     Op::Fail(at) if !sent.is_empty() => outbox.failed(sent[at.index(sent.len())]),
                     // The node was thought dead while nothing waited, and came back.
-                    Op::New if outbox.is_empty() => outbox = Outbox::new(SENDER, 1, now, outbox.next_number()),
+                    Op::New if outbox.is_empty() => outbox = Outbox::new(SENDER, 1, now, outbox.next_number(), &account),
                     _ => {}
                 }
                 prop_assert!(outbox.under_way() <= BATCHES_IN_FLIGHT_MAX);
@@ -310,6 +334,8 @@ mod tests {
             }
             network.iter().for_each(|bytes| { receiver.take(bytes, now); });
             prop_assert!(outbox.is_empty());
+            drop(outbox);
+            prop_assert_eq!(account.held(Use::Nodes), 0);
             prop_assert_eq!(&receiver.sums, &likes);
             prop_assert_eq!(receiver.comments, (0..comments).map(|number| (number, 1)).collect::<BTreeMap<_, _>>());
         }
@@ -318,7 +344,7 @@ mod tests {
     #[test]
     fn a_sender_never_runs_further_ahead_than_the_window() {
         let now = Instant::now();
-        let mut outbox = Outbox::new(SENDER, 0, now, 1);
+        let mut outbox = Outbox::new(SENDER, 0, now, 1, &Account::unbounded());
         let small = frame("live:1", "typing", None, Class::Ephemeral, "1");
         let (mut firsts, mut frames) = (Vec::new(), 0);
         loop {
@@ -341,7 +367,7 @@ mod tests {
     #[test]
     fn what_is_given_up_is_counted_with_what_merged() {
         let now = Instant::now();
-        let mut outbox = Outbox::new(SENDER, 0, now, 1);
+        let mut outbox = Outbox::new(SENDER, 0, now, 1, &Account::unbounded());
         let like = frame("live:1", "like", None, Class::Sum, "1");
         assert_eq!(outbox.push(&like, now, 1), Pushed::Queued);
         let first = outbox.next_batch(1).unwrap().first;
@@ -357,9 +383,30 @@ mod tests {
     }
 
     #[test]
+    fn what_finds_no_memory_is_refused_and_what_merges_is_not() {
+        let now = Instant::now();
+        let account = Account::new([200_000; Use::ALL.len()]);
+        let mut others = account.reserve(Use::Nodes, 100_000).unwrap();
+        let mut outbox = Outbox::new(SENDER, 0, now, 1, &account);
+        let large = frame("live:1", "comment", None, Class::Every, &format!("\"{}\"", "x".repeat(16_000)));
+        let like = frame("live:1", "like", None, Class::Sum, "1");
+        assert_eq!(outbox.push(&like, now, 1), Pushed::Queued);
+        let fit = (0..50).filter(|_| outbox.push(&large, now, 1) == Pushed::Queued).count();
+        assert!((4..=6).contains(&fit), "{fit}");
+        assert_eq!(outbox.push(&like, now, 1), Pushed::Merged);
+        let batch = outbox.next_batch(1).unwrap();
+        assert!(account.held(Use::Nodes) >= 100_000 + batch.bytes.len());
+        outbox.answered(batch.first, now);
+        others.settle(0);
+        assert_eq!(outbox.push(&large, now, 1), Pushed::Queued);
+        let _ = outbox.clear(now);
+        assert!(account.held(Use::Nodes) < 10_000, "only empty places");
+    }
+
+    #[test]
     fn full_of_comments_it_goes_on_once_there_is_room() {
         let now = Instant::now();
-        let mut outbox = Outbox::new(SENDER, 0, now, 1);
+        let mut outbox = Outbox::new(SENDER, 0, now, 1, &Account::unbounded());
         let large = frame("live:1", "comment", None, Class::Every, &format!("\"{}\"", "x".repeat(16_000)));
         while outbox.push(&large, now, 1) == Pushed::Queued {}
         while let Some(batch) = outbox.next_batch(1) {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::kv::NodeCounts;
 use crate::limits::COUNTS_PAUSE;
 use crate::runtime::random::{Map, Set};
+use crate::runtime::shrink::shrink;
 use crate::wire::connection_id::NodeId;
 use crate::wire::topic::Topic;
 
@@ -237,6 +238,7 @@ impl Tally {
                     self.changed.push(topic);
                 } else {
                     self.topics.remove(&topic);
+                    shrink(&mut self.topics);
                 }
             }
         }

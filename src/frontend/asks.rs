@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::hash::Hash;
 
 use crate::runtime::random::{Map, Set};
+use crate::runtime::shrink::shrink;
 use crate::wire::position::Position;
 
 /// What an asker asked for.
@@ -118,6 +119,8 @@ impl<T: Clone + Eq + Hash> Once<T> {
     pub fn pop(&mut self) -> Option<T> {
         let one = self.queue.pop_front()?;
         self.waiting.remove(&one);
+        shrink(&mut self.queue);
+        shrink(&mut self.waiting);
         Some(one)
     }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::dispatch::kv::NodeCounts;
 use crate::limits::COUNTS_PAUSE;
 use crate::runtime::random::{Map, Set};
+use crate::runtime::shrink::shrink;
 use crate::wire::connection_id::NodeId;
 use crate::wire::topic::Topic;
 
@@ -29,7 +30,9 @@ impl Audience {
     /// A core has so many viewers of a topic now.
     pub fn report(&mut self, topic: Topic, core: usize, count: u32) {
         let before = if count == 0 {
-            self.cores.remove(&(topic.clone(), core)).unwrap_or(0)
+            let before = self.cores.remove(&(topic.clone(), core));
+            shrink(&mut self.cores);
+            before.unwrap_or(0)
         } else {
             self.cores.insert((topic.clone(), core), count).unwrap_or(0)
         };
@@ -40,6 +43,7 @@ impl Audience {
         *total = *total - before + count;
         if *total == 0 {
             self.totals.remove(&topic);
+            shrink(&mut self.totals);
         }
         self.changed.insert(topic);
     }
@@ -51,7 +55,7 @@ impl Audience {
             return None;
         }
         let full = std::mem::take(&mut self.full);
-        let changed: Vec<Topic> = self.changed.drain().collect();
+        let changed: Vec<Topic> = std::mem::take(&mut self.changed).into_iter().collect();
         let counts = if full {
             self.totals.iter().map(|(topic, total)| (topic.clone(), *total)).collect()
         } else {

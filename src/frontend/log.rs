@@ -55,6 +55,12 @@ impl Log {
         self.bytes.len()
     }
 
+    /// Bytes that it takes, the frames that it refers to included.
+    pub fn held(&self) -> usize {
+        let frames = self.bytes.len() + self.ends.len() * Frame::OWN_BYTES;
+        self.bytes.capacity() + self.ends.capacity() * size_of::<End>() + frames
+    }
+
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crate::limits::TOPIC_LINGER;
 use crate::runtime::random::Map;
+use crate::runtime::shrink::shrink;
 use crate::wire::topic::Topic;
 
 /// A set of cores of one node.
@@ -183,12 +184,14 @@ impl Registry {
     pub fn tick(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         while self.lingering.front().is_some_and(|(until, _)| *until <= now) {
             let (due, topic) = self.lingering.pop_front().expect("it was just seen");
+            shrink(&mut self.lingering);
             let lingers = self
                 .entries
                 .get(&topic)
                 .is_some_and(|entry| entry.registration == Registration::Lingering { until: due });
             if lingers {
                 self.entries.remove(&topic);
+                shrink(&mut self.entries);
                 effects.push(Effect::Register { topic, wanted: false });
             }
         }

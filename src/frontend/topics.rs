@@ -11,7 +11,9 @@ use super::merging::{Merging, log_bytes_max};
 use super::newest::Newest;
 use super::queue::{Bounds, Pushed, Queue};
 use crate::limits::{LOG_BYTES_MAX, LOG_KEYS_MAX};
+use crate::runtime::account::{Account, Reservation, Use};
 use crate::runtime::random::Map;
+use crate::runtime::shrink::shrink;
 use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 use crate::wire::position::{Position, Shown};
@@ -38,6 +40,8 @@ pub struct TopicEntry {
     pub viewers: Vec<Viewer>,
     /// What some viewer lacks.
     pub log: Log,
+    /// The bytes of the log and of what waits behind it.
+    held: Reservation,
     /// What came while the log was full: the fan-out falls behind, so events merge by class before they are served.
     overflow: Option<Box<Overflow>>,
     /// More came lately than can be given one by one, so what comes merges.
@@ -93,15 +97,23 @@ pub struct Left {
 }
 
 /// A shard's topics.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Topics {
+    account: Account,
     names: Map<Topic, TopicIndex>,
-    entries: Vec<Option<TopicEntry>>,
+    /// Each has memory of its own, which goes with it.
+    entries: Vec<Option<Box<TopicEntry>>>,
     free: Vec<TopicIndex>,
     viewers: usize,
 }
 
 impl Topics {
+    /// None yet, on a shard with this account.
+    pub fn new(account: &Account) -> Topics {
+        let (names, entries, free) = Default::default();
+        Topics { account: account.clone(), names, entries, free, viewers: 0 }
+    }
+
     /// Topics with viewers.
     pub fn len(&self) -> usize {
         self.names.len()
@@ -134,7 +146,7 @@ impl Topics {
 
     /// The topic at a place that may be free by now.
     pub fn try_get_mut(&mut self, index: TopicIndex) -> Option<&mut TopicEntry> {
-        self.entries.get_mut(index as usize)?.as_mut()
+        self.entries.get_mut(index as usize)?.as_deref_mut()
     }
 
     /// Adds a viewer. Gives the topic's place, the viewer's place in it, and whether it is the first on this shard.
@@ -142,10 +154,11 @@ impl Topics {
         let (index, first) = match self.names.get(topic) {
             Some(&index) => (index, false),
             None => {
-                let entry = TopicEntry {
+                let entry = Box::new(TopicEntry {
                     topic: topic.clone(),
                     viewers: Vec::new(),
                     log: Log::default(),
+                    held: self.account.open(Use::Topics),
                     overflow: None,
                     merging: Merging::default(),
                     expired: 0,
@@ -158,7 +171,7 @@ impl Topics {
                     delivered_to: None,
                     logged_to: None,
                     behind: None,
-                };
+                });
                 let index = match self.free.pop() {
                     Some(index) => {
                         self.entries[index as usize] = Some(entry);
@@ -214,6 +227,7 @@ impl Topics {
         if entry.viewers.is_empty() {
             let entry = self.entries[index as usize].take().expect("it was just changed");
             self.names.remove(&entry.topic);
+            shrink(&mut self.names);
             self.free.push(index);
             left.empty = Some(entry.topic);
         }
@@ -226,9 +240,15 @@ impl TopicEntry {
         log_bytes_max(self.viewers.len())
     }
 
-    /// Whether the log holds as much as it may.
+    /// Whether the log holds as much as it may. Where the shard has no memory left for topics, one event may still be served.
     pub fn is_full(&self) -> bool {
-        self.log.len() >= self.log_bytes_max()
+        self.log.len() >= self.log_bytes_max() || (self.held.room() == 0 && !self.log.is_empty())
+    }
+
+    /// Keeps the account true.
+    fn settle(&mut self) {
+        let waits = self.overflow.as_ref().map_or(0, |overflow| overflow.queue.held());
+        self.held.settle(self.log.held() + waits);
     }
 
     /// Whether a frame is to wait for a slice of time, or for room, and merge with what comes meanwhile. Without that, a
@@ -245,7 +265,9 @@ impl TopicEntry {
         if self.merges(frame, now_ms) {
             let bounds = Bounds { bytes: LOG_BYTES_MAX, keys: LOG_KEYS_MAX };
             let new = || Box::new(Overflow { queue: Queue::new(bounds), unshown: None });
+            let room = self.held.room();
             let overflow = self.overflow.get_or_insert_with(new);
+            overflow.queue.limit(LOG_BYTES_MAX.min(overflow.queue.bytes().saturating_add(room)));
             let pushed = overflow.queue.push(frame, u64::from(frame.count()), now_ms);
             if pushed == Pushed::Overrun && frame.class() == Class::Latest {
                 let from = overflow.unshown.map_or(frame.version().number, |from| from.min(frame.version().number));
@@ -254,9 +276,11 @@ impl TopicEntry {
             if self.merging.slice_ends(now_ms) {
                 self.refill(now_ms);
             }
+            self.settle();
             return pushed;
         }
         self.push(frame);
+        self.settle();
         Pushed::Queued
     }
 
@@ -367,6 +391,7 @@ impl TopicEntry {
             let end = self.log.end();
             self.log.trim(end);
             self.refill(now_ms);
+            self.settle();
             if self.remaining == 0 {
                 return None;
             }
@@ -381,6 +406,7 @@ impl TopicEntry {
             let seen = self.round_began;
             self.log.trim(seen);
             self.refill(now_ms);
+            self.settle();
             self.round_began = self.log.end();
         }
         let place = self.next;

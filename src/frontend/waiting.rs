@@ -3,6 +3,7 @@
 //! No IO, no clock.
 
 use crate::runtime::random::{Map, Set};
+use crate::runtime::shrink::shrink;
 use std::collections::BTreeSet;
 use std::hash::Hash;
 use std::time::Instant;
@@ -39,6 +40,7 @@ fn remove<K: Hash + Eq>(of: &mut Map<K, Ids>, key: K, id: u64) {
         ids.remove(&id);
         if ids.is_empty() {
             of.remove(&key);
+            shrink(of);
         }
     }
 }
@@ -68,6 +70,7 @@ impl<W> Waiting<W> {
 
     fn end(&mut self, id: u64) -> Option<W> {
         let wait = self.waits.remove(&id)?;
+        shrink(&mut self.waits);
         for topic in wait.topics {
             remove(&mut self.of_topic, topic, id);
         }
@@ -92,6 +95,7 @@ impl<W> Waiting<W> {
     #[must_use = "whoever waited is to be told"]
     pub fn ready(&mut self, topic: u32) -> Vec<W> {
         let ids = self.of_topic.remove(&topic).unwrap_or_default();
+        shrink(&mut self.of_topic);
         self.settle(ids, topic)
     }
 
@@ -110,6 +114,7 @@ impl<W> Waiting<W> {
     #[must_use = "whoever waited is to be told"]
     pub fn gone(&mut self, slot: u32) -> Vec<W> {
         let ids = self.of_slot.remove(&slot).unwrap_or_default();
+        shrink(&mut self.of_slot);
         ids.into_iter().filter_map(|id| self.end(id)).collect()
     }
 

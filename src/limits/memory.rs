@@ -44,7 +44,11 @@ pub const PAGES_STREAMS_BURST: usize = 8;
 /// for live events of those who read too slowly.
 pub const PAGES_PART: (usize, usize) = (3, 4);
 /// Memory that the allocator keeps is given back to the system once so much, and half of all, was freed.
-pub const TRIM_BYTES_MIN: u64 = 32 * 1024 * 1024;
+pub const TRIM_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// And, however little of it was held, once so much more is resident than at the least; not again within this time,
+pub const TRIM_PAUSE: Duration = Duration::from_secs(3);
+/// and where it was no use not within ever longer ones, up to this.
+pub const TRIM_PAUSE_MAX: Duration = Duration::from_secs(600);
 /// What a topic with viewers takes on a node beside its name, its events and its viewers: its entries in the tables of its home
 /// and of a core.
 pub const HOME_BYTES: usize = 2048;
@@ -52,6 +56,12 @@ pub const HOME_BYTES: usize = 2048;
 pub const REQUEST_BYTES_MIN: usize = 4 * 1024;
 /// What a question takes until it is answered, beside the events and names in it.
 pub const ASKED_BYTES: usize = 512;
+/// While the key-value store cannot say who subscribes to a topic, a dispatcher goes on with what it knew of topics that had
+/// events within this.
+pub const SUBSCRIBERS_KEPT: Duration = Duration::from_secs(300);
+/// How often an entry is looked at, to be forgotten once it serves nobody.
+pub const SUBSCRIBERS_LOOK: Duration = Duration::from_secs(4);
+const _: () = assert!(SUBSCRIBERS_LOOK.as_millis() > SUBSCRIBERS_CACHE_AGE.as_millis());
 /// A place in a topic's table of newest values, beside the value itself: two table entries, and what an allocation costs.
 pub const NEWEST_ENTRY_BYTES: usize = 256;
 /// Bytes of newest values that a home reads from the store's answers before the shard turns to its other work: about a

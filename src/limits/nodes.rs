@@ -81,8 +81,8 @@ pub const WITHDRAWN_REFUSED: Duration = Duration::from_secs(60);
 const _: () = assert!(
     WITHDRAWN_REFUSED.as_secs() > OUTBOX_CLAIM.as_secs() + HANDOVER_PATIENCE.as_secs() + HANDOVER_TIMEOUT.as_secs()
 );
-/// Bytes of events that wait for a dispatcher, a shard of a backend; past it they are dropped and counted.
-pub const HANDOVER_BYTES: usize = 16 * 1024 * 1024;
+/// What an event that waits for a dispatcher takes beside its text.
+pub const HANDED_BYTES: usize = 192;
 /// Bytes past which a request with events takes no more.
 pub const HANDOVER_CALL_BYTES: usize = 64 * 1024;
 /// Requests with events on their way, a shard: one dispatcher that hangs does not hold up what others could take.

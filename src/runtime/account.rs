@@ -5,6 +5,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// What bytes are held for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +131,11 @@ impl Reservation {
         self.bytes
     }
 
+    /// How many more may be held of its use.
+    pub fn room(&self) -> usize {
+        self.account.most(self.what).saturating_sub(self.account.held(self.what))
+    }
+
     /// Reserves `bytes` in all, from now on. Fewer than before always fit.
     ///
     /// # Errors
@@ -180,6 +187,67 @@ impl Drop for Reservation {
 impl fmt::Debug for Reservation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} bytes for {:?}", self.bytes, self.what)
+    }
+}
+
+/// An account that several threads share, of one use, for what leaves its shard on the way.
+#[derive(Debug, Clone)]
+pub struct Common(Arc<InCommon>);
+
+#[derive(Debug)]
+struct InCommon {
+    held: AtomicUsize,
+    most: usize,
+    refused: AtomicU64,
+}
+
+impl Common {
+    /// An account with this bound, in bytes.
+    pub fn new(most: usize) -> Common {
+        Common(Arc::new(InCommon { held: AtomicUsize::new(0), most, refused: AtomicU64::new(0) }))
+    }
+
+    /// Reserves bytes until what is given is dropped, on whichever thread.
+    ///
+    /// # Errors
+    /// There is no room for them; it was counted.
+    pub fn reserve(&self, bytes: usize) -> Result<Share, Full> {
+        let share = self.settle(bytes);
+        if self.held() > self.0.most {
+            self.0.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(Full);
+        }
+        Ok(share)
+    }
+
+    /// So many are held, whether or not there is room for them: for what is bounded by other means.
+    pub fn settle(&self, bytes: usize) -> Share {
+        self.0.held.fetch_add(bytes, Ordering::Relaxed);
+        Share { account: self.clone(), bytes }
+    }
+
+    /// Bytes that are held.
+    pub fn held(&self) -> usize {
+        self.0.held.load(Ordering::Relaxed)
+    }
+
+    /// How often something found no room.
+    pub fn refused(&self) -> u64 {
+        self.0.refused.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes that are reserved in a [`Common`] account until it is dropped.
+#[must_use = "dropped, it reserves nothing"]
+#[derive(Debug)]
+pub struct Share {
+    account: Common,
+    bytes: usize,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.account.0.held.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -243,6 +311,17 @@ mod tests {
         assert_eq!(second.release(), "x");
         drop(first);
         assert_eq!(Use::ALL.map(|what| account.held(what)), [0; Use::ALL.len()]);
+    }
+
+    #[test]
+    fn what_leaves_its_shard_counts_until_it_is_dropped_wherever_that_is() {
+        let common = Common::new(100);
+        let share = common.reserve(60).unwrap();
+        assert_eq!(common.reserve(41).unwrap_err(), Full);
+        let more = common.settle(50);
+        assert_eq!((common.held(), common.refused()), (110, 1));
+        std::thread::spawn(move || drop((share, more))).join().unwrap();
+        assert_eq!(common.held(), 0);
     }
 
     proptest! {

@@ -244,10 +244,11 @@ impl Shard {
         let now = self.clock.instant;
         if self.id == 0 && self.admitting.next_memory_look.is_none_or(|next| next <= now) {
             self.admitting.next_memory_look = Some(now + MEMORY_LOOK);
-            self.node.admission.note_memory(self.net.resident());
+            let resident = self.net.resident();
+            self.node.admission.note_memory(resident);
             let counters = self.node.counters.iter();
             let held = counters.flat_map(|counters| counters.held.iter().chain(&counters.kept)).map(Counter::get).sum();
-            if self.admitting.trimming.is_due(held, TRIM_BYTES_MIN) {
+            if self.admitting.trimming.is_due(held, resident, TRIM_BYTES_MIN, now) {
                 trim::give_back();
             }
         }

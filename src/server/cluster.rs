@@ -90,6 +90,7 @@ impl Shard {
         self.tick_outboxes();
         self.tick_handover();
         self.tick_peers();
+        self.dispatcher.tick(self.clock.instant);
         let now = self.clock.instant;
         if self.cluster.next_tidy.is_none_or(|next| next <= now) {
             self.cluster.next_tidy = Some(now + WINDOW_IDLE / 10);

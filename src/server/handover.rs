@@ -11,6 +11,7 @@ use super::appending::{Published, Publisher};
 use super::link::{Call, Called, Lane, Outcome};
 use super::shard::Shard;
 use crate::limits::*;
+use crate::runtime::account::{Held, Use};
 use crate::runtime::random::Set;
 use crate::wire::event::{Class, Draft};
 use crate::wire::http::HttpError;
@@ -19,7 +20,7 @@ use crate::wire::json::push_string;
 /// One event, as a line of `POST /v1/events`.
 #[derive(Debug)]
 pub struct Handed {
-    line: Vec<u8>,
+    line: Held<Vec<u8>>,
     /// Viewers tell a repeat by its id, so that it may be sent again whatever became of it.
     may_repeat: bool,
     until: Instant,
@@ -31,7 +32,6 @@ pub struct Handed {
 #[derive(Debug, Default)]
 pub struct Handover {
     waiting: VecDeque<Handed>,
-    bytes: usize,
     /// Requests under way.
     calls: usize,
     /// A dispatcher was too busy: not before this time.
@@ -45,10 +45,7 @@ impl Handover {
     }
 
     fn put_back(&mut self, events: impl DoubleEndedIterator<Item = Handed>) {
-        for event in events.rev() {
-            self.bytes += event.line.len();
-            self.waiting.push_front(event);
-        }
+        events.rev().for_each(|event| self.waiting.push_front(event));
     }
 }
 
@@ -93,7 +90,7 @@ impl Shard {
     /// Publishes an event by way of a dispatcher, on a node that is none.
     ///
     /// # Errors
-    /// 503 when too much waits already.
+    /// 503: there is no memory for it, since too much waits already.
     pub(super) fn hand_over(
         &mut self,
         draft: &Draft<'_>,
@@ -103,15 +100,14 @@ impl Shard {
         let class = self.live.types.get(&draft.kind).class;
         self.counters().events_in[class as usize].add(1);
         let line = line(draft, id);
-        let handover = &mut self.cluster.handover;
-        if handover.bytes + line.len() > HANDOVER_BYTES {
-            return Err(HttpError::unavailable("no dispatcher takes events, and too many wait already"));
-        }
-        handover.bytes += line.len();
+        let held = self
+            .account
+            .reserve(Use::Nodes, HANDED_BYTES + line.len())
+            .map_err(|_| HttpError::unavailable("no dispatcher takes events, and too many wait already"))?;
         let until = self.clock.instant + HANDOVER_PATIENCE;
         // Of class `every` viewers tell repeats by their ids, of class `latest` by their versions.
         let may_repeat = class == Class::Every || (class == Class::Latest && draft.version.is_some());
-        handover.waiting.push_back(Handed { line, may_repeat, until, publisher });
+        self.cluster.handover.waiting.push_back(Handed { line: Held::new(line, held), may_repeat, until, publisher });
         Ok(Published::Pending)
     }
 
@@ -131,7 +127,6 @@ impl Shard {
                 && events.len() < REJECTED_LISTED_MAX
                 && (body.is_empty() || body.len() + event.line.len() <= HANDOVER_CALL_BYTES)
             {
-                handover.bytes -= event.line.len();
                 body.extend_from_slice(&event.line);
                 events.extend(handover.waiting.pop_front());
             }
@@ -196,8 +191,7 @@ impl Shard {
         let handover = &mut self.cluster.handover;
         let mut lost = 0;
         while handover.waiting.front().is_some_and(|event| event.until <= now) {
-            let event = handover.waiting.pop_front().expect("it was just seen");
-            handover.bytes -= event.line.len();
+            handover.waiting.pop_front();
             lost += 1;
         }
         self.counters().dropped_handover.add(lost);

@@ -18,8 +18,9 @@ use crate::frontend::newest::{Keeping, Newest};
 use crate::frontend::order::{Effect, FramePage, Order};
 use crate::frontend::registrar::Wish;
 use crate::limits::*;
-use crate::runtime::account::{Account, Reservation, Use};
+use crate::runtime::account::{Account, Held, Reservation, Use};
 use crate::runtime::random::Map;
+use crate::runtime::shrink::shrink;
 use crate::wire::event::Class;
 use crate::wire::frame::{Frame, Place, Stored};
 use crate::wire::position::{Position, Shown};
@@ -121,7 +122,7 @@ pub struct Homes {
     /// Topics that wait for an event, or for a look-up that failed.
     unsettled: Once<Topic>,
     /// Newest values that the store gave, and how many of them were taken: the rest is for the next turns.
-    found: VecDeque<(Topic, VecDeque<LatestValue>)>,
+    found: VecDeque<(Topic, Held<VecDeque<LatestValue>>)>,
     /// When to compare the ends of which topic, each once.
     compare: BTreeSet<(Instant, Topic)>,
 }
@@ -215,7 +216,10 @@ impl Shard {
             return self.homes.again.push((at, topic));
         };
         if self.homes.homes.contains_key(&topic) {
-            self.homes.found.push_back((topic, values.into()));
+            let mut held = self.account.open(Use::Questions);
+            // They are here already, and go as fast as they can be read.
+            held.settle(values.iter().map(|value| size_of::<LatestValue>() + value.event.len()).sum());
+            self.homes.found.push_back((topic, Held::new(values.into(), held)));
         }
     }
 
@@ -223,6 +227,7 @@ impl Shard {
     pub(super) fn take_found(&mut self) -> bool {
         let mut left = NEWEST_TURN_BYTES;
         while let Some((topic, mut values)) = self.homes.found.pop_front() {
+            shrink(&mut self.homes.found);
             self.take_values(&topic, &mut values, &mut left);
             if values.is_empty() {
                 self.end_values(&topic);

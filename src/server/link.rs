@@ -11,6 +11,7 @@ use super::slots::Conn;
 use super::tls::Tls;
 use crate::dispatch::kv::Request as Question;
 use crate::limits::{LINK_BACKOFF, LINK_BACKOFF_MAX, LINK_CALLS_MAX, LINK_READ_BURST, LINK_SLOW};
+use crate::runtime::account::{Account, Reservation, Use};
 use crate::runtime::net::{Net, Socket};
 use crate::server::handover::Handed;
 use crate::server::peers::hello::Told;
@@ -204,13 +205,15 @@ pub struct Link {
     pub used: Instant,
     /// Where it speaks TLS.
     pub tls: Option<Tls>,
+    /// What it holds that nobody else counts.
+    held: Reservation,
     /// Why it failed, as the log said since the last answer; a few reasons at most.
     told: Vec<String>,
 }
 
 impl Link {
     /// One without a connection.
-    pub fn new(key: LinkKey, now: Instant) -> Link {
+    pub fn new(key: LinkKey, now: Instant, account: &Account) -> Link {
         Link {
             key,
             state: State::Idle,
@@ -226,6 +229,7 @@ impl Link {
             failures_total: 0,
             used: now,
             tls: None,
+            held: account.open(Use::Nodes),
             told: Vec::new(),
         }
     }
@@ -330,6 +334,13 @@ impl Link {
         self.queued - self.written
     }
 
+    /// Keeps the account true: bodies that an outbox sends again if need be are counted there. What a link holds is bounded by
+    /// its calls.
+    pub fn settle(&mut self) {
+        let own = self.output.iter().filter(|piece| Arc::strong_count(piece) == 1);
+        self.held.settle(self.input.capacity() + own.map(|piece| piece.capacity()).sum::<usize>());
+    }
+
     /// Whether a call is overdue.
     pub fn is_overdue(&self, now: Instant) -> bool {
         self.pending.iter().any(|pending| pending.deadline <= now)
@@ -392,7 +403,7 @@ mod tests {
     }
 
     fn link(now: Instant) -> Link {
-        let mut link = Link::new((Destination::Node(NodeId(1)), Lane::Frames), now);
+        let mut link = Link::new((Destination::Node(NodeId(1)), Lane::Frames), now, &Account::unbounded());
         for (ticket, body) in [(1, &b"12345"[..]), (2, b""), (3, b"123")] {
             link.push(b"head".to_vec(), call(body, ticket, now), now);
         }

@@ -107,10 +107,10 @@ impl Shard {
         let mut head = format!("POST {} HTTP/1.1\r\nHost: {authority}\r\nFanfare-Version: {VERSION}\r\n", call.path);
         self.say_who(key.0, &mut head);
         head += &format!("Content-Type: {}\r\nContent-Length: {}\r\n\r\n", call.content_type, call.body.len());
-        let links = &mut self.cluster.links;
+        let (links, account) = (&mut self.cluster.links, &self.account);
         let id = *links.ids.entry(key).or_insert_with(|| {
             links.next = links.next.wrapping_add(1);
-            links.table.insert(links.next, Box::new(Link::new(key, now)));
+            links.table.insert(links.next, Box::new(Link::new(key, now, account)));
             links.next
         });
         let link = links.get_mut(id);
@@ -309,7 +309,8 @@ impl Shard {
     pub(super) fn tick_links(&mut self) {
         let now = self.clock.instant;
         let (mut overdue, mut unused) = (Vec::new(), Vec::new());
-        for (&id, link) in &self.cluster.links.table {
+        for (&id, link) in &mut self.cluster.links.table {
+            link.settle();
             if link.is_overdue(now) {
                 overdue.push(id);
             } else if link.pending.is_empty() && now.saturating_duration_since(link.used) >= LINK_IDLE {

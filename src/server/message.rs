@@ -15,6 +15,7 @@ use crate::frontend::crossing::Missed;
 use crate::frontend::order::FramePage;
 use crate::frontend::registrar::Wish;
 use crate::frontend::registry::CoreSet;
+use crate::runtime::account::Share;
 use crate::runtime::resolver::Found;
 use crate::wire::binary::Malformed;
 use crate::wire::frame::Frame;
@@ -274,6 +275,8 @@ pub struct Ticket {
     pub asked_at: Instant,
     /// What follows once it is stored.
     pub then: Then,
+    /// What it takes until then.
+    pub held: Share,
 }
 
 /// What follows once a command is stored.

@@ -13,6 +13,7 @@ use crate::admission::Admission;
 use crate::backend::store::Store;
 use crate::dispatch::kv::{BUCKETS, KeyValue, NodeInfo, bucket};
 use crate::observe::metrics::Counters;
+use crate::runtime::account::Common;
 use crate::runtime::mailbox::Sender;
 use crate::runtime::resolver::Resolver;
 use crate::wire::connection_id::NodeId;
@@ -93,6 +94,8 @@ pub struct Node {
     pub nodes: Mutex<Arc<Vec<NodeInfo>>>,
     /// The database, on a node that is a backend.
     pub store: Option<Store<Ticket>>,
+    /// What waits for it, and the questions that it has not answered.
+    pub storing: Common,
     /// The node takes no more streams.
     pub draining: AtomicBool,
     /// Shards with nothing left to end. They stay until all are, since they answer each other.
@@ -103,6 +106,11 @@ impl Node {
     /// Shards.
     pub fn shards(&self) -> usize {
         self.mail.len()
+    }
+
+    /// Whether the key-value store may be away while this node lives.
+    pub fn kv_is_away_at_times(&self) -> bool {
+        self.kv.as_ref().is_none_or(|kv| !kv.is_here())
     }
 
     /// The shard that keeps what there must be one of for a topic. Nobody outside knows which that is, so nobody can aim many

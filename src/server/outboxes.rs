@@ -90,7 +90,7 @@ impl Shard {
         }
         // A node that was thought dead remembers the numbers that it was given: these are above them.
         let first = self.cluster.outboxes.next_number;
-        let outbox = Outbox::new(self.node.id, self.id as u16, now, first);
+        let outbox = Outbox::new(self.node.id, self.id as u16, now, first, &self.account);
         let remote = Remote { outbox, unknown: (!lives).then_some(now), marked: false };
         self.cluster.outboxes.nodes.insert(node, remote);
         true

@@ -15,7 +15,11 @@ use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
 use crate::backend::store::{Change, Command, Deletion, Outcome, Part, Post, PostKind, Unpublished};
-use crate::limits::{OUTBOX_AGE, OUTBOX_CLAIM, OUTBOX_EVERY, OUTBOX_LISTED, POSTS_PAGE_DEFAULT, TEXT_BYTES_MAX};
+use crate::limits::{
+    ASKED_BYTES, OUTBOX_AGE, OUTBOX_CLAIM, OUTBOX_EVERY, OUTBOX_LISTED, POST_TEXT_BYTES_MAX, POSTS_PAGE_BYTES_MAX,
+    POSTS_PAGE_DEFAULT, TEXT_BYTES_MAX,
+};
+use crate::runtime::account::Share;
 use crate::wire::event::{DELETED_SUFFIX, Draft};
 use crate::wire::http::{HttpError, Method};
 use crate::wire::json;
@@ -84,6 +88,15 @@ fn check_text(text: &str) -> Result<(), HttpError> {
             "\"text\" has the control character U+{:04X} at byte {at}; line feeds and tabs are allowed",
             u32::from(character)
         ))),
+    }
+}
+
+/// About how many bytes a command takes, with its answer, beside names: a text is there, and once more where viewers are told.
+fn bytes(command: &Command) -> usize {
+    match command.inner() {
+        Command::Post { text, .. } => 2 * text.len(),
+        Command::ListPosts { limit, .. } => POSTS_PAGE_BYTES_MAX.min(*limit as usize * POST_TEXT_BYTES_MAX),
+        _ => 0,
     }
 }
 
@@ -177,21 +190,25 @@ impl Shard {
     /// Hands a command to the database.
     pub(super) fn store(&mut self, command: Command, conn: Conn, then: Then) -> Result<Handled, HttpError> {
         let store = self.node.store.as_ref().expect("a backend has a database");
-        store.try_submit(command, self.ticket(conn, then)).map_err(|full| {
+        let held = self.node.storing.reserve(ASKED_BYTES + bytes(&command));
+        let submitted = held
+            .map_err(|full| full.to_string())
+            .and_then(|held| store.try_submit(command, self.ticket(conn, then, held)).map_err(|full| full.to_string()));
+        submitted.map_err(|why| {
             self.counters().store_errors.add(1);
-            HttpError::unavailable(full.to_string())
+            HttpError::unavailable(why)
         })?;
         Ok(Handled::Later)
     }
 
-    fn ticket(&self, conn: Conn, then: Then) -> Ticket {
+    fn ticket(&self, conn: Conn, then: Then, held: Share) -> Ticket {
         let shard = match &then {
             Then::Liked { topic, .. } | Then::Unliked { topic, .. } | Then::Read { topic, .. } => {
                 self.node.home(topic.as_str())
             }
             _ => self.id,
         };
-        Ticket { shard, asker: self.id, conn, asked_at: self.clock.instant, then }
+        Ticket { shard, asker: self.id, conn, asked_at: self.clock.instant, then, held }
     }
 
     /// A post is on disk: tells the viewers.
@@ -253,7 +270,7 @@ impl Shard {
         let command = Command::Published { id: id.to_owned(), change };
         let conn = Conn { slot: u32::MAX, generation: u32::MAX };
         // Should the queue be full, it is told once more, under the same id.
-        let _ = store.try_submit(command, self.ticket(conn, Then::Marked));
+        let _ = store.try_submit(command, self.ticket(conn, Then::Marked, self.node.storing.settle(ASKED_BYTES)));
     }
 
     /// Now and then: what a crash, or a key-value store that was away, kept from being told.
@@ -269,7 +286,7 @@ impl Shard {
             limit: OUTBOX_LISTED,
         };
         let conn = Conn { slot: u32::MAX, generation: u32::MAX };
-        let _ = store.try_submit(command, self.ticket(conn, Then::Outbox));
+        let _ = store.try_submit(command, self.ticket(conn, Then::Outbox, self.node.storing.settle(ASKED_BYTES)));
     }
 
     /// Publishes again what the outbox holds.

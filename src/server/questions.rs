@@ -10,6 +10,7 @@ use super::shard::Shard;
 use super::slots::Conn;
 use crate::dispatch::kv::{Answer, Heard, Request, Unavailable};
 use crate::limits::*;
+use crate::runtime::account::Reservation;
 use crate::runtime::random::Map;
 use crate::wire::http::HttpError;
 use crate::wire::response::AnswerTo;
@@ -43,6 +44,8 @@ pub struct Relay {
     missing: usize,
     /// They are still being asked.
     asking: bool,
+    /// What they take until they are answered.
+    _held: Reservation,
 }
 
 impl Shard {
@@ -187,11 +190,12 @@ impl Shard {
         if let Some((at, problem)) = requests.iter().enumerate().find_map(|(at, one)| Some((at, one.problem()?))) {
             return Err(HttpError::bad(format!("question {at}: {problem}")));
         }
+        let held = self.reserve_question(body.len())?;
         let id = self.cluster.next_relay;
         self.cluster.next_relay += 1;
         let count = requests.len();
         let answers = (0..count).map(|_| None).collect();
-        self.cluster.relays.insert(id, Relay { conn, answers, missing: count, asking: true });
+        self.cluster.relays.insert(id, Relay { conn, answers, missing: count, asking: true, _held: held });
         for (at, request) in requests.into_iter().enumerate() {
             self.ask(request, Asked::Relay { id, at });
         }

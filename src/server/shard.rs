@@ -40,6 +40,7 @@ use crate::runtime::mailbox::Mailbox;
 use crate::runtime::net::{self, MAILBOX, Net, RESTED, TICKS};
 use crate::runtime::random::{Map, Random, Set};
 use crate::runtime::readiness::Ready;
+use crate::runtime::shrink::shrink;
 use crate::runtime::turn_time::TurnTime;
 use crate::wire::topic::Topic;
 
@@ -174,12 +175,14 @@ impl Shard {
     /// A shard that is ready to run.
     pub fn start(parts: Parts) -> Shard {
         let clock = Clock::start(parts.times);
-        let clock_start = clock.instant;
-        let shards = parts.node.shards();
+        let (clock_start, shards) = (clock.instant, parts.node.shards());
+        let account = Account::new(parts.live.held_max);
         let mut shard = Shard {
             id: parts.id,
-            account: Account::new(parts.live.held_max),
+            topics: Topics::new(&account),
+            account,
             live: parts.live,
+            dispatcher: Dispatcher::new(parts.node.kv_is_away_at_times()),
             node: parts.node,
             next_tick: clock.instant + TICK,
             turn_time: TurnTime::new(clock.instant),
@@ -190,7 +193,6 @@ impl Shard {
             resting: Vec::new(),
             doors: Default::default(),
             slots: Slots::new(parts.key),
-            topics: Topics::default(),
             unserved: VecDeque::new(),
             routes: Map::default(),
             registry: Registry::default(),
@@ -215,7 +217,6 @@ impl Shard {
             leaving: false,
             alive: Arc::default(),
             cluster: Cluster::default(),
-            dispatcher: Dispatcher::default(),
             outgoing: (0..shards).map(|_| None).collect(),
             congested: false,
             held_back: Once::default(),
@@ -381,6 +382,7 @@ impl Shard {
 
     pub(super) fn open_local(&mut self) {
         while let Some(message) = self.local.pop_front() {
+            shrink(&mut self.local);
             self.on_message(message);
         }
     }
@@ -399,6 +401,7 @@ impl Shard {
             Message::Announce { topic, cores } => {
                 if cores.is_empty() {
                     self.routes.remove(&topic);
+                    shrink(&mut self.routes);
                 } else {
                     self.routes.insert(topic, cores);
                 }

@@ -76,6 +76,12 @@ impl Shard {
             counters.held[what as usize].set(self.account.held(what) as u64);
             counters.held_refused[what as usize].set(self.account.refused(what));
         }
+        if self.id == 0 {
+            // No shard's in particular.
+            let (held, refused) = (self.node.storing.held() as u64, self.node.storing.refused());
+            counters.held[Use::Questions as usize].add(held);
+            counters.held_refused[Use::Questions as usize].add(refused);
+        }
         counters.topics.set(self.topics.len() as u64);
         counters.subscriptions.set(self.topics.viewers() as u64);
     }

@@ -98,6 +98,9 @@ fn place(at: usize) -> u16 {
 }
 
 impl Frame {
+    /// What a frame takes beside its bytes: itself, the counts of those who share it, and what two allocations cost.
+    pub const OWN_BYTES: usize = size_of::<Frame>() + 48;
+
     /// Encodes `event` with a count of one.
     pub fn encode(event: &Event<'_>) -> Frame {
         let mut bytes = Vec::with_capacity(192 + event.data.len());

@@ -1,7 +1,7 @@
 use super::*;
 use crate::frontend::newest::Keeping;
 use crate::limits::{FLOOD_BYTES, MERGING_REST, MERGING_SLICE};
-use crate::runtime::account::Account;
+use crate::runtime::account::{Account, Use};
 use crate::runtime::random::Map;
 use crate::wire::event::Class;
 use crate::wire::frame::tests::frame;
@@ -29,8 +29,36 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 }
 
 #[test]
+fn without_memory_one_event_at_a_time_is_served_and_the_rest_is_told_of() {
+    let account = Account::new([60_000; Use::ALL.len()]);
+    let mut topics = Topics::new(&account);
+    let (index, place, _) = topics.join(&Topic::parse("live:1").unwrap(), 0);
+    let large = frame("live:1", "x", None, Class::Every, &format!("\"{}\"", "y".repeat(16_000)));
+    let like = frame("live:1", "like", Some("like"), Class::Sum, "1");
+    let mut others = account.reserve(Use::Topics, 60_000).unwrap();
+    let entry = topics.get_mut(index);
+    for now_ms in [0, 10_000, 20_000] {
+        assert_eq!(entry.append(&large, now_ms), Pushed::Queued, "the log is empty");
+        assert_eq!(entry.append(&large, now_ms), Pushed::Overrun);
+        assert_eq!([entry.append(&like, now_ms), entry.append(&like, now_ms)], [Pushed::Queued, Pushed::Merged]);
+        assert!(account.held(Use::Topics) < 60_000 + 40_000, "{account:?}");
+        // The viewer takes it, and then what waited.
+        for rests in [100, 200, 300, 400] {
+            if entry.next_viewer(now_ms + rests) == Some(0) {
+                entry.viewers[0].cursor = entry.log.end();
+            }
+        }
+        assert!(entry.log.is_empty());
+    }
+    others.settle(0);
+    assert_eq!([entry.append(&large, 0), entry.append(&large, 0)], [Pushed::Queued; 2], "there is room again");
+    topics.leave(index, place);
+    assert_eq!(account.held(Use::Topics), 0);
+}
+
+#[test]
 fn what_expires_behind_a_full_log_is_counted() {
-    let mut topics = Topics::default();
+    let mut topics = Topics::new(&Account::unbounded());
     let (index, place, _) = topics.join(&Topic::parse("live:1").unwrap(), 0);
     let entry = topics.get_mut(index);
     let large = frame("live:1", "x", None, Class::Every, &format!("\"{}\"", "y".repeat(16_000)));
@@ -69,7 +97,7 @@ fn comment(number: u64, bytes: usize) -> Arc<Frame> {
 
 #[test]
 fn values_that_find_no_room_behind_a_full_log_follow_once_there_is_some() {
-    let mut topics = Topics::default();
+    let mut topics = Topics::new(&Account::unbounded());
     let account = Account::unbounded();
     let (index, place, _) = topics.join(&Topic::parse("live:1").unwrap(), 0);
     let entry = topics.get_mut(index);
@@ -113,7 +141,7 @@ fn values_that_find_no_room_behind_a_full_log_follow_once_there_is_some() {
 #[test]
 fn what_history_holds_follows_in_order_wherever_room_ends() {
     for floods in [false, true] {
-        let mut topics = Topics::default();
+        let mut topics = Topics::new(&Account::unbounded());
         let (index, place, _) = topics.join(&Topic::parse("live:1").unwrap(), 0);
         let entry = topics.get_mut(index);
         let history: Vec<Arc<Frame>> =
@@ -154,7 +182,7 @@ fn what_history_holds_follows_in_order_wherever_room_ends() {
 #[test]
 fn a_burst_beyond_what_can_be_written_merges_round_by_round() {
     let topic = Topic::parse("live:1").unwrap();
-    let mut topics = Topics::default();
+    let mut topics = Topics::new(&Account::unbounded());
     let viewers = 8_192;
     let index = (0..viewers).map(|slot| topics.join(&topic, slot).0).last().unwrap();
     let entry = topics.get_mut(index);
@@ -205,7 +233,7 @@ proptest! {
     #[test]
     fn every_viewer_gets_all_since_it_joined(ops in ops()) {
         let topic = Topic::parse("live:1").unwrap();
-        let mut topics = Topics::default();
+        let mut topics = Topics::new(&Account::unbounded());
         let mut places: BTreeMap<u32, u32> = BTreeMap::new();
         let mut got: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
         let mut due: BTreeMap<u32, Vec<u8>> = BTreeMap::new();

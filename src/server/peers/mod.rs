@@ -79,7 +79,7 @@ impl Shard {
         for peer in &self.node.peers {
             let url = self.random.number() as usize % peer.urls.len();
             self.cluster.peers.lines.push(Line {
-                outbox: Outbox::to_peer(self.node.id, self.id as u16, self.clock.instant),
+                outbox: Outbox::to_peer(self.node.id, self.id as u16, self.clock.instant, &self.account),
                 windows: Windows::default(),
                 url,
                 hello: hello::Hello::new(self.clock.instant),
