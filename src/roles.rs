@@ -389,7 +389,7 @@ fn open_store(
         Database::Sqlite(path) => sqlite::start(path, answer).map_err(|error| {
             let remedy = match &error {
                 OpenError::Gone { .. } => "no like that was answered is to be lost unseen",
-                _ => "give a path that this user can write, as sqlite:PATH",
+                _ => "give a path that this user can write, as sqlite:PATH; a systemd unit needs ReadWritePaths=FOLDER for one beyond /var/lib/fanfare",
             };
             settings.refuse("db", &error.to_string(), remedy)
         }),

@@ -114,6 +114,25 @@ fn every_other_item_is_as_the_box_is() {
 }
 
 #[test]
+fn disk_and_swap_are_those_of_the_box() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = format!("sqlite:{}", folder.path().join("fanfare.db").display());
+    let report = check(&["--db", &database]);
+    let df = Command::new("df").args(["--output=avail", "-B1048576"]).arg(folder.path()).output().unwrap().stdout;
+    let free: u64 = String::from_utf8(df).unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
+    let shown: u64 = found(&report, "free disk").split(' ').next().unwrap().parse().unwrap();
+    // Other tests write meanwhile.
+    assert!(shown > free / 2 && shown < free * 2 + 1000, "{shown} MiB, df says {free}");
+    assert!(found(&report, "flush to disk").ends_with(" ms"), "{}", found(&report, "flush to disk"));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "it leaves nothing behind");
+    let swaps = fs::read_to_string("/proc/swaps").unwrap().lines().count() > 1;
+    assert_eq!(found(&report, "swap") != "none", swaps, "{}", item(&report, "swap"));
+    // A role that stores nothing has no disk to look at.
+    let frontend = check(&["frontend", "--dispatchers", "http://127.0.0.1:1"]);
+    assert!(frontend["items"].as_array().unwrap().iter().all(|item| item["item"] != "free disk"));
+}
+
+#[test]
 fn the_clock_is_as_another_program_sees_it() {
     const ASK: &str = "import ctypes, sys\n\
         buffer = (ctypes.c_char * 256)()\n\

@@ -304,13 +304,18 @@ fn assets() -> Vec<(String, String)> {
 #[test]
 fn everything_that_operators_are_told_of_is_in_the_package() {
     let assets = assets();
-    let is_packed = |path: &str| {
-        assets.iter().any(|(source, _)| match source.rsplit_once('*') {
-            None => source == path,
-            Some((start, end)) => {
-                path.strip_prefix(start).and_then(|rest| rest.strip_suffix(end)).is_some_and(|name| !name.contains('/'))
-            }
-        })
+    let is = |source: &str, path: &str| match source.rsplit_once('*') {
+        None => source == path,
+        Some((start, end)) => {
+            path.strip_prefix(start).and_then(|rest| rest.strip_suffix(end)).is_some_and(|name| !name.contains('/'))
+        }
+    };
+    let is_packed = |path: &str| assets.iter().any(|(source, _)| is(source, path));
+    // Beside the pages that are read, in the same order of folders.
+    let is_among_pages = |path: &str| {
+        let folder = path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+        let place = format!("usr/share/doc/fanfare/{folder}");
+        assets.iter().any(|(source, at)| is(source, path) && *at == place)
     };
     fn files(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -323,23 +328,32 @@ fn everything_that_operators_are_told_of_is_in_the_package() {
         files(&here(folder), &mut found);
     }
     assert!(found.len() > 20);
-    for path in found {
-        let path = path.strip_prefix(here("")).unwrap().to_str().unwrap().to_owned();
+    let relative = |path: &PathBuf| path.strip_prefix(here("")).unwrap().to_str().unwrap().to_owned();
+    let found: Vec<String> = found.iter().map(relative).collect();
+    for path in &found {
         // Those are the package's own scripts.
         if !path.starts_with("tuning/debian/") {
-            assert!(is_packed(&path), "{path}");
+            assert!(is_packed(path), "{path}");
         }
     }
-    // And links of the pages lead somewhere, here and there: what is packed is packed in the same order of folders.
-    for page in ["README.md", "docs/backup.md", "docs/sizing.md"] {
+    // And links of the pages lead somewhere, here and there.
+    for page in found.iter().filter(|page| page.starts_with("docs/")).map(String::as_str).chain(["README.md"]) {
         let text = fs::read_to_string(here(page)).unwrap();
         for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
             let path = link.split('#').next().unwrap();
             if path.is_empty() || path.contains("://") {
                 continue;
             }
-            let target = Path::new(page).parent().unwrap().join(path);
-            assert!(here(target.to_str().unwrap()).exists() && is_packed(target.to_str().unwrap()), "{page}: {link}");
+            let mut target: Vec<&str> = page.split('/').collect();
+            target.pop();
+            for part in path.split('/') {
+                match part {
+                    ".." => _ = target.pop(),
+                    part => target.push(part),
+                }
+            }
+            let target = target.join("/");
+            assert!(here(&target).exists() && is_among_pages(&target), "{page}: {link}");
         }
     }
 }
