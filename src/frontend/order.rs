@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use crate::dispatch::kv::End;
 use crate::limits::{HELD_EVENT_BYTES_MAX, HELD_EVENTS_MAX, HOLE_WAIT, RING_BYTES, RING_EVENTS, TOPIC_ACTIVE};
+use crate::runtime::planted::{Mistake, planted};
 use crate::wire::frame::Frame;
 use crate::wire::position::{Position, Reach, Shown};
 
@@ -170,7 +171,7 @@ impl Order {
             return;
         };
         self.active_at = now;
-        let follows = |end: Shown| frame.prev().is_none_or(|prev| end.has(prev));
+        let follows = |end: Shown| frame.prev().is_none_or(|prev| end.has(prev) || planted(Mistake::PrevUnchecked));
         match self.end {
             Some(end) if end.has(position) => {}
             Some(end) if follows(end) => {
@@ -246,7 +247,7 @@ impl Order {
     /// Where to read history from, if it is to be read now. The shell reads, and says how that ended.
     pub fn read_due(&mut self, now: Instant) -> Option<Position> {
         let waited = self.hole_since.is_some_and(|since| now.saturating_duration_since(since) >= HOLE_WAIT);
-        if !waited || self.reading_since.is_some() {
+        if !waited || self.reading_since.is_some() || planted(Mistake::HolesUnread) {
             return None;
         }
         let end = self.end?;

@@ -8,6 +8,7 @@ pub mod mailbox;
 pub mod net;
 pub mod notify;
 pub mod open_files;
+pub mod planted;
 pub mod random;
 pub mod readiness;
 pub mod resolver;

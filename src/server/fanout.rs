@@ -11,6 +11,7 @@ use crate::frontend::log::{ByClass, Cursor, Log};
 use crate::frontend::topics::TopicIndex;
 use crate::limits::{FANOUT_BURST, FANOUT_SLICE, HEARTBEAT, PAGES_BURST, SENDFILE_BYTES_MIN, SENDFILE_VIEWERS_MIN};
 use crate::observe::metrics::MEASURES;
+use crate::runtime::planted::{Mistake, planted};
 use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 use crate::wire::sse::{ByeReason, Framing};
@@ -231,7 +232,9 @@ impl Shard {
                 written[frame.class() as usize] -= 1;
                 counters.count_pushed(lag.backlog.push(frame, u64::from(frame.count()), now_ms));
             }
-            lag.unsent.extend_from_slice(entry.log.slice(torn));
+            if !planted(Mistake::FrameTorn) {
+                lag.unsent.extend_from_slice(entry.log.slice(torn));
+            }
             counters.count_delivered(written);
             viewer.cursor = entry.log.end();
         }
@@ -260,6 +263,9 @@ impl Shard {
 
     /// A viewer that lagged reads again: what was cut, then what waits, then it keeps up, or is told to resume.
     pub(super) fn on_stream_writable(&mut self, conn: Conn) {
+        if planted(Mistake::WritableMissed) {
+            return;
+        }
         self.write_what_waits(conn);
         self.settle(conn.slot);
     }

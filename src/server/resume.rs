@@ -11,6 +11,7 @@ use crate::frontend::queue::Pushed;
 use crate::frontend::replay::{Replay, Step};
 use crate::frontend::topics::{TopicEntry, TopicIndex};
 use crate::limits::{PAGE_BYTES, REPLAY_WRITE_BYTES, RESUME_OVERLAP_MS, RESUME_SKEW_MS};
+use crate::runtime::planted::{Mistake, planted};
 use crate::wire::frame::Frame;
 use crate::wire::http::HttpError;
 use crate::wire::position::{Position, Resume, Shown};
@@ -79,6 +80,7 @@ impl Replaying {
         while out.len() < REPLAY_WRITE_BYTES {
             match self.replay.step() {
                 Step::Ask(topic, after) => ready.asks.push((topic, after)),
+                Step::Gap(_) if planted(Mistake::GapUntold) => {}
                 Step::Gap(topic) => framing.wrap(out, |out| sse::gap(out, topic.as_str(), self.last_id.as_deref())),
                 Step::Frame(frame) => {
                     ready.events += 1;
@@ -110,7 +112,8 @@ impl Shard {
     /// What a request for a stream says of events that its client has: the header, which an `EventSource` keeps up to
     /// date, or else the last one in the query, since polyfills append theirs to the page's URL.
     pub(super) fn last_event(&self, request: &Request<'_>, query: Query<'_>) -> Result<Option<LastEvent>, HttpError> {
-        let in_head = request.last_event_id.filter(|id| !id.is_empty()).map(str::to_owned);
+        let in_head =
+            request.last_event_id.filter(|id| !id.is_empty() && !planted(Mistake::LastIdIgnored)).map(str::to_owned);
         let id = in_head.or_else(|| {
             let given = query.all(Parameter::LastEventId).filter(|id| !id.is_empty());
             given.last().map(Cow::into_owned)

@@ -11,6 +11,7 @@ mod world;
 use std::collections::BTreeMap;
 
 use clients::SECOND;
+use fanfare::runtime::planted::{self, Mistake};
 use fanfare::runtime::random::Random;
 use world::{Plan, World};
 
@@ -111,4 +112,37 @@ fn promises_broken_by_the_first_seeds() {
 #[test]
 fn promises_broken_by_more_seeds() {
     batch(1000);
+}
+
+/// The most seeds that it may take until a planted mistake shows.
+const SEEDS_OF_MISTAKES: u64 = 40;
+
+/// Where a mistake showed soonest when it was planted first, so that the search begins there.
+fn first_seed(mistake: Mistake) -> u64 {
+    match mistake {
+        Mistake::EndsUncompared => 2012,
+        Mistake::RepairForgotten => 2030,
+        Mistake::AcknowledgedEarly => 2003,
+        Mistake::HolesUnread | Mistake::LastIdIgnored | Mistake::GapUntold => 2001,
+        Mistake::PrevUnchecked | Mistake::FrameTorn | Mistake::WritableMissed => 2000,
+    }
+}
+
+/// The oracle sees what it is there for: each of these is one changed line.
+#[test]
+fn mistakes_that_nobody_would_notice() {
+    let mut unseen = Vec::new();
+    for mistake in planted::ALL {
+        let seen = (0..SEEDS_OF_MISTAKES).find_map(|seed| {
+            planted::plant(Some(mistake));
+            let (_, wrong) = run(plan(first_seed(mistake) + seed), false);
+            planted::plant(None);
+            wrong.into_iter().next().map(|wrong| (seed + 1, wrong))
+        });
+        match seen {
+            Some((seeds, wrong)) => println!("{mistake:?}: {seeds} seeds, {wrong}"),
+            None => unseen.push(mistake),
+        }
+    }
+    assert!(unseen.is_empty(), "{unseen:?}");
 }
