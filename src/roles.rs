@@ -1,5 +1,6 @@
 //! Starts the roles of a node, and ends them.
 
+mod secrets;
 mod signals;
 
 use std::io::Write as _;
@@ -15,6 +16,7 @@ use tracing::{error, info, warn};
 use crate::admission::Admission;
 use crate::args::Flags;
 use crate::auth::Watcher;
+use crate::auth::watch::Shared;
 use crate::backend::store::{OpenError, Store};
 use crate::backend::{postgres, sqlite};
 use crate::dispatch::kv::{BUCKETS, KeyValue, NodeInfo};
@@ -145,7 +147,7 @@ fn peers(settings: &Settings, shards: usize) -> Result<Vec<Peer>, SettingsError>
         Ok(Peer {
             name: name.clone(),
             urls: peer.urls.clone(),
-            secret: peer.secret.as_ref().map(|secret| secret.expose().to_owned()),
+            secret: peer.secret.clone().map(Shared::new),
             tls,
             metrics: Arc::new(PeerMetrics {
                 dc: name.clone(),
@@ -256,7 +258,7 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
         public: ways.public,
         internal: ways.internal,
         tokens: ways.tokens,
-        cluster_secret: settings.cluster_secret.as_ref().map(|secret| secret.expose().to_owned()),
+        cluster_secret: settings.cluster_secret.clone().map(Shared::new),
         peers,
         alone: settings.is_alone(),
         mail: ways.mail,
@@ -325,6 +327,7 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
         connections: connections(shards, open_files),
     };
     let (node, live) = assemble(settings, ways)?;
+    let _secrets = secrets::watch(settings, &node)?;
 
     abort_on_panic();
     signals::and_ends(&mut signals)?;

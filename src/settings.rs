@@ -277,7 +277,7 @@ fn config(flags: &Flags, environment: &BTreeMap<OsString, OsString>) -> Option<(
 
 fn secret(path: &str) -> Result<Secret, Fault> {
     Secret::read(Path::new(path)).or_else(|problem| {
-        values::fault(problem, "give a file that holds only the secret, such as `openssl rand -hex 32` prints")
+        values::fault(problem, "give a file that holds the secret, such as `openssl rand -hex 32` prints, and perhaps the previous one on the next line")
     })
 }
 

@@ -1,6 +1,8 @@
 //! The keys that check tokens, from a file that holds a secret, PEM public keys or a JWKS.
 
-use super::{KEY_FILE_BYTES_MAX, KEYS_MAX, KEYS_UNNAMED_MAX, RSA_BITS_MAX, RSA_BITS_MIN, SECRET_BYTES_MIN};
+use super::{
+    KEY_FILE_BYTES_MAX, KEYS_MAX, KEYS_TRIED_MAX, KEYS_UNNAMED_MAX, RSA_BITS_MAX, RSA_BITS_MIN, SECRET_BYTES_MIN,
+};
 use super::{TokenError, jwks};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -205,8 +207,8 @@ impl Keys {
         Ok(Keys(keys))
     }
 
-    /// The keys that may have signed a token of this algorithm and `kid`: the one of that name; else those without a
-    /// name; for a token that names none, also the only named one.
+    /// The keys that may have signed a token of this algorithm and `kid`: the one of that name, else those without a
+    /// name; for a token that names none, all of that algorithm, of many the first [`KEYS_TRIED_MAX`].
     ///
     /// # Errors
     /// No key is for the algorithm, or none may have signed it.
@@ -219,16 +221,12 @@ impl Keys {
         if fitting().next().is_none() {
             return Err(TokenError::WrongAlgorithm(self.algorithms().into()));
         }
-        let named = match name {
-            Some(name) => fitting().find(|key| key.name.as_deref() == Some(name)),
-            None => {
-                let mut named = fitting().filter(|key| key.name.is_some());
-                named.next().filter(|_| named.next().is_none())
-            }
+        let is_known = name.is_some_and(|name| fitting().any(|key| key.name.as_deref() == Some(name)));
+        let may_sign = move |key: &&Key| match name {
+            None => true,
+            Some(name) => key.name.as_deref() == is_known.then_some(name),
         };
-        let alone = name.is_some() && named.is_some();
-        let unnamed = fitting().filter(move |key| key.name.is_none() && !alone);
-        let mut candidates = named.into_iter().chain(unnamed).peekable();
+        let mut candidates = fitting().filter(may_sign).take(KEYS_TRIED_MAX).peekable();
         match candidates.peek() {
             Some(_) => Ok(candidates),
             None => Err(TokenError::UnknownKey),

@@ -73,4 +73,6 @@ pub const KEYS_UNNAMED_MAX: usize = 4;
 pub const KEY_FILE_INTERVAL: Duration = Duration::from_secs(1);
 
 const _: () = assert!(TOKEN_BYTES_MAX * 2 <= crate::limits::HEAD_BYTES_MAX);
-const _: () = assert!(KEYS_UNNAMED_MAX < KEYS_MAX);
+/// Most keys that are tried for one token that names none: a bad one costs some milliseconds.
+pub const KEYS_TRIED_MAX: usize = 16;
+const _: () = assert!(KEYS_UNNAMED_MAX <= KEYS_TRIED_MAX && KEYS_TRIED_MAX < KEYS_MAX);

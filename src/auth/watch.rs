@@ -1,4 +1,4 @@
-//! The key file, read again when it changes, so that keys can be rotated while viewers watch.
+//! Files of keys and secrets, read again when they change, so that these can be rotated while viewers watch.
 
 use super::KEY_FILE_INTERVAL;
 use super::keys::{KeyError, Keys, READABLE};
@@ -15,13 +15,54 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// changes within a tick of the file system's clock may be the same (2 s on the coarsest).
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// The keys that hold now, for any number of shards: cloning copies a pointer, loading takes no lock.
-#[derive(Clone, Debug)]
-pub struct SharedKeys(Arc<ArcSwap<Keys>>);
+/// What a file that is watched holds.
+pub trait Content: PartialEq + Send + Sync + Sized + 'static {
+    /// What it is, for the log.
+    const WHAT: &'static str;
 
-impl SharedKeys {
-    /// The present keys. Hold the guard for one request only, so that old keys are let go.
-    pub fn load(&self) -> Guard<Arc<Keys>> {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or will not do.
+    fn read(path: &Path) -> Result<Self, KeyError>;
+
+    /// What the log says of new content, without showing any of it.
+    fn describe(&self) -> String;
+}
+
+impl Content for Keys {
+    const WHAT: &'static str = "keys for tokens";
+
+    fn read(path: &Path) -> Result<Keys, KeyError> {
+        Keys::load(path)
+    }
+
+    fn describe(&self) -> String {
+        format!("{} of {}", self.count(), self.algorithms())
+    }
+}
+
+/// What holds now, for any number of shards: cloning copies a pointer, loading takes no lock.
+#[derive(Debug)]
+pub struct Shared<T>(Arc<ArcSwap<T>>);
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Shared<T> {
+        Shared(Arc::clone(&self.0))
+    }
+}
+
+/// The keys that hold now.
+pub type SharedKeys = Shared<Keys>;
+
+impl<T> Shared<T> {
+    /// One that holds this until its file is watched.
+    pub fn new(content: T) -> Shared<T> {
+        Shared(Arc::new(ArcSwap::from_pointee(content)))
+    }
+
+    /// What holds at present. Keep the guard for one request only, so that what is old is let go.
+    pub fn load(&self) -> Guard<Arc<T>> {
         self.0.load()
     }
 }
@@ -59,27 +100,26 @@ impl Stamp {
 enum Look {
     /// Nothing new.
     Same,
-    /// New keys hold.
+    /// New content holds.
     Reloaded,
-    /// The file will not do; the old keys still hold. Told once for each way in which it will not.
+    /// The file will not do; the old content still holds. Told once for each way in which it will not.
     Kept(KeyError),
 }
 
-/// Decides when to read, and which keys hold. It does the reading too, but knows no clock and no thread.
-struct Reloader {
+/// Decides when to read, and what holds. It does the reading too, but knows no clock and no thread.
+struct Reloader<T> {
     path: PathBuf,
     /// The file's state at the last read; `None` makes the next look read.
     seen: Option<Stamp>,
     /// What was last found wrong.
     problem: Option<KeyError>,
-    keys: SharedKeys,
+    keys: Shared<T>,
 }
 
-impl Reloader {
-    fn new(path: &Path, now: SystemTime) -> Result<Reloader, KeyError> {
+impl<T: Content> Reloader<T> {
+    fn new(path: &Path, now: SystemTime) -> Result<Reloader<T>, KeyError> {
         let seen = Stamp::of(path).ok().filter(|stamp| stamp.is_settled(now));
-        let keys = SharedKeys(Arc::new(ArcSwap::from_pointee(Keys::load(path)?)));
-        Ok(Reloader { path: path.to_owned(), seen, problem: None, keys })
+        Ok(Reloader { path: path.to_owned(), seen, problem: None, keys: Shared::new(T::read(path)?) })
     }
 
     fn look(&mut self, now: SystemTime) -> Look {
@@ -95,7 +135,7 @@ impl Reloader {
             return Look::Same;
         }
         self.seen = Some(stamp).filter(|stamp| stamp.is_settled(now));
-        match Keys::load(&self.path) {
+        match T::read(&self.path) {
             Ok(keys) => {
                 self.problem = None;
                 if keys == **self.keys.load() {
@@ -117,51 +157,62 @@ impl Reloader {
     }
 }
 
-/// Keeps a key file's keys up to date, by a thread of its own that ends when this is dropped.
-pub struct Watcher {
-    keys: SharedKeys,
+/// Keeps what a file holds up to date, by a thread of its own that ends when this is dropped.
+pub struct Watcher<T = Keys> {
+    keys: Shared<T>,
     stop: Option<Sender<Infallible>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Watcher {
+impl<T: Content> Watcher<T> {
     /// Reads the file, and from then on looks every [`KEY_FILE_INTERVAL`] whether it changed. A new file that will
-    /// not do is logged, and the old keys hold until one does.
+    /// not do is logged, and the old content holds until one does.
     ///
     /// # Errors
     /// The file will not do at the start.
-    pub fn start(path: &Path) -> Result<Watcher, KeyError> {
-        let mut reloader = Reloader::new(path, SystemTime::now())?;
-        let keys = reloader.keys.clone();
+    pub fn start(path: &Path) -> Result<Watcher<T>, KeyError> {
+        Watcher::run(Reloader::new(path, SystemTime::now())?)
+    }
+
+    /// Watches the file that this was read from a moment ago.
+    ///
+    /// # Errors
+    /// No thread is to be had.
+    pub fn of(path: &Path, keys: &Shared<T>) -> Result<Watcher<T>, KeyError> {
+        Watcher::run(Reloader { path: path.to_owned(), seen: None, problem: None, keys: keys.clone() })
+    }
+
+    fn run(mut reloader: Reloader<T>) -> Result<Watcher<T>, KeyError> {
+        let (keys, path) = (reloader.keys.clone(), reloader.path.clone());
         let (stop, stopped) = crossbeam_channel::bounded::<Infallible>(0);
         let run = move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(KEY_FILE_INTERVAL) {
                 match reloader.look(SystemTime::now()) {
                     Look::Same => {}
                     Look::Reloaded => {
-                        let keys = reloader.keys.load();
-                        let path = reloader.path.display();
-                        tracing::info!(%path, keys = keys.count(), algorithms = keys.algorithms(), "new keys for tokens");
+                        let (path, new) = (reloader.path.display(), reloader.keys.load().describe());
+                        tracing::info!(%path, new, "{} changed", T::WHAT);
                     }
-                    Look::Kept(error) => tracing::warn!(%error, "the keys for tokens stay as they were"),
+                    Look::Kept(error) => tracing::warn!(%error, "{} stay as they were", T::WHAT),
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("jwt-keys".to_owned()).spawn(run).map_err(|error| KeyError {
-            path: path.to_owned(),
+        let spawned = std::thread::Builder::new().name("watch-file".to_owned()).spawn(run);
+        let thread = spawned.map_err(|error| KeyError {
+            path,
             problem: format!("no thread to watch it: {error}"),
             remedy: "raise the limit of threads",
         })?;
         Ok(Watcher { keys, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// The keys, for the shards.
-    pub fn keys(&self) -> SharedKeys {
+    /// What holds, for the shards.
+    pub fn keys(&self) -> Shared<T> {
         self.keys.clone()
     }
 }
 
-impl Drop for Watcher {
+impl<T> Drop for Watcher<T> {
     fn drop(&mut self) {
         // Its end is what the thread waits for.
         self.stop = None;
@@ -183,7 +234,7 @@ mod tests {
     struct Fixture {
         _folder: tempfile::TempDir,
         path: PathBuf,
-        reloader: Reloader,
+        reloader: Reloader<Keys>,
     }
 
     impl Fixture {
@@ -272,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_watcher_does_not_start_on_a_bad_file() {
-        let error = Watcher::start(Path::new("/nowhere/key")).err().unwrap();
+        let error = Watcher::<Keys>::start(Path::new("/nowhere/key")).err().unwrap();
         assert!(error.to_string().starts_with("/nowhere/key: "), "{error}");
     }
 }

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 
 use serde_json::json;
+use tracing::warn;
 
 use super::access::Access;
 use super::resources::Resource;
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
+use crate::auth::watch::Shared;
+use crate::limits::TROUBLE_LOGGED;
 use crate::observe::exposition;
 use crate::observe::metrics::Counters;
 use crate::runtime::account::Use;
+use crate::settings::Secret;
 use crate::wire::http::HttpError;
 use crate::wire::request::Request;
 use crate::wire::response::{AnswerTo, NO_STORE};
@@ -57,20 +61,35 @@ impl Shard {
     /// Refuses requests without the cluster's secret, where there is one.
     pub(super) fn check_secret(&self, request: &Request<'_>) -> Result<(), HttpError> {
         let Some(secret) = &self.node.cluster_secret else { return Ok(()) };
-        self.check_bearer(request, secret, "this needs the cluster's secret")
+        self.check_shown(request, secret, None, "this needs the cluster's secret")
     }
 
-    /// Refuses requests without this secret. Compared in constant time.
-    pub(super) fn check_bearer(
+    /// Refuses requests that do not show this secret, which is a peer's or the cluster's. One line a minute says that another one
+    /// was shown: somebody has to set something right, here or there.
+    pub(super) fn check_shown(
         &self,
         request: &Request<'_>,
-        secret: &str,
+        secret: &Shared<Secret>,
+        peer: Option<&str>,
         detail: &'static str,
     ) -> Result<(), HttpError> {
-        let given = request.authorization.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or("");
-        let fits = subtle::ConstantTimeEq::ct_eq(given.as_bytes(), secret.as_bytes());
-        if bool::from(fits) {
+        if shows(request, secret) {
             return Ok(());
+        }
+        let now = self.clock.instant;
+        let told = &self.cluster.refused;
+        let is_due = told.get().is_none_or(|last| now.saturating_duration_since(last) >= TROUBLE_LOGGED);
+        if request.authorization.is_some() && is_due {
+            told.set(Some(now));
+            match peer {
+                Some(peer) => {
+                    warn!(peer, "refused a request from a peer: its secret is not that of --peer-secret-file here")
+                }
+                None => warn!(
+                    path = request.path,
+                    "refused a request to the internal listener: its secret is not that of --cluster-secret-file here"
+                ),
+            }
         }
         let challenge = Some("Bearer realm=\"fanfare\"".into());
         Err(HttpError { www_authenticate: challenge, ..HttpError::new(401, detail) })
@@ -126,4 +145,12 @@ impl Shard {
         })
         .to_string()
     }
+}
+
+/// Whether a request shows this secret, or the one before it. Whoever has two of them shows both, since the other side may
+/// know only one of them yet.
+pub(super) fn shows(request: &Request<'_>, secret: &Shared<Secret>) -> bool {
+    let bearer = request.authorization.and_then(|value| value.strip_prefix("Bearer "));
+    let secret = secret.load();
+    [bearer, request.fanfare_previous].into_iter().flatten().any(|given| secret.is(given))
 }

@@ -1,5 +1,6 @@
 //! What a shard knows of other nodes, and has for them.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -53,6 +54,8 @@ pub struct Cluster {
     pub(super) peers: Peers,
     /// When the log last said that another node refuses this one.
     pub(super) warned: Option<Instant>,
+    /// When the log last said that somebody showed another secret.
+    pub(super) refused: Cell<Option<Instant>>,
 }
 
 impl Shard {

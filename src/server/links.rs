@@ -167,7 +167,11 @@ impl Shard {
             Destination::Dispatcher(_) => &self.node.cluster_secret,
         };
         if let Some(secret) = secret {
-            *head += &format!("Authorization: Bearer {secret}\r\n");
+            let secret = secret.load();
+            *head += &format!("Authorization: Bearer {}\r\n", secret.expose());
+            if let Some(previous) = secret.previous() {
+                *head += &format!("Fanfare-Previous-Secret: {previous}\r\n");
+            }
         }
     }
 

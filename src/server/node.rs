@@ -10,12 +10,14 @@ use super::links::LinkView;
 use super::message::{Message, Ticket};
 use super::peers::Peer;
 use crate::admission::Admission;
+use crate::auth::watch::Shared;
 use crate::backend::store::Store;
 use crate::dispatch::kv::{BUCKETS, KeyValue, NodeInfo, bucket};
 use crate::observe::metrics::Counters;
 use crate::runtime::account::Common;
 use crate::runtime::mailbox::Sender;
 use crate::runtime::resolver::Resolver;
+use crate::settings::Secret;
 use crate::wire::connection_id::NodeId;
 use crate::wire::frame::topic_hash;
 use prometheus_client::registry::Registry;
@@ -60,7 +62,7 @@ pub struct Node {
     /// What tokens are checked by; none with `--auth none`.
     pub tokens: Option<Tokens>,
     /// The secret that internal requests carry, if there is one.
-    pub cluster_secret: Option<String>,
+    pub cluster_secret: Option<Shared<Secret>>,
     /// Other data centers.
     pub peers: Vec<Peer>,
     /// Its clients can go nowhere else.

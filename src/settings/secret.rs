@@ -1,7 +1,10 @@
 //! What must not be shown: secrets in memory, and passwords inside other values.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use crate::auth::keys::KeyError;
+use crate::auth::watch::Content;
 
 /// The longest secret that is read, in bytes: it travels in a header line with every request.
 const SECRET_BYTES_MAX: usize = 1024;
@@ -9,34 +12,76 @@ const SECRET_BYTES_MAX: usize = 1024;
 /// Under this many bytes a secret is warned of: a random one of 16 bytes cannot be guessed.
 pub(super) const SECRET_BYTES_GOOD: usize = 16;
 
-/// A shared secret, never shown by `Debug`. 1 to 1,024 bytes of visible ASCII.
+/// A shared secret, never shown by `Debug`. 1 to 1,024 bytes of visible ASCII. While it is rotated there is a previous one, too,
+/// which is taken as well, so that nodes may learn of the new one at different moments.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret {
+    path: PathBuf,
+    current: String,
+    previous: Option<String>,
+}
 
 impl Secret {
-    /// Reads a secret from a file, without the white space around it.
+    /// Reads a secret from a file, and the previous one where that follows on the next line. White space around them is left
+    /// out.
     ///
     /// # Errors
     /// Says what is wrong with the file, without showing any of it.
     pub fn read(path: &Path) -> Result<Secret, String> {
         let text = std::fs::read(path).map_err(|error| error.to_string())?;
-        let text = text.trim_ascii();
-        if text.is_empty() {
-            return Err("the file is empty".to_owned());
+        let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+        let mut secrets = lines.map(secret).collect::<Result<Vec<String>, String>>()?.into_iter();
+        let current = secrets.next().ok_or("the file is empty")?;
+        let previous = secrets.next();
+        if secrets.next().is_some() {
+            return Err("the file holds more than a current and a previous secret".to_owned());
         }
-        if text.len() > SECRET_BYTES_MAX {
-            return Err(format!("the file holds more than {SECRET_BYTES_MAX} bytes"));
-        }
-        if !text.iter().all(u8::is_ascii_graphic) {
-            return Err("the file holds bytes that a header cannot carry".to_owned());
-        }
-        let text = String::from_utf8(text.to_vec()).expect("visible ASCII is UTF-8");
-        Ok(Secret(text))
+        Ok(Secret { path: path.to_owned(), current, previous })
     }
 
-    /// The secret itself: for `Authorization: Bearer`, and for comparing in constant time.
+    /// The file that it was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The secret itself: for `Authorization: Bearer`.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.current
+    }
+
+    /// The one before it, while that is taken as well.
+    pub fn previous(&self) -> Option<&str> {
+        self.previous.as_deref()
+    }
+
+    /// Whether this is the secret, or the one before it; told in constant time.
+    pub fn is(&self, given: &str) -> bool {
+        let fits = |secret: &str| bool::from(subtle::ConstantTimeEq::ct_eq(given.as_bytes(), secret.as_bytes()));
+        // Both are looked at, whichever it is.
+        fits(&self.current) | self.previous.as_deref().is_some_and(fits)
+    }
+}
+
+fn secret(text: &[u8]) -> Result<String, String> {
+    if text.len() > SECRET_BYTES_MAX {
+        return Err(format!("the file holds a secret of more than {SECRET_BYTES_MAX} bytes"));
+    }
+    if !text.iter().all(u8::is_ascii_graphic) {
+        return Err("the file holds bytes that a header cannot carry".to_owned());
+    }
+    Ok(String::from_utf8(text.to_vec()).expect("visible ASCII is UTF-8"))
+}
+
+impl Content for Secret {
+    const WHAT: &'static str = "secrets between nodes";
+
+    fn read(path: &Path) -> Result<Secret, KeyError> {
+        let remedy = "give a file with the secret, and perhaps the previous one on the next line";
+        Secret::read(path).map_err(|problem| KeyError { path: path.to_owned(), problem, remedy })
+    }
+
+    fn describe(&self) -> String {
+        if self.previous.is_some() { "a current and a previous one" } else { "a current one" }.to_owned()
     }
 }
 
@@ -131,7 +176,13 @@ mod tests {
         let secret = Secret::read(&path).unwrap();
         assert_eq!(secret.expose(), "hunter2hunter2");
         assert_eq!(format!("{secret:?}"), "***");
-        for bad in ["", " \n", "two words", "é", &"x".repeat(SECRET_BYTES_MAX + 1)] {
+        assert!(secret.previous().is_none() && secret.is("hunter2hunter2") && !secret.is("hunter2"));
+        std::fs::write(&path, "\r\nhunter3hunter3 \r\n\n hunter2hunter2").unwrap();
+        let secret = Secret::read(&path).unwrap();
+        assert_eq!((secret.expose(), secret.previous()), ("hunter3hunter3", Some("hunter2hunter2")));
+        assert!(["hunter3hunter3", "hunter2hunter2"].iter().all(|given| secret.is(given)));
+        assert!(["", "hunter3hunter2", "hunter3hunter3\n"].iter().all(|given| !secret.is(given)));
+        for bad in ["", " \n", "two words", "é", "one\ntwo\nthree", &"x".repeat(SECRET_BYTES_MAX + 1)] {
             std::fs::write(&path, bad).unwrap();
             let error = Secret::read(&path).unwrap_err();
             assert!(bad.trim().is_empty() || !error.contains(bad.trim()), "{error}");

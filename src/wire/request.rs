@@ -63,6 +63,8 @@ pub struct Request<'a> {
     pub fanfare_from: Option<&'a str>,
     /// `Fanfare-To`: the data center that is meant.
     pub fanfare_to: Option<&'a str>,
+    /// `Fanfare-Previous-Secret`: what the sender showed before what `Authorization` has, while that is rotated.
+    pub fanfare_previous: Option<&'a str>,
     /// `Fanfare-Version`: of messages between nodes.
     pub fanfare_version: Option<&'a str>,
     /// `X-Forwarded-For`.
@@ -152,6 +154,7 @@ pub fn parse(bytes: &[u8]) -> Result<Request<'_>, HttpError> {
         cookie: None,
         fanfare_node: None,
         fanfare_from: None,
+        fanfare_previous: None,
         fanfare_to: None,
         fanfare_version: None,
         forwarded_for: ForwardedFor::default(),
@@ -245,6 +248,9 @@ fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>])
                 request.expects_continue = request.is_http11;
             }
             10 if is("fanfare-to") => once("Fanfare-To", request.fanfare_to.replace(text().unwrap_or("")))?,
+            23 if is("fanfare-previous-secret") => {
+                once("Fanfare-Previous-Secret", request.fanfare_previous.replace(text().unwrap_or("")))?;
+            }
             12 if is("fanfare-from") => once("Fanfare-From", request.fanfare_from.replace(text().unwrap_or("")))?,
             10 if is("connection") => {
                 for option in text().unwrap_or("").split(',').map(trim) {

@@ -11,4 +11,5 @@ mod mesh;
 mod moving;
 mod network;
 mod refusals;
+mod rotation;
 mod tls;

@@ -42,7 +42,7 @@ impl Shard {
             return Err(HttpError::new(403, detail));
         };
         if let Some(secret) = &self.node.peers[peer].secret {
-            self.check_bearer(request, secret, "this needs the secret that the two data centers share")?;
+            self.check_shown(request, secret, Some(from), "this needs the secret that the two data centers share")?;
         }
         if to != own {
             let detail = format!("this is data center {own}, not {to}; a --peer of {from} has a wrong name or URL");

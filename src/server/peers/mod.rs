@@ -16,11 +16,13 @@ use url::Url;
 
 use super::link::{Destination, Lane};
 use super::shard::Shard;
+use crate::auth::watch::Shared;
 use crate::dispatch::datacenter::PeerState;
 use crate::dispatch::outbox::Outbox;
 use crate::frontend::window::{Window, Windows};
 use crate::observe::peers::{PeerCounters, PeerMetrics};
 use crate::runtime::random::Map;
+use crate::settings::Secret;
 use crate::wire::connection_id::NodeId;
 use crate::wire::frame::Stranger;
 
@@ -37,7 +39,7 @@ pub struct Peer {
     /// Its dispatchers, or what is in front of them.
     pub urls: Vec<Url>,
     /// The secret shared with it.
-    pub secret: Option<String>,
+    pub secret: Option<Shared<Secret>>,
     /// Whom TLS to it trusts; none where no URL asks for TLS.
     pub tls: Option<Arc<ClientConfig>>,
     /// What each shard counts of it.
