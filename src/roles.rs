@@ -3,7 +3,7 @@
 mod secrets;
 mod signals;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
@@ -284,6 +284,7 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
 
 fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
     let mut signals = signals::harmless()?;
+    let on_terminal = std::io::stderr().is_terminal();
     refuse_unbuilt(settings)?;
     let (_watcher, tokens) = watch_keys(settings)?.unzip();
     let open_files = open_files::raise();
@@ -349,7 +350,13 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
     greet(&node, settings, &cores, open_files);
     let notifier = notify::start(&node)?;
 
-    let told = signals::Told { node: Arc::clone(&node), notifier, settings: settings.clone(), flags: flags.clone() };
+    let told = signals::Told {
+        node: Arc::clone(&node),
+        notifier,
+        settings: settings.clone(),
+        flags: flags.clone(),
+        on_terminal,
+    };
     told.listen(signals)?;
 
     let mut code = ExitCode::SUCCESS;

@@ -2,12 +2,14 @@
 
 mod support;
 
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use serde_json::json;
 use support::http::Client;
-use support::node::Node;
+use support::node::{Node, program};
 use support::{becomes, eventually, reaction};
 
 /// A node with a configuration file, and that file.
@@ -131,4 +133,36 @@ fn signals_that_end_the_node_without_a_drain() {
     assert_eq!((bye.name.as_str(), bye.json()["reason"].as_str()), ("bye", Some("drain")));
     assert_eq!(configured.node.ended().code(), Some(0));
     assert_eq!(configured.lines("\"drained\"").len(), 1);
+}
+
+#[test]
+fn node_that_outlives_its_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let number = folder.path().join("pid");
+    let line = format!(
+        "echo $$ >{}; exec {} all --cores 1 --drain 0s --listen 127.0.0.1:0 --internal 127.0.0.1:0 --db sqlite:{}",
+        number.display(),
+        program().get_program().to_str().unwrap(),
+        folder.path().join("fanfare.db").display(),
+    );
+    let mut terminal = Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script, of bsdutils");
+    let lines = BufReader::new(terminal.stdout.take().unwrap()).lines();
+    let _ready = lines.map_while(Result::ok).find(|line| line.contains("Metrics")).expect("it greets");
+    let pid = std::fs::read_to_string(&number).unwrap().trim().to_owned();
+    // As if its window were closed.
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    eventually("the node to end", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        match stat.rsplit_once(") ") {
+            None => Ok(()),
+            Some((_, rest)) if rest.starts_with('Z') => Ok(()),
+            Some(_) => Err(stat),
+        }
+    });
 }

@@ -1,7 +1,7 @@
 //! What a node does when it is told something by a signal.
 
 use std::ffi::c_int;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -33,6 +33,8 @@ pub(super) struct Told {
     pub notifier: Option<Arc<Notifier>>,
     pub settings: Settings,
     pub flags: Flags,
+    /// Whether somebody at a terminal started it.
+    pub on_terminal: bool,
 }
 
 impl Told {
@@ -47,6 +49,8 @@ impl Told {
 
     fn on_signal(&mut self, signal: c_int) {
         match signal {
+            // The terminal that the node was started on is closed: its user is gone, and no settings changed.
+            SIGHUP if self.on_terminal && !io::stderr().is_terminal() => self.drain(signal),
             SIGHUP if self.node.draining.load(Ordering::Acquire) => info!("draining; settings are not read again"),
             SIGHUP => self.reload(),
             SIGUSR1 | SIGUSR2 => info!(signal, "this signal means nothing here; ignored"),
