@@ -440,7 +440,8 @@ pub const RATE_BURST: Duration = Duration::from_secs(1);
 pub const RATE_KEYS: usize = 65_536;
 /// Addresses whose connections a node counts: 16 MiB at most, and twice as many places as connections if that is less.
 pub const ADDRESS_KEYS_MAX: usize = 2 * 1024 * 1024;
-/// Refused connections that a shard keeps to tell them so; past it they are closed without a word.
+/// Refused connections that a node keeps to tell them so, a shard; past it, or a quarter of its connections if that is less, they
+/// are closed without a word.
 pub const REFUSED_OPEN_MAX: usize = 64;
 /// A refused connection has this long to ask, so that it can be told.
 pub const REFUSED_TIMEOUT: Duration = Duration::from_secs(2);
@@ -448,10 +449,10 @@ pub const REFUSED_TIMEOUT: Duration = Duration::from_secs(2);
 pub const EVICT_LOOKS: u32 = 64;
 /// A connection without a request may be closed for a new one after this long.
 pub const EVICT_AGE: Duration = Duration::from_secs(1);
-/// Open files that a node needs beside its connections: databases, logs, listeners.
-pub const FILES_RESERVED: usize = 64;
-/// Those of each shard: io_uring, epoll, timers, mailboxes, and the memory files of its topics.
-pub const FILES_RESERVED_PER_SHARD: usize = 16 + PAGED_TOPICS_MAX + REFUSED_OPEN_MAX;
+/// Open files that a node needs beside its connections: databases, logs, listeners, and those who look after it.
+pub const FILES_RESERVED: usize = 128;
+/// Those of each shard: io_uring, epoll, timers, mailboxes, the memory files of its topics, and connections to other nodes.
+pub const FILES_RESERVED_PER_SHARD: usize = 16 + PAGED_TOPICS_MAX + REFUSED_OPEN_MAX + 64;
 /// The longest bound of a shard's turn: past it clients would take the node for dead.
 pub const TURN_BOUND_MAX: Duration = Duration::from_secs(30);
 /// A shard is overloaded when two turns within this were too long, and for so long after.

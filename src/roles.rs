@@ -171,8 +171,8 @@ fn watch_keys(settings: &Settings) -> Result<Option<(Watcher, Tokens)>, Settings
 fn connections(shards: usize, open_files: Option<u64>) -> usize {
     let files = open_files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
     let reserved = FILES_RESERVED + shards * FILES_RESERVED_PER_SHARD;
-    // Where so few are allowed that the reserve is most of it, half.
-    files.saturating_sub(reserved).max(files / 2).max(1)
+    // Where so few are allowed that the reserve is most of it, a quarter.
+    files.saturating_sub(reserved).max(files / 4).max(1)
 }
 
 /// The processors that shards run on.

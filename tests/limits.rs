@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 
 use serde_json::json;
 use support::http::{Answer, Client, request};
-use support::node::Node;
+use support::node::{Node, program_behind};
 use support::sse::Stream;
 use support::token::{Guarded, token};
 use support::{becomes, eventually};
@@ -134,6 +134,56 @@ fn a_full_node_falls_over() {
     assert_eq!(limits["max"], 6, "{limits}");
     drop(streams);
     becomes("a new viewer's answer", 200, || node.get("/v1/time").status);
+}
+
+/// Clients that ask for a stream and keep their sockets whatever they are told, one after another over some seconds: long
+/// enough that those who were refused first have been there for a while when the last ones come.
+fn keep_coming(node: &Node, count: usize) -> Vec<Client> {
+    (0..count)
+        .map(|_| {
+            let mut client = Client::connect(node.public);
+            client.send_unless_closed(request("GET", "/v1/events?topic=live:1", &[EVENT_STREAM], b""));
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            client
+        })
+        .collect()
+}
+
+#[test]
+fn clients_that_stay_though_refused_make_room_for_more() {
+    let node = Node::with(&["--cores", "2", "--max-connections", "50"]);
+    let clients = keep_coming(&node, 400);
+    becomes("the streams", 50, || node.metric("fanfare_connections", "kind=\"stream\""));
+    assert_eq!(
+        node.metric("fanfare_evicted_total", ""),
+        0,
+        "nobody who has a stream, or was refused, has room to give"
+    );
+    assert!(refused(&node, "connections") >= 350);
+    drop(clients);
+    becomes("the streams", 0, || node.metric("fanfare_connections", "kind=\"stream\""));
+    let _again: Vec<Stream> = (0..40).map(|_| node.stream("topic=live:1")).collect();
+}
+
+#[test]
+fn open_files_run_out_for_those_who_look_after_the_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let command = program_behind(&["prlimit".to_owned(), "--nofile=400:400".to_owned()]);
+    let flags = ["--cores", "2", "--max-connections", "100000"];
+    let node = Node::launch(command, folder.path(), &flags);
+    let told = node.log().iter().any(|line| line.contains("too few open files for max_connections"));
+    assert!(told, "{:?}", node.log());
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        clients.extend(keep_coming(&node, 100));
+        assert_eq!(Client::connect(node.internal).request("GET", "/health/live", &[], b"").status, 200);
+    }
+    let max = node.info()["limits"]["connections"]["max"].as_u64().unwrap();
+    let files = std::fs::read_dir(format!("/proc/{}/fd", node.pid())).unwrap().count();
+    assert!((50..=200).contains(&max) && files < 350, "{max} connections, {files} files");
+    let streams = || node.metric("fanfare_connections", "kind=\"stream\"");
+    becomes("the node to be full of streams", true, || (max - 4..=max).contains(&streams()));
+    assert_eq!(node.metric("fanfare_accept_errors_total", ""), 0);
 }
 
 /// By the internal listener, as backends do.

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
+use tracing::warn;
 
 use crate::limits::*;
 use crate::runtime::account::{ByUse, Use};
@@ -134,12 +135,14 @@ pub struct Admission {
     shards: usize,
     /// Bytes that the process may use.
     available: u64,
-    /// Connections that there may be unless the settings say another number.
+    /// Connections for which there are open files: there may be as many unless the settings say fewer.
     connections_fit: usize,
     trusted: ArcSwap<Vec<IpNet>>,
     /// Connections that the node may have, and has.
     connections_max: AtomicUsize,
     connections: AtomicUsize,
+    /// Connections that were not let in and are still open.
+    refused: AtomicUsize,
     address_connections: Counts,
     address_connects: Rates,
     publishes: Rates,
@@ -148,9 +151,14 @@ pub struct Admission {
     memory_full: AtomicBool,
 }
 
+/// Counts one more, unless there are `max`.
+fn one_more(count: &AtomicUsize, max: usize) -> bool {
+    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < max).then_some(count + 1)).is_ok()
+}
+
 impl Admission {
-    /// For a node of `shards` shards that starts now, that may use `available` bytes of memory, and have `connections` connections unless
-    /// the settings say another number.
+    /// For a node of `shards` shards that starts now, that may use `available` bytes of memory, and has open files for
+    /// `connections` connections.
     pub fn new(
         most: &Most,
         trusted: &[IpNet],
@@ -169,6 +177,7 @@ impl Admission {
             trusted: ArcSwap::default(),
             connections_max: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
             address_connections: Counts::new(0, keys),
             address_connects: Rates::new(0),
             publishes: Rates::new(0),
@@ -183,7 +192,12 @@ impl Admission {
     /// From now on these limits hold. Who is in stays in, and counts.
     pub fn bound(&self, most: &Most, trusted: &[IpNet]) {
         self.trusted.store(Arc::new(trusted.to_vec()));
-        self.connections_max.store(most.connections.unwrap_or(self.connections_fit), Ordering::Relaxed);
+        let connections = most.connections.unwrap_or(self.connections_fit);
+        if connections > self.connections_fit {
+            let fit = self.connections_fit;
+            warn!(fit, "there are too few open files for max_connections; as many are let in as there are files for");
+        }
+        self.connections_max.store(connections.min(self.connections_fit), Ordering::Relaxed);
         self.address_connections.bound(most.address_connections);
         self.address_connects.bound(most.address_connects);
         self.publishes.bound(most.publishes);
@@ -239,14 +253,34 @@ impl Admission {
         now.saturating_duration_since(self.started).as_micros() as u64
     }
 
-    /// A connection came, from anywhere; it counts until [`went`](Admission::went). False if the node has too many now.
+    /// A connection came; if it is let in it counts until it [`went`](Admission::went). False if the node is full.
+    #[must_use = "who is not let in does not count"]
     pub fn came(&self) -> bool {
-        self.connections.fetch_add(1, Ordering::Relaxed) < self.connections_max.load(Ordering::Relaxed)
+        let max = self.connections_max.load(Ordering::Relaxed);
+        one_more(&self.connections, max)
     }
 
-    /// A connection went.
+    /// A connection came from those who look after the node, or from other nodes: it is let in and counts, however many there
+    /// are.
+    pub fn came_inside(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection that counted went.
     pub fn went(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A connection that is not let in may stay for a moment, to be told so, until it is [`gone`](Admission::gone). False if too
+    /// many do.
+    #[must_use = "who may not stay is to be closed"]
+    pub fn refuse(&self) -> bool {
+        one_more(&self.refused, (self.shards * REFUSED_OPEN_MAX).min(self.connections_fit.div_ceil(4)))
+    }
+
+    /// A refused connection went.
+    pub fn gone(&self) {
+        self.refused.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Connections, and how many there may be.
@@ -348,7 +382,14 @@ mod tests {
         assert_eq!([(); 4].map(|()| admission.came()), [true, true, true, false]);
         admission.went();
         admission.went();
-        assert!(admission.came() && admission.connections() == (3, 3));
+        assert!(admission.came() && admission.connections().0 == 2 && admission.came() && !admission.came());
+        admission.came_inside();
+        assert_eq!(admission.connections(), (4, 3));
+        admission.went();
+        assert!(!admission.came(), "who is not let in makes no room by going");
+        assert!(admission.refuse() && !admission.refuse());
+        admission.gone();
+        assert!(admission.refuse());
     }
 
     #[test]
@@ -376,6 +417,8 @@ mod tests {
         admission.bound(&most(), &[]);
         assert_eq!(admission.enter(key, now), Ok(None));
         assert!(admission.came() && !admission.is_proxy(address("10.1.2.3")));
+        admission.bound(&Most { connections: Some(9), ..most() }, &[]);
+        assert_eq!(admission.connections(), (2, 3), "no more than fit");
         // What was counted before still leaves, and is still there if the limit comes back.
         admission.bound(&Most { address_connections: 2, publishes: 1, ..most() }, &[]);
         assert_eq!(admission.enter(key, now), Ok(Some(key)));

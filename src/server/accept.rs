@@ -3,12 +3,13 @@
 use std::io;
 use std::time::Instant;
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::http_connection::Http;
 use super::shard::Shard;
 use super::slots::Kind;
-use crate::limits::{ACCEPT_BACKOFF, ACCEPT_BURST, ACCEPT_BURST_BUSY, HEAD_TIMEOUT};
+use crate::limits::{ACCEPT_BACKOFF, ACCEPT_BURST, ACCEPT_BURST_BUSY, HEAD_TIMEOUT, TROUBLE_LOGGED};
+use crate::observe::trouble::Say;
 
 /// Whether accepting from a listener is paused.
 #[derive(Default)]
@@ -51,17 +52,27 @@ impl Shard {
     /// An error such as too many open files would repeat at once: leave the queue alone for a moment.
     fn pause_accepting(&mut self, door: usize, error: &io::Error) {
         self.counters().accept_errors.add(1);
-        if !std::mem::replace(&mut self.accept_error_logged, true) {
+        let now = self.clock.instant;
+        if self.refused_by_kernel.0.hear(true, now) == Some(Say::Fails) {
             let open = self.slots.len();
-            warn!(%error, open, "cannot accept connections; retrying, and not saying so again");
+            warn!(%error, open, "cannot accept connections; trying again; told once a minute");
         }
-        let until = self.clock.instant + ACCEPT_BACKOFF;
+        self.refused_by_kernel.1 = Some(now);
+        let until = now + ACCEPT_BACKOFF;
         let _ = self.net.open(door, false);
         self.doors[door].closed_until = Some(until);
     }
 
     /// Accepts again where a pause is over.
     pub(super) fn reopen_doors(&mut self) {
+        let now = self.clock.instant;
+        let (told, last) = &mut self.refused_by_kernel;
+        // Not with each one that succeeds, since they may succeed and fail by turns.
+        if last.take_if(|last| now.saturating_duration_since(*last) >= TROUBLE_LOGGED).is_some()
+            && told.hear(false, now) == Some(Say::Works)
+        {
+            info!("connections were accepted without an error for a minute");
+        }
         for (number, door) in self.doors.iter_mut().enumerate() {
             if door.closed_until.is_some_and(|until| until <= self.clock.instant) && self.net.open(number, true).is_ok()
             {

@@ -24,8 +24,6 @@ use crate::wire::sse::ByeReason;
 pub struct Admitting {
     /// By slot, the key of the address that a connection counts to; 0 for none. Empty where addresses have no limit.
     addresses: Vec<u64>,
-    /// Refused connections that are still open.
-    refused_open: usize,
     /// The next slot that is looked at for room.
     evict_at: u32,
     /// How long turns take.
@@ -37,19 +35,23 @@ pub struct Admitting {
 impl Shard {
     /// A connection was accepted: it is let in, or kept to be told why not, or closed at once; then this is false.
     pub(super) fn admit(&mut self, conn: Conn, internal: bool) -> bool {
-        let fits = self.node.admission.came();
-        // Those who look after a full node must reach it.
         if internal {
+            self.node.admission.came_inside();
             return true;
         }
-        let refusal = if fits || self.evict() { self.count_address(conn) } else { Err(Refusal::Connections) };
+        // What another shard had room for meanwhile is gone, and so is what was evicted for it.
+        let fits = self.node.admission.came() || (self.evict() && self.node.admission.came());
+        let refusal = if fits { self.count_address(conn) } else { Err(Refusal::Connections) };
         let Err(refusal) = refusal else { return true };
+        if fits {
+            self.node.admission.went();
+        }
         self.count_refusal(refusal);
-        if self.admitting.refused_open >= REFUSED_OPEN_MAX {
-            self.close_http(conn);
+        if !self.node.admission.refuse() {
+            self.requests_open -= 1;
+            self.net.close(self.slots.remove(conn));
             return false;
         }
-        self.admitting.refused_open += 1;
         let slot = self.slots.get_mut(conn).expect("it was just accepted");
         slot.refused = true;
         if let Kind::Http(http) = &mut slot.kind {
@@ -93,11 +95,12 @@ impl Shard {
     /// A connection ends: its slot is free, and it no longer counts.
     pub(super) fn forget(&mut self, conn: Conn) {
         if self.slots.at(conn.slot).refused {
-            self.admitting.refused_open -= 1;
+            self.node.admission.gone();
+        } else {
+            self.node.admission.went();
         }
         self.net.close(self.slots.remove(conn));
         self.gathering.remove(&conn);
-        self.node.admission.went();
         let key = self.admitting.addresses.get_mut(conn.slot as usize).map_or(0, std::mem::take);
         if key != 0 {
             self.node.admission.leave(key);
@@ -113,7 +116,8 @@ impl Shard {
             let number = self.admitting.evict_at;
             let slot = self.slots.at(number);
             let Kind::Http(http) = &slot.kind else { continue };
-            if http.awaiting.is_some() || http.has_output() || http.internal {
+            // Who was not let in has no place that it could give to another.
+            if slot.refused || http.awaiting.is_some() || http.has_output() || http.internal {
                 continue;
             }
             let late = if http.needs_body() {

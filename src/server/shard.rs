@@ -34,6 +34,7 @@ use crate::frontend::typists::Typists;
 use crate::frontend::waiting::Waiting;
 use crate::limits::{READ_BYTES, TICK, YIELD_EVERY};
 use crate::observe::metrics::Counters;
+use crate::observe::trouble::Told;
 use crate::runtime::account::{Account, Held};
 use crate::runtime::clock::{Clock, Times};
 use crate::runtime::mailbox::Mailbox;
@@ -158,7 +159,8 @@ pub struct Shard {
     pub(super) requests_open: u64,
     pub(super) lagging: u64,
     pub(super) draining: Option<super::sweep::Draining>,
-    pub(super) accept_error_logged: bool,
+    /// What was said of connections that the kernel did not give, and when it last did not.
+    pub(super) refused_by_kernel: (Told, Option<Instant>),
     pub(super) turn_time: TurnTime,
     pub(super) admitting: Admitting,
     pub(super) tokens_seen: TokenCache,
@@ -240,7 +242,7 @@ impl Shard {
             requests_open: 0,
             lagging: 0,
             draining: None,
-            accept_error_logged: false,
+            refused_by_kernel: Default::default(),
             admitting: Admitting::default(),
             tokens_seen: TokenCache::default(),
             sampled: 0,
