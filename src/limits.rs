@@ -269,6 +269,9 @@ pub const HISTORY_EVENTS: u32 = 1_000;
 pub const HISTORY_AGE: Duration = Duration::from_secs(3600);
 /// Events on their way into history, a shard; past it publishers get 503.
 pub const APPENDS_WAITING_MAX: usize = 65_536;
+/// From so many on no more is read of bodies of lines: what one turn reads of them fits into the rest.
+pub const APPENDS_AHEAD: usize = 4096;
+const _: () = assert!(APPENDS_AHEAD < APPENDS_WAITING_MAX / 4);
 /// Topics whose ends are asked for at once.
 pub const ENDS_PER_QUESTION: usize = 512;
 /// Bytes of a replay that are put together for one write.

@@ -1,5 +1,6 @@
 //! Starts the roles of a node, and ends them.
 
+mod kv;
 mod secrets;
 mod signals;
 
@@ -20,8 +21,6 @@ use crate::auth::watch::Shared;
 use crate::backend::store::{OpenError, Store};
 use crate::backend::{postgres, sqlite};
 use crate::dispatch::kv::{BUCKETS, KeyValue, NodeInfo};
-use crate::dispatch::memory::MemoryKv;
-use crate::dispatch::redis;
 use crate::error::SettingsError;
 use crate::limits::{FILES_RESERVED, FILES_RESERVED_PER_SHARD, MAILBOX_MESSAGES, SHARDS_MAX};
 use crate::observe::metrics::Counters;
@@ -35,11 +34,11 @@ use crate::runtime::resolver::Resolver;
 use crate::runtime::{cores, mailbox, notify, open_files, random, tls};
 use crate::server::access::Tokens;
 use crate::server::live::Live;
-use crate::server::message::{Message, Ticket};
+use crate::server::message::{Message, Then, Ticket};
 use crate::server::node::{Node, Roles};
 use crate::server::peers::Peer;
 use crate::server::shard::{Parts, Shard};
-use crate::settings::{self, Auth, Cores, Database, Kv, Role, Settings};
+use crate::settings::{self, Auth, Cores, Database, Role, Settings};
 use crate::wire::connection_id::NodeId;
 
 /// Exit status for a setting that will not do.
@@ -107,36 +106,6 @@ fn roles_of(role: Role) -> Roles {
         backend: is(Role::Backend),
         demo: role == Role::All,
     }
-}
-
-/// The key-value store of a node that has one of its own; Frontends and Backends ask dispatchers.
-fn open_kv(settings: &Settings, mail: &[mailbox::Sender<Message>]) -> Result<Option<Arc<dyn KeyValue>>, SettingsError> {
-    match (settings.role, &settings.kv) {
-        (Role::Frontend | Role::Backend, _) => Ok(None),
-        (_, Kv::Memory) => Ok(Some(Arc::new(MemoryKv::new(history_age_ms(settings), Times::Machine)))),
-        (_, Kv::Redis(url)) => {
-            let config = redis::Config {
-                dc: settings.dc.clone(),
-                history_age_ms: history_age_ms(settings),
-                sweeps: true,
-                shards: mail.len(),
-                presence: redis::PresenceTimes::default(),
-            };
-            let mail = mail.to_vec();
-            let tell = Arc::new(move |shard: usize, heard| {
-                // The shard is gone only when the node is; then nobody waits for the answer.
-                let _ = mail[shard].send(Message::Kv(heard));
-            });
-            let kv = redis::start(url, config, tell)
-                .map_err(|error| settings.refuse("kv", &error.to_string(), redis::REMEDY))?;
-            Ok(Some(Arc::new(kv)))
-        }
-    }
-}
-
-/// The longest time for which any event type is kept in history, which is how long it is known that a topic had events.
-fn history_age_ms(settings: &Settings) -> u64 {
-    settings.events.values().filter_map(|event| event.max_age).max().map_or(0, |age| age.as_millis() as u64)
 }
 
 /// The other data centers that the settings name, with what it takes to reach them.
@@ -306,7 +275,7 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
     }
     let roles = roles_of(settings.role);
     let (store, storage) = if roles.backend { Some(open_store(settings, &mail)?) } else { None }.unzip();
-    let kv = open_kv(settings, &mail)?;
+    let kv = kv::open(settings, &mail, store.as_ref())?;
     let found = mail.clone();
     let resolver = Resolver::start(settings.dispatchers.clone(), move |what| {
         for mail in &found {
@@ -392,8 +361,11 @@ fn open_store(
 ) -> Result<(Store<Ticket>, JoinHandle<()>), SettingsError> {
     let answer_to = mail.to_vec();
     let answer = move |ticket: Ticket, result| {
-        // The shard is gone only when the node is; then nobody waits for the answer.
-        let _ = answer_to[ticket.shard].send(Message::Stored(ticket, result));
+        match ticket.then {
+            Then::Kept(batch) => batch.done(result),
+            // The shard is gone only when the node is; then nobody waits for the answer.
+            then => drop(answer_to[ticket.shard].send(Message::Stored(Ticket { then, ..ticket }, result))),
+        }
     };
     match &settings.db {
         Database::Sqlite(path) => sqlite::start(path, answer).map_err(|error| {

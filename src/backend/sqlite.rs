@@ -5,6 +5,7 @@
 //! batch gathers, so the slower the disk, the more commands share a flush.
 mod batch;
 mod copies;
+mod history;
 mod likes;
 mod once;
 mod place;
@@ -22,6 +23,7 @@ use super::store::{Command, OpenError, Outcome, Store, StoreError, Submitted};
 use crate::limits::STORE_BATCH_COMMANDS;
 use batch::Writer;
 pub use copies::{CopyError, Restored, backup, restore};
+pub use history::{forget_kept, kept};
 
 /// Opens the database at `path`, creating or migrating it, and starts the storage thread.
 ///

@@ -16,6 +16,7 @@ use super::health::Health;
 use super::once::Once;
 pub use super::open_error::OpenError;
 pub use super::part::Part;
+use crate::dispatch::kept::Keep;
 use crate::limits::STORE_QUEUE_COMMANDS;
 use crate::runtime::random::Seeded;
 
@@ -135,6 +136,9 @@ pub enum Command {
     /// A [`Command::Like`] or [`Command::Post`] that is done once: what it came to is stored in the same commit, and the same
     /// again within [`crate::limits::ONCE_AGE`] is [`Outcome::Again`]. Of one that is refused nothing is stored.
     Once { once: Once, command: Box<Command> },
+    /// Applies changes of the embedded key-value store's history, all or none of them, so that it outlives the process. SQLite
+    /// only, since that store is one process's.
+    Keep(Vec<Keep>),
 }
 
 impl Command {
@@ -165,6 +169,7 @@ impl Command {
             }
             Command::Published { id, .. } => (3, id),
             Command::Unpublished { .. } => (4, ""),
+            Command::Keep(_) => (5, ""),
         }
     }
 }
@@ -225,6 +230,8 @@ pub enum Outcome {
         /// Whether there are more members.
         more: bool,
     },
+    /// The changes of history are kept.
+    Kept,
     /// The request was done before, with this answer; nothing changed.
     Again { status: u16, answer: String },
     /// A request of the same key had another body; nothing changed.

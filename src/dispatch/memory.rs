@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::datacenter::{PeerTurns, PeerViewers, Placed, Taking};
+use super::kept::{Keep, Keeper, Kept, KeptEvent};
 use super::kv::{
     Alive, Answer, Append, Batch, Heartbeat, KEPT, KeyValue, NodeCounts, NodeInfo, Notice, Request, Turn, Unavailable,
     bucket, stable_hash,
@@ -27,6 +28,8 @@ use crate::wire::topic::Topic;
 pub struct MemoryKv {
     tables: Mutex<Tables>,
     times: Times,
+    /// Who keeps its history beyond the process, if anybody does.
+    keeper: Option<Arc<dyn Keeper>>,
 }
 
 #[derive(Debug)]
@@ -48,6 +51,8 @@ struct Tables {
     counts: Map<NodeId, NodeCounts>,
     peers: Peers,
     onces: Onces,
+    /// Changes of history that are to be kept before they are answered; none where nobody keeps it.
+    keeps: Option<Vec<Keep>>,
 }
 
 impl MemoryKv {
@@ -66,8 +71,19 @@ impl MemoryKv {
             counts: Map::default(),
             peers: Peers::default(),
             onces: Onces::default(),
+            keeps: None,
         };
-        MemoryKv { tables: Mutex::new(tables), times }
+        MemoryKv { tables: Mutex::new(tables), times, keeper: None }
+    }
+
+    /// The same, with a history that begins with what was kept, and is kept from now on before it is answered for.
+    pub fn kept(age_max_ms: u64, times: Times, kept: Kept, keeper: Arc<dyn Keeper>) -> MemoryKv {
+        let now_ms = times.unix_ms();
+        let mut kv = MemoryKv { keeper: Some(keeper), ..MemoryKv::new(age_max_ms, times) };
+        let tables = kv.tables.get_mut().unwrap_or_else(PoisonError::into_inner);
+        tables.histories.restore(kept, now_ms);
+        tables.keeps = Some(Vec::new());
+        kv
     }
 }
 
@@ -173,7 +189,13 @@ impl Tables {
                 notices.push(Notice::Queued(number));
             }
         }
-        Some(self.histories.append(append, now_ms))
+        let Some(keeps) = &mut self.keeps else { return Some(self.histories.append(append, now_ms)) };
+        let (topic, kind, event) = (append.topic.clone(), append.kind.clone(), Some(Arc::clone(&append.event)));
+        let (age_max_ms, withdraws) = (append.age_max_ms, append.withdraws.clone());
+        let (position, prev) = self.histories.append(append, now_ms);
+        let event = KeptEvent { topic, kind, position, prev, event, age_max_ms };
+        keeps.push(Keep { event, withdraws, forgets: self.histories.take_forgotten() });
+        Some((position, prev))
     }
 
     /// The same, as it is answered: one that was taken back is one that came before.
@@ -232,14 +254,14 @@ impl KeyValue for MemoryKv {
     // invalidation that it hears of later.
     fn submit(
         &self,
-        _shard: usize,
-        _ticket: u64,
+        shard: usize,
+        ticket: u64,
         request: Request,
         notices: &mut Vec<Notice>,
     ) -> Option<Result<Answer, Unavailable>> {
         let now_ms = self.times.unix_ms();
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(Ok(match request {
+        let answer = match request {
             Request::Subscribers(topic) => {
                 Answer::Subscribers(tables.subscriptions.get(&topic).into_iter().flatten().copied().collect())
             }
@@ -323,7 +345,15 @@ impl KeyValue for MemoryKv {
             }
             Request::PeerViewers => Answer::PeerViewers(tables.peers.viewers(now_ms)),
             Request::PeerTurns(said) => Answer::Presence(tables.peer_turns(&said, now_ms)),
-        }))
+        };
+        match (&self.keeper, tables.keeps.as_mut().filter(|keeps| !keeps.is_empty())) {
+            // Under the lock, so that it is kept in the order of the places that were given.
+            (Some(keeper), Some(keeps)) => {
+                keeper.keep(shard, ticket, std::mem::take(keeps), answer);
+                None
+            }
+            _ => Some(Ok(answer)),
+        }
     }
 
     fn trouble(&self) -> Option<String> {

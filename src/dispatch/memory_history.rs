@@ -1,8 +1,12 @@
 //! History in memory: what the embedded key-value store keeps of each topic.
 
+mod kept;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use self::kept::Forgets;
+use super::kept::Forgotten;
 use super::kv::{Append, End, Page, Read, Stored};
 use crate::limits::{MEMORY_HISTORY_BYTES, WITHDRAWN_REFUSED};
 use crate::runtime::random::Map;
@@ -61,6 +65,8 @@ struct History {
     end: Option<Position>,
     /// How far back it reaches.
     reaches: Reach,
+    /// Events that it gave up, until that is noted.
+    gone: Vec<Position>,
     /// What was taken back lately, and when: should it only come now, it is refused.
     withdrawn: VecDeque<(u64, Withdrawn)>,
 }
@@ -77,6 +83,7 @@ pub struct Histories {
     appends: u64,
     /// What was forgotten with its topic before its time, for want of memory, was not later than this.
     forgotten_to: Reach,
+    forgets: Forgets,
 }
 
 impl Shelf {
@@ -106,6 +113,7 @@ impl History {
         let shelf = &mut self.shelves[at];
         let Some(oldest) = shelf.events.pop_front() else { return 0 };
         self.reaches = self.reaches.max(Reach::back_to(oldest.position));
+        self.gone.push(oldest.position);
         let mut bytes = oldest.bytes();
         if shelf.events.is_empty() {
             bytes += SHELF_BYTES + shelf.kind.len();
@@ -177,6 +185,7 @@ impl Histories {
             bytes: 0,
             appends: 0,
             forgotten_to: Reach::START,
+            forgets: Forgets::default(),
         }
     }
 
@@ -205,6 +214,7 @@ impl Histories {
         }
         let now_ms = self.time(now_ms);
         let name_bytes = append.topic.as_str().len();
+        let topic = append.topic.clone();
         let history = self.topics.entry(append.topic).or_insert_with(|| {
             self.bytes += TOPIC_BYTES + name_bytes;
             History { bytes: TOPIC_BYTES + name_bytes, ..History::default() }
@@ -231,6 +241,7 @@ impl Histories {
             self.bytes -= history.drop_oldest(at);
         }
         self.bytes -= history.drop_old(now_ms);
+        self.forgets.events(&topic, &mut history.gone);
         (position, prev)
     }
 
@@ -238,12 +249,14 @@ impl Histories {
     fn sweep(&mut self, now_ms: u64) {
         let forgotten = self.forgotten(now_ms);
         let mut dropped = 0;
-        self.topics.retain(|_, history| {
+        self.topics.retain(|topic, history| {
             dropped += history.drop_old(now_ms);
+            self.forgets.events(topic, &mut history.gone);
             // One that lost events before their time remains until nobody expects them any more.
             let stays = !history.shelves.is_empty() || history.reaches > forgotten;
             if !stays {
                 dropped += history.bytes;
+                self.forgets.push(|| Forgotten::Topic(topic.clone()));
             }
             stays
         });
@@ -257,10 +270,11 @@ impl Histories {
             }
             let middle = fronts.len() / 2;
             let before = *fronts.select_nth_unstable(middle).1;
-            for history in self.topics.values_mut() {
+            for (topic, history) in &mut self.topics {
                 while let Some(at) = history.oldest().filter(|at| history.shelves[*at].oldest().position <= before) {
                     self.bytes -= history.drop_oldest(at);
                 }
+                self.forgets.events(topic, &mut history.gone);
             }
         }
     }
@@ -277,9 +291,13 @@ impl Histories {
         self.forgotten_to = self.forgotten_to.max(Reach::back_to(before));
         // So a topic that begins anew is given no place that it had.
         self.clock_ms = self.clock_ms.max(before.ms + 1);
-        let bytes = &mut self.bytes;
-        self.topics.retain(|_, history| {
+        let (bytes, forgets) = (&mut self.bytes, &mut self.forgets);
+        forgets.push(|| Forgotten::Before(before));
+        self.topics.retain(|topic, history| {
             let stays = history.end > Some(before);
+            if !stays {
+                forgets.push(|| Forgotten::Topic(topic.clone()));
+            }
             *bytes -= if stays { 0 } else { history.bytes };
             stays
         });
@@ -306,6 +324,7 @@ impl Histories {
             return Page { events: Vec::new(), complete: true, reaches: forgotten };
         };
         self.bytes -= history.drop_old(now_ms);
+        self.forgets.events(&read.topic, &mut history.gone);
         let first_known = history.oldest().is_none_or(|at| history.shelves[at].oldest().prev.is_none());
         let reaches = if first_known { history.reaches.max(forgotten) } else { history.reaches };
         let (events, complete) = history.range(read.after, read.limit.max(1) as usize);

@@ -3,6 +3,7 @@
 pub mod buckets;
 pub mod core;
 pub mod datacenter;
+pub mod kept;
 pub mod kv;
 pub mod memory;
 pub(crate) mod memory_history;

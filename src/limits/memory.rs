@@ -95,3 +95,7 @@ pub const LATEST_KEYS_MAX: usize = 1_000;
 /// The embedded store: bytes of history over all topics; past it the oldest events go, and clients that need them get a
 /// `gap`.
 pub const MEMORY_HISTORY_BYTES: usize = 256 * 1024 * 1024;
+/// Changes of history in one command to the database, so that a like whose commit has them waits some 2 ms longer.
+pub const KEPT_BATCH: usize = 256;
+/// What history gave up is given up where it is kept with what comes next, so much with each event: some 1 ms.
+pub const KEPT_FORGETS: usize = 256;

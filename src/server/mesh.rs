@@ -11,6 +11,7 @@ use super::slots::{Conn, Kind};
 use crate::dispatch::kv::{Heard, Notice};
 use crate::frontend::crossing::{Control, Crossed, Crossing, Missed, Way};
 use crate::frontend::newest::Keeping;
+use crate::limits::APPENDS_AHEAD;
 use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 use crate::wire::position::Position;
@@ -147,7 +148,7 @@ impl Shard {
         }
         self.counters().mesh_waiting.set(waiting as u64);
         self.congested = congested;
-        if !congested {
+        if !congested && self.appends_waiting < APPENDS_AHEAD {
             self.again.extend(std::iter::from_fn(|| self.held_back.pop()));
         }
     }

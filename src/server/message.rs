@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::access::Access;
+use super::keeping::Batch;
 use super::listing::ListingAsk;
 use super::live::Live;
 use super::mesh::Told;
@@ -275,8 +276,8 @@ pub struct Ticket {
     pub asked_at: Instant,
     /// What follows once it is stored.
     pub then: Then,
-    /// What it takes until then.
-    pub held: Share,
+    /// What it takes until then; none where the question to the key-value store that waits for it holds that.
+    pub held: Option<Share>,
 }
 
 /// What follows once a command is stored.
@@ -291,6 +292,8 @@ pub enum Then {
         /// How.
         reaction: String,
     },
+    /// Tell those who wait for changes of history to be kept.
+    Kept(Batch),
     /// Tell the viewers of a like that was taken back.
     Unliked {
         /// Where they are.

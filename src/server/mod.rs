@@ -29,6 +29,7 @@ pub mod handover;
 pub mod history;
 pub mod http_connection;
 pub mod internal;
+pub mod keeping;
 pub mod likes;
 pub mod lines;
 pub mod link;

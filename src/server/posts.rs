@@ -208,7 +208,7 @@ impl Shard {
             }
             _ => self.id,
         };
-        Ticket { shard, asker: self.id, conn, asked_at: self.clock.instant, then, held }
+        Ticket { shard, asker: self.id, conn, asked_at: self.clock.instant, then, held: Some(held) }
     }
 
     /// A post is on disk: tells the viewers.

@@ -23,7 +23,9 @@ impl Shard {
     /// Reads requests, and answers those that are complete.
     pub(super) fn on_readable(&mut self, conn: Conn, hung_up: bool) {
         let Some(mut http) = self.take_http(conn) else { return };
-        if self.congested && !http.internal {
+        // A body of lines is taken as fast as its events get into history.
+        let is_ahead = self.appends_waiting >= APPENDS_AHEAD && matches!(http.body, Body::Lines(..));
+        if is_ahead || (self.congested && !http.internal) {
             return self.hold_back(conn, http);
         }
         // The edge that told of the client's end may be long past.

@@ -67,6 +67,7 @@ pub(super) fn refuse(session: &Session, command: &Command) -> Result<(), StoreEr
     let none = "";
     let (names, text): ([&str; 3], &str) = match command.inner() {
         Command::Once { .. } => unreachable!("a request that is done once is one of another kind"),
+        Command::Keep(_) => return Err(StoreError::Refused { detail: "history is kept in SQLite only".to_owned() }),
         Command::Like { video, member, reaction, .. } | Command::Unlike { video, member, reaction } => {
             ([video, member, reaction], none)
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::likes::Counts;
 use super::place::{Claim, Claimant, Files};
 use super::schema::{self, Missing};
-use super::{once, posts, receipts};
+use super::{history, once, posts, receipts};
 use crate::backend::checks;
 use crate::backend::health::{Failing, Health, Work};
 use crate::backend::post_id::PostIds;
@@ -263,6 +263,7 @@ fn execute(database: &Database, counts: &mut Counts, command: &Command) -> Resul
         Command::Receipts { conversation, after, limit } => {
             receipts::receipts(connection, ids, conversation, after.as_deref(), *limit)
         }
+        Command::Keep(changes) => whole(connection, || history::keep(connection, changes)),
     }
 }
 

@@ -3,6 +3,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use std::path::Path;
 use std::time::Duration;
 
+use super::history;
 use crate::backend::post_id::PostIds;
 use crate::backend::store::OpenError;
 use crate::limits::{RESTORED_IDS, STORE_BUSY_MS, STORE_CACHE_KIB, STORE_PAGE_BYTES, STORE_WAL_PAGES};
@@ -45,6 +46,17 @@ const MIGRATIONS: &[&str] = &[
          number INTEGER PRIMARY KEY AUTOINCREMENT,
          key TEXT NOT NULL UNIQUE, body TEXT NOT NULL, status INTEGER NOT NULL, answer TEXT NOT NULL, at INTEGER NOT NULL
      ) STRICT;",
+    // Of the embedded key-value store: its events by place, the newest that each topic gave up, and since when nothing else
+    // is missing; no row there is history that was not kept here.
+    "CREATE TABLE history (
+         topic TEXT NOT NULL, ms INTEGER NOT NULL, seq INTEGER NOT NULL, prev_ms INTEGER, prev_seq INTEGER,
+         kind TEXT NOT NULL, age_ms INTEGER NOT NULL, event TEXT,
+         PRIMARY KEY (topic, ms, seq)
+     ) STRICT, WITHOUT ROWID;
+     CREATE TABLE history_reach (
+         topic TEXT PRIMARY KEY, ms INTEGER NOT NULL, seq INTEGER NOT NULL
+     ) STRICT, WITHOUT ROWID;
+     CREATE TABLE history_since (ms INTEGER NOT NULL) STRICT;",
 ];
 
 /// Whether a missing file is made.
@@ -134,11 +146,15 @@ pub(super) fn post_ids(connection: &Connection, path: &Path) -> Result<PostIds, 
 }
 
 /// Leaves out ids of posts, far more than can have been given since this copy of a database was made: viewers take what
-/// comes under an id that they know for a repeat.
+/// comes under an id that they know for a repeat. And forgets history, which lacks what came since.
 pub(super) fn skip_ids(copy: &Connection) -> rusqlite::Result<()> {
-    let has_posts: bool =
-        copy.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'posts')", [], |row| row.get(0))?;
-    if !has_posts {
+    let has = |table: &str| -> rusqlite::Result<bool> {
+        copy.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?1)", [table], |row| row.get(0))
+    };
+    if has("history_since")? {
+        history::forget_all(copy)?;
+    }
+    if !has("posts")? {
         return Ok(());
     }
     copy.execute_batch(&format!(

@@ -1,0 +1,70 @@
+//! The key-value store of a node that has one of its own; an embedded one has its history in the node's database.
+
+use std::sync::Arc;
+
+use crate::backend::sqlite;
+use crate::backend::store::Store;
+use crate::dispatch::kept::Kept;
+use crate::dispatch::kv::KeyValue;
+use crate::dispatch::memory::MemoryKv;
+use crate::dispatch::redis;
+use crate::error::SettingsError;
+use crate::runtime::clock::Times;
+use crate::runtime::mailbox;
+use crate::server::keeping::Keeping;
+use crate::server::message::{Message, Ticket};
+use crate::settings::{Database, Kv, Role, Settings};
+
+/// The key-value store of a node that has one of its own; Frontends and Backends ask dispatchers.
+pub(super) fn open(
+    settings: &Settings,
+    mail: &[mailbox::Sender<Message>],
+    store: Option<&Store<Ticket>>,
+) -> Result<Option<Arc<dyn KeyValue>>, SettingsError> {
+    let kept = begin(settings, Times::Machine.unix_ms())?;
+    match (settings.role, &settings.kv) {
+        (Role::Frontend | Role::Backend, _) => Ok(None),
+        (_, Kv::Memory) => {
+            let age_ms = history_age_ms(settings);
+            Ok(Some(Arc::new(match (kept, store) {
+                (Some(kept), Some(store)) => {
+                    let keeping = Arc::new(Keeping::new(store.clone(), mail.to_vec()));
+                    MemoryKv::kept(age_ms, Times::Machine, kept, Arc::new(keeping))
+                }
+                _ => MemoryKv::new(age_ms, Times::Machine),
+            })))
+        }
+        (_, Kv::Redis(url)) => {
+            let config = redis::Config {
+                dc: settings.dc.clone(),
+                history_age_ms: history_age_ms(settings),
+                sweeps: true,
+                shards: mail.len(),
+                presence: redis::PresenceTimes::default(),
+            };
+            let mail = mail.to_vec();
+            let tell = Arc::new(move |shard: usize, heard| {
+                // The shard is gone only when the node is; then nobody waits for the answer.
+                let _ = mail[shard].send(Message::Kv(heard));
+            });
+            let kv = redis::start(url, config, tell)
+                .map_err(|error| settings.refuse("kv", &error.to_string(), redis::REMEDY))?;
+            Ok(Some(Arc::new(kv)))
+        }
+    }
+}
+
+/// The longest time for which any event type is kept in history, which is how long it is known that a topic had events.
+fn history_age_ms(settings: &Settings) -> u64 {
+    settings.events.values().filter_map(|event| event.max_age).max().map_or(0, |age| age.as_millis() as u64)
+}
+
+/// The history that a node with an embedded key-value store and a database of its own begins with. Where history is kept
+/// elsewhere from now on, what was kept here is forgotten, since nobody would know what is missing behind it.
+fn begin(settings: &Settings, now_ms: u64) -> Result<Option<Kept>, SettingsError> {
+    let (Role::All | Role::Backend, Database::Sqlite(path)) = (settings.role, &settings.db) else { return Ok(None) };
+    let is_kept = settings.role == Role::All && settings.kv == Kv::Memory;
+    let kept = if is_kept { sqlite::kept(path, now_ms).map(Some) } else { sqlite::forget_kept(path).map(|()| None) };
+    let remedy = "give a path that this user can write, as sqlite:PATH";
+    kept.map_err(|error| settings.refuse("db", &error.to_string(), remedy))
+}
