@@ -6,9 +6,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::mesh::{Center, Mesh, Wanted};
-use crate::support::eventually;
 use crate::support::http::request;
 use crate::support::sse::Stream;
+use crate::support::{eventually, with_another_date};
 
 const TOPICS: [&str; 2] = ["chat:1", "chat:2"];
 /// How far the second data center's clock is ahead.
@@ -81,28 +81,11 @@ fn client_that_moves_to_another_data_center_loses_events() {
     to_and_fro(&mesh);
 }
 
-/// The library that shows programs another time. Debian puts it beside the machine's name.
-fn library() -> String {
-    let folders = std::fs::read_dir("/usr/lib").expect("every Linux has it").flatten();
-    let mut files = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
-    let file = files.find(|file| file.exists()).expect("libfaketime; scripts/test installs it");
-    file.to_str().expect("a path").to_owned()
-}
-
 /// Two data centers, of which the clock of the second, its store's, too, is ahead.
 fn clocks_apart() -> Mesh {
-    let library = library();
     let ahead = |_: &Path, at: usize, wanted: &mut Wanted| {
         if at == 1 {
-            // Time that has passed is told truly; only the date is wrong. Redis' own allocator asks for the time while
-            // the library is not ready yet, and hangs: the C library's takes its place.
-            let words = [
-                "env".to_owned(),
-                format!("LD_PRELOAD={library}:libc.so.6"),
-                format!("FAKETIME=+{AHEAD_SECONDS}s"),
-                "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
-            ];
-            wanted.behind.extend(words);
+            wanted.behind.extend(with_another_date(&format!("+{AHEAD_SECONDS}s")));
         }
     };
     Mesh::with(&["a", "b"], ahead)

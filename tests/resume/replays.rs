@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::support::becomes;
 use super::support::http::{Client, request};
-use super::support::node::Node;
+use super::support::node::{Node, program_behind};
 use super::support::redis::Redis;
 use super::support::site::unix_ms;
 use super::support::sse::{Message, Stream};
+use super::support::{becomes, with_another_date};
 use super::{configured, line, ms_of, name, publish_comments, publish_lines, resume, take};
 
 /// What clients say that never had anything from this node.
@@ -298,4 +298,29 @@ fn a_note_that_takes_the_messages_with_it_in_memory() {
 fn a_note_that_takes_the_messages_with_it_in_redis() {
     let redis = Redis::start();
     note_and_message(&redis.url());
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_a_gap_of_every_resume() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let date = folder.path().join("date");
+    let set = |offset: &str| std::fs::write(&date, offset).expect("the folder is ours");
+    set("+0");
+    let words = with_another_date(date.to_str().expect("a path of the tests"));
+    let node = Node::launch(program_behind(&words), folder.path(), &["--cores", "2"]);
+    let now = || node.get("/v1/time").json()["now"].as_u64().expect("a time");
+    let before = now();
+    publish_comments(&node, &["live:1"], 3, 1);
+    set("-1800");
+    becomes("the clock to be set back", true, || now() < before);
+    node.publish("live:1", &json!({"type": "comment", "id": "after", "data": {}}));
+    let mut stream = resume(&node, "topic=live:1", &format!("local:{before}-0"));
+    assert_eq!(take(&mut stream, 3), ["live:1/0", "live:1/1", "live:1/2"]);
+    let after = stream.next().expect("the stream goes on");
+    assert_eq!(name(&after), "after");
+    let newest = after.id.expect("each comment has its place");
+    // Who has all lacks nothing, whatever the clock says; those of the last ten seconds come once more.
+    let mut stream = resume(&node, "topic=live:1", &newest);
+    node.publish("live:1", &json!({"type": "comment", "id": "live", "data": {}}));
+    assert_eq!(take(&mut stream, 5), ["live:1/0", "live:1/1", "live:1/2", "after", "live"]);
 }

@@ -53,3 +53,21 @@ pub fn becomes<T: PartialEq + std::fmt::Debug>(what: &str, wanted: T, mut look: 
 pub fn reaction(member: &str, reaction: &str) -> String {
     serde_json::json!({"member": member, "reaction": reaction}).to_string()
 }
+
+/// What a program is started by to be shown a date that is off, by the words in `offset`, such as `+60s`, or by those in the
+/// file that `offset` names. Time that has passed is told truly; only the date is wrong.
+pub fn with_another_date(offset: &str) -> Vec<String> {
+    // Debian puts it beside the machine's name.
+    let folders = std::fs::read_dir("/usr/lib").expect("every Linux has it").flatten();
+    let mut files = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+    let library = files.find(|file| file.exists()).expect("libfaketime; scripts/test installs it");
+    let from = if offset.starts_with('/') { "FAKETIME_TIMESTAMP_FILE" } else { "FAKETIME" };
+    vec![
+        "env".to_owned(),
+        // Redis' own allocator asks for the time while the library is not ready yet, and hangs: the C library's takes its place.
+        format!("LD_PRELOAD={}:libc.so.6", library.display()),
+        format!("{from}={offset}"),
+        "FAKETIME_NO_CACHE=1".to_owned(),
+        "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+    ]
+}
