@@ -117,6 +117,8 @@ pub const REDIS_CONNECT: Duration = Duration::from_secs(1);
 pub const REDIS_SILENT: Duration = Duration::from_millis(1_500);
 /// How often a server is asked whether it is still a master, and how many replicas it has.
 pub const REDIS_LOOK: Duration = Duration::from_secs(1);
+/// How often a server is asked what it does when its memory is full, and what it dropped.
+pub const REDIS_MEMORY_LOOK: Duration = Duration::from_secs(5);
 /// How long a node that starts waits for its first connection before it serves without.
 pub const REDIS_START: Duration = Duration::from_secs(2);
 /// The pause before the first new connection to a server that was lost; each next one is twice as long.

@@ -7,6 +7,7 @@ mod support;
 mod behaviour;
 mod counts;
 mod driver;
+mod eviction;
 mod failover;
 mod failures;
 mod model;

@@ -7,9 +7,9 @@ use std::time::Instant;
 use redis::{Cmd, Pipeline, RedisError, Value, cmd};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
-use tracing::warn;
 
 use super::address::Endpoint;
+use super::eviction::Memory;
 use super::keys::{Keys, Place};
 use super::link::{Dialer, Link, Pushes, explain};
 use super::replies;
@@ -149,7 +149,6 @@ impl Master {
             waiting: RefCell::new(None),
         };
         master.mark(keys, places).await.map_err(said)?;
-        master.look_at_memory().await;
         Ok(master)
     }
 
@@ -162,11 +161,15 @@ impl Master {
                 marks.add_command(self.command(&call));
             }
         }
+        self.send_marks(&marks).await
+    }
+
+    async fn send_marks(&self, marks: &Pipeline) -> Result<(), String> {
         if marks.is_empty() {
             return Ok(());
         }
         // Slots that are on the move answer with errors: whoever asks for them sets the mark.
-        match tokio::time::timeout(REDIS_SILENT, self.commands.send_all(&marks)).await {
+        match tokio::time::timeout(REDIS_SILENT, self.commands.send_all(marks)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(explain(&error)),
             Err(_) => Err(format!("no answer within {REDIS_SILENT:?}")),
@@ -186,17 +189,38 @@ impl Master {
         heard.is_ok()
     }
 
-    /// Newest values take a share of the server's memory, so that history and subscriptions find room. A server that drops
-    /// keys when it is full drops those, too, and nobody would notice.
-    async fn look_at_memory(&self) {
-        let Ok(memory) = info(&self.commands, "memory").await else { return };
-        let limit = replies::info_field(&memory, "maxmemory").and_then(|limit| limit.parse().ok()).unwrap_or(0);
-        let limited = limit > 0;
+    /// What it says of its memory, of which newest values take a share, so that history and subscriptions find room.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn memory(&self) -> Result<Memory, String> {
+        let (memory, stats) = (info(&self.commands, "memory").await?, info(&self.commands, "stats").await?);
+        let number =
+            |info, name| replies::info_field(info, name).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+        let limit = usize::try_from(number(&memory, "maxmemory")).ok().filter(|limit| *limit > 0);
         self.values_bytes.set(values_bytes(limit));
-        let policy = replies::info_field(&memory, "maxmemory_policy").unwrap_or("noeviction");
-        if limited && policy != "noeviction" {
-            warn!(server = %self.endpoint, policy, "Redis may drop keys when its memory is full; set maxmemory-policy noeviction");
+        let policy = replies::info_field(&memory, "maxmemory_policy").unwrap_or("noeviction").to_owned();
+        Ok(Memory { limit, policy, evicted: number(&stats, "evicted_keys") })
+    }
+
+    /// The server dropped keys of these places, and nobody knows which: histories may lack events from now on, and what nodes
+    /// want is asked of them anew, since its digest may be there without it.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn begin_anew(&self, keys: &Keys, places: &[Place]) -> Result<(), String> {
+        let mut all = Pipeline::new();
+        for place in places {
+            match place {
+                Place::Nodes => all.cmd("DEL").arg(keys.counted()),
+                Place::Bucket(number) => {
+                    let arguments = vec![Argument::RunId, Argument::Text("lost".to_owned())];
+                    all.add_command(self.command(&Call::Script(Script::Since, vec![keys.since(*number)], arguments)));
+                    all.cmd("DEL").arg(keys.digests(*number))
+                }
+            };
         }
+        self.send_marks(&all).await
     }
 
     /// The connection for something.
@@ -385,9 +409,9 @@ enum NotWaited {
     Problem(String),
 }
 
-/// The bytes that newest values of a bucket may take on a server that has so many, or no bound if these are none.
-fn values_bytes(limit: usize) -> usize {
-    if limit == 0 { REDIS_VALUES_BYTES } else { (limit / 4 / BUCKETS).min(REDIS_VALUES_BYTES) }
+/// The bytes that newest values of a bucket may take on a server that has so many.
+fn values_bytes(limit: Option<usize>) -> usize {
+    limit.map_or(REDIS_VALUES_BYTES, |limit| (limit / 4 / BUCKETS).min(REDIS_VALUES_BYTES))
 }
 
 async fn info(link: &Link, section: &str) -> Result<String, String> {

@@ -74,6 +74,7 @@
 mod address;
 mod channel;
 mod counts;
+mod eviction;
 mod gates;
 mod history;
 mod keys;

@@ -13,13 +13,16 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::address::{Address, Endpoint, Kind};
+use super::eviction::{Eviction, Finding};
 use super::keys::{Keys, PLACES, Place};
 use super::link::{Dialer, Pushes};
 use super::master::{Call, Lane, Master};
 use super::replies;
 use super::scripts::Script;
 use crate::dispatch::kv::Unavailable;
-use crate::limits::{REDIS_BACKOFF_MAX, REDIS_BACKOFF_MIN, REDIS_CONNECT, REDIS_LOOK, REDIS_SILENT, REDIS_TOPOLOGY};
+use crate::limits::{
+    REDIS_BACKOFF_MAX, REDIS_BACKOFF_MIN, REDIS_CONNECT, REDIS_LOOK, REDIS_MEMORY_LOOK, REDIS_SILENT, REDIS_TOPOLOGY,
+};
 use crate::observe::trouble::{Say, Told};
 
 /// How a master is.
@@ -287,6 +290,7 @@ impl Topology {
                     let problem = tokio::select! {
                         problem = master.watch() => problem,
                         () = self.probe(&master) => unreachable!("it goes on for ever"),
+                        () = self.watch_memory(&master) => unreachable!("it goes on for ever"),
                     };
                     state.send_replace(State::Down(problem.clone()));
                     (self.lost)();
@@ -332,6 +336,39 @@ impl Topology {
                 }
                 break;
             }
+        }
+    }
+
+    /// A server that drops keys when it is full drops subscriptions and history, too: what is lost is told of, and made good as
+    /// far as that goes.
+    async fn watch_memory(&self, master: &Master) {
+        let (mut eviction, server) = (Eviction::default(), &master.endpoint);
+        loop {
+            // Whether it answers at all is seen elsewhere.
+            let Ok(memory) = master.memory().await else {
+                sleep(REDIS_LOOK).await;
+                continue;
+            };
+            let policy = &memory.policy;
+            for finding in eviction.hear(&memory, Instant::now()) {
+                match finding {
+                    Finding::MayDrop => warn!(
+                        %server, policy, "Redis may drop keys when its memory is full; set maxmemory-policy noeviction"
+                    ),
+                    Finding::Keeps => info!(%server, "Redis drops no keys when its memory is full"),
+                    Finding::Dropped(keys) => {
+                        warn!(
+                            %server, keys, policy, "Redis dropped keys for room: clients that resume from before get a gap, and \
+                             nodes say again what they want; set maxmemory-policy noeviction, and give it more memory"
+                        );
+                        let places = self.places_of(server);
+                        if master.begin_anew(&self.keys, &places).await.is_ok() {
+                            (self.lost)();
+                        }
+                    }
+                }
+            }
+            sleep(REDIS_MEMORY_LOOK).await;
         }
     }
 
