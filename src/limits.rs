@@ -5,12 +5,14 @@
 mod check;
 mod memory;
 mod nodes;
+mod outbox;
 mod returns;
 mod store;
 
 pub use check::*;
 pub use memory::*;
 pub use nodes::*;
+pub use outbox::*;
 pub use returns::*;
 use std::time::Duration;
 pub use store::*;
@@ -114,14 +116,6 @@ pub const TEXT_BYTES_MAX: usize = 4096;
 const _: () = assert!(TEXT_BYTES_MAX * 3 + NAME_BYTES_MAX * 6 + 64 <= EVENT_BYTES_MAX);
 /// Comments or messages that a listing has unless it asks for another number.
 pub const POSTS_PAGE_DEFAULT: u32 = 50;
-/// How often a backend looks for what was stored and perhaps not published.
-pub const OUTBOX_EVERY: Duration = Duration::from_secs(2);
-/// What stayed unpublished for this long is published again.
-pub const OUTBOX_AGE: Duration = Duration::from_secs(10);
-/// A backend that takes something from the outbox has this long before another one takes it.
-pub const OUTBOX_CLAIM: Duration = Duration::from_secs(30);
-/// What it takes at once.
-pub const OUTBOX_LISTED: u32 = 200;
 /// Within this, one member's typing in one conversation is one event.
 pub const TYPING_PAUSE: Duration = Duration::from_secs(1);
 /// Members that a shard remembers to have typed.
@@ -376,8 +370,6 @@ pub const POSTS_PAGE_BYTES_MAX: usize = 128 * 1024;
 const _: () = assert!(POST_TEXT_BYTES_MAX <= POSTS_PAGE_BYTES_MAX && POSTS_PAGE_BYTES_MAX <= ANSWER_BYTES_MAX);
 /// Members in one answer of receipts.
 pub const RECEIPTS_PAGE_MAX: u32 = 1_000;
-/// Unpublished records listed at once: a few seconds' work for whoever publishes them again.
-pub const OUTBOX_PAGE_MAX: u32 = 1_000;
 /// Longest name in PostgreSQL. Three of them are a key, and its indexes take keys of 2,704 bytes.
 pub const STORE_NAME_BYTES_MAX: usize = 512;
 const _: () = assert!(NAME_BYTES_MAX <= STORE_NAME_BYTES_MAX && 3 * STORE_NAME_BYTES_MAX < 2_600);

@@ -5,8 +5,8 @@
 //! and a disk that cannot keep up shows as [`Full`], which is a 503, never as memory that grows.
 //!
 //! Comments and messages are posts. Each post, and each deletion of one, leaves a record in the outbox in the same
-//! commit; [`Command::Published`] takes it out once viewers have been told, and [`Command::Unpublished`] lists what was
-//! left behind, so that a node that dies between storing and telling loses nothing.
+//! commit; [`Command::Mark`] takes it out once viewers have been told, and [`Command::Unpublished`] lists what was left
+//! behind, so that a node that dies between storing and telling loses nothing.
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::hash::BuildHasher as _;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use super::health::Health;
 use super::once::Once;
 pub use super::open_error::OpenError;
+pub use super::outbox::{Change, Marks, Record, Unpublished};
 pub use super::part::Part;
 use crate::dispatch::kept::Keep;
 use crate::limits::STORE_QUEUE_COMMANDS;
@@ -27,15 +28,6 @@ pub enum PostKind {
     Comment,
     /// Of a conversation; its members are told on `chat:…`.
     Message,
-}
-
-/// What viewers are to be told of a post.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Change {
-    /// It is new.
-    Posted,
-    /// It was deleted.
-    Deleted,
 }
 
 /// One thing to do. The caller has checked lengths and characters; the store keeps any valid UTF-8, except that
@@ -98,20 +90,22 @@ pub enum Command {
         /// [`crate::limits::POSTS_PAGE_BYTES_MAX`], but at least one if there is one.
         limit: u32,
     },
-    /// Viewers have been told; marking again, or what is not there, changes nothing.
-    Published {
-        /// The post.
-        id: String,
-        /// What they were told of it.
-        change: Change,
-    },
-    /// Lists what has stayed unpublished, oldest first, and claims it, so that no other backend lists it meanwhile. Whoever
-    /// lists it publishes it again under the same id and then submits [`Command::Published`].
+    /// Takes out of the outbox what viewers have been told of, and makes due what they could not be told of. Marking again, or
+    /// what is not there, changes nothing.
+    Mark(Arc<Marks>),
+    /// Lists what is due in the outbox, in the order of ids: what was marked as left, and what is so old that whoever stored
+    /// it cannot be about to publish it any more. Whoever lists it publishes it in this order under the same ids, and then
+    /// marks it. One backend at a time does that, so that a place's posts keep their order: where there is something, the
+    /// lease is taken first, and who does not get it is told so.
     Unpublished {
-        /// Only what was stored at least so many milliseconds ago.
+        /// Who asks: the same each time, and another than any other backend.
+        holder: i64,
+        /// How long nobody else gets the lease, in milliseconds.
+        lease_ms: u64,
+        /// Only what follows this record.
+        after: Option<Record>,
+        /// Only what was left, or stored at least so many milliseconds ago.
         older_than_ms: u64,
-        /// How long nobody else gets what is listed, in milliseconds; it comes again after that unless it is published.
-        claim_ms: u64,
         /// At most so many, taken as 1 to [`crate::limits::OUTBOX_PAGE_MAX`].
         limit: u32,
     },
@@ -167,7 +161,10 @@ impl Command {
             Command::Receipt { conversation, .. } | Command::Receipts { conversation, .. } => {
                 (1 + PostKind::Message as u8, conversation)
             }
-            Command::Published { id, .. } => (3, id),
+            Command::Mark(marks) => {
+                let first = marks.published.first().or(marks.left.first());
+                (3, first.map_or("", |record| &record.id))
+            }
             Command::Unpublished { .. } => (4, ""),
             Command::Keep(_) => (5, ""),
         }
@@ -213,12 +210,19 @@ pub enum Outcome {
         /// Whether there are more: with `after` newer ones, without it older ones.
         more: bool,
     },
-    Published {
-        /// False when it was marked before, or is unknown.
-        marked: bool,
+    Marked {
+        /// Records that were taken out of the outbox: not those that were before, or are unknown.
+        removed: usize,
     },
-    /// What has to be published again, oldest first.
-    Unpublished(Vec<Unpublished>),
+    /// What is due in the outbox.
+    Unpublished {
+        /// In the order of ids.
+        posts: Vec<Unpublished>,
+        /// There may be more behind these.
+        more: bool,
+        /// Another backend has the lease, and publishes them.
+        elsewhere: bool,
+    },
     Receipt {
         /// False when the member had read as far before.
         moved: bool,
@@ -261,25 +265,6 @@ pub struct Post {
     /// What was written.
     pub text: String,
     /// When, in Unix milliseconds.
-    pub at: u64,
-}
-
-/// Something that viewers may not have been told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unpublished {
-    /// What kind of post it is about.
-    pub kind: PostKind,
-    /// The video or conversation.
-    pub place: String,
-    /// The post.
-    pub id: String,
-    /// What to tell of it.
-    pub change: Change,
-    /// The post's author.
-    pub member: String,
-    /// The post's text; empty for a deletion.
-    pub text: String,
-    /// When it was posted or deleted, in Unix milliseconds.
     pub at: u64,
 }
 

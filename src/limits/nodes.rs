@@ -79,7 +79,8 @@ const _: () = assert!(HANDOVER_TIMEOUT.as_millis() > KV_TIMEOUT.as_millis());
 /// For how long an event that was taken back is refused, should it only come now: whoever tells of it anew began to before.
 pub const WITHDRAWN_REFUSED: Duration = Duration::from_secs(60);
 const _: () = assert!(
-    WITHDRAWN_REFUSED.as_secs() > OUTBOX_CLAIM.as_secs() + HANDOVER_PATIENCE.as_secs() + HANDOVER_TIMEOUT.as_secs()
+    WITHDRAWN_REFUSED.as_secs()
+        > OUTBOX_LEASE.as_secs() + TOLD_WAIT.as_secs() + 2 * (HANDOVER_PATIENCE.as_secs() + HANDOVER_TIMEOUT.as_secs())
 );
 /// What an event that waits for a dispatcher takes beside its text.
 pub const HANDED_BYTES: usize = 192;
@@ -87,6 +88,8 @@ pub const HANDED_BYTES: usize = 192;
 pub const HANDOVER_CALL_BYTES: usize = 64 * 1024;
 /// Requests with events on their way, a shard: one dispatcher that hangs does not hold up what others could take.
 pub const HANDOVER_CALLS_MAX: usize = 8;
+/// Events that are passed over for one request, since others of their topics are under way.
+pub const HANDOVER_PASSED_MAX: usize = 1_000;
 const _: () = assert!(BATCH_BYTES + 2 * 65_536 < INTERNAL_BODY_BYTES_MAX);
 /// After a dispatcher was too busy for events, others wait this long.
 pub const HANDOVER_PAUSE: Duration = Duration::from_millis(50);

@@ -12,7 +12,7 @@ use super::likes::kv_error;
 use super::once::other_body;
 use super::shard::Shard;
 use super::slots::Conn;
-use crate::backend::store::Change;
+use crate::backend::store::Record;
 use crate::dispatch::kv::{Answer, Append, Claim, Request, SetLatest, Unavailable, latest_field};
 use crate::limits::{APPENDS_WAITING_MAX, VIEWERS_NONE_AGE};
 use crate::runtime::account::Held;
@@ -36,13 +36,8 @@ pub enum Publisher {
     Once(Conn, Box<Claim>),
     /// Nobody who is answered.
     Own,
-    /// The outbox, which keeps it until then.
-    Post {
-        /// The post.
-        id: Box<str>,
-        /// What is told of it.
-        change: Change,
-    },
+    /// The line of a topic's posts; the outbox keeps this one until then.
+    Post(Topic, Record),
 }
 
 /// What became of an event that was published.
@@ -132,10 +127,7 @@ impl Shard {
             Publisher::Line(conn, line) => {
                 self.settle_line(conn, line, placed.map(drop).map_err(|error| error.detail.into_owned()))
             }
-            Publisher::Post { id, change } => match placed {
-                Ok(_) => self.mark_published(&id, change),
-                Err(_) => self.counters().outbox_left.add(1),
-            },
+            Publisher::Post(topic, record) => self.on_told(&topic, &record, placed.is_ok()),
             Publisher::Own => {
                 if let Err(error) = placed {
                     self.counters().dropped_unrouted.add(1);

@@ -16,6 +16,7 @@ use crate::runtime::random::Set;
 use crate::wire::event::{Class, Draft};
 use crate::wire::http::HttpError;
 use crate::wire::json::push_string;
+use crate::wire::topic::Topic;
 
 /// One event, as a line of `POST /v1/events`.
 #[derive(Debug)]
@@ -28,12 +29,24 @@ pub struct Handed {
     publisher: Publisher,
 }
 
+impl Handed {
+    /// Whose order it is part of.
+    fn topic(&self) -> Option<&Topic> {
+        match &self.publisher {
+            Publisher::Post(topic, _) => Some(topic),
+            _ => None,
+        }
+    }
+}
+
 /// A shard's events for dispatchers.
 #[derive(Debug, Default)]
 pub struct Handover {
     waiting: VecDeque<Handed>,
     /// Requests under way.
     calls: usize,
+    /// Topics of posts in them: what follows of these waits, since another dispatcher may be faster.
+    busy: Set<Topic>,
     /// A dispatcher was too busy: not before this time.
     pause: Option<Instant>,
 }
@@ -42,6 +55,14 @@ impl Handover {
     /// Whether nothing waits or is under way.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.calls == 0
+    }
+
+    /// A request with these is over.
+    fn ended(&mut self, events: &[Handed]) {
+        self.calls -= 1;
+        for topic in events.iter().filter_map(Handed::topic) {
+            self.busy.remove(topic);
+        }
     }
 
     fn put_back(&mut self, events: impl DoubleEndedIterator<Item = Handed>) {
@@ -122,14 +143,25 @@ impl Shard {
             }
             let Some(dispatcher) = self.pick_dispatcher(Lane::Events, None) else { return };
             let handover = &mut self.cluster.handover;
-            let (mut body, mut events) = (Vec::new(), Vec::new());
+            let (mut body, mut events, mut later) = (Vec::new(), Vec::new(), Vec::new());
             while let Some(event) = handover.waiting.front()
                 && events.len() < REJECTED_LISTED_MAX
+                && later.len() < HANDOVER_PASSED_MAX
                 && (body.is_empty() || body.len() + event.line.len() <= HANDOVER_CALL_BYTES)
             {
+                let event = handover.waiting.pop_front().expect("it was just seen");
+                if event.topic().is_some_and(|topic| handover.busy.contains(topic)) {
+                    later.push(event);
+                    continue;
+                }
                 body.extend_from_slice(&event.line);
-                events.extend(handover.waiting.pop_front());
+                events.push(event);
             }
+            handover.put_back(later.into_iter());
+            if events.is_empty() {
+                return;
+            }
+            handover.busy.extend(events.iter().filter_map(Handed::topic).cloned());
             handover.calls += 1;
             let call = Call {
                 path: "/v1/events",
@@ -140,7 +172,7 @@ impl Shard {
             };
             if let Err(Called::Events(events)) = self.call((dispatcher, Lane::Events), call) {
                 let handover = &mut self.cluster.handover;
-                handover.calls -= 1;
+                handover.ended(&events);
                 handover.put_back(events.into_iter());
                 return;
             }
@@ -149,7 +181,7 @@ impl Shard {
 
     /// A dispatcher answered a request with events, or did not.
     pub(super) fn on_handed_over(&mut self, events: Vec<Handed>, outcome: Outcome) {
-        self.cluster.handover.calls -= 1;
+        self.cluster.handover.ended(&events);
         let (mut again, mut taken, mut lost) = (Vec::new(), Vec::new(), Vec::new());
         match outcome {
             Outcome::Answer(202, body) => match serde_json::from_slice::<Taken>(&body) {
@@ -175,23 +207,24 @@ impl Shard {
         }
         self.cluster.handover.put_back(again.into_iter());
         self.counters().dropped_unsure.add(lost.len() as u64);
-        for event in taken {
-            if let Publisher::Post { id, change } = event.publisher {
-                self.mark_published(&id, change);
-            }
+        taken.into_iter().for_each(|event| self.handed(event, true));
+        lost.into_iter().for_each(|event| self.handed(event, false));
+    }
+
+    /// An event was taken, or given up: of a post the outbox takes care then.
+    fn handed(&mut self, event: Handed, is_taken: bool) {
+        if let Publisher::Post(topic, record) = event.publisher {
+            self.on_told(&topic, &record, is_taken);
         }
-        // What the outbox keeps is told again from there.
-        let left = lost.iter().filter(|event| matches!(event.publisher, Publisher::Post { .. })).count();
-        self.counters().outbox_left.add(left as u64);
     }
 
     /// Once a tick: what waited too long is given up.
     pub(super) fn tick_handover(&mut self) {
         let now = self.clock.instant;
-        let handover = &mut self.cluster.handover;
         let mut lost = 0;
-        while handover.waiting.front().is_some_and(|event| event.until <= now) {
-            handover.waiting.pop_front();
+        while self.cluster.handover.waiting.front().is_some_and(|event| event.until <= now) {
+            let event = self.cluster.handover.waiting.pop_front().expect("it was just seen");
+            self.handed(event, false);
             lost += 1;
         }
         self.counters().dropped_handover.add(lost);

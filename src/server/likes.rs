@@ -14,7 +14,8 @@ use super::posts::listed;
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
-use crate::backend::store::{Command, Outcome, StoreError};
+use crate::backend::store::{Change, Command, Outcome, Record, StoreError};
+use crate::backend::telling::Telling;
 use crate::dispatch::kv::Unavailable;
 use crate::limits::NAME_BYTES_MAX;
 use crate::observe::trouble::Told;
@@ -88,9 +89,18 @@ impl Shard {
     pub(super) fn on_stored(&mut self, ticket: Ticket, result: Result<Outcome, StoreError>) {
         let took = self.clock.instant.saturating_duration_since(ticket.asked_at);
         self.counters().store_answer.observe(took.as_micros() as u64);
-        let answer = match result {
-            Ok(outcome) => self.tell(ticket.then, outcome),
-            Err(error) => {
+        let answer = match (ticket.then, result) {
+            (Then::Outbox, result) => {
+                self.counters().store_errors.add(result.is_err().into());
+                return self.on_outbox(result);
+            }
+            (Then::OutboxHeld, _) => return,
+            (Then::Marked(marking), result) => {
+                self.counters().store_errors.add(result.is_err().into());
+                return self.on_marked(marking, result.is_ok());
+            }
+            (then, Ok(outcome)) => self.tell(then, outcome),
+            (_, Err(error)) => {
                 self.counters().store_errors.add(1);
                 Err(store_error(error))
             }
@@ -139,11 +149,12 @@ impl Shard {
                 (200, json!({"likes": likes, "reactions": reactions}).to_string())
             }
             (Then::Posted { kind, topic, member, text }, Outcome::Posted { id, .. }) => {
-                self.tell_posted(kind, &topic, &member, &text, id);
+                let record = Record { id, change: Change::Posted };
+                self.tell_of_post(&topic, Telling { kind, record, member, text });
                 told(answer)
             }
-            (Then::Deleted { topic, id }, Outcome::Deletion(deletion)) => {
-                return self.tell_deleted(&topic, id, deletion);
+            (Then::Deleted { kind, topic, id }, Outcome::Deletion(deletion)) => {
+                return self.tell_deleted(kind, &topic, id, deletion);
             }
             (Then::Listed(kind), outcome @ Outcome::Posts { .. }) => (200, listed(kind, outcome)),
             (Then::Read { topic, member }, Outcome::Receipt { moved, message }) => {
@@ -160,11 +171,6 @@ impl Shard {
                     .collect();
                 (200, json!({"receipts": receipts, "more": more}).to_string())
             }
-            (Then::Outbox, Outcome::Unpublished(left)) => {
-                self.empty_outbox(left);
-                (204, String::new())
-            }
-            (Then::Marked, Outcome::Published { .. }) => (204, String::new()),
             (then, outcome) => unreachable!("the database answers what it was asked: {then:?}, {outcome:?}"),
         })
     }
@@ -209,6 +215,6 @@ pub(super) fn kv_error(error: &Unavailable) -> HttpError {
 }
 
 /// One line a minute at most: a store that is down would fill the log.
-fn is_due(told: &Mutex<Told>) -> bool {
+pub(super) fn is_due(told: &Mutex<Told>) -> bool {
     told.try_lock().is_ok_and(|mut told| told.hear(true, Instant::now()).is_some())
 }

@@ -8,10 +8,12 @@ use super::http_connection::Http;
 use super::message::{Asker, Message};
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
+use crate::backend::telling::News;
 use crate::dispatch::kv::{Heard, Notice};
 use crate::frontend::crossing::{Control, Crossed, Crossing, Missed, Way};
 use crate::frontend::newest::Keeping;
 use crate::limits::APPENDS_AHEAD;
+use crate::runtime::shrink::shrink;
 use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 use crate::wire::position::Position;
@@ -70,6 +72,7 @@ impl Control for Message {
     fn bytes(&self) -> usize {
         let more = match self {
             Message::Frames { bytes, .. } => bytes.len(),
+            Message::Outbox(News::Listed { posts, .. }) => posts.iter().map(|(_, telling)| telling.bytes()).sum(),
             Message::Stored(..) | Message::Answer { .. } | Message::StreamChanged { .. } => 256,
             _ => 64,
         };
@@ -78,6 +81,29 @@ impl Control for Message {
 }
 
 impl Shard {
+    /// Whether messages wait.
+    pub(super) fn has_mail(&self) -> bool {
+        !self.mailbox.is_empty()
+    }
+
+    pub(super) fn open_mail(&mut self) {
+        // What a shard tells itself precedes what others told it since.
+        self.open_local();
+        // No more than was there at the start, so that shards which answer each other cannot hold the turn forever.
+        for _ in 0..self.mailbox.len() + 1 {
+            let Some(message) = self.mailbox.next() else { break };
+            self.on_message(message);
+            self.open_local();
+        }
+    }
+
+    pub(super) fn open_local(&mut self) {
+        while let Some(message) = self.local.pop_front() {
+            shrink(&mut self.local);
+            self.on_message(message);
+        }
+    }
+
     /// Sends a message to a shard, itself included. Nothing blocks and nothing is lost, but events may merge.
     pub(super) fn send(&mut self, shard: usize, message: Message) {
         if shard == self.id {

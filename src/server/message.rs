@@ -10,6 +10,7 @@ use super::live::Live;
 use super::mesh::Told;
 use super::slots::Conn;
 use crate::backend::store::{Outcome, PostKind, StoreError};
+use crate::backend::telling::{Marking, News};
 use crate::dispatch::datacenter::PeerState;
 use crate::dispatch::kv::{Heard, NodeInfo};
 use crate::frontend::crossing::Missed;
@@ -176,6 +177,8 @@ pub enum Message {
     Listed(Conn, Vec<(u64, serde_json::Value)>),
     /// Settings changed: from now on these hold.
     Live(Arc<Live>),
+    /// Between the shard that looks into the outbox and the homes of the topics that it has posts of.
+    Outbox(News),
     /// Stop taking work, end the streams.
     Drain,
 }
@@ -316,6 +319,8 @@ pub enum Then {
     },
     /// Tell the viewers that one was deleted.
     Deleted {
+        /// What it was.
+        kind: PostKind,
         /// Where they are.
         topic: Topic,
         /// Which.
@@ -332,8 +337,10 @@ pub enum Then {
     },
     /// Answer with a list of receipts.
     Receipts,
-    /// Nothing: the outbox no longer has it.
-    Marked,
-    /// Publish again what the outbox has.
+    /// The outbox knows what became of posts.
+    Marked(Marking),
+    /// Publish what the outbox has.
     Outbox,
+    /// Nothing: there is more time for that.
+    OutboxHeld,
 }

@@ -61,6 +61,7 @@ pub mod shard;
 pub mod slots;
 pub mod streams;
 pub mod sweep;
+pub mod telling;
 pub mod tls;
 pub mod token_cache;
 pub mod topic_changes;

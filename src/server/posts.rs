@@ -5,22 +5,17 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::json;
-use tracing::warn;
 
-use super::access::{Access, Allowed};
-use super::appending::{Published, Publisher};
+use super::access::Access;
 use super::likes::check_name;
 use super::message::{Message, Then, Ticket};
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
-use crate::backend::store::{Change, Command, Deletion, Outcome, Part, Post, PostKind, Unpublished};
-use crate::limits::{
-    ASKED_BYTES, OUTBOX_AGE, OUTBOX_CLAIM, OUTBOX_EVERY, OUTBOX_LISTED, POST_TEXT_BYTES_MAX, POSTS_PAGE_BYTES_MAX,
-    POSTS_PAGE_DEFAULT, TEXT_BYTES_MAX,
-};
+use crate::backend::store::{Change, Command, Deletion, Outcome, Part, Post, PostKind, Record};
+use crate::backend::telling::Telling;
+use crate::limits::{ASKED_BYTES, POST_TEXT_BYTES_MAX, POSTS_PAGE_BYTES_MAX, POSTS_PAGE_DEFAULT, TEXT_BYTES_MAX};
 use crate::runtime::account::Share;
-use crate::wire::event::{DELETED_SUFFIX, Draft};
 use crate::wire::http::{HttpError, Method};
 use crate::wire::json;
 use crate::wire::query::{Parameter, Query};
@@ -51,7 +46,7 @@ impl PostKind {
     }
 
     /// The type of the event that tells of a new one.
-    fn event(self) -> &'static str {
+    pub(super) fn event(self) -> &'static str {
         match self {
             PostKind::Comment => "comment",
             PostKind::Message => "message",
@@ -184,7 +179,7 @@ impl Shard {
         };
         let at = self.clock.unix_ms;
         let command = Command::DeletePost { kind, place: place.to_owned(), id: id.to_owned(), by, at };
-        self.store(command, conn, Then::Deleted { topic, id: id.to_owned() })
+        self.store(command, conn, Then::Deleted { kind, topic, id: id.to_owned() })
     }
 
     /// Hands a command to the database.
@@ -201,25 +196,27 @@ impl Shard {
         Ok(Handled::Later)
     }
 
-    fn ticket(&self, conn: Conn, then: Then, held: Share) -> Ticket {
+    pub(super) fn ticket(&self, conn: Conn, then: Then, held: Share) -> Ticket {
         let shard = match &then {
-            Then::Liked { topic, .. } | Then::Unliked { topic, .. } | Then::Read { topic, .. } => {
-                self.node.home(topic.as_str())
-            }
+            Then::Liked { topic, .. }
+            | Then::Unliked { topic, .. }
+            | Then::Read { topic, .. }
+            | Then::Posted { topic, .. }
+            | Then::Deleted { topic, .. } => self.node.home(topic.as_str()),
             _ => self.id,
         };
         Ticket { shard, asker: self.id, conn, asked_at: self.clock.instant, then, held: Some(held) }
     }
 
-    /// A post is on disk: tells the viewers.
-    pub(super) fn tell_posted(&mut self, kind: PostKind, topic: &Topic, member: &str, text: &str, id: String) {
-        let data = json!({"member": member, "text": text}).to_string();
-        self.tell_of_post(topic, kind.event(), id, Change::Posted, &data);
+    /// A post is on disk, or deleted: viewers are told, after what precedes it.
+    pub(super) fn tell_of_post(&mut self, topic: &Topic, telling: Telling) {
+        self.posts.lines.add(topic, telling, self.clock.instant);
     }
 
     /// What came of a deletion.
     pub(super) fn tell_deleted(
         &mut self,
+        kind: PostKind,
         topic: &Topic,
         id: String,
         deletion: Deletion,
@@ -233,79 +230,9 @@ impl Shard {
             Deletion::Already => Ok((200, json!({"id": id}).to_string())),
             Deletion::Deleted => {
                 let answer = json!({"id": id}).to_string();
-                self.tell_of_post(topic, "deleted", id, Change::Deleted, &answer.clone());
+                let record = Record { id, change: Change::Deleted };
+                self.tell_of_post(topic, Telling { kind, record, member: String::new(), text: String::new() });
                 Ok((200, answer))
-            }
-        }
-    }
-
-    /// Publishes what happened to a post, and takes it out of the outbox once that is sure.
-    fn tell_of_post(&mut self, topic: &Topic, event: &str, id: String, change: Change, data: &str) {
-        let event_id = match change {
-            Change::Posted => id.clone(),
-            Change::Deleted => format!("{id}{DELETED_SUFFIX}"),
-        };
-        let draft = Allowed::own(Draft {
-            topic: topic.as_str().into(),
-            kind: event.into(),
-            key: None,
-            id: Some(event_id.into()),
-            version: None,
-            data: data.as_bytes(),
-        });
-        let publisher = Publisher::Post { id: id.clone().into(), change };
-        let (published, new_id) = self.publish_named(&draft, publisher);
-        self.new_id = new_id;
-        match published {
-            Ok(Published::Taken | Published::Repeated(_)) => self.mark_published(&id, change),
-            Ok(Published::Pending) => {}
-            // It stays in the outbox, and is told later.
-            Err(_) => self.counters().outbox_left.add(1),
-        }
-    }
-
-    /// Viewers were told: the outbox need not keep it.
-    pub(super) fn mark_published(&mut self, id: &str, change: Change) {
-        let Some(store) = self.node.store.as_ref() else { return };
-        let command = Command::Published { id: id.to_owned(), change };
-        let conn = Conn { slot: u32::MAX, generation: u32::MAX };
-        // Should the queue be full, it is told once more, under the same id.
-        let _ = store.try_submit(command, self.ticket(conn, Then::Marked, self.node.storing.settle(ASKED_BYTES)));
-    }
-
-    /// Now and then: what a crash, or a key-value store that was away, kept from being told.
-    pub(super) fn look_into_outbox(&mut self) {
-        if self.id != 0 || self.clock.instant < self.next_outbox || self.is_draining() {
-            return;
-        }
-        let Some(store) = self.node.store.as_ref() else { return };
-        self.next_outbox = self.clock.instant + OUTBOX_EVERY;
-        let command = Command::Unpublished {
-            older_than_ms: OUTBOX_AGE.as_millis() as u64,
-            claim_ms: OUTBOX_CLAIM.as_millis() as u64,
-            limit: OUTBOX_LISTED,
-        };
-        let conn = Conn { slot: u32::MAX, generation: u32::MAX };
-        let _ = store.try_submit(command, self.ticket(conn, Then::Outbox, self.node.storing.settle(ASKED_BYTES)));
-    }
-
-    /// Publishes again what the outbox holds.
-    pub(super) fn empty_outbox(&mut self, left: Vec<Unpublished>) {
-        if !left.is_empty() {
-            warn!(posts = left.len(), "publishing what was stored and perhaps not published");
-        }
-        for post in left {
-            let Ok(topic) = place_topic(post.kind, &post.place) else { continue };
-            self.counters().outbox_resent.add(1);
-            match post.change {
-                Change::Posted => {
-                    let data = json!({"member": post.member, "text": post.text}).to_string();
-                    self.tell_of_post(&topic, post.kind.event(), post.id, Change::Posted, &data);
-                }
-                Change::Deleted => {
-                    let data = json!({"id": post.id}).to_string();
-                    self.tell_of_post(&topic, "deleted", post.id, Change::Deleted, &data);
-                }
             }
         }
     }
@@ -387,7 +314,7 @@ fn moderated(topic: &Topic) -> String {
 }
 
 /// The topic on which a video's or conversation's viewers are.
-fn place_topic(kind: PostKind, place: &str) -> Result<Topic, HttpError> {
+pub(super) fn place_topic(kind: PostKind, place: &str) -> Result<Topic, HttpError> {
     check_name(kind.place(), place)?;
     Topic::encode(kind.topic_kind(), place)
         .map_err(|error| HttpError::bad(format!("the {}'s name: {error}", kind.place())))

@@ -19,6 +19,7 @@ use super::pages::PageLogs;
 use super::patience::Patience;
 use super::slots::{Conn, Kind, Slots};
 use super::streams::Waiter;
+use super::telling::Posts;
 use super::token_cache::TokenCache;
 use crate::dispatch::core::Dispatcher;
 use crate::dispatch::kv::NodeInfo;
@@ -74,7 +75,7 @@ pub struct Shard {
     pub(super) clock: Clock,
     pub(super) random: Random,
     pub(super) net: Net,
-    mailbox: Mailbox<Message>,
+    pub(super) mailbox: Mailbox<Message>,
     /// Topics that rest between rounds; a timer runs if there are some.
     pub(super) resting: Vec<TopicIndex>,
     pub(super) doors: [Door; 2],
@@ -97,7 +98,7 @@ pub struct Shard {
     pub(super) asked: Map<u64, Held<Asked>>,
     pub(super) next_ticket: u64,
     pub(super) next_heartbeat: Instant,
-    pub(super) next_outbox: Instant,
+    pub(super) posts: Posts,
     pub(super) typists: Typists,
     /// On the first shard: the node's viewers.
     pub(super) audience: Audience,
@@ -183,6 +184,7 @@ impl Shard {
         let mut shard = Shard {
             id: parts.id,
             topics: Topics::new(&account),
+            posts: Posts::new(&account, clock_start),
             account,
             live: parts.live,
             dispatcher: Dispatcher::new(parts.node.kv_is_away_at_times()),
@@ -206,7 +208,6 @@ impl Shard {
             asked: Map::default(),
             next_ticket: 0,
             next_heartbeat: clock_start,
-            next_outbox: clock_start,
             typists: Typists::default(),
             audience: Audience::default(),
             recounted: Set::default(),
@@ -306,6 +307,7 @@ impl Shard {
             self.next_tick = (self.next_tick + TICK).max(self.clock.instant + TICK / 2);
             self.tick();
         }
+        let posts = self.tell_posts();
         self.fan_out();
         self.keep_to_budget();
         let pages = self.take_found() | self.feed_starving();
@@ -316,6 +318,7 @@ impl Shard {
         self.admitting.turns.ended(now - self.clock.instant, now, self.live.turn_max);
         exchanged
             || pages
+            || posts
             || !self.unserved.is_empty()
             || !self.again.is_empty()
             || !self.local.is_empty()
@@ -367,30 +370,7 @@ impl Shard {
         }
     }
 
-    /// Whether messages wait.
-    pub(super) fn has_mail(&self) -> bool {
-        !self.mailbox.is_empty()
-    }
-
-    pub(super) fn open_mail(&mut self) {
-        // What a shard tells itself precedes what others told it since.
-        self.open_local();
-        // No more than was there at the start, so that shards which answer each other cannot hold the turn forever.
-        for _ in 0..self.mailbox.len() + 1 {
-            let Some(message) = self.mailbox.next() else { break };
-            self.on_message(message);
-            self.open_local();
-        }
-    }
-
-    pub(super) fn open_local(&mut self) {
-        while let Some(message) = self.local.pop_front() {
-            shrink(&mut self.local);
-            self.on_message(message);
-        }
-    }
-
-    fn on_message(&mut self, message: Message) {
+    pub(super) fn on_message(&mut self, message: Message) {
         match message {
             Message::Sequence(frame) => self.put_in_order(&frame),
             Message::Deliver(frame) => self.deliver(&frame),
@@ -444,6 +424,7 @@ impl Shard {
             Message::List(ask) => self.on_list(*ask),
             Message::Listed(conn, rows) => self.on_listed(conn, rows),
             Message::Live(live) => self.take_up(live),
+            Message::Outbox(news) => self.on_outbox_news(news),
             Message::Drain => self.start_draining(),
         }
     }

@@ -45,7 +45,7 @@ impl Shard {
         self.heartbeat();
         self.tick_cluster();
         self.tick_homes();
-        self.look_into_outbox();
+        self.tick_outbox();
         self.tick_audience();
         self.tick_presence();
         self.end_late_waits(now);
@@ -162,6 +162,7 @@ impl Shard {
         if self.draining.is_none() {
             let started = self.clock.instant;
             self.draining = Some(Draining { started, streams: self.streams, ended: 0, at: 0, done: false });
+            self.posts.lines.spill_all(self.clock.instant);
             self.go_on_draining();
         }
     }
@@ -214,7 +215,7 @@ impl Shard {
         let is_empty = self.slots.len() == self.cluster.links.connections();
         // What other nodes do not take in time stays undone.
         let overdue = elapsed > self.live.drain + DRAIN_GRACE;
-        let is_settled = !self.registrar.is_busy() && self.has_nothing_for_others();
+        let is_settled = !self.registrar.is_busy() && self.has_nothing_for_others() && self.posts.lines.is_settled();
         if !draining.done && is_empty && (is_settled || overdue) {
             draining.done = true;
             self.node.drained.fetch_add(1, Ordering::AcqRel);

@@ -10,6 +10,7 @@ mod database;
 mod dispatchers;
 mod frontends;
 mod joins;
+mod outbox;
 mod ready;
 mod restarts;
 mod setup;

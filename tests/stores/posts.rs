@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fanfare::backend::store::{Change, Command, Deletion, Outcome, Part, Post, PostKind, StoreError, Unpublished};
-use fanfare::limits::{POST_TEXT_BYTES_MAX, POSTS_PAGE_BYTES_MAX};
+use fanfare::backend::store::{
+    Change, Command, Deletion, Marks, Outcome, Part, Post, PostKind, Record, StoreError, Unpublished,
+};
+use fanfare::limits::{OUTBOX_PAGE_BYTES, POST_TEXT_BYTES_MAX, POSTS_PAGE_BYTES_MAX};
 
 use super::support::eventually;
 use super::{Caller, Database, on_both};
@@ -66,20 +68,35 @@ fn delete(place: &str, id: &str, by: Option<&str>) -> Command {
     Command::DeletePost { kind: PostKind::Comment, place: place.into(), id: id.into(), by, at: 1_732_313_139_999 }
 }
 
-fn unpublished(older_than_ms: u64, claim_ms: u64, limit: u32) -> Command {
-    Command::Unpublished { older_than_ms, claim_ms, limit }
+/// One backend's question for what is at least so old.
+fn unpublished(older_than_ms: u64, limit: u32) -> Command {
+    unpublished_to(1, 60_000, None, older_than_ms, limit)
 }
 
+fn unpublished_to(holder: i64, lease_ms: u64, after: Option<&Unpublished>, older_than_ms: u64, limit: u32) -> Command {
+    let after = after.map(|post| Record { id: post.id.clone(), change: post.change });
+    Command::Unpublished { holder, lease_ms, after, older_than_ms, limit }
+}
+
+/// What is to be published, and whether more is.
 #[track_caller]
-fn pending(outcome: Outcome) -> Vec<Unpublished> {
+fn page_of_outbox(outcome: Outcome) -> (Vec<Unpublished>, bool) {
     match outcome {
-        Outcome::Unpublished(list) => list,
+        Outcome::Unpublished { posts, more, elsewhere: false } => (posts, more),
         other => panic!("{other:?}"),
     }
 }
 
-fn published(id: &str, change: Change) -> Command {
-    Command::Published { id: id.into(), change }
+#[track_caller]
+fn pending(outcome: Outcome) -> Vec<Unpublished> {
+    page_of_outbox(outcome).0
+}
+
+fn mark(published: &[(&str, Change)], left: &[(&str, Change)]) -> Command {
+    let records = |records: &[(&str, Change)]| {
+        records.iter().map(|(id, change)| Record { id: (*id).into(), change: *change }).collect()
+    };
+    Command::Mark(Marks { published: records(published), left: records(left) }.into())
 }
 
 fn pages_lose_repeat_or_mix_posts(database: &Database) {
@@ -268,11 +285,11 @@ fn post_is_deleted_by_a_stranger_or_twice(database: &Database) {
 
 fn outbox_forgets_or_repeats(database: &Database) {
     let caller = database.open();
-    assert_eq!(pending(caller.run(unpublished(0, 0, 10))), []);
+    assert_eq!(pending(caller.run(unpublished(0, 10))), []);
     let first = posted(caller.run(comment("v", "one")));
     let second = posted(caller.run(post(PostKind::Message, "c", "bo", "two")));
-    assert_eq!(pending(caller.run(unpublished(60_000, 0, 10))), [], "too young to have been forgotten");
-    let listed = pending(caller.run(unpublished(0, 0, 10)));
+    assert_eq!(pending(caller.run(unpublished(60_000, 10))), [], "too young to have been forgotten");
+    let listed = pending(caller.run(unpublished(0, 10)));
     let one = Unpublished {
         kind: PostKind::Comment,
         place: "v".into(),
@@ -290,77 +307,91 @@ fn outbox_forgets_or_repeats(database: &Database) {
         text: "two".into(),
         ..one.clone()
     };
-    assert_eq!(listed, [one.clone(), two.clone()], "oldest first");
-    assert_eq!(pending(caller.run(unpublished(0, 0, 1))), [one], "the limit");
+    assert_eq!(listed, [one.clone(), two.clone()], "in the order of ids");
+    assert_eq!(page_of_outbox(caller.run(unpublished(0, 1))), (vec![one.clone()], true), "the limit");
+    let rest = caller.run(unpublished_to(1, 60_000, Some(&one), 0, 1));
+    assert_eq!(page_of_outbox(rest), (vec![two.clone()], false), "what follows");
 
-    let marked = |command| caller.run(command) == Outcome::Published { marked: true };
-    assert!(!marked(published(&first, Change::Deleted)), "nobody deleted it");
-    assert!(marked(published(&first, Change::Posted)));
-    assert!(!marked(published(&first, Change::Posted)), "once");
-    assert!(!marked(published("77", Change::Posted)));
-    assert_eq!(pending(caller.run(unpublished(0, 0, 10))), [two]);
+    let removed = |published: &[(&str, Change)]| match caller.run(mark(published, &[])) {
+        Outcome::Marked { removed } => removed,
+        other => panic!("{other:?}"),
+    };
+    let (posted_, deleted) = (Change::Posted, Change::Deleted);
+    assert_eq!(removed(&[(&first, deleted)]), 0, "nobody deleted it");
+    assert_eq!(removed(&[(&first, posted_), ("77", posted_), (&first, deleted)]), 1);
+    assert_eq!(removed(&[(&first, posted_)]), 0, "once");
+    assert_eq!(pending(caller.run(unpublished(0, 10))), std::slice::from_ref(&two));
 
     // A deletion leaves a record of its own, in the place of one that nobody needs any more.
     caller.run(delete("v", &first, None));
     let third = posted(caller.run(comment("v", "three")));
     caller.run(delete("v", &third, Some("ana")));
-    let deletions: Vec<_> = pending(caller.run(unpublished(0, 0, 10)))
-        .into_iter()
-        .map(|record| (record.id, record.change, record.text, record.at))
-        .collect();
-    let gone = |id: &String| (id.clone(), Change::Deleted, String::new(), 1_732_313_139_999);
-    assert_eq!(deletions[1..], [gone(&first), gone(&third)], "{deletions:?}");
-    assert!(marked(published(&first, Change::Deleted)));
-    assert!(marked(published(&third, Change::Deleted)));
-    // What is not published survives a restart.
+    let listed = pending(caller.run(unpublished(0, 10)));
+    let gone = |id: &String| Unpublished {
+        id: id.clone(),
+        change: deleted,
+        text: String::new(),
+        at: 1_732_313_139_999,
+        ..one.clone()
+    };
+    assert_eq!(listed, [gone(&first), two, gone(&third)]);
+    assert_eq!(removed(&[(&first, deleted), (&third, deleted)]), 2);
+    // What was left is due at once, and what is not published survives a restart.
+    let fourth = posted(caller.run(comment("v", "four")));
+    caller.run(mark(&[], &[(&fourth, posted_), (&third, posted_), ("x", posted_)]));
     drop(caller);
     let caller = database.open();
-    assert_eq!(pending(caller.run(unpublished(0, 0, 10))).len(), 1);
-    assert_eq!(pending(caller.run(unpublished(0, u64::MAX, u32::MAX))).len(), 1);
-    assert_eq!(pending(caller.run(unpublished(0, 0, 10))), [], "claimed for ever");
-    assert_eq!(pending(caller.run(unpublished(u64::MAX, 0, 10))), []);
+    let left: Vec<String> = pending(caller.run(unpublished(60_000, 10))).into_iter().map(|record| record.id).collect();
+    assert_eq!(left, [fourth]);
+    assert_eq!(pending(caller.run(unpublished(0, u32::MAX))).len(), 2);
+    assert_eq!(pending(caller.run(unpublished_to(1, u64::MAX, None, u64::MAX, 10))), []);
+    // Long texts make pages short.
+    let long = "x".repeat(POST_TEXT_BYTES_MAX);
+    let many = OUTBOX_PAGE_BYTES / POST_TEXT_BYTES_MAX + 5;
+    caller.ask_all((0..many).map(|_| comment("v", &long))).into_iter().for_each(|answer| drop(answer.unwrap()));
+    let (page, more) = page_of_outbox(caller.run(unpublished(0, 1_000)));
+    assert!(more && page.iter().map(|post| post.text.len()).sum::<usize>() <= OUTBOX_PAGE_BYTES);
+    let last = page.last();
+    assert_eq!(pending(caller.run(unpublished_to(1, 60_000, last, 0, 1_000))).len(), many + 2 - page.len());
 }
 
 fn outbox_given_to_two_backends_at_once(database: &Database) {
     let callers = [database.open(), database.open()];
-    let ids: BTreeSet<String> =
-        callers[0].ask_all((0..400).map(|_| comment("v", "x"))).into_iter().map(|a| posted(a.unwrap())).collect();
-    let claim = |caller: &Caller| loop {
-        match caller.ask(unpublished(0, 60_000, 5)) {
-            Ok(outcome) => return pending(outcome).into_iter().map(|record| record.id).collect::<Vec<_>>(),
-            Err(StoreError::Unavailable { .. }) => {}
-            Err(error) => panic!("{error}"),
-        }
-    };
-    // Nothing listed may mean that others were at what there is: who finds nothing looks again until all are claimed.
-    let mine: Vec<Vec<String>> = std::thread::scope(|scope| {
-        let claimers: Vec<_> = callers
-            .iter()
-            .chain(&callers)
-            .map(|caller| {
-                scope.spawn(move || {
-                    let (mut mine, mut empty) = (Vec::new(), 0);
-                    while empty < 20 && mine.len() <= 400 {
-                        let claimed = claim(caller);
-                        empty = if claimed.is_empty() { empty + 1 } else { 0 };
-                        mine.extend(claimed);
+    let ids: Vec<String> =
+        callers[0].ask_all((0..100).map(|_| comment("v", "x"))).into_iter().map(|a| posted(a.unwrap())).collect();
+    // Each publishes what it is given until there is no more.
+    let published = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for (holder, caller) in (1..).zip(&callers) {
+            let published = &published;
+            scope.spawn(move || {
+                loop {
+                    match caller.ask(unpublished_to(holder, 60_000, None, 0, 7)) {
+                        Ok(Outcome::Unpublished { posts, .. }) if posts.is_empty() => break,
+                        Ok(Outcome::Unpublished { posts, elsewhere: false, .. }) => {
+                            let records: Vec<_> = posts.iter().map(|post| (post.id.as_str(), post.change)).collect();
+                            published.lock().unwrap().extend(posts.iter().map(|post| post.id.clone()));
+                            caller.run(mark(&records, &[]));
+                        }
+                        Ok(Outcome::Unpublished { .. }) | Err(StoreError::Unavailable { .. }) => {}
+                        other => panic!("{other:?}"),
                     }
-                    mine
-                })
-            })
-            .collect();
-        claimers.into_iter().map(|claimer| claimer.join().expect("a claimer")).collect()
+                }
+            });
+        }
     });
-    let listed: Vec<&String> = mine.iter().flatten().collect();
-    let distinct: BTreeSet<String> = listed.iter().map(|id| (*id).clone()).collect();
-    assert_eq!(listed.len(), distinct.len(), "none is given to two");
-    assert_eq!(distinct, ids, "none is left behind");
-    // A claim that ends without a word is given to the next.
-    let id = posted(callers[0].run(comment("v", "late")));
-    let one = pending(callers[0].run(unpublished(0, 300, 10)));
-    assert_eq!(one.len(), 1);
-    eventually("the claim to end", || match pending(callers[1].run(unpublished(0, 0, 10))).as_slice() {
-        [record] if record.id == id => Ok(()),
+    assert_eq!(published.into_inner().unwrap(), ids, "each once, and in order");
+    // Who says nothing more has it no longer than it asked for.
+    posted(callers[0].run(comment("v", "late")));
+    // Whoever of the two had the lease last has it for a minute; a third one learns that there is something.
+    let lists = |holder| match callers[1].ask(unpublished_to(holder, 300, None, 0, 10)) {
+        Ok(Outcome::Unpublished { posts, elsewhere, .. }) => Some((posts.len(), elsewhere)),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(lists(3), Some((1, true)));
+    assert!([lists(1), lists(2)].contains(&Some((1, false))));
+    eventually("the lease to end", || match lists(3) {
+        Some((1, false)) => Ok(()),
         other => Err(format!("{other:?}")),
     });
 }

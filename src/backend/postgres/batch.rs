@@ -10,11 +10,11 @@ use super::options::cause;
 use super::posts::{Known, Posts, Record, change_number, kind_number, kind_of};
 use super::session::{Session, ends_session};
 use super::statements::Asked;
-use crate::backend::store::{Change, Command, Outcome, Part, Post, Receipt, StoreError, Unpublished};
+use crate::backend::store::{self, Change, Command, Outcome, Part, Post, Receipt, StoreError, Unpublished};
 use crate::backend::{checks, once};
 use crate::limits::{
-    ONCE_KEPT_MAX, ONCE_SWEEP_PAGE, ONCE_SWEPT, OUTBOX_PAGE_MAX, POSTS_PAGE_BYTES_MAX, POSTS_PAGE_MAX,
-    RECEIPTS_PAGE_MAX, STORE_NAME_BYTES_MAX,
+    ONCE_KEPT_MAX, ONCE_SWEEP_PAGE, ONCE_SWEPT, OUTBOX_PAGE_BYTES, OUTBOX_PAGE_MAX, POSTS_PAGE_BYTES_MAX,
+    POSTS_PAGE_MAX, RECEIPTS_PAGE_MAX, STORE_NAME_BYTES_MAX,
 };
 
 /// Why a batch failed, and what may follow.
@@ -75,7 +75,7 @@ pub(super) fn refuse(session: &Session, command: &Command) -> Result<(), StoreEr
         Command::Post { place, member, text, .. } => ([place, member, none], text),
         Command::DeletePost { place, by, .. } => ([place, by.as_deref().unwrap_or(none), none], none),
         Command::ListPosts { place, .. } => ([place, none, none], none),
-        Command::Published { .. } | Command::Unpublished { .. } => ([none; 3], none),
+        Command::Mark(_) | Command::Unpublished { .. } => ([none; 3], none),
         Command::Receipt { conversation, member, .. } => ([conversation, member, none], none),
         Command::Receipts { conversation, after, .. } => ([conversation, after.as_deref().unwrap_or(none), none], none),
     };
@@ -234,13 +234,14 @@ impl<'a> Batch<'a> {
         let receipts = self.posts.moved_receipts();
         let likes_changed = !(deleted.is_empty() && inserted.is_empty() && kept.0.is_empty() && gone.0.is_empty());
         // Every new post and every deletion is recorded.
-        let posts_changed = !(recorded.is_empty() && unrecorded.is_empty() && receipts.0.is_empty());
+        let (left, left_changes): (Vec<i64>, Vec<i16>) = self.posts.left.iter().copied().unzip();
+        let posts_changed = !(recorded.is_empty() && unrecorded.is_empty() && left.is_empty() && receipts.0.is_empty());
         let onces = self.onces.kept();
         let (most, oldest) =
             (onces.0.len() as i64 * ONCE_SWEPT, once::oldest(self.onces.newest().cast_unsigned()).cast_signed());
         let mut changed = likes_changed || posts_changed || !onces.0.is_empty();
         // Records are taken out before others are made: nobody can have published what is made here.
-        let (.., removed, _, _, _, _) = tokio::try_join!(
+        let (.., removed, _, _, _, _, _) = tokio::try_join!(
             biased;
             query(session, &statements.delete_likes, deleted.is_empty(), [&deleted.videos, &deleted.members, &deleted.reactions]),
             query(session, &statements.insert_likes,
@@ -255,6 +256,7 @@ impl<'a> Batch<'a> {
             ),
             query(session, &statements.delete_posts, deleted_posts.is_empty(), [&deleted_posts, &deleted_at]),
             query(session, &statements.unrecord, unrecorded.is_empty(), [&unrecorded, &unrecorded_changes]),
+            query(session, &statements.leave, left.is_empty(), [&left, &left_changes]),
             query(session, &statements.record, recorded.is_empty(), [&recorded, &recorded_changes]),
             query(session, &statements.write_receipts,
                 receipts.0.is_empty(),
@@ -269,24 +271,17 @@ impl<'a> Batch<'a> {
         let mut removed: HashSet<Record> = removed.iter().map(|row| (row.get(0), row.get(1))).collect();
         for (command, result) in self.commands.iter().zip(results) {
             match command {
-                Command::Published { id, change } if result.is_none() => {
-                    let number = self.session.ids.number(id);
-                    let marked = number.is_some_and(|number| removed.remove(&(number, change_number(*change))));
-                    *result = Some(Ok(Outcome::Published { marked }));
+                Command::Mark(marks) => {
+                    let number = |record: &store::Record| self.session.ids.number(&record.id);
+                    let is_gone = |record: &&store::Record| {
+                        number(record).is_some_and(|number| removed.remove(&(number, change_number(record.change))))
+                    };
+                    *result = Some(Ok(Outcome::Marked { removed: marks.published.iter().filter(is_gone).count() }));
                 }
-                Command::Unpublished { older_than_ms, claim_ms, limit } => {
-                    // The longest times still leave a sum that fits.
-                    let ms = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX).min(i64::MAX / 4);
-                    let limit = i64::from((*limit).clamp(1, OUTBOX_PAGE_MAX));
-                    let (older_than, claim) = (ms(*older_than_ms), ms(*claim_ms));
-                    let rows = query(session, &statements.claim, false, [&older_than, &claim, &limit]).await?;
-                    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_millis() as u64);
-                    let swept = once::oldest(now).cast_signed();
-                    let (client, page) = (&session.client, ONCE_SWEEP_PAGE);
-                    let swept = statements.sweep_once.execute(client, &[&page, &swept, &ONCE_KEPT_MAX]).await?;
-                    changed |= !rows.is_empty() || swept > 0;
-                    let unpublished = rows.iter().map(|row| self.unpublished(row)).collect();
-                    *result = Some(Ok(Outcome::Unpublished(unpublished)));
+                Command::Unpublished { .. } => {
+                    let (outcome, listing_changed) = self.unpublished(command).await?;
+                    changed |= listing_changed;
+                    *result = Some(Ok(outcome));
                 }
                 _ => {}
             }
@@ -346,7 +341,47 @@ impl<'a> Batch<'a> {
         Outcome::Posts { posts, more }
     }
 
-    fn unpublished(&self, row: &Row) -> Unpublished {
+    /// Lists what is due in the outbox, with the lease if that is to be had: first the lease, since what is listed before may
+    /// be published by who has it. Returns whether anything changed.
+    async fn unpublished(&self, command: &Command) -> Result<(Outcome, bool), Failure> {
+        let Command::Unpublished { holder, lease_ms, after, older_than_ms, limit } = command else {
+            unreachable!("it was just seen")
+        };
+        let Session { client, statements, ids, .. } = self.session;
+        // The longest times still leave a sum that fits.
+        let ms = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX).min(i64::MAX / 4);
+        let (older_than, lease) = (ms(*older_than_ms), ms(*lease_ms));
+        let mut changed = false;
+        if after.is_none() {
+            let now = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_millis() as u64);
+            let oldest = once::oldest(now).cast_signed();
+            let swept = statements.sweep_once.execute(client, &[&ONCE_SWEEP_PAGE, &oldest, &ONCE_KEPT_MAX]).await?;
+            changed = swept > 0;
+        }
+        let is_due = statements.is_due.query(client, &[&older_than]).await?;
+        if !is_due.iter().any(|row| row.get(0)) {
+            return Ok((Outcome::Unpublished { posts: Vec::new(), more: false, elsewhere: false }, changed));
+        }
+        let elsewhere = statements.take_lease.query(client, &[holder, &lease]).await?.is_empty();
+        changed |= !elsewhere;
+        let limit = (*limit).clamp(1, OUTBOX_PAGE_MAX) as usize;
+        let (post, change) =
+            after.as_ref().map_or((0, 0), |after| (ids.number(&after.id).unwrap_or(0), change_number(after.change)));
+        let rows = statements.list_outbox.query(client, &[&older_than, &post, &change, &(limit as i64 + 1)]).await?;
+        let (mut posts, mut bytes) = (Vec::new(), 0);
+        for row in rows.iter().take(limit) {
+            let post = self.unpublished_post(row);
+            bytes += post.text.len();
+            if !posts.is_empty() && bytes > OUTBOX_PAGE_BYTES {
+                break;
+            }
+            posts.push(post);
+        }
+        let more = posts.len() < rows.len();
+        Ok((Outcome::Unpublished { posts, more, elsewhere }, changed))
+    }
+
+    fn unpublished_post(&self, row: &Row) -> Unpublished {
         Unpublished {
             kind: kind_of(row.get(2)),
             place: row.get(3),

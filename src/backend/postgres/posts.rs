@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::backend::checks;
 use crate::backend::post_id::PostIds;
-use crate::backend::store::{Change, Command, Deletion, Outcome, PostKind, StoreError};
+use crate::backend::store::{self, Change, Command, Deletion, Outcome, PostKind, StoreError};
 
 /// As it is stored.
 pub(super) fn kind_number(kind: PostKind) -> i16 {
@@ -50,6 +50,8 @@ pub(super) struct Posts<'a> {
     pub(super) deleted: BTreeMap<i64, i64>,
     /// Records that go.
     pub(super) unrecorded: BTreeSet<Record>,
+    /// Records that become due.
+    pub(super) left: BTreeSet<Record>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -81,6 +83,7 @@ impl<'a> Posts<'a> {
             inserted: Inserted::default(),
             deleted: BTreeMap::new(),
             unrecorded: BTreeSet::new(),
+            left: BTreeSet::new(),
         }
     }
 
@@ -139,11 +142,12 @@ impl<'a> Posts<'a> {
                 checks::time(*at).map(|at| Outcome::Deletion(self.delete(*kind, place, id, by.as_deref(), at)))
             }
             Command::Receipt { conversation, member, message, at } => self.receipt(conversation, member, message, *at),
-            Command::Published { id, change } => {
-                if let Some(number) = self.ids.number(id) {
-                    self.unrecorded.insert((number, change_number(*change)));
-                }
-                // Whether it was there is known after the statement.
+            Command::Mark(marks) => {
+                let record =
+                    |record: &store::Record| Some((self.ids.number(&record.id)?, change_number(record.change)));
+                self.unrecorded.extend(marks.published.iter().filter_map(record));
+                self.left.extend(marks.left.iter().filter_map(record));
+                // How many were there is known after the statement.
                 return None;
             }
             _ => return None,

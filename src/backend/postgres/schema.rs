@@ -62,6 +62,11 @@ const MIGRATIONS: &[&str] = &["
         number bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
         body text NOT NULL, status smallint NOT NULL, answer text NOT NULL, at bigint NOT NULL
     );
+", "
+    -- Who publishes what is due in the outbox, and until when nobody else does.
+    CREATE TABLE fanfare.outbox_lease (
+        one smallint PRIMARY KEY CHECK (one = 0), holder bigint NOT NULL, until bigint NOT NULL
+    );
 "];
 
 /// The name in ids of a database that has the newest version already.
@@ -188,7 +193,7 @@ pub(super) async fn fits(client: &Client, begin: &str, statements: &Statements) 
 const ODD_COLUMNS: &str = "SELECT attname::text FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
         JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE nspname = 'fanfare' AND attnum > 0
-        AND relname IN ('places', 'likes', 'like_counts', 'posts', 'outbox', 'receipts', 'once')
+        AND relname IN ('places', 'likes', 'like_counts', 'posts', 'outbox', 'outbox_lease', 'receipts', 'once')
         AND atttypid NOT IN ('bigint'::regtype, 'smallint'::regtype, 'text'::regtype)";
 
 /// Errors of the class of those about tables that are not about tables: no right, and a statement's name that is taken.

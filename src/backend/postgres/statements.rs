@@ -131,20 +131,31 @@ statements! {
         )
         DELETE FROM fanfare.outbox USING held WHERE outbox.post = held.post AND outbox.change = held.change
         RETURNING outbox.post, outbox.change::smallint";
-    /// Claims records by whoever comes first, without waiting for who is at others.
-    claim [INT8, INT8, INT8] = format!("WITH due AS (
-            SELECT post, change FROM fanfare.outbox
-            WHERE stored_at <= {NOW} - $1::bigint AND claimed_until <= {NOW}
-            ORDER BY stored_at, post, change LIMIT $3::bigint FOR UPDATE SKIP LOCKED
-        ), claimed AS (
-            UPDATE fanfare.outbox SET claimed_until = {NOW} + $2::bigint FROM due
-            WHERE outbox.post = due.post AND outbox.change = due.change
-            RETURNING outbox.post, outbox.change, outbox.stored_at
+    /// Makes records due. They are locked in order first.
+    leave [INT8_ARRAY, INT2_ARRAY] = "WITH held AS (
+            SELECT outbox.post, outbox.change FROM fanfare.outbox
+            JOIN unnest($1::bigint[], $2::smallint[]) AS wanted (post, change)
+                ON outbox.post = wanted.post AND outbox.change = wanted.change
+            ORDER BY outbox.post, outbox.change FOR UPDATE OF outbox
         )
-        SELECT claimed.post, claimed.change::smallint, kind::smallint, place, member, text,
-            CASE claimed.change WHEN 0 THEN at ELSE coalesce(deleted_at, 0) END
-        FROM claimed JOIN fanfare.posts ON posts.id = claimed.post
-        ORDER BY claimed.stored_at, claimed.post, claimed.change");
+        UPDATE fanfare.outbox SET stored_at = 0 FROM held
+        WHERE outbox.post = held.post AND outbox.change = held.change";
+    /// Whether something is due.
+    is_due [INT8] = format!("SELECT EXISTS (SELECT FROM fanfare.outbox WHERE stored_at <= {NOW} - $1::bigint)");
+    /// A row if the lease is had. Nobody is 0.
+    take_lease [INT8, INT8] = format!("INSERT INTO fanfare.outbox_lease AS lease
+        SELECT 0, $1::bigint, {NOW} + $2::bigint WHERE $1::bigint <> 0 ON CONFLICT (one)
+        DO UPDATE SET holder = excluded.holder, until = excluded.until WHERE lease.holder = excluded.holder OR lease.until <= {NOW}
+        RETURNING lease.holder");
+    /// By the key and not by age, since the order of ids is what counts.
+    list_outbox [INT8, INT8, INT2, INT8] = format!("SELECT due.post, due.change::smallint, kind::smallint, place, member, text,
+            CASE due.change WHEN 0 THEN at ELSE coalesce(deleted_at, 0) END
+        FROM (
+            SELECT post, change FROM fanfare.outbox
+            WHERE stored_at + 0 <= {NOW} - $1::bigint AND (post, change) > ($2::bigint, $3::smallint)
+            ORDER BY post, change LIMIT $4::bigint
+        ) AS due JOIN fanfare.posts ON posts.id = due.post
+        ORDER BY due.post, due.change");
     posts_after [INT2, TEXT, INT8, INT8] = "SELECT id, member, text, at FROM fanfare.posts
         WHERE kind = $1 AND place = $2 AND deleted_at IS NULL AND id > $3 ORDER BY id LIMIT $4";
     posts_before [INT2, TEXT, INT8, INT8] = "SELECT id, member, text, at FROM fanfare.posts

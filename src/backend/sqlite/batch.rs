@@ -252,10 +252,13 @@ fn execute(database: &Database, counts: &mut Counts, command: &Command) -> Resul
             posts::delete(connection, ids, *kind, place, id, by.as_deref(), *at)
         }
         Command::ListPosts { kind, place, part, limit } => posts::list(connection, ids, *kind, place, part, *limit),
-        Command::Published { id, change } => posts::published(connection, ids, id, *change),
-        Command::Unpublished { older_than_ms, claim_ms, limit } => {
-            once::sweep(connection, posts::now_ms(), ONCE_SWEEP_PAGE)?;
-            posts::unpublished(connection, ids, *older_than_ms, *claim_ms, *limit)
+        Command::Mark(marks) => posts::mark(connection, ids, marks),
+        Command::Unpublished { holder, lease_ms, after, older_than_ms, limit } => {
+            if after.is_none() {
+                once::sweep(connection, posts::now_ms(), ONCE_SWEEP_PAGE)?;
+            }
+            let before = posts::now_ms().saturating_sub_unsigned(*older_than_ms);
+            posts::unpublished(connection, ids, (*holder, *lease_ms), after.as_ref(), before, *limit)
         }
         Command::Receipt { conversation, member, message, at } => {
             receipts::receipt(connection, ids, conversation, member, message, *at)

@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::batch::{Failure, whole};
 use crate::backend::checks;
 use crate::backend::post_id::PostIds;
-use crate::backend::store::{Change, Deletion, Outcome, Part, Post, PostKind, Unpublished};
-use crate::limits::{OUTBOX_PAGE_MAX, POSTS_PAGE_BYTES_MAX, POSTS_PAGE_MAX};
+use crate::backend::store::{Change, Deletion, Marks, Outcome, Part, Post, PostKind, Record, Unpublished};
+use crate::limits::{OUTBOX_PAGE_BYTES, OUTBOX_PAGE_MAX, POSTS_PAGE_BYTES_MAX, POSTS_PAGE_MAX};
 
 /// As it is stored.
 pub(super) fn kind_number(kind: PostKind) -> i64 {
@@ -119,55 +119,73 @@ pub(super) fn list(
     Ok(Outcome::Posts { posts, more })
 }
 
-/// Takes a record out of the outbox.
-pub(super) fn published(connection: &Connection, ids: &PostIds, id: &str, change: Change) -> Result<Outcome, Failure> {
-    let marked = match ids.number(id) {
-        Some(number) => unrecord(connection, number, change)?,
-        None => false,
-    };
-    Ok(Outcome::Published { marked })
+/// Takes records out of the outbox, and makes others due.
+pub(super) fn mark(connection: &Connection, ids: &PostIds, marks: &Marks) -> Result<Outcome, Failure> {
+    whole(connection, || {
+        let mut removed = 0;
+        for Record { id, change } in &marks.published {
+            if let Some(number) = ids.number(id) {
+                removed += usize::from(unrecord(connection, number, *change)?);
+            }
+        }
+        let mut leave = connection.prepare_cached("UPDATE outbox SET stored_at = 0 WHERE post = ?1 AND change = ?2")?;
+        for Record { id, change } in &marks.left {
+            if let Some(number) = ids.number(id) {
+                leave.execute(params![number, change_number(*change)])?;
+            }
+        }
+        Ok(Outcome::Marked { removed })
+    })
 }
 
-/// Lists and claims what has stayed in the outbox.
+/// Lists what is due in the outbox: what was stored before a time, or left. Takes the lease if there is something.
 pub(super) fn unpublished(
     connection: &Connection,
     ids: &PostIds,
-    older_than_ms: u64,
-    claim_ms: u64,
+    (holder, lease_ms): (i64, u64),
+    after: Option<&Record>,
+    before: i64,
     limit: u32,
 ) -> Result<Outcome, Failure> {
-    let now = now_ms();
-    let before = now.saturating_sub_unsigned(older_than_ms);
-    let claimed_until = now.saturating_add_unsigned(claim_ms);
-    whole(connection, || {
-        let mut found: Vec<(i64, i64, Unpublished)> = connection
-            .prepare_cached(
-                "SELECT post, change, kind, place, member, text, CASE change WHEN 0 THEN at ELSE deleted_at END
-                 FROM outbox JOIN posts ON posts.id = outbox.post
-                 WHERE stored_at <= ?1 AND claimed_until <= ?2 ORDER BY stored_at, post, change LIMIT ?3",
-            )?
-            .query_map(params![before, now, limit.clamp(1, OUTBOX_PAGE_MAX)], |row| {
-                let (post, change): (i64, i64) = (row.get(0)?, row.get(1)?);
-                let at: Option<i64> = row.get(6)?;
-                let unpublished = Unpublished {
-                    kind: if row.get::<_, i64>(2)? == 0 { PostKind::Comment } else { PostKind::Message },
-                    place: row.get(3)?,
-                    id: ids.text(post),
-                    change: if change == 0 { Change::Posted } else { Change::Deleted },
-                    member: row.get(4)?,
-                    text: row.get(5)?,
-                    at: at.unwrap_or(0).max(0).cast_unsigned(),
-                };
-                Ok((post, change, unpublished))
-            })?
-            .collect::<rusqlite::Result<_>>()?;
-        let mut claim =
-            connection.prepare_cached("UPDATE outbox SET claimed_until = ?3 WHERE post = ?1 AND change = ?2")?;
-        for (post, change, _) in &found {
-            claim.execute(params![post, change, claimed_until])?;
+    let after = after.map_or((0, 0), |after| (ids.number(&after.id).unwrap_or(0), change_number(after.change)));
+    let limit = limit.clamp(1, OUTBOX_PAGE_MAX) as usize;
+    // By the key and not by age, since the order of ids is what counts.
+    let (mut posts, mut bytes, mut more) = (Vec::new(), 0, false);
+    let mut statement = connection.prepare_cached(
+        "SELECT post, change, kind, place, member, text, CASE change WHEN 0 THEN at ELSE deleted_at END
+         FROM outbox JOIN posts ON posts.id = outbox.post
+         WHERE +stored_at <= ?1 AND (post, change) > (?2, ?3) ORDER BY post, change LIMIT ?4",
+    )?;
+    let mut rows = statement.query(params![before, after.0, after.1, limit as i64 + 1])?;
+    while let Some(row) = rows.next()? {
+        let text: String = row.get(5)?;
+        bytes += text.len();
+        if posts.len() == limit || (!posts.is_empty() && bytes > OUTBOX_PAGE_BYTES) {
+            more = true;
+            break;
         }
-        Ok(Outcome::Unpublished(found.drain(..).map(|(_, _, unpublished)| unpublished).collect()))
-    })
+        let at: Option<i64> = row.get(6)?;
+        posts.push(Unpublished {
+            kind: if row.get::<_, i64>(2)? == 0 { PostKind::Comment } else { PostKind::Message },
+            place: row.get(3)?,
+            id: ids.text(row.get(0)?),
+            change: if row.get::<_, i64>(1)? == 0 { Change::Posted } else { Change::Deleted },
+            member: row.get(4)?,
+            text,
+            at: at.unwrap_or(0).max(0).cast_unsigned(),
+        });
+    }
+    let elsewhere = !posts.is_empty() && {
+        let now = now_ms();
+        let taken = connection
+            .prepare_cached(
+                "INSERT INTO outbox_lease VALUES (0, ?1, ?2) ON CONFLICT (one)
+                 DO UPDATE SET holder = excluded.holder, until = excluded.until WHERE holder = ?1 OR until <= ?3",
+            )?
+            .execute(params![holder, now.saturating_add_unsigned(lease_ms), now])?;
+        taken == 0
+    };
+    Ok(Outcome::Unpublished { posts, more, elsewhere })
 }
 
 fn record(connection: &Connection, number: i64, change: Change) -> Result<(), Failure> {

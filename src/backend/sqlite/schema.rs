@@ -57,6 +57,10 @@ const MIGRATIONS: &[&str] = &[
          topic TEXT PRIMARY KEY, ms INTEGER NOT NULL, seq INTEGER NOT NULL
      ) STRICT, WITHOUT ROWID;
      CREATE TABLE history_since (ms INTEGER NOT NULL) STRICT;",
+    // Who publishes what is due in the outbox, and until when nobody else does.
+    "CREATE TABLE outbox_lease (
+         one INTEGER PRIMARY KEY CHECK (one = 0), holder INTEGER NOT NULL, until INTEGER NOT NULL
+     ) STRICT;",
 ];
 
 /// Whether a missing file is made.

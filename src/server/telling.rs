@@ -1,0 +1,255 @@
+//! Telling viewers of posts: at their topics' homes, in the order of their ids; and the outbox, of which one shard takes what
+//! is due and hands it to the homes.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use serde_json::json;
+use tracing::warn;
+
+use super::access::Allowed;
+use super::appending::{Published, Publisher};
+use super::likes::is_due;
+use super::message::{Message, Then};
+use super::posts::place_topic;
+use super::shard::Shard;
+use super::slots::Conn;
+use crate::backend::passes::{Passes, Step};
+use crate::backend::store::{Change, Command, Outcome, Record, StoreError};
+use crate::backend::telling::{Due, Lines, Marking, News, PassEnd, Telling, Told};
+use crate::limits::{ASKED_BYTES, OUTBOX_AGE, OUTBOX_LEASE, OUTBOX_PAGE_BYTES, TOLD_AT_ONCE};
+use crate::observe;
+use crate::runtime::account::{Account, Reservation, Use};
+use crate::runtime::random::Set;
+use crate::wire::event::{DELETED_SUFFIX, Draft};
+use crate::wire::topic::Topic;
+
+/// The shard that looks into the outbox.
+const LOOKS: usize = 0;
+
+/// Nobody asked for it.
+const NOBODY: Conn = Conn { slot: u32::MAX, generation: u32::MAX };
+
+/// What a backend's shard knows of the posts that viewers are told of.
+#[derive(Debug)]
+pub struct Posts {
+    /// Those of topics whose home it is.
+    pub(super) lines: Lines,
+    /// When the outbox is looked into.
+    passes: Passes,
+    /// What is reserved for the page that was asked for.
+    page: Option<Reservation>,
+}
+
+impl Posts {
+    /// Nothing waits.
+    pub fn new(account: &Account, now: Instant) -> Posts {
+        Posts { lines: Lines::new(account, now), passes: Passes::new(now), page: None }
+    }
+}
+
+impl Shard {
+    /// Publishes posts whose turn it is, as many as one turn allows, and marks what became of others. True if there is more to
+    /// do.
+    pub(super) fn tell_posts(&mut self) -> bool {
+        let mut published = 0;
+        while published < TOLD_AT_ONCE
+            && let Some((topic, tellings)) = self.posts.lines.next_tellings()
+        {
+            published += tellings.len();
+            for telling in tellings {
+                self.publish_post(&topic, &telling);
+            }
+        }
+        while let Some(marking) = self.posts.lines.next_marks() {
+            let store = self.node.store.as_ref().expect("a backend has a database");
+            let command = Command::Mark(Arc::clone(&marking.marks));
+            let held = self.node.storing.settle(ASKED_BYTES);
+            if let Err(full) = store.try_submit(command, self.ticket(NOBODY, Then::Marked(marking), held))
+                && let Then::Marked(marking) = full.ticket.then
+            {
+                self.posts.lines.unmarked(marking);
+            }
+        }
+        self.report_told();
+        self.posts.lines.is_ready()
+    }
+
+    fn report_told(&mut self) {
+        let left = self.posts.lines.take_left();
+        if left > 0 {
+            self.counters().outbox_left.add(left);
+        }
+        let told = self.posts.lines.take_told();
+        if told != Told::default() {
+            self.counters().outbox_resent.add(told.told as u64);
+            self.send(LOOKS, Message::Outbox(News::Told(told)));
+        }
+    }
+
+    fn publish_post(&mut self, topic: &Topic, telling: &Telling) {
+        let Telling { kind, record, member, text } = telling;
+        let (event, id, data) = match record.change {
+            Change::Posted => (kind.event(), record.id.clone(), json!({"member": member, "text": text})),
+            Change::Deleted => ("deleted", format!("{}{DELETED_SUFFIX}", record.id), json!({"id": record.id})),
+        };
+        let data = data.to_string();
+        let draft = Allowed::own(Draft {
+            topic: topic.as_str().into(),
+            kind: event.into(),
+            key: None,
+            id: Some(id.into()),
+            version: None,
+            data: data.as_bytes(),
+        });
+        let publisher = Publisher::Post(topic.clone(), record.clone());
+        let (published, new_id) = self.publish_named(&draft, publisher);
+        self.new_id = new_id;
+        match published {
+            Ok(Published::Taken | Published::Repeated(_)) => self.on_told(topic, record, true),
+            Ok(Published::Pending) => {}
+            Err(_) => self.on_told(topic, record, false),
+        }
+    }
+
+    /// A post was published, or could not be.
+    pub(super) fn on_told(&mut self, topic: &Topic, record: &Record, is_told: bool) {
+        // What failed is compared with when others began: not with a clock that stands still for a turn.
+        let now = if is_told { self.clock.instant } else { self.clock.times.instant() };
+        self.posts.lines.told(topic, record, is_told, now);
+    }
+
+    /// Once a tick.
+    pub(super) fn tick_outbox(&mut self) {
+        if self.node.store.is_none() {
+            return;
+        }
+        self.posts.lines.tick(self.clock.instant);
+        if self.posts.lines.lags() {
+            self.send(LOOKS, Message::Outbox(News::Told(Told::default())));
+        }
+        if self.id == LOOKS {
+            self.look_into_outbox();
+        }
+    }
+
+    /// Takes what a crash, or a key-value store that was away, kept from being told, if it is time to.
+    fn look_into_outbox(&mut self) {
+        if self.is_draining() {
+            return;
+        }
+        let (now, is_away) = (self.clock.instant, self.trouble().is_some());
+        match self.posts.passes.step(now, is_away) {
+            None => {}
+            Some(Step::GiveUp) => self.end_pass(Due::Unknown),
+            // Should there be no room for the question, it is asked again.
+            Some(Step::Hold) => {
+                self.ask_outbox(None, 1, Then::OutboxHeld);
+            }
+            Some(Step::Ask { after, limit }) => {
+                let Ok(room) = self.account.reserve(Use::Questions, OUTBOX_PAGE_BYTES) else {
+                    return self.end_pass(Due::Unknown);
+                };
+                self.posts.page = Some(room);
+                if !self.ask_outbox(after, limit, Then::Outbox) {
+                    self.end_pass(Due::Unknown);
+                }
+            }
+        }
+    }
+
+    /// False if the database's queue is full.
+    fn ask_outbox(&self, after: Option<Record>, limit: u32, then: Then) -> bool {
+        let command = Command::Unpublished {
+            holder: self.node.id.0.cast_signed(),
+            lease_ms: OUTBOX_LEASE.as_millis() as u64,
+            after,
+            older_than_ms: OUTBOX_AGE.as_millis() as u64,
+            limit,
+        };
+        let store = self.node.store.as_ref().expect("a backend has a database");
+        store.try_submit(command, self.ticket(NOBODY, then, self.node.storing.settle(ASKED_BYTES))).is_ok()
+    }
+
+    /// The pass is over: every topic that waits for it learns so, behind all that it listed.
+    fn end_pass(&mut self, due: Due) {
+        self.posts.page = None;
+        if let Some((began, asked)) = self.posts.passes.times() {
+            for shard in 0..self.node.shards() {
+                self.send(shard, Message::Outbox(News::PassEnds(PassEnd { began, asked, due: due.clone() })));
+            }
+        }
+        self.posts.passes.end(self.clock.instant);
+    }
+
+    /// The database listed what is due, or could not.
+    pub(super) fn on_outbox(&mut self, result: Result<Outcome, StoreError>) {
+        self.posts.page = None;
+        let (Ok(Outcome::Unpublished { posts, more, elsewhere }), Some((began, asked))) =
+            (result, self.posts.passes.times())
+        else {
+            return self.end_pass(Due::Unknown);
+        };
+        if elsewhere {
+            let topics: Set<Topic> = posts.iter().filter_map(|post| place_topic(post.kind, &post.place).ok()).collect();
+            self.end_pass(if more { Due::Unknown } else { Due::Of(Arc::new(topics)) });
+            return self.posts.passes.elsewhere(self.clock.instant);
+        }
+        let last = posts.last().map(|post| Record { id: post.id.clone(), change: post.change });
+        let listed = posts.len();
+        if listed > 0 && began == asked {
+            static TOLD: Mutex<observe::trouble::Told> = Mutex::new(observe::trouble::Told::new());
+            if is_due(&TOLD) {
+                warn!(posts = listed, more, "publishing what was stored and perhaps not published; told once a minute");
+            }
+        }
+        let mut homes: Vec<Vec<(Topic, Telling)>> = (0..self.node.shards()).map(|_| Vec::new()).collect();
+        for post in posts {
+            match place_topic(post.kind, &post.place) {
+                Ok(topic) => homes[self.node.home(topic.as_str())].push((topic, post.into())),
+                // A name that an earlier version took.
+                Err(_) => self.posts.lines.give_up(Telling::from(post).record),
+            }
+        }
+        for (home, posts) in homes.into_iter().enumerate() {
+            if !posts.is_empty() {
+                self.send(home, Message::Outbox(News::Listed { posts, began }));
+            }
+        }
+        if self.posts.passes.listed(listed, last, more, self.clock.instant) {
+            for shard in 0..self.node.shards() {
+                self.send(shard, Message::Outbox(News::PassEnds(PassEnd { began, asked, due: Due::Nothing })));
+            }
+        }
+    }
+
+    /// The outbox has posts of topics whose home this is, or those who publish them have news for who looks into it.
+    pub(super) fn on_outbox_news(&mut self, news: News) {
+        let now = self.clock.instant;
+        match news {
+            News::Listed { posts, began } => {
+                for (topic, telling) in posts {
+                    self.posts.lines.list(&topic, telling, began, now);
+                }
+            }
+            News::PassEnds(end) => self.posts.lines.pass_ends(&end, now),
+            News::Told(told) => {
+                if told == Told::default() {
+                    self.posts.passes.hasten();
+                } else {
+                    self.posts.passes.settled(told, now);
+                }
+                self.look_into_outbox();
+            }
+        }
+    }
+
+    /// Marks were stored, or could not be: then they wait for the next tick.
+    pub(super) fn on_marked(&mut self, marking: Marking, is_stored: bool) {
+        if is_stored {
+            self.posts.lines.marked(marking, self.clock.times.instant());
+        } else {
+            self.posts.lines.unmarked(marking);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What is stored while the key-value store is away is told once it is back: all of it once, each topic's in the order of
+//! storing, and what is posted meanwhile behind it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use fanfare::limits::TOLD_AT_ONCE;
+use serde_json::json;
+
+use super::setup::Site;
+use crate::support::http::Client;
+use crate::support::node::{Node, program};
+use crate::support::postgres::Postgres;
+use crate::support::redis::Redis;
+use crate::support::{becomes, eventually};
+
+/// Ids by topic, in order.
+type Ids = BTreeMap<String, Vec<String>>;
+
+/// Where comments of a video, or messages of a conversation, are posted.
+fn path(topic: &str) -> String {
+    match topic.split_once(':').expect("a topic has a kind") {
+        ("live", video) => format!("/v1/videos/{video}/comments"),
+        (_, conversation) => format!("/v1/conversations/{conversation}/messages"),
+    }
+}
+
+/// Posts one, which must be stored; gives its id.
+fn post(client: &mut Client, topic: &str) -> String {
+    let body = json!({"member": "ana", "text": format!("{topic} 💙")}).to_string();
+    let answer = client.request("POST", &path(topic), &[], body.as_bytes());
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    answer.json()["id"].as_str().expect("an id").to_owned()
+}
+
+/// One who posts to a topic until told to stop.
+struct Poster {
+    stop: Arc<AtomicBool>,
+    ids: Arc<Mutex<Vec<String>>>,
+    thread: JoinHandle<()>,
+}
+
+impl Poster {
+    fn start(desk: SocketAddr, topic: String) -> Poster {
+        let (stop, ids) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let (stops, posted) = (Arc::clone(&stop), Arc::clone(&ids));
+        let thread = std::thread::spawn(move || {
+            let mut client = Client::connect(desk);
+            while !stops.load(Ordering::Relaxed) {
+                let id = post(&mut client, &topic);
+                posted.lock().unwrap().push(id);
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        Poster { stop, ids, thread }
+    }
+
+    fn count(&self) -> usize {
+        self.ids.lock().unwrap().len()
+    }
+
+    fn stop(self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("every post was stored");
+        Arc::into_inner(self.ids).expect("the thread has ended").into_inner().unwrap()
+    }
+}
+
+/// Follows a stream from now on.
+fn follow(node: &Node, topics: &[&str], more: &str) -> Arc<Mutex<Ids>> {
+    let query: Vec<String> = topics.iter().map(|topic| format!("topic={topic}")).collect();
+    let mut stream = node.stream(&format!("{}{more}", query.join("&")));
+    let seen: Arc<Mutex<Ids>> = Arc::default();
+    let sees = Arc::clone(&seen);
+    std::thread::spawn(move || {
+        while let Some(message) = stream.next() {
+            let event = message.json();
+            if let (Some(topic), Some(id)) = (event["topic"].as_str(), event["id"].as_str()) {
+                sees.lock().unwrap().entry(topic.to_owned()).or_default().push(id.to_owned());
+            }
+        }
+    });
+    seen
+}
+
+fn numbers(ids: &[String]) -> Vec<u64> {
+    ids.iter().map(|id| id.split('-').next().and_then(|number| number.parse().ok()).expect("an id")).collect()
+}
+
+/// Waits until a viewer was shown so many, and gives what it saw.
+fn shown(seen: &Mutex<Ids>, count: usize) -> Ids {
+    let total = || seen.lock().unwrap().values().map(Vec::len).sum::<usize>();
+    eventually("the viewer to see all", || if total() >= count { Ok(()) } else { Err(total()) });
+    seen.lock().unwrap().clone()
+}
+
+#[test]
+fn comments_out_of_order_after_an_outage() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("fanfare.db");
+    let left = || rows(&file, "SELECT count(*) FROM outbox WHERE stored_at = 0");
+    outage(&format!("sqlite:{}", file.display()), left, || rows(&file, "SELECT count(*) FROM outbox"));
+}
+
+#[test]
+fn comments_out_of_order_after_an_outage_on_postgres() {
+    let postgres = Postgres::start();
+    let count = |which: &str| postgres.value(which).parse().expect("a number");
+    let left = || count("SELECT count(*) FROM fanfare.outbox WHERE stored_at = 0");
+    outage(&postgres.url(), left, || count("SELECT count(*) FROM fanfare.outbox"));
+}
+
+fn rows(file: &Path, sql: &str) -> u64 {
+    let connection = rusqlite::Connection::open(file).expect("it is there");
+    connection.busy_timeout(crate::support::DEADLINE).expect("a setting");
+    connection.query_row(sql, [], |row| row.get(0)).expect("a number")
+}
+
+fn outage(database: &str, left: impl Fn() -> u64, all: impl Fn() -> u64) {
+    let mut redis = Redis::durable();
+    let node = Node::launch_on(program(), database, &["--cores", "2", "--kv", &redis.url()]);
+    let topics = ["live:1", "live:2", "live:3", "chat:1"];
+    let seen = follow(&node, &topics, "");
+    let posters: Vec<Poster> = topics.iter().map(|topic| Poster::start(node.public, (*topic).to_owned())).collect();
+    let total = || posters.iter().map(Poster::count).sum::<usize>();
+    shown(&seen, 100);
+    redis.kill();
+    // Some wait in the database, too.
+    eventually("some to be left in the outbox", || if left() > 500 { Ok(()) } else { Err(left()) });
+    let before = total();
+    redis.restart();
+    let back = Instant::now();
+    shown(&seen, before);
+    eprintln!("{before} posts are shown {:?} after the store is back", back.elapsed());
+    let posted: Ids = topics.iter().zip(posters).map(|(topic, poster)| ((*topic).to_owned(), poster.stop())).collect();
+    let count = posted.values().map(Vec::len).sum::<usize>();
+    shown(&seen, count);
+    becomes("the outbox", 0, all);
+    let seen = shown(&seen, count);
+    for topic in topics {
+        let mut known = BTreeSet::new();
+        let first: Vec<&String> = seen[topic].iter().filter(|id| known.insert(*id)).collect();
+        assert_eq!(first, posted[topic].iter().collect::<Vec<_>>(), "{topic}: in the order of posting");
+        // Of what was under way when the store died nobody knows whether it was taken: it comes again under its id.
+        let repeats = seen[topic].len() - first.len();
+        assert!(repeats <= TOLD_AT_ONCE, "{repeats} came twice");
+    }
+}
+
+#[test]
+fn comment_told_before_those_that_a_dead_process_left() {
+    let mut redis = Redis::durable();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let flags = ["--cores", "2", "--kv", &redis.url()];
+    let node = Node::in_folder(folder.path(), &flags);
+    redis.kill();
+    let mut client = Client::connect(node.public);
+    let topics = ["live:1", "chat:1"];
+    let mut posted = Ids::new();
+    let mut post_all = |client: &mut Client, times: usize| {
+        for topic in (0..times).flat_map(|_| topics) {
+            posted.entry(topic.to_owned()).or_default().push(post(client, topic));
+        }
+    };
+    post_all(&mut client, 150);
+    let file = folder.path().join("fanfare.db");
+    becomes("posts that are left", 300, || rows(&file, "SELECT count(*) FROM outbox WHERE stored_at = 0"));
+    node.kill();
+    redis.restart();
+    let node = Node::in_folder(folder.path(), &flags);
+    post_all(&mut Client::connect(node.public), 20);
+    let seen = follow(&node, &topics, "&last_event_id=0");
+    assert_eq!(shown(&seen, 340), posted, "in the order of posting, each once");
+}
+
+#[test]
+fn comments_told_twice_or_out_of_order_by_two_backends() {
+    let mut redis = Redis::durable();
+    let postgres = Postgres::start();
+    let site = Site::on(&redis.url(), &postgres.url());
+    let topics = ["live:1", "chat:1"];
+    let seen = follow(&site.frontends[0], &topics, "");
+    redis.kill();
+    let mut clients: Vec<Client> = site.desks().into_iter().map(Client::connect).collect();
+    let mut posted = Ids::new();
+    for topic in (0..120).flat_map(|_| topics) {
+        for client in &mut clients {
+            posted.entry(topic.to_owned()).or_default().push(post(client, topic));
+        }
+    }
+    let left = || postgres.value("SELECT count(*) FROM fanfare.outbox WHERE stored_at = 0");
+    becomes("posts that are left", "480".to_owned(), left);
+    redis.restart();
+    let seen = shown(&seen, 480);
+    for topic in topics {
+        let (seen, mut posted) = (numbers(&seen[topic]), numbers(&posted[topic]));
+        posted.sort_unstable();
+        assert_eq!(seen, posted, "{topic}: in the order of storing, each once");
+    }
+    becomes("the outbox", "0".to_owned(), || postgres.value("SELECT count(*) FROM fanfare.outbox"));
+}
