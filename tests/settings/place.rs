@@ -26,8 +26,10 @@ impl Place {
         path
     }
 
+    /// Runs it to its end. One that takes what it should refuse would run for ever: it is killed, which is a status of its own.
     pub fn run(&self, line: &str, environment: &[(&str, &str)]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_fanfare"))
+        Command::new("/usr/bin/timeout")
+            .args(["-s", "KILL", "60", env!("CARGO_BIN_EXE_fanfare")])
             .args(line.split_whitespace())
             .current_dir(self.folder.path())
             .env_clear()
