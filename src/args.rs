@@ -177,7 +177,7 @@ pub struct NodeArgs {
     /// Let one stream have this many topics, 1 to 100 [default: 100]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub max_topics: Option<String>,
-    /// Open no more streams while this process has this much memory: a size such as 8GiB, or a share [default: 80%]
+    /// Open no more streams, and publish nothing, while this process has this much memory: a size such as 8GiB, or a share [default: 80%]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     pub max_memory: Option<String>,
     /// Hold this much for clients that read too slowly, over all of them: a size, or a share of the memory [default: 12%]

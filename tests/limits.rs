@@ -272,13 +272,31 @@ fn a_new_token_is_a_new_allowance() {
 }
 
 #[test]
-fn a_box_without_memory_takes_more_viewers() {
+fn a_box_without_memory_takes_more_viewers_or_events() {
     let node = Node::with(&["--cores", "2", "--max-memory", "1MiB"]);
     becomes("the node's memory to be full", true, || node.info()["limits"]["memory_bytes"]["full"] == true);
     node.get("/v1/events?topic=live:1").problem(503);
     assert_eq!(open(Client::connect(node.public), &[]).1, "bye");
     assert_eq!(node.get("/v1/time").status, 200);
     assert!(refused(&node, "memory") >= 2);
+    // What is published may have to be kept for them all.
+    let comment = json!({"type": "comment", "data": {"text": "x"}}).to_string();
+    let event = Client::connect(node.internal).request("POST", "/v1/topics/live:1/events", &[], comment.as_bytes());
+    assert!(event.problem(503).contains("memory is full"), "{event:?}");
+    assert!(event.header("retry-after").is_some());
+    let line = format!("{}\n", json!({"topic": "live:1", "type": "comment"}));
+    let lines = Client::connect(node.internal).request("POST", "/v1/events", &[], line.as_bytes()).json();
+    assert!(lines["rejected"][0]["detail"].as_str().unwrap().contains("memory is full"), "{lines}");
+    let like = node.post("/v1/videos/1/likes", support::reaction("ana", "like"));
+    assert!(like.problem(503).contains("memory is full"));
+    // What is taken back makes room.
+    let answer = Client::connect(node.public).request(
+        "DELETE",
+        "/v1/videos/1/likes",
+        &[],
+        support::reaction("ana", "like").as_bytes(),
+    );
+    assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 #[test]

@@ -357,3 +357,13 @@ fn everything_that_operators_are_told_of_is_in_the_package() {
         }
     }
 }
+
+#[test]
+fn other_programs_end_before_a_node_that_fills_the_memory() {
+    for role in ROLES {
+        let unit = unit(role);
+        let scores = values(&unit, "OOMScoreAdjust");
+        assert!(scores.iter().all(|score| !score.starts_with('-')), "{role}: {scores:?}");
+        assert!(unit.contains("#MemoryMax="), "{role} says how its memory is bounded");
+    }
+}

@@ -96,7 +96,7 @@ impl Refusal {
             Refusal::Publishes(seconds) => (429, seconds, "you publish too fast; wait, then go on more slowly"),
             Refusal::Connections => (503, RETRY_AFTER_SECONDS, "this node has as many connections as it may have"),
             Refusal::Memory => {
-                (503, RETRY_AFTER_SECONDS, "this node's memory is full; connect again and reach another")
+                (503, RETRY_AFTER_SECONDS, "this node's memory is full; come back later, or go to another node")
             }
             Refusal::Turns => {
                 (503, RETRY_AFTER_SECONDS, "this node has too much to do; connect again and reach another")

@@ -235,7 +235,11 @@ impl Collector for Process {
             ("process_open_fds", "Open files.", process::open_files()),
             ("process_max_fds", "Open files that there may be.", process::open_files_max()),
             ("fanfare_connections_max", "Connections that there may be.", Some(connections_max as u64)),
-            ("fanfare_memory_max_bytes", "Resident memory past which no stream is opened.", Some(self.0.memory().1)),
+            (
+                "fanfare_memory_max_bytes",
+                "Resident memory past which no stream is opened, and nothing is published.",
+                Some(self.0.memory().1),
+            ),
         ];
         for (name, help, value) in gauges {
             let Some(value) = value else { continue };

@@ -25,7 +25,9 @@ pub fn open_files_max() -> Option<u64> {
 /// The memory that this process may use, in bytes: the box's, or what its control group allows if that is less.
 pub fn memory_available() -> u64 {
     let total = fs::read_to_string("/proc/meminfo").ok().and_then(|text| mem_total(&text));
-    let group = fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| group_limit(&text));
+    let group = fs::read_to_string("/proc/self/cgroup")
+        .ok()
+        .and_then(|text| group_limit(&text, |path| fs::read_to_string(path).ok()));
     let total = total.unwrap_or(u64::MAX);
     group.map_or(total, |group| group.min(total))
 }
@@ -35,20 +37,25 @@ fn mem_total(meminfo: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The smallest `memory.max` from this process's group up (cgroup v2).
-fn group_limit(cgroup: &str) -> Option<u64> {
-    let mut path = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?.trim_end_matches('/');
-    let mut least = None;
-    loop {
-        let limit = fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.max")).ok();
-        if let Some(limit) = limit.and_then(|text| text.trim().parse::<u64>().ok()) {
-            least = Some(least.map_or(limit, |least: u64| least.min(limit)));
+/// The smallest limit from this process's group up, of either version of control groups: with version 1 memory has a tree of its
+/// own.
+fn group_limit(cgroup: &str, read: impl Fn(&str) -> Option<String>) -> Option<u64> {
+    let lines = cgroup.lines().filter_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        match controllers {
+            "" => Some(("/sys/fs/cgroup", path, "memory.max")),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                Some(("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes"))
+            }
+            _ => None,
         }
-        match path.rfind('/') {
-            Some(parent) => path = &path[..parent],
-            None => return least,
-        }
-    }
+    });
+    let limits = lines.flat_map(|(tree, path, file)| {
+        let groups = std::iter::successors(Some(path.trim_end_matches('/')), |path| Some(&path[..path.rfind('/')?]));
+        // In a container the path may be one of the box's, which is not there; the last group is the container's own then.
+        groups.map(move |group| format!("{tree}{group}/{file}"))
+    });
+    limits.filter_map(|path| read(&path)?.trim().parse::<u64>().ok()).min()
 }
 
 #[cfg(test)]
@@ -61,5 +68,23 @@ mod tests {
         assert!(open_files().is_none_or(|count| count > 2));
         assert_eq!(mem_total("MemFree: 1 kB\nMemTotal:       24676556 kB\n"), Some(24_676_556 * 1024));
         assert_eq!(second("100 23 4"), Some(23));
+    }
+
+    #[test]
+    fn groups_of_both_versions_are_read_up_to_the_first() {
+        let files = [
+            ("/sys/fs/cgroup/a/b/memory.max", "max\n"),
+            ("/sys/fs/cgroup/a/memory.max", "3000\n"),
+            ("/sys/fs/cgroup/memory/docker/c/memory.limit_in_bytes", "2000\n"),
+            ("/sys/fs/cgroup/memory/docker/memory.limit_in_bytes", "1000\n"),
+            ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+        ];
+        let read = |path: &str| files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned());
+        assert_eq!(group_limit("0::/a/b\n", read), Some(3000));
+        assert_eq!(group_limit("0::/\n", read), None);
+        assert_eq!(group_limit("5:cpu,cpuacct:/a\n4:memory:/docker/c\n0::/\n", read), Some(1000));
+        assert_eq!(group_limit("4:hugetlb,memory:/not/here\n", read), Some(9_223_372_036_854_771_712));
+        assert_eq!(group_limit("4:memory:/docker/c\n0::/a/b\n", read), Some(1000));
+        assert_eq!(group_limit("no group", read), None);
     }
 }

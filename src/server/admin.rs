@@ -6,6 +6,7 @@ use serde_json::json;
 use tracing::warn;
 
 use super::access::Access;
+use super::admitting::NOBODY;
 use super::resources::Resource;
 use super::routes::Handled;
 use super::shard::Shard;
@@ -48,7 +49,10 @@ impl Shard {
             Resource::Node => ("application/json", self.node_info()),
             Resource::Connections => return self.list_connections(conn, query),
             Resource::Topic(topic) => return self.list_topic(conn, topic),
-            Resource::TopicEvents(topic) => return self.publish_one(conn, request, topic, &Access::Node, to, body),
+            Resource::TopicEvents(topic) => {
+                self.admit_event(NOBODY)?;
+                return self.publish_one(conn, request, topic, &Access::Node, to, body);
+            }
             Resource::Neighbour(what) => return self.node_to_node(conn, request, what, to, body),
             Resource::Peer(what) => return self.peer_request(conn, request, what, to, body),
             // Publishing by lines is taken line by line, and never comes here; the rest is of the public listener.

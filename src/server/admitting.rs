@@ -19,6 +19,9 @@ use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
 use crate::wire::sse::ByeReason;
 
+/// Whose events have no limit of their own: what nodes hand over was admitted where it came in.
+pub const NOBODY: u64 = 0;
+
 /// A shard's part in it.
 #[derive(Debug, Default)]
 pub struct Admitting {
@@ -175,10 +178,9 @@ impl Shard {
     pub(super) fn publisher_key(&self, conn: Conn, request: &Request<'_>, access: &Access) -> u64 {
         let admission = &self.node.admission;
         match access {
-            _ if !admission.limits_publishing() => 0,
+            _ if !admission.limits_publishing() => NOBODY,
             Access::Token(rights) => admission.token_key(rights),
-            // What nodes hand over was admitted where it came in.
-            Access::Node => 0,
+            Access::Node => NOBODY,
             Access::Open => self.client(conn, request).map_or(0, |client| admission.address_key(client)),
         }
     }
@@ -186,16 +188,18 @@ impl Shard {
     /// Counts an event to whoever has this key.
     ///
     /// # Errors
-    /// 429.
+    /// 429, or 503 when the node's memory is full: it may have to be kept for everyone who is to get it.
     pub(super) fn admit_event(&mut self, key: u64) -> Result<(), HttpError> {
-        let admitted = self.node.admission.publish(key, self.clock.instant);
+        let admission = &self.node.admission;
+        let admitted =
+            if admission.memory_is_full() { Err(Refusal::Memory) } else { admission.publish(key, self.clock.instant) };
         admitted.map_err(|refusal| self.count_refusal(refusal))
     }
 
     /// What a request may do that perhaps publishes, which counts to its sender's rate.
     ///
     /// # Errors
-    /// As [`Shard::access`], and 429.
+    /// As [`Shard::access`] and [`Shard::admit_event`].
     pub(super) fn publisher(
         &mut self,
         conn: Conn,
@@ -203,9 +207,15 @@ impl Shard {
         query: Query<'_>,
     ) -> Result<Access, HttpError> {
         let access = self.access(request, query)?;
-        if matches!(request.method, Method::Post | Method::Delete) {
-            let key = self.publisher_key(conn, request, &access);
-            self.admit_event(key)?;
+        match request.method {
+            Method::Post => self.admit_event(self.publisher_key(conn, request, &access))?,
+            // What is taken back makes room.
+            Method::Delete => {
+                let key = self.publisher_key(conn, request, &access);
+                let admitted = self.node.admission.publish(key, self.clock.instant);
+                admitted.map_err(|refusal| self.count_refusal(refusal))?;
+            }
+            _ => {}
         }
         Ok(access)
     }
