@@ -122,6 +122,9 @@ pub struct NodeArgs {
     /// Keep likes and comments here: sqlite:PATH or postgres://HOST/NAME [default: sqlite:fanfare.db, for `all`]
     #[arg(long, value_name = "URL", help_heading = "Storage")]
     pub db: Option<String>,
+    /// Read the password for PostgreSQL from this file, so that it stands in no list of processes [default: none]
+    #[arg(long, value_name = "FILE", help_heading = "Storage")]
+    pub db_password_file: Option<String>,
     /// Offer these reactions, with commas between [default: like,celebrate,support,love,insightful,funny]
     #[arg(long, value_name = "NAME,…", help_heading = "Storage")]
     pub reactions: Option<Vec<String>>,
@@ -464,6 +467,7 @@ impl From<NodeArgs> for Flags {
             ("idle_timeout", one(node.idle_timeout)),
             ("kv", one(node.kv)),
             ("db", one(node.db)),
+            ("db_password_file", one(node.db_password_file)),
             ("reactions", node.reactions),
             ("dispatchers", node.dispatchers),
             ("cluster_secret_file", one(node.cluster_secret_file)),

@@ -174,7 +174,6 @@ impl Settings {
     }
 
     fn typed(role: Role, layers: Layers) -> Result<Settings, SettingsError> {
-        const GIVEN: &str = "the defaults hold this setting";
         let mut settings = Settings::of(role, layers)?;
         if settings.is_alone() {
             // While it drains its clients have nobody: the sooner it is back, the better.
@@ -185,7 +184,6 @@ impl Settings {
     }
 
     fn of(role: Role, layers: Layers) -> Result<Settings, SettingsError> {
-        const GIVEN: &str = "the defaults hold this setting";
         Ok(Settings {
             role,
             listen: layers.one("listen", values::address)?.expect(GIVEN),
@@ -196,7 +194,7 @@ impl Settings {
             drain: layers.one("drain", values::drain)?.expect(GIVEN),
             idle_timeout: layers.one("idle_timeout", values::idle_timeout)?.expect(GIVEN),
             kv: layers.one("kv", values::kv)?.expect(GIVEN),
-            db: layers.one("db", values::database)?.expect(GIVEN),
+            db: database(&layers)?,
             reactions: layers.list("reactions", values::reaction)?,
             dispatchers: layers.list("dispatchers", values::node_url)?,
             cluster_secret: layers.one("cluster_secret_file", secret)?,
@@ -279,6 +277,25 @@ fn secret(path: &str) -> Result<Secret, Fault> {
     Secret::read(Path::new(path)).or_else(|problem| {
         values::fault(problem, "give a file that holds the secret, such as `openssl rand -hex 32` prints, and perhaps the previous one on the next line")
     })
+}
+
+/// Why a setting with a default has a value.
+const GIVEN: &str = "the defaults hold this setting";
+
+/// The database, and the file of its password where that is set.
+fn database(layers: &Layers) -> Result<Database, SettingsError> {
+    let db = layers.one("db", values::database)?.expect(GIVEN);
+    let with_file = |path: &str| {
+        std::fs::metadata(path)
+            .or_else(|error| values::fault(error.to_string(), "give a file that this user may read"))?;
+        match &db {
+            Database::Postgres(url) => Ok(Database::Postgres(values::with_password_file(url, path)?)),
+            Database::Sqlite(_) => {
+                values::fault("--db is no PostgreSQL", "give --db postgres://USER@HOST/NAME, or leave it out")
+            }
+        }
+    };
+    Ok(layers.one("db_password_file", with_file)?.unwrap_or(db))
 }
 
 fn peers(layers: &Layers) -> Result<BTreeMap<String, Peer>, SettingsError> {

@@ -65,7 +65,7 @@ const fn key(name: &'static str, shape: Shape, default: Option<&'static str>) ->
 }
 
 /// Every setting but the event types, in the order in which they are printed.
-pub(super) const KEYS: [Key; 30] = [
+pub(super) const KEYS: [Key; 31] = [
     key("listen", Shape::Text, Some("127.0.0.1:8080")),
     key("internal", Shape::Text, Some("127.0.0.1:8081")),
     key("advertise", Shape::Text, None),
@@ -75,6 +75,7 @@ pub(super) const KEYS: [Key; 30] = [
     key("idle_timeout", Shape::Text, Some("75s")),
     key("kv", Shape::Text, Some("memory")),
     key("db", Shape::Text, Some("sqlite:fanfare.db")),
+    key("db_password_file", Shape::Text, None),
     key("reactions", Shape::List, Some("like,celebrate,support,love,insightful,funny")),
     key("dispatchers", Shape::List, None),
     key("cluster_secret_file", Shape::Text, None),

@@ -230,6 +230,18 @@ pub(super) fn database(text: &str) -> Result<Database, Fault> {
     }
 }
 
+/// The URL of a database, whose password is in a file.
+pub(super) fn with_password_file(url: &str, path: &str) -> Result<String, Fault> {
+    let mut parsed = Url::parse(url).expect("it was parsed before");
+    if parsed.password().is_some() || parsed.query_pairs().any(|(name, _)| name == "password") {
+        return fault("--db has a password, too", "leave one of them out");
+    }
+    parsed.query_pairs_mut().append_pair("password_file", path);
+    // Of other parts it is as it was given.
+    let query = parsed.query().unwrap_or_default().replace('+', "%20");
+    Ok(format!("{}?{query}", url.split_once('?').map_or(url, |(base, _)| base)))
+}
+
 /// The name of a data center. It begins every position, so it has no colon.
 pub(super) fn data_center(text: &str) -> Result<String, Fault> {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -331,6 +343,11 @@ mod tests {
         for good in ["postgres://db/fanfare", "postgresql:///f?host=/run/postgresql"] {
             assert_eq!(database(good).unwrap(), Database::Postgres(good.to_owned()));
         }
+        let with_file = |url| with_password_file(url, "/etc/a b+c");
+        let file = "password_file=%2Fetc%2Fa%20b%2Bc";
+        assert_eq!(with_file("postgres://u@h/f").unwrap(), format!("postgres://u@h/f?{file}"));
+        assert_eq!(with_file("postgres:///f?host=%2Frun").unwrap(), format!("postgres:///f?host=%2Frun&{file}"),);
+        assert!(with_file("postgres://u:p@h/f").is_err() && with_file("postgres://h/f?password=p").is_err());
         for bad in [
             "",
             "fanfare.db",

@@ -410,6 +410,21 @@ fn built_program_cannot_use_it() {
     becomes("readiness", 200, || ready().status);
     assert_eq!(like(&node).1, Some(1));
 
+    // A password from a file is in no list of processes, and may change.
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(&file, "secret\n").expect("it is ours");
+    server.sql("postgres", "GRANT CREATE ON DATABASE fanfare TO locked");
+    server.sql("fanfare", "GRANT ALL ON SCHEMA fanfare TO locked; GRANT ALL ON ALL TABLES IN SCHEMA fanfare TO locked");
+    server.sql("fanfare", "GRANT ALL ON ALL SEQUENCES IN SCHEMA fanfare TO locked");
+    let path = file.path().to_str().expect("a path of the tests");
+    let locked = server.url_of("locked", "fanfare");
+    let node = Node::launch_on(program(), &locked, &["--cores", "1", "--db-password-file", path]);
+    assert_eq!(like(&node), (200, Some(1)));
+    server.sql("postgres", "ALTER ROLE locked PASSWORD 'another'");
+    std::fs::write(&file, "another").expect("it is ours");
+    server.sql("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'locked'");
+    assert_eq!(like(&node), (200, Some(1)));
+
     let url = server.url_of("locked:hunter2", "fanfare");
     let output = program()
         .args(["all", "--listen", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--db", &url])

@@ -2,6 +2,7 @@
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
@@ -12,7 +13,9 @@ use crate::limits::{POSTGRES_CONNECT, POSTGRES_KEEPALIVE};
 
 /// How to connect.
 pub(super) struct Options {
-    pub(super) config: Config,
+    config: Config,
+    /// Where the password is, if it is in a file: it may change.
+    password_file: Option<PathBuf>,
     /// None speaks in the clear.
     pub(super) tls: Option<MakeRustlsConnect>,
 }
@@ -21,13 +24,14 @@ impl Options {
     /// Reads a URL. `sslmode` and `sslrootcert` are read here, the rest is what the client library takes.
     pub(super) fn parse(url: &str) -> Result<Options, Refused> {
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
-        let (mut encrypted, mut authorities) = (false, None);
+        let (mut encrypted, mut authorities, mut password_file) = (false, None, None);
         let mut rest = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match name {
                 "sslmode" => encrypted = wants_tls(value)?,
                 "sslrootcert" => authorities = Some(decoded(value)),
+                "password_file" => password_file = Some(PathBuf::from(decoded(value))),
                 _ => rest.push(pair),
             }
         }
@@ -50,7 +54,19 @@ impl Options {
             config.ssl_mode(SslMode::Disable);
             None
         };
-        Ok(Options { config, tls })
+        Ok(Options { config, password_file, tls })
+    }
+
+    /// What to connect by now.
+    pub(super) fn config(&self) -> Result<Config, Refused> {
+        let mut config = self.config.clone();
+        if let Some(path) = &self.password_file {
+            let remedy = "give a file that this user may read, with the password and nothing else";
+            let password = std::fs::read(path)
+                .map_err(|error| Refused::new(format!("the password file {}: {error}", path.display()), remedy))?;
+            config.password(password.trim_ascii_end());
+        }
+        Ok(config)
     }
 }
 

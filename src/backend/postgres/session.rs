@@ -73,14 +73,15 @@ impl Session {
     /// Connects and makes the database ready. Each step ends within [`POSTGRES_CONNECT`], unless there is something to
     /// migrate.
     pub(super) async fn open(options: &Options) -> Result<Session, Failed> {
+        let config = options.config()?;
         let connecting = async {
             match &options.tls {
                 Some(tls) => {
-                    let (client, connection) = options.config.connect(tls.clone()).await?;
+                    let (client, connection) = config.connect(tls.clone()).await?;
                     Ok((client, tokio::spawn(async { drop(connection.await) })))
                 }
                 None => {
-                    let (client, connection) = options.config.connect(NoTls).await?;
+                    let (client, connection) = config.connect(NoTls).await?;
                     Ok((client, tokio::spawn(async { drop(connection.await) })))
                 }
             }
