@@ -280,6 +280,8 @@ fn the_example_is_taken_as_it_is_and_with_every_line_in_use() {
         .into_iter()
         .map(|(name, value)| match value.contains("\"/etc/fanfare/") {
             true => format!("{name} = {:?}\n", secret.display().to_string()),
+            // A file has no password.
+            false if name == "db" => "db = \"postgres://fanfare@127.0.0.1/fanfare\"\n".to_owned(),
             // Peers must be told this data center's own name.
             false if name == "dc" => "dc = \"here\"\n".to_owned(),
             false => format!("{name} = {value}\n"),
