@@ -249,6 +249,26 @@ fn backup_that_lacks_what_was_answered_and_restore_that_brings_the_old_back() {
 }
 
 #[test]
+fn history_of_a_restored_database_taken_for_whole() {
+    let place = Place::new();
+    let node = place.node();
+    let begins = node.stream("topic=live:1").begins.expect("connected has an id");
+    let backup = place.path("good");
+    place.done(&["backup", backup.to_str().unwrap()]);
+    comment(&node, "after the backup");
+    stop(node);
+    // As it was the next start goes on with it.
+    let node = place.node();
+    let resumed = |node: &Node| node.stream(&format!("topic=live:1&last_event_id={begins}")).next().unwrap();
+    assert_eq!(resumed(&node).json()["data"]["text"], "after the backup");
+    stop(node);
+    place.done(&["restore", backup.to_str().unwrap()]);
+    let node = place.node();
+    comment(&node, "later");
+    assert_eq!(resumed(&node).name, "gap");
+}
+
+#[test]
 fn restore_of_what_is_no_backup_or_over_what_is_in_use() {
     let place = Place::new();
     let node = place.node();
