@@ -134,7 +134,8 @@ fn refusal_quotes_a_password() {
     let folder = tempfile::tempdir().unwrap();
     let database = format!("sqlite:{}", folder.path().join("fanfare.db").display());
     let path = folder.path().join("secret");
-    std::fs::write(&path, format!("{CLUSTER_SECRET}\n{CLUSTER_SECRET}")).unwrap();
+    // One more than the present one and the one before it.
+    std::fs::write(&path, [CLUSTER_SECRET; 3].join("\n")).unwrap();
     let redis = format!("redis://:{REDIS_PASSWORD}@127.0.0.1:1/not-a-number?x=y");
     let postgres = format!("postgres://ana:{POSTGRES_PASSWORD}@[::1/fanfare?sslmode=nonsense");
     let path = path.to_str().expect("a path of the tests");
