@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::support::eventually;
 use super::support::http::Client;
 use super::support::node::Node;
 use super::support::redis::Redis;
@@ -19,6 +20,12 @@ fn deleted_text_handed_out(kv: &str) {
     let first = message(&node, "first");
     // Nobody watched when these came, so the node has none of them among its recent events.
     let unseen = message(&node, "unseen secret");
+    eventually("both to be out, which is a moment after their answers", || {
+        match node.metric("fanfare_events_unwanted_total", "") {
+            2 => Ok(()),
+            other => Err(other),
+        }
+    });
     let mut viewer = node.stream("topic=chat:1");
     let seen = message(&node, "seen secret");
     let last = message(&node, "last");
