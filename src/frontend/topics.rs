@@ -16,7 +16,7 @@ use crate::runtime::random::Map;
 use crate::runtime::shrink::shrink;
 use crate::wire::event::Class;
 use crate::wire::frame::Frame;
-use crate::wire::position::{Position, Shown};
+use crate::wire::position::{Position, Reach, Shown};
 use crate::wire::topic::Topic;
 
 /// The place of a topic in a shard's table.
@@ -85,6 +85,8 @@ pub struct Behind {
     pub asked: bool,
     /// That events may be missing found no room either.
     pub gap: bool,
+    /// They were told that something before this place may be missing, which is not to say that they were given the rest.
+    pub told: Reach,
 }
 
 /// What [`Topics::leave`] changed: viewers that moved to another place, as (slot, new place).
@@ -332,12 +334,13 @@ impl TopicEntry {
 
     /// From now on class `every` is read from history, until viewers have all again.
     pub fn fall_behind(&mut self, after: Shown) -> &mut Behind {
-        self.behind.get_or_insert(Behind { after, asked: false, gap: false })
+        self.behind.get_or_insert(Behind { after, asked: false, gap: false, told: Reach::START })
     }
 
     /// Appends what history holds of what viewers lack, up to the first event without room: with what follows that, they would
-    /// pass over it. They lack no more if this was the end of it, `complete`, and all of it went in.
-    pub fn catch_up(&mut self, found: &[Arc<Frame>], complete: bool, now_ms: u64) {
+    /// pass over it. They lack no more if this was the end of it, `complete`, and all of it went in: then what lies before
+    /// `reaches` will never come.
+    pub fn catch_up(&mut self, found: &[Arc<Frame>], complete: bool, reaches: Reach, now_ms: u64) {
         for frame in found {
             if self.is_full() || self.append_ordered(frame, true, now_ms) == Some(Pushed::Overrun) {
                 break;
@@ -345,7 +348,10 @@ impl TopicEntry {
         }
         let last = found.last().and_then(|frame| frame.position());
         if complete && last.is_none_or(|last| self.delivered_to >= Some(Shown::to(last))) {
-            self.behind = None;
+            let after = self.behind.take().map(|behind| self.delivered_to.unwrap_or(behind.after));
+            if after.is_some_and(|after| reaches.lacks_after(after)) {
+                self.delivered_to = Some(Shown::told(reaches));
+            }
         }
     }
 

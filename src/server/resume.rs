@@ -9,7 +9,7 @@ use super::slots::{Conn, Kind};
 use crate::frontend::beginning::{Joined, beginning};
 use crate::frontend::queue::Pushed;
 use crate::frontend::replay::{Replay, Step};
-use crate::frontend::topics::{TopicEntry, TopicIndex};
+use crate::frontend::topics::TopicIndex;
 use crate::limits::{PAGE_BYTES, REPLAY_WRITE_BYTES, RESUME_OVERLAP_MS, RESUME_SKEW_MS};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::frame::Frame;
@@ -97,14 +97,6 @@ impl Replaying {
             }
         }
         ready
-    }
-}
-
-/// Viewers were told that they may lack what lies before `to`.
-fn behind_said(entry: &mut TopicEntry, to: Shown) {
-    entry.delivered_to = Some(to);
-    if let Some(behind) = &mut entry.behind {
-        behind.gap = false;
     }
 }
 
@@ -197,16 +189,17 @@ impl Shard {
                 let Some(behind) = entry.behind.as_mut() else { return };
                 behind.asked = false;
                 let (had, page) = (entry.delivered_to.unwrap_or(behind.after), &replayed.page);
-                if behind.gap || page.reaches.lacks_after(had) {
+                if behind.gap || (page.reaches.lacks_after(had) && page.reaches > behind.told) {
                     // History forgot what the viewers lack, before there was room for it.
                     let gap = Frame::gap(replayed.topic.as_str(), &format!("{}:{}", self.node.dc, had.place()));
                     if entry.append(&Arc::new(gap), now_ms) == Pushed::Overrun {
                         return self.queue_topic(index);
                     }
-                    behind_said(entry, had.max(Shown::told(page.reaches)));
+                    let Some(behind) = entry.behind.as_mut() else { return };
+                    (behind.gap, behind.told) = (false, page.reaches);
                     self.node.counters[self.id].gaps.add(1);
                 }
-                entry.catch_up(&replayed.page.frames[replayed.from..], replayed.page.complete, now_ms);
+                entry.catch_up(&page.frames[replayed.from..], page.complete, page.reaches, now_ms);
                 self.queue_topic(index);
             }
         }

@@ -239,7 +239,7 @@ impl Viewer {
         if !self.topics.iter().any(|mine| mine == topic) {
             self.faults.push(format!("{now}: an event of {topic}, which it does not watch"));
         }
-        if data["type"] != "message" {
+        if data["type"] != "message" && data["type"] != "note" {
             return;
         }
         if !self.seen.insert(format!("{topic} {id}")) {
@@ -255,6 +255,7 @@ impl Viewer {
 #[derive(Debug, Clone)]
 pub struct Acked {
     pub topic: String,
+    pub kind: &'static str,
     pub id: String,
     pub begun: u64,
     pub attempts: u32,
@@ -265,6 +266,8 @@ pub struct Acked {
 pub struct Publisher {
     pub number: usize,
     topics: Vec<String>,
+    /// Some of its events are of a type of which little is kept.
+    notes: bool,
     count: u64,
     current: Option<(Acked, String)>,
     end: Option<i32>,
@@ -279,10 +282,11 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    pub fn new(number: usize, topics: Vec<String>, pace: u64, next: u64) -> Publisher {
+    pub fn new(number: usize, topics: Vec<String>, notes: bool, pace: u64, next: u64) -> Publisher {
         Publisher {
             number,
             topics,
+            notes,
             count: 0,
             current: None,
             end: None,
@@ -325,9 +329,10 @@ impl Publisher {
             self.count += 1;
             let topic = self.topics[random.number() as usize % self.topics.len()].clone();
             let id = format!("p{}-{}", self.number, self.count);
-            let body =
-                json!({"type": "message", "id": id, "data": {"text": "x".repeat((random.number() % 200) as usize)}});
-            self.current = Some((Acked { topic, id, begun: now, attempts: 0 }, body.to_string()));
+            let text = "x".repeat((random.number() % 200) as usize);
+            let kind = if self.notes && random.number().is_multiple_of(20) { "note" } else { "message" };
+            let body = json!({"type": kind, "id": id, "data": {"text": text}});
+            self.current = Some((Acked { topic, kind, id, begun: now, attempts: 0 }, body.to_string()));
             self.sent = false;
         }
         let Some(end) = self.end else {

@@ -28,6 +28,7 @@ fn plan(seed: u64) -> Plan {
         viewers: draw(2, 12),
         publishers: draw(1, 4),
         topics: draw(1, 4),
+        notes: draw(0, 1) == 1,
         seconds: 40,
         faults,
     }
@@ -145,4 +146,34 @@ fn mistakes_that_nobody_would_notice() {
         }
     }
     assert!(unseen.is_empty(), "{unseen:?}");
+}
+
+/// A Frontend that hung for longer than its lease gives its viewers all that history kept meanwhile, though a type of which
+/// little is kept left holes in it.
+#[test]
+fn comments_skipped_where_events_of_another_type_expired() {
+    for shards in 1..=2 {
+        let faults = std::collections::BTreeSet::new();
+        let (viewers, publishers, topics, seconds) = (4, 2, 1, 16);
+        let plan = Plan {
+            seed: 7,
+            dispatchers: 1,
+            frontends: 1,
+            shards,
+            viewers,
+            publishers,
+            topics,
+            notes: true,
+            seconds,
+            faults,
+        };
+        let mut world = World::new(plan);
+        world.run(5 * SECOND);
+        world.machines[1].paused_until = 14 * SECOND;
+        world.run(seconds * SECOND);
+        world.heal();
+        world.run(100 * SECOND);
+        let wrong = oracle::judge(&mut world);
+        assert!(wrong.is_empty(), "{shards} shards: {} wrong, such as {}; {:?}", wrong.len(), wrong[0], world.counts);
+    }
 }

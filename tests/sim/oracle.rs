@@ -71,6 +71,7 @@ fn of_viewer(
     wrong: &mut Vec<String>,
 ) {
     let name = format!("viewer {}", viewer.number);
+    let lost = faults.contains(&Fault::Empty);
     wrong.extend(viewer.faults.iter().map(|fault| format!("{name}: {fault}")));
     if !viewer.is_connected {
         wrong.push(format!("{name} is not connected"));
@@ -79,7 +80,8 @@ fn of_viewer(
         // History keeps so many events of a topic; who comes with an older place missed some.
         let since = place(after.trim_matches('"')).map_or(0, |(ms, _)| ms);
         let newer = acked.get(topic).map_or(0, |all| all.iter().filter(|event| unix_ms(event.begun) >= since).count());
-        if newer < HISTORY_EVENTS as usize {
+        let notes = acked.get(topic).is_some_and(|all| all.iter().any(|event| event.kind == "note"));
+        if newer < HISTORY_EVENTS as usize && !notes {
             wrong.push(format!(
                 "{name} was told at {:.3} s of a gap in {topic} behind {after}, though the store lost nothing and {newer} events came since",
                 *at as f64 / 1e9
@@ -107,9 +109,12 @@ fn of_viewer(
     let Some(since) = viewer.since else { return };
     for topic in &viewer.topics {
         let last_gap = viewer.gaps.iter().filter(|(_, of, _)| of == topic || of.is_empty()).map(|(at, ..)| *at).max();
+        let messages = acked.get(topic).map_or(0, |all| all.iter().filter(|event| event.kind == "message").count());
         for event in acked.get(topic).into_iter().flatten() {
             let id = format!("{topic} {}", event.id);
-            let is_told = last_gap.is_some_and(|at| at + SECOND >= event.begun);
+            // What history keeps is shown whatever else is gone: a gap excuses no more than what could be lost.
+            let may_be_lost = lost || event.kind == "note" || messages > HISTORY_EVENTS as usize;
+            let is_told = may_be_lost && last_gap.is_some_and(|at| at + SECOND >= event.begun);
             if event.begun > since && !is_told && !viewer.seen.contains(&id) {
                 wrong.push(format!(
                     "{name}, connected since {:.3} s, never saw {id}, which was sent at {:.3} s ({} attempts) and acknowledged",

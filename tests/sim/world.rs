@@ -41,6 +41,8 @@ pub struct Plan {
     pub viewers: usize,
     pub publishers: usize,
     pub topics: usize,
+    /// Events of a type of which little is kept come beside those of which much is.
+    pub notes: bool,
     /// How long clients work, and parts fail, in seconds.
     pub seconds: u64,
     pub faults: BTreeSet<Fault>,
@@ -164,7 +166,7 @@ impl World {
             let next = 3 * SECOND + self.workload.number() % SECOND;
             let pace = [20, 100, 400][self.workload.number() as usize % 3] * MILLISECOND;
             let number = self.clients.len();
-            self.clients.push(Client::Publisher(Publisher::new(number, topics.clone(), pace, next)));
+            self.clients.push(Client::Publisher(Publisher::new(number, topics.clone(), self.plan.notes, pace, next)));
         }
         for number in 0..self.clients.len() {
             self.wake(number);
@@ -209,6 +211,7 @@ impl World {
             ("FANFARE_INTERNAL", internal.to_string()),
             ("FANFARE_KV", "redis://127.0.0.1:1".to_owned()),
             ("FANFARE_DISPATCHERS", listed.join(",")),
+            ("FANFARE_CONFIG", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/fanfare.toml").to_owned()),
         ]
         .map(|(name, value)| (name.into(), value.into()));
         let settings = Settings::resolve(role, &Flags::default(), environment).expect("the settings are right");

@@ -166,7 +166,7 @@ fn what_history_holds_follows_in_order_wherever_room_ends() {
         while entry.behind.is_some() {
             let after = entry.delivered_to.map_or(Position::START, Shown::place);
             let lacked = history.partition_point(|frame| frame.position().unwrap() <= after);
-            entry.catch_up(&history[lacked..], true, now_ms);
+            entry.catch_up(&history[lacked..], true, Reach::START, now_ms);
             pages += 1;
             now_ms += MERGING_SLICE.as_millis() as u64;
             if pages % 3 == 0 {
