@@ -18,60 +18,29 @@ pub trait Table {
     fn keep(&mut self, room: usize);
 }
 
-impl<K: Eq + Hash, V, S: BuildHasher> Table for HashMap<K, V, S> {
-    fn used(&self) -> usize {
-        self.len()
-    }
+macro_rules! table {
+    ($([$($parameters:tt)*] $table:ty),* $(,)?) => {$(
+        impl<$($parameters)*> Table for $table {
+            fn used(&self) -> usize {
+                self.len()
+            }
 
-    fn room(&self) -> usize {
-        self.capacity()
-    }
+            fn room(&self) -> usize {
+                self.capacity()
+            }
 
-    fn keep(&mut self, room: usize) {
-        self.shrink_to(room);
-    }
+            fn keep(&mut self, room: usize) {
+                self.shrink_to(room);
+            }
+        }
+    )*};
 }
 
-impl<K: Eq + Hash, S: BuildHasher> Table for HashSet<K, S> {
-    fn used(&self) -> usize {
-        self.len()
-    }
-
-    fn room(&self) -> usize {
-        self.capacity()
-    }
-
-    fn keep(&mut self, room: usize) {
-        self.shrink_to(room);
-    }
-}
-
-impl<T> Table for VecDeque<T> {
-    fn used(&self) -> usize {
-        self.len()
-    }
-
-    fn room(&self) -> usize {
-        self.capacity()
-    }
-
-    fn keep(&mut self, room: usize) {
-        self.shrink_to(room);
-    }
-}
-
-impl<T> Table for Vec<T> {
-    fn used(&self) -> usize {
-        self.len()
-    }
-
-    fn room(&self) -> usize {
-        self.capacity()
-    }
-
-    fn keep(&mut self, room: usize) {
-        self.shrink_to(room);
-    }
+table! {
+    [K: Eq + Hash, V, S: BuildHasher] HashMap<K, V, S>,
+    [K: Eq + Hash, S: BuildHasher] HashSet<K, S>,
+    [T] VecDeque<T>,
+    [T] Vec<T>,
 }
 
 /// To be called whenever something was taken out: makes the table smaller once it is mostly empty. Moving what is left costs,
