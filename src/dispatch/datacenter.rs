@@ -62,8 +62,11 @@ pub struct Taking {
     pub events: Vec<(Position, Append)>,
 }
 
-/// Where an event was put in history: its place and that of the one before it in its topic; none if it was there before.
-pub type Placed = Option<(Position, Option<Position>)>;
+/// Where an event was put in history, and back to where nothing precedes it, as [`Answer::Appended`] has them; none if it was
+/// there before.
+///
+/// [`Answer::Appended`]: super::kv::Answer::Appended
+pub type Placed = Option<(Position, Position)>;
 
 /// News of a peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -221,8 +221,9 @@ pub enum Answer {
     Appended {
         /// Its place, at least the store's time.
         position: Position,
-        /// The place of the one before it in its topic; none if nothing is known of one.
-        prev: Option<Position>,
+        /// Nothing of its topic lies between this place and the event: the place of the one before it, or that back to which
+        /// the store lost nothing, whichever is later.
+        prev: Position,
     },
     /// The key is new, and known from now on for [`crate::limits::ONCE_AGE`].
     Claimed,
@@ -320,7 +321,7 @@ pub struct Page {
 pub struct Stored {
     /// Its place.
     pub position: Position,
-    /// The place of the one before it, as [`Answer::Appended`] gave it.
+    /// The place of the one before it, if any is known.
     pub prev: Option<Position>,
     /// The event as JSON.
     pub event: Arc<str>,

@@ -189,13 +189,14 @@ impl Tables {
                 notices.push(Notice::Queued(number));
             }
         }
-        let Some(keeps) = &mut self.keeps else { return Some(self.histories.append(append, now_ms)) };
-        let (topic, kind, event) = (append.topic.clone(), append.kind.clone(), Some(Arc::clone(&append.event)));
-        let (age_max_ms, withdraws) = (append.age_max_ms, append.withdraws.clone());
+        let kept = self.keeps.is_some().then(|| append.clone());
         let (position, prev) = self.histories.append(append, now_ms);
-        let event = KeptEvent { topic, kind, position, prev, event, age_max_ms };
-        keeps.push(Keep { event, withdraws, forgets: self.histories.take_forgotten() });
-        Some((position, prev))
+        if let Some((keeps, append)) = self.keeps.as_mut().zip(kept) {
+            let Append { topic, kind, event, age_max_ms, withdraws, .. } = append;
+            let event = KeptEvent { topic, kind, position, prev, event: Some(event), age_max_ms };
+            keeps.push(Keep { event, withdraws, forgets: self.histories.take_forgotten() });
+        }
+        Some((position, self.histories.follows(prev)))
     }
 
     /// The same, as it is answered: one that was taken back is one that came before.

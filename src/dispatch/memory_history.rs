@@ -245,6 +245,11 @@ impl Histories {
         (position, prev)
     }
 
+    /// Nothing that follows this place precedes an event whose predecessor in its history is `prev`.
+    pub fn follows(&self, prev: Option<Position>) -> Position {
+        prev.unwrap_or_default().max(self.since.place())
+    }
+
     /// Drops what is too old, forgets topics that hold nothing, and keeps all of it within [`MEMORY_HISTORY_BYTES`].
     fn sweep(&mut self, now_ms: u64) {
         let forgotten = self.forgotten(now_ms);

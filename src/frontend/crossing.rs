@@ -282,7 +282,7 @@ mod tests {
             data: data.as_bytes(),
             class,
             ttl_ms: 5_000,
-            place: (class == Class::Every).then(|| Place { dc: "dc", position: at(number), prev: None }),
+            place: (class == Class::Every).then(|| Place { dc: "dc", position: at(number), prev: Position::START }),
             version: Version { number: if class == Class::Latest { number } else { 0 }, dc: "" },
         };
         Arc::new(Frame::encode(&event))

@@ -20,8 +20,8 @@ use crate::wire::position::{Position, Reach, Shown};
 pub enum Effect {
     /// All viewers of the node get this now.
     Deliver(Arc<Frame>),
-    /// All viewers are told that events which followed this position may be missing.
-    Gap(Position),
+    /// All viewers are told that of what followed the position something may be missing, if it lies before `told`.
+    Gap(Position, Reach),
 }
 
 /// A part of a topic's history, as frames.
@@ -171,7 +171,7 @@ impl Order {
             return;
         };
         self.active_at = now;
-        let follows = |end: Shown| frame.prev().is_none_or(|prev| end.has(prev) || planted(Mistake::PrevUnchecked));
+        let follows = |end: Shown| end.has(frame.prev()) || planted(Mistake::PrevUnchecked);
         match self.end {
             Some(end) if end.has(position) => {}
             Some(end) if follows(end) => {
@@ -227,7 +227,7 @@ impl Order {
             let position = *first.key();
             if end.has(position) {
                 self.held_bytes -= first.remove().1.bytes().len();
-            } else if first.get().1.prev().is_none_or(|prev| end.has(prev)) {
+            } else if end.has(first.get().1.prev()) {
                 let (_, frame) = first.remove();
                 self.held_bytes -= frame.bytes().len();
                 self.deliver(frame, position, effects);
@@ -274,7 +274,7 @@ impl Order {
         let Some(end) = self.end else { return };
         let lacks = page.reaches.lacks_after(end);
         if lacks && page.reaches > self.told {
-            effects.push(Effect::Gap(end.place()));
+            effects.push(Effect::Gap(end.place(), page.reaches));
             self.told = page.reaches;
             self.forget_ring(page.reaches);
         }
@@ -299,9 +299,9 @@ impl Order {
             && began.is_some_and(|began| *came < began)
         {
             // History was read to its end after this came, and does not have what should precede it.
-            let prev = first.prev().unwrap_or(end.place());
-            effects.push(Effect::Gap(end.place()));
-            self.skip_to(Reach::back_to(prev));
+            let lost = Reach::back_to(first.prev());
+            effects.push(Effect::Gap(end.place(), lost));
+            self.skip_to(lost);
             self.drain_held(now, effects);
         }
         if self.held.is_empty() {
@@ -332,7 +332,7 @@ impl Order {
         let fell_back = history.place().is_some_and(|place| place < known.place());
         if fell_back {
             // It lost what it had, and perhaps what nobody here has seen. What it has since then is all new.
-            effects.push(Effect::Gap(end.place()));
+            effects.push(Effect::Gap(end.place(), history.since));
             self.told = self.told.max(history.since);
             self.let_held_go();
             self.end = Some(Shown::told(history.since));
@@ -340,7 +340,7 @@ impl Order {
             self.forget_ring(history.since.max(Reach::live_from(end)));
         } else if history.since.lacks_after(known) && history.since > self.told {
             // The same, but what it has from before is to be read.
-            effects.push(Effect::Gap(end.place()));
+            effects.push(Effect::Gap(end.place(), history.since));
             self.told = history.since;
             self.forget_ring(history.since.max(Reach::live_from(end)));
         }

@@ -278,7 +278,7 @@ mod tests {
     const TOPICS: [&str; 3] = ["live:a", "live:b", "live:c"];
 
     fn frame(topic: &str, ms: u64) -> Arc<Frame> {
-        let place = Some(Place { dc: "dc", position: Position { ms, seq: 1 }, prev: None });
+        let place = Some(Place { dc: "dc", position: Position { ms, seq: 1 }, prev: Position::START });
         let (id, kind, data, class) = ("i", "comment", b"1".as_slice(), Class::Every);
         Arc::new(Frame::encode(&Event {
             id,
@@ -439,7 +439,7 @@ mod tests {
     fn what_is_taken_back_is_not_written_any_more() {
         let topic = Topic::parse("live:a").unwrap();
         let event = |id: &str, kind: &str, ms: u64, data: &str| {
-            let place = Some(Place { dc: "dc", position: Position { ms, seq: 1 }, prev: None });
+            let place = Some(Place { dc: "dc", position: Position { ms, seq: 1 }, prev: Position::START });
             let (data, class, topic) = (data.as_bytes(), Class::Every, "live:a");
             Arc::new(Frame::encode(&Event {
                 id,

@@ -294,21 +294,35 @@ impl TopicEntry {
             if pushed == Pushed::Overrun {
                 let after = self.delivered_to.unwrap_or(Shown::to(Position::START));
                 self.fall_behind(after).gap = true;
+            } else {
+                self.told(Reach::back_to(frame.prev()));
             }
             return Some(pushed);
         };
         if self.delivered_to.is_some_and(|to| to.has(position)) {
             return None;
         }
-        let lacks = !read && self.delivered_to.is_some_and(|to| frame.prev().is_some_and(|prev| !to.has(prev)));
+        let lacks = !read && self.delivered_to.is_some_and(|to| !to.has(frame.prev()));
         let pushed = if lacks { Pushed::Overrun } else { self.append(frame, now_ms) };
         if pushed == Pushed::Overrun {
-            let after = self.delivered_to.unwrap_or(Shown::to(frame.prev().unwrap_or_default()));
+            let after = self.delivered_to.unwrap_or(Shown::to(frame.prev()));
             self.fall_behind(after);
         } else {
             self.delivered_to = Some(Shown::to(position));
         }
         Some(pushed)
+    }
+
+    /// Viewers were told that something before `told` may be missing: what history has of it they get, and are told once.
+    fn told(&mut self, told: Reach) {
+        let Some(had) = self.delivered_to.filter(|_| told != Reach::START) else { return };
+        if told.lacks_after(had) {
+            let behind = self.fall_behind(had);
+            behind.told = behind.told.max(told);
+        } else {
+            // The store lost its places as well, and begins anew before those that it gave.
+            self.delivered_to = Some(Shown::told(told));
+        }
     }
 
     /// Whether something waits for room in the log.

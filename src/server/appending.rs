@@ -149,7 +149,7 @@ impl Shard {
     }
 
     /// An event that has its place in history goes on its way.
-    pub(super) fn send_placed(&mut self, json: &str, position: Position, prev: Option<Position>) {
+    pub(super) fn send_placed(&mut self, json: &str, position: Position, prev: Position) {
         let dc = self.node.dc.clone();
         let stored = Stored::read(json).expect("it was written by this node, or read before");
         let mut event = stored.event(Class::Every, 0);

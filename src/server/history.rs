@@ -23,7 +23,7 @@ use crate::runtime::random::Map;
 use crate::runtime::shrink::shrink;
 use crate::wire::event::Class;
 use crate::wire::frame::{Frame, Place, Stored};
-use crate::wire::position::{Position, Shown};
+use crate::wire::position::{Position, Reach, Shown};
 use crate::wire::topic::Topic;
 use crate::wire::version::Version;
 
@@ -308,9 +308,9 @@ impl Shard {
         for effect in effects {
             match effect {
                 Effect::Deliver(frame) => self.sequence(&frame),
-                Effect::Gap(after) => {
+                Effect::Gap(after, told) => {
                     self.counters().gaps.add(1);
-                    let frame = Frame::gap(topic.as_str(), &format!("{}:{after}", self.node.dc));
+                    let frame = Frame::gap(topic.as_str(), &format!("{}:{after}", self.node.dc), told);
                     self.sequence(&Arc::new(frame));
                 }
             }
@@ -402,7 +402,8 @@ impl Shard {
             return;
         };
         bound(&mut page, reading.bytes);
-        let frames: Vec<Arc<Frame>> = page.events.iter().filter_map(|stored| place(&self.node.dc, stored)).collect();
+        let frames: Vec<Arc<Frame>> =
+            page.events.iter().filter_map(|stored| place(&self.node.dc, stored, page.reaches)).collect();
         let last = frames.last().and_then(|frame| frame.position()).unwrap_or(reading.after);
         let mut effects = Vec::new();
         if reading.for_order {
@@ -464,10 +465,12 @@ fn bound(page: &mut Page, bytes_max: usize) {
     }
 }
 
-/// An event from history, as a frame.
-fn place(dc: &str, found: &crate::dispatch::kv::Stored) -> Option<Arc<Frame>> {
+/// An event from history that reaches back so far, as a frame.
+fn place(dc: &str, found: &crate::dispatch::kv::Stored, reaches: Reach) -> Option<Arc<Frame>> {
     let stored = Stored::read(&found.event)?;
     let mut event = stored.event(Class::Every, 0);
-    event.place = Some(Place { dc, position: found.position, prev: found.prev });
+    let whole = Some(reaches.place()).filter(|place| *place < found.position);
+    let prev = found.prev.max(whole).unwrap_or_default();
+    event.place = Some(Place { dc, position: found.position, prev });
     Some(Arc::new(Frame::encode(&event)))
 }

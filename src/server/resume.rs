@@ -191,7 +191,8 @@ impl Shard {
                 let (had, page) = (entry.delivered_to.unwrap_or(behind.after), &replayed.page);
                 if behind.gap || (page.reaches.lacks_after(had) && page.reaches > behind.told) {
                     // History forgot what the viewers lack, before there was room for it.
-                    let gap = Frame::gap(replayed.topic.as_str(), &format!("{}:{}", self.node.dc, had.place()));
+                    let gap =
+                        Frame::gap(replayed.topic.as_str(), &format!("{}:{}", self.node.dc, had.place()), page.reaches);
                     if entry.append(&Arc::new(gap), now_ms) == Pushed::Overrun {
                         return self.queue_topic(index);
                     }

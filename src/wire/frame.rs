@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::event::{Class, Draft};
 use super::json;
-use super::position::Position;
+use super::position::{Position, Reach};
 use super::sse::{self, Framing};
 use super::version::Version;
 use crate::limits::{EVENT_BYTES_MAX, LINE_BYTES_MAX};
@@ -54,8 +54,9 @@ pub struct Place<'a> {
     pub dc: &'a str,
     /// The place.
     pub position: Position,
-    /// The place of the event before it in the same topic; none if nothing is known of one.
-    pub prev: Option<Position>,
+    /// Nothing of its topic lies between this place and the event. Whoever was shown less lacks something, be it an event
+    /// or to be told that the store lost some.
+    pub prev: Position,
 }
 
 /// One event's bytes on an SSE stream, with the places that delivery looks at.
@@ -79,7 +80,7 @@ pub struct Frame {
     at: u64,
     topic_hash: u64,
     position: Option<Position>,
-    prev: Option<Position>,
+    prev: Position,
     version: u64,
     /// The data center that gave the version.
     dc: Option<Arc<str>>,
@@ -160,7 +161,7 @@ impl Frame {
             at: event.at,
             topic_hash: topic_hash(event.topic),
             position: event.place.map(|place| place.position),
-            prev: event.place.and_then(|place| place.prev),
+            prev: event.place.map_or(Position::START, |place| place.prev),
             version: event.version.number,
             dc: match event.version {
                 Version { number: 1.., dc } if event.class == Class::Latest && !dc.is_empty() => Some(dc.into()),
@@ -172,7 +173,7 @@ impl Frame {
 
     /// The control event that tells viewers of a topic that events which followed `after` may be missing. It is queued
     /// like an event of class `every`, without a place in history.
-    pub fn gap(topic: &str, after: &str) -> Frame {
+    pub fn gap(topic: &str, after: &str, told: Reach) -> Frame {
         let mut bytes = Vec::new();
         Framing::Chunked.wrap(&mut bytes, |out| sse::gap(out, topic, Some(after)));
         let start = memchr::memchr(b'\n', &bytes).expect("a chunk has a size line") + 1;
@@ -190,7 +191,7 @@ impl Frame {
             at: 0,
             topic_hash: topic_hash(topic),
             position: None,
-            prev: None,
+            prev: told.place(),
             version: 0,
             dc: None,
             origins: None,
@@ -219,8 +220,9 @@ impl Frame {
         self.position
     }
 
-    /// Class `every`: the place of the event before it in the same topic; none if nothing is known of one.
-    pub fn prev(&self) -> Option<Position> {
+    /// Class `every`: [`Place::prev`]. Of a `gap`, which has no place itself: viewers are told that something before this
+    /// place may be missing.
+    pub fn prev(&self) -> Position {
         self.prev
     }
 
@@ -420,7 +422,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_place_in_history_is_the_streams_id() {
-        let place = Place { dc: "dc1", position: Position { ms: 5, seq: 2 }, prev: Some(Position::at(4)) };
+        let place = Place { dc: "dc1", position: Position { ms: 5, seq: 2 }, prev: Position::at(4) };
         let event = Event {
             id: "i",
             topic: "live:42",
@@ -447,7 +449,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_gap_names_its_topic() {
-        let gap = Frame::gap("a:b", "local:5-1");
+        let gap = Frame::gap("a:b", "local:5-1", Reach::START);
         let text = std::str::from_utf8(gap.event()).unwrap();
         assert_eq!(text, "event: gap\ndata: {\"after\":\"local:5-1\",\"topic\":\"a:b\"}\n\n");
         assert_eq!((gap.topic(), gap.class(), gap.position()), ("a:b", Class::Every, None));

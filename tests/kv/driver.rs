@@ -43,6 +43,11 @@ pub fn topic(text: &str) -> Topic {
     Topic::parse(text).expect("a topic")
 }
 
+/// The event that another follows; none if that is told to follow the time since when the store lost nothing.
+pub fn event_at(prev: Position) -> Option<Position> {
+    (!prev.is_between()).then_some(prev)
+}
+
 /// Topics of the bucket of `live:1`.
 pub fn of_one_bucket(count: usize) -> Vec<Topic> {
     let number = bucket("live:1");
@@ -269,7 +274,7 @@ impl Store {
     #[track_caller]
     pub fn append(&self, topic: &Topic, event: &str, count_max: u32) -> (Position, Option<Position>) {
         let Answer::Appended { position, prev } = self.ask(append(topic, event, count_max)) else { panic!("appended") };
-        (position, prev)
+        (position, event_at(prev))
     }
 
     /// Appends an event of this type, of which so many are kept for so long.
@@ -284,7 +289,7 @@ impl Store {
     ) -> (Position, Option<Position>) {
         let answer = self.ask(append_of(topic, kind, event, count_max, age_max_ms));
         let Answer::Appended { position, prev } = answer else { panic!("appended") };
-        (position, prev)
+        (position, event_at(prev))
     }
 
     #[track_caller]

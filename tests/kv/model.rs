@@ -8,7 +8,7 @@ use fanfare::wire::topic::Topic;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::driver::{AGE_MS, Store, deletion, topic, with_id};
+use crate::driver::{AGE_MS, Store, deletion, event_at, topic, with_id};
 use crate::support::redis::Redis;
 
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ impl Places<'_> {
     fn take_back(&mut self, topic: &Topic, which: usize, count_max: u32) -> (usize, Option<usize>) {
         let append = deletion(topic, &which.to_string(), count_max, &[]);
         let Answer::Appended { position, prev } = self.store.ask(Request::Append(append)) else { panic!("appended") };
-        self.placed((position, prev))
+        self.placed((position, event_at(prev)))
     }
 
     fn placed(&mut self, (position, prev): (Position, Option<Position>)) -> (usize, Option<usize>) {

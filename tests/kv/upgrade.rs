@@ -30,7 +30,7 @@ fn history_of_the_version_before_is_read_and_taken_back() {
     let Answer::Appended { prev, .. } = store.ask(Request::Append(deletion(&one, "2", 9, &[]))) else {
         panic!("appended")
     };
-    assert_eq!(prev, Some(place(4)));
+    assert_eq!(prev, place(4));
     // Only the first one is missing.
     assert_eq!(ids(from), (["3", "4", "2.deleted"].map(with_id).to_vec(), place(1)));
     // A node of that version may still trim, while others are replaced.

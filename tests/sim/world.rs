@@ -476,12 +476,19 @@ impl World {
             self.start(number);
         }
         for client in &mut self.clients {
-            match client {
-                Client::Viewer(viewer) => viewer.slow = 0,
-                Client::Publisher(publisher) => publisher.stops = true,
+            if let Client::Viewer(viewer) = client {
+                viewer.slow = 0;
             }
         }
+        self.publish(false);
+    }
+
+    /// Publishers go on, or end with what they have begun.
+    pub fn publish(&mut self, goes_on: bool) {
         for number in 0..self.clients.len() {
+            if let Client::Publisher(publisher) = &mut self.clients[number] {
+                publisher.stops = !goes_on;
+            }
             self.wake_at(number, self.now + MILLISECOND);
         }
     }

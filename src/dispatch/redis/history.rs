@@ -222,11 +222,11 @@ fn stored(entry: redis::Value) -> Option<Stored> {
     Some(Stored { position, prev, event: event.into() })
 }
 
-/// Where an event was put, and what precedes it there.
-pub fn placed(list: Vec<redis::Value>) -> Option<(Position, Option<Position>)> {
+/// Where an event was put, and back to where nothing precedes it.
+pub fn placed(list: Vec<redis::Value>) -> Option<(Position, Position)> {
     let mut fields = list.into_iter();
     let position = replies::position(fields.next()?)??;
-    Some((position, replies::position(fields.next()?)?))
+    Some((position, replies::position(fields.next()?)??))
 }
 
 /// What scripts are told of an event that is published once.

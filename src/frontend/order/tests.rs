@@ -12,7 +12,7 @@ fn topic() -> Topic {
     Topic::parse("live:1").unwrap()
 }
 
-fn frame(number: u64, position: Position, prev: Option<Position>) -> Arc<Frame> {
+fn frame(number: u64, position: Position, prev: Position) -> Arc<Frame> {
     let (id, place) = (number.to_string(), Some(Place { dc: "dc", position, prev }));
     let (topic, kind, data) = ("live:1", "comment", b"1".as_slice());
     let class = Class::Every;
@@ -51,7 +51,7 @@ impl World {
             peers: Vec::new(),
         };
         let (position, prev) = self.histories.append(append, self.now_ms);
-        let frame = frame(number, position, prev);
+        let frame = frame(number, position, self.histories.follows(prev));
         self.all.push(Arc::clone(&frame));
         frame
     }
@@ -61,7 +61,7 @@ impl World {
         let frames = page
             .events
             .iter()
-            .map(|stored| frame(stored.event.parse().unwrap(), stored.position, stored.prev))
+            .map(|stored| frame(stored.event.parse().unwrap(), stored.position, stored.prev.unwrap_or_default()))
             .collect();
         FramePage { frames, complete: page.complete, reaches: page.reaches }
     }
@@ -149,7 +149,7 @@ fn run(ops: Vec<Op>, count_max: u32, limit: u32) -> (World, Vec<Arc<Frame>>, usi
         for effect in effects.drain(..) {
             match effect {
                 Effect::Deliver(frame) => got.push(frame),
-                Effect::Gap(_) => gaps += 1,
+                Effect::Gap(..) => gaps += 1,
             }
         }
         assert!(order.ring_bytes == order.ring.iter().map(|frame| frame.bytes().len()).sum::<usize>());
@@ -202,8 +202,8 @@ fn a_store_that_lost_everything_is_a_gap() {
 #[test]
 fn what_outlived_a_takeover_is_no_part_of_the_gap() {
     let at = |ms| Position::at(ms);
-    let (one, two) = (frame(1, at(10), None), frame(2, at(20), Some(at(10))));
-    let three = frame(3, at(40), Some(at(20)));
+    let (one, two) = (frame(1, at(10), Position::START), frame(2, at(20), at(10)));
+    let three = frame(3, at(40), at(20));
     for compares in [true, false] {
         let (mut order, now, mut effects) = (Order::new(Instant::now()), Instant::now(), Vec::new());
         order.noted(End { position: None, since: Reach::back_to(at(1)), clock: None }, now, &mut effects);
@@ -233,7 +233,7 @@ fn what_outlived_a_takeover_is_no_part_of_the_gap() {
             .iter()
             .map(|effect| match effect {
                 Effect::Deliver(frame) => frame.position(),
-                Effect::Gap(_) => None,
+                Effect::Gap(..) => None,
             })
             .collect();
         assert_eq!(seen, [Some(at(10)), None, Some(at(20)), Some(at(40))], "compares {compares}");
@@ -280,7 +280,7 @@ fn what_was_taken_back_is_not_among_recent_events() {
     let place = |seq| Position { ms: 5, seq };
     order.noted(End { position: Some(place(1)), since: Reach::START, clock: None }, now, &mut effects);
     for number in 2..=4 {
-        order.frame(frame(number, place(number), Some(place(number - 1))), now, &mut effects);
+        order.frame(frame(number, place(number), place(number - 1)), now, &mut effects);
     }
     let id = |frame: &Arc<Frame>| Stored::read(frame.json()).unwrap().id.into_owned();
     let before = order.recent(place(1)).unwrap();
@@ -293,7 +293,7 @@ fn what_was_taken_back_is_not_among_recent_events() {
         data: b"{\"id\":\"3\"}",
         class: Class::Every,
         ttl_ms: 0,
-        place: Some(Place { dc: "dc", position: place(5), prev: Some(place(4)) }),
+        place: Some(Place { dc: "dc", position: place(5), prev: place(4) }),
         version: Version::NONE,
     };
     order.frame(Arc::new(Frame::encode(&event)), now, &mut effects);

@@ -89,7 +89,11 @@ fn comment(number: u64, bytes: usize) -> Arc<Frame> {
         at: 1,
         ttl_ms: 0,
         version: Version::NONE,
-        place: Some(Place { dc: "dc", position: at(number), prev: (number > 1).then(|| at(number - 1)) }),
+        place: Some(Place {
+            dc: "dc",
+            position: at(number),
+            prev: if number > 1 { at(number - 1) } else { Position::START },
+        }),
         data: data.as_bytes(),
     };
     Arc::new(Frame::encode(&event))
@@ -177,6 +181,24 @@ fn what_history_holds_follows_in_order_wherever_room_ends() {
         assert_eq!(got, history.iter().filter_map(|frame| frame.position()).collect::<Vec<_>>(), "{floods}");
         assert!((5..60).contains(&pages), "{pages} pages: it all has room only in several parts");
     }
+}
+
+/// What the home told of is not told again by a core, and what a store gives that begins its places anew is no repeat.
+#[test]
+fn a_gap_says_up_to_where() {
+    let mut topics = Topics::new(&Account::unbounded());
+    let (index, ..) = topics.join(&Topic::parse("live:1").unwrap(), 0);
+    let entry = topics.get_mut(index);
+    let at = |number| Reach::back_to(Position { ms: number, seq: 0 });
+    let gap = |told| Arc::new(Frame::gap("live:1", "dc:1-0", told));
+    entry.delivered_to = Some(Shown::told(at(3)));
+    assert_eq!(entry.append_ordered(&gap(at(9)), false, 1), Some(Pushed::Queued));
+    assert_eq!(entry.behind.as_ref().map(|behind| (behind.told, behind.gap)), Some((at(9), false)));
+    entry.catch_up(&[comment(11, 10)], true, at(9), 1);
+    assert!(entry.behind.is_none() && entry.delivered_to == Some(Shown::told(at(11))));
+    entry.append_ordered(&gap(at(5)), false, 1);
+    assert_eq!(entry.append_ordered(&comment(6, 10), false, 1), Some(Pushed::Queued));
+    assert!(entry.behind.is_none());
 }
 
 #[test]

@@ -57,7 +57,7 @@ impl Frame {
         let record = out.len();
         out.extend_from_slice(&[0; 6]);
         let flags = if self.position.is_some() { HAS_POSITION } else { 0 }
-            | if self.prev.is_some() { HAS_PREV } else { 0 }
+            | if !self.prev.is_start() { HAS_PREV } else { 0 }
             | if self.version != 0 { HAS_VERSION } else { 0 }
             | if self.origins.is_some() { HAS_ORIGINS } else { 0 }
             | if self.dc.is_some() { HAS_DC } else { 0 };
@@ -69,7 +69,7 @@ impl Frame {
         for place in [self.start].into_iter().chain(places.into_iter().flatten()) {
             out.extend_from_slice(&place.to_le_bytes());
         }
-        for position in [self.position, self.prev].into_iter().flatten() {
+        for position in [self.position, Some(self.prev).filter(|prev| !prev.is_start())].into_iter().flatten() {
             out.extend_from_slice(&position.ms.to_le_bytes());
             out.extend_from_slice(&position.seq.to_le_bytes());
         }
@@ -135,7 +135,7 @@ impl Frame {
             at,
             topic_hash: 0,
             position,
-            prev,
+            prev: prev.unwrap_or_default(),
             version,
             dc,
             origins,
@@ -189,8 +189,8 @@ impl Frame {
             return Err(Malformed("the data is not one line"));
         }
         let fits = match self.class {
-            Class::Every => self.prev.is_none() || self.position.is_some(),
-            _ => self.position.is_none() && self.prev.is_none(),
+            Class::Every => self.prev.is_start() || self.position.is_some(),
+            _ => self.position.is_none() && self.prev.is_start(),
         };
         if fits { Ok(()) } else { Err(Malformed("a position belongs to class every")) }
     }
@@ -271,7 +271,7 @@ mod tests {
 
     fn of(class: Class, key: Option<&str>, data: &str, seq: u64, count: u64) -> Arc<Frame> {
         let position = Position { ms: 1_700_000_000_000, seq };
-        let place = Place { dc: "eu-1", position, prev: (seq > 0).then_some(Position::at(seq)) };
+        let place = Place { dc: "eu-1", position, prev: Position::at(seq) };
         let event = Event {
             id: "node-0-1",
             topic: "live:42",
@@ -324,7 +324,8 @@ mod tests {
             {
                 let of = |topic: &str| {
                     let position = Position { ms: 1_700_000_000_000, seq: 1 };
-                    let place = (class == Class::Every).then_some(Place { dc: "eu-1", position, prev: None });
+                    let place =
+                        (class == Class::Every).then_some(Place { dc: "eu-1", position, prev: Position::START });
                     let event = Event {
                         id: "x",
                         topic,

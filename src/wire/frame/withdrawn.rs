@@ -104,7 +104,7 @@ mod tests {
         {
             assert_eq!(encoded("i", "live:1", kind, data).withdraws(), None, "{kind} {data}");
         }
-        assert_eq!(Frame::gap("live:1", "dc:7-0").withdraws(), None);
+        assert_eq!(Frame::gap("live:1", "dc:7-0", crate::wire::position::Reach::START).withdraws(), None);
     }
 
     proptest! {

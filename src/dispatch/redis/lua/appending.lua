@@ -1,12 +1,12 @@
--- Appends an event to its topic's history, and to the queues of peers. Gives its place, and that of the one before it or an
--- empty text; of one that was taken back before it came, the same as of one that is known by its key. The first four keys are as `append.lua` names them; the queues of peers and their states begin at KEYS[from], and
+-- Appends an event to its topic's history, and to the queues of peers. Gives what `put` gives; of one that was taken back before it came, the same as of one that is known by its key. The first four keys are as `append.lua` names them; the queues of peers and their states begin at KEYS[from], and
 -- what is said of the event at ARGV[arg + 1].
 local function append(from, arg, now)
   local time = bucket_time(KEYS[2], now)
-  since(KEYS[2], ARGV[arg + 6], time)
+  local began = since(KEYS[2], ARGV[arg + 6], time)
   local event = ARGV[arg + 1]
   local placed, refused =
-    put(KEYS[1], KEYS[2], KEYS[3], KEYS[4], event, ARGV[arg + 2], ARGV[arg + 3], ARGV[arg + 4], ARGV[arg + 5], time)
+    put(KEYS[1], KEYS[2], KEYS[3], KEYS[4], event, ARGV[arg + 2], ARGV[arg + 3], ARGV[arg + 4], ARGV[arg + 5], time,
+      began)
   if not placed then return {'again', refused} end
   local first = false
   for at = from, #KEYS, 2 do

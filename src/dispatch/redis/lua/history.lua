@@ -72,10 +72,10 @@ local function drop_old(history, kept, now)
 end
 
 -- Puts an event into a topic's history, which keeps so many of its type, for so many ms; `longest` is for how long any type is
--- kept. Gives its place, and that of the one before it or an empty text; nothing of one that was taken back before it came, but
--- then its id.
--- `now` is the time of the bucket with this mark.
-local function put(history, mark, kept, places, event, kind, count, age, longest, now)
+-- kept. Gives its place, and that of the one before it, or the time since which nothing was lost if that is later; nothing of
+-- one that was taken back before it came, but then its id.
+-- `now` is the time of the bucket with this mark, `began` since when it lost nothing.
+local function put(history, mark, kept, places, event, kind, count, age, longest, now, began)
   age = tonumber(age)
   longest = math.max(age, tonumber(longest))
   local given, known, withdraws = unpack(redis.call('HMGET', kept, '>', '=' .. kind, '!'))
@@ -111,5 +111,5 @@ local function put(history, mark, kept, places, event, kind, count, age, longest
   if age == longest or redis.call('PEXPIRETIME', history) < last then
     redis.call('PEXPIREAT', history, string.format('%.0f', last))
   end
-  return {id, prev}
+  return {id, later(prev, string.format('%.0f-0', began))}
 end

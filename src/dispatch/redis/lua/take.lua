@@ -5,7 +5,7 @@
 -- the queue's epoch; 3 for how long to know how far it was taken, in ms; 4 for how long any type is kept; then for each event:
 -- which key its history is, its number in two parts, the event, its type, events of the type to keep, for how long in ms.
 local now = bucket_time(KEYS[1], clock())
-since(KEYS[1], ARGV[1], now)
+local began = since(KEYS[1], ARGV[1], now)
 local ms, seq, other = 0, 0, ''
 local at_end = false
 for epoch, a, b in string.gmatch(redis.call('GET', KEYS[2]) or '', '(%d+) (%d+)-(%d+)') do
@@ -22,7 +22,7 @@ for at = 5, #ARGV, 7 do
     ms, seq = a, b
     local which = tonumber(ARGV[at])
     placed[#placed + 1] = put(KEYS[which], KEYS[1], KEYS[which + 1], KEYS[which + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5],
-      ARGV[at + 6], ARGV[4], now) or {}
+      ARGV[at + 6], ARGV[4], now, began) or {}
   else
     placed[#placed + 1] = {}
   end
