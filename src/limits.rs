@@ -3,6 +3,7 @@
 //! A bound without a reason beside it is a defect. Sizes are bytes unless the name says otherwise.
 
 mod check;
+mod full;
 mod memory;
 mod nodes;
 mod outbox;
@@ -10,6 +11,7 @@ mod returns;
 mod store;
 
 pub use check::*;
+pub use full::*;
 pub use memory::*;
 pub use nodes::*;
 pub use outbox::*;

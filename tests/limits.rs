@@ -136,6 +136,35 @@ fn a_full_node_falls_over() {
     becomes("a new viewer's answer", 200, || node.get("/v1/time").status);
 }
 
+/// Whether the node says that it is ready, or why it is not.
+fn ready(node: &Node) -> String {
+    let answer = Client::connect(node.internal).request("GET", "/health/ready", &[], b"");
+    if answer.status == 200 { "ready".to_owned() } else { answer.problem(503) }
+}
+
+#[test]
+fn balancer_sends_viewers_to_a_node_that_turns_them_away() {
+    let node = Node::with(&["--cores", "2", "--max-connections", "20"]);
+    becomes("ready", "ready".to_owned(), || ready(&node));
+    let mut streams = Vec::new();
+    eventually("the node to be full", || match open(Client::connect(node.public), &[]) {
+        (_, name, _) if name == "bye" => Ok(()),
+        (stream, name, _) => {
+            streams.push(stream);
+            Err(name)
+        }
+    });
+    becomes("not ready", true, || ready(&node).contains("max_connections is 20"));
+    becomes("the metric", 0, || node.metric("fanfare_ready", "shard=\"1\""));
+    assert!(node.info()["waits_for"].as_str().expect("a reason").starts_with("full: "));
+    // Who is connected is served.
+    node_publish(&node);
+    streams.iter_mut().for_each(|stream| assert_eq!(stream.event()["type"], "note"));
+    drop(streams);
+    becomes("ready", "ready".to_owned(), || ready(&node));
+    assert!(node.log().iter().any(|line| line.contains("there is room again")));
+}
+
 /// Clients that ask for a stream and keep their sockets whatever they are told, one after another over some seconds: long
 /// enough that those who were refused first have been there for a while when the last ones come.
 fn keep_coming(node: &Node, count: usize) -> Vec<Client> {
@@ -279,6 +308,7 @@ fn a_box_without_memory_takes_more_viewers_or_events() {
     assert_eq!(open(Client::connect(node.public), &[]).1, "bye");
     assert_eq!(node.get("/v1/time").status, 200);
     assert!(refused(&node, "memory") >= 2);
+    becomes("not ready", true, || ready(&node).contains("max_memory is 1048576"));
     // What is published may have to be kept for them all.
     let comment = json!({"type": "comment", "data": {"text": "x"}}).to_string();
     let event = Client::connect(node.internal).request("POST", "/v1/topics/live:1/events", &[], comment.as_bytes());

@@ -2,6 +2,7 @@
 //! shards ask, and count what is refused.
 
 pub mod counts;
+pub mod full;
 pub mod rates;
 pub mod table;
 pub mod turns;
@@ -23,6 +24,7 @@ use crate::settings::Most;
 use crate::wire::client_address::client_address;
 use crate::wire::http::HttpError;
 use counts::{Counts, Entered};
+use full::Level;
 use rates::Rates;
 
 /// Why somebody is not let in.
@@ -149,6 +151,10 @@ pub struct Admission {
     memory_max: AtomicU64,
     memory: AtomicU64,
     memory_full: AtomicBool,
+    /// Somebody found no place among the connections since the last look.
+    turned_away: AtomicBool,
+    /// For so long that the node says so: of connections, of memory.
+    full: [AtomicBool; 2],
 }
 
 /// Counts one more, unless there are `max`.
@@ -184,6 +190,8 @@ impl Admission {
             memory_max: AtomicU64::new(0),
             memory: AtomicU64::new(0),
             memory_full: AtomicBool::new(false),
+            turned_away: AtomicBool::new(false),
+            full: Default::default(),
         };
         admission.bound(most, trusted);
         admission
@@ -281,6 +289,43 @@ impl Admission {
     /// A refused connection went.
     pub fn gone(&self) {
         self.refused.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A connection found no place, and nobody who would make room.
+    pub fn turn_away(&self) {
+        self.turned_away.store(true, Ordering::Relaxed);
+    }
+
+    /// How full the node is of connections, of which so many are streams, and of memory. Forgets who was turned away until now.
+    pub fn levels(&self, streams: u64) -> [Level; 2] {
+        let (open, max) = self.connections();
+        let (memory, memory_max) = self.memory();
+        let turned_away = self.turned_away.swap(false, Ordering::Relaxed);
+        [
+            Level::of(open as u64, max as u64, turned_away || streams >= max as u64),
+            Level::of(memory, memory_max, self.memory_is_full()),
+        ]
+    }
+
+    /// It has been full of connections, or of memory, for so long that balancers should know; or is so no longer.
+    pub fn note_full(&self, full: [bool; 2]) {
+        for (known, full) in self.full.iter().zip(full) {
+            known.store(full, Ordering::Relaxed);
+        }
+    }
+
+    /// Why nobody has been let in for a while, if so.
+    pub fn full(&self) -> Option<String> {
+        let [connections, memory] = &self.full;
+        if memory.load(Ordering::Relaxed) {
+            let (used, max) = self.memory();
+            return Some(format!(
+                "full: {used} bytes of memory are in use, and max_memory is {max}; no stream is let in"
+            ));
+        }
+        let (open, max) = self.connections();
+        let full = connections.load(Ordering::Relaxed);
+        full.then(|| format!("full: {open} connections are open, and max_connections is {max}; no stream is let in"))
     }
 
     /// Connections, and how many there may be.

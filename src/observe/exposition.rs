@@ -245,7 +245,18 @@ impl Collector for Process {
             let Some(value) = value else { continue };
             encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
         }
-        Ok(())
+        let mut cpu = encoder.encode_descriptor("process_cpu_seconds", "Processor time.", None, MetricType::Counter)?;
+        cpu.encode_counter::<Labels<'_>, f64, f64>(&process::cpu_seconds(), None)?;
+        if let Some(start) = process::start_seconds() {
+            let help = "When the process started, since 1970.";
+            encoder
+                .encode_descriptor("process_start_time_seconds", help, None, MetricType::Gauge)?
+                .encode_gauge(&start)?;
+        }
+        let version: Labels<'_> = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+        let mut build =
+            encoder.encode_descriptor("fanfare_build_info", "Which version runs.", None, MetricType::Gauge)?;
+        build.encode_family(&version)?.encode_gauge(&1u64)
     }
 }
 
@@ -253,7 +264,7 @@ impl Collector for Process {
 mod tests {
     use super::*;
     use crate::settings::{Memory, Most};
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     fn node(format: Format) -> (&'static str, String) {
         let most = Most {
@@ -365,9 +376,10 @@ mod tests {
             } else if let Some((_, labels)) = line.split_once('{') {
                 let labels = labels.split('}').next().expect("labels end").split(',');
                 for label in labels.filter(|label| !label.starts_with("shard=") && !label.starts_with("le=")) {
-                    // Classes are in a table of their own,
-                    // and data centers have whatever names they are given.
-                    let named = ["class", "dc"].into_iter().find(|name| label.starts_with(&format!("{name}=")));
+                    // Classes are in a table of their own, data centers have whatever names they are given,
+                    // and versions go on.
+                    let named =
+                        ["class", "dc", "version"].into_iter().find(|name| label.starts_with(&format!("{name}=")));
                     let label = named.map_or_else(|| label.replace('"', ""), str::to_owned);
                     let known = exported.get_mut(&row).expect("samples follow their family");
                     if !known.contains(&label) {
@@ -381,5 +393,29 @@ mod tests {
         exported.entry(("process_open_fds".to_owned(), "gauge".to_owned())).or_default();
         exported.entry(("process_max_fds".to_owned(), "gauge".to_owned())).or_default();
         assert_eq!(readme(), exported);
+    }
+
+    #[test]
+    fn every_reason_is_explained() {
+        let text = node(Format::OpenMetrics).1;
+        let exported: BTreeSet<(&str, &str)> = text
+            .lines()
+            .filter_map(|line| {
+                let (name, labels) = line.split_once('{')?;
+                let reason = labels.split_once("reason=\"")?.1;
+                Some((name, reason.split('"').next()?))
+            })
+            .collect();
+        assert!(exported.len() > 20, "{exported:?}");
+        let rows = include_str!("../../docs/reasons.md").lines().filter(|line| line.starts_with("| `"));
+        let explained: Vec<(&str, &str)> = rows
+            .map(|line| {
+                let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+                assert!(cells.len() == 4 && cells.iter().all(|cell| !cell.is_empty()), "{line}");
+                (cells[0].trim_matches('`'), cells[1].trim_matches('`'))
+            })
+            .collect();
+        assert_eq!(explained.len(), exported.len(), "each once");
+        assert_eq!(explained.into_iter().collect::<BTreeSet<_>>(), exported);
     }
 }

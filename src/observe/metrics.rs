@@ -115,7 +115,7 @@ metrics! {
     counter resumed "fanfare_resumed_total" "" "Streams that came back with a Last-Event-ID.";
     counter replays_from_memory "fanfare_replays_from_memory_total" "" "Questions for what a stream missed that the ring of recent events answered.";
     counter history_reads "fanfare_history_reads_total" "" "Look-ups in history.";
-    counter gaps "fanfare_gaps_total" "" "Gaps found in history, a topic each.";
+    counter gaps "fanfare_gaps_total" "" "Gaps that viewers were told of: one for a stream that came back, or for all who watch a topic.";
     counter merged "fanfare_merged_total" "" "Events that merged with a newer one for a reader that lags.";
     counter dropped_overrun "fanfare_dropped_total" r#"reason="overrun""# "Events dropped.";
     counter dropped_displaced "fanfare_dropped_total" r#"reason="displaced""# "Events dropped.";
@@ -152,8 +152,8 @@ metrics! {
     counter presence_turns "fanfare_presence_turns_total" "" "Members that came online or went offline, as told by this node.";
     counter latest_healed "fanfare_latest_healed_total" "" "Values of class `latest` that viewers on this node got from the key-value store, since they were lost or late on their way.";
     counter presence_healed "fanfare_presence_healed_total" "" "Members of whom viewers on this node were told what had been lost on its way.";
-    counter outbox_left "fanfare_outbox_left_total" "" "Comments, messages and deletions that were stored and could not be published at once.";
-    counter outbox_resent "fanfare_outbox_resent_total" "" "Those published again.";
+    counter outbox_left "fanfare_outbox_left_total" "" "Comments, messages and deletions that this node stored and could not publish at once.";
+    counter outbox_resent "fanfare_outbox_resent_total" "" "Those published later, those of nodes that died among them.";
     gauge ready "fanfare_ready" "" "1 while the node is ready, as /health/ready says; 0 in a drain.";
     gauge kv_available "fanfare_kv_available" "" "1 while the key-value store, or a dispatcher in its place, answers.";
     counter store_errors "fanfare_store_errors_total" "" "Answers of the database that were errors, or a full queue.";

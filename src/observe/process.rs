@@ -1,6 +1,38 @@
 //! What the kernel says of this process, and of the box. Each reading takes some microseconds and waits for nothing.
 
 use std::fs;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Processor time that all threads of this process had, in seconds.
+pub fn cpu_seconds() -> f64 {
+    duration(clock_gettime(ClockId::ProcessCPUTime)).as_secs_f64()
+}
+
+/// When this process started, in seconds since 1970, by the clock as it was at the first call; `None` where `/proc` is not
+/// there.
+pub fn start_seconds() -> Option<f64> {
+    static START: OnceLock<Option<f64>> = OnceLock::new();
+    *START.get_or_init(|| {
+        let stat = fs::read_to_string("/proc/self/stat").ok()?;
+        let started = started_ticks(&stat)? as f64 / rustix::param::clock_ticks_per_second() as f64;
+        let age = duration(clock_gettime(ClockId::Boottime)).as_secs_f64() - started;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
+        Some(now - age)
+    })
+}
+
+/// Clock ticks from the box's start to the process's: the 22nd field of proc_pid_stat(5), 20 behind the name, which may
+/// hold anything.
+fn started_ticks(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+fn duration(time: rustix::time::Timespec) -> Duration {
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
 
 /// Resident memory in bytes; 0 where `/proc` is not there.
 pub fn resident() -> u64 {
@@ -68,6 +100,12 @@ mod tests {
         assert!(open_files().is_none_or(|count| count > 2));
         assert_eq!(mem_total("MemFree: 1 kB\nMemTotal:       24676556 kB\n"), Some(24_676_556 * 1024));
         assert_eq!(second("100 23 4"), Some(23));
+        let line = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
+        assert_eq!(started_ticks(line), Some(4242));
+        let (start, now) =
+            (start_seconds().expect("/proc is there"), SystemTime::now().duration_since(UNIX_EPOCH).unwrap());
+        assert!(start < now.as_secs_f64() + 1.0 && start > now.as_secs_f64() - 86_400.0, "{start}");
+        assert!(cpu_seconds() > 0.0);
     }
 
     #[test]

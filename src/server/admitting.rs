@@ -3,12 +3,15 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
+use tracing::{info, warn};
+
 use super::access::Access;
 use super::http_connection::Http;
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
 use super::streams::bye;
 use crate::admission::Refusal;
+use crate::admission::full::Fullness;
 use crate::admission::turns::Turns;
 use crate::limits::*;
 use crate::observe::metrics::Counter;
@@ -33,6 +36,8 @@ pub struct Admitting {
     pub turns: Turns,
     next_memory_look: Option<Instant>,
     trimming: Trimming,
+    /// Of connections, of memory.
+    fullness: [Fullness; 2],
 }
 
 impl Shard {
@@ -48,6 +53,8 @@ impl Shard {
         let Err(refusal) = refusal else { return true };
         if fits {
             self.node.admission.went();
+        } else {
+            self.node.admission.turn_away();
         }
         self.count_refusal(refusal);
         if !self.node.admission.refuse() {
@@ -265,6 +272,23 @@ impl Shard {
             if self.admitting.trimming.is_due(held, resident, TRIM_BYTES_MIN, now) {
                 trim::give_back();
             }
+            self.look_whether_full();
+        }
+    }
+
+    fn look_whether_full(&mut self) {
+        let (now, admission) = (self.clock.instant, &self.node.admission);
+        let levels = admission.levels(self.node.counters.iter().map(|counters| counters.connections.get()).sum());
+        let mut full = [false; 2];
+        for ((full, fullness), level) in full.iter_mut().zip(&mut self.admitting.fullness).zip(levels) {
+            *full = fullness.look(level, now);
+        }
+        let before = admission.full();
+        admission.note_full(full);
+        match (before, admission.full()) {
+            (None, Some(why)) => warn!("{why}; /health/ready says so until there is room again"),
+            (Some(_), None) => info!("there is room again for streams"),
+            _ => {}
         }
     }
 }

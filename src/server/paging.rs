@@ -144,6 +144,7 @@ impl Shard {
             let counters = self.counters();
             counters.deliveries[Class::Every as usize].add(ready.events);
             counters.replayed.add(ready.events);
+            counters.gaps.add(ready.gaps);
             if !ready.asks.is_empty() {
                 made = Made::Asks(ready.asks, replaying.replay.page_bytes());
             } else if replaying.waits && lag.unsent.is_empty() {

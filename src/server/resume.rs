@@ -50,6 +50,8 @@ pub struct Replayable {
     pub asks: Vec<(Topic, Position)>,
     /// Events among the bytes.
     pub events: u64,
+    /// Gaps that they tell of.
+    pub gaps: u64,
     /// Nothing more will come.
     pub done: bool,
 }
@@ -81,7 +83,10 @@ impl Replaying {
             match self.replay.step() {
                 Step::Ask(topic, after) => ready.asks.push((topic, after)),
                 Step::Gap(_) if planted(Mistake::GapUntold) => {}
-                Step::Gap(topic) => framing.wrap(out, |out| sse::gap(out, topic.as_str(), self.last_id.as_deref())),
+                Step::Gap(topic) => {
+                    ready.gaps += 1;
+                    framing.wrap(out, |out| sse::gap(out, topic.as_str(), self.last_id.as_deref()));
+                }
                 Step::Frame(frame) => {
                     ready.events += 1;
                     out.extend_from_slice(if framing == Framing::Chunked { frame.bytes() } else { frame.event() });

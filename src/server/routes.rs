@@ -134,7 +134,9 @@ impl Shard {
         if let Some(trouble) = self.trouble() {
             return Some(Cow::Owned(trouble));
         }
-        let database = self.node.store.as_ref()?.health().err()?;
-        Some(format!("the database fails: {database}").into())
+        if let Some(database) = self.node.store.as_ref().and_then(|store| store.health().err()) {
+            return Some(format!("the database fails: {database}").into());
+        }
+        self.node.admission.full().map(Cow::Owned)
     }
 }

@@ -170,12 +170,14 @@ fn comment_told_before_those_that_a_dead_process_left() {
     post_all(&mut client, 150);
     let file = folder.path().join("fanfare.db");
     becomes("posts that are left", 300, || rows(&file, "SELECT count(*) FROM outbox WHERE stored_at = 0"));
+    becomes("what is late", 300, || node.metric("fanfare_outbox_left_total", ""));
     node.kill();
     redis.restart();
     let node = Node::in_folder(folder.path(), &flags);
     post_all(&mut Client::connect(node.public), 20);
     let seen = follow(&node, &topics, "&last_event_id=0");
     assert_eq!(shown(&seen, 340), posted, "in the order of posting, each once");
+    becomes("what a dead process left is counted", true, || node.metric("fanfare_outbox_resent_total", "") >= 300);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::support::becomes;
 use super::support::http::{Client, request};
 use super::support::node::Node;
 use super::support::sse::Stream;
@@ -64,6 +65,7 @@ fn newest_value_missing_for_who_comes_later() {
     stream.wait_connected();
     assert_eq!(values(&mut stream, 1), [viewers]);
     assert_eq!(stream.next().unwrap().name, "gap");
+    becomes("gaps that viewers were told of", 1, || node.metric("fanfare_gaps_total", ""));
 }
 
 #[test]
