@@ -1,15 +1,16 @@
 //! The simulated network: connections between shards and clients, as the kernel's sockets show them to who watches them
 //! edge-triggered. Bytes take time, come in pieces, and wait where nobody reads them.
 
+mod sockets;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use fanfare::runtime::net::{Simulated, Socket};
 use fanfare::runtime::random::Random;
 use fanfare::runtime::readiness::Ready;
+pub use sockets::ShardNet;
 
 /// Bytes that wait in one direction of a connection before its sender is told to wait.
 const PIPE_BYTES: usize = 32 * 1024;
@@ -204,12 +205,14 @@ impl Fabric {
         self.cut.push((from, to));
     }
 
-    /// All hear of each other again, and what was sent in between arrives.
-    pub fn heal(&mut self) {
+    /// All hear of each other again, and what was sent in between arrives. Whether some did not.
+    pub fn heal(&mut self) -> bool {
+        let was_cut = !self.cut.is_empty();
         self.cut.clear();
         for (from, transit) in std::mem::take(&mut self.held) {
             self.send_off(from, transit);
         }
+        was_cut
     }
 
     /// Begins a connection.
@@ -440,102 +443,6 @@ impl Fabric {
     pub fn open_ends(&self, machine: usize) -> usize {
         let of = |end: &&End| matches!(end.owner, Owner::Shard(shard) if shard.machine == machine);
         self.ends.values().filter(of).count()
-    }
-}
-
-/// The network as one shard sees it.
-pub struct ShardNet {
-    pub shared: Shared,
-    pub shard: ShardId,
-    /// When its rest is to end, in the world's nanoseconds.
-    pub rests: Arc<Mutex<Option<u64>>>,
-}
-
-impl ShardNet {
-    fn socket(number: i32) -> Socket {
-        Socket::simulated(number.try_into().expect("numbers begin with 1"))
-    }
-}
-
-impl Simulated for ShardNet {
-    fn accept(&mut self, door: usize) -> io::Result<Option<Socket>> {
-        let mut fabric = self.shared.lock();
-        let mine = |listener: &&mut Listener| listener.door == door && listener.queues.contains_key(&self.shard);
-        let accepted = fabric
-            .listeners
-            .values_mut()
-            .find(mine)
-            .and_then(|listener| listener.queues.get_mut(&self.shard)?.pop_front());
-        Ok(accepted.map(ShardNet::socket))
-    }
-
-    fn open(&mut self, door: usize, open: bool) -> io::Result<()> {
-        let mut fabric = self.shared.lock();
-        fabric.closed.retain(|closed| *closed != (self.shard, door));
-        if !open {
-            fabric.closed.push((self.shard, door));
-        }
-        Ok(())
-    }
-
-    fn connect(&mut self, address: SocketAddr) -> io::Result<Socket> {
-        Ok(ShardNet::socket(self.shared.lock().connect(Owner::Shard(self.shard), address)))
-    }
-
-    fn watch(&mut self, socket: &Socket, token: u64) -> io::Result<()> {
-        let (mut fabric, number) = (self.shared.lock(), socket.number());
-        let end = fabric.ends.get_mut(&number).expect("a socket in use is there");
-        end.token = Some(token);
-        let (readable, ended, over) = (!end.inbox.is_empty(), end.ended, end.broken);
-        let writable = end.connected && end.outstanding < PIPE_BYTES;
-        if readable || writable || ended || over {
-            fabric.stir(number, |ready| {
-                ready.readable |= readable || ended || over;
-                ready.writable |= writable;
-                ready.hung_up |= ended || over;
-                ready.over |= over;
-            });
-        }
-        Ok(())
-    }
-
-    fn recv(&mut self, socket: &Socket, into: &mut [u8]) -> io::Result<Option<usize>> {
-        self.shared.lock().recv(socket.number(), into)
-    }
-
-    fn send(&mut self, socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
-        self.shared.lock().send(socket.number(), bytes)
-    }
-
-    fn error(&mut self, socket: &Socket) -> io::Result<()> {
-        let fabric = self.shared.lock();
-        match &fabric.ends[&socket.number()] {
-            end if end.broken && !end.connected => Err(ErrorKind::ConnectionRefused.into()),
-            end if end.broken => Err(broken()),
-            _ => Ok(()),
-        }
-    }
-
-    fn peer(&self, socket: &Socket) -> Option<IpAddr> {
-        self.shared.lock().ends.get(&socket.number()).map(|end| end.address)
-    }
-
-    fn shut(&mut self, socket: &Socket) {
-        self.shared.lock().shut(socket.number());
-    }
-
-    fn close(&mut self, socket: Socket) {
-        self.shared.lock().close(socket.number());
-    }
-
-    fn resident(&self) -> u64 {
-        0
-    }
-
-    fn rest(&mut self, time: Duration) -> io::Result<()> {
-        let now = self.shared.lock().now;
-        *self.rests.lock().unwrap_or_else(PoisonError::into_inner) = Some(now + time.as_nanos() as u64);
-        Ok(())
     }
 }
 

@@ -38,6 +38,9 @@ pub const ALL: [Fault; 8] = [
     Fault::Clock,
 ];
 
+/// Those by which nodes lose nothing of each other.
+pub const CALM: [Fault; 2] = [Fault::Weather, Fault::Clock];
+
 /// One fault happens, if the plan has it, and the next one is planned. Chance is drawn for all alike, so that switching one
 /// off leaves the rest as it was.
 pub fn happen(world: &mut World) {
@@ -68,6 +71,7 @@ pub fn happen(world: &mut World) {
             if world.machines[number].node.is_some() {
                 world.say(|| format!("machine {number} is killed"));
                 world.crash(number);
+                world.disturb(world.now + lasts);
                 world.count("crashes", 1);
                 world.at(world.now + lasts, Event::Start(number));
             }
@@ -76,17 +80,23 @@ pub fn happen(world: &mut World) {
             let number = pick(None);
             world.say(|| format!("machine {number} stops for {} ms", lasts / MILLISECOND));
             world.machines[number].paused_until = world.now + lasts;
+            // Nobody misses a node that is back before its lease ends.
+            if lasts > 3 * SECOND {
+                world.disturb(world.now + lasts);
+            }
             world.count("pauses", 1);
         }
         Fault::Outage => {
             world.say(|| format!("the store is away for {} ms", lasts / MILLISECOND));
             let until = world.now + lasts;
             world.store.lock().outage(until);
+            world.disturb(until);
             world.count("outages", 1);
         }
         Fault::Empty => {
             world.say(|| "the store is back empty".to_owned());
             world.store.lock().empty();
+            world.disturb(world.now);
             world.count("emptied", 1);
         }
         Fault::Cut => {
@@ -98,7 +108,9 @@ pub fn happen(world: &mut World) {
             }
             if draw[4] % 2 == 0 {
                 world.say(|| "all cuts heal".to_owned());
-                world.fabric.lock().heal();
+                if world.fabric.lock().heal() {
+                    world.disturb(world.now);
+                }
             }
         }
         Fault::Weather => {

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use fanfare::limits::HISTORY_EVENTS;
 
-use crate::clients::{Acked, MILLISECOND, SECOND, Viewer};
+use crate::clients::{MILLISECOND, SECOND};
 use crate::faults::Fault;
+use crate::publisher::Acked;
+use crate::viewer::{Stream, Viewer};
 use crate::world::{Client, UNIX, World};
 
 /// A place in history as the stream's `id:` line has it, so that places of one topic can be compared.
@@ -56,12 +58,67 @@ pub fn judge(world: &mut World) -> Vec<String> {
             count("shown", viewer.shown.len() as u64);
             count("repeats", viewer.repeats);
             of_viewer(viewer, &acked, &world.plan.faults, &mut wrong);
+            for (number, stream) in viewer.streams.iter().enumerate() {
+                let is_last = number + 1 == viewer.streams.len();
+                count("sums", stream.sums.len() as u64);
+                count("newest", stream.latest.len() as u64);
+                of_stream(viewer, stream, is_last, &acked, world, &mut wrong);
+            }
         }
     }
     for (what, by) in counts {
         world.count(what, by);
     }
     wrong
+}
+
+/// Those of class `every`.
+fn of_every(all: &[Acked]) -> impl Iterator<Item = &Acked> {
+    all.iter().filter(|event| event.kind == "message" || event.kind == "note")
+}
+
+/// Counts of class `sum` are exact while the nodes that hold them live, and who is connected at the end has the newest of
+/// class `latest`.
+fn of_stream(
+    viewer: &Viewer,
+    stream: &Stream,
+    is_last: bool,
+    acked: &BTreeMap<String, Vec<Acked>>,
+    world: &World,
+    wrong: &mut Vec<String>,
+) {
+    let name = format!("viewer {}", viewer.number);
+    let lost = world.plan.faults.contains(&Fault::Empty);
+    // From when on nothing may be lost: of all classes 2 s after the start of a stream, where nodes had time to find each
+    // other again.
+    let calm = world.disturbed.map_or(0, |at| at + 15 * SECOND);
+    let since = stream.since.filter(|_| is_last).map(|since| calm.max(since + 2 * SECOND));
+    // What may be shown, what must, and the newest, by topic, type and key.
+    let mut wanted: BTreeMap<(&str, &str, &str), (u64, u64, u64)> = BTreeMap::new();
+    for event in viewer.topics.iter().filter_map(|topic| acked.get(topic)).flatten() {
+        let Some(key) = &event.key else { continue };
+        let (most, least, newest) = wanted.entry((&event.topic, event.kind, key)).or_default();
+        *most += if event.once && !lost { 1 } else { event.attempts };
+        *least += u64::from(since.is_some_and(|since| event.begun > since));
+        *newest = event.number.max(*newest);
+    }
+    for ((topic, kind, key), (most, least, newest)) in wanted {
+        let (topic_, key_) = (topic.to_owned(), key.to_owned());
+        if kind == "score" {
+            let shown = stream.latest.get(&(topic_, key_)).copied();
+            if least > 0 && shown != Some(newest) {
+                wrong.push(format!("{name} has {shown:?} as the newest {key} of {topic}, which is {newest}"));
+            }
+            continue;
+        }
+        let shown = stream.sums.get(&(topic_, kind.to_owned(), key_)).copied().unwrap_or(0);
+        if shown > most || shown < least {
+            wrong.push(format!(
+                "{name}, connected since {:?} ns, was shown {shown} of {kind} {key} in {topic}: {least} to {most} were sent to it",
+                stream.since
+            ));
+        }
+    }
 }
 
 fn of_viewer(
@@ -79,7 +136,8 @@ fn of_viewer(
     for (at, topic, after) in viewer.gaps.iter().filter(|_| !faults.contains(&Fault::Empty)) {
         // History keeps so many events of a topic; who comes with an older place missed some.
         let since = place(after.trim_matches('"')).map_or(0, |(ms, _)| ms);
-        let newer = acked.get(topic).map_or(0, |all| all.iter().filter(|event| unix_ms(event.begun) >= since).count());
+        let newer =
+            acked.get(topic).map_or(0, |all| of_every(all).filter(|event| unix_ms(event.begun) >= since).count());
         let notes = acked.get(topic).is_some_and(|all| all.iter().any(|event| event.kind == "note"));
         if newer < HISTORY_EVENTS as usize && !notes {
             wrong.push(format!(
@@ -110,7 +168,7 @@ fn of_viewer(
     for topic in &viewer.topics {
         let last_gap = viewer.gaps.iter().filter(|(_, of, _)| of == topic || of.is_empty()).map(|(at, ..)| *at).max();
         let messages = acked.get(topic).map_or(0, |all| all.iter().filter(|event| event.kind == "message").count());
-        for event in acked.get(topic).into_iter().flatten() {
+        for event in acked.get(topic).into_iter().flat_map(|all| of_every(all)) {
             let id = format!("{topic} {}", event.id);
             // What history keeps is shown whatever else is gone: a gap excuses no more than what could be lost.
             let may_be_lost = lost || event.kind == "note" || messages > HISTORY_EVENTS as usize;

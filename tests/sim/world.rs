@@ -1,30 +1,29 @@
 //! A whole cluster in one thread: real shards, simulated network, store, clocks and clients, under one time and one seed.
 
+mod machines;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use fanfare::args::Flags;
-use fanfare::limits::{MAILBOX_MESSAGES, TICK};
-use fanfare::roles::{self, Ways};
+use fanfare::limits::TICK;
 use fanfare::runtime::clock::Times;
-use fanfare::runtime::mailbox;
-use fanfare::runtime::net::{Net, RESTED, TICKS};
+use fanfare::runtime::net::{RESTED, TICKS};
 use fanfare::runtime::random::{Random, seed_tables};
 use fanfare::runtime::readiness::Ready;
-use fanfare::runtime::resolver::Found;
 use fanfare::server::message::Message;
 use fanfare::server::node::Node;
-use fanfare::server::shard::{Parts, Shard};
-use fanfare::settings::{Role, Settings};
-use fanfare::wire::connection_id::NodeId;
+use fanfare::server::shard::Shard;
+use fanfare::settings::Role;
 
-use crate::clients::{MILLISECOND, Publisher, SECOND, Viewer};
-use crate::fabric::{self, ShardId, ShardNet, Transit};
+use crate::clients::{MILLISECOND, SECOND};
+use crate::fabric::{self, ShardId, Transit};
 use crate::faults::Fault;
+use crate::publisher::{Kinds, Publisher};
 use crate::store;
+use crate::viewer::Viewer;
 
 /// What the world calls its first moment.
 static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -41,8 +40,7 @@ pub struct Plan {
     pub viewers: usize,
     pub publishers: usize,
     pub topics: usize,
-    /// Events of a type of which little is kept come beside those of which much is.
-    pub notes: bool,
+    pub kinds: Kinds,
     /// How long clients work, and parts fail, in seconds.
     pub seconds: u64,
     pub faults: BTreeSet<Fault>,
@@ -95,6 +93,8 @@ pub struct World {
     workload: Random,
     pub chance: Random,
     pub counts: BTreeMap<&'static str, u64>,
+    /// Until when something befell nodes that may cost what waited in one of them, or a viewer's place there.
+    pub disturbed: Option<u64>,
     /// A digest of all that happened.
     pub trace: u64,
     pub log: Vec<String>,
@@ -131,6 +131,7 @@ impl World {
             workload: Random::new(part(seed, 4)),
             chance: Random::new(part(seed, 5)),
             counts: BTreeMap::new(),
+            disturbed: None,
             trace: 0,
             log: Vec::new(),
             verbose: false,
@@ -166,7 +167,9 @@ impl World {
             let next = 3 * SECOND + self.workload.number() % SECOND;
             let pace = [20, 100, 400][self.workload.number() as usize % 3] * MILLISECOND;
             let number = self.clients.len();
-            self.clients.push(Client::Publisher(Publisher::new(number, topics.clone(), self.plan.notes, pace, next)));
+            let once = self.workload.number().is_multiple_of(2);
+            let publisher = Publisher::new(number, topics.clone(), self.plan.kinds, once, pace, next);
+            self.clients.push(Client::Publisher(publisher));
         }
         for number in 0..self.clients.len() {
             self.wake(number);
@@ -195,97 +198,6 @@ impl World {
     pub fn addresses(&self, role: Role, port: u16) -> Vec<SocketAddr> {
         let runs = |(_, machine): &(usize, &Machine)| machine.role == role;
         self.machines.iter().enumerate().filter(runs).map(|(number, _)| address(number, port)).collect()
-    }
-
-    fn start(&mut self, number: usize) {
-        let (seed, shards) = (self.plan.seed, self.plan.shards);
-        let machine = &mut self.machines[number];
-        machine.life += 1;
-        let (life, role) = (machine.life, machine.role);
-        let seed = |what: u64| part(seed, 1000 + number as u64 * 100 + life * 10_000 + what);
-        let (public, internal) = (address(number, 8080), address(number, 8081));
-        let dispatchers = self.addresses(Role::Dispatcher, 8081);
-        let listed: Vec<String> = dispatchers.iter().map(|address| format!("http://{address}")).collect();
-        let environment = [
-            ("FANFARE_LISTEN", public.to_string()),
-            ("FANFARE_INTERNAL", internal.to_string()),
-            ("FANFARE_KV", "redis://127.0.0.1:1".to_owned()),
-            ("FANFARE_DISPATCHERS", listed.join(",")),
-            ("FANFARE_CONFIG", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/fanfare.toml").to_owned()),
-        ]
-        .map(|(name, value)| (name.into(), value.into()));
-        let settings = Settings::resolve(role, &Flags::default(), environment).expect("the settings are right");
-        let (mail, mailboxes): (Vec<_>, Vec<_>) =
-            (0..shards).map(|_| mailbox::mailbox::<Message>(MAILBOX_MESSAGES).expect("an eventfd")).unzip();
-        let times = times(&self.shared_now, &self.machines[number].clock);
-        let way = store::Way { shared: self.store.clone(), machine: number };
-        let ways = Ways {
-            id: NodeId(seed(1)),
-            started: times.instant(),
-            public,
-            internal,
-            tokens: None,
-            mail,
-            kv: (role == Role::Dispatcher).then(|| Arc::new(way) as _),
-            resolver: None,
-            store: None,
-            memory: 1 << 32,
-            connections: 10_000,
-        };
-        let (node, live) = roles::assemble(&settings, ways).expect("the settings are right");
-        let ids = (0..shards).map(|shard| ShardId { machine: number, shard });
-        let mut fabric = self.fabric.lock();
-        fabric.listen(public, 0, ids.clone());
-        fabric.listen(internal, 1, ids.clone());
-        drop(fabric);
-        let mut rests = Vec::new();
-        let mut started = Vec::new();
-        for (id, mailbox) in ids.clone().zip(mailboxes) {
-            self.store.lock().lives.insert(id, life);
-            let rest: Arc<Mutex<Option<u64>>> = Arc::default();
-            rests.push(Arc::clone(&rest));
-            let net = ShardNet { shared: self.fabric.clone(), shard: id, rests: rest };
-            let at = seed(10 + id.shard as u64);
-            let parts = Parts {
-                id: id.shard,
-                node: Arc::clone(&node),
-                live: Arc::clone(&live),
-                mailbox,
-                net: Net::Simulated(Box::new(net)),
-                times: times.clone(),
-                seed: at,
-                key: (at, !at),
-            };
-            started.push(Shard::start(parts));
-        }
-        if role == Role::Frontend {
-            for mail in &node.mail {
-                let found = Message::Found(Found::Dispatchers(dispatchers.clone()));
-                mail.try_send(found).map_err(|_| ()).expect("the mailbox is empty");
-            }
-        }
-        let machine = &mut self.machines[number];
-        (machine.node, machine.shards, machine.rests) = (Some(node), started, rests);
-        for id in ids {
-            self.turn_soon(id);
-            let at = self.now + self.schedule.number() % TICK.as_nanos() as u64;
-            self.at(at, Event::Tick(id, life));
-        }
-        self.say(|| format!("machine {number} starts, {role:?}, life {life}"));
-    }
-
-    /// A process ends as by SIGKILL.
-    pub fn crash(&mut self, number: usize) {
-        let machine = &mut self.machines[number];
-        (machine.node, machine.shards, machine.rests, machine.paused_until) = (None, Vec::new(), Vec::new(), 0);
-        self.fabric.lock().crash(number);
-        let shards = (0..self.plan.shards).map(|shard| ShardId { machine: number, shard });
-        for id in shards {
-            self.store.lock().lives.remove(&id);
-            if let Some(planned) = self.turning.remove(&id) {
-                self.heap.remove(&planned);
-            }
-        }
     }
 
     /// The shard has its next turn within some microseconds.
@@ -460,12 +372,31 @@ impl World {
         }
     }
 
+    /// Something befell nodes, until then.
+    pub fn disturb(&mut self, until: u64) {
+        self.disturbed = self.disturbed.max(Some(until));
+    }
+
+    /// Publishers say once more what all must know.
+    pub fn finish(&mut self) {
+        for number in 0..self.clients.len() {
+            if let Client::Publisher(publisher) = &mut self.clients[number] {
+                publisher.finish(self.now);
+                self.wake(number);
+            }
+        }
+    }
+
     /// All parts work from here on.
     pub fn heal(&mut self) {
         let mut fabric = self.fabric.lock();
-        fabric.heal();
+        let was_cut = fabric.heal();
         fabric.weather = fabric::Weather { short: 0, jitter: 200_000 };
         drop(fabric);
+        if was_cut {
+            self.disturb(self.now);
+        }
+        self.disturbed = self.disturbed.map(|until| until.min(self.now));
         self.store.lock().down_until = 0;
         for machine in &mut self.machines {
             machine.paused_until = machine.paused_until.min(self.now);
