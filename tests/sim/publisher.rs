@@ -40,7 +40,7 @@ impl Kinds {
     fn draw(self, random: &mut Random) -> &'static str {
         match random.number() % 20 {
             0 if self.notes => "note",
-            1..=4 if self.sums => "tap",
+            1..=4 if self.sums => "like",
             5..=6 if self.sums => "beat",
             7..=9 if self.latest => "score",
             _ => "message",
@@ -105,7 +105,7 @@ impl Publisher {
     /// After faults have ended it says once more what must be known by all.
     pub fn finish(&mut self, now: u64) {
         for topic in &self.topics {
-            let kinds = [("score", self.kinds.latest), ("tap", self.kinds.sums), ("beat", self.kinds.sums)];
+            let kinds = [("score", self.kinds.latest), ("like", self.kinds.sums), ("beat", self.kinds.sums)];
             self.last.extend(kinds.iter().filter(|(_, is)| *is).map(|(kind, _)| (topic.clone(), *kind)));
         }
         self.next = now;
@@ -122,7 +122,7 @@ impl Publisher {
         let text = "x".repeat((random.number() % 200) as usize);
         let key = match kind {
             // Few events have a key in common, so that one lost cannot be made up for by one counted twice.
-            "tap" | "beat" => Some(format!("p{}-{}", self.number, number / 20)),
+            "like" | "beat" => Some(format!("p{}-{}", self.number, number / 20)),
             "score" => Some(format!("p{}", self.number)),
             _ => None,
         };

@@ -227,7 +227,7 @@ impl Viewer {
         }
         match data["type"].as_str().unwrap_or_default() {
             "message" | "note" => {}
-            kind @ ("tap" | "beat" | "score") => return self.tell(kind, topic, data),
+            kind @ ("like" | "beat" | "score") => return self.tell(kind, topic, data),
             _ => return,
         }
         if !self.seen.insert(format!("{topic} {id}")) {
