@@ -89,7 +89,7 @@ fn a_master_is_killed_while_events_are_appended() {
         let stopping = Stopping(&stop);
         let victim = cluster.masters()[0];
         cluster.nodes[victim].kill();
-        cluster.taken_over();
+        cluster.settled();
         eventually("the store to find it", || store.kv.trouble().map_or(Ok(()), Err));
         drop(stopping);
         appending.join().expect("it appends")
@@ -136,7 +136,7 @@ fn a_master_is_killed_while_events_are_taken() {
         page = here.waiting("b", done(&page), 15);
         there.take(taking(&page, |_| live.clone()));
         cluster.nodes[victim].kill();
-        cluster.taken_over();
+        cluster.settled();
         for store in &stores {
             eventually("the store to find it", || {
                 store.try_ask(Request::Ends(vec![live.clone()])).map_err(|error| error.to_string())?;
@@ -154,6 +154,33 @@ fn a_master_is_killed_while_events_are_taken() {
     }
     let found = there.read(&live, Position::START, 1000).events;
     assert_eq!(found.iter().map(|event| event.event.to_string()).collect::<Vec<_>>(), appended);
+}
+
+/// Its connections hold, and it answers every question, with an error.
+#[test]
+fn a_master_that_serves_nothing_is_trouble_until_it_serves() {
+    let cluster = Cluster::start();
+    let store = Store::redis(&cluster.url(), "dc1");
+    let live = topic("live:1");
+    store.append(&live, "1", 9);
+    let slot_of = |key: &str| cluster.nodes[0].command(&["CLUSTER", "KEYSLOT", key]).trim_start_matches(':').to_owned();
+    let key = format!("fanfare:{{dc1:{}}}:h:live:1", bucket("live:1"));
+    let has = |at: &&usize| cluster.nodes[**at].command(&["EXISTS", &key]) == ":1";
+    let master = &cluster.nodes[*cluster.masters().iter().find(has).expect("one has it")];
+    // A slot of its own without any key: without it, it knows of no whole Cluster, and the others do not hear of that.
+    let other = (0..).map(|number| slot_of(&format!("other:{number}")));
+    let mut other = other.filter(|slot| master.command(&["CLUSTER", "COUNTKEYSINSLOT", slot]) == ":0");
+    let slot = other.find(|slot| master.command(&["CLUSTER", "DELSLOTS", slot]) == "+OK").expect("it has some");
+    eventually("the trouble to be known, though nobody asks", || match store.kv.trouble() {
+        Some(trouble) if trouble.contains(&master.port.to_string()) && trouble.contains("CLUSTERDOWN") => Ok(()),
+        other => Err(other),
+    });
+    assert!(store.try_ask(append(&live, "2", 9)).is_err());
+    assert_eq!(master.command(&["CLUSTER", "ADDSLOTS", &slot]), "+OK");
+    eventually("the trouble to end", || store.kv.trouble().map_or(Ok(()), Err));
+    store.append(&live, "3", 9);
+    let events = store.read(&live, Position::START, 9).events;
+    assert_eq!(events.iter().map(|event| event.event.to_string()).collect::<Vec<_>>(), ["1", "3"]);
 }
 
 #[test]

@@ -63,8 +63,9 @@ struct Refusal {
     since: Instant,
 }
 
-/// What a server says that takes no writes, also from within a script.
-const REFUSALS: [&str; 4] = ["OOM", "READONLY", "MISCONF", "NOREPLICAS"];
+/// What a server says that takes no writes, also from within a script. The last one is said to everybody by a part of a
+/// Cluster that does not know yet, or no longer, that all parts have a master.
+const REFUSALS: [&str; 5] = ["OOM", "READONLY", "MISCONF", "NOREPLICAS", "CLUSTERDOWN"];
 /// What servers of all versions say to a user who may not do this, directly and from within a script.
 const FORBIDDEN: [&str; 3] = ["NOPERM", "ACL failure in script", "can't run this command"];
 
@@ -288,7 +289,7 @@ impl Master {
 
     /// Why it does not do what it was last asked to do, if it does not.
     pub fn refuses(&self) -> Option<String> {
-        self.refuses.borrow().as_ref().map(|refusal| format!("{}: it refuses writes: {}", self.endpoint, refusal.why))
+        self.refuses.borrow().as_ref().map(|refusal| format!("{}: it refuses: {}", self.endpoint, refusal.why))
     }
 
     /// Loads the scripts again, after the server said that it has forgotten them.
