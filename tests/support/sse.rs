@@ -4,12 +4,13 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
 use fanfare::wire::connection_id::ConnectionId;
 use serde_json::{Value, json};
 
-use super::eventually;
 use super::http::{Answer, Client, request};
+use super::{DEADLINE, eventually};
 
 /// One dispatched event (WHATWG HTML, section 9.2.6).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -235,10 +236,11 @@ impl Stream {
         }
     }
 
-    /// The next message; `None` at the end of the body.
+    /// The next message; `None` at the end of the body. What else comes meanwhile, such as comments, is no reason to wait for
+    /// longer than [`DEADLINE`].
     #[track_caller]
     pub fn next(&mut self) -> Option<Message> {
-        let mut bytes = [0; 64 * 1024];
+        let (mut bytes, deadline) = ([0; 64 * 1024], Instant::now() + DEADLINE);
         loop {
             if let Some(message) = self.waiting.pop_front() {
                 return Some(message);
@@ -246,6 +248,7 @@ impl Stream {
             if self.ended {
                 return None;
             }
+            assert!(Instant::now() < deadline, "the stream's next event did not come within {DEADLINE:?}");
             match self.socket.read(&mut bytes) {
                 Ok(0) => {
                     assert!(self.chunks.is_none(), "the connection ended before the chunked body did");
