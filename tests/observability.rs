@@ -13,7 +13,7 @@ use fanfare::observe::process;
 use serde_json::{Value, json};
 use support::http::Client;
 use support::node::Node;
-use support::redis::free_port;
+use support::ports::free_port;
 use support::token::publish_inside;
 use support::{eventually, reaction};
 use tempfile::TempDir;

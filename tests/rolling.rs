@@ -11,7 +11,8 @@ use rustix::process::Signal;
 use serde_json::json;
 use support::http::Client;
 use support::node::Node;
-use support::redis::{Redis, free_port};
+use support::ports::free_port;
+use support::redis::Redis;
 use support::watchers::{Report, Watchers};
 use support::{becomes, eventually};
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::setup::*;
 use crate::support::http::Client;
 use crate::support::node::Node;
-use crate::support::redis::free_port;
+use crate::support::ports::free_port;
 use crate::support::{becomes, eventually, reaction};
 
 #[test]

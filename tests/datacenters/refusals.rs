@@ -11,7 +11,8 @@ use super::mesh::{Center, Mesh, Wanted, cluster_secret, internal, peer_secret, s
 use crate::support::eventually;
 use crate::support::http::Client;
 use crate::support::node::Node;
-use crate::support::redis::{Redis, free_port};
+use crate::support::ports::free_port;
+use crate::support::redis::Redis;
 use crate::support::viewers::Viewers;
 
 const TOPIC: &str = "chat:7";

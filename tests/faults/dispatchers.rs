@@ -16,7 +16,7 @@ use super::load::{Load, What};
 use super::setup::*;
 use super::viewers::Viewers;
 use crate::support::eventually;
-use crate::support::redis::free_port;
+use crate::support::ports::free_port;
 
 #[test]
 fn acknowledged_events_after_a_dispatcher_was_killed() {

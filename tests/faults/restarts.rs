@@ -11,7 +11,8 @@ use super::viewers::Viewers;
 use crate::support::eventually;
 use crate::support::http::Client;
 use crate::support::node::Node;
-use crate::support::redis::{Redis, free_port};
+use crate::support::ports::free_port;
+use crate::support::redis::Redis;
 use crate::support::site::unix_ms;
 use crate::support::sse::Message;
 

@@ -195,7 +195,7 @@ fn counts_survive_the_master_of_nodes() {
         .find(|at| cluster.nodes[**at].command(&["EXISTS", "fanfare:{dc1:nodes}:counted"]) == ":1")
         .expect("a master has it");
     cluster.nodes[victim].kill();
-    cluster.taken_over();
+    cluster.settled();
     for store in [&one, &other] {
         eventually("the store to find it", || store.kv.trouble().map_or(Ok(()), Err));
     }

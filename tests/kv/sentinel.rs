@@ -7,6 +7,7 @@ use fanfare::wire::position::Position;
 
 use crate::driver::{Store, topic};
 use crate::support::eventually;
+use crate::support::ports::free_port;
 use crate::support::redis::Redis;
 use crate::support::site::within;
 
@@ -28,7 +29,7 @@ fn a_failover_is_followed() {
         Some(status) if status == "up" => Ok(()),
         other => Err(format!("{other:?}")),
     });
-    let port = crate::support::redis::free_port();
+    let port = free_port();
     let file = replica.folder().join("sentinel.conf");
     let config = format!(
         "bind 127.0.0.1\nport {port}\nsentinel monitor kv 127.0.0.1 {} 1\nsentinel down-after-milliseconds kv 1000\n\

@@ -2,7 +2,6 @@
 //! never do so.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use crate::setup::{Config, Kind, Proxy};
 use crate::support::eventually;
 use crate::support::nginx::here;
 use crate::support::node::{Node, program};
+use crate::support::ports::free_port;
 
 /// A browser that follows by two `EventSource`s, on a page of another origin.
 struct Browser {
@@ -68,7 +68,7 @@ fn eventually_ended(child: &mut Child) -> Option<()> {
 }
 
 fn eventsource_comes_back(kind: Kind, browser: &str) {
-    let page_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let page_port = free_port();
     let origin = format!("http://127.0.0.1:{page_port}");
     let flags = ["--cores", "2", "--trusted-proxy", "127.0.0.1", "--cors-origin", &origin];
     let node = Node::with(&flags);

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use crate::support::eventually;
 use crate::support::nginx::{changed, nginx, nginx_with};
 use crate::support::node::Node;
+use crate::support::ports::free_port;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
@@ -84,10 +85,6 @@ fn certificate(folder: &Path) {
     assert!(output.status.success(), "{output:?}");
     let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
     fs::write(folder.join("fanfare.pem"), read("fanfare.crt") + &read("fanfare.key")).unwrap();
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// What a proxy is told: its own port and folder, and the node's listeners.
@@ -307,22 +304,15 @@ impl Proxy {
     fn launch(scheme: &'static str, inner: Option<Box<Proxy>>, command: impl Fn(&Path, u16) -> Command) -> Proxy {
         let folder = tempfile::tempdir().unwrap();
         certificate(folder.path());
-        // The port is free when it is chosen; should somebody take it before the proxy does, another is tried.
-        for _ in 0..5 {
-            let port = free_port();
-            let mut command = command(folder.path(), port);
-            command.stdin(Stdio::null()).stdout(Stdio::null());
-            let mut child = command.spawn().expect("the proxy; scripts/test installs it");
-            let started = eventually("the proxy to listen", || match child.try_wait().unwrap() {
-                Some(status) => Ok(Err(status)),
-                None => TcpStream::connect(("127.0.0.1", port)).map(|_| Ok(())).map_err(|error| error.to_string()),
-            });
-            match started {
-                Ok(()) => return Proxy { child, port, scheme, folder, _inner: inner },
-                Err(status) => eprintln!("{command:?} ended with {status}"),
-            }
-        }
-        panic!("the proxy does not start; its errors are above");
+        let port = free_port();
+        let mut command = command(folder.path(), port);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let mut child = command.spawn().expect("the proxy; scripts/test installs it");
+        eventually("the proxy to listen", || match child.try_wait().unwrap() {
+            Some(status) => panic!("{command:?} ended with {status}; its errors are above"),
+            None => TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string()),
+        });
+        Proxy { child, port, scheme, folder, _inner: inner }
     }
 
     /// A proxy in front of a node, which it knows to be there.

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use super::between::{Between, Mode};
 use super::support::node::Node;
-use super::support::redis::{Redis, free_port};
+use super::support::ports::free_port;
+use super::support::redis::Redis;
 use super::support::token::{self, Guarded};
 use super::{here, needs};
 

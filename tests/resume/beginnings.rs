@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::support::http::{Client, request};
 use super::support::node::Node;
-use super::support::redis::{Redis, free_port};
+use super::support::ports::free_port;
+use super::support::redis::Redis;
 use super::support::sse::Stream;
 use super::{configured, publish_comments, resume, take};
 

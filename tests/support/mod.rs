@@ -11,6 +11,7 @@ pub mod load;
 pub mod nginx;
 pub mod node;
 pub mod pgbouncer;
+pub mod ports;
 pub mod postgres;
 pub mod redis;
 pub mod site;

@@ -5,8 +5,8 @@ use std::process::{Child, Stdio};
 use tempfile::TempDir;
 
 use super::eventually;
+use super::ports::free_port;
 use super::postgres::{Postgres, command, give};
-use super::redis::free_port;
 
 /// A running pooler that takes everybody as `postgres`. It ends when this is dropped.
 pub struct PgBouncer {

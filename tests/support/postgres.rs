@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-use super::redis::free_port;
+use super::ports::free_port;
 use super::{becomes, eventually};
 
 /// A running server that takes everybody from 127.0.0.1 without a password, but for `locked`, who has one: `secret`.

@@ -1,14 +1,16 @@
 //! Redis servers and Clusters as processes of their own.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::ports::free_port;
 use super::{DEADLINE, eventually};
 
 /// A server. It is killed when this is dropped.
@@ -27,21 +29,6 @@ pub const FORGETFUL: [&str; 4] = ["--save", "", "--appendonly", "no"];
 
 /// Arguments of a server that has on disk whatever it answered.
 pub const DURABLE: [&str; 6] = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"];
-
-/// A port that is free, as is the one 10,000 above it, where a Cluster's node listens for the others. Both are below those
-/// from which Linux takes the ports of outgoing connections (`ip_local_port_range`): whoever dials the port of a server that
-/// was killed may be given just that port and be connected to itself, after which a Cluster's node knows no address of the
-/// dead one any more, and never calls it dead.
-pub fn free_port() -> u16 {
-    for _ in 0..1000 {
-        let port = 10_000 + (getrandom::u32().expect("randomness") % 12_768) as u16;
-        let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if free(port) && free(port + 10_000) {
-            return port;
-        }
-    }
-    panic!("no free port");
-}
 
 impl Redis {
     /// An empty server that keeps nothing on disk.
@@ -64,14 +51,9 @@ impl Redis {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let program = words.iter().cloned().chain(["redis-server".to_owned()]).collect();
-        let mut redis = Redis { child: None, port: 0, folder, program, arguments, password: None };
-        for _ in 0..5 {
-            redis.port = free_port();
-            if redis.launch() {
-                return redis;
-            }
-        }
-        panic!("redis-server did not start; is it installed?");
+        let mut redis = Redis { child: None, port: free_port(), folder, program, arguments, password: None };
+        redis.launch();
+        redis
     }
 
     /// A server that wants this password.
@@ -82,7 +64,8 @@ impl Redis {
         redis
     }
 
-    fn launch(&mut self) -> bool {
+    #[track_caller]
+    fn launch(&mut self) {
         let port = self.port.to_string();
         let plain = if self.arguments.iter().any(|argument| argument == "--tls-port") { "0" } else { &port };
         let arguments = self.arguments.iter().map(|argument| argument.replace("{port}", &port));
@@ -92,19 +75,20 @@ impl Redis {
             .arg(self.folder.path())
             .args(arguments)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(File::create(self.log()).expect("the folder is ours"))
             .stderr(Stdio::null())
             .spawn()
             .expect("redis-server is installed");
+        let said = || std::fs::read_to_string(self.log()).unwrap_or_default();
         let deadline = Instant::now() + DEADLINE;
         loop {
-            if child.try_wait().expect("it is ours").is_some() {
-                return false;
+            if let Some(status) = child.try_wait().expect("it is ours") {
+                panic!("redis-server at port {port} ended with {status}: {}", said());
             }
             if Instant::now() > deadline {
                 let _ = child.kill();
                 let _ = child.wait();
-                panic!("redis-server at port {port} says nothing for {DEADLINE:?}");
+                panic!("redis-server at port {port} answers nothing for {DEADLINE:?}: {}", said());
             }
             if plain == "0" && TcpStream::connect(self.address()).is_ok() {
                 break;
@@ -115,7 +99,11 @@ impl Redis {
             std::thread::sleep(Duration::from_millis(10));
         }
         self.child = Some(child);
-        true
+    }
+
+    /// What it said since it was started last.
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
     }
 
     fn address(&self) -> SocketAddr {
@@ -150,9 +138,10 @@ impl Redis {
     }
 
     /// Starts it again, with what it has on disk.
+    #[track_caller]
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "kill it first");
-        assert!(self.launch(), "its port is still free");
+        self.launch();
     }
 
     /// Stops it without ending it.
@@ -248,8 +237,11 @@ impl Cluster {
         let quick = ["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"];
         let lasting = ["--cluster-replica-validity-factor", "0"];
         let arguments: Vec<&str> = arguments.iter().copied().chain(more).chain(quick).chain(lasting).collect();
-        let nodes: Vec<Redis> = (0..6).map(|_| Redis::with(&arguments)).collect();
-        let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
+        // Where each listens for the others: 10,000 above its port by default, which may be somebody's.
+        let buses: [String; 6] = std::array::from_fn(|_| free_port().to_string());
+        let node = |bus: &String| Redis::with(&[&arguments[..], &["--cluster-port", bus]].concat());
+        let nodes: Vec<Redis> = buses.iter().map(node).collect();
+        let addresses = nodes.iter().zip(&buses).map(|(node, bus)| format!("127.0.0.1:{}@{bus}", node.port));
         let created = Command::new("redis-cli")
             .args(["--cluster", "create"])
             .args(addresses)
@@ -262,7 +254,9 @@ impl Cluster {
         cluster
     }
 
-    /// Waits until every node that runs says that all is well, and each master has a replica if there are enough.
+    /// Waits until every node that runs says that all is well, and each master has a replica if there are enough. That is so
+    /// again after a master was killed once a replica has taken over from it and all have heard of that.
+    #[track_caller]
     pub fn settled(&self) {
         eventually("the Cluster to be whole", || {
             for node in self.running() {
@@ -278,7 +272,7 @@ impl Cluster {
             if masters.len() == 3 && covered + 3 >= self.running().count() {
                 Ok(())
             } else {
-                Err(format!("{masters:?}"))
+                Err(self.running().map(|node| node.command(&["CLUSTER", "NODES"])).collect())
             }
         });
     }
@@ -292,18 +286,6 @@ impl Cluster {
     pub fn masters(&self) -> Vec<usize> {
         let is_master = |node: &Redis| node.runs() && node.info("replication", "role").as_deref() == Some("master");
         (0..self.nodes.len()).filter(|at| is_master(&self.nodes[*at])).collect()
-    }
-
-    /// Waits until a replica has taken over from a master that was killed.
-    #[track_caller]
-    pub fn taken_over(&self) {
-        eventually("another master to take over", || {
-            let masters = self.masters();
-            if masters.len() == 3 {
-                return Ok(());
-            }
-            Err(self.running().map(|node| node.command(&["CLUSTER", "NODES"])).collect::<Vec<String>>())
-        });
     }
 
     /// What `--kv` takes.
