@@ -23,6 +23,11 @@ impl Told {
         Told(None)
     }
 
+    /// It fails now. Whether to say so.
+    pub fn fails(&mut self, now: Instant) -> bool {
+        self.hear(true, now).is_some()
+    }
+
     /// It fails now, or does not. Gives what to say of that, if anything.
     pub fn hear(&mut self, fails: bool, now: Instant) -> Option<Say> {
         match self.0 {

@@ -12,7 +12,6 @@ use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
 use crate::auth::watch::Shared;
-use crate::limits::TROUBLE_LOGGED;
 use crate::observe::exposition;
 use crate::observe::metrics::Counters;
 use crate::runtime::account::Use;
@@ -80,11 +79,7 @@ impl Shard {
         if shows(request, secret) {
             return Ok(());
         }
-        let now = self.clock.instant;
-        let told = &self.cluster.refused;
-        let is_due = told.get().is_none_or(|last| now.saturating_duration_since(last) >= TROUBLE_LOGGED);
-        if request.authorization.is_some() && is_due {
-            told.set(Some(now));
+        if request.authorization.is_some() && self.cluster.refused.borrow_mut().fails(self.clock.instant) {
             match peer {
                 Some(peer) => {
                     warn!(peer, "refused a request from a peer: its secret is not that of --peer-secret-file here")

@@ -1,6 +1,6 @@
 //! What a shard knows of other nodes, and has for them.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::dispatch::datacenter::PeerState;
 use crate::dispatch::kv::{NodeInfo, Unavailable};
 use crate::frontend::window::Windows;
 use crate::limits::{HEARTBEAT_SOONEST, NODE_HEARTBEAT, NODE_LEASE, WINDOW_IDLE};
+use crate::observe::trouble::Told;
 use crate::runtime::random::{Map, Set};
 use crate::runtime::resolver::Found;
 use crate::wire::connection_id::NodeId;
@@ -52,10 +53,10 @@ pub struct Cluster {
     pub(super) handover: Handover,
     /// Other data centers.
     pub(super) peers: Peers,
-    /// When the log last said that another node refuses this one.
-    pub(super) warned: Option<Instant>,
-    /// When the log last said that somebody showed another secret.
-    pub(super) refused: Cell<Option<Instant>>,
+    /// What the log said of another node that refuses this one.
+    pub(super) warned: Told,
+    /// What the log said of those who showed another secret.
+    pub(super) refused: RefCell<Told>,
 }
 
 impl Shard {

@@ -216,5 +216,5 @@ pub(super) fn kv_error(error: &Unavailable) -> HttpError {
 
 /// One line a minute at most: a store that is down would fill the log.
 pub(super) fn is_due(told: &Mutex<Told>) -> bool {
-    told.try_lock().is_ok_and(|mut told| told.hear(true, Instant::now()).is_some())
+    told.try_lock().is_ok_and(|mut told| told.fails(Instant::now()))
 }

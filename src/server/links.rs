@@ -357,9 +357,7 @@ impl Shard {
 
     /// One line a minute: somebody has to set something right.
     fn warn_of_refusal(&mut self, status: u16) {
-        let now = self.clock.instant;
-        if self.cluster.warned.is_none_or(|last| now.saturating_duration_since(last).as_secs() >= 60) {
-            self.cluster.warned = Some(now);
+        if self.cluster.warned.fails(self.clock.instant) {
             match status {
                 401 => warn!(
                     "another node refuses this one's cluster secret; give all nodes the same --cluster-secret-file"

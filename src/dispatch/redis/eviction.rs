@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::limits::TROUBLE_LOGGED;
+use crate::observe::trouble::Told;
 
 /// What a server says of its memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct Eviction {
     evicted: Option<u64>,
     /// Dropped since that was told.
     dropped: u64,
-    told: Option<Instant>,
+    told: Told,
 }
 
 impl Eviction {
@@ -50,9 +50,7 @@ impl Eviction {
             // Somebody may set the count back.
             self.dropped += memory.evicted.checked_sub(before).unwrap_or(memory.evicted);
         }
-        let is_due = self.told.is_none_or(|told| now.saturating_duration_since(told) >= TROUBLE_LOGGED);
-        if self.dropped > 0 && is_due {
-            self.told = Some(now);
+        if self.dropped > 0 && self.told.fails(now) {
             findings.push(Finding::Dropped(std::mem::take(&mut self.dropped)));
         }
         findings
@@ -62,6 +60,7 @@ impl Eviction {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::TROUBLE_LOGGED;
 
     #[test]
     fn what_is_set_or_dropped_later_is_found() {

@@ -8,7 +8,6 @@
 //! - [`members`]: presence over data centers.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use rustls::ClientConfig;
 use tracing::warn;
@@ -21,6 +20,7 @@ use crate::dispatch::datacenter::PeerState;
 use crate::dispatch::outbox::Outbox;
 use crate::frontend::window::{Window, Windows};
 use crate::observe::peers::{PeerCounters, PeerMetrics};
+use crate::observe::trouble::Told;
 use crate::runtime::random::Map;
 use crate::settings::Secret;
 use crate::wire::connection_id::NodeId;
@@ -56,8 +56,8 @@ struct Line {
     url: usize,
     hello: hello::Hello,
     pumps: Map<u8, queue::Pump>,
-    /// When the log last said that it refuses this node.
-    warned: Option<Instant>,
+    /// What the log said of its refusing this node.
+    warned: Told,
 }
 
 /// A shard's peers.
@@ -86,7 +86,7 @@ impl Shard {
                 url,
                 hello: hello::Hello::new(self.clock.instant),
                 pumps: Map::default(),
-                warned: None,
+                warned: Told::default(),
             });
         }
     }
@@ -125,10 +125,7 @@ impl Shard {
 
     /// A peer refuses what this node sends: one line a minute, since somebody has to set something right.
     fn warn_of_peer(&mut self, peer: usize, status: u16, body: &[u8]) {
-        let now = self.clock.instant;
-        let line = &mut self.cluster.peers.lines[peer];
-        if line.warned.is_none_or(|last| now.saturating_duration_since(last).as_secs() >= 60) {
-            line.warned = Some(now);
+        if self.cluster.peers.lines[peer].warned.fails(self.clock.instant) {
             let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
             let detail = problem["detail"].as_str().unwrap_or("no reason given");
             warn!(peer = self.node.peers[peer].name, status, detail, "a peer refuses this data center's requests");
