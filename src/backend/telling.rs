@@ -60,8 +60,10 @@ pub enum News {
         /// When the pass began that found them.
         began: Instant,
     },
-    /// To the shard that looks into it: so many of its posts came to an end; none says that somebody waits for it.
+    /// To the shard that looks into it: so many of its posts came to an end.
     Told(Told),
+    /// To the same: topics wait for it.
+    Awaited,
     /// To every shard: a pass through it is over.
     PassEnds(PassEnd),
 }
@@ -461,5 +463,4 @@ impl Lines {
 }
 
 #[cfg(test)]
-#[path = "telling/tests.rs"]
 mod tests;

@@ -29,9 +29,14 @@ pub const RESTED: u64 = u64::MAX - 2;
 /// The token of the first door; the others' are below it.
 const DOORS: u64 = u64::MAX - 3;
 
-/// The door that a token is of: 0 is the public listener, 1 the internal one.
+/// The door of the public listener.
+pub const PUBLIC: usize = 0;
+/// The door of the internal one.
+pub const INTERNAL: usize = 1;
+
+/// The door that a token is of.
 pub fn door_of(token: u64) -> Option<usize> {
-    (DOORS - 1..=DOORS).contains(&token).then(|| (DOORS - token) as usize)
+    (token_of(INTERNAL)..=token_of(PUBLIC)).contains(&token).then(|| (DOORS - token) as usize)
 }
 
 /// The token of a door.
@@ -399,9 +404,9 @@ mod tests {
         net.watch(&client, 1).unwrap();
         // Doors are told of again and again; a socket is only once, so it comes first.
         assert!(until(&mut net, 1).writable);
-        assert_eq!(door_of(until(&mut net, DOORS).token), Some(0));
-        let server = net.accept(0).unwrap().expect("somebody waits");
-        assert!(net.accept(0).unwrap().is_none());
+        assert_eq!(door_of(until(&mut net, DOORS).token), Some(PUBLIC));
+        let server = net.accept(PUBLIC).unwrap().expect("somebody waits");
+        assert!(net.accept(PUBLIC).unwrap().is_none());
         net.error(&client).unwrap();
         assert_eq!(net.peer(&server), Some(public.ip()));
         let mut buffer = [0; 8];

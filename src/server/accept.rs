@@ -10,6 +10,7 @@ use super::shard::Shard;
 use super::slots::Kind;
 use crate::limits::{ACCEPT_BACKOFF, ACCEPT_BURST, ACCEPT_BURST_BUSY, HEAD_TIMEOUT, TROUBLE_LOGGED};
 use crate::observe::trouble::Say;
+use crate::runtime::net::INTERNAL;
 
 /// Whether accepting from a listener is paused.
 #[derive(Default)]
@@ -27,7 +28,7 @@ impl Shard {
             if self.doors[door].closed_until.is_some() {
                 return;
             }
-            let internal = door == 1;
+            let internal = door == INTERNAL;
             match self.net.accept(door) {
                 Ok(Some(socket)) => {
                     let conn = self.slots.insert(socket, Kind::Http(Box::new(Http::new(internal))));

@@ -197,9 +197,18 @@ impl Shard {
     /// # Errors
     /// 429, or 503 when the node's memory is full: it may have to be kept for everyone who is to get it.
     pub(super) fn admit_event(&mut self, key: u64) -> Result<(), HttpError> {
-        let admission = &self.node.admission;
-        let admitted =
-            if admission.memory_is_full() { Err(Refusal::Memory) } else { admission.publish(key, self.clock.instant) };
+        if self.node.admission.memory_is_full() {
+            return Err(self.count_refusal(Refusal::Memory));
+        }
+        self.admit_rate(key)
+    }
+
+    /// Same, of what makes room.
+    ///
+    /// # Errors
+    /// 429.
+    fn admit_rate(&mut self, key: u64) -> Result<(), HttpError> {
+        let admitted = self.node.admission.publish(key, self.clock.instant);
         admitted.map_err(|refusal| self.count_refusal(refusal))
     }
 
@@ -216,12 +225,7 @@ impl Shard {
         let access = self.access(request, query)?;
         match request.method {
             Method::Post => self.admit_event(self.publisher_key(conn, request, &access))?,
-            // What is taken back makes room.
-            Method::Delete => {
-                let key = self.publisher_key(conn, request, &access);
-                let admitted = self.node.admission.publish(key, self.clock.instant);
-                admitted.map_err(|refusal| self.count_refusal(refusal))?;
-            }
+            Method::Delete => self.admit_rate(self.publisher_key(conn, request, &access))?,
             _ => {}
         }
         Ok(access)

@@ -61,10 +61,8 @@ impl Keeping {
             changes.extend(more);
             waiters.push(waiter);
         }
-        // No request waits for it but the questions' own.
-        let conn = Conn { slot: u32::MAX, generation: u32::MAX };
         let then = Then::Kept(Batch { keeping: Arc::clone(self), waiters });
-        let ticket = Ticket { shard: 0, asker: 0, conn, asked_at: Instant::now(), then, held: None };
+        let ticket = Ticket { shard: 0, asker: 0, conn: Conn::NOBODY, asked_at: Instant::now(), then, held: None };
         match self.store.try_submit(Command::Keep(changes), ticket) {
             Ok(()) => queue.busy = true,
             Err(full) => {

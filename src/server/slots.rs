@@ -26,6 +26,9 @@ pub struct Conn {
 }
 
 impl Conn {
+    /// No connection: nobody asked, or nobody is answered.
+    pub const NOBODY: Conn = Conn { slot: u32::MAX, generation: u32::MAX };
+
     /// As a readiness token. Generations stay below 2^31, so tokens with the highest bit are free for other uses.
     pub fn token(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.slot)

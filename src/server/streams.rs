@@ -20,7 +20,7 @@ use crate::wire::http::{HttpError, Method};
 use crate::wire::position::Shown;
 use crate::wire::query::{Parameter, Query};
 use crate::wire::request::Request;
-use crate::wire::response::{AnswerTo, Answers};
+use crate::wire::response::AnswerTo;
 use crate::wire::sse::{self, ByeReason, Framing};
 use crate::wire::topic::Topic;
 
@@ -140,10 +140,7 @@ impl Shard {
 
     /// Turns a connection that sent a request into a stream. What it was answered before goes first.
     pub(super) fn open_stream(&mut self, conn: Conn, http: &mut Http, opening: Opening, to: AnswerTo) {
-        let framing = {
-            let mut answers = Answers { out: &mut self.out, origins: &self.live.origins, date: self.clock.date() };
-            answers.stream(to)
-        };
+        let framing = self.answers().stream(to);
         let now_ms = self.clock.unix_ms;
         let slot = self.slots.get_mut(conn).expect("the connection just sent a request");
         slot.kind = Kind::Stream;

@@ -27,9 +27,6 @@ use crate::wire::topic::Topic;
 /// The shard that looks into the outbox.
 const LOOKS: usize = 0;
 
-/// Nobody asked for it.
-const NOBODY: Conn = Conn { slot: u32::MAX, generation: u32::MAX };
-
 /// What a backend's shard knows of the posts that viewers are told of.
 #[derive(Debug)]
 pub struct Posts {
@@ -65,7 +62,7 @@ impl Shard {
             let store = self.node.store.as_ref().expect("a backend has a database");
             let command = Command::Mark(Arc::clone(&marking.marks));
             let held = self.node.storing.settle(ASKED_BYTES);
-            if let Err(full) = store.try_submit(command, self.ticket(NOBODY, Then::Marked(marking), held))
+            if let Err(full) = store.try_submit(command, self.ticket(Conn::NOBODY, Then::Marked(marking), held))
                 && let Then::Marked(marking) = full.ticket.then
             {
                 self.posts.lines.unmarked(marking);
@@ -126,7 +123,7 @@ impl Shard {
         }
         self.posts.lines.tick(self.clock.instant);
         if self.posts.lines.lags() {
-            self.send(LOOKS, Message::Outbox(News::Told(Told::default())));
+            self.send(LOOKS, Message::Outbox(News::Awaited));
         }
         if self.id == LOOKS {
             self.look_into_outbox();
@@ -168,18 +165,22 @@ impl Shard {
             limit,
         };
         let store = self.node.store.as_ref().expect("a backend has a database");
-        store.try_submit(command, self.ticket(NOBODY, then, self.node.storing.settle(ASKED_BYTES))).is_ok()
+        store.try_submit(command, self.ticket(Conn::NOBODY, then, self.node.storing.settle(ASKED_BYTES))).is_ok()
     }
 
     /// The pass is over: every topic that waits for it learns so, behind all that it listed.
     fn end_pass(&mut self, due: Due) {
         self.posts.page = None;
         if let Some((began, asked)) = self.posts.passes.times() {
-            for shard in 0..self.node.shards() {
-                self.send(shard, Message::Outbox(News::PassEnds(PassEnd { began, asked, due: due.clone() })));
-            }
+            self.say_pass_ends(&PassEnd { began, asked, due });
         }
         self.posts.passes.end(self.clock.instant);
+    }
+
+    fn say_pass_ends(&mut self, end: &PassEnd) {
+        for shard in 0..self.node.shards() {
+            self.send(shard, Message::Outbox(News::PassEnds(end.clone())));
+        }
     }
 
     /// The database listed what is due, or could not.
@@ -217,9 +218,7 @@ impl Shard {
             }
         }
         if self.posts.passes.listed(listed, last, more, self.clock.instant) {
-            for shard in 0..self.node.shards() {
-                self.send(shard, Message::Outbox(News::PassEnds(PassEnd { began, asked, due: Due::Nothing })));
-            }
+            self.say_pass_ends(&PassEnd { began, asked, due: Due::Nothing });
         }
     }
 
@@ -234,11 +233,11 @@ impl Shard {
             }
             News::PassEnds(end) => self.posts.lines.pass_ends(&end, now),
             News::Told(told) => {
-                if told == Told::default() {
-                    self.posts.passes.hasten();
-                } else {
-                    self.posts.passes.settled(told, now);
-                }
+                self.posts.passes.settled(told, now);
+                self.look_into_outbox();
+            }
+            News::Awaited => {
+                self.posts.passes.hasten();
                 self.look_into_outbox();
             }
         }
