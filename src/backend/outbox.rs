@@ -43,14 +43,25 @@ pub struct Unpublished {
     pub kind: PostKind,
     /// The video or conversation.
     pub place: String,
-    /// The post.
-    pub id: String,
-    /// What to tell of it.
-    pub change: Change,
+    /// The post, and what to tell of it.
+    pub record: Record,
     /// The post's author.
     pub member: String,
     /// The post's text; empty for a deletion.
     pub text: String,
-    /// When it was posted or deleted, in Unix milliseconds.
-    pub at: u64,
+}
+
+/// A backend's question for what is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxAsk {
+    /// Who asks: the same each time, and another than any other backend.
+    pub holder: i64,
+    /// How long nobody else gets the lease, in milliseconds.
+    pub lease_ms: u64,
+    /// Only what follows this record.
+    pub after: Option<Record>,
+    /// Only what was left, or stored at least so many milliseconds ago.
+    pub older_than_ms: u64,
+    /// At most so many, taken as 1 to [`crate::limits::OUTBOX_PAGE_MAX`].
+    pub limit: u32,
 }

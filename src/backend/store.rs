@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use super::health::Health;
 use super::once::Once;
 pub use super::open_error::OpenError;
-pub use super::outbox::{Change, Marks, Record, Unpublished};
+pub use super::outbox::{Change, Marks, OutboxAsk, Record, Unpublished};
 pub use super::part::Part;
 use crate::dispatch::kept::Keep;
 use crate::limits::STORE_QUEUE_COMMANDS;
@@ -97,18 +97,7 @@ pub enum Command {
     /// it cannot be about to publish it any more. Whoever lists it publishes it in this order under the same ids, and then
     /// marks it. One backend at a time does that, so that a place's posts keep their order: where there is something, the
     /// lease is taken first, and who does not get it is told so.
-    Unpublished {
-        /// Who asks: the same each time, and another than any other backend.
-        holder: i64,
-        /// How long nobody else gets the lease, in milliseconds.
-        lease_ms: u64,
-        /// Only what follows this record.
-        after: Option<Record>,
-        /// Only what was left, or stored at least so many milliseconds ago.
-        older_than_ms: u64,
-        /// At most so many, taken as 1 to [`crate::limits::OUTBOX_PAGE_MAX`].
-        limit: u32,
-    },
+    Unpublished(OutboxAsk),
     /// Stores that `member` has read `conversation` up to `message`; only ever forward. A message that the conversation
     /// never had is [`StoreError::Invalid`]; one that was deleted will do.
     Receipt {
@@ -165,7 +154,7 @@ impl Command {
                 let first = marks.published.first().or(marks.left.first());
                 (3, first.map_or("", |record| &record.id))
             }
-            Command::Unpublished { .. } => (4, ""),
+            Command::Unpublished(_) => (4, ""),
             Command::Keep(_) => (5, ""),
         }
     }

@@ -45,8 +45,7 @@ impl Telling {
 
 impl From<Unpublished> for Telling {
     fn from(post: Unpublished) -> Telling {
-        let record = Record { id: post.id, change: post.change };
-        Telling { kind: post.kind, record, member: post.member, text: post.text }
+        Telling { kind: post.kind, record: post.record, member: post.member, text: post.text }
     }
 }
 

@@ -15,7 +15,7 @@ use super::posts::place_topic;
 use super::shard::Shard;
 use super::slots::Conn;
 use crate::backend::passes::{Passes, Step};
-use crate::backend::store::{Change, Command, Outcome, Record, StoreError};
+use crate::backend::store::{Change, Command, OutboxAsk, Outcome, Record, StoreError};
 use crate::backend::telling::{Due, Lines, Marking, News, PassEnd, Telling, Told};
 use crate::limits::{ASKED_BYTES, OUTBOX_AGE, OUTBOX_LEASE, OUTBOX_PAGE_BYTES, TOLD_AT_ONCE};
 use crate::observe;
@@ -157,13 +157,13 @@ impl Shard {
 
     /// False if the database's queue is full.
     fn ask_outbox(&self, after: Option<Record>, limit: u32, then: Then) -> bool {
-        let command = Command::Unpublished {
+        let command = Command::Unpublished(OutboxAsk {
             holder: self.node.id.0.cast_signed(),
             lease_ms: OUTBOX_LEASE.as_millis() as u64,
             after,
             older_than_ms: OUTBOX_AGE.as_millis() as u64,
             limit,
-        };
+        });
         let store = self.node.store.as_ref().expect("a backend has a database");
         store.try_submit(command, self.ticket(Conn::NOBODY, then, self.node.storing.settle(ASKED_BYTES))).is_ok()
     }
@@ -196,7 +196,7 @@ impl Shard {
             self.end_pass(if more { Due::Unknown } else { Due::Of(Arc::new(topics)) });
             return self.posts.passes.elsewhere(self.clock.instant);
         }
-        let last = posts.last().map(|post| Record { id: post.id.clone(), change: post.change });
+        let last = posts.last().map(|post| post.record.clone());
         let listed = posts.len();
         if listed > 0 && began == asked {
             static TOLD: Mutex<observe::trouble::Told> = Mutex::new(observe::trouble::Told::new());
@@ -209,7 +209,7 @@ impl Shard {
             match place_topic(post.kind, &post.place) {
                 Ok(topic) => homes[self.node.home(topic.as_str())].push((topic, post.into())),
                 // A name that an earlier version took.
-                Err(_) => self.posts.lines.give_up(Telling::from(post).record),
+                Err(_) => self.posts.lines.give_up(post.record),
             }
         }
         for (home, posts) in homes.into_iter().enumerate() {

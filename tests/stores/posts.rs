@@ -5,7 +5,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fanfare::backend::store::{
-    Change, Command, Deletion, Marks, Outcome, Part, Post, PostKind, Record, StoreError, Unpublished,
+    Change, Command, Deletion, Marks, OutboxAsk, Outcome, Part, Post, PostKind, Record, StoreError, Unpublished,
 };
 use fanfare::limits::{OUTBOX_PAGE_BYTES, POST_TEXT_BYTES_MAX, POSTS_PAGE_BYTES_MAX};
 
@@ -74,8 +74,8 @@ fn unpublished(older_than_ms: u64, limit: u32) -> Command {
 }
 
 fn unpublished_to(holder: i64, lease_ms: u64, after: Option<&Unpublished>, older_than_ms: u64, limit: u32) -> Command {
-    let after = after.map(|post| Record { id: post.id.clone(), change: post.change });
-    Command::Unpublished { holder, lease_ms, after, older_than_ms, limit }
+    let after = after.map(|post| post.record.clone());
+    Command::Unpublished(OutboxAsk { holder, lease_ms, after, older_than_ms, limit })
 }
 
 /// What is to be published, and whether more is.
@@ -293,19 +293,16 @@ fn outbox_forgets_or_repeats(database: &Database) {
     let one = Unpublished {
         kind: PostKind::Comment,
         place: "v".into(),
-        id: first.clone(),
-        change: Change::Posted,
+        record: Record { id: first.clone(), change: Change::Posted },
         member: "ana".into(),
         text: "one".into(),
-        at: 1_732_313_131_123,
     };
     let two = Unpublished {
         kind: PostKind::Message,
         place: "c".into(),
-        id: second.clone(),
+        record: Record { id: second.clone(), change: Change::Posted },
         member: "bo".into(),
         text: "two".into(),
-        ..one.clone()
     };
     assert_eq!(listed, [one.clone(), two.clone()], "in the order of ids");
     assert_eq!(page_of_outbox(caller.run(unpublished(0, 1))), (vec![one.clone()], true), "the limit");
@@ -328,10 +325,8 @@ fn outbox_forgets_or_repeats(database: &Database) {
     caller.run(delete("v", &third, Some("ana")));
     let listed = pending(caller.run(unpublished(0, 10)));
     let gone = |id: &String| Unpublished {
-        id: id.clone(),
-        change: deleted,
+        record: Record { id: id.clone(), change: deleted },
         text: String::new(),
-        at: 1_732_313_139_999,
         ..one.clone()
     };
     assert_eq!(listed, [gone(&first), two, gone(&third)]);
@@ -341,7 +336,8 @@ fn outbox_forgets_or_repeats(database: &Database) {
     caller.run(mark(&[], &[(&fourth, posted_), (&third, posted_), ("x", posted_)]));
     drop(caller);
     let caller = database.open();
-    let left: Vec<String> = pending(caller.run(unpublished(60_000, 10))).into_iter().map(|record| record.id).collect();
+    let left: Vec<String> =
+        pending(caller.run(unpublished(60_000, 10))).into_iter().map(|left| left.record.id).collect();
     assert_eq!(left, [fourth]);
     assert_eq!(pending(caller.run(unpublished(0, u32::MAX))).len(), 2);
     assert_eq!(pending(caller.run(unpublished_to(1, u64::MAX, None, u64::MAX, 10))), []);
@@ -369,8 +365,9 @@ fn outbox_given_to_two_backends_at_once(database: &Database) {
                     match caller.ask(unpublished_to(holder, 60_000, None, 0, 7)) {
                         Ok(Outcome::Unpublished { posts, .. }) if posts.is_empty() => break,
                         Ok(Outcome::Unpublished { posts, elsewhere: false, .. }) => {
-                            let records: Vec<_> = posts.iter().map(|post| (post.id.as_str(), post.change)).collect();
-                            published.lock().unwrap().extend(posts.iter().map(|post| post.id.clone()));
+                            let records: Vec<_> =
+                                posts.iter().map(|post| (post.record.id.as_str(), post.record.change)).collect();
+                            published.lock().unwrap().extend(posts.iter().map(|post| post.record.id.clone()));
                             caller.run(mark(&records, &[]));
                         }
                         Ok(Outcome::Unpublished { .. }) | Err(StoreError::Unavailable { .. }) => {}

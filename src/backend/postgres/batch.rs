@@ -10,7 +10,7 @@ use super::options::cause;
 use super::posts::{Known, Posts, Record, change_number, kind_number, kind_of};
 use super::session::{Session, ends_session};
 use super::statements::Asked;
-use crate::backend::store::{self, Change, Command, Outcome, Part, Post, Receipt, StoreError, Unpublished};
+use crate::backend::store::{self, Change, Command, OutboxAsk, Outcome, Part, Post, Receipt, StoreError, Unpublished};
 use crate::backend::{checks, once};
 use crate::limits::{
     ONCE_KEPT_MAX, ONCE_SWEEP_PAGE, ONCE_SWEPT, OUTBOX_PAGE_BYTES, OUTBOX_PAGE_MAX, POSTS_PAGE_BYTES_MAX,
@@ -75,7 +75,7 @@ pub(super) fn refuse(session: &Session, command: &Command) -> Result<(), StoreEr
         Command::Post { place, member, text, .. } => ([place, member, none], text),
         Command::DeletePost { place, by, .. } => ([place, by.as_deref().unwrap_or(none), none], none),
         Command::ListPosts { place, .. } => ([place, none, none], none),
-        Command::Mark(_) | Command::Unpublished { .. } => ([none; 3], none),
+        Command::Mark(_) | Command::Unpublished(_) => ([none; 3], none),
         Command::Receipt { conversation, member, .. } => ([conversation, member, none], none),
         Command::Receipts { conversation, after, .. } => ([conversation, after.as_deref().unwrap_or(none), none], none),
     };
@@ -278,8 +278,8 @@ impl<'a> Batch<'a> {
                     };
                     *result = Some(Ok(Outcome::Marked { removed: marks.published.iter().filter(is_gone).count() }));
                 }
-                Command::Unpublished { .. } => {
-                    let (outcome, listing_changed) = self.unpublished(command).await?;
+                Command::Unpublished(ask) => {
+                    let (outcome, listing_changed) = self.unpublished(ask).await?;
                     changed |= listing_changed;
                     *result = Some(Ok(outcome));
                 }
@@ -343,10 +343,8 @@ impl<'a> Batch<'a> {
 
     /// Lists what is due in the outbox, with the lease if that is to be had: first the lease, since what is listed before may
     /// be published by who has it. Returns whether anything changed.
-    async fn unpublished(&self, command: &Command) -> Result<(Outcome, bool), Failure> {
-        let Command::Unpublished { holder, lease_ms, after, older_than_ms, limit } = command else {
-            unreachable!("it was just seen")
-        };
+    async fn unpublished(&self, ask: &OutboxAsk) -> Result<(Outcome, bool), Failure> {
+        let OutboxAsk { holder, lease_ms, after, older_than_ms, limit } = ask;
         let Session { client, statements, ids, .. } = self.session;
         // The longest times still leave a sum that fits.
         let ms = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX).min(i64::MAX / 4);
@@ -385,11 +383,12 @@ impl<'a> Batch<'a> {
         Unpublished {
             kind: kind_of(row.get(2)),
             place: row.get(3),
-            id: self.session.ids.text(row.get(0)),
-            change: if row.get::<_, i16>(1) == 0 { Change::Posted } else { Change::Deleted },
+            record: store::Record {
+                id: self.session.ids.text(row.get(0)),
+                change: if row.get::<_, i16>(1) == 0 { Change::Posted } else { Change::Deleted },
+            },
             member: row.get(4),
             text: row.get(5),
-            at: row.get::<_, i64>(6).max(0).cast_unsigned(),
         }
     }
 }

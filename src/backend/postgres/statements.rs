@@ -148,8 +148,7 @@ statements! {
         DO UPDATE SET holder = excluded.holder, until = excluded.until WHERE lease.holder = excluded.holder OR lease.until <= {NOW}
         RETURNING lease.holder");
     /// By the key and not by age, since the order of ids is what counts.
-    list_outbox [INT8, INT8, INT2, INT8] = format!("SELECT due.post, due.change::smallint, kind::smallint, place, member, text,
-            CASE due.change WHEN 0 THEN at ELSE coalesce(deleted_at, 0) END
+    list_outbox [INT8, INT8, INT2, INT8] = format!("SELECT due.post, due.change::smallint, kind::smallint, place, member, text
         FROM (
             SELECT post, change FROM fanfare.outbox
             WHERE stored_at + 0 <= {NOW} - $1::bigint AND (post, change) > ($2::bigint, $3::smallint)

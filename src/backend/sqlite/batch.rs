@@ -253,12 +253,11 @@ fn execute(database: &Database, counts: &mut Counts, command: &Command) -> Resul
         }
         Command::ListPosts { kind, place, part, limit } => posts::list(connection, ids, *kind, place, part, *limit),
         Command::Mark(marks) => posts::mark(connection, ids, marks),
-        Command::Unpublished { holder, lease_ms, after, older_than_ms, limit } => {
-            if after.is_none() {
+        Command::Unpublished(ask) => {
+            if ask.after.is_none() {
                 once::sweep(connection, posts::now_ms(), ONCE_SWEEP_PAGE)?;
             }
-            let before = posts::now_ms().saturating_sub_unsigned(*older_than_ms);
-            posts::unpublished(connection, ids, (*holder, *lease_ms), after.as_ref(), before, *limit)
+            posts::unpublished(connection, ids, ask)
         }
         Command::Receipt { conversation, member, message, at } => {
             receipts::receipt(connection, ids, conversation, member, message, *at)

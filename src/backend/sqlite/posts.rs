@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::batch::{Failure, whole};
 use crate::backend::checks;
 use crate::backend::post_id::PostIds;
-use crate::backend::store::{Change, Deletion, Marks, Outcome, Part, Post, PostKind, Record, Unpublished};
+use crate::backend::store::{Change, Deletion, Marks, OutboxAsk, Outcome, Part, Post, PostKind, Record, Unpublished};
 use crate::limits::{OUTBOX_PAGE_BYTES, OUTBOX_PAGE_MAX, POSTS_PAGE_BYTES_MAX, POSTS_PAGE_MAX};
 
 /// As it is stored.
@@ -139,23 +139,19 @@ pub(super) fn mark(connection: &Connection, ids: &PostIds, marks: &Marks) -> Res
 }
 
 /// Lists what is due in the outbox: what was stored before a time, or left. Takes the lease if there is something.
-pub(super) fn unpublished(
-    connection: &Connection,
-    ids: &PostIds,
-    (holder, lease_ms): (i64, u64),
-    after: Option<&Record>,
-    before: i64,
-    limit: u32,
-) -> Result<Outcome, Failure> {
-    let after = after.map_or((0, 0), |after| (ids.number(&after.id).unwrap_or(0), change_number(after.change)));
-    let limit = limit.clamp(1, OUTBOX_PAGE_MAX) as usize;
+pub(super) fn unpublished(connection: &Connection, ids: &PostIds, ask: &OutboxAsk) -> Result<Outcome, Failure> {
+    let OutboxAsk { holder, lease_ms, after, older_than_ms, limit } = ask;
+    let (now, limit) = (now_ms(), (*limit).clamp(1, OUTBOX_PAGE_MAX) as usize);
+    let after =
+        after.as_ref().map_or((0, 0), |after| (ids.number(&after.id).unwrap_or(0), change_number(after.change)));
     // By the key and not by age, since the order of ids is what counts.
     let (mut posts, mut bytes, mut more) = (Vec::new(), 0, false);
     let mut statement = connection.prepare_cached(
-        "SELECT post, change, kind, place, member, text, CASE change WHEN 0 THEN at ELSE deleted_at END
+        "SELECT post, change, kind, place, member, text
          FROM outbox JOIN posts ON posts.id = outbox.post
          WHERE +stored_at <= ?1 AND (post, change) > (?2, ?3) ORDER BY post, change LIMIT ?4",
     )?;
+    let before = now.saturating_sub_unsigned(*older_than_ms);
     let mut rows = statement.query(params![before, after.0, after.1, limit as i64 + 1])?;
     while let Some(row) = rows.next()? {
         let text: String = row.get(5)?;
@@ -164,25 +160,24 @@ pub(super) fn unpublished(
             more = true;
             break;
         }
-        let at: Option<i64> = row.get(6)?;
         posts.push(Unpublished {
             kind: if row.get::<_, i64>(2)? == 0 { PostKind::Comment } else { PostKind::Message },
             place: row.get(3)?,
-            id: ids.text(row.get(0)?),
-            change: if row.get::<_, i64>(1)? == 0 { Change::Posted } else { Change::Deleted },
+            record: Record {
+                id: ids.text(row.get(0)?),
+                change: if row.get::<_, i64>(1)? == 0 { Change::Posted } else { Change::Deleted },
+            },
             member: row.get(4)?,
             text,
-            at: at.unwrap_or(0).max(0).cast_unsigned(),
         });
     }
     let elsewhere = !posts.is_empty() && {
-        let now = now_ms();
         let taken = connection
             .prepare_cached(
                 "INSERT INTO outbox_lease VALUES (0, ?1, ?2) ON CONFLICT (one)
                  DO UPDATE SET holder = excluded.holder, until = excluded.until WHERE holder = ?1 OR until <= ?3",
             )?
-            .execute(params![holder, now.saturating_add_unsigned(lease_ms), now])?;
+            .execute(params![holder, now.saturating_add_unsigned(*lease_ms), now])?;
         taken == 0
     };
     Ok(Outcome::Unpublished { posts, more, elsewhere })
