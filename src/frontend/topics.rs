@@ -65,7 +65,7 @@ pub struct TopicEntry {
     /// Class `every`: the place of the newest event in the log itself, not counting what waits behind it.
     logged_to: Option<Shown>,
     /// Events of class `every` found no room: they are to be read from history.
-    pub behind: Option<Behind>,
+    pub behind: Option<Box<Behind>>,
 }
 
 /// What waits behind a full log.
@@ -348,7 +348,7 @@ impl TopicEntry {
 
     /// From now on class `every` is read from history, until viewers have all again.
     pub fn fall_behind(&mut self, after: Shown) -> &mut Behind {
-        self.behind.get_or_insert(Behind { after, asked: false, gap: false, told: Reach::START })
+        self.behind.get_or_insert_with(|| Box::new(Behind { after, asked: false, gap: false, told: Reach::START }))
     }
 
     /// Appends what history holds of what viewers lack, up to the first event without room: with what follows that, they would
@@ -371,7 +371,7 @@ impl TopicEntry {
 
     /// It is behind, nobody asked for what is missing yet, and there is room for it.
     pub fn should_catch_up(&self) -> bool {
-        self.behind.is_some_and(|behind| !behind.asked)
+        self.behind.as_ref().is_some_and(|behind| !behind.asked)
             && self.overflow.is_none()
             && self.log.len() < self.log_bytes_max() / 2
     }
