@@ -20,10 +20,33 @@ fn unix_ms(at: u64) -> u64 {
     UNIX.as_millis() as u64 + at / MILLISECOND
 }
 
+/// What publishers had acknowledged, by topic.
+fn acked(world: &World) -> BTreeMap<String, Vec<Acked>> {
+    let mut acked: BTreeMap<String, Vec<Acked>> = BTreeMap::new();
+    for client in &world.clients {
+        if let Client::Publisher(publisher) = client {
+            for event in &publisher.acked {
+                acked.entry(event.topic.clone()).or_default().push(event.clone());
+            }
+        }
+    }
+    acked
+}
+
+/// What viewers lack although nobody publishes any more: the next event would show them that something is missing.
+pub fn lacking(world: &World) -> Vec<String> {
+    let (acked, mut wrong) = (acked(world), Vec::new());
+    for client in &world.clients {
+        if let Client::Viewer(viewer) = client {
+            missing(viewer, &acked, &world.plan.faults, &mut wrong);
+        }
+    }
+    wrong
+}
+
 /// All that is wrong with a world whose faults ended long enough ago.
 pub fn judge(world: &mut World) -> Vec<String> {
     let mut wrong = Vec::new();
-    let mut acked: BTreeMap<String, Vec<Acked>> = BTreeMap::new();
     let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
     let mut count = |what, by| *counts.entry(what).or_default() += by;
     for (number, machine) in world.machines.iter().enumerate() {
@@ -44,11 +67,9 @@ pub fn judge(world: &mut World) -> Vec<String> {
             }
             count("acknowledged", publisher.acked.len() as u64);
             count("refusals", publisher.refused);
-            for acked_one in &publisher.acked {
-                acked.entry(acked_one.topic.clone()).or_default().push(acked_one.clone());
-            }
         }
     }
+    let acked = acked(world);
     for client in &world.clients {
         if let Client::Viewer(viewer) = client {
             count("connects", viewer.connects);
@@ -128,7 +149,6 @@ fn of_viewer(
     wrong: &mut Vec<String>,
 ) {
     let name = format!("viewer {}", viewer.number);
-    let lost = faults.contains(&Fault::Empty);
     wrong.extend(viewer.faults.iter().map(|fault| format!("{name}: {fault}")));
     if !viewer.is_connected {
         wrong.push(format!("{name} is not connected"));
@@ -164,6 +184,18 @@ fn of_viewer(
             wrong.push(format!("{name}: {} at {} came behind {before:?}", shown.id, shown.place));
         }
     }
+    missing(viewer, acked, faults, wrong);
+}
+
+/// Every acknowledged event is seen, or a gap tells of it.
+fn missing(
+    viewer: &Viewer,
+    acked: &BTreeMap<String, Vec<Acked>>,
+    faults: &std::collections::BTreeSet<Fault>,
+    wrong: &mut Vec<String>,
+) {
+    let name = format!("viewer {}", viewer.number);
+    let lost = faults.contains(&Fault::Empty);
     let Some(since) = viewer.since else { return };
     for topic in &viewer.topics {
         let last_gap = viewer.gaps.iter().filter(|(_, of, _)| of == topic || of.is_empty()).map(|(at, ..)| *at).max();
