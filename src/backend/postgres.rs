@@ -16,6 +16,7 @@ mod lane;
 mod likes;
 mod once;
 mod options;
+mod passfile;
 mod pooler;
 mod posts;
 mod schema;

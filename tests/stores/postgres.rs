@@ -2,6 +2,8 @@
 //! it prevents.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -434,4 +436,43 @@ fn built_program_cannot_use_it() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("--db") && text.contains("password") && !text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn password_in_the_servers_own_file_is_not_found() {
+    let server = Postgres::start();
+    server.sql("postgres", "GRANT CREATE ON DATABASE fanfare TO locked");
+    let url = server.url_of("locked", "fanfare");
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let file = home.path().join(".pgpass");
+    let write = |path: &Path, mode: u32| {
+        std::fs::write(path, "*:*:*:bo:another\n127.0.0.1:*:fanfare:locked:secret\n").expect("it is ours");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+    };
+    let launch = |variable: &str, path: &Path| {
+        let mut command = program();
+        command.env_remove("PGPASSFILE").env("HOME", "/nowhere").env(variable, path);
+        Node::launch_on(command, &url, &["--cores", "1"])
+    };
+    let ready = |node: &Node| Client::connect(node.internal).request("GET", "/health/ready", &[], b"").status;
+    write(&file, 0o600);
+    let node = launch("HOME", home.path());
+    becomes("the node to have its database", 200, || ready(&node));
+    let elsewhere = home.path().join("elsewhere");
+    write(&elsewhere, 0o600);
+    let node = launch("PGPASSFILE", &elsewhere);
+    becomes("the node to have its database", 200, || ready(&node));
+
+    // One that others may read is not used, and the operator hears of it.
+    write(&file, 0o644);
+    let output = program()
+        .args(["all", "--listen", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--db", &url])
+        .env_remove("PGPASSFILE")
+        .env("HOME", home.path())
+        .stdin(Stdio::null())
+        .output()
+        .expect("it starts");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("chmod 600") && text.contains("--db-password-file"), "{text}");
 }

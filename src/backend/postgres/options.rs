@@ -8,7 +8,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::Refused;
+use super::{Refused, passfile};
 use crate::limits::{POSTGRES_CONNECT, POSTGRES_KEEPALIVE};
 
 /// How to connect.
@@ -16,15 +16,18 @@ pub(super) struct Options {
     config: Config,
     /// Where the password is, if it is in a file: it may change.
     password_file: Option<PathBuf>,
+    /// PostgreSQL's file of passwords, where neither the URL nor a file of its own has one.
+    passfile: Option<PathBuf>,
     /// None speaks in the clear.
     pub(super) tls: Option<MakeRustlsConnect>,
 }
 
 impl Options {
-    /// Reads a URL. `sslmode` and `sslrootcert` are read here, the rest is what the client library takes.
+    /// Reads a URL. `sslmode`, `sslrootcert` and files of passwords are read here, the rest is what the client library
+    /// takes.
     pub(super) fn parse(url: &str) -> Result<Options, Refused> {
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
-        let (mut encrypted, mut authorities, mut password_file) = (false, None, None);
+        let (mut encrypted, mut authorities, mut password_file, mut passfile) = (false, None, None, None);
         let mut rest = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -32,6 +35,7 @@ impl Options {
                 "sslmode" => encrypted = wants_tls(value)?,
                 "sslrootcert" => authorities = Some(decoded(value)),
                 "password_file" => password_file = Some(PathBuf::from(decoded(value))),
+                "passfile" => passfile = Some(PathBuf::from(decoded(value))),
                 _ => rest.push(pair),
             }
         }
@@ -54,7 +58,9 @@ impl Options {
             config.ssl_mode(SslMode::Disable);
             None
         };
-        Ok(Options { config, password_file, tls })
+        let has_password = password_file.is_some() || config.get_password().is_some();
+        let passfile = passfile.or_else(passfile::usual).filter(|_| !has_password);
+        Ok(Options { config, password_file, passfile, tls })
     }
 
     /// What to connect by now.
@@ -65,6 +71,8 @@ impl Options {
             let password = std::fs::read(path)
                 .map_err(|error| Refused::new(format!("the password file {}: {error}", path.display()), remedy))?;
             config.password(password.trim_ascii_end());
+        } else if let Some(password) = self.passfile.as_ref().and_then(|path| passfile::password(path, &config)) {
+            config.password(password);
         }
         Ok(config)
     }

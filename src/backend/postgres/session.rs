@@ -167,6 +167,11 @@ fn connecting_failed(failed: Failed) -> Failed {
             "give a server that speaks TLS with a certificate for this name by an authority that is trusted (sslrootcert=PATH)",
         )
         .into(),
+        Failed::Away(detail) if detail.ends_with("password missing") => Refused::new(
+            "the server asks for a password",
+            "give it by --db-password-file, or in PGPASSFILE or ~/.pgpass, which nobody else may read",
+        )
+        .into(),
         Failed::Away(detail) if detail.starts_with("invalid configuration") => {
             Refused::new(detail, "give postgres://USER:PASSWORD@HOST:PORT/NAME").into()
         }
