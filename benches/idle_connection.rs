@@ -88,7 +88,7 @@ fn serve(way: &str) {
     let executor = cores::spawn(0, cores::available()[0], move || {
         Ok(async move { if way == "slot" { slots(listener).await } else { tasks(listener, &way).await } })
     });
-    let _ = executor.expect("an executor starts").join();
+    let _ = executor.expect("an executor starts").handle.join();
 }
 
 /// As Fanfare does.

@@ -396,7 +396,7 @@ pub const POSTGRES_PAUSE_MAX: Duration = Duration::from_secs(2);
 pub const POSTGRES_IDLE: Duration = Duration::from_secs(5);
 // ---- Telling how shards fare -------------------------------------------------------------------
 
-/// How often systemd gets the status line; the watchdog's beats come four times an interval if that is more often.
+/// How often systemd gets the status line; the watchdog's beats come eight times an interval if that is more often.
 pub const NOTIFY_EVERY: Duration = Duration::from_secs(5);
 /// Between two looks at whether all shards have started: readiness is told this late at most.
 pub const NOTIFY_START_LOOK: Duration = Duration::from_millis(10);

@@ -317,7 +317,7 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
         })
         .collect::<Result<Vec<_>, _>>()?;
     greet(&node, settings, &cores, open_files);
-    let notifier = notify::start(&node)?;
+    let notifier = notify::start(&node, executors.iter().map(|executor| executor.thread).collect())?;
 
     let told = signals::Told {
         node: Arc::clone(&node),
@@ -330,7 +330,7 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
 
     let mut code = ExitCode::SUCCESS;
     for (shard, executor) in executors.into_iter().enumerate() {
-        match executor.join() {
+        match executor.handle.join() {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 error!(shard, %error, "a shard ended");

@@ -5,10 +5,12 @@ mod support;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
+use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use support::http::Client;
 use support::node::{Node, program};
 use support::{DEADLINE, eventually};
@@ -116,6 +118,46 @@ fn beats_stop_while_one_shard_is_stuck() {
         let seconds: f64 = line.expect("the metric").parse().unwrap();
         if seconds >= INTERVAL.as_secs_f64() { Ok(()) } else { Err(seconds.to_string()) }
     });
+}
+
+#[test]
+fn a_node_is_ended_because_other_programs_have_its_processor() {
+    let manager = Manager::new();
+    let usec = INTERVAL.as_micros().to_string();
+    let node = manager.start(&[("WATCHDOG_USEC", &usec)], &[]);
+    manager.until("WATCHDOG=1");
+    let thread = Pid::from_raw(thread(&node, "shard-1")).unwrap();
+    let core = sched_getaffinity(Some(thread)).unwrap();
+    // It runs only while nobody else wants its processor, and these always do.
+    let param = libc::sched_param { sched_priority: 0 };
+    // SAFETY: it reads one live structure, and the thread is a child's.
+    assert_eq!(unsafe { libc::sched_setscheduler(thread.as_raw_pid(), libc::SCHED_IDLE, &param) }, 0);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                sched_setaffinity(None, &core).unwrap();
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        // Until it stood still for longer than a shard may.
+        let time = || fs::read_to_string(format!("/proc/{}/task/{thread}/schedstat", node.pid())).unwrap();
+        let (mut before, mut since, mut beats, mut stuck) = (time(), Instant::now(), 0, false);
+        while !stuck && since.elapsed() < 2 * INTERVAL {
+            let text = manager.next(INTERVAL / 8).unwrap_or_default();
+            stuck |= text.contains("does not turn");
+            beats += usize::from(text.contains("WATCHDOG=1"));
+            let now = time();
+            if now.split(' ').next() != before.split(' ').next() {
+                (before, since, beats) = (now, Instant::now(), 0);
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(!stuck && beats > 0, "{beats} beats; stuck: {stuck}");
+    });
+    manager.until("WATCHDOG=1");
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn systemd_accepts_every_unit() {
     let path = folder.path().join("fanfare-all.service");
     let text = fs::read_to_string(&path).unwrap();
     for (from, to) in
-        [("WatchdogSec=10s", "WatchdogSec=often"), ("SystemCallFilter=@system-service", "SystemCallFilter=@everything")]
+        [("WatchdogSec=20s", "WatchdogSec=often"), ("SystemCallFilter=@system-service", "SystemCallFilter=@everything")]
     {
         fs::write(&path, text.replace(from, to)).unwrap();
         assert!(!verify(folder.path()).0, "{to}");

@@ -87,7 +87,7 @@ fn check(args: &CheckArgs, settings: &Settings) -> Result<Report, SettingsError>
     // What the role does first: an executor on a core of its own, with the memory and the ring that it will have.
     let first = subject.cores[0];
     let executor = cores::spawn(0, first, || Ok(async {}))
-        .and_then(|thread| thread.join().map_err(|_| io::Error::other("the executor broke")));
+        .and_then(|executor| executor.handle.join().map_err(|_| io::Error::other("the executor broke")));
     let host = Host::this();
     let found = Found {
         executor,

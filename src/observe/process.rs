@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::process::Pid;
 use rustix::time::{ClockId, clock_gettime};
 
 /// Processor time that all threads of this process had, in seconds.
@@ -24,10 +25,32 @@ pub fn start_seconds() -> Option<f64> {
     })
 }
 
-/// Clock ticks from the box's start to the process's: the 22nd field of proc_pid_stat(5), 20 behind the name, which may
-/// hold anything.
+/// Clock ticks from the box's start to the process's: the 22nd field of proc_pid_stat(5).
 fn started_ticks(stat: &str) -> Option<u64> {
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    field(stat, 22)?.parse().ok()
+}
+
+/// A field of proc_pid_stat(5) behind the name, which is the second and may hold anything.
+fn field(stat: &str, number: usize) -> Option<&str> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(number - 3)
+}
+
+/// What a thread had of processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadTime {
+    /// Time that it ran.
+    pub cpu: Duration,
+    /// It runs, or would if a processor were free. Else it waits for something, or was stopped.
+    pub runs: bool,
+}
+
+/// What a thread of this process had; `None` where `/proc` is not there, or the thread ended.
+pub fn thread_time(thread: Pid) -> Option<ThreadTime> {
+    let stat = fs::read_to_string(format!("/proc/self/task/{thread}/stat")).ok()?;
+    let ticks = |number| field(&stat, number)?.parse::<u64>().ok();
+    // In its own code, and in the kernel's on its behalf.
+    let seconds = (ticks(14)? + ticks(15)?) as f64 / rustix::param::clock_ticks_per_second() as f64;
+    Some(ThreadTime { cpu: Duration::from_secs_f64(seconds), runs: field(&stat, 3)? == "R" })
 }
 
 fn duration(time: rustix::time::Timespec) -> Duration {
@@ -106,6 +129,8 @@ mod tests {
             (start_seconds().expect("/proc is there"), SystemTime::now().duration_since(UNIX_EPOCH).unwrap());
         assert!(start < now.as_secs_f64() + 1.0 && start > now.as_secs_f64() - 86_400.0, "{start}");
         assert!(cpu_seconds() > 0.0);
+        assert!(thread_time(rustix::thread::gettid()).is_some_and(|time| time.runs));
+        assert_eq!(thread_time(Pid::INIT), None, "that is another process's");
     }
 
     #[test]

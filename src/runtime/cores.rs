@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement};
+use rustix::process::Pid;
+use rustix::thread::gettid;
 
 use crate::limits::SHARDS_MAX;
 
@@ -131,6 +133,15 @@ fn hush_starts() {
     });
 }
 
+/// An executor that runs.
+#[derive(Debug)]
+pub struct Executor<T> {
+    /// Its thread, by which to wait for its end.
+    pub handle: JoinHandle<T>,
+    /// The same as the kernel knows it.
+    pub thread: Pid,
+}
+
 /// Starts an executor for shard `shard`, pinned to `core`, and runs there the future that `make` gives. Returns once the
 /// executor has waited for something, so that its rings are known to work, and `make` has made the future.
 ///
@@ -142,7 +153,7 @@ pub fn spawn<F, T>(
     shard: usize,
     core: usize,
     make: impl FnOnce() -> io::Result<F> + Send + 'static,
-) -> io::Result<JoinHandle<T>>
+) -> io::Result<Executor<T>>
 where
     F: Future<Output = T> + 'static,
     T: Send + 'static,
@@ -165,7 +176,7 @@ where
                 Timer::new(Duration::from_micros(1)).await;
                 STARTING.set(false);
                 let future = make()?;
-                let _ = started.send(Ok(()));
+                let _ = started.send(Ok(gettid()));
                 Ok(future.await)
             })
         }));
@@ -179,12 +190,12 @@ where
         // Nobody has this thread's handle, and no hook sees this end.
         resume_unwind(Box::new("the executor did not start"))
     };
-    let thread = std::thread::Builder::new()
+    let handle = std::thread::Builder::new()
         .name(format!("shard-{shard}"))
         .spawn(run)
         .map_err(|error| problem(format!("no thread: {error}")))?;
     match told.recv() {
-        Ok(Ok(())) => Ok(thread),
+        Ok(Ok(thread)) => Ok(Executor { handle, thread }),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(problem("it ended".to_owned())),
     }

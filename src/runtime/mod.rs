@@ -16,3 +16,4 @@ pub mod shrink;
 pub mod tls;
 pub mod trim;
 pub mod turn_time;
+pub mod turning;
