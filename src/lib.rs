@@ -33,24 +33,34 @@
 //! 9. Messages between nodes carry a version; neighbours one version apart work together.
 //! 10. An event from another data center is delivered here and goes no further.
 //! 11. Bounds live in [`limits`], related to each other by `const` assertions.
+//! 12. Only ports, marked as such, touch a clock, chance, a descriptor, a file or a thread (`clippy.toml`), so that a
+//!     simulation with ports of its own runs all the rest.
+
+#![cfg_attr(not(test), deny(unsafe_code, clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod admission;
 pub mod args;
 pub mod auth;
 pub mod backend;
+#[expect(clippy::disallowed_methods, reason = "files of a node that does not run")]
 pub mod backup;
+#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "it tells what the machine is")]
 pub mod check;
+#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "the other end of the sockets")]
 pub mod client;
 pub mod dispatch;
 pub mod error;
 pub mod figures;
 pub mod frontend;
+#[expect(clippy::disallowed_methods, reason = "it writes files")]
 pub mod generate;
 pub mod limits;
 pub mod observe;
+#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "here a node is given its ports")]
 pub mod roles;
 pub mod runtime;
 pub mod server;
+#[expect(clippy::disallowed_methods, reason = "they are read before a node starts, and on its thread for signals")]
 pub mod settings;
 pub mod web;
 pub mod wire;

@@ -10,7 +10,6 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use tracing::{error, info, warn};
 
@@ -183,8 +182,8 @@ fn listen(
 pub struct Ways {
     /// Its name.
     pub id: NodeId,
-    /// Now.
-    pub started: Instant,
+    /// What the time is.
+    pub times: Times,
     /// The address of its public listener.
     pub public: SocketAddr,
     /// The address of its internal listener.
@@ -210,10 +209,10 @@ pub struct Ways {
 /// # Errors
 /// A setting that will not do.
 pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>), SettingsError> {
-    let shards = ways.mail.len();
+    let (shards, started) = (ways.mail.len(), ways.times.instant());
     let counters: Arc<[Counters]> = (0..shards).map(|_| Counters::default()).collect();
     let (most, trusted) = (&settings.most, &settings.trusted_proxies);
-    let admission = Arc::new(Admission::new(most, trusted, shards, ways.memory, ways.connections, ways.started));
+    let admission = Arc::new(Admission::new(most, trusted, shards, ways.memory, ways.connections, started));
     let peers = peers(settings, shards)?;
     let peer_metrics = peers.iter().map(|peer| Arc::clone(&peer.metrics)).collect();
     let live = Arc::new(Live::of(settings, &admission));
@@ -223,7 +222,7 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
         name: ways.id.to_string(),
         dc: settings.dc.clone(),
         roles,
-        started: ways.started,
+        started,
         public: ways.public,
         internal: ways.internal,
         tokens: ways.tokens,
@@ -231,7 +230,7 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
         peers,
         alone: settings.is_alone(),
         mail: ways.mail,
-        metrics: exposition::registry(Arc::clone(&counters), Arc::clone(&admission), peer_metrics),
+        metrics: exposition::registry(Arc::clone(&counters), Arc::clone(&admission), peer_metrics, ways.times),
         counters,
         admission,
         info: Some(node_info(settings, ways.id, roles, ways.internal)),
@@ -285,7 +284,7 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
 
     let ways = Ways {
         id: NodeId(getrandom::u64()?),
-        started: Instant::now(),
+        times: Times::machine(),
         public: public_address,
         internal: internal_address,
         tokens,
@@ -311,7 +310,8 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
             let (seed, key) = (random::kernel(), (random::kernel(), random::kernel()));
             let start = move || {
                 let net = Net::Kernel(Kernel::new([public, internal], &mailbox)?);
-                Ok(Shard::start(Parts { id: shard, node, live, mailbox, net, times: Times::Machine, seed, key }).run())
+                Ok(Shard::start(Parts { id: shard, node, live, mailbox, net, times: Times::machine(), seed, key })
+                    .run())
             };
             cores::spawn(shard, core, start).map_err(StartError::Executor)
         })

@@ -31,10 +31,16 @@
 pub mod credentials;
 pub mod error;
 pub mod jwks;
+#[expect(
+    clippy::disallowed_types,
+    reason = "the file of keys is read before a node starts, and on the thread of `watch`"
+)]
 pub mod keys;
+#[expect(clippy::disallowed_methods, reason = "a command of its own")]
 pub mod mint;
 pub mod rights;
 pub mod token;
+#[expect(clippy::disallowed_methods, reason = "a thread of its own")]
 pub mod watch;
 
 pub use credentials::{Credential, Source, credentials};

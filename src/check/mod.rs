@@ -3,6 +3,7 @@
 //! [`items`] and [`capacity`] decide, from what [`host`] reads and what [`wanted`] asks for; nothing is changed.
 
 pub mod capacity;
+#[expect(unsafe_code, reason = "calls that only libc has")]
 pub mod host;
 pub mod items;
 pub mod report;

@@ -399,7 +399,7 @@ mod tests {
 
     #[test]
     fn caches_hear_of_changes_and_of_nothing_else() {
-        let kv = MemoryKv::new(1000, Times::Machine);
+        let kv = MemoryKv::new(1000, Times::machine());
         let invalidated = vec![Notice::Invalidated(topic())];
         assert_eq!(ask(&kv, batch(1, false, &[("live:1", true)])), (Answer::Applied, invalidated.clone()));
         let subscribers = |nodes: &[NodeId]| (Answer::Subscribers(nodes.into()), vec![]);
@@ -414,7 +414,7 @@ mod tests {
 
     #[test]
     fn a_heartbeat_finds_what_differs_and_a_full_batch_mends_it() {
-        let kv = MemoryKv::new(1000, Times::Machine);
+        let kv = MemoryKv::new(1000, Times::machine());
         ask(&kv, batch(1, false, &[("live:1", true)]));
         let node = NodeInfo { id: NodeId(7), roles: vec!["frontend".to_owned()], url: "http://127.0.0.1:1".to_owned() };
         let number = bucket("live:1");
@@ -435,7 +435,7 @@ mod tests {
 
     #[test]
     fn a_silent_node_is_dead_and_then_swept() {
-        let kv = MemoryKv::new(1000, Times::Machine);
+        let kv = MemoryKv::new(1000, Times::machine());
         ask(&kv, batch(1, false, &[("live:1", true)]));
         let node = |id| NodeInfo { id: NodeId(id), roles: Vec::new(), url: String::new() };
         let beat = |id, now_ms| {
@@ -453,7 +453,7 @@ mod tests {
         assert_eq!(ask(&kv, Request::Subscribers(topic())).0, Answer::Subscribers([].into()));
         // A batch of it that was still on its way does not stay forever.
         ask(&kv, batch(2, false, &[("live:1", true)]));
-        assert_eq!(beat(3, Times::Machine.unix_ms() + NODE_SWEEP.as_millis() as u64), (vec![3], 1), "swept again");
+        assert_eq!(beat(3, Times::machine().unix_ms() + NODE_SWEEP.as_millis() as u64), (vec![3], 1), "swept again");
         assert_eq!(ask(&kv, Request::Subscribers(topic())).0, Answer::Subscribers([].into()));
     }
 }

@@ -2,7 +2,7 @@
 
 mod kept;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use self::kept::Forgets;
@@ -176,7 +176,7 @@ impl History {
 impl Histories {
     /// Empty ones. `age_max_ms` is the longest time for which any event type is kept.
     pub fn new(now_ms: u64, age_max_ms: u64) -> Histories {
-        let topics = HashMap::default();
+        let topics = Map::default();
         Histories {
             since: Reach::back_to(Position::at(now_ms)),
             clock_ms: now_ms,

@@ -12,6 +12,7 @@ mod memory_peers;
 mod memory_presence;
 mod memory_values;
 pub mod outbox;
+#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a thread of its own")]
 pub mod redis;
 pub mod tally;
 pub mod types;

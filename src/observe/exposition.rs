@@ -15,6 +15,7 @@ use super::process;
 use crate::admission::{Admission, Refusal};
 use crate::dispatch::kv::KEPT;
 use crate::runtime::account::Use;
+use crate::runtime::clock::Times;
 use crate::wire::event::Class;
 use crate::wire::http::trim;
 
@@ -59,10 +60,15 @@ impl Format {
 }
 
 /// All of a node's metrics.
-pub fn registry(shards: Arc<[Counters]>, admission: Arc<Admission>, peers: Vec<Arc<PeerMetrics>>) -> Registry {
+pub fn registry(
+    shards: Arc<[Counters]>,
+    admission: Arc<Admission>,
+    peers: Vec<Arc<PeerMetrics>>,
+    times: Times,
+) -> Registry {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Shards(shards)));
-    registry.register_collector(Box::new(Peers(peers)));
+    registry.register_collector(Box::new(Peers(peers, times)));
     registry.register_collector(Box::new(Process(admission)));
     registry
 }
@@ -227,6 +233,7 @@ impl Collector for Shards {
 #[derive(Debug)]
 struct Process(Arc<Admission>);
 
+#[expect(clippy::disallowed_methods, reason = "it tells what the process is")]
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let (_, connections_max) = self.0.connections();
@@ -286,6 +293,7 @@ mod tests {
                 shards,
                 Arc::new(Admission::new(&most, &[], 2, 100, 10, std::time::Instant::now())),
                 vec![Arc::new(peer)],
+                Times::machine(),
             ),
             format,
         )

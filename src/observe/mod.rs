@@ -5,5 +5,6 @@ pub mod histogram;
 pub mod log;
 pub mod metrics;
 pub mod peers;
+#[expect(clippy::disallowed_methods, reason = "it tells what the process is")]
 pub mod process;
 pub mod trouble;

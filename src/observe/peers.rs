@@ -75,9 +75,9 @@ impl PeerMetrics {
     }
 }
 
-/// Their exposition.
+/// Their exposition, at a time.
 #[derive(Debug)]
-pub struct Peers(pub Vec<Arc<PeerMetrics>>);
+pub struct Peers(pub Vec<Arc<PeerMetrics>>, pub Times);
 
 impl Peers {
     fn counter(
@@ -114,7 +114,7 @@ impl Collector for Peers {
             return Ok(());
         }
         let encoder = &mut encoder;
-        let now_ms = Times::Machine.unix_ms();
+        let now_ms = self.1.unix_ms();
         let help = ("fanfare_peer_lag_seconds", "How long what is oldest has waited for a data center.");
         self.gauge(encoder, help, |peer| peer.lag_ms(now_ms) as f64 / 1e3)?;
         let help = ("fanfare_peer_connected", "1 while a data center answers.");

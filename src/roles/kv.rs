@@ -21,17 +21,18 @@ pub(super) fn open(
     mail: &[mailbox::Sender<Message>],
     store: Option<&Store<Ticket>>,
 ) -> Result<Option<Arc<dyn KeyValue>>, SettingsError> {
-    let kept = begin(settings, Times::Machine.unix_ms())?;
+    let times = Times::machine();
+    let kept = begin(settings, times.unix_ms())?;
     match (settings.role, &settings.kv) {
         (Role::Frontend | Role::Backend, _) => Ok(None),
         (_, Kv::Memory) => {
             let age_ms = history_age_ms(settings);
             Ok(Some(Arc::new(match (kept, store) {
                 (Some(kept), Some(store)) => {
-                    let keeping = Arc::new(Keeping::new(store.clone(), mail.to_vec()));
-                    MemoryKv::kept(age_ms, Times::Machine, kept, Arc::new(keeping))
+                    let keeping = Arc::new(Keeping::new(store.clone(), mail.to_vec(), times.clone()));
+                    MemoryKv::kept(age_ms, times, kept, Arc::new(keeping))
                 }
-                _ => MemoryKv::new(age_ms, Times::Machine),
+                _ => MemoryKv::new(age_ms, times),
             })))
         }
         (_, Kv::Redis(url)) => {

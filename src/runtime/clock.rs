@@ -4,30 +4,34 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Where the time comes from.
-#[derive(Clone, Default)]
-pub enum Times {
-    /// The machine.
-    #[default]
-    Machine,
-    /// A simulation: what it calls now, monotonic and since 1970.
-    Simulated(Arc<dyn Fn() -> (Instant, Duration) + Send + Sync>),
-}
+/// What a simulation calls now: monotonic, and since 1970.
+type Simulated = Arc<dyn Fn() -> (Instant, Duration) + Send + Sync>;
+
+/// Where the time comes from: the machine, or a simulation.
+#[derive(Clone)]
+pub struct Times(Option<Simulated>);
 
 impl Times {
+    /// From the machine.
+    pub const fn machine() -> Times {
+        Times(None)
+    }
+
+    /// From a simulation.
+    pub fn simulated(read: impl Fn() -> (Instant, Duration) + Send + Sync + 'static) -> Times {
+        Times(Some(Arc::new(read)))
+    }
+
     /// Monotonic.
     pub fn instant(&self) -> Instant {
-        match self {
-            Times::Machine => Instant::now(),
-            Times::Simulated(read) => read().0,
-        }
+        self.0.as_ref().map_or_else(Instant::now, |read| read().0)
     }
 
     /// Since 1970; a clock before that is as wrong as one that stands still there.
     pub fn unix(&self) -> Duration {
-        match self {
-            Times::Machine => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO),
-            Times::Simulated(read) => read().1,
+        match &self.0 {
+            None => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO),
+            Some(read) => read().1,
         }
     }
 
@@ -39,7 +43,7 @@ impl Times {
 
 impl fmt::Debug for Times {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(if matches!(self, Times::Machine) { "Machine" } else { "Simulated" })
+        formatter.write_str(if self.0.is_none() { "Machine" } else { "Simulated" })
     }
 }
 

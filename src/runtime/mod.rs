@@ -1,19 +1,35 @@
 //! What every role runs on: pinned executors, readiness, mailboxes between threads, listeners, time.
 
 pub mod account;
+#[expect(clippy::disallowed_methods, reason = "the time")]
 pub mod clock;
+#[expect(unsafe_code, clippy::disallowed_methods, clippy::disallowed_types, reason = "threads")]
 pub mod cores;
+#[expect(clippy::disallowed_types, reason = "sockets")]
 pub mod listener;
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "what wakes a shard, and is waited for by threads that may wait"
+)]
 pub mod mailbox;
+#[expect(unsafe_code, clippy::disallowed_methods, clippy::disallowed_types, reason = "sockets")]
 pub mod net;
+#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a thread of its own")]
 pub mod notify;
+#[expect(clippy::disallowed_methods, reason = "a limit of the process")]
 pub mod open_files;
 pub mod planted;
+#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "chance, and the tables that follow from it")]
 pub mod random;
+#[expect(unsafe_code, clippy::disallowed_methods, clippy::disallowed_types, reason = "descriptors")]
 pub mod readiness;
+#[expect(clippy::disallowed_methods, reason = "a thread of its own")]
 pub mod resolver;
+#[expect(clippy::disallowed_types, reason = "it is for tables of any order")]
 pub mod shrink;
 pub mod tls;
+#[expect(unsafe_code, clippy::disallowed_methods, reason = "a thread of its own")]
 pub mod trim;
 pub mod turn_time;
 pub mod turning;

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::num::NonZeroI32;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -350,6 +350,21 @@ impl Net {
             Net::Kernel(kernel) => kernel.readiness.poll(ready),
             Net::Simulated(_) => Ok(()),
         }
+    }
+
+    /// Same as [`poll`](Net::poll), again and again for so long, or until something is ready.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn poll_for(&mut self, time: Duration, ready: &mut Vec<Ready>) -> io::Result<()> {
+        let began = Instant::now();
+        while began.elapsed() < time {
+            self.poll(ready)?;
+            if !ready.is_empty() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until something is ready.

@@ -142,7 +142,7 @@ impl Shard {
             Ok(Answer::Appended { position, prev }) => (position, prev),
             Ok(Answer::Repeated { id }) => return id.map(Published::Repeated).ok_or_else(other_body),
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
-            Err(unavailable) => return Err(kv_error(&unavailable)),
+            Err(unavailable) => return Err(kv_error(&unavailable, self.clock.instant)),
         };
         self.send_placed(json, position, prev);
         Ok(Published::Taken)

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use super::message::{Message, Then, Ticket};
 use super::slots::Conn;
@@ -11,6 +10,7 @@ use crate::backend::store::{Command, Outcome, Store, StoreError};
 use crate::dispatch::kept::{Keep, Keeper};
 use crate::dispatch::kv::{Answer, Heard, Unavailable};
 use crate::limits::KEPT_BATCH;
+use crate::runtime::clock::Times;
 use crate::runtime::mailbox::Sender;
 
 /// Who waits for changes to be kept, and what it is told then.
@@ -34,6 +34,7 @@ pub struct Keeping {
     store: Store<Ticket>,
     mail: Vec<Sender<Message>>,
     queue: Mutex<Queue>,
+    times: Times,
 }
 
 /// Changes that are with the database. Bounded as questions to the key-value store are.
@@ -45,8 +46,8 @@ pub struct Batch {
 
 impl Keeping {
     /// In this database; shards are told by `mail`.
-    pub fn new(store: Store<Ticket>, mail: Vec<Sender<Message>>) -> Keeping {
-        Keeping { store, mail, queue: Mutex::default() }
+    pub fn new(store: Store<Ticket>, mail: Vec<Sender<Message>>, times: Times) -> Keeping {
+        Keeping { store, mail, queue: Mutex::default(), times }
     }
 
     /// Hands on what waits, unless something is with the database already. If that takes no more, those who wait are told.
@@ -62,7 +63,8 @@ impl Keeping {
             waiters.push(waiter);
         }
         let then = Then::Kept(Batch { keeping: Arc::clone(self), waiters });
-        let ticket = Ticket { shard: 0, asker: 0, conn: Conn::NOBODY, asked_at: Instant::now(), then, held: None };
+        let asked_at = self.times.instant();
+        let ticket = Ticket { shard: 0, asker: 0, conn: Conn::NOBODY, asked_at, then, held: None };
         match self.store.try_submit(Command::Keep(changes), ticket) {
             Ok(()) => queue.busy = true,
             Err(full) => {

@@ -102,7 +102,7 @@ impl Shard {
             (then, Ok(outcome)) => self.tell(then, outcome),
             (_, Err(error)) => {
                 self.counters().store_errors.add(1);
-                Err(store_error(error))
+                Err(store_error(error, self.clock.instant))
             }
         };
         if ticket.asker == self.id {
@@ -186,7 +186,7 @@ pub(super) fn check_name(what: &str, name: &str) -> Result<(), HttpError> {
 }
 
 /// What a client is told of the database's errors: what they quote of addresses and statements stands in the log only.
-fn store_error(error: StoreError) -> HttpError {
+fn store_error(error: StoreError, now: Instant) -> HttpError {
     static LOGGED: Mutex<Told> = Mutex::new(Told::new());
     let answer = match &error {
         // The store says why, once for all of them.
@@ -198,7 +198,7 @@ fn store_error(error: StoreError) -> HttpError {
         }
         StoreError::Invalid { detail } => return HttpError::bad(detail.clone()),
     };
-    if is_due(&LOGGED) {
+    if is_due(&LOGGED, now) {
         warn!(%error, "the database refused; further errors are counted in fanfare_store_errors_total");
     }
     answer
@@ -206,15 +206,15 @@ fn store_error(error: StoreError) -> HttpError {
 
 /// What a client is told where the key-value store cannot answer: what the error quotes of addresses and scripts stands in
 /// the log only.
-pub(super) fn kv_error(error: &Unavailable) -> HttpError {
+pub(super) fn kv_error(error: &Unavailable, now: Instant) -> HttpError {
     static LOGGED: Mutex<Told> = Mutex::new(Told::new());
-    if is_due(&LOGGED) {
+    if is_due(&LOGGED, now) {
         warn!(%error, "requests are refused for it; told once a minute");
     }
     HttpError::unavailable("the key-value store is unavailable; try again")
 }
 
 /// One line a minute at most: a store that is down would fill the log.
-pub(super) fn is_due(told: &Mutex<Told>) -> bool {
-    told.try_lock().is_ok_and(|mut told| told.fails(Instant::now()))
+pub(super) fn is_due(told: &Mutex<Told>, now: Instant) -> bool {
+    told.try_lock().is_ok_and(|mut told| told.fails(now))
 }

@@ -42,6 +42,11 @@ pub mod node;
 mod once;
 pub mod outboxes;
 mod pacing;
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "memory files for the sockets that are the kernel's"
+)]
 pub mod pages;
 pub mod pages_of_others;
 mod paging;

@@ -135,7 +135,7 @@ impl Shard {
             Ok(Answer::Claimed) => {}
             Ok(Answer::Repeated { id }) => return id.map(|id| told(&id)).ok_or_else(other_body),
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
-            Err(unavailable) => return Err(kv_error(&unavailable)),
+            Err(unavailable) => return Err(kv_error(&unavailable, self.clock.instant)),
         }
         let draft = Draft::parse(body, Some(claim.topic.as_str())).expect("it was read before");
         // It was allowed before, without what only nodes say of an event.

@@ -1,7 +1,5 @@
 //! How a shard that has nothing to do waits.
 
-use std::time::Instant;
-
 use crate::limits::{PATIENCE, PATIENCE_CREDIT_MAX, PATIENCE_PROBE};
 use crate::runtime::net::Net;
 use crate::runtime::readiness::Ready;
@@ -30,15 +28,9 @@ impl Patience {
             }
             self.sleeps = 0;
         }
-        let began = Instant::now();
-        while began.elapsed() < PATIENCE {
-            net.poll(ready)?;
-            if !ready.is_empty() {
-                self.credit = (self.credit + 1).min(PATIENCE_CREDIT_MAX);
-                return Ok(true);
-            }
-        }
-        self.credit = (self.credit - 2).max(0);
-        Ok(false)
+        net.poll_for(PATIENCE, ready)?;
+        let paid = !ready.is_empty();
+        self.credit = if paid { (self.credit + 1).min(PATIENCE_CREDIT_MAX) } else { (self.credit - 2).max(0) };
+        Ok(paid)
     }
 }

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
@@ -126,7 +127,7 @@ impl Shard {
         let held = self.reserve_question(members.iter().map(String::len).sum())?;
         match self.submit(KvRequest::Presence(members.clone())) {
             Ok(result) => {
-                let body = presence_answer(&members, result)?;
+                let body = presence_answer(&members, result, self.clock.instant)?;
                 self.answers().json(to, 200, body.as_bytes());
                 Ok(Handled::Answered)
             }
@@ -139,16 +140,16 @@ impl Shard {
 
     /// What is known of members.
     pub(super) fn on_presence(&mut self, conn: Conn, members: &[String], result: Result<Answer, Unavailable>) {
-        let answer = presence_answer(members, result).map(|body| (200, body));
+        let answer = presence_answer(members, result, self.clock.instant).map(|body| (200, body));
         self.answer_json_later(conn, answer);
     }
 }
 
-fn presence_answer(members: &[String], result: Result<Answer, Unavailable>) -> Result<String, HttpError> {
+fn presence_answer(members: &[String], result: Result<Answer, Unavailable>, now: Instant) -> Result<String, HttpError> {
     let turns = match result {
         Ok(Answer::Presence(turns)) => turns,
         Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
-        Err(unavailable) => return Err(kv_error(&unavailable)),
+        Err(unavailable) => return Err(kv_error(&unavailable, now)),
     };
     let known: Map<String, Value> =
         members.iter().zip(&turns).map(|(member, turn)| (member.clone(), turn_data(turn.as_ref(), None))).collect();

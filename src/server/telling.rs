@@ -200,7 +200,7 @@ impl Shard {
         let listed = posts.len();
         if listed > 0 && began == asked {
             static TOLD: Mutex<observe::trouble::Told> = Mutex::new(observe::trouble::Told::new());
-            if is_due(&TOLD) {
+            if is_due(&TOLD, self.clock.instant) {
                 warn!(posts = listed, more, "publishing what was stored and perhaps not published; told once a minute");
             }
         }

@@ -116,7 +116,7 @@ pub fn event_for(topic: &Topic, event: &str, count_max: u32, peers: &[&str]) -> 
 
 impl Store {
     pub fn memory() -> Store {
-        Store::of(|_| Arc::new(MemoryKv::new(AGE_MS, Times::Machine)))
+        Store::of(|_| Arc::new(MemoryKv::new(AGE_MS, Times::machine())))
     }
 
     /// A process's store in a Redis, once it has found that.

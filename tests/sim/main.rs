@@ -1,6 +1,8 @@
 //! The real code of a whole cluster in one thread, under virtual time and one seed. What is simulated, and what must hold,
 //! is in the modules; `SIM_SEED=7 cargo test --test sim one -- --nocapture` tells the story of one seed.
 
+#![deny(unsafe_code, clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod clients;
 mod fabric;
 mod faults;
@@ -62,9 +64,15 @@ fn run(plan: Plan, verbose: bool) -> (World, Vec<String>) {
 /// How long an event may take where nothing is wrong.
 const AT_ONCE: u64 = 300 * MILLISECOND;
 
+/// What the environment asks for.
+#[expect(clippy::disallowed_methods, reason = "it is for who runs it")]
+fn asked(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 #[test]
 fn one() {
-    let Some(seed) = std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok()) else { return };
+    let Some(seed) = asked("SIM_SEED") else { return };
     let (world, wrong) = run(plan(seed), true);
     world.log.iter().for_each(|line| println!("{line}"));
     println!("{:#?}\n{:?}", world.plan, world.counts);
@@ -82,7 +90,7 @@ fn same_seed_other_story() {
 
 /// Runs seeds from `from` on; a batch that never saw something that it is to see fails as well.
 fn batch(from: u64) {
-    let seeds = std::env::var("SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
+    let seeds = asked("SIM_SEEDS").unwrap_or(SEEDS);
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     let mut failed = Vec::new();
     for seed in from..from + seeds {

@@ -25,7 +25,8 @@ use crate::publisher::{Kinds, Publisher};
 use crate::store;
 use crate::viewer::Viewer;
 
-/// What the world calls its first moment.
+/// What the world calls its first moment; nothing depends on when that is.
+#[expect(clippy::disallowed_methods, reason = "there is no other way to an `Instant`")]
 static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// Its first moment since 1970.
 pub const UNIX: Duration = Duration::from_secs(1_800_000_000);
@@ -427,7 +428,7 @@ impl World {
 
 fn times(now: &Arc<AtomicU64>, clock: &Arc<AtomicI64>) -> Times {
     let (now, clock, begin) = (Arc::clone(now), Arc::clone(clock), *BEGIN);
-    Times::Simulated(Arc::new(move || {
+    Times::simulated(move || {
         let passed = Duration::from_nanos(now.load(Ordering::Relaxed));
         let ahead = clock.load(Ordering::Relaxed);
         let wall = UNIX + passed;
@@ -437,5 +438,5 @@ fn times(now: &Arc<AtomicU64>, clock: &Arc<AtomicI64>) -> Times {
             wall + Duration::from_millis(ahead as u64)
         };
         (begin + passed, wall)
-    }))
+    })
 }

@@ -21,6 +21,7 @@ mod schedule;
 mod server;
 pub(super) mod setup;
 mod sink;
+#[expect(unsafe_code, reason = "calls that only libc has")]
 pub(super) mod sys;
 pub(super) mod worker;
 #[cfg(test)]

@@ -167,7 +167,7 @@ impl Shard {
         let places = match result {
             Ok(Answer::Taken(places)) => places,
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
-            Err(unavailable) => return Err(kv_error(&unavailable)),
+            Err(unavailable) => return Err(kv_error(&unavailable, self.clock.instant)),
         };
         for (event, place) in events.iter().zip(places) {
             if let Some((position, prev)) = place {
@@ -221,7 +221,7 @@ impl Shard {
                 Ok(serde_json::to_string(&heard).expect("it is plain data"))
             }
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
-            Err(unavailable) => Err(kv_error(&unavailable)),
+            Err(unavailable) => Err(kv_error(&unavailable, self.clock.instant)),
         }
     }
 

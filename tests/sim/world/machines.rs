@@ -42,7 +42,7 @@ impl World {
         let way = store::Way { shared: self.store.clone(), machine: number };
         let ways = Ways {
             id: NodeId(seed(1)),
-            started: times.instant(),
+            times: times.clone(),
             public,
             internal,
             tokens: None,
