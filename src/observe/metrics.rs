@@ -124,6 +124,7 @@ metrics! {
     counter dropped_closed "fanfare_dropped_total" r#"reason="closed""# "Events dropped.";
     counter dropped_budget "fanfare_dropped_total" r#"reason="budget""# "Events dropped.";
     counter dropped_unrouted "fanfare_dropped_total" r#"reason="unrouted""# "Events dropped.";
+    counter dropped_foreign "fanfare_dropped_total" r#"reason="foreign""# "Events dropped.";
     counter dropped_link "fanfare_dropped_total" r#"reason="link""# "Events dropped.";
     counter dropped_absent "fanfare_dropped_total" r#"reason="absent""# "Events dropped.";
     counter dropped_unsure "fanfare_dropped_total" r#"reason="unsure""# "Events dropped.";

@@ -8,6 +8,7 @@ use tracing::error;
 use super::appending::{Appending, Versioning};
 use super::message::Message;
 use super::once::Claiming;
+use super::peers::queue::LeftOut;
 use super::shard::Shard;
 use super::slots::Conn;
 use crate::dispatch::datacenter::PeerState;
@@ -76,6 +77,8 @@ pub enum Asked {
         peer: usize,
         /// As JSON.
         events: Vec<Arc<str>>,
+        /// Those of the page that do not go there.
+        left_out: LeftOut,
     },
     /// A peer said that it lives, by this request.
     Hello(Conn),
@@ -220,7 +223,9 @@ impl Shard {
             (Asked::PeerViewers, Err(error)) => self.on_all_peer_viewers(Err(error)),
             (Asked::Queue { peer, bucket }, Ok(Answer::Queue(page))) => self.on_queue(peer, bucket, Ok(page)),
             (Asked::Queue { peer, bucket }, Err(error)) => self.on_queue(peer, bucket, Err(error)),
-            (Asked::Taken { conn, peer, events }, result) => self.on_taken(conn, peer, &events, result),
+            (Asked::Taken { conn, peer, events, left_out }, result) => {
+                self.on_taken(conn, peer, (&events, &left_out), result)
+            }
             (Asked::Hello(conn), result) => self.on_hello(conn, result),
             (Asked::PeerNoted, _) => {}
             (Asked::Anywhere { event, version }, result) => self.on_anywhere(&event, version, result),

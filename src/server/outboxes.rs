@@ -231,7 +231,7 @@ impl Shard {
         counters.frames_repeated.add(u64::from(header.count) - frames.len() as u64);
         for (number, frame) in frames {
             match peer {
-                Some(peer) => self.take_peer_frame(peer, &header, number, frame),
+                Some(peer) => self.take_peer_frame(peer, &header, number, &frame),
                 None => self.ingress(&Arc::new(frame)),
             }
         }

@@ -7,6 +7,7 @@ mod support;
 mod cuts;
 mod deaths;
 mod delivery;
+mod foreign;
 mod mesh;
 mod moving;
 mod network;

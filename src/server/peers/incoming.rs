@@ -9,10 +9,12 @@ use super::super::routes::Handled;
 use super::super::shard::Shard;
 use super::super::slots::Conn;
 use super::hello::{Heard, Said};
-use super::queue::Page;
+use super::queue::{LeftOut, Page};
 use crate::dispatch::datacenter::{PeerNote, Taking};
 use crate::dispatch::kv::{Answer, Append, BUCKETS, Request as Question, Unavailable, bucket};
+use crate::dispatch::types::TypeInfo;
 use crate::runtime::account::Held;
+use crate::server::audience::VIEWERS;
 use crate::server::likes::kv_error;
 use crate::wire::batch::Header;
 use crate::wire::event::Class;
@@ -73,32 +75,62 @@ impl Shard {
         }
     }
 
-    /// A frame of a peer that is new to this node.
-    pub(in crate::server) fn take_peer_frame(&mut self, peer: usize, header: &Header, number: u64, mut frame: Frame) {
+    /// A frame of a peer that is new to this node. Nothing of it goes on but what was read of it, written anew.
+    pub(in crate::server) fn take_peer_frame(&mut self, peer: usize, header: &Header, number: u64, frame: &Frame) {
         self.peer_counters(peer).received.add(1);
-        match frame.class() {
+        let (class, version) = (frame.class(), frame.version().number);
+        let (stored, info) = match self.read_of_peer(frame.json(), class) {
+            Ok(read) => read,
+            Err(reason) => return self.leave_out(peer, &reason),
+        };
+        let mut event = stored.event(class, info.ttl_ms);
+        match class {
             Class::Sum | Class::Ephemeral => {
+                event.version = Version { number: version, ..Version::NONE };
                 let sender = Stranger::of(&self.node.peers[peer].name, header.sender);
-                let shard = header.shard;
-                frame.set_origin(Origin { sender, shard, number, count: frame.count() });
-                if self.route_frame(&Arc::new(frame)).is_err() {
+                let origin = Origin { sender, shard: header.shard, number, count: frame.count() };
+                let frame = Arc::new(Frame::encode(&event)).recounted(u64::from(frame.count()));
+                if self.route_frame(&frame.with_origins(&[origin])).is_err() {
                     self.counters().dropped_backlog.add(1);
                 }
             }
+            Class::Latest if stored.kind == "presence" => self.take_peer_turn(peer, &stored, version, frame.json()),
             Class::Latest => {
-                let Some(stored) = Stored::read(frame.json()) else { return };
-                if stored.kind == "presence" {
-                    return self.take_peer_turn(peer, &stored, frame.version().number, frame.json());
-                }
                 let node = Arc::clone(&self.node);
-                let mut event = stored.event(Class::Latest, 0);
-                event.version = Version { number: frame.version().number, dc: &node.peers[peer].name };
+                event.version = Version { number: version, dc: &node.peers[peer].name };
                 if self.version(&event, false).is_err() {
                     self.counters().dropped_backlog.add(1);
                 }
             }
-            // It has a way of its own, by which it comes into history.
-            Class::Every => self.counters().dropped_unrouted.add(1),
+            Class::Every => self.leave_out(peer, "events of class every come as pages of a queue, not as frames"),
+        }
+    }
+
+    /// Reads an event that a peer sends as one of this class. What it is called there says nothing here: viewers here are
+    /// promised what this data center's settings say of its type.
+    ///
+    /// # Errors
+    /// Why it is none, or may not come this way.
+    fn read_of_peer<'a>(&self, json: &'a str, class: Class) -> Result<(Stored<'a>, TypeInfo), String> {
+        let stored = Stored::read(json).ok_or("it is no event")?;
+        let (kind, info) = (&stored.kind, self.live.types.get(&stored.kind));
+        if info.class != class {
+            return Err(format!(
+                "its type {kind} is of class {} here, not {class}; give both data centers the same [events.{kind}]",
+                info.class
+            ));
+        }
+        if kind == VIEWERS {
+            return Err("viewers are counted by each data center, from what the others' hellos say".to_owned());
+        }
+        Ok((stored, info))
+    }
+
+    /// An event of a peer goes nowhere: it must not hold up the others.
+    pub(super) fn leave_out(&mut self, peer: usize, reason: &str) {
+        self.counters().dropped_foreign.add(1);
+        if self.cluster.peers.lines[peer].left_out.fails(self.clock.instant) {
+            warn!(peer = self.node.peers[peer].name, reason, "left out an event of a peer");
         }
     }
 
@@ -111,15 +143,13 @@ impl Shard {
             return Err(HttpError::bad("the body must be a page of a queue, its events ascending"));
         }
         let mut events = Vec::with_capacity(page.events.len());
+        let mut left_out = LeftOut::default();
         for queued in &page.events {
-            let append =
-                self.append_of_peer(&queued.event).filter(|append| bucket(append.topic.as_str()) == page.bucket);
-            match append {
-                Some(append) => events.push((queued.number, append)),
-                // One that cannot be read must not hold up the others.
-                None => {
-                    self.counters().dropped_unrouted.add(1);
-                    warn!(peer = self.node.peers[peer].name, "an event of a peer cannot be read and is left out");
+            match self.append_of_peer(&queued.event, page.bucket) {
+                Ok(append) => events.push((queued.number, append)),
+                Err(reason) => {
+                    self.leave_out(peer, &reason);
+                    left_out.add(reason);
                 }
             }
         }
@@ -129,32 +159,40 @@ impl Shard {
         match self.submit(Question::Take(Taking { dc, bucket: page.bucket, epoch: page.epoch, events })) {
             Ok(result) => {
                 self.put_in_history(peer, &texts, result)?;
-                self.answers().whole(to, 204, "", "", b"");
+                self.answer_page(to, &left_out);
                 Ok(Handled::Answered)
             }
             Err(ticket) => {
-                self.asked.insert(ticket, Held::new(Asked::Taken { conn, peer, events: texts }, held));
+                self.asked.insert(ticket, Held::new(Asked::Taken { conn, peer, events: texts, left_out }, held));
                 Ok(Handled::Later)
             }
         }
     }
 
-    fn append_of_peer(&self, event: &Arc<str>) -> Option<Append> {
-        let stored = Stored::read(event)?;
-        let topic = Topic::parse(&stored.topic).ok()?;
-        // It is told to viewers as it is: one line.
-        let is_one_line = memchr::memchr2(b'\n', b'\r', event.as_bytes()).is_none();
-        let info = self.live.types.get(&stored.kind);
-        let (count_max, age_max_ms) = (info.history, info.max_age_ms);
-        is_one_line.then(|| Append {
+    fn append_of_peer(&self, event: &str, in_bucket: u8) -> Result<Append, String> {
+        let (stored, info) = self.read_of_peer(event, Class::Every)?;
+        let topic = Topic::parse(&stored.topic).map_err(|error| error.to_string())?;
+        if bucket(topic.as_str()) != in_bucket {
+            return Err("its topic is of another bucket".to_owned());
+        }
+        Ok(Append {
             topic,
-            event: Arc::clone(event),
+            event: Frame::encode(&stored.event(Class::Every, 0)).json().into(),
             kind: stored.kind.to_string(),
-            count_max,
-            age_max_ms,
+            count_max: info.history,
+            age_max_ms: info.max_age_ms,
             withdraws: Withdrawn::id(&stored.kind, stored.data),
             peers: Vec::new(),
         })
+    }
+
+    /// Tells a peer that its page was taken, or what of it was not.
+    fn answer_page(&mut self, to: AnswerTo, left_out: &LeftOut) {
+        if left_out.events == 0 {
+            return self.answers().whole(to, 204, "", "", b"");
+        }
+        let answer = serde_json::to_vec(left_out).expect("it is plain data");
+        self.answers().json(to, 200, &answer);
     }
 
     /// The store has a peer's events, or not: those that are new go on their way.
@@ -183,12 +221,12 @@ impl Shard {
         &mut self,
         conn: Conn,
         peer: usize,
-        events: &[Arc<str>],
+        (events, left_out): (&[Arc<str>], &LeftOut),
         result: Result<Answer, Unavailable>,
     ) {
         let result = self.put_in_history(peer, events, result);
         self.answer_later(conn, |shard, to| match result {
-            Ok(()) => shard.answers().whole(to, 204, "", "", b""),
+            Ok(()) => shard.answer_page(to, left_out),
             Err(error) => shard.answer_problem(to, &error),
         });
     }

@@ -36,7 +36,7 @@ impl Shard {
     pub(super) fn take_peer_turn(&mut self, peer: usize, stored: &Stored<'_>, version: u64, json: &str) {
         let data = serde_json::from_slice::<Data>(stored.data);
         let (Ok(data), Some(member)) = (data, stored.key.as_deref()) else {
-            return self.counters().dropped_unrouted.add(1);
+            return self.leave_out(peer, "its data says of no member that they are online, or not");
         };
         let at = if data.online { data.since } else { data.last_seen };
         let turn = Turn { member: member.to_owned(), online: data.online, at: at.unwrap_or(0), version };

@@ -58,6 +58,8 @@ struct Line {
     pumps: Map<u8, queue::Pump>,
     /// What the log said of its refusing this node.
     warned: Told,
+    /// What the log said of its events that this node leaves out.
+    left_out: Told,
 }
 
 /// A shard's peers.
@@ -87,6 +89,7 @@ impl Shard {
                 hello: hello::Hello::new(self.clock.instant),
                 pumps: Map::default(),
                 warned: Told::default(),
+                left_out: Told::default(),
             });
         }
     }

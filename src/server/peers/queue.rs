@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::super::asking::Asked;
 use super::super::link::{Call, Called, Lane, Outcome};
@@ -28,6 +28,25 @@ pub struct Page {
     pub epoch: u64,
     /// Its events, ascending.
     pub events: Vec<Queued>,
+}
+
+/// What a peer answers of a page that it took but for some events. Nothing, where it took all: so did those of older versions.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// How many it left out.
+    pub events: u64,
+    /// Why the first of them.
+    pub detail: String,
+}
+
+impl LeftOut {
+    /// One more is left out.
+    pub fn add(&mut self, reason: String) {
+        if self.events == 0 {
+            self.detail = reason;
+        }
+        self.events += 1;
+    }
 }
 
 /// A page that was sent.
@@ -162,8 +181,16 @@ impl Shard {
     pub(in crate::server) fn on_page_answered(&mut self, sent: Sent, outcome: Outcome) {
         let Sent { peer, bucket, epoch, last, count } = sent;
         match outcome {
-            Outcome::Answer(200..=299, _) => {
-                self.peer_counters(peer).sent.add(count);
+            Outcome::Answer(200..=299, body) => {
+                let left_out: LeftOut = serde_json::from_slice(&body).unwrap_or_default();
+                let counters = self.peer_counters(peer);
+                counters.sent.add(count.saturating_sub(left_out.events));
+                counters.dropped[Class::Every as usize].add(left_out.events.min(count));
+                let line = &mut self.cluster.peers.lines[peer];
+                if left_out.events > 0 && line.warned.fails(self.clock.instant) {
+                    let (peer, LeftOut { events, detail }) = (&self.node.peers[peer].name, left_out);
+                    warn!(peer, events, detail, "a peer left out events of this data center");
+                }
                 if let Some(pump) = self.cluster.peers.lines[peer].pumps.get_mut(&bucket) {
                     pump.done = Some((epoch, last));
                     pump.failures = 0;

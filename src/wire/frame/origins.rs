@@ -56,11 +56,6 @@ impl Frame {
         self.origins.as_deref().unwrap_or_default()
     }
 
-    /// Says which frame of another data center it is.
-    pub fn set_origin(&mut self, origin: Origin) {
-        self.origins = Some([origin].into());
-    }
-
     /// The same frame, standing for the frames `origins` of another data center.
     pub fn with_origins(self: &Arc<Frame>, origins: &[Origin]) -> Arc<Frame> {
         let origins = if origins.is_empty() { None } else { Some(Arc::from(origins)) };

@@ -1,0 +1,104 @@
+//! Events that a peer may not send, or not this way.
+
+use serde_json::{Value, json};
+
+use fanfare::dispatch::kv::bucket;
+use fanfare::wire::batch::Writer;
+use fanfare::wire::connection_id::NodeId;
+use fanfare::wire::event::Class;
+use fanfare::wire::frame::{Event, Frame};
+use fanfare::wire::version::Version;
+
+use crate::support::http::{Answer, Client};
+use crate::support::node::Node;
+use crate::support::ports::free_port;
+
+const TOPIC: &str = "chat:7";
+const HEADERS: [(&str, &str); 2] = [("Fanfare-From", "b"), ("Fanfare-To", "a")];
+
+/// Data center a, which has a peer b.
+fn node() -> Node {
+    let peer = format!("b=http://127.0.0.1:{}", free_port());
+    Node::with(&["--cores", "2", "--dc", "a", "--peer", &peer])
+}
+
+/// What the peer sends.
+fn send(node: &Node, what: &str, body: &[u8]) -> Answer {
+    Client::connect(node.internal).request("POST", &format!("/v1/internal/peer/{what}"), &HEADERS, body)
+}
+
+fn frame(kind: &str, class: Class, data: &str) -> Frame {
+    Frame::encode(&Event {
+        id: kind,
+        topic: TOPIC,
+        kind,
+        key: None,
+        at: 7,
+        data: data.as_bytes(),
+        class,
+        ttl_ms: 5_000,
+        place: None,
+        version: Version { number: u64::from(class == Class::Latest), dc: "b" },
+    })
+}
+
+fn dropped(node: &Node) -> u64 {
+    node.metric("fanfare_dropped_total", "reason=\"foreign\"")
+}
+
+#[track_caller]
+fn says(node: &Node, text: &str) {
+    let log = node.log();
+    assert!(log.iter().any(|line| line.contains("\"WARN\"") && line.contains(text)), "{text} in {log:#?}");
+}
+
+#[test]
+fn history_takes_events_of_a_peer_whose_type_is_not_of_class_every() {
+    let node = node();
+    let mut stream = node.stream(&format!("topic={TOPIC}"));
+    let kinds = ["typing", "like", "presence", "viewers", "wave", "message"];
+    let event = |(at, kind): (usize, &&str)| {
+        let event = json!({"id": kind, "topic": TOPIC, "type": kind, "at": 7, "data": {"member": "ana"}});
+        json!({"number": format!("{}-1", at + 1), "event": event.to_string()})
+    };
+    let events: Vec<Value> = kinds.iter().enumerate().map(event).collect();
+    let answer =
+        send(&node, "history", json!({"bucket": bucket(TOPIC), "epoch": 1, "events": events}).to_string().as_bytes());
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json()["events"], 5, "{answer:?}");
+    let detail = answer.json()["detail"].as_str().expect("a detail").to_owned();
+    assert!(
+        detail.contains("typing") && detail.contains("ephemeral") && detail.contains("[events.typing]"),
+        "{detail}"
+    );
+    assert_eq!(stream.event()["type"], "message");
+    assert_eq!(dropped(&node), 5);
+    says(&node, "[events.typing]");
+}
+
+#[test]
+fn frame_of_a_peer_is_of_a_class_that_its_type_has_not_here() {
+    let node = node();
+    let mut stream = node.stream(&format!("topic={TOPIC}"));
+    let mut batch = Writer::default();
+    for (kind, class) in [
+        ("message", Class::Ephemeral),
+        ("message", Class::Latest),
+        ("like", Class::Latest),
+        ("presence", Class::Sum),
+        ("viewers", Class::Latest),
+        ("message", Class::Every),
+        ("wave", Class::Sum),
+    ] {
+        batch.push(&frame(kind, class, r#"{"viewers":9}"#));
+    }
+    // What follows the data is read by whoever shows the event, so it counts here, too.
+    batch.push(&frame("typing", Class::Ephemeral, r#"{},"type":"message""#));
+    batch.push(&frame("like", Class::Sum, r#"{"member":"ana"},"note":1"#));
+    let answer = send(&node, "frames", &batch.finish(NodeId(7), 0, 1, 1));
+    assert_eq!(answer.status, 204, "{answer:?}");
+    let shown = stream.event();
+    assert_eq!((&shown["type"], &shown["note"]), (&json!("like"), &Value::Null), "{shown}");
+    assert_eq!(dropped(&node), 8);
+    says(&node, "[events.message]");
+}
