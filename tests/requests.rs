@@ -237,6 +237,53 @@ fn the_internal_listener_answers_to_its_own_name_only() {
 }
 
 #[test]
+fn page_of_others_asks_the_internal_listener_or_reads_its_refusal() {
+    // Whatever the public listener lets pages of others read.
+    for allowed in ["*", "https://evil.example"] {
+        let node = Node::with(&["--cors-origin", allowed]);
+        let (internal, own) = (node.internal, node.internal.to_string());
+        for (line, body) in [
+            ("GET /metrics", ""),
+            ("GET /health/live", ""),
+            ("GET /v1/node", ""),
+            ("GET /nowhere", ""),
+            ("OPTIONS /v1/node", ""),
+            ("OPTIONS *", ""),
+            ("POST /v1/topics/live:1/events", r#"{"type":"note"}"#),
+            ("POST /v1/events", r#"{"topic":"live:1","type":"note"}"#),
+        ] {
+            for page in [
+                "Sec-Fetch-Site: cross-site\r\n",
+                "Sec-Fetch-Site: same-site\r\n",
+                "Origin: https://evil.example\r\n",
+                "Origin: https://evil.example\r\nAccess-Control-Request-Method: POST\r\n",
+                &format!("Origin: http://{own}\r\nSec-Fetch-Site: cross-site\r\n"),
+            ] {
+                let answer = ask(internal, line, &own, page, body);
+                answer.problem(403);
+                assert_eq!(answer.header("access-control-allow-origin"), None, "{line} {page}: {answer:?}");
+            }
+            let own_page = format!("Origin: http://{own}\r\nSec-Fetch-Site: same-origin\r\n");
+            for page in ["", "Sec-Fetch-Site: none\r\n", "Sec-Fetch-Site: same-origin\r\n", &own_page] {
+                let answer = ask(internal, line, &own, page, body);
+                assert_ne!(answer.status, 403, "{line} {page}: {answer:?}");
+                assert_eq!(answer.header("access-control-allow-origin"), None, "{line} {page}: {answer:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn host_with_two_ports_or_none_that_is_one() {
+    let node = Node::start();
+    for host in ["localhost:80:80", "127.0.0.1:1:1", "[::1]:1:1", "localhost:http", "::1", "[localhost]", ":8081"] {
+        for address in [node.internal, node.public] {
+            ask(address, "GET /health/live", host, "", "").problem(400);
+        }
+    }
+}
+
+#[test]
 fn listing_ends_at_its_newest_page() {
     let node = Node::with(&["--cores", "1"]);
     let target = "/v1/conversations/c/messages";

@@ -1,13 +1,13 @@
 //! Who asks: a request's token becomes what it may do, before anything else of it is looked at.
 
-use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use super::token_cache::TokenCache;
 use crate::auth::{Rights, SharedKeys, Token, TokenError, credentials};
+use crate::wire::authority::Authority;
 use crate::wire::event::{Draft, Owner, is_node_given, owner};
-use crate::wire::http::{HttpError, name_and_port};
+use crate::wire::http::HttpError;
 use crate::wire::query::{Parameter, Query};
 use crate::wire::request::Request;
 use crate::wire::response::{Cors, Origins};
@@ -109,34 +109,26 @@ fn has_allowed_origin(request: &Request<'_>, origins: &Origins, own_port: u16) -
 }
 
 /// Whether `origin` has the authority of `Host`, whichever scheme it has.
-pub(super) fn is_same_authority(origin: &str, host: &str) -> bool {
-    shared_authority(origin, host).is_some()
+pub(super) fn is_same_authority(origin: &str, host: Authority<'_>) -> bool {
+    shares_plainly(origin, host).is_some()
 }
 
-/// The authority that `origin` and `Host` share, without the port that goes without saying, and whether the scheme is plain
-/// HTTP; none if they are different ones.
-fn shared_authority<'a>(origin: &str, host: &'a str) -> Option<(&'a str, bool)> {
-    let (authority, default_port, is_plain) = match (origin.strip_prefix("https://"), origin.strip_prefix("http://")) {
-        (Some(authority), _) => (authority, ":443", false),
-        (_, Some(authority)) => (authority, ":80", true),
-        _ => return None,
+/// Whether it is plain HTTP by which `origin` shares the authority of `Host`; none if they are different ones. A port that goes
+/// without saying is the scheme's.
+fn shares_plainly(origin: &str, host: Authority<'_>) -> Option<bool> {
+    let shares = |scheme, port: u16| {
+        Authority::of_origin(origin, scheme)
+            .is_some_and(|own| own.host == host.host && own.port.unwrap_or(port) == host.port.unwrap_or(port))
     };
-    let host = host.strip_suffix(default_port).unwrap_or(host);
-    (!authority.is_empty() && authority.eq_ignore_ascii_case(host)).then_some((host, is_plain))
+    if shares("https", 443) { Some(false) } else { shares("http", 80).then_some(true) }
 }
 
 /// Whether `origin` is that of `Host`. What the visitor speaks is not known here, since a proxy in front may speak TLS. Whoever
 /// is on the visitor's way could make up a page of the same name in plain HTTP, so such a page counts as the node's own
 /// only where it surely is: on this box, or where `Host` names `own_port`, on which this node itself speaks plain HTTP.
-fn is_origin_of(origin: &str, host: &str, own_port: u16) -> bool {
-    let Some((host, is_plain)) = shared_authority(origin, host) else { return false };
-    let (name, port) = name_and_port(host);
-    let port = port.map_or(Some(80), |port| port.parse().ok());
-    let is_here = || {
-        let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
-    };
-    !is_plain || port == Some(own_port) || is_here()
+fn is_origin_of(origin: &str, host: Authority<'_>, own_port: u16) -> bool {
+    let is_sure = || host.port.unwrap_or(80) == own_port || host.host.is_here();
+    shares_plainly(origin, host).is_some_and(|is_plain| !is_plain || is_sure())
 }
 
 impl Access {
@@ -300,9 +292,13 @@ mod tests {
         assert!(!has_allowed_origin(&request::parse(head).unwrap(), &any, 8080));
     }
 
+    fn is_own(origin: &str, host: &str, port: u16) -> bool {
+        is_origin_of(origin, Authority::parse(host).unwrap(), port)
+    }
+
     #[test]
     fn a_host_with_its_schemes_port_is_the_same_origin() {
-        let own = |origin, host| is_origin_of(origin, host, 8080);
+        let own = |origin, host| is_own(origin, host, 8080);
         assert!(own("https://a.example", "A.example:443") && own("http://[::1]:8080", "[::1]:8080"));
         assert!(!own("https://a.example", "a.example:80") && !own("https://", ""));
         assert!(!own("ftp://a.example", "a.example"));
@@ -318,7 +314,7 @@ mod tests {
             ("http://[::1]", "[::1]:80"),
             ("http://localhost:3000", "localhost:3000"),
         ] {
-            assert!(is_origin_of(origin, host, 8080), "{origin} {host}");
+            assert!(is_own(origin, host, 8080), "{origin} {host}");
         }
         for (origin, host) in [
             ("http://a.example", "a.example"),
@@ -329,11 +325,9 @@ mod tests {
             ("http://[2001:db8::1]", "[2001:db8::1]"),
             ("http://[::1]:8080", "[::1]"),
         ] {
-            assert!(!is_origin_of(origin, host, 8080), "{origin} {host}");
+            assert!(!is_own(origin, host, 8080), "{origin} {host}");
         }
-        assert!(
-            is_origin_of("http://a.example", "a.example:80", 80) && is_origin_of("http://a.example", "a.example", 80)
-        );
+        assert!(is_own("http://a.example", "a.example:80", 80) && is_own("http://a.example", "a.example", 80));
     }
 
     #[test]

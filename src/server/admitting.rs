@@ -241,7 +241,7 @@ impl Shard {
         self.counters().requests.add(1);
         self.counters().rejected.add(1);
         http.closing = true;
-        let to = AnswerTo { closes: true, ..AnswerTo::new(request, self.live.origins.check(request.origin), 0) };
+        let to = AnswerTo { closes: true, ..self.answer_to(request, http.internal) };
         self.answer_error(to, request, &refusal.error());
     }
 

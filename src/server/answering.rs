@@ -4,9 +4,16 @@ use super::http_connection::Http;
 use super::shard::Shard;
 use super::slots::Conn;
 use crate::wire::http::HttpError;
-use crate::wire::response::AnswerTo;
+use crate::wire::request::Request;
+use crate::wire::response::{AnswerTo, Cors};
 
 impl Shard {
+    /// What the answer to a request depends on. Pages of other origins may read answers of the public listener alone.
+    pub(super) fn answer_to(&self, request: &Request<'_>, internal: bool) -> AnswerTo {
+        let cors = if internal { Cors::None } else { self.live.origins.check(request.origin) };
+        AnswerTo::new(request, cors, self.live.idle_seconds(internal))
+    }
+
     /// The answer that a request waited for: a status and JSON, or what is wrong.
     pub(super) fn answer_json_later(&mut self, conn: Conn, answer: Result<(u16, String), HttpError>) {
         self.answer_later(conn, |shard, to| match answer {

@@ -2,14 +2,13 @@
 //! box or this network reaches, and a page's author who owns a name can let it point there (DNS rebinding): then the browser
 //! takes the node for the page's own server. Where no token says who asks, the headers that only a browser writes do.
 
-use std::net::IpAddr;
-
 use super::access::is_same_authority;
 use super::admin::shows;
 use super::resources::Resource;
 use super::shard::Shard;
 use super::slots::Conn;
-use crate::wire::http::{HttpError, Method, name_and_port};
+use crate::wire::authority::{Authority, Host};
+use crate::wire::http::{HttpError, Method};
 use crate::wire::request::Request;
 use crate::wire::response::{Cors, Origins};
 
@@ -31,7 +30,7 @@ impl Shard {
         }
         let is_by_proxy = || self.peer(conn).is_some_and(|peer| node.admission.is_proxy(peer));
         if node.public.ip().to_canonical().is_loopback()
-            && !request.host.is_none_or(|host| is_own_name(host, &self.live.origins))
+            && !request.host.is_none_or(|host| is_own_name(host.host, &self.live.origins))
             && !is_by_proxy()
         {
             return Err(HttpError::new(
@@ -56,12 +55,13 @@ impl Shard {
     /// # Errors
     /// 403, saying what would do.
     pub(super) fn check_internal_page(&self, request: &Request<'_>) -> Result<(), HttpError> {
-        let host = request.host.unwrap_or_default();
-        if request.origin.is_some_and(|origin| !is_same_authority(origin, host)) {
+        let is_own = |origin| request.host.is_some_and(|host| is_same_authority(origin, host));
+        // An image, a script or a link of a page brings no Origin, but Sec-Fetch-Site.
+        if request.is_foreign || request.origin.is_some_and(|origin| !is_own(origin)) {
             return Err(HttpError::new(403, "no page of another origin may use the internal listener"));
         }
         // A browser always sends Host.
-        if request.host.is_none() || self.is_internal_name(host) || self.shows_secret(request) {
+        if request.host.is_none_or(|host| self.is_internal_name(host.host)) || self.shows_secret(request) {
             return Ok(());
         }
         Err(HttpError::new(
@@ -71,17 +71,17 @@ impl Shard {
         ))
     }
 
-    fn is_internal_name(&self, host: &str) -> bool {
-        let node = &self.node;
-        let own = node.internal.ip().to_canonical();
-        match address_of(host) {
-            Some(address) => own.is_unspecified() || address == own || (own.is_loopback() && address.is_loopback()),
-            None if is_localhost(name_of(host)) => true,
-            None => node.info.as_ref().is_some_and(|info| {
+    fn is_internal_name(&self, host: Host<'_>) -> bool {
+        let own = self.node.internal.ip().to_canonical();
+        let is_own = match host {
+            Host::Address(address) => own.is_unspecified() || address == own || (own.is_loopback() && host.is_here()),
+            Host::Name(_) => host.is_here(),
+        };
+        is_own
+            || self.node.info.as_ref().is_some_and(|info| {
                 let authority = info.url.split_once("://").map_or("", |(_, rest)| rest.trim_end_matches('/'));
-                name_of(authority).eq_ignore_ascii_case(name_of(host))
-            }),
-        }
+                Authority::parse(authority).is_some_and(|advertised| advertised.host == host)
+            })
     }
 
     fn shows_secret(&self, request: &Request<'_>) -> bool {
@@ -104,36 +104,25 @@ fn is_own_page(request: &Request<'_>, origins: &Origins) -> bool {
 
 /// Whether nobody elsewhere can own the name in a `Host`: an address, this box's name for itself, a name without dots, which
 /// the domain name system leads nowhere, or that of an origin that the settings name.
-fn is_own_name(host: &str, origins: &Origins) -> bool {
-    let name = name_of(host);
-    let named = |origin: &String| origin == "*" || is_named(origin, name);
-    address_of(host).is_some() || is_localhost(name) || !name.contains('.') || origins.0.iter().any(named)
-}
-
-fn is_named(origin: &str, name: &str) -> bool {
-    origin.split_once("://").is_some_and(|(_, authority)| name_of(authority).eq_ignore_ascii_case(name))
-}
-
-fn is_localhost(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    name == "localhost" || name.ends_with(".localhost")
-}
-
-/// A host without its port.
-fn name_of(host: &str) -> &str {
-    name_and_port(host).0
-}
-
-fn address_of(host: &str) -> Option<IpAddr> {
-    let name = name_of(host);
-    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    bare.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+fn is_own_name(host: Host<'_>, origins: &Origins) -> bool {
+    let is_named = |origin: &String| {
+        let of = |scheme| Authority::of_origin(origin, scheme).is_some_and(|named| named.host == host);
+        origin == "*" || of("https") || of("http")
+    };
+    match host {
+        Host::Address(_) => true,
+        Host::Name(name) => host.is_here() || !name.contains('.') || origins.0.iter().any(is_named),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::wire::request;
+
+    fn is_own(host: &str, origins: &Origins) -> bool {
+        is_own_name(Authority::parse(host).unwrap().host, origins)
+    }
 
     #[test]
     fn names_that_anybody_may_own_are_not_this_boxs() {
@@ -153,14 +142,14 @@ mod tests {
             "10.0.0.7",
             "",
         ] {
-            assert!(is_own_name(host, &origins), "{host}");
+            assert!(is_own(host, &origins), "{host}");
         }
         for host in
             ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "app.example.evil.example", "ai.", "1.2.3"]
         {
-            assert!(!is_own_name(host, &origins), "{host}");
+            assert!(!is_own(host, &origins), "{host}");
         }
-        assert!(is_own_name("any.example", &Origins(vec!["*".to_owned()])));
+        assert!(is_own("any.example", &Origins(vec!["*".to_owned()])));
     }
 
     #[test]

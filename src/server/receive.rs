@@ -357,7 +357,7 @@ impl Shard {
     }
 
     fn start_lines(&mut self, conn: Conn, http: &mut Http, request: &Request<'_>, remaining: Remaining) {
-        let to = AnswerTo::new(request, self.live.origins.check(request.origin), self.live.idle_seconds(http.internal));
+        let to = self.answer_to(request, http.internal);
         match self.lines_access(conn, request, http.internal) {
             Ok(access) => {
                 self.go_on(http, request);
@@ -453,8 +453,7 @@ impl Shard {
 
     /// Serves one whole request: answers it, or notes that an answer will come, or makes it a stream.
     fn serve(&mut self, conn: Conn, http: &mut Http, request: &Request<'_>, body: &[u8]) {
-        let mut to =
-            AnswerTo::new(request, self.live.origins.check(request.origin), self.live.idle_seconds(http.internal));
+        let mut to = self.answer_to(request, http.internal);
         // Other nodes turn to others.
         to.closes |= http.internal && self.is_draining();
         self.counters().requests.add(1);

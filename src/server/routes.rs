@@ -39,6 +39,9 @@ impl Shard {
     ) -> Result<Handled, HttpError> {
         let roles = self.node.roles;
         let resource = Resource::find(roles, http.internal, request.path);
+        if http.internal {
+            self.check_internal_page(request)?;
+        }
         if request.method == Method::Options {
             return self.options(request, to, http.internal, resource);
         }

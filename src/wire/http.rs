@@ -123,15 +123,6 @@ pub fn trim(text: &str) -> &str {
     text.trim_matches([' ', '\t'])
 }
 
-/// A host, as in `Host`, without its port, and the port if it has one. The colons of an IPv6 address in brackets are its own
-/// (RFC 3986 section 3.2.2).
-pub fn name_and_port(host: &str) -> (&str, Option<&str>) {
-    match host.rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
-        _ => (host, None),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

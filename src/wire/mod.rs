@@ -1,5 +1,6 @@
 //! Formats only, no IO: what Fanfare's bytes look like on every wire.
 
+pub mod authority;
 pub mod batch;
 pub mod binary;
 pub mod chunked;

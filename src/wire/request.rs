@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 
+use super::authority::{Authority, Host};
 use super::http::{HttpError, Method, trim};
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 
@@ -35,8 +36,8 @@ pub struct Request<'a> {
     pub accept: Option<&'a str>,
     /// `Accept` names `text/event-stream`.
     pub accepts_event_stream: bool,
-    /// `Host`.
-    pub host: Option<&'a str>,
+    /// `Host`, or the authority of a target that has one.
+    pub host: Option<Authority<'a>>,
     /// `Origin`.
     pub origin: Option<&'a str>,
     /// `Sec-Fetch-Site` says that a page of the same origin sends this; no page can make a browser say so.
@@ -176,7 +177,7 @@ fn names_a_version(head: &[u8]) -> bool {
 
 /// The authority of a target in absolute form (RFC 9112 section 3.2.2), which servers must accept, and its path and query;
 /// others as they are.
-fn origin_form(target: &str, method: Method) -> Result<(Option<&str>, &str), HttpError> {
+fn origin_form(target: &str, method: Method) -> Result<(Option<Authority<'_>>, &str), HttpError> {
     const FORMS: &str = "the request's target is neither a path nor a URL of http or https";
     if target.starts_with('/') || (target == "*" && method == Method::Options) {
         return Ok((None, target));
@@ -191,15 +192,10 @@ fn origin_form(target: &str, method: Method) -> Result<(Option<&str>, &str), Htt
         Some(_) => return Err(HttpError::bad("the URL in the request's line has no path")),
         None => (rest, "/"),
     };
-    if authority.is_empty() || !is_host(authority) {
-        return Err(HttpError::bad("the URL in the request's line has no host, or one that is none"));
+    match Authority::parse(authority) {
+        Some(authority) if authority.host != Host::Name("") => Ok((Some(authority), target)),
+        _ => Err(HttpError::bad("the URL in the request's line has no host, or one that is none")),
     }
-    Ok((Some(authority), target))
-}
-
-/// Whether a text has only what a host and port may have (RFC 3986 section 3.2), which excludes a user's name.
-fn is_host(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte))
 }
 
 /// The transfer codings of a body, in their order over all headers.
@@ -232,8 +228,8 @@ fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>])
         match header.name.len() {
             4 if is("host") => {
                 hosts += 1;
-                request.host =
-                    Some(text().filter(|host| is_host(host)).ok_or(HttpError::bad("Host is no host and port"))?);
+                let host = text().and_then(Authority::parse);
+                request.host = Some(host.ok_or(HttpError::bad("Host is no host and port"))?);
             }
             6 if is("accept") => {
                 request.accept = text();
@@ -351,7 +347,7 @@ mod tests {
         assert_eq!(head_end(text.as_bytes(), 0), Ok(Some(text.len() - 5)));
         let request = parse(b"GET HTTP://h:1/a?b HTTP/1.0\r\nConnection: keep-alive\r\nHost: x\r\n\r\n").unwrap();
         assert_eq!((request.path, request.query, request.keep_alive), ("/a", Some("b"), true));
-        assert_eq!(request.host, Some("h:1"));
+        assert_eq!(request.host, Authority::parse("h:1"));
     }
 
     #[test]
@@ -409,11 +405,21 @@ mod tests {
         ] {
             assert_eq!(status(&with(headers)), 400, "{headers:?}");
         }
-        for host in ["a b", "a/b", "a@b", "a,b\u{a0}", "\u{e9}", "a?b", "a#b"] {
+        for host in ["a b", "a/b", "a@b", "a,b\u{a0}", "\u{e9}", "a?b", "a#b", "h:80:80", "h:x", "::1", "[h]", ":80"] {
             assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")), 400, "{host:?}");
         }
-        for target in ["a", "*", "h:80", "ftp://h/", "http://", "http:///a", "http://u@h/", "http://h?x", "//h/../a b"]
-        {
+        for target in [
+            "a",
+            "*",
+            "h:80",
+            "ftp://h/",
+            "http://",
+            "http:///a",
+            "http://u@h/",
+            "http://h?x",
+            "http://h:1:1/",
+            "//h/../a b",
+        ] {
             assert_eq!(status(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")), 400, "{target:?}");
         }
         assert_eq!(status("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n"), 200);
