@@ -7,6 +7,7 @@ pub mod rates;
 pub mod table;
 pub mod turns;
 
+use crate::wire::status::Status;
 use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -88,22 +89,34 @@ impl Refusal {
     pub fn error(self) -> HttpError {
         let (status, seconds, detail) = match self {
             Refusal::AddressConnections => (
-                429,
+                Status::TooManyRequests,
                 RETRY_AFTER_SECONDS,
                 "this address has as many connections as it may have; close one, or reuse one for several topics",
             ),
             Refusal::AddressConnects(seconds) => {
-                (429, seconds, "this address connects too often; wait, then try again")
+                (Status::TooManyRequests, seconds, "this address connects too often; wait, then try again")
             }
-            Refusal::Publishes(seconds) => (429, seconds, "you publish too fast; wait, then go on more slowly"),
-            Refusal::Connections => (503, RETRY_AFTER_SECONDS, "this node has as many connections as it may have"),
-            Refusal::Memory => {
-                (503, RETRY_AFTER_SECONDS, "this node's memory is full; come back later, or go to another node")
+            Refusal::Publishes(seconds) => {
+                (Status::TooManyRequests, seconds, "you publish too fast; wait, then go on more slowly")
             }
-            Refusal::Turns => {
-                (503, RETRY_AFTER_SECONDS, "this node has too much to do; connect again and reach another")
+            Refusal::Connections => {
+                (Status::ServiceUnavailable, RETRY_AFTER_SECONDS, "this node has as many connections as it may have")
             }
-            Refusal::Draining => (503, RETRY_AFTER_SECONDS, "this node drains; connect again and reach another one"),
+            Refusal::Memory => (
+                Status::ServiceUnavailable,
+                RETRY_AFTER_SECONDS,
+                "this node's memory is full; come back later, or go to another node",
+            ),
+            Refusal::Turns => (
+                Status::ServiceUnavailable,
+                RETRY_AFTER_SECONDS,
+                "this node has too much to do; connect again and reach another",
+            ),
+            Refusal::Draining => (
+                Status::ServiceUnavailable,
+                RETRY_AFTER_SECONDS,
+                "this node drains; connect again and reach another one",
+            ),
         };
         HttpError { retry_after: Some(seconds), ..HttpError::new(status, detail) }
     }
@@ -480,7 +493,10 @@ mod tests {
     fn refusals_say_when_to_come_back() {
         for (place, refusal) in Refusal::ALL.into_iter().enumerate() {
             assert_eq!(refusal.index(), place);
-            assert!(matches!(refusal.error().status, 429 | 503) && refusal.error().retry_after.is_some());
+            assert!(
+                matches!(refusal.error().status, Status::TooManyRequests | Status::ServiceUnavailable)
+                    && refusal.error().retry_after.is_some()
+            );
         }
         let limits = Most { publishes: 1, ..most() };
         let admission = Admission::new(&limits, &[], 1, 100, 3, Instant::now());

@@ -2,6 +2,7 @@
 
 use super::{LEEWAY, TOKEN_BYTES_MAX};
 use crate::wire::http::HttpError;
+use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 use std::fmt;
 
@@ -89,16 +90,16 @@ pub enum TokenError {
 
 impl TokenError {
     /// The status of the answer: 400, 401 or 403.
-    pub fn status(&self) -> u16 {
+    pub fn status(&self) -> Status {
         match self {
-            TokenError::Several => 400,
+            TokenError::Several => Status::BadRequest,
             TokenError::Forbidden { .. }
             | TokenError::Type(_)
             | TokenError::OtherMember
             | TokenError::NoMember
             | TokenError::OtherSubject
-            | TokenError::Origin => 403,
-            _ => 401,
+            | TokenError::Origin => Status::Forbidden,
+            _ => Status::Unauthorized,
         }
     }
 
@@ -113,7 +114,7 @@ impl TokenError {
         let code = match self {
             TokenError::Missing => return "Bearer realm=\"fanfare\"".to_owned(),
             TokenError::Several => "invalid_request",
-            _ if self.status() == 403 => "insufficient_scope",
+            _ if self.status() == Status::Forbidden => "insufficient_scope",
             _ => "invalid_token",
         };
         format!("Bearer realm=\"fanfare\", error=\"{code}\", error_description=\"{self}\"")
@@ -156,7 +157,7 @@ mod tests {
             (TokenError::Origin, 403, Some("insufficient_scope")),
         ];
         for (error, status, code) in cases {
-            assert_eq!(error.status(), status, "{error}");
+            assert_eq!(error.status().code(), status, "{error}");
             let detail = error.detail();
             assert!(detail.bytes().all(|byte| (b' '..=b'~').contains(&byte) && !b"\"\\".contains(&byte)), "{detail}");
             let expected = match code {

@@ -1,5 +1,6 @@
 //! Requests that a client's `Idempotency-Key` names, and that are done once (draft-ietf-httpapi-idempotency-key-header): what the
 //! first one came to is stored in its own commit, so that whoever repeats it, even after a crash, gets the same answer.
+use crate::wire::status::Status;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
@@ -66,23 +67,28 @@ pub(super) fn oldest(now: u64) -> u64 {
     now.saturating_sub(ONCE_AGE.as_millis() as u64)
 }
 
+/// The status of an answer that was stored. A node of a later version may know more of them.
+pub(super) fn status(code: u16) -> Status {
+    Status::of(code).unwrap_or(Status::Ok)
+}
+
 /// What is kept of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stored {
     pub(super) body: String,
-    pub(super) status: u16,
+    pub(super) status: Status,
     pub(super) answer: String,
     pub(super) at: u64,
 }
 
 impl Outcome {
     /// The status and body that tell a client of a new like, comment or message.
-    pub fn answer(&self) -> Option<(u16, String)> {
+    pub fn answer(&self) -> Option<(Status, String)> {
         match self {
             Outcome::Liked { created, likes, .. } => {
-                Some((if *created { 201 } else { 200 }, json!({"likes": likes}).to_string()))
+                Some((if *created { Status::Created } else { Status::Ok }, json!({"likes": likes}).to_string()))
             }
-            Outcome::Posted { id, .. } => Some((201, json!({"id": id}).to_string())),
+            Outcome::Posted { id, .. } => Some((Status::Created, json!({"id": id}).to_string())),
             _ => None,
         }
     }
@@ -115,7 +121,7 @@ mod tests {
         let once = |at, body| Once::new(None, ["likes", "live:7"], "a", body, at);
         let outcome = Outcome::Liked { created: true, likes: 2, reaction_likes: 1 };
         let stored = once(1_000, b"x").stored(&outcome).unwrap();
-        let again = Outcome::Again { status: 201, answer: r#"{"likes":2}"#.into() };
+        let again = Outcome::Again { status: Status::Created, answer: r#"{"likes":2}"#.into() };
         let day = ONCE_AGE.as_millis() as u64;
         assert_eq!(once(999 + day, b"x").repeated(&stored), Some(again));
         assert_eq!(once(999 + day, b"y").repeated(&stored), Some(Outcome::OtherBody));

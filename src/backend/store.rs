@@ -20,6 +20,7 @@ pub use super::part::Part;
 use crate::dispatch::kept::Keep;
 use crate::limits::STORE_QUEUE_COMMANDS;
 use crate::runtime::random::Seeded;
+use crate::wire::status::Status;
 
 /// Whether a post is a comment of a video or a message of a conversation. The two never mix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -226,7 +227,7 @@ pub enum Outcome {
     /// The changes of history are kept.
     Kept,
     /// The request was done before, with this answer; nothing changed.
-    Again { status: u16, answer: String },
+    Again { status: Status, answer: String },
     /// A request of the same key had another body; nothing changed.
     OtherBody,
 }

@@ -1,5 +1,6 @@
 //! Who asks: a request's token becomes what it may do, before anything else of it is looked at.
 
+use crate::wire::status::Status;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -165,7 +166,10 @@ impl Access {
         self.require_publish(&draft.topic)?;
         self.require_type(&draft.kind)?;
         if let Some(id) = draft.id.as_deref().filter(|id| is_node_given(id)) {
-            return Err(HttpError::new(403, format!("ids such as {id} are given by nodes; give another one, or none")));
+            return Err(HttpError::new(
+                Status::Forbidden,
+                format!("ids such as {id} are given by nodes; give another one, or none"),
+            ));
         }
         draft.version = None;
         Ok(Allowed(draft))
@@ -175,9 +179,10 @@ impl Access {
     fn require_type(&self, kind: &str) -> Result<(), HttpError> {
         match (self, owner(kind)) {
             (Access::Node, _) | (_, Owner::Anyone) | (Access::Open, Owner::Named) => Ok(()),
-            (_, Owner::Nodes) => {
-                Err(HttpError::new(403, format!("events of type {kind} come only from nodes, not from clients")))
-            }
+            (_, Owner::Nodes) => Err(HttpError::new(
+                Status::Forbidden,
+                format!("events of type {kind} come only from nodes, not from clients"),
+            )),
             (Access::Token(rights), Owner::Named) => Ok(rights.require_type(kind)?),
         }
     }

@@ -1,5 +1,6 @@
 //! The internal listener: what a node tells of itself, and publishing for backends.
 
+use crate::wire::status::Status;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -56,7 +57,7 @@ impl Shard {
             // Publishing by lines is taken line by line, and never comes here; the rest is of the public listener.
             _ => return Err(HttpError::not_found()),
         };
-        self.answers().whole(to, 200, content_type, NO_STORE, answer.as_bytes());
+        self.answers().whole(to, Status::Ok, content_type, NO_STORE, answer.as_bytes());
         Ok(Handled::Answered)
     }
 
@@ -90,7 +91,7 @@ impl Shard {
             }
         }
         let challenge = Some("Bearer realm=\"fanfare\"".into());
-        Err(HttpError { www_authenticate: challenge, ..HttpError::new(401, detail) })
+        Err(HttpError { www_authenticate: challenge, ..HttpError::new(Status::Unauthorized, detail) })
     }
 
     /// This node as it sees itself.

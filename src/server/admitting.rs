@@ -1,5 +1,6 @@
 //! Who is let in: connections as they come, streams as they open, events as they are published.
 
+use crate::wire::status::Status;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -251,7 +252,7 @@ impl Shard {
         let asks_for_stream = matches!(request.method, Method::Get | Method::Head)
             && request.path == "/v1/events"
             && request.accepts_event_stream;
-        if !asks_for_stream || !matches!(error.status, 429 | 503) {
+        if !asks_for_stream || !matches!(error.status, Status::TooManyRequests | Status::ServiceUnavailable) {
             self.answers().problem(to, error);
             return false;
         }

@@ -6,6 +6,7 @@ use super::slots::Conn;
 use crate::wire::http::HttpError;
 use crate::wire::request::Request;
 use crate::wire::response::{AnswerTo, Cors};
+use crate::wire::status::Status;
 
 impl Shard {
     /// What the answer to a request depends on. Pages of other origins may read answers of the public listener alone.
@@ -15,7 +16,7 @@ impl Shard {
     }
 
     /// The answer that a request waited for: a status and JSON, or what is wrong.
-    pub(super) fn answer_json_later(&mut self, conn: Conn, answer: Result<(u16, String), HttpError>) {
+    pub(super) fn answer_json_later(&mut self, conn: Conn, answer: Result<(Status, String), HttpError>) {
         self.answer_later(conn, |shard, to| match answer {
             Ok((status, body)) => shard.answers().json(to, status, body.as_bytes()),
             Err(error) => shard.answer_problem(to, &error),

@@ -1,6 +1,7 @@
 //! Publishing what the key-value store takes part in: class `every` is in history before its publisher is answered, class
 //! `latest` gets its version there.
 
+use crate::wire::status::Status;
 use std::sync::Arc;
 
 use tracing::warn;
@@ -119,7 +120,7 @@ impl Shard {
                         let mut answer = b"{\"id\":".to_vec();
                         push_string(&mut answer, &id);
                         answer.push(b'}');
-                        shard.answers().json(to, 202, &answer);
+                        shard.answers().json(to, Status::Accepted, &answer);
                     }
                     Err(error) => shard.answer_problem(to, error),
                 });
@@ -179,7 +180,7 @@ impl Shard {
         self.slots.get_mut(conn).expect("it was just there").kind = super::slots::Kind::Http(http);
         if let Some(lines) = ended {
             let answer = lines.answer();
-            self.answer_later(conn, |shard, to| shard.answers().json(to, 202, &answer));
+            self.answer_later(conn, |shard, to| shard.answers().json(to, Status::Accepted, &answer));
         }
     }
 

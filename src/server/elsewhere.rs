@@ -1,6 +1,7 @@
 //! Changes to a stream that another Frontend holds: any Frontend takes the request, checks what it may do, and hands it
 //! to the one that holds the stream.
 
+use crate::wire::status::Status;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -118,7 +119,9 @@ impl Shard {
                 let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
                 let detail = problem["detail"].as_str().unwrap_or("the node that holds this stream refused");
                 // What it refuses this node is no client's business.
-                let status = if status == 401 || status < 400 { 503 } else { status };
+                let status =
+                    Status::of(status).filter(|status| status.code() >= 400 && *status != Status::Unauthorized);
+                let status = status.unwrap_or(Status::ServiceUnavailable);
                 Err(HttpError::new(status, detail.to_owned()))
             }
             Outcome::NotTaken | Outcome::Unknown => Err(unreachable_holder()),

@@ -9,6 +9,7 @@ use crate::wire::batch::{Batch, VERSION, is_readable};
 use crate::wire::http::HttpError;
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
+use crate::wire::status::Status;
 
 impl Shard {
     /// Refuses requests that are meant for another node, or come from a version too far away.
@@ -16,7 +17,7 @@ impl Shard {
         if let Some(node) = request.fanfare_node.filter(|node| *node != self.node.name) {
             let detail =
                 format!("this is node {}, not {node}; it may have started anew at the same address", self.node.name);
-            return Err(HttpError::new(421, detail));
+            return Err(HttpError::new(Status::MisdirectedRequest, detail));
         }
         match request.fanfare_version {
             Some(text) if !text.parse().is_ok_and(is_readable) => Err(HttpError::bad(format!(
@@ -87,7 +88,7 @@ impl Shard {
         let owner = self.window_owner(&Batch::parse(body).map_err(bad)?.header);
         if owner == self.id {
             self.take_frames(body, peer).map_err(bad)?;
-            self.answers().whole(to, 204, "", "", b"");
+            self.answers().whole(to, Status::NoContent, "", "", b"");
             return Ok(Handled::Answered);
         }
         self.send(owner, Message::Frames { bytes: body.into(), peer, asker: (self.id, conn) });

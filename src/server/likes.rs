@@ -1,5 +1,6 @@
 //! The backend's requests: a like is stored first, acknowledged once it is on disk, and then told to the viewers.
 
+use crate::wire::status::Status;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -119,9 +120,9 @@ impl Shard {
     }
 
     /// Publishes what changed. Gives the answer to who asked.
-    fn tell(&mut self, then: Then, outcome: Outcome) -> Result<(u16, String), HttpError> {
+    fn tell(&mut self, then: Then, outcome: Outcome) -> Result<(Status, String), HttpError> {
         let answer = outcome.answer();
-        let told = |answer: Option<(u16, String)>| answer.expect("it is what a client is told");
+        let told = |answer: Option<(Status, String)>| answer.expect("it is what a client is told");
         Ok(match (then, outcome) {
             // Who did it first told the viewers; of a post the outbox sees to that.
             (_, Outcome::Again { status, answer }) => (status, answer),
@@ -141,12 +142,12 @@ impl Shard {
                     let data = json!({"reaction": reaction, "likes": reaction_likes}).to_string();
                     self.publish_own(&topic, "unlike", Some(&reaction), None, &data);
                 }
-                (200, json!({"likes": likes}).to_string())
+                (Status::Ok, json!({"likes": likes}).to_string())
             }
             (Then::Counts, Outcome::Counts { likes, reactions }) => {
                 let reactions: serde_json::Map<_, _> =
                     reactions.into_iter().map(|(reaction, likes)| (reaction, likes.into())).collect();
-                (200, json!({"likes": likes, "reactions": reactions}).to_string())
+                (Status::Ok, json!({"likes": likes, "reactions": reactions}).to_string())
             }
             (Then::Posted { kind, topic, member, text }, Outcome::Posted { id, .. }) => {
                 let record = Record { id, change: Change::Posted };
@@ -156,20 +157,20 @@ impl Shard {
             (Then::Deleted { kind, topic, id }, Outcome::Deletion(deletion)) => {
                 return self.tell_deleted(kind, &topic, id, deletion);
             }
-            (Then::Listed(kind), outcome @ Outcome::Posts { .. }) => (200, listed(kind, outcome)),
+            (Then::Listed(kind), outcome @ Outcome::Posts { .. }) => (Status::Ok, listed(kind, outcome)),
             (Then::Read { topic, member }, Outcome::Receipt { moved, message }) => {
                 if moved {
                     let data = json!({"member": member, "message": message}).to_string();
                     self.publish_own(&topic, "receipt", Some(&member), None, &data);
                 }
-                (202, json!({"message": message}).to_string())
+                (Status::Accepted, json!({"message": message}).to_string())
             }
             (Then::Receipts, Outcome::Receipts { receipts, more }) => {
                 let receipts: Vec<_> = receipts
                     .into_iter()
                     .map(|receipt| json!({"member": receipt.member, "message": receipt.message, "at": receipt.at}))
                     .collect();
-                (200, json!({"receipts": receipts, "more": more}).to_string())
+                (Status::Ok, json!({"receipts": receipts, "more": more}).to_string())
             }
             (then, outcome) => unreachable!("the database answers what it was asked: {then:?}, {outcome:?}"),
         })

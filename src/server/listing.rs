@@ -1,6 +1,7 @@
 //! What operators ask of all shards at once: the slowest clients, and a topic's viewers. Each shard is sent the question,
 //! and whoever was asked puts the answers together.
 
+use crate::wire::status::Status;
 use serde_json::{Value, json};
 
 use super::message::Message;
@@ -112,7 +113,7 @@ impl Shard {
                 })
             }
         };
-        self.answer_later(conn, |shard, to| shard.answers().json(to, 200, answer.to_string().as_bytes()));
+        self.answer_later(conn, |shard, to| shard.answers().json(to, Status::Ok, answer.to_string().as_bytes()));
     }
 
     /// The streams of this shard with the most waiting.

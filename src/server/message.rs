@@ -1,5 +1,6 @@
 //! What shards, and threads that may block, tell a shard.
 
+use crate::wire::status::Status;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -144,7 +145,7 @@ pub enum Message {
         /// The connection whose request it was.
         conn: Conn,
         /// A status and JSON, or what is wrong.
-        answer: Result<(u16, String), HttpError>,
+        answer: Result<(Status, String), HttpError>,
     },
     /// To the core that holds a connection: change its topics.
     ChangeTopics(Box<ChangeTopics>),

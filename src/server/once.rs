@@ -1,6 +1,7 @@
 //! Requests that their senders name by an `Idempotency-Key`, so that they may repeat them
 //! (draft-ietf-httpapi-idempotency-key-header).
 
+use crate::wire::status::Status;
 use serde_json::json;
 
 use super::access::{Access, Allowed};
@@ -31,8 +32,8 @@ pub struct Claiming {
     body: Box<[u8]>,
 }
 
-fn told(id: &str) -> (u16, String) {
-    (202, json!({"id": id}).to_string())
+fn told(id: &str) -> (Status, String) {
+    (Status::Accepted, json!({"id": id}).to_string())
 }
 
 /// The key, with or without the quotation marks of a structured field's string (RFC 9651, section 3.3.3).
@@ -51,7 +52,7 @@ pub(super) fn key<'a>(request: &Request<'a>) -> Result<Option<&'a str>, HttpErro
 /// What a client is told whose key named another request.
 pub(super) fn other_body() -> HttpError {
     HttpError::new(
-        422,
+        Status::UnprocessableContent,
         "a request with this Idempotency-Key and another body was taken within the last day; give a new key",
     )
 }
@@ -130,7 +131,7 @@ impl Shard {
         claim: Claim,
         body: &[u8],
         result: Result<Answer, Unavailable>,
-    ) -> Result<(u16, String), HttpError> {
+    ) -> Result<(Status, String), HttpError> {
         match result {
             Ok(Answer::Claimed) => {}
             Ok(Answer::Repeated { id }) => return id.map(|id| told(&id)).ok_or_else(other_body),
@@ -157,8 +158,8 @@ mod tests {
 
     fn key_of(value: &str) -> Result<Option<String>, u16> {
         let head = format!("POST / HTTP/1.1\r\nHost: x\r\nIdempotency-Key: {value}\r\nContent-Length: 0\r\n\r\n");
-        let request = request::parse(head.as_bytes()).map_err(|error| error.status)?;
-        key(&request).map(|key| key.map(str::to_owned)).map_err(|error| error.status)
+        let request = request::parse(head.as_bytes()).map_err(|error| error.status.code())?;
+        key(&request).map(|key| key.map(str::to_owned)).map_err(|error| error.status.code())
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Frames to other nodes, and frames from them.
 
+use crate::wire::status::Status;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -247,7 +248,7 @@ impl Shard {
     /// The shard that has the window took a batch, or not.
     pub(super) fn on_frames_taken(&mut self, conn: Conn, result: Result<(), Malformed>) {
         self.answer_later(conn, |shard, to| match result {
-            Ok(()) => shard.answers().whole(to, 204, "", "", b""),
+            Ok(()) => shard.answers().whole(to, Status::NoContent, "", "", b""),
             Err(error) => shard.answers().problem(to, &HttpError::bad(error.to_string())),
         });
     }

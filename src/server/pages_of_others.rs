@@ -11,6 +11,7 @@ use crate::wire::authority::{Authority, Host};
 use crate::wire::http::{HttpError, Method};
 use crate::wire::request::Request;
 use crate::wire::response::{Cors, Origins};
+use crate::wire::status::Status;
 
 impl Shard {
     /// Refuses what a page of others sends to the public listener, where there are no tokens: what changes something, which a
@@ -34,7 +35,7 @@ impl Shard {
             && !is_by_proxy()
         {
             return Err(HttpError::new(
-                403,
+                Status::Forbidden,
                 "without tokens this node answers on this box only, and not by the name in Host, which may be anybody's: \
                  use localhost or 127.0.0.1, or name the page's origin in --cors-origin, or the proxy in --trusted-proxy",
             ));
@@ -42,7 +43,7 @@ impl Shard {
         let changes = !matches!(request.method, Method::Get | Method::Head) || resource == Resource::Events;
         if changes && !is_own_page(request, &self.live.origins) {
             return Err(HttpError::new(
-                403,
+                Status::Forbidden,
                 "a page of another origin may change nothing here without a token: name its origin in --cors-origin",
             ));
         }
@@ -58,14 +59,14 @@ impl Shard {
         let is_own = |origin| request.host.is_some_and(|host| is_same_authority(origin, host));
         // An image, a script or a link of a page brings no Origin, but Sec-Fetch-Site.
         if request.is_foreign || request.origin.is_some_and(|origin| !is_own(origin)) {
-            return Err(HttpError::new(403, "no page of another origin may use the internal listener"));
+            return Err(HttpError::new(Status::Forbidden, "no page of another origin may use the internal listener"));
         }
         // A browser always sends Host.
         if request.host.is_none_or(|host| self.is_internal_name(host.host)) || self.shows_secret(request) {
             return Ok(());
         }
         Err(HttpError::new(
-            403,
+            Status::Forbidden,
             "this is not the name of the internal listener: ask by its address, by localhost, by the name in --advertise, or \
              with the cluster's secret",
         ))

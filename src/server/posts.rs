@@ -1,6 +1,7 @@
 //! The backend's requests about comments and messages: stored first, acknowledged once they are on disk, told to the
 //! viewers, and told again where nobody knows whether that worked.
 
+use crate::wire::status::Status;
 use std::borrow::Cow;
 
 use serde::Deserialize;
@@ -75,7 +76,11 @@ fn check_text(text: &str) -> Result<(), HttpError> {
     let forbidden = |character: char| character.is_control() && !matches!(character, '\n' | '\t');
     if text.trim().is_empty() || text.len() > TEXT_BYTES_MAX {
         let detail = format!("\"text\" must have 1 to {TEXT_BYTES_MAX} bytes that are not all blank");
-        return Err(if text.len() > TEXT_BYTES_MAX { HttpError::new(413, detail) } else { HttpError::bad(detail) });
+        return Err(if text.len() > TEXT_BYTES_MAX {
+            HttpError::new(Status::ContentTooLarge, detail)
+        } else {
+            HttpError::bad(detail)
+        });
     }
     match text.char_indices().find(|(_, character)| forbidden(*character)) {
         None => Ok(()),
@@ -220,19 +225,22 @@ impl Shard {
         topic: &Topic,
         id: String,
         deletion: Deletion,
-    ) -> Result<(u16, String), HttpError> {
+    ) -> Result<(Status, String), HttpError> {
         match deletion {
             Deletion::Forbidden => {
                 let right = moderated(topic);
-                Err(HttpError::new(403, format!("only its author deletes this, or who may publish to {right}")))
+                Err(HttpError::new(
+                    Status::Forbidden,
+                    format!("only its author deletes this, or who may publish to {right}"),
+                ))
             }
-            Deletion::NotFound => Err(HttpError::new(404, "there is no such post here")),
-            Deletion::Already => Ok((200, json!({"id": id}).to_string())),
+            Deletion::NotFound => Err(HttpError::new(Status::NotFound, "there is no such post here")),
+            Deletion::Already => Ok((Status::Ok, json!({"id": id}).to_string())),
             Deletion::Deleted => {
                 let answer = json!({"id": id}).to_string();
                 let record = Record { id, change: Change::Deleted };
                 self.tell_of_post(topic, Telling { kind, record, member: String::new(), text: String::new() });
-                Ok((200, answer))
+                Ok((Status::Ok, answer))
             }
         }
     }
@@ -347,7 +355,7 @@ mod tests {
             ("a\u{9b}b", 400),
             (&"x".repeat(TEXT_BYTES_MAX + 1), 413),
         ] {
-            assert_eq!(check_text(text).unwrap_err().status, status, "{text:?}");
+            assert_eq!(check_text(text).unwrap_err().status.code(), status, "{text:?}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Presence, after LinkedIn's Presence Platform: a member's streams are signs of life; a Frontend gives them to a backend,
 //! which tells who came online; the backend that ranks highest for a member's bucket tells who went offline.
 
+use crate::wire::status::Status;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
@@ -128,7 +129,7 @@ impl Shard {
         match self.submit(KvRequest::Presence(members.clone())) {
             Ok(result) => {
                 let body = presence_answer(&members, result, self.clock.instant)?;
-                self.answers().json(to, 200, body.as_bytes());
+                self.answers().json(to, Status::Ok, body.as_bytes());
                 Ok(Handled::Answered)
             }
             Err(ticket) => {
@@ -140,7 +141,7 @@ impl Shard {
 
     /// What is known of members.
     pub(super) fn on_presence(&mut self, conn: Conn, members: &[String], result: Result<Answer, Unavailable>) {
-        let answer = presence_answer(members, result, self.clock.instant).map(|body| (200, body));
+        let answer = presence_answer(members, result, self.clock.instant).map(|body| (Status::Ok, body));
         self.answer_json_later(conn, answer);
     }
 }

@@ -1,5 +1,6 @@
 //! The dispatcher's requests: an event to a topic, or a line an event.
 
+use crate::wire::status::Status;
 use std::sync::Arc;
 
 use super::access::{Access, Allowed};
@@ -36,7 +37,7 @@ impl Shard {
     ) -> Result<Handled, HttpError> {
         let topic = self.path_topic(topic)?;
         let draft = Draft::parse(body, Some(&topic)).map_err(|error| match error {
-            crate::wire::event::EventError::TooLarge(_) => HttpError::new(413, error.to_string()),
+            crate::wire::event::EventError::TooLarge(_) => HttpError::new(Status::ContentTooLarge, error.to_string()),
             error => HttpError::bad(error.to_string()),
         })?;
         let draft = access.allow(draft)?;
@@ -50,7 +51,7 @@ impl Shard {
             answer.extend_from_slice(b"{\"id\":");
             push_string(&mut answer, draft.id.as_deref().unwrap_or(&id));
             answer.push(b'}');
-            self.answers().json(to, 202, &answer);
+            self.answers().json(to, Status::Accepted, &answer);
             self.scratch = answer;
         }
         self.new_id = id;

@@ -1,5 +1,6 @@
 //! Questions to the key-value store by way of a dispatcher: asked here, and relayed there.
 
+use crate::wire::status::Status;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -205,7 +206,7 @@ impl Shard {
             return Ok(Handled::Later);
         }
         let body = self.end_relay(id);
-        self.answers().json(to, 200, &body);
+        self.answers().json(to, Status::Ok, &body);
         Ok(Handled::Answered)
     }
 
@@ -222,7 +223,7 @@ impl Shard {
         if relay.missing == 0 && !relay.asking {
             let conn = relay.conn;
             let body = self.end_relay(id);
-            self.answer_later(conn, |shard, to| shard.answers().json(to, 200, &body));
+            self.answer_later(conn, |shard, to| shard.answers().json(to, Status::Ok, &body));
         }
     }
 

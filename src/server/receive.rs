@@ -10,6 +10,7 @@ use crate::wire::chunked::{Chunked, Piece};
 use crate::wire::http::{HttpError, Method};
 use crate::wire::request::{self, BodyLength, Request};
 use crate::wire::response::{AnswerTo, CONTINUE};
+use crate::wire::status::Status;
 
 impl Shard {
     /// Sets when the sweep looks at a connection.
@@ -446,7 +447,7 @@ impl Shard {
             return Ok(Some(at));
         }
         let answer = lines.answer();
-        self.answers().json(to, 202, &answer);
+        self.answers().json(to, Status::Accepted, &answer);
         http.closing |= to.closes;
         Ok(Some(at))
     }
@@ -475,5 +476,8 @@ impl Shard {
 }
 
 pub(super) fn too_large() -> HttpError {
-    HttpError::new(413, format!("a body may have {BODY_BYTES_MAX} bytes; POST /v1/events takes any number of lines"))
+    HttpError::new(
+        Status::ContentTooLarge,
+        format!("a body may have {BODY_BYTES_MAX} bytes; POST /v1/events takes any number of lines"),
+    )
 }

@@ -1,5 +1,6 @@
 //! What clients say of when events reached them: the last hop, which no server can see.
 
+use crate::wire::status::Status;
 use serde::Deserialize;
 
 use super::routes::Handled;
@@ -47,7 +48,7 @@ impl Shard {
                 None => counters.samples_ignored.add(1),
             }
         }
-        self.answers().whole(to, 204, "", "", b"");
+        self.answers().whole(to, Status::NoContent, "", "", b"");
         Ok(Handled::Answered)
     }
 }

@@ -11,6 +11,7 @@ use crate::wire::query::Parameter::{self, *};
 use crate::wire::query::Query;
 use crate::wire::request::Request;
 use crate::wire::response::{AnswerTo, Cors};
+use crate::wire::status::Status;
 
 /// Something that a listener serves, with the parts of its path that name which, still percent-encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +199,7 @@ impl Shard {
                 request.preflight_headers.filter(|names| is_list(names)).unwrap_or(HEADERS)
             );
         }
-        self.answers().whole(to, 204, "", &headers, b"");
+        self.answers().whole(to, Status::NoContent, "", &headers, b"");
         Ok(Handled::Answered)
     }
 }
@@ -260,7 +261,7 @@ mod tests {
         {
             assert_eq!(query(listener, line), Ok(200), "{line}");
             let error = query(listener, &format!("{line}?offset=3")).unwrap_err();
-            assert!(error.status == 400 && error.detail.contains("\"offset\""), "{line}: {error:?}");
+            assert!(error.status == Status::BadRequest && error.detail.contains("\"offset\""), "{line}: {error:?}");
         }
     }
 
@@ -269,16 +270,16 @@ mod tests {
         assert_eq!(query(false, "GET /v1/events?topic=a:b&lastEventID=x&member=ana&access_token=t"), Ok(200));
         assert_eq!(query(false, "GET /?video=7&chat=7&member=ana&members=9"), Ok(200));
         assert_eq!(query(true, "GET /v1/connections?sort=pending&limit=3"), Ok(200));
-        assert_eq!(query(true, "GET /v1/node?access_token=t").unwrap_err().status, 400);
+        assert_eq!(query(true, "GET /v1/node?access_token=t").unwrap_err().status.code(), 400);
         let error = query(false, "PUT /v1/videos/1/likes").unwrap_err();
-        assert_eq!((error.status, error.allow.as_deref()), (405, Some("GET, HEAD, POST, DELETE, OPTIONS")));
+        assert_eq!((error.status.code(), error.allow.as_deref()), (405, Some("GET, HEAD, POST, DELETE, OPTIONS")));
         let error = query(true, "POST /metrics").unwrap_err();
-        assert_eq!((error.status, error.allow.as_deref()), (405, Some("GET, HEAD")));
+        assert_eq!((error.status.code(), error.allow.as_deref()), (405, Some("GET, HEAD")));
         for line in ["GET /v1/node", "GET /metrics", "GET /v1/events/", "GET /v1", "GET /./demo.js"] {
-            assert_eq!(query(false, line).unwrap_err().status, 404, "{line}");
+            assert_eq!(query(false, line).unwrap_err().status.code(), 404, "{line}");
         }
         for line in ["GET /", "GET /v1/time", "POST /v1/videos/1/likes"] {
-            assert_eq!(query(true, line).unwrap_err().status, 404, "{line}");
+            assert_eq!(query(true, line).unwrap_err().status.code(), 404, "{line}");
         }
     }
 }

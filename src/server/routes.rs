@@ -1,5 +1,6 @@
 //! Requests to resources.
 
+use crate::wire::status::Status;
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
@@ -73,7 +74,7 @@ impl Shard {
             }
             Resource::Time => {
                 let now = format!("{{\"now\":{}}}", self.clock.unix_ms);
-                self.answers().json(to, 200, now.as_bytes());
+                self.answers().json(to, Status::Ok, now.as_bytes());
                 Ok(Handled::Answered)
             }
             Resource::Likes(video) => {
@@ -99,7 +100,7 @@ impl Shard {
             Resource::Typing(conversation) => {
                 let access = self.publisher(conn, request, query)?;
                 self.typing(&access, &decode(conversation)?, body)?;
-                self.answers().json(to, 202, b"{}");
+                self.answers().json(to, Status::Accepted, b"{}");
                 Ok(Handled::Answered)
             }
             Resource::Asset(asset, _) => Ok(self.asset(asset, request, to)),
@@ -117,9 +118,9 @@ impl Shard {
         let matches =
             |tags: &str| tags.split(',').map(trim).any(|tag| tag.trim_start_matches("W/") == asset.etag || tag == "*");
         if request.if_none_match.is_some_and(matches) {
-            self.answers().whole(to, 304, "", &headers, b"");
+            self.answers().whole(to, Status::NotModified, "", &headers, b"");
         } else {
-            self.answers().whole(to, 200, asset.content_type, &headers, asset.body);
+            self.answers().whole(to, Status::Ok, asset.content_type, &headers, asset.body);
         }
         Handled::Answered
     }

@@ -1,5 +1,6 @@
 //! Time: once a tick a part of the slots is looked at, so that no connection needs a timer of its own.
 
+use crate::wire::status::Status;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -153,7 +154,7 @@ impl Shard {
         self.counters().requests.add(1);
         self.counters().rejected.add(1);
         let to = AnswerTo { closes: true, ..AnswerTo::default() };
-        self.answers().problem(to, &HttpError::new(408, "the request did not arrive in time"));
+        self.answers().problem(to, &HttpError::new(Status::RequestTimeout, "the request did not arrive in time"));
         self.put_http(conn, http, true);
     }
 

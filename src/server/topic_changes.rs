@@ -1,5 +1,6 @@
 //! `POST /v1/connections/{connection}/topics`: changes an open stream, on whichever shard it lives.
 
+use crate::wire::status::Status;
 use serde::Deserialize;
 
 use super::access::Access;
@@ -23,7 +24,7 @@ struct Body {
 }
 
 pub(super) fn gone() -> HttpError {
-    HttpError::new(412, "this connection is gone, or its id is not one of ours; connect again")
+    HttpError::new(Status::PreconditionFailed, "this connection is gone, or its id is not one of ours; connect again")
 }
 
 impl Shard {
@@ -156,8 +157,8 @@ impl Shard {
     /// The shard that holds the stream answered: pass it on.
     pub(super) fn on_stream_changed(&mut self, asker: Conn, result: Result<Vec<u8>, HttpError>) {
         self.answer_later(asker, |shard, to| match result {
-            Ok(body) if body.is_empty() => shard.answers().whole(to, 204, "", "", &body),
-            Ok(body) => shard.answers().json(to, 200, &body),
+            Ok(body) if body.is_empty() => shard.answers().whole(to, Status::NoContent, "", "", &body),
+            Ok(body) => shard.answers().json(to, Status::Ok, &body),
             Err(error) => shard.answer_problem(to, &error),
         });
     }

@@ -1,5 +1,6 @@
 //! The words of HTTP/1.1 (RFC 9110, RFC 9112) that every role shares: methods, errors, bodies, percent-encoding.
 
+use super::status::Status;
 use std::borrow::Cow;
 
 /// A request's method. Only those that some resource answers have a name here.
@@ -37,7 +38,7 @@ impl Method {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpError {
     /// The status code.
-    pub status: u16,
+    pub status: Status,
     /// What a person can act on.
     pub detail: Cow<'static, str>,
     /// `Allow`, for 405.
@@ -50,29 +51,29 @@ pub struct HttpError {
 
 impl HttpError {
     /// An error with a status and a detail.
-    pub fn new(status: u16, detail: impl Into<Cow<'static, str>>) -> HttpError {
+    pub fn new(status: Status, detail: impl Into<Cow<'static, str>>) -> HttpError {
         HttpError { status, detail: detail.into(), allow: None, www_authenticate: None, retry_after: None }
     }
 
     /// 400.
     pub fn bad(detail: impl Into<Cow<'static, str>>) -> HttpError {
-        HttpError::new(400, detail)
+        HttpError::new(Status::BadRequest, detail)
     }
 
     /// 404 for a path that is not here.
     pub fn not_found() -> HttpError {
-        HttpError::new(404, "there is nothing at this path; the README lists what this node serves")
+        HttpError::new(Status::NotFound, "there is nothing at this path; the README lists what this node serves")
     }
 
     /// 405 with what is allowed.
     pub fn method(allow: String) -> HttpError {
         let detail = format!("this path takes {allow}");
-        HttpError { allow: Some(allow), ..HttpError::new(405, detail) }
+        HttpError { allow: Some(allow), ..HttpError::new(Status::MethodNotAllowed, detail) }
     }
 
     /// 503 that is worth retrying.
     pub fn unavailable(detail: impl Into<Cow<'static, str>>) -> HttpError {
-        HttpError::new(503, detail)
+        HttpError::new(Status::ServiceUnavailable, detail)
     }
 }
 

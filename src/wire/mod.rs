@@ -17,5 +17,6 @@ pub mod reply;
 pub mod request;
 pub mod response;
 pub mod sse;
+pub mod status;
 pub mod topic;
 pub mod version;

@@ -1,5 +1,6 @@
 //! Reading request heads (RFC 9112), on httparse.
 
+use super::status::Status;
 use std::mem::MaybeUninit;
 
 use super::authority::{Authority, Host};
@@ -117,10 +118,13 @@ pub fn parse(bytes: &[u8]) -> Result<Request<'_>, HttpError> {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(HttpError::bad("the request's head is cut short")),
         Err(httparse::Error::TooManyHeaders) => {
-            return Err(HttpError::new(431, format!("a request may have {HEADERS_MAX} headers")));
+            return Err(HttpError::new(
+                Status::RequestHeaderFieldsTooLarge,
+                format!("a request may have {HEADERS_MAX} headers"),
+            ));
         }
         Err(httparse::Error::Version) if names_a_version(bytes) => {
-            return Err(HttpError::new(505, "this server speaks HTTP/1.1 and HTTP/1.0"));
+            return Err(HttpError::new(Status::HttpVersionNotSupported, "this server speaks HTTP/1.1 and HTTP/1.0"));
         }
         Err(error) => return Err(HttpError::bad(format!("this is not an HTTP request: {error}"))),
     }
@@ -239,7 +243,10 @@ fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>])
             6 if is("cookie") => once("Cookie", request.cookie.replace(text().unwrap_or("")))?,
             6 if is("expect") => {
                 if !text().is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
-                    return Err(HttpError::new(417, "the only expectation served is 100-continue"));
+                    return Err(HttpError::new(
+                        Status::ExpectationFailed,
+                        "the only expectation served is 100-continue",
+                    ));
                 }
                 request.expects_continue = request.is_http11;
             }
@@ -300,7 +307,7 @@ fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>])
             ));
         }
         Some(Codings { others: true, .. }) => {
-            return Err(HttpError::new(501, "the only transfer coding served is chunked"));
+            return Err(HttpError::new(Status::NotImplemented, "the only transfer coding served is chunked"));
         }
         Some(_) => BodyLength::Chunked,
     };
@@ -325,7 +332,7 @@ fn decimal(text: &str) -> Option<u64> {
 
 /// The answer to a head that does not end.
 pub fn head_too_large() -> HttpError {
-    HttpError::new(431, format!("a request's head may have {HEAD_BYTES_MAX} bytes"))
+    HttpError::new(Status::RequestHeaderFieldsTooLarge, format!("a request's head may have {HEAD_BYTES_MAX} bytes"))
 }
 
 #[cfg(test)]
@@ -333,7 +340,7 @@ mod tests {
     use super::*;
 
     fn status(text: &str) -> u16 {
-        parse(text.as_bytes()).map_or_else(|error| error.status, |_| 200)
+        parse(text.as_bytes()).map_or_else(|error| error.status.code(), |_| 200)
     }
 
     #[test]
@@ -426,7 +433,7 @@ mod tests {
         for text in
             ["GET / HTTP/1.1\nHost: h\r\n\r\n", "GET / HTTP/1.1\r\nHost: h\n\r\n", "GET / HTTP/1.1\r\nHost: h\r\n\n"]
         {
-            assert_eq!(head_end(text.as_bytes(), 0).unwrap_err().status, 400, "{text:?}");
+            assert_eq!(head_end(text.as_bytes(), 0).unwrap_err().status.code(), 400, "{text:?}");
         }
         for length in [
             "5, 5",

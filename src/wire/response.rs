@@ -3,6 +3,7 @@
 use super::http::HttpError;
 use super::request::Request;
 use super::sse::Framing;
+use super::status::Status;
 use crate::limits::RETRY_AFTER_SECONDS;
 
 /// What of a request its answer depends on.
@@ -83,34 +84,6 @@ impl AnswerTo {
     }
 }
 
-/// The reason phrase of a status (RFC 9110 section 15).
-pub const fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        201 => "Created",
-        202 => "Accepted",
-        204 => "No Content",
-        304 => "Not Modified",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        412 => "Precondition Failed",
-        413 => "Content Too Large",
-        417 => "Expectation Failed",
-        421 => "Misdirected Request",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        _ => "Unknown",
-    }
-}
-
 fn push_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
@@ -131,7 +104,7 @@ pub struct Answers<'a> {
 
 impl Answers<'_> {
     /// Appends a whole answer. `headers` are complete lines, each with its CR LF.
-    pub fn whole(&mut self, to: AnswerTo, status: u16, content_type: &str, headers: &str, body: &[u8]) {
+    pub fn whole(&mut self, to: AnswerTo, status: Status, content_type: &str, headers: &str, body: &[u8]) {
         self.start(to, status);
         if !content_type.is_empty() {
             self.out.extend_from_slice(b"Content-Type: ");
@@ -139,7 +112,7 @@ impl Answers<'_> {
             self.out.extend_from_slice(b"\r\n");
         }
         self.out.extend_from_slice(headers.as_bytes());
-        if status != 204 && status != 304 {
+        if !matches!(status, Status::NoContent | Status::NotModified) {
             self.out.extend_from_slice(b"Content-Length: ");
             push_number(self.out, body.len());
             self.out.extend_from_slice(b"\r\n");
@@ -151,15 +124,15 @@ impl Answers<'_> {
     }
 
     /// Appends the status line and the headers that every answer has.
-    fn start(&mut self, to: AnswerTo, status: u16) {
-        if status == 202 {
+    fn start(&mut self, to: AnswerTo, status: Status) {
+        if status == Status::Accepted {
             // The answer to a publisher, the only one that is written a hundred thousand times a second.
             self.out.extend_from_slice(b"HTTP/1.1 202 Accepted\r\nDate: ");
         } else {
             self.out.extend_from_slice(b"HTTP/1.1 ");
-            push_number(self.out, status);
+            push_number(self.out, status.code());
             self.out.push(b' ');
-            self.out.extend_from_slice(reason(status).as_bytes());
+            self.out.extend_from_slice(status.reason().as_bytes());
             self.out.extend_from_slice(b"\r\nDate: ");
         }
         self.out.extend_from_slice(self.date.as_bytes());
@@ -177,7 +150,7 @@ impl Answers<'_> {
     }
 
     /// Appends an answer of JSON. It tells how things are now, and no cache may keep it.
-    pub fn json(&mut self, to: AnswerTo, status: u16, body: &[u8]) {
+    pub fn json(&mut self, to: AnswerTo, status: Status, body: &[u8]) {
         self.whole(to, status, "application/json", NO_STORE, body);
     }
 
@@ -185,13 +158,13 @@ impl Answers<'_> {
     pub fn problem(&mut self, to: AnswerTo, error: &HttpError) {
         let body = serde_json::json!({
             "type": "about:blank",
-            "title": reason(error.status),
-            "status": error.status,
+            "title": error.status.reason(),
+            "status": error.status.code(),
             "detail": error.detail,
         });
         let mut headers = match (&error.allow, error.status) {
             (Some(allow), _) => format!("Allow: {allow}\r\n"),
-            (None, 429 | 503) => {
+            (None, Status::TooManyRequests | Status::ServiceUnavailable) => {
                 let seconds = error.retry_after.unwrap_or(RETRY_AFTER_SECONDS);
                 format!("Retry-After: {seconds}\r\n")
             }
@@ -206,7 +179,7 @@ impl Answers<'_> {
 
     /// Appends the head of a stream, which ends with its connection. Gives how its body is to be delimited.
     pub fn stream(&mut self, to: AnswerTo) -> Framing {
-        self.start(AnswerTo { closes: true, ..to }, 200);
+        self.start(AnswerTo { closes: true, ..to }, Status::Ok);
         self.out.extend_from_slice(
             // A body that something on the way compresses is held back until a block is full.
             b"Content-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-store, no-transform\r\n\
@@ -238,7 +211,7 @@ mod tests {
     fn answers_and_problems() {
         let to = AnswerTo { cors: Cors::Origin(0), ..AnswerTo::default() };
         assert_eq!(
-            answer(|answers| answers.json(to, 202, b"{}")),
+            answer(|answers| answers.json(to, Status::Accepted, b"{}")),
             "HTTP/1.1 202 Accepted\r\nDate: D\r\nAccess-Control-Allow-Origin: https://a.example\r\n\
              Access-Control-Allow-Credentials: true\r\nVary: Origin\r\nAccess-Control-Expose-Headers: Allow, Date, ETag, \
              Link, Location, Retry-After, WWW-Authenticate\r\nContent-Type: application/json\r\n\
@@ -256,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_page_of_another_origin_sees_how_long_to_wait() {
-        let busy = HttpError { retry_after: Some(7), ..HttpError::new(429, "slowly") };
+        let busy = HttpError { retry_after: Some(7), ..HttpError::new(Status::TooManyRequests, "slowly") };
         let text = answer(|answers| answers.problem(AnswerTo { cors: Cors::Origin(0), ..AnswerTo::default() }, &busy));
         assert!(text.contains("Retry-After: 7\r\n"), "{text}");
         let exposed = text.split("Access-Control-Expose-Headers: ").nth(1).unwrap().lines().next().unwrap();
@@ -268,9 +241,9 @@ mod tests {
     #[test]
     fn a_connection_that_stays_says_how_long() {
         let to = AnswerTo { idle_seconds: 75, ..AnswerTo::default() };
-        let text = answer(|answers| answers.json(to, 200, b"{}"));
+        let text = answer(|answers| answers.json(to, Status::Ok, b"{}"));
         assert!(text.contains("\r\nConnection: keep-alive\r\nKeep-Alive: timeout=75\r\n"), "{text}");
-        let text = answer(|answers| answers.json(AnswerTo { closes: true, ..to }, 200, b"{}"));
+        let text = answer(|answers| answers.json(AnswerTo { closes: true, ..to }, Status::Ok, b"{}"));
         assert!(text.contains("\r\nConnection: close\r\n") && !text.contains("timeout"), "{text}");
     }
 

@@ -5,6 +5,7 @@ use std::sync::Barrier;
 use fanfare::backend::once::Once;
 use fanfare::backend::store::{Command, Outcome, Part, PostKind, StoreError};
 use fanfare::limits::ONCE_AGE;
+use fanfare::wire::status::Status;
 
 use super::posts::{post, posted};
 use super::{Caller, Database, on_both};
@@ -40,14 +41,14 @@ fn comments(caller: &Caller) -> usize {
     }
 }
 
-fn again(status: u16, answer: String) -> Outcome {
+fn again(status: Status, answer: String) -> Outcome {
     Outcome::Again { status, answer }
 }
 
 fn repeated_request_is_done_twice(database: &Database) {
     let caller = database.open();
     let id = posted(caller.run(once("a", AT, comment("one"))));
-    let first = again(201, format!(r#"{{"id":"{id}"}}"#));
+    let first = again(Status::Created, format!(r#"{{"id":"{id}"}}"#));
     assert_eq!(caller.run(once("a", AT + 1, comment("one"))), first);
     assert_eq!(caller.run(once("a", AT + 1, comment("two"))), Outcome::OtherBody);
     assert_eq!(comments(&caller), 1);
@@ -56,7 +57,8 @@ fn repeated_request_is_done_twice(database: &Database) {
     // In one batch, or several.
     let answers = caller.ask_all((0..20).map(|_| once("c", AT, comment("three"))));
     let done = answers.iter().filter(|answer| matches!(answer, Ok(Outcome::Posted { .. }))).count();
-    let repeated = answers.iter().filter(|answer| matches!(answer, Ok(Outcome::Again { status: 201, .. }))).count();
+    let repeated =
+        answers.iter().filter(|answer| matches!(answer, Ok(Outcome::Again { status: Status::Created, .. }))).count();
     assert_eq!((done, repeated, comments(&caller)), (1, 19, 3));
     // The first answer again, whatever came since.
     assert_eq!(
@@ -64,7 +66,7 @@ fn repeated_request_is_done_twice(database: &Database) {
         Outcome::Liked { created: true, likes: 1, reaction_likes: 1 }
     );
     caller.run(like("bob"));
-    assert_eq!(caller.run(once("like", AT, like("ana"))), again(201, r#"{"likes":1}"#.into()));
+    assert_eq!(caller.run(once("like", AT, like("ana"))), again(Status::Created, r#"{"likes":1}"#.into()));
     // What was stored is there after a restart.
     drop(caller);
     let caller = database.open();

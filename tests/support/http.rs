@@ -163,7 +163,9 @@ impl Client {
         let head = String::from_utf8(head).expect("heads are ASCII");
         let mut lines = head.trim_end().split("\r\n");
         let status_line = lines.next().expect("a status line");
-        let status = status_line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).expect("a status");
+        let (status, phrase) =
+            status_line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.split_once(' ')).expect("a status and a phrase");
+        assert!(!matches!(phrase, "" | "Unknown"), "{status_line:?} has no phrase");
         let header = |line: &str| {
             let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("{line:?} is no header"));
             (name.to_ascii_lowercase(), value.trim().to_owned())

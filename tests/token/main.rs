@@ -5,6 +5,7 @@ mod command;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fanfare::auth::{Keys, Rights, Token, TokenError, Watcher};
+use fanfare::wire::status::Status;
 use fanfare::wire::topic::Topic;
 use jsonwebtoken::{EncodingKey, Header};
 use proptest::prelude::*;
@@ -185,7 +186,7 @@ fn unsigned_tokens_and_other_algorithms_are_refused() {
             for token in [&token, &format!("{message}.")] {
                 let error = verify(token, &keys).unwrap_err();
                 assert_eq!(error, TokenError::WrongAlgorithm(keys.algorithms().into()), "{name}");
-                assert_eq!(error.status(), 401);
+                assert_eq!(error.status().code(), 401);
             }
         }
     }
@@ -268,7 +269,7 @@ fn claims_that_will_not_do_are_named() {
     ] {
         let error = by_secret(&with(changes.clone())).unwrap_err();
         assert!(matches!(error, TokenError::Claim(text) if text.contains(named)), "{changes} {error}");
-        assert_eq!(error.status(), 401);
+        assert_eq!(error.status().code(), 401);
     }
     // A null is not an absence.
     for name in ["sub", "exp", "nbf", "fanfare.subscribe"] {
@@ -289,9 +290,9 @@ fn rights_come_nested_or_dotted_or_not_at_all() {
     let error = none.require_publish(&topic("live:42")).unwrap_err();
     assert_eq!(
         (error.status(), error.detail().as_str()),
-        (403, "the token lacks the right fanfare.publish on live:42")
+        (Status::Forbidden, "the token lacks the right fanfare.publish on live:42")
     );
-    assert_eq!(none.require_subscribe(&topic("live:42")).unwrap_err().status(), 403);
+    assert_eq!(none.require_subscribe(&topic("live:42")).unwrap_err().status().code(), 403);
     // Escapes in JSON are the issuer's own spelling; a percent-encoded unreserved character is that character (RFC 3986,
     // section 6.2.2.2), another one is not.
     let escaped = raw(r#"{"alg":"HS256"}"#, r#"{"exp":1800000060,"fanfare":{"subscribe":["live:\u0034\u0032"]}}"#);

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::Row;
 
-use crate::backend::once::{Once, Stored};
+use crate::backend::once::{self, Once, Stored};
 use crate::backend::store::{Command, Outcome, StoreError};
 
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ impl<'a> Onces<'a> {
 
     pub(super) fn found(&mut self, rows: &[Row]) {
         for row in rows {
-            let status = row.get::<_, i16>(2).cast_unsigned();
+            let status = once::status(row.get::<_, i16>(2).cast_unsigned());
             let at = row.get::<_, i64>(4).max(0).cast_unsigned();
             if let Some(known) = self.known.get_mut(row.get::<_, &str>(0)) {
                 *known = Some(Stored { body: row.get(1), status, answer: row.get(3), at });
@@ -59,7 +59,7 @@ impl<'a> Onces<'a> {
             let Some(Some(stored)) = self.known.get(key) else { continue };
             columns.0.push(key);
             columns.1.push(&stored.body);
-            columns.2.push(stored.status.cast_signed());
+            columns.2.push(stored.status.code().cast_signed());
             columns.3.push(&stored.answer);
             columns.4.push(stored.at.min(i64::MAX.cast_unsigned()).cast_signed());
         }

@@ -13,7 +13,7 @@ pub(super) fn find(connection: &Connection, once: &Once) -> Result<Option<Outcom
         .prepare_cached("SELECT body, status, answer, at FROM once WHERE key = ?1")?
         .query_row([&once.key], |row| {
             let at = row.get::<_, i64>(3)?.max(0).cast_unsigned();
-            Ok(Stored { body: row.get(0)?, status: row.get(1)?, answer: row.get(2)?, at })
+            Ok(Stored { body: row.get(0)?, status: once::status(row.get(1)?), answer: row.get(2)?, at })
         })
         .optional()?;
     Ok(stored.and_then(|stored| once.repeated(&stored)))
@@ -25,7 +25,7 @@ pub(super) fn keep(connection: &Connection, once: &Once, outcome: &Outcome) -> R
     let at = checks::time(stored.at)?;
     connection
         .prepare_cached("INSERT OR REPLACE INTO once (key, body, status, answer, at) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![once.key, stored.body, stored.status, stored.answer, at])?;
+        .execute(params![once.key, stored.body, stored.status.code(), stored.answer, at])?;
     sweep(connection, at, ONCE_SWEPT)
 }
 

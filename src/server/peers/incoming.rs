@@ -1,5 +1,6 @@
 //! What peers send. Whatever comes this way is for this data center's viewers, and goes no further.
 
+use crate::wire::status::Status;
 use std::sync::Arc;
 
 use tracing::warn;
@@ -37,18 +38,18 @@ impl Shard {
         let own = &self.node.dc;
         if from == own {
             let detail = format!("this is data center {own} itself; a --peer here or there leads to the wrong one");
-            return Err(HttpError::new(if to == own { 403 } else { 421 }, detail));
+            return Err(HttpError::new(if to == own { Status::Forbidden } else { Status::MisdirectedRequest }, detail));
         }
         let Some(peer) = self.node.peers.iter().position(|peer| peer.name == from) else {
             let detail = format!("data center {own} has no --peer of the name that Fanfare-From gives");
-            return Err(HttpError::new(403, detail));
+            return Err(HttpError::new(Status::Forbidden, detail));
         };
         if let Some(secret) = &self.node.peers[peer].secret {
             self.check_shown(request, secret, Some(from), "this needs the secret that the two data centers share")?;
         }
         if to != own {
             let detail = format!("this is data center {own}, not {to}; a --peer of {from} has a wrong name or URL");
-            return Err(HttpError::new(421, detail));
+            return Err(HttpError::new(Status::MisdirectedRequest, detail));
         }
         Ok(peer)
     }
@@ -189,10 +190,10 @@ impl Shard {
     /// Tells a peer that its page was taken, or what of it was not.
     fn answer_page(&mut self, to: AnswerTo, left_out: &LeftOut) {
         if left_out.events == 0 {
-            return self.answers().whole(to, 204, "", "", b"");
+            return self.answers().whole(to, Status::NoContent, "", "", b"");
         }
         let answer = serde_json::to_vec(left_out).expect("it is plain data");
-        self.answers().json(to, 200, &answer);
+        self.answers().json(to, Status::Ok, &answer);
     }
 
     /// The store has a peer's events, or not: those that are new go on their way.
@@ -242,7 +243,7 @@ impl Shard {
         match self.submit(Question::NotePeer(note)) {
             Ok(result) => {
                 let body = self.hello_answer(result)?;
-                self.answers().json(to, 200, body.as_bytes());
+                self.answers().json(to, Status::Ok, body.as_bytes());
                 Ok(Handled::Answered)
             }
             Err(ticket) => {
@@ -265,7 +266,7 @@ impl Shard {
 
     /// The store answered; the peer hears.
     pub(in crate::server) fn on_hello(&mut self, conn: Conn, result: Result<Answer, Unavailable>) {
-        let answer = self.hello_answer(result).map(|body| (200, body));
+        let answer = self.hello_answer(result).map(|body| (Status::Ok, body));
         self.answer_json_later(conn, answer);
     }
 
