@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use support::http::{Answer, Client};
 use support::node::Node;
 use support::redis::Redis;
-use support::token::{Guarded, send, token};
+use support::token::{Guarded, SECRET, claims, send, signed, token, with};
 use support::{eventually, reaction};
 
 fn post(node: &Node, target: &str, key: &str, body: &str) -> Answer {
@@ -66,6 +66,34 @@ fn key_of_another_member_answers() {
     let first = ask("ana", body).text();
     assert_eq!(ask("ana", body).text(), first);
     assert_ne!(ask("bob", body).text(), first);
+}
+
+#[test]
+fn key_of_another_token_that_names_no_member_answers() {
+    let guarded = Guarded::start(&[]);
+    let target = "/v1/topics/live:7/events";
+    let body = r#"{"type":"note"}"#;
+    let of_nobody = |jti: &str| {
+        let mut claims = with(claims("", &[], &["live:7"]), "jti", jti);
+        claims.as_object_mut().expect("an object").remove("sub");
+        signed(SECRET, &claims)
+    };
+    let (one, other) = (of_nobody("one"), of_nobody("other"));
+    let ask = |address, token: &str, body: &str| {
+        let bearer = format!("Bearer {token}");
+        let headers = [("Authorization", bearer.as_str()), ("Idempotency-Key", "a")];
+        Client::connect(address).request("POST", target, &headers, body.as_bytes())
+    };
+    let node = &guarded.node;
+    let first = ask(node.public, &one, body);
+    assert_eq!(first.status, 202, "{first:?}");
+    assert_eq!(ask(node.public, &one, body).text(), first.text(), "its own");
+    let second = ask(node.public, &other, body);
+    assert_ne!(second.text(), first.text());
+    assert_eq!(ask(node.public, &other, r#"{"type":"other"}"#).status, 422, "its own");
+    let inside = ask(node.internal, "", body);
+    assert!(inside.status == 202 && ![first.text(), second.text()].contains(&inside.text()), "{inside:?}");
+    assert_eq!(ask(node.internal, "", body).text(), inside.text(), "its own");
 }
 
 #[test]

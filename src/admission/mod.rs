@@ -261,11 +261,11 @@ impl Admission {
         self.hasher.hash_one(network).max(1)
     }
 
-    /// The key of a token: its member's, so that a new token is no new allowance, or else that of what it says.
+    /// The key of a token: its member's, so that a new token is no new allowance, or else its own.
     pub fn token_key(&self, rights: &crate::auth::Rights) -> u64 {
         let key = match &rights.sub {
             Some(member) => self.hasher.hash_one((1, member)),
-            None => self.hasher.hash_one((2, rights.expires_at_ms, rights.publish.as_str(), rights.subscribe.as_str())),
+            None => self.hasher.hash_one((2, rights.token)),
         };
         key.max(1)
     }

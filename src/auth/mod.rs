@@ -46,7 +46,7 @@ pub mod watch;
 pub use credentials::{Credential, Source, credentials};
 pub use error::{Right, TokenError};
 pub use keys::{Algorithm, KeyError, Keys};
-pub use rights::{Patterns, Rights, Types, expired};
+pub use rights::{Patterns, Rights, TokenId, Types, expired};
 pub use token::Token;
 pub use watch::{SharedKeys, Watcher};
 

@@ -5,6 +5,7 @@ use super::error::{Right, TokenError};
 use crate::limits::TOPIC_BYTES_MAX;
 use crate::wire::event::{OWNED, Owner, is_type};
 use crate::wire::topic::{self, Topic};
+use sha2::{Digest as _, Sha256};
 use std::fmt;
 
 /// What divides patterns in memory: no topic has this byte.
@@ -113,12 +114,30 @@ fn check(pattern: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Tells tokens apart, whatever they have in common: of what was signed, a hash too long for two to have the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TokenId([u8; 16]);
+
+impl TokenId {
+    /// That of a token with this header and these claims, as they were signed.
+    pub(super) fn of(signed: &str) -> TokenId {
+        TokenId(Sha256::digest(signed)[..16].try_into().expect("a hash has 32 bytes"))
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// What a verified token allows, or anyone with `--auth none`. Only [`Token::verify`](super::Token::verify),
 /// [`Rights::everything`] and [`Rights::handed_on`] make one. Less than 100 bytes and its texts: share it in an `Rc` or `Arc`, a connection each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rights {
     /// The member, 1 to 128 bytes without control characters; `None` for nobody in particular.
     pub sub: Option<Box<str>>,
+    /// The token that they were read from; `None` where another node read it, or there is none.
+    pub token: Option<TokenId>,
     /// `exp`, in Unix ms. Every token has one; `None` is for `--auth none`. See [`is_expired`](Rights::is_expired).
     pub expires_at_ms: Option<u64>,
     /// Topics whose events they may get.
@@ -133,20 +152,22 @@ pub struct Rights {
 
 impl Rights {
     pub(super) fn verified(
+        token: TokenId,
         sub: Option<Box<str>>,
         expires_at_ms: u64,
         subscribe: Patterns,
         publish: Patterns,
         types: Types,
     ) -> Rights {
-        Rights { sub, expires_at_ms: Some(expires_at_ms), subscribe, publish, types, unchecked: false }
+        let (token, expires_at_ms) = (Some(token), Some(expires_at_ms));
+        Rights { sub, token, expires_at_ms, subscribe, publish, types, unchecked: false }
     }
 
     /// What another node of the cluster verified, and handed on behind the cluster's secret: a stream's rights, which publish no
     /// events, so that the types that they may send are not among them.
     pub fn handed_on(sub: Option<&str>, expires_at_ms: Option<u64>, subscribe: Patterns, publish: Patterns) -> Rights {
         let (sub, types) = (sub.map(Box::from), Types::default());
-        Rights { sub, expires_at_ms, subscribe, publish, types, unchecked: false }
+        Rights { sub, token: None, expires_at_ms, subscribe, publish, types, unchecked: false }
     }
 
     /// With `--auth none`: everything, for ever, as whatever member the request says (`member=ana`), if any.
@@ -154,6 +175,7 @@ impl Rights {
         let all = Patterns("*".into());
         Rights {
             sub: member.map(Box::from),
+            token: None,
             expires_at_ms: None,
             subscribe: all.clone(),
             publish: all,
@@ -255,7 +277,7 @@ mod tests {
     }
 
     fn verified() -> Rights {
-        Rights::verified(None, 60_000, Patterns::default(), Patterns::default(), Types::default())
+        Rights::verified(TokenId::of(""), None, 60_000, Patterns::default(), Patterns::default(), Types::default())
     }
 
     fn allows(pattern: &str, text: &str) -> bool {

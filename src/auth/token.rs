@@ -2,7 +2,7 @@
 
 use super::error::TokenError;
 use super::keys::{Algorithm, Keys};
-use super::rights::{Patterns, Rights, Types, expired};
+use super::rights::{Patterns, Rights, TokenId, Types, expired};
 use super::{LEEWAY, TOKEN_BYTES_MAX};
 use crate::limits::{NAME_BYTES_MAX, TOKEN_EXPIRY_MAX};
 use base64::Engine as _;
@@ -126,7 +126,7 @@ impl Token<'_> {
         let claims = decode(payload).ok_or(TokenError::Malformed(
             "its claims are not a JSON object in which each comes once and fanfare is an object",
         ))?;
-        rights(claims, now_ms)
+        rights(TokenId::of(message), claims, now_ms)
     }
 }
 
@@ -136,7 +136,7 @@ fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Option<T> {
     serde_json::from_slice::<Object<T>>(&bytes).ok().map(|object| object.0)
 }
 
-fn rights(claims: Claims, now_ms: u64) -> Result<Rights, TokenError> {
+fn rights(token: TokenId, claims: Claims, now_ms: u64) -> Result<Rights, TokenError> {
     let exp = claims.exp.ok_or(TokenError::Claim("exp is missing; a token must expire"))?;
     let expires_at_ms = time(&exp).ok_or(TokenError::Claim("exp is not a time in Unix seconds"))?;
     if expires_at_ms.saturating_sub(now_ms) > TOKEN_EXPIRY_MAX.as_millis() as u64 {
@@ -162,7 +162,7 @@ fn rights(claims: Claims, now_ms: u64) -> Result<Rights, TokenError> {
     let subscribe = list(claims.subscribe, nested.subscribe, |topics| Patterns::parse(topics))?;
     let publish = list(claims.publish, nested.publish, |topics| Patterns::parse(topics))?;
     let types = list(claims.types, nested.types, |types| Types::parse(types))?;
-    Ok(Rights::verified(sub, expires_at_ms, subscribe, publish, types))
+    Ok(Rights::verified(token, sub, expires_at_ms, subscribe, publish, types))
 }
 
 /// A NumericDate (RFC 7519 section 2), perhaps with a fraction, in Unix ms; one that is too large is the end of time.

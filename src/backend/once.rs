@@ -9,6 +9,19 @@ use sha2::{Digest as _, Sha256};
 use super::store::Outcome;
 use crate::limits::ONCE_AGE;
 
+/// Who names requests by keys: two that are not the same have keys of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker<'a> {
+    /// Anybody: there are no tokens.
+    Anyone,
+    /// A member, by whichever token.
+    Member(&'a str),
+    /// Nobody in particular, by the token with this [`TokenId`](crate::auth::TokenId): two of them say nothing of who shares them.
+    Token(&'a [u8]),
+    /// Another node, or a program that shows the cluster's secret.
+    Node,
+}
+
 /// What a request is known by if it comes again. Texts of clients go in as hashes, so that each costs the same to keep.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Once {
@@ -21,13 +34,19 @@ pub struct Once {
 }
 
 impl Once {
-    /// A request of `member` (none for nobody in particular) to `resource`, by `key`. Keys of others, and for other resources, are
-    /// other keys.
-    pub fn new(member: Option<&str>, resource: [&str; 2], key: &str, body: &[u8], at: u64) -> Once {
+    /// A request of `asker` to `resource`, by `key`. Keys of others, and for other resources, are other keys.
+    pub fn new(asker: Asker<'_>, resource: [&str; 2], key: &str, body: &[u8], at: u64) -> Once {
         let mut hash = Sha256::new();
-        hash.update([u8::from(member.is_some())]);
+        // Numbers never change, since keys are kept in databases.
+        let (number, name): (u8, &[u8]) = match asker {
+            Asker::Anyone => (0, b""),
+            Asker::Member(name) => (1, name.as_bytes()),
+            Asker::Token(id) => (2, id),
+            Asker::Node => (3, b""),
+        };
+        hash.update([number]);
         // Each with its length, so that no two lists of texts run together to the same bytes.
-        for text in [member.unwrap_or(""), resource[0], resource[1], key] {
+        for text in [name, resource[0].as_bytes(), resource[1].as_bytes(), key.as_bytes()] {
             hash.update((text.len() as u64).to_le_bytes());
             hash.update(text);
         }
@@ -100,25 +119,30 @@ mod tests {
 
     #[test]
     fn keys_differ_by_who_asks_for_what() {
-        let key = |member, resource, key| Once::new(member, resource, key, b"", 0).key;
+        use Asker::{Anyone, Member, Node, Token};
+        let key = |asker, resource, key| Once::new(asker, resource, key, b"", 0).key;
         let all = [
-            key(Some("ana"), ["comments", "live:7"], "a"),
-            key(Some("bob"), ["comments", "live:7"], "a"),
-            key(None, ["comments", "live:7"], "a"),
-            key(Some(""), ["comments", "live:7"], "a"),
-            key(Some("ana"), ["likes", "live:7"], "a"),
-            key(Some("ana"), ["comments", "live:71"], "a"),
-            key(Some("ana"), ["comments", "live:"], "7a"),
-            key(Some("anac"), ["omments", "live:7"], "a"),
+            key(Member("ana"), ["comments", "live:7"], "a"),
+            key(Member("bob"), ["comments", "live:7"], "a"),
+            key(Anyone, ["comments", "live:7"], "a"),
+            key(Member(""), ["comments", "live:7"], "a"),
+            key(Node, ["comments", "live:7"], "a"),
+            key(Token(b""), ["comments", "live:7"], "a"),
+            key(Token(b"ana"), ["comments", "live:7"], "a"),
+            key(Token(b"bob"), ["comments", "live:7"], "a"),
+            key(Member("ana"), ["likes", "live:7"], "a"),
+            key(Member("ana"), ["comments", "live:71"], "a"),
+            key(Member("ana"), ["comments", "live:"], "7a"),
+            key(Member("anac"), ["omments", "live:7"], "a"),
         ];
         let different: std::collections::HashSet<_> = all.iter().collect();
         assert_eq!(different.len(), all.len());
-        assert_eq!(all[0], key(Some("ana"), ["comments", "live:7"], "a"));
+        assert_eq!(all[0], key(Member("ana"), ["comments", "live:7"], "a"));
     }
 
     #[test]
     fn a_day_later_it_is_another_request() {
-        let once = |at, body| Once::new(None, ["likes", "live:7"], "a", body, at);
+        let once = |at, body| Once::new(Asker::Anyone, ["likes", "live:7"], "a", body, at);
         let outcome = Outcome::Liked { created: true, likes: 2, reaction_likes: 1 };
         let stored = once(1_000, b"x").stored(&outcome).unwrap();
         let again = Outcome::Again { status: Status::Created, answer: r#"{"likes":2}"#.into() };

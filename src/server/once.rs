@@ -11,7 +11,7 @@ use super::likes::kv_error;
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
-use crate::backend::once::Once;
+use crate::backend::once::{Asker, Once};
 use crate::backend::store::Command;
 use crate::dispatch::kv::{Answer, Claim, Request as Question, Unavailable};
 use crate::limits::ONCE_KEY_BYTES_MAX;
@@ -49,6 +49,18 @@ pub(super) fn key<'a>(request: &Request<'a>) -> Result<Option<&'a str>, HttpErro
     Ok(Some(key))
 }
 
+/// Whose keys those of a request are.
+fn asker(access: &Access) -> Asker<'_> {
+    match access {
+        Access::Open => Asker::Anyone,
+        Access::Node => Asker::Node,
+        Access::Token(rights) => match &rights.sub {
+            Some(member) => Asker::Member(member),
+            None => Asker::Token(rights.token.as_ref().map_or(&[], |token| token.as_bytes())),
+        },
+    }
+}
+
 /// What a client is told whose key named another request.
 pub(super) fn other_body() -> HttpError {
     HttpError::new(
@@ -71,7 +83,7 @@ impl Shard {
         command: Command,
     ) -> Result<Command, HttpError> {
         let Some(key) = key(request)? else { return Ok(command) };
-        let once = Once::new(Some(member), resource, key, body, self.clock.unix_ms);
+        let once = Once::new(Asker::Member(member), resource, key, body, self.clock.unix_ms);
         Ok(Command::Once { once, command: Box::new(command) })
     }
 
@@ -86,11 +98,7 @@ impl Shard {
         draft: &Allowed<'_>,
         body: &[u8],
     ) -> Result<Handled, HttpError> {
-        let who = match access {
-            Access::Token(rights) => rights.sub.as_deref(),
-            Access::Open | Access::Node => None,
-        };
-        let once = Once::new(who, ["events", &draft.topic], key, body, self.clock.unix_ms);
+        let once = Once::new(asker(access), ["events", &draft.topic], key, body, self.clock.unix_ms);
         let mut id = draft.id.as_deref().unwrap_or_default().to_owned();
         if id.is_empty() {
             self.new_event_id(&mut id);

@@ -2,7 +2,7 @@
 
 use std::sync::Barrier;
 
-use fanfare::backend::once::Once;
+use fanfare::backend::once::{Asker, Once};
 use fanfare::backend::store::{Command, Outcome, Part, PostKind, StoreError};
 use fanfare::limits::ONCE_AGE;
 use fanfare::wire::status::Status;
@@ -21,7 +21,7 @@ const AT: u64 = 1_732_313_131_123;
 
 fn once(key: &str, at: u64, command: Command) -> Command {
     let body = format!("{command:?}");
-    let once = Once::new(Some("ana"), ["test", "live:7"], key, body.as_bytes(), at);
+    let once = Once::new(Asker::Member("ana"), ["test", "live:7"], key, body.as_bytes(), at);
     Command::Once { once, command: Box::new(command) }
 }
 
