@@ -15,6 +15,7 @@ use fanfare::dispatch::kv::{
 use fanfare::dispatch::redis::{self as store, Config, RedisKv};
 use fanfare::limits::{NODE_HEARTBEAT, NODE_SWEEP, REGISTRATIONS_PER_BATCH};
 use fanfare::wire::connection_id::NodeId;
+use fanfare::wire::node_url::NodeUrl;
 use fanfare::wire::topic::Topic;
 
 /// Batches under way; a Frontend has at most one a bucket.
@@ -55,7 +56,8 @@ fn node(number: u64, topics: u64, shared: bool) -> Node {
     let digests = found.iter().enumerate().map(|(at, topics)| (at as u8, digest(topics.iter().map(Topic::as_str))));
     // Names as they are in life: all bits random.
     let id = NodeId(getrandom::u64().expect("randomness"));
-    let info = NodeInfo { id, roles: vec!["frontend".to_owned()], url: format!("http://10.0.0.{number}:8081") };
+    let url = NodeUrl::parse(&format!("http://10.0.0.{number}:8081")).expect("a URL");
+    let info = NodeInfo { id, roles: vec!["frontend".to_owned()], url };
     Node { info, digests: digests.collect(), topics: found }
 }
 

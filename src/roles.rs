@@ -39,6 +39,7 @@ use crate::server::peers::Peer;
 use crate::server::shard::{Parts, Shard};
 use crate::settings::{self, Auth, Cores, Database, Role, Settings};
 use crate::wire::connection_id::NodeId;
+use crate::wire::node_url::NodeUrl;
 
 /// Exit status for a setting that will not do.
 const USAGE: u8 = 2;
@@ -233,7 +234,7 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
         metrics: exposition::registry(Arc::clone(&counters), Arc::clone(&admission), peer_metrics, ways.times),
         counters,
         admission,
-        info: Some(node_info(settings, ways.id, roles, ways.internal)),
+        info: Some(node_info(settings, ways.id, roles, ways.internal)?),
         digests: [const { AtomicU64::new(0) }; BUCKETS],
         settled: AtomicU64::new(0),
         kv: ways.kv,
@@ -382,12 +383,15 @@ fn open_store(
 }
 
 /// What this node says of itself to the others.
-fn node_info(settings: &Settings, id: NodeId, roles: Roles, internal: SocketAddr) -> NodeInfo {
+fn node_info(settings: &Settings, id: NodeId, roles: Roles, internal: SocketAddr) -> Result<NodeInfo, SettingsError> {
     let url = match &settings.advertise {
-        Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+        Some(url) => url.to_string(),
         None => format!("http://{}", reachable(internal)),
     };
-    NodeInfo { id, roles: roles.names().into_iter().map(str::to_owned).collect(), url }
+    let url = NodeUrl::parse(&url).map_err(|error| {
+        settings.refuse("internal", &format!("other nodes cannot be told of it: {url} is {error}"), "give --advertise")
+    })?;
+    Ok(NodeInfo { id, roles: roles.names().into_iter().map(str::to_owned).collect(), url })
 }
 
 /// A shard that panicked would leave its part of the connections dead and the rest alive: end, and be restarted.

@@ -3,11 +3,15 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use super::buckets::{BUCKETS, bucket, digest, highest, stable_hash};
 use super::datacenter::{PeerNote, PeerState, PeerTurns, PeerViewers, Placed, QueueAsk, QueuePage, Taking};
+use crate::limits::ROLES_MAX;
 use crate::wire::connection_id::NodeId;
+use crate::wire::event::is_type;
+use crate::wire::node_url::NodeUrl;
 use crate::wire::position::{Position, Reach};
 use crate::wire::topic::Topic;
 
@@ -125,10 +129,25 @@ pub struct Heartbeat {
 pub struct NodeInfo {
     /// Its id, new at every start.
     pub id: NodeId,
-    /// `frontend`, `dispatcher`, `backend`.
+    /// `frontend`, `dispatcher`, `backend`; a node of another version may know others.
+    #[serde(deserialize_with = "roles")]
     pub roles: Vec<String>,
     /// Where its internal listener is reached, such as `http://10.0.0.5:8081`.
-    pub url: String,
+    pub url: NodeUrl,
+}
+
+fn roles<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let roles = Vec::<String>::deserialize(deserializer)?;
+    if roles.len() > ROLES_MAX || !roles.iter().all(|role| is_type(role)) {
+        return Err(D::Error::custom("a node has a few roles, each a word"));
+    }
+    Ok(roles)
+}
+
+/// Nodes that can be read. One that another version knows and this one cannot read is no node here, and hides no other.
+fn readable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NodeInfo>, D::Error> {
+    let nodes = Vec::<serde_json::Value>::deserialize(deserializer)?;
+    Ok(nodes.into_iter().filter_map(|node| serde_json::from_value(node).ok()).collect())
 }
 
 impl NodeInfo {
@@ -294,6 +313,7 @@ pub struct Turn {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alive {
     /// All nodes of this data center whose lease holds, ordered by id.
+    #[serde(deserialize_with = "readable")]
     pub nodes: Vec<NodeInfo>,
     /// Buckets in which the store holds something else than the heartbeat's digests say: to be sent in full.
     pub differing: Vec<u8>,

@@ -381,6 +381,7 @@ impl KeyValue for MemoryKv {
 mod tests {
     use super::*;
     use crate::dispatch::kv::digest;
+    use crate::wire::node_url::NodeUrl;
 
     fn topic() -> Topic {
         Topic::parse("live:1").unwrap()
@@ -416,7 +417,11 @@ mod tests {
     fn a_heartbeat_finds_what_differs_and_a_full_batch_mends_it() {
         let kv = MemoryKv::new(1000, Times::machine());
         ask(&kv, batch(1, false, &[("live:1", true)]));
-        let node = NodeInfo { id: NodeId(7), roles: vec!["frontend".to_owned()], url: "http://127.0.0.1:1".to_owned() };
+        let node = NodeInfo {
+            id: NodeId(7),
+            roles: vec!["frontend".to_owned()],
+            url: NodeUrl::parse("http://127.0.0.1:1").unwrap(),
+        };
         let number = bucket("live:1");
         let beat = |digest| {
             Request::Heartbeat(Heartbeat { node: node.clone(), digests: vec![(number, digest)], counts: None })
@@ -437,7 +442,7 @@ mod tests {
     fn a_silent_node_is_dead_and_then_swept() {
         let kv = MemoryKv::new(1000, Times::machine());
         ask(&kv, batch(1, false, &[("live:1", true)]));
-        let node = |id| NodeInfo { id: NodeId(id), roles: Vec::new(), url: String::new() };
+        let node = |id| NodeInfo { id: NodeId(id), roles: Vec::new(), url: NodeUrl::parse("http://h").unwrap() };
         let beat = |id, now_ms| {
             let mut notices = Vec::new();
             let heartbeat = Heartbeat { node: node(id), digests: Vec::new(), counts: None };

@@ -42,6 +42,10 @@ pub const INTERNAL_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const REPLY_BYTES_MAX: usize = 40 * 1024 * 1024;
 const _: () = assert!(REPLY_BYTES_MAX > 2 * LATEST_KEYS_MAX * (EVENT_BYTES_MAX + 1024));
 const _: () = assert!(REPLY_BYTES_MAX > 2 * PAGE_EVENTS as usize * (EVENT_BYTES_MAX + 1024));
+/// Longest URL of a node: the longest name of a host, with scheme and port.
+pub const NODE_URL_BYTES_MAX: usize = 300;
+/// Roles that a node says it has, those of later versions among them.
+pub const ROLES_MAX: usize = 16;
 /// How often the names of dispatchers are looked up.
 pub const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 /// Names of nodes that wait to be looked up.

@@ -146,7 +146,7 @@ impl Shard {
         match destination {
             Destination::Dispatcher(_) => None,
             Destination::Node(node) => {
-                Url::parse(&self.alive_node(node)?.url).ok().filter(|url| url.scheme() == "http")
+                Some(self.alive_node(node)?.url.url()).filter(|url| url.scheme() == "http").cloned()
             }
             Destination::Peer { peer, url } => Some(self.node.peers[peer].urls[url].clone()),
         }

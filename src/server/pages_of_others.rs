@@ -78,11 +78,7 @@ impl Shard {
             Host::Address(address) => own.is_unspecified() || address == own || (own.is_loopback() && host.is_here()),
             Host::Name(_) => host.is_here(),
         };
-        is_own
-            || self.node.info.as_ref().is_some_and(|info| {
-                let authority = info.url.split_once("://").map_or("", |(_, rest)| rest.trim_end_matches('/'));
-                Authority::parse(authority).is_some_and(|advertised| advertised.host == host)
-            })
+        is_own || self.node.info.as_ref().and_then(|info| info.url.authority()).is_some_and(|own| own.host == host)
     }
 
     fn shows_secret(&self, request: &Request<'_>) -> bool {

@@ -3,6 +3,7 @@
 use super::secret::mask;
 use crate::dispatch::redis;
 use crate::limits::IDLE_TIMEOUT_MAX;
+use crate::wire::node_url::NodeUrl;
 use humantime::parse_duration;
 use ipnet::IpNet;
 use std::fmt;
@@ -113,21 +114,10 @@ pub(super) fn is_loopback_url(url: &Url) -> bool {
 /// The URL of a node: scheme, host and port only.
 pub(super) fn node_url(text: &str) -> Result<Url, Fault> {
     const REMEDY: &str = "give one such as http://10.0.0.5:8081";
-    let url = match Url::parse(text) {
-        Ok(url) => url,
-        Err(error) => return fault(format!("not a URL ({error})"), REMEDY),
-    };
-    if !matches!(url.scheme(), "http" | "https") {
-        return fault("not an http:// or https:// URL", REMEDY);
+    match NodeUrl::parse(text) {
+        Ok(url) => Ok(url.url().clone()),
+        Err(error) => fault(error.to_string(), REMEDY),
     }
-    if url.port() == Some(0) {
-        return fault("port 0 cannot be connected to", REMEDY);
-    }
-    let extra = !url.username().is_empty() || url.password().is_some() || url.path() != "/";
-    if extra || url.query().is_some() || url.fragment().is_some() {
-        return fault("more than scheme, host and port", REMEDY);
-    }
-    Ok(url)
 }
 
 pub(super) fn switch(text: &str) -> Result<bool, Fault> {

@@ -10,6 +10,7 @@ pub mod event;
 pub mod frame;
 pub mod http;
 pub mod json;
+pub mod node_url;
 pub mod pack;
 pub mod position;
 pub mod query;

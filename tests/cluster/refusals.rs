@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::setup::*;
 use crate::support::http::Client;
 use crate::support::node::{Node, program};
-use crate::support::{eventually, sse::Stream};
+use crate::support::{becomes, eventually, sse::Stream};
 
 const FRAMES: &str = "/v1/internal/frames";
 const KV: &str = "/v1/internal/kv";
@@ -106,6 +106,43 @@ fn garbage_from_a_node_taken() {
     let many = format!("[{}]", vec![r#"{"subscribers":"live:1"}"#; 10_000].join(","));
     assert_eq!(client.request("POST", KV, &[], many.as_bytes()).json().as_array().unwrap().len(), 10_000);
     assert_eq!(Client::connect(node.public).request("POST", KV, &[], b"[]").status, 404);
+}
+
+#[test]
+fn node_that_says_it_is_where_nothing_can_be() {
+    let node = Node::start();
+    let beat = |url: &str, roles: &[&str]| {
+        let info = json!({"id": "0123456789abc", "roles": roles, "url": url});
+        let body = json!([{"heartbeat": {"node": info, "digests": []}}]).to_string();
+        Client::connect(node.internal).request("POST", KV, &[], body.as_bytes())
+    };
+    becomes("the node to know itself", 1, || living(&node));
+    let long = format!("http://{}", "h".repeat(9 * 1024));
+    for url in [
+        "",
+        "h",
+        "file:///etc/passwd",
+        "http://",
+        "http://h/\r\nX: y",
+        "http://h/x",
+        "http://u:p@h",
+        "http://h:0",
+        &long,
+    ] {
+        let detail = beat(url, &["frontend"]).problem(400);
+        assert!(detail.len() < 500, "{detail}");
+    }
+    for roles in [&["front end"][..], &["\r\nX: y"], &[&"r".repeat(65)], &["frontend"; 17]] {
+        beat("http://127.0.0.1:1", roles).problem(400);
+    }
+    assert_eq!(living(&node), 1, "none of them");
+    let answer = beat("http://127.0.0.1:1", &["frontend", "of-a-later-version"]);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let known = answer.json()[0]["Ok"]["alive"]["nodes"].clone();
+    assert!(
+        known.as_array().is_some_and(|nodes| nodes.iter().any(|node| node["url"] == "http://127.0.0.1:1")),
+        "{known}"
+    );
 }
 
 #[test]

@@ -15,6 +15,7 @@ use fanfare::dispatch::redis::{self, Config, PresenceTimes};
 use fanfare::limits::KV_TIMEOUT;
 use fanfare::runtime::clock::Times;
 use fanfare::wire::connection_id::NodeId;
+use fanfare::wire::node_url::NodeUrl;
 use fanfare::wire::position::Position;
 use fanfare::wire::topic::Topic;
 
@@ -56,7 +57,8 @@ pub fn of_one_bucket(count: usize) -> Vec<Topic> {
 }
 
 pub fn node_info(id: u64) -> NodeInfo {
-    NodeInfo { id: NodeId(id), roles: vec!["frontend".to_owned()], url: format!("http://127.0.0.1:{}", id % 1000) }
+    let url = NodeUrl::parse(&format!("http://127.0.0.1:{}", id % 1000 + 1)).expect("a URL");
+    NodeInfo { id: NodeId(id), roles: vec!["frontend".to_owned()], url }
 }
 
 pub fn batch(node: u64, number: u64, full: bool, changes: &[(&Topic, bool)]) -> Request {

@@ -42,7 +42,10 @@ impl Endpoint {
             Some(given) => given.parse().ok().filter(|port| *port > 0)?,
             None => port,
         };
-        let fits = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || "/?#@,[]".contains(c));
+        let is_odd = |c: char| c.is_whitespace() || c.is_control() || "/?#@,[]".contains(c);
+        let fits = !host.is_empty() && !host.contains(is_odd);
+        // Colons are an address's, and not a second port's.
+        let fits = fits && (!host.contains(':') || host.parse::<std::net::Ipv6Addr>().is_ok());
         fits.then(|| Endpoint { host: host.to_owned(), port })
     }
 }
