@@ -7,7 +7,6 @@ pub mod rates;
 pub mod table;
 pub mod turns;
 
-use crate::wire::status::Status;
 use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,6 +23,7 @@ use crate::runtime::random::Seeded;
 use crate::settings::Most;
 use crate::wire::client_address::client_address;
 use crate::wire::http::HttpError;
+use crate::wire::status::Status;
 use counts::{Counts, Entered};
 use full::Level;
 use rates::Rates;

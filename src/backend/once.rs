@@ -1,6 +1,5 @@
 //! Requests that a client's `Idempotency-Key` names, and that are done once (draft-ietf-httpapi-idempotency-key-header): what the
 //! first one came to is stored in its own commit, so that whoever repeats it, even after a crash, gets the same answer.
-use crate::wire::status::Status;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
@@ -8,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::store::Outcome;
 use crate::limits::ONCE_AGE;
+use crate::wire::status::Status;
 
 /// Who names requests by keys: two that are not the same have keys of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

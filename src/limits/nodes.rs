@@ -48,6 +48,8 @@ pub const NODE_URL_BYTES_MAX: usize = 300;
 pub const ROLES_MAX: usize = 16;
 /// How often the names of dispatchers are looked up.
 pub const RESOLVE_EVERY: Duration = Duration::from_secs(30);
+/// A node's name that has no address is looked up again after this long: well within the lease of a node whose name is new.
+pub const RESOLVE_AGAIN: Duration = Duration::from_secs(1);
 /// Names of nodes that wait to be looked up.
 pub const RESOLVE_QUEUE: usize = 1024;
 /// A batch of frames is answered within this, or sent again.
@@ -211,3 +213,5 @@ pub const PEER_PACK_BYTES: usize = 512;
 
 /// Between two lines of the log about one thing that goes on failing.
 pub const TROUBLE_LOGGED: Duration = Duration::from_secs(60);
+/// Things of a kind, such as names without an address, of which the log is told one by one at a time.
+pub const TROUBLES_TOLD_MAX: usize = 64;

@@ -1,8 +1,10 @@
 //! What the log hears of something that fails: a line when it begins, one a minute while it lasts, and one when it ends.
 
+use std::hash::Hash;
 use std::time::Instant;
 
-use crate::limits::TROUBLE_LOGGED;
+use crate::limits::{TROUBLE_LOGGED, TROUBLES_TOLD_MAX};
+use crate::runtime::random::Map;
 
 /// What has been said of one thing.
 #[derive(Debug, Default)]
@@ -23,6 +25,11 @@ impl Told {
         Told(None)
     }
 
+    /// It was said that it fails, and not long ago.
+    fn is_recent(&self, now: Instant) -> bool {
+        self.0.is_some_and(|told| now.saturating_duration_since(told) < TROUBLE_LOGGED)
+    }
+
     /// It fails now. Whether to say so.
     pub fn fails(&mut self, now: Instant) -> bool {
         self.hear(true, now).is_some()
@@ -41,9 +48,49 @@ impl Told {
     }
 }
 
+/// What has been said of each of several things, such as names that have no address.
+#[derive(Debug)]
+pub struct ToldEach<K>(Map<K, Told>);
+
+impl<K> Default for ToldEach<K> {
+    fn default() -> ToldEach<K> {
+        ToldEach(Map::default())
+    }
+}
+
+impl<K: Hash + Eq> ToldEach<K> {
+    /// This one fails now. Whether to say so. Where more fail at a time than are told apart, the others say enough.
+    pub fn fails(&mut self, of: K, now: Instant) -> bool {
+        if self.0.len() >= TROUBLES_TOLD_MAX && !self.0.contains_key(&of) {
+            self.0.retain(|_, told| told.is_recent(now));
+            if self.0.len() >= TROUBLES_TOLD_MAX {
+                return false;
+            }
+        }
+        self.0.entry(of).or_default().fails(now)
+    }
+
+    /// This one works. Whether to say so, since it was said that it fails.
+    pub fn works(&mut self, of: &K) -> bool {
+        self.0.remove(of).is_some()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn each_is_told_for_itself_and_their_number_is_bounded() {
+        let (mut told, begin) = (ToldEach::default(), Instant::now());
+        assert!(told.fails(1, begin) && told.fails(2, begin) && !told.fails(1, begin));
+        assert!(told.works(&1) && !told.works(&1) && told.fails(1, begin));
+        let many = (0..5_000).filter(|number| told.fails(*number, begin)).count();
+        assert_eq!((many + 2, told.0.len()), (TROUBLES_TOLD_MAX, TROUBLES_TOLD_MAX));
+        assert!(told.fails(9_999, begin + TROUBLE_LOGGED) && told.0.len() == 1, "those before are forgotten");
+        assert!(!told.fails(9_999, begin + TROUBLE_LOGGED + Duration::from_secs(1)));
+    }
 
     #[test]
     fn says_when_it_changes_and_once_a_minute() {

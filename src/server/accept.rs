@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tracing::{info, warn};
 
+use super::cluster::Trouble;
 use super::http_connection::Http;
 use super::shard::Shard;
 use super::slots::Kind;
@@ -33,7 +34,9 @@ impl Shard {
                 Ok(Some(socket)) => {
                     let conn = self.slots.insert(socket, Kind::Http(Box::new(Http::new(internal))));
                     if let Err(error) = self.net.watch(self.slots.at(conn.slot).socket(), conn.token()) {
-                        warn!(%error, "cannot watch a new connection");
+                        if self.cluster.told.fails(Trouble::NotWatched, self.clock.instant) {
+                            warn!(%error, "cannot watch a new connection");
+                        }
                         self.net.close(self.slots.remove(conn));
                         continue;
                     }

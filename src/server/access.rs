@@ -1,6 +1,5 @@
 //! Who asks: a request's token becomes what it may do, before anything else of it is looked at.
 
-use crate::wire::status::Status;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use crate::wire::http::HttpError;
 use crate::wire::query::{Parameter, Query};
 use crate::wire::request::Request;
 use crate::wire::response::{Cors, Origins};
+use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
 use super::shard::Shard;

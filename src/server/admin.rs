@@ -1,6 +1,5 @@
 //! The internal listener: what a node tells of itself, and publishing for backends.
 
-use crate::wire::status::Status;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -20,6 +19,7 @@ use crate::settings::Secret;
 use crate::wire::http::HttpError;
 use crate::wire::request::Request;
 use crate::wire::response::{AnswerTo, NO_STORE};
+use crate::wire::status::Status;
 
 impl Shard {
     /// A request to the internal listener that no page of others sent.

@@ -1,6 +1,5 @@
 //! Who is let in: connections as they come, streams as they open, events as they are published.
 
-use crate::wire::status::Status;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -22,6 +21,7 @@ use crate::wire::query::Query;
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
 use crate::wire::sse::ByeReason;
+use crate::wire::status::Status;
 
 /// Whose events have no limit of their own: what nodes hand over was admitted where it came in.
 pub const NOBODY: u64 = 0;

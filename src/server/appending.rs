@@ -1,13 +1,13 @@
 //! Publishing what the key-value store takes part in: class `every` is in history before its publisher is answered, class
 //! `latest` gets its version there.
 
-use crate::wire::status::Status;
 use std::sync::Arc;
 
 use tracing::warn;
 
 use super::asking::Asked;
 use super::audience::{VIEWERS, says_that_nobody_watches};
+use super::cluster::Trouble;
 use super::http_connection::Body;
 use super::likes::kv_error;
 use super::once::other_body;
@@ -23,6 +23,7 @@ use crate::wire::frame::{Event, Frame, Place, Stored, Withdrawn};
 use crate::wire::http::HttpError;
 use crate::wire::json::push_string;
 use crate::wire::position::Position;
+use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 use crate::wire::version::Version;
 
@@ -132,7 +133,9 @@ impl Shard {
             Publisher::Own => {
                 if let Err(error) = placed {
                     self.counters().dropped_unrouted.add(1);
-                    warn!(detail = %error.detail, "an event of this node's own was not published");
+                    if self.cluster.told.fails(Trouble::NotPublished, self.clock.instant) {
+                        warn!(detail = %error.detail, "an event of this node's own was not published");
+                    }
                 }
             }
         }

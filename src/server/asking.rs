@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use tracing::error;
 
 use super::appending::{Appending, Versioning};
+use super::cluster::Trouble;
 use super::message::Message;
 use super::once::Claiming;
 use super::peers::queue::LeftOut;
@@ -242,7 +243,9 @@ impl Shard {
             (Asked::Relay { id, at }, result) => self.on_relayed(id, at, result),
             (asked, Ok(answer)) => {
                 // A dispatcher that answers something else is as good as none.
-                error!(?asked, ?answer, "an answer to another question");
+                if self.cluster.told.fails(Trouble::OtherAnswer, self.clock.instant) {
+                    error!(?asked, ?answer, "an answer to another question");
+                }
                 self.on_answer(asked, Err(Unavailable("the answer is one to another question".to_owned())));
             }
         }

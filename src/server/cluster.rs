@@ -20,11 +20,28 @@ use super::shard::Shard;
 use crate::dispatch::datacenter::PeerState;
 use crate::dispatch::kv::{NodeInfo, Unavailable};
 use crate::frontend::window::Windows;
-use crate::limits::{HEARTBEAT_SOONEST, NODE_HEARTBEAT, NODE_LEASE, WINDOW_IDLE};
-use crate::observe::trouble::Told;
-use crate::runtime::random::{Map, Set};
+use crate::limits::{HEARTBEAT_SOONEST, NODE_HEARTBEAT, NODE_LEASE, RESOLVE_AGAIN, WINDOW_IDLE};
+use crate::observe::trouble::{Told, ToldEach};
+use crate::runtime::random::Map;
 use crate::runtime::resolver::Found;
 use crate::wire::connection_id::NodeId;
+
+/// What goes wrong again and again while something is wrong, and is told once a minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Trouble {
+    /// The key-value store answers another question than was asked.
+    OtherAnswer,
+    /// An event of this node's own was not published.
+    NotPublished,
+    /// A new connection cannot be watched.
+    NotWatched,
+    /// Another node cannot read what this one sends.
+    Unreadable(NodeId),
+    /// Nor can a peer.
+    UnreadableThere(usize),
+    /// A peer does not take what waits for it.
+    Waits(usize),
+}
 
 /// A shard's view of the other nodes.
 #[derive(Debug, Default)]
@@ -37,8 +54,8 @@ pub struct Cluster {
     pub(super) dispatchers: Arc<Vec<SocketAddr>>,
     /// Addresses of nodes whose URLs have names.
     pub(super) hosts: Map<Url, SocketAddr>,
-    /// URLs being looked up.
-    pub(super) resolving: Set<Url>,
+    /// URLs being looked up, and those that have no address, with the time before which nobody asks again.
+    resolving: Map<Url, Option<Instant>>,
     /// Frames for other nodes.
     pub(super) outboxes: Outboxes,
     /// What was seen of other nodes' frames.
@@ -57,6 +74,8 @@ pub struct Cluster {
     pub(super) warned: Told,
     /// What the log said of those who showed another secret.
     pub(super) refused: RefCell<Told>,
+    /// What the log said of the rest.
+    pub(super) told: ToldEach<Trouble>,
 }
 
 impl Shard {
@@ -102,6 +121,7 @@ impl Shard {
             let is_alive = |node| alive.binary_search_by_key(&node, |info: &NodeInfo| info.id).is_ok();
             self.cluster.windows.tidy(now, is_alive);
             self.tidy_peers();
+            self.tidy_hosts();
         }
         if let Ok(mut views) = self.node.links[self.id].lock() {
             *views = self.cluster.links.views(self.id, &self.node.peers);
@@ -118,13 +138,39 @@ impl Shard {
         match found {
             Found::Dispatchers(addresses) => self.cluster.dispatchers = Arc::new(addresses),
             Found::Node(url, addresses) => {
-                self.cluster.resolving.remove(&url);
                 let number = self.random.number() as usize;
-                if let Some(address) = addresses.get(number % addresses.len().max(1)) {
-                    self.cluster.hosts.insert(url, *address);
+                match addresses.get(number % addresses.len().max(1)) {
+                    Some(address) => {
+                        self.cluster.resolving.remove(&url);
+                        self.cluster.hosts.insert(url, *address);
+                    }
+                    None => {
+                        self.cluster.resolving.insert(url, Some(self.clock.instant + RESOLVE_AGAIN));
+                    }
                 }
             }
         }
+    }
+
+    /// Has a URL looked up, unless that is being done, or came to nothing just now.
+    pub(super) fn resolve(&mut self, url: &Url) {
+        let now = self.clock.instant;
+        if self.cluster.resolving.get(url).is_none_or(|until| until.is_some_and(|until| until <= now))
+            && self.node.resolver.as_ref().is_some_and(|resolver| resolver.ask(url.clone()))
+        {
+            self.cluster.resolving.insert(url.clone(), None);
+        }
+    }
+
+    /// Now and then: forgets the names of nodes that are gone.
+    fn tidy_hosts(&mut self) {
+        let now = self.clock.instant;
+        self.cluster.resolving.retain(|_, until| until.is_none_or(|until| until > now));
+        let (nodes, peers) = (&self.alive, &self.node.peers);
+        let is_known = |url: &Url| {
+            nodes.iter().any(|node| node.url.url() == url) || peers.iter().any(|peer| peer.urls.contains(url))
+        };
+        self.cluster.hosts.retain(|url, _| is_known(url));
     }
 
     /// Somebody wants to know who lives, earlier than the next heartbeat would tell.

@@ -1,7 +1,6 @@
 //! Changes to a stream that another Frontend holds: any Frontend takes the request, checks what it may do, and hands it
 //! to the one that holds the stream.
 
-use crate::wire::status::Status;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +16,7 @@ use crate::auth::{Patterns, Rights};
 use crate::limits::CHANGE_TIMEOUT;
 use crate::wire::connection_id::{ConnectionId, NodeId};
 use crate::wire::http::{HttpError, percent_decode};
+use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
 /// A change, as one Frontend hands it to another. Fields that are not known are ignored.

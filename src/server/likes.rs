@@ -1,6 +1,5 @@
 //! The backend's requests: a like is stored first, acknowledged once it is on disk, and then told to the viewers.
 
-use crate::wire::status::Status;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -23,6 +22,7 @@ use crate::observe::trouble::Told;
 use crate::wire::http::{HttpError, Method};
 use crate::wire::json;
 use crate::wire::request::Request;
+use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
 /// The body of a like, and of taking it back.

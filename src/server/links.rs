@@ -132,11 +132,8 @@ impl Shard {
         };
         let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
         let known = resolver::literal(&url).or_else(|| self.cluster.hosts.get(&url).copied());
-        if known.is_none() && self.cluster.resolving.insert(url.clone()) {
-            let asked = self.node.resolver.as_ref().is_some_and(|resolver| resolver.ask(url.clone()));
-            if !asked {
-                self.cluster.resolving.remove(&url);
-            }
+        if known.is_none() {
+            self.resolve(&url);
         }
         known.map(|address| (address, authority.to_owned()))
     }

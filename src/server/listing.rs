@@ -1,7 +1,6 @@
 //! What operators ask of all shards at once: the slowest clients, and a topic's viewers. Each shard is sent the question,
 //! and whoever was asked puts the answers together.
 
-use crate::wire::status::Status;
 use serde_json::{Value, json};
 
 use super::message::Message;
@@ -12,6 +11,7 @@ use crate::limits::{LISTED_DEFAULT, LISTED_MAX};
 use crate::wire::connection_id::ConnectionId;
 use crate::wire::http::HttpError;
 use crate::wire::query::{Parameter, Query};
+use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
 /// Characters of a connection's id that a listing shows: its node, shard and slot, and nothing of its secret.

@@ -1,6 +1,5 @@
 //! What shards, and threads that may block, tell a shard.
 
-use crate::wire::status::Status;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,6 +23,7 @@ use crate::wire::binary::Malformed;
 use crate::wire::frame::Frame;
 use crate::wire::http::HttpError;
 use crate::wire::position::{Position, Shown};
+use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
 /// A message into a shard's mailbox.

@@ -1,7 +1,6 @@
 //! Requests that their senders name by an `Idempotency-Key`, so that they may repeat them
 //! (draft-ietf-httpapi-idempotency-key-header).
 
-use crate::wire::status::Status;
 use serde_json::json;
 
 use super::access::{Access, Allowed};
@@ -20,6 +19,7 @@ use crate::wire::event::{Class, Draft};
 use crate::wire::http::HttpError;
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
+use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
 /// An event that waits for its key.

@@ -1,9 +1,9 @@
 //! Frames to other nodes, and frames from them.
 
-use crate::wire::status::Status;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::cluster::Trouble;
 use super::link::{Call, Called, Destination, Lane, Outcome};
 use super::message::Message;
 use super::shard::Shard;
@@ -17,6 +17,7 @@ use crate::wire::binary::Malformed;
 use crate::wire::connection_id::NodeId;
 use crate::wire::frame::Frame;
 use crate::wire::http::HttpError;
+use crate::wire::status::Status;
 
 /// What is for one other node.
 #[derive(Debug)]
@@ -148,7 +149,10 @@ impl Shard {
             }
             // It cannot be read there, now or later.
             Outcome::Answer(400 | 413, body) => {
-                tracing::error!(%node, answer = %String::from_utf8_lossy(&body), "another node cannot read a batch of frames");
+                if self.cluster.told.fails(Trouble::Unreadable(node), now) {
+                    let answer = String::from_utf8_lossy(&body);
+                    tracing::error!(%node, %answer, "another node cannot read a batch of frames");
+                }
                 remote.outbox.refused(first).iter().sum()
             }
             Outcome::Answer(..) => {

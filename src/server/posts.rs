@@ -1,7 +1,6 @@
 //! The backend's requests about comments and messages: stored first, acknowledged once they are on disk, told to the
 //! viewers, and told again where nobody knows whether that worked.
 
-use crate::wire::status::Status;
 use std::borrow::Cow;
 
 use serde::Deserialize;
@@ -21,6 +20,7 @@ use crate::wire::http::{HttpError, Method};
 use crate::wire::json;
 use crate::wire::query::{Parameter, Query};
 use crate::wire::request::Request;
+use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
 /// The body of a new post.

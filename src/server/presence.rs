@@ -1,7 +1,6 @@
 //! Presence, after LinkedIn's Presence Platform: a member's streams are signs of life; a Frontend gives them to a backend,
 //! which tells who came online; the backend that ranks highest for a member's bucket tells who went offline.
 
-use crate::wire::status::Status;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,6 +20,7 @@ use crate::runtime::random::Set;
 use crate::wire::http::HttpError;
 use crate::wire::query::{Parameter, Query};
 use crate::wire::response::AnswerTo;
+use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
 impl Shard {

@@ -1,6 +1,5 @@
 //! The dispatcher's requests: an event to a topic, or a line an event.
 
-use crate::wire::status::Status;
 use std::sync::Arc;
 
 use super::access::{Access, Allowed};
@@ -21,6 +20,7 @@ use crate::wire::http::HttpError;
 use crate::wire::json::push_string;
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
+use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 use crate::wire::version::Version;
 

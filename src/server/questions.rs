@@ -1,6 +1,5 @@
 //! Questions to the key-value store by way of a dispatcher: asked here, and relayed there.
 
-use crate::wire::status::Status;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,6 +14,7 @@ use crate::runtime::account::Reservation;
 use crate::runtime::random::Map;
 use crate::wire::http::HttpError;
 use crate::wire::response::AnswerTo;
+use crate::wire::status::Status;
 
 #[derive(Debug)]
 struct Question {

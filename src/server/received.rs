@@ -1,6 +1,5 @@
 //! What clients say of when events reached them: the last hop, which no server can see.
 
-use crate::wire::status::Status;
 use serde::Deserialize;
 
 use super::routes::Handled;
@@ -9,6 +8,7 @@ use crate::limits::{RECEIVED_AGE, RECEIVED_LATENCY_MAX, RECEIVED_SAMPLES_MAX};
 use crate::wire::http::HttpError;
 use crate::wire::json;
 use crate::wire::response::AnswerTo;
+use crate::wire::status::Status;
 
 #[derive(Debug, Deserialize)]
 struct Report {

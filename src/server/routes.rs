@@ -1,6 +1,5 @@
 //! Requests to resources.
 
-use crate::wire::status::Status;
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
@@ -13,6 +12,7 @@ use crate::web::{self, Asset};
 use crate::wire::http::{HttpError, Method, percent_decode, trim};
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
+use crate::wire::status::Status;
 use crate::wire::topic;
 
 /// What became of a request.

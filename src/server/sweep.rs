@@ -1,6 +1,5 @@
 //! Time: once a tick a part of the slots is looked at, so that no connection needs a timer of its own.
 
-use crate::wire::status::Status;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use crate::runtime::account::Use;
 use crate::wire::http::HttpError;
 use crate::wire::response::AnswerTo;
 use crate::wire::sse::ByeReason;
+use crate::wire::status::Status;
 
 /// A drain under way.
 #[derive(Debug)]

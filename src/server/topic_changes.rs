@@ -1,6 +1,5 @@
 //! `POST /v1/connections/{connection}/topics`: changes an open stream, on whichever shard it lives.
 
-use crate::wire::status::Status;
 use serde::Deserialize;
 
 use super::access::Access;
@@ -14,6 +13,7 @@ use crate::frontend::topics::TopicIndex;
 use crate::wire::connection_id::ConnectionId;
 use crate::wire::http::{HttpError, percent_decode};
 use crate::wire::json;
+use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
 #[derive(Debug, Default, Deserialize)]

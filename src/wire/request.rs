@@ -1,10 +1,10 @@
 //! Reading request heads (RFC 9112), on httparse.
 
-use super::status::Status;
 use std::mem::MaybeUninit;
 
 use super::authority::{Authority, Host};
 use super::http::{HttpError, Method, trim};
+use super::status::Status;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 
 /// How a request's body is delimited.

@@ -248,6 +248,7 @@ mod tests {
             "redis://kv:0",
             "redis://kv:x",
             "redis://kv:70000",
+            "redis://kv:1:1",
             "redis://a,,b",
             "redis://a,a",
             "redis://kv/x",

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tracing::error;
 
+use super::super::cluster::Trouble;
 use super::super::link::{Call, Called, Lane, Outcome};
 use super::super::shard::Shard;
 use crate::frontend::queue::Pushed;
@@ -69,7 +70,9 @@ impl Shard {
             Outcome::Answer(400 | 413, body) => {
                 let answer = String::from_utf8_lossy(&body).into_owned();
                 let lost = outbox.refused(first);
-                error!(peer = self.node.peers[peer].name, answer, "a peer cannot read a batch of frames");
+                if self.cluster.told.fails(Trouble::UnreadableThere(peer), now) {
+                    error!(peer = self.node.peers[peer].name, answer, "a peer cannot read a batch of frames");
+                }
                 self.count_lost(peer, lost);
             }
             Outcome::Answer(status, body) => {

@@ -1,6 +1,5 @@
 //! What peers send. Whatever comes this way is for this data center's viewers, and goes no further.
 
-use crate::wire::status::Status;
 use std::sync::Arc;
 
 use tracing::warn;
@@ -24,6 +23,7 @@ use crate::wire::http::HttpError;
 use crate::wire::pack::unpack;
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
+use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 use crate::wire::version::Version;
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::super::asking::Asked;
+use super::super::cluster::Trouble;
 use super::super::link::{Call, Called, Lane, Outcome};
 use super::super::shard::Shard;
 use crate::dispatch::datacenter::{QueueAsk, QueuePage, Queued};
@@ -213,9 +214,8 @@ impl Shard {
         let longest = PEER_BACKOFF_MAX.min(PEER_BACKOFF * 2u32.pow(pump.failures.min(10)));
         pump.failures += 1;
         pump.stage = Stage::Resting(until + longest / 2 + longest.mul_f64((jitter % 1024) as f64 / 2048.0));
-        if pump.failures == 1 {
-            let peer = &self.node.peers[peer].name;
-            info!(peer, bucket, "events of class every wait for a peer; trying again");
+        if pump.failures == 1 && self.cluster.told.fails(Trouble::Waits(peer), until) {
+            info!(peer = self.node.peers[peer].name, bucket, "events of class every wait for a peer; trying again");
         }
     }
 
