@@ -286,8 +286,11 @@ pub const PAGE_EVENTS: u32 = 256;
 pub const PAGE_EVENTS_MIN: u32 = 16;
 /// What a small event of history takes, about.
 pub const SMALL_EVENT_BYTES: usize = 512;
-/// Events of a topic that wait for the one before them; past it they are read from history with it.
+/// Events of a topic that wait for the one before them; past it the newest are read from history.
 pub const HELD_EVENTS_MAX: usize = 1024;
+/// As soon as so many wait the hole is read: long before history lets go of what is missing.
+pub const HELD_EVENTS_READ: usize = 128;
+const _: () = assert!(HELD_EVENTS_READ * 4 <= HISTORY_EVENTS as usize);
 /// Same, in bytes.
 pub const HELD_EVENT_BYTES_MAX: usize = 1024 * 1024;
 /// Events of class `every` that a node keeps in memory for each topic with viewers, for clients that come back.

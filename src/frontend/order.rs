@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::dispatch::kv::End;
-use crate::limits::{HELD_EVENT_BYTES_MAX, HELD_EVENTS_MAX, HOLE_WAIT, RING_BYTES, RING_EVENTS, TOPIC_ACTIVE};
+use crate::limits::{
+    HELD_EVENT_BYTES_MAX, HELD_EVENTS_MAX, HELD_EVENTS_READ, HOLE_WAIT, RING_BYTES, RING_EVENTS, TOPIC_ACTIVE,
+};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::frame::Frame;
 use crate::wire::position::{Position, Reach, Shown};
@@ -180,13 +182,14 @@ impl Order {
             }
             _ => {
                 self.target = self.target.max(position);
-                let bytes = frame.bytes().len();
-                if self.held.len() >= HELD_EVENTS_MAX || self.held_bytes + bytes > HELD_EVENT_BYTES_MAX {
-                    // All of them are in history as well, and are read from there.
-                    self.let_held_go();
-                } else if let Entry::Vacant(place) = self.held.entry(position) {
+                if let Entry::Vacant(place) = self.held.entry(position) {
+                    self.held_bytes += frame.bytes().len();
                     place.insert((now, frame));
-                    self.held_bytes += bytes;
+                }
+                // The newest ones stay in history for longest, and are read from there.
+                while self.held.len() > HELD_EVENTS_MAX || self.held_bytes > HELD_EVENT_BYTES_MAX {
+                    let Some((_, (_, newest))) = self.held.pop_last() else { break };
+                    self.held_bytes -= newest.bytes().len();
                 }
                 self.hole_since.get_or_insert(now);
             }
@@ -246,8 +249,10 @@ impl Order {
 
     /// Where to read history from, if it is to be read now. The shell reads, and says how that ended.
     pub fn read_due(&mut self, now: Instant) -> Option<Position> {
-        let waited = self.hole_since.is_some_and(|since| now.saturating_duration_since(since) >= HOLE_WAIT);
-        if !waited || self.reading_since.is_some() || planted(Mistake::HolesUnread) {
+        if !self.next_read().is_some_and(|at| at <= now)
+            || self.reading_since.is_some()
+            || planted(Mistake::HolesUnread)
+        {
             return None;
         }
         let end = self.end?;
@@ -258,7 +263,8 @@ impl Order {
     /// When [`read_due`](Order::read_due) is worth asking.
     pub fn next_read(&self) -> Option<Instant> {
         let since = self.hole_since.filter(|_| self.end.is_some() && self.reading_since.is_none())?;
-        Some(since + HOLE_WAIT)
+        // Where events come this fast, history would let go of what is missing.
+        Some(if self.held.len() >= HELD_EVENTS_READ { since } else { since + HOLE_WAIT })
     }
 
     /// History could not be read: it will be due again.

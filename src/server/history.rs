@@ -289,7 +289,7 @@ impl Shard {
         let mut effects = Vec::new();
         home.order.frame(Arc::clone(frame), now, &mut effects);
         home.settle();
-        let unsettled = home.order.next_read().is_some();
+        let next_read = home.order.next_read();
         match effects.as_slice() {
             // Mostly it is the next one.
             [Effect::Deliver(frame)] => self.sequence(&Arc::clone(frame)),
@@ -299,8 +299,12 @@ impl Shard {
                 self.do_order(&topic, effects);
             }
         }
-        if unsettled {
-            self.homes.unsettle(&Topic::parse(frame.topic()).expect("a frame's topic is one"));
+        if let Some(at) = next_read {
+            let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
+            if at <= now {
+                self.look_back(&topic);
+            }
+            self.homes.unsettle(&topic);
         }
     }
 

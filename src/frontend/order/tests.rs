@@ -344,3 +344,34 @@ fn a_history_that_expired_is_no_proof_that_nothing_is_missing() {
     assert!(matches!(&effects[..], [Effect::Deliver(frame)] if frame.position() == next.position()), "{effects:?}");
     assert_eq!(order.recent(shown.place()).map(|recent| recent.frames.len()), Some(1));
 }
+
+/// History keeps a thousand events, five thousand come in a moment, and the first of them was never sent to this node.
+#[test]
+fn a_flood_behind_a_hole_outruns_history() {
+    let mut world = World { histories: Histories::new(1, 1_000_000), now_ms: 10, all: Vec::new() };
+    let (mut order, now, mut effects) = (Order::new(Instant::now()), Instant::now(), Vec::new());
+    order.noted(world.end(), now, &mut effects);
+    world.publish(1_000);
+    // An answer takes as long as some hundred events do.
+    let mut answer: Option<(u64, FramePage)> = None;
+    for number in 1..6_000 {
+        if number < 5_000 {
+            let frame = world.publish(1_000);
+            order.frame(frame, now, &mut effects);
+        }
+        if let Some((_, page)) = answer.take_if(|(at, _)| *at <= number) {
+            order.page(&page, now, &mut effects);
+        }
+        if let Some(after) = order.read_due(now) {
+            answer = Some((number + 200, world.read(after, 256)));
+        }
+    }
+    let got: Vec<Arc<Frame>> = effects
+        .into_iter()
+        .map(|effect| match effect {
+            Effect::Deliver(frame) => frame,
+            Effect::Gap(after, told) => panic!("a gap behind {after} up to {told:?}"),
+        })
+        .collect();
+    assert_eq!(ids(&got), ids(&world.all));
+}
