@@ -151,6 +151,11 @@ pub struct Rights {
 }
 
 impl Rights {
+    /// The member's own topic, which needs no right.
+    pub fn own_topic(&self) -> Option<Topic> {
+        self.sub.as_deref().and_then(|member| Topic::encode("user", member).ok())
+    }
+
     pub(super) fn verified(
         token: TokenId,
         sub: Option<Box<str>>,

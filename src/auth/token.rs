@@ -5,6 +5,7 @@ use super::keys::{Algorithm, Keys};
 use super::rights::{Patterns, Rights, TokenId, Types, expired};
 use super::{LEEWAY, TOKEN_BYTES_MAX};
 use crate::limits::{NAME_BYTES_MAX, TOKEN_EXPIRY_MAX};
+use crate::wire::topic::Topic;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::value::MapAccessDeserializer;
@@ -95,7 +96,7 @@ impl Token<'_> {
     ///   `crit` and unencoded payloads (`b64`).
     /// - `exp` must be there, since an open stream's rights end with it, and within 10 years, since one in milliseconds
     ///   would hold for ever; `nbf` may be. Both have [`LEEWAY`].
-    /// - `sub` may be absent. It has 1 to 128 bytes and no control characters.
+    /// - `sub` may be absent. It has 1 to 128 bytes and no control characters, and `user:{sub}` with its escapes is a topic.
     /// - Rights are lists of topics, `{"fanfare":{"subscribe":[…],"publish":[…]}}` or
     ///   `{"fanfare.subscribe":[…],"fanfare.publish":[…]}`, a right in one of the forms only; an absent one allows
     ///   nothing. `types`, in either form, lists the types of the platform's own that they may publish to a topic itself.
@@ -175,11 +176,16 @@ fn time(value: &Value) -> Option<u64> {
     }
 }
 
-/// Checks a member's name.
+/// Checks a member's name. A stream gets the topic `user:{sub}` without asking, so it must be one.
 pub(super) fn member(name: String) -> Result<Box<str>, TokenError> {
-    match !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.chars().any(char::is_control) {
-        true => Ok(name.into_boxed_str()),
-        false => Err(TokenError::Claim("sub has 1 to 128 bytes and no control characters")),
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        return Err(TokenError::Claim("sub has 1 to 128 bytes and no control characters"));
+    }
+    match Topic::encode("user", &name) {
+        Ok(_) => Ok(name.into_boxed_str()),
+        Err(_) => {
+            Err(TokenError::Claim("sub is too long: with its escapes the topic user:{sub} has at most 200 bytes"))
+        }
     }
 }
 

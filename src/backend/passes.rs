@@ -120,13 +120,13 @@ impl Passes {
 
     /// Some of what was listed came to an end.
     pub fn settled(&mut self, told: Told, now: Instant) {
-        self.open = self.open.saturating_sub(told.told + told.failed);
+        self.open = self.open.saturating_sub(told.told + told.failed + told.passed_over);
         self.told.told += told.told;
         self.told.failed += told.failed;
         if self.open > 0 {
             return;
         }
-        let Told { told, failed } = std::mem::take(&mut self.told);
+        let Told { told, failed, .. } = std::mem::take(&mut self.told);
         self.stuck = told == 0 && failed > 0;
         if self.stuck {
             self.limit = OUTBOX_LISTED_MIN;

@@ -72,8 +72,10 @@ pub enum News {
 pub struct Told {
     /// They were published, and are marked so.
     pub told: usize,
-    /// They stay in the outbox.
+    /// They could not be published, and stay in the outbox.
     pub failed: usize,
+    /// They follow others of their topic that this pass could not bring, and wait for the next one.
+    pub passed_over: usize,
 }
 
 /// Marks on their way to the database.
@@ -208,9 +210,11 @@ impl Lines {
             .as_mut()
             .is_none_or(|lag| lag.comes_to(&telling.record, began) && !(is_new && lag.failed_after(began)));
         let has_room = may_follow && self.reserve(telling.bytes() + if is_new { TOLD_BYTES } else { 0 });
+        if !has_room {
+            *if may_follow { &mut self.told.failed } else { &mut self.told.passed_over } += 1;
+        }
         if is_new && !has_room {
             self.lag.get_or_insert(Lag::since(now)).failed = Some(now);
-            self.told.failed += 1;
             return;
         }
         let line = self.lines.entry(topic.clone()).or_default();
@@ -218,12 +222,15 @@ impl Lines {
         let lag = line.lag.get_or_insert(Lag::since(now));
         // What is under way although it was stored long ago has its answer before it.
         let in_order = has_room && !lag.failed_after(began) && lag.comes_to(&telling.record, began);
+        if !in_order {
+            lag.failed = Some(now);
+        }
+        if !has_room {
+            return;
+        }
         if !in_order || line.under_way.contains(&telling.record) {
-            if !in_order {
-                lag.failed = Some(now);
-            }
-            self.bytes -= if has_room { telling.bytes() } else { 0 };
-            self.told.failed += 1;
+            self.bytes -= telling.bytes();
+            self.told.passed_over += 1;
             return;
         }
         if let Some(at) = line.live.iter().position(|(_, live)| live.record == telling.record) {

@@ -16,7 +16,6 @@ use crate::wire::json;
 use crate::wire::query::Query;
 use crate::wire::request::Request;
 use crate::wire::sse;
-use crate::wire::topic::Topic;
 
 /// What of a token's rights an open stream needs to remember: its topics were checked when they were added.
 #[derive(Debug, PartialEq, Eq)]
@@ -126,7 +125,7 @@ impl Shard {
         let slot = self.slots.get_mut(renewal.conn).expect("it was just checked");
         slot.rights = Some(Box::new(StreamRights::new(rights, now_ms)));
         // A member's own topic needs no right.
-        let own = rights.sub.as_deref().and_then(|member| Topic::encode("user", member).ok());
+        let own = rights.own_topic();
         let subscriptions = slot.subscriptions.as_slice().iter();
         let lost: Vec<_> = subscriptions
             .map(|subscription| subscription.topic)

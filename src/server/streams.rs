@@ -109,7 +109,7 @@ impl Shard {
             access.require_subscribe(topic)?;
         }
         if let Access::Token(rights) = &access
-            && let Some(own) = rights.sub.as_deref().and_then(|member| Topic::encode("user", member).ok())
+            && let Some(own) = rights.own_topic()
             && !topics.contains(&own)
         {
             // A member's own topic comes without asking, and beyond the limit.

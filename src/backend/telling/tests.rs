@@ -248,3 +248,36 @@ fn topic_waits_for_what_another_backend_publishes_and_no_other_does() {
     lines.pass_ends(&end(Due::Of(Arc::default())), now);
     assert_eq!(lines.next_tellings().unwrap().0, topic(1));
 }
+
+/// A pass that began while some of a topic's posts were marked as left can bring none behind those. It does not walk through
+/// all of them at the pace of tries that fail.
+#[test]
+fn thousands_of_a_topic_wait_for_a_pass_that_came_too_early() {
+    let account = Account::unbounded();
+    let mut world = World::new(&account);
+    world.works = false;
+    (0..5_000).for_each(|_| world.post(1));
+    world.turn();
+    world.list();
+    world.tick(TOLD_WAIT);
+    world.turn();
+    world.answer(0);
+    // A pass lists what the first marks have made due; the other marks follow while it is under way.
+    world.store_marks();
+    world.tick(OUTBOX_RETRY);
+    world.turn();
+    world.list();
+    while !world.marking.is_empty() {
+        world.store_marks();
+        world.turn();
+    }
+    world.works = true;
+    let began = world.now;
+    while !world.outbox.is_empty() {
+        world.turn();
+        world.answer(0);
+        world.list();
+        world.store_marks();
+        assert!(world.now - began < Duration::from_secs(5), "{} are left", world.outbox.len());
+    }
+}
