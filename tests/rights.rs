@@ -609,3 +609,24 @@ fn own_topic_needs_asking() {
     // Another member's is not to be had by asking.
     assert!(as_bearer(node, &ana, "GET", "/v1/events?topic=user:bob", "").problem(403).contains("user:bob"));
 }
+
+/// It needs no right, counts as none of the stream's topics, and comes back to who asks for it again.
+#[test]
+fn own_topic_in_the_way_of_others_or_gone_for_good() {
+    let guarded = Guarded::start(&[]);
+    let node = &guarded.node;
+    let ana = token("ana", &["live:*"], &[]);
+    let most: Vec<String> = (0..100).map(|number| format!("topic=live:{number}")).collect();
+    let mut stream = node.stream(&format!("{}&topic=user:ana&access_token={ana}", most[1..].join("&")));
+    drop(node.stream(&format!("{}&access_token={ana}", most.join("&"))));
+    let target = format!("/v1/connections/{}/topics", stream.connection());
+    let change = |body: &str| as_bearer(node, &ana, "POST", &target, body);
+    assert_eq!(change(r#"{"add":["live:0"]}"#).status, 200);
+    assert_eq!(change("{}").status, 200);
+    assert!(change(r#"{"add":["live:100"]}"#).problem(400).contains("100 topics"));
+    let topics = |answer: Answer| answer.json()["topics"].as_array().expect("a list").contains(&json!("user:ana"));
+    assert!(!topics(change(r#"{"remove":["user:ana"]}"#)));
+    assert!(topics(change(r#"{"add":["user:ana"]}"#)));
+    publish_inside(node, "user:ana", &json!({"type": "note", "data": "for you"}));
+    assert_eq!(stream.event()["data"], "for you");
+}

@@ -8,6 +8,9 @@ use crate::wire::topic::{self, Topic};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 
+/// The kind of a member's own topic.
+pub(super) const OWN: &str = "user";
+
 /// What divides patterns in memory: no topic has this byte.
 const DIVIDER: char = ' ';
 
@@ -151,9 +154,9 @@ pub struct Rights {
 }
 
 impl Rights {
-    /// The member's own topic, which needs no right.
+    /// The member's own topic, `user:{sub}`, which needs no right and counts as none of a stream's topics.
     pub fn own_topic(&self) -> Option<Topic> {
-        self.sub.as_deref().and_then(|member| Topic::encode("user", member).ok())
+        self.sub.as_deref().and_then(|member| Topic::encode(OWN, member).ok())
     }
 
     pub(super) fn verified(
@@ -189,9 +192,9 @@ impl Rights {
         }
     }
 
-    /// Whether they may get the events of `topic`.
+    /// Whether they may get the events of `topic`: one that they name, or the member's own.
     pub fn may_subscribe(&self, topic: &Topic) -> bool {
-        self.subscribe.allow(topic)
+        self.subscribe.allow(topic) || (topic.kind() == OWN && self.own_topic().as_ref() == Some(topic))
     }
 
     /// Whether they may send events to `topic`.

@@ -2,7 +2,7 @@
 
 use super::error::TokenError;
 use super::keys::{Algorithm, Keys};
-use super::rights::{Patterns, Rights, TokenId, Types, expired};
+use super::rights::{OWN, Patterns, Rights, TokenId, Types, expired};
 use super::{LEEWAY, TOKEN_BYTES_MAX};
 use crate::limits::{NAME_BYTES_MAX, TOKEN_EXPIRY_MAX};
 use crate::wire::topic::Topic;
@@ -181,7 +181,7 @@ pub(super) fn member(name: String) -> Result<Box<str>, TokenError> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
         return Err(TokenError::Claim("sub has 1 to 128 bytes and no control characters"));
     }
-    match Topic::encode("user", &name) {
+    match Topic::encode(OWN, &name) {
         Ok(_) => Ok(name.into_boxed_str()),
         Err(_) => {
             Err(TokenError::Claim("sub is too long: with its escapes the topic user:{sub} has at most 200 bytes"))

@@ -249,10 +249,7 @@ impl Order {
 
     /// Where to read history from, if it is to be read now. The shell reads, and says how that ended.
     pub fn read_due(&mut self, now: Instant) -> Option<Position> {
-        if !self.next_read().is_some_and(|at| at <= now)
-            || self.reading_since.is_some()
-            || planted(Mistake::HolesUnread)
-        {
+        if self.next_read().is_none_or(|at| at > now) || self.reading_since.is_some() || planted(Mistake::HolesUnread) {
             return None;
         }
         let end = self.end?;

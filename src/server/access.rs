@@ -133,6 +133,14 @@ fn is_origin_of(origin: &str, host: Authority<'_>, own_port: u16) -> bool {
 }
 
 impl Access {
+    /// The topic that its streams get without asking.
+    pub fn own_topic(&self) -> Option<Topic> {
+        match self {
+            Access::Open | Access::Node => None,
+            Access::Token(rights) => rights.own_topic(),
+        }
+    }
+
     /// Refuses a topic whose events it may not get.
     ///
     /// # Errors

@@ -124,15 +124,10 @@ impl Shard {
         let now_ms = self.clock.unix_ms;
         let slot = self.slots.get_mut(renewal.conn).expect("it was just checked");
         slot.rights = Some(Box::new(StreamRights::new(rights, now_ms)));
-        // A member's own topic needs no right.
-        let own = rights.own_topic();
         let subscriptions = slot.subscriptions.as_slice().iter();
         let lost: Vec<_> = subscriptions
             .map(|subscription| subscription.topic)
-            .filter(|&index| {
-                let topic = &self.topics.get(index).topic;
-                !rights.may_subscribe(topic) && own.as_ref() != Some(topic)
-            })
+            .filter(|&index| !rights.may_subscribe(&self.topics.get(index).topic))
             .collect();
         for index in lost {
             self.unwatch(renewal.conn, index);

@@ -108,8 +108,7 @@ impl Shard {
         for topic in &topics {
             access.require_subscribe(topic)?;
         }
-        if let Access::Token(rights) = &access
-            && let Some(own) = rights.own_topic()
+        if let Some(own) = access.own_topic()
             && !topics.contains(&own)
         {
             // A member's own topic comes without asking, and beyond the limit.

@@ -98,7 +98,10 @@ impl Shard {
         let removed: Vec<&Topic> =
             current.iter().filter(|topic| change.remove.contains(topic) && !change.add.contains(topic)).collect();
         let added: Vec<Topic> = change.add.iter().filter(|topic| !current.contains(topic)).cloned().collect();
-        if current.len() - removed.len() + added.len() > self.live.topics_max {
+        let own = change.access.own_topic();
+        let count = |topics: &[&Topic]| topics.iter().filter(|topic| own.as_ref() != Some(**topic)).count();
+        let all: Vec<&Topic> = current.iter().chain(&added).collect();
+        if count(&all) - count(&removed) > self.live.topics_max {
             return Err(too_many_topics(self.live.topics_max));
         }
         let mut missing = self.subscribe(change.conn, &added);
