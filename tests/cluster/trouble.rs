@@ -46,14 +46,15 @@ fn stopped_frontend_holds_up_others() {
 fn dead_frontend_fills_memory() {
     let dispatcher = Node::start();
     let (well, dead) = (start("frontend", &[&dispatcher], &[]), start("frontend", &[&dispatcher], &[]));
-    let mut stream = well.stream("topic=live:1");
-    let _gone = dead.stream("topic=live:1");
-    dispatcher.publish("live:1", &json!({"type": "note", "data": 0}));
+    // Of a video the counts of viewers would be dropped as well.
+    let mut stream = well.stream("topic=chat:1");
+    let _gone = dead.stream("topic=chat:1");
+    dispatcher.publish("chat:1", &json!({"type": "note", "data": 0}));
     assert_eq!(stream.event()["data"], 0);
     becomes("the other one to have it", 1, || dead.metric("fanfare_frames_received_total", ""));
     dead.kill();
     for number in 1..100 {
-        dispatcher.publish("live:1", &json!({"type": "note", "data": number}));
+        dispatcher.publish("chat:1", &json!({"type": "note", "data": number}));
     }
     assert_eq!(numbers(&mut stream, 99), (1..100).collect::<Vec<_>>());
     eventually("what waits for the dead to be dropped", || {
@@ -66,7 +67,7 @@ fn dead_frontend_fills_memory() {
     becomes("nothing to wait", 0, || dispatcher.metric("fanfare_frames_waiting", ""));
     becomes("the dead to be forgotten", 2, || living(&dispatcher));
     // Later ones are not even kept.
-    dispatcher.publish("live:1", &json!({"type": "note", "data": 100}));
+    dispatcher.publish("chat:1", &json!({"type": "note", "data": 100}));
     assert_eq!(stream.event()["data"], 100);
 }
 
