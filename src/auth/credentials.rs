@@ -66,15 +66,16 @@ pub fn credentials<'a>(
     Ok(found)
 }
 
-/// The token of `Bearer TOKEN` (RFC 6750 section 2.1); the scheme's case does not count.
+/// What follows the scheme of `Bearer …` (RFC 9110 section 11.1: the scheme's case does not count).
+pub fn after_bearer(value: &str) -> Option<&str> {
+    let (scheme, rest) = trim(value).split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| rest.trim_start_matches(' '))
+}
+
+/// The token of `Bearer TOKEN` (RFC 6750 section 2.1).
 fn bearer(value: &str) -> Result<&str, TokenError> {
-    let (scheme, token) = trim(value).split_once(' ').ok_or(TokenError::NotBearer)?;
-    let token = token.trim_start_matches(' ');
     // A comma would be a second value, joined by a proxy.
-    match scheme.eq_ignore_ascii_case("bearer") && !token.contains([' ', ',', '\t']) {
-        true => Ok(token),
-        false => Err(TokenError::NotBearer),
-    }
+    after_bearer(value).filter(|token| !token.contains([' ', ',', '\t'])).ok_or(TokenError::NotBearer)
 }
 
 /// The values of the cookie `name` that are not empty (RFC 6265 section 4.2), without the quotes they may have.

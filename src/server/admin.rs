@@ -11,6 +11,7 @@ use super::resources::Resource;
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
+use crate::auth::credentials::after_bearer;
 use crate::auth::watch::Shared;
 use crate::observe::exposition;
 use crate::observe::metrics::Counters;
@@ -149,7 +150,7 @@ impl Shard {
 /// Whether a request shows this secret, or the one before it. Whoever has two of them shows both, since the other side may
 /// know only one of them yet.
 pub(super) fn shows(request: &Request<'_>, secret: &Shared<Secret>) -> bool {
-    let bearer = request.authorization.and_then(|value| value.strip_prefix("Bearer "));
+    let bearer = request.authorization.and_then(after_bearer);
     let secret = secret.load();
     [bearer, request.fanfare_previous].into_iter().flatten().any(|given| secret.is(given))
 }

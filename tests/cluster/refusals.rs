@@ -30,6 +30,9 @@ fn node_without_the_secret_taken_for_one_of_ours() {
             assert_eq!(detail, "this needs the cluster's secret");
         }
     }
+    // The scheme's case does not count (RFC 9110 section 11.1).
+    let shown = ("Authorization", "bearer a-secret-that-nobody-guesses-of-more-than-32-bytes");
+    assert_eq!(client.request("GET", "/v1/node", &[shown], b"").status, 200);
     // Not even its length is looked at.
     let large = vec![b'x'; 300_000];
     let answer = Client::connect(dispatcher.internal);
