@@ -42,7 +42,7 @@ impl Shard {
             if turn == READ_BURST {
                 http.unread = true;
                 if !http.held {
-                    self.again.push(conn);
+                    self.again.insert(conn);
                 }
                 break;
             }
@@ -135,7 +135,7 @@ impl Shard {
         let sent = alive && self.flush(conn, &mut http) && self.hold(&mut http);
         if sent && http.held && !http.has_output() {
             // The kernel took all of it at once, so no readiness will tell of room.
-            self.again.push(conn);
+            self.again.insert(conn);
             self.slots.get_mut(conn).expect("it was just there").kind = Kind::Http(http);
             return;
         }
@@ -211,7 +211,7 @@ impl Shard {
             http.held = false;
             self.feed(conn, &mut http, &[]);
             if http.unread && !http.held {
-                self.again.push(conn);
+                self.again.insert(conn);
             }
         }
         self.put_http(conn, http, alive);

@@ -1,6 +1,6 @@
 //! One shard: its state, and its turn.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -138,8 +138,8 @@ pub struct Shard {
     pub(super) starving: VecDeque<Conn>,
     /// Streams that hold pages of history while their clients take nothing.
     pub(super) sated: VecDeque<Conn>,
-    /// Connections with more to read, or to answer, than one turn allowed.
-    pub(super) again: Vec<Conn>,
+    /// Connections with more to read, or to answer, than one turn allowed: each once, however often it is said.
+    pub(super) again: BTreeSet<Conn>,
     /// Streams that a write found broken.
     pub(super) broken: Vec<Conn>,
     pub(super) read_buffer: Vec<u8>,
@@ -229,7 +229,7 @@ impl Shard {
             given_ms: 0,
             starving: VecDeque::new(),
             sated: VecDeque::new(),
-            again: Vec::new(),
+            again: BTreeSet::new(),
             broken: Vec::new(),
             read_buffer: vec![0; READ_BYTES],
             pages: PageLogs::default(),

@@ -364,7 +364,7 @@ impl Shard {
             let Some(slot) = self.slots.get(conn) else { break false };
             reads += 1;
             if reads > READ_BURST {
-                self.again.push(conn);
+                self.again.insert(conn);
                 break false;
             }
             match self.net.recv(slot.socket(), &mut buffer) {

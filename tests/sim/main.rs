@@ -9,6 +9,7 @@ mod faults;
 mod oracle;
 mod publisher;
 mod store;
+mod turns;
 mod viewer;
 mod world;
 

@@ -27,7 +27,7 @@ use crate::viewer::Viewer;
 
 /// What the world calls its first moment; nothing depends on when that is.
 #[expect(clippy::disallowed_methods, reason = "there is no other way to an `Instant`")]
-static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+pub static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// Its first moment since 1970.
 pub const UNIX: Duration = Duration::from_secs(1_800_000_000);
 
