@@ -60,10 +60,19 @@ fn hup_that_ends_the_node_and_changes_nothing() {
     assert_eq!(configured.topics(3), 400);
     let line = configured.reload(
         "max_topics = 3\nreactions = [\"like\", \"wow\"]\ncors_origin = [\"https://a.example\"]\nmax_connections = 500\n\
-         max_publishes = 1\nlog = \"debug\"\ndc = \"eu\"\n[events.wave]\nclass = \"sum\"\n",
+         max_publishes = 1\nidle_timeout = \"7s\"\nlog = \"debug\"\ndc = \"eu\"\n[events.wave]\nclass = \"sum\"\n",
         READ,
     );
-    for name in ["max_topics", "reactions", "cors_origin", "max_connections", "max_publishes", "log", "events.wave"] {
+    for name in [
+        "max_topics",
+        "reactions",
+        "cors_origin",
+        "max_connections",
+        "max_publishes",
+        "idle_timeout",
+        "log",
+        "events.wave",
+    ] {
         assert!(line.contains(name), "{name}: {line}");
     }
     let waiting = configured.lines("only after a restart");
@@ -74,7 +83,7 @@ fn hup_that_ends_the_node_and_changes_nothing() {
     }
     assert_eq!(configured.topics(4), 400);
     let answer = node.get("/v1/time");
-    assert_eq!(answer.status, 200);
+    assert_eq!((answer.status, answer.header("keep-alive")), (200, Some("timeout=7")));
     let allowed = Client::connect(node.public).request("GET", "/v1/time", &[("Origin", "https://a.example")], b"");
     assert_eq!(allowed.header("access-control-allow-origin"), Some("https://a.example"));
     assert_eq!(node.info()["limits"]["connections"]["max"], 500);

@@ -1,7 +1,7 @@
 //! Presence, after LinkedIn's Presence Platform: a member's streams are signs of life; a Frontend gives them to a backend,
 //! which tells who came online; the backend that ranks highest for a member's bucket tells who went offline.
 
-use std::borrow::Cow;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -107,11 +107,8 @@ impl Shard {
         access: &Access,
         to: AnswerTo,
     ) -> Result<Handled, HttpError> {
-        let (mut members, mut named): (Vec<String>, Set<Cow<'_, str>>) = Default::default();
-        for member in query.all(Parameter::Member) {
-            if !named.insert(member.clone()) {
-                continue;
-            }
+        let mut members = Vec::new();
+        for member in each_once(query.all(Parameter::Member)) {
             super::likes::check_name("member", &member)?;
             let topic = Topic::encode("presence", &member)
                 .map_err(|error| HttpError::bad(format!("the member's name: {error}")))?;
@@ -146,6 +143,12 @@ impl Shard {
     }
 }
 
+/// Those that were not there before, in their order.
+fn each_once<T: Clone + Eq + Hash>(all: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
+    let mut seen = Set::default();
+    all.filter(move |one| seen.insert(one.clone()))
+}
+
 fn presence_answer(members: &[String], result: Result<Answer, Unavailable>, now: Instant) -> Result<String, HttpError> {
     let turns = match result {
         Ok(Answer::Presence(turns)) => turns,
@@ -168,4 +171,41 @@ pub(super) fn turn_data(turn: Option<&Turn>, member: Option<&str>) -> Value {
         data.insert("member".to_owned(), member.into());
     }
     data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::hash::Hasher;
+    use std::rc::Rc;
+
+    /// A name that counts how often it is compared.
+    #[derive(Clone)]
+    struct Name(usize, Rc<Cell<usize>>);
+
+    impl PartialEq for Name {
+        fn eq(&self, other: &Name) -> bool {
+            self.1.set(self.1.get() + 1);
+            self.0 == other.0
+        }
+    }
+
+    impl Eq for Name {}
+
+    impl Hash for Name {
+        fn hash<H: Hasher>(&self, hasher: &mut H) {
+            self.0.hash(hasher);
+        }
+    }
+
+    #[test]
+    fn each_member_is_compared_with_all_others() {
+        let compared = Rc::new(Cell::new(0));
+        let names = (0..2 * PRESENCE_NAMES_MAX).map(|number| Name(number / 2, Rc::clone(&compared)));
+        let found: Vec<usize> = each_once(names).map(|name| name.0).collect();
+        assert_eq!(found, (0..PRESENCE_NAMES_MAX).collect::<Vec<_>>());
+        // Once for each that comes again, and now and then for one whose hash is like another's.
+        assert!(compared.get() < 4 * PRESENCE_NAMES_MAX, "{}", compared.get());
+    }
 }

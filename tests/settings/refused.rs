@@ -68,6 +68,27 @@ fn a_role_that_lacks_what_it_needs_says_so() {
 }
 
 #[test]
+fn the_readme_keeps_from_a_role_what_it_needs() {
+    let here = Place::new();
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let given = [("--dispatchers", "http://h"), ("--kv", "redis://h"), ("--db", "sqlite:x.db")];
+    for role in ["frontend", "dispatcher", "backend"] {
+        let row = readme.lines().find(|line| line.starts_with(&format!("| `fanfare {role}`"))).expect("a row");
+        for (without, _) in given {
+            let others: Vec<String> = given
+                .iter()
+                .filter(|(name, _)| *name != without)
+                .map(|(name, value)| format!("{name} {value}"))
+                .collect();
+            let code = here.run(&format!("{role} {} --print-config", others.join(" ")), &[]).status.code();
+            let is_needed = code == Some(2);
+            assert!(is_needed || code == Some(0), "{role} without {without}: {code:?}");
+            assert_eq!(row.contains(&format!("`{without}`")), is_needed, "{role} {without}: {row}");
+        }
+    }
+}
+
+#[test]
 fn a_bad_value_is_named_with_its_source_and_what_would_do() {
     let here = Place::new();
     for (line, parts) in [
