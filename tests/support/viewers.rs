@@ -252,6 +252,10 @@ impl Viewer {
                 self.line = Some(line);
                 return;
             };
+            if begun.starts_with(b"HTTP/1.1 503 ") {
+                // A node that drains sends whoever comes to the next door.
+                return self.leave();
+            }
             assert!(begun.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(begun));
             whole = begun.split_off(end + 4);
             bytes = &whole;
