@@ -10,6 +10,7 @@ mod posts;
 mod support;
 
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use fanfare::backend::store::{Command, Outcome, Store, StoreError};
@@ -106,10 +107,17 @@ impl Caller {
         self.submit(command).recv_timeout(support::DEADLINE).expect("the store answers what it took")
     }
 
-    /// Submits, waits, and expects an outcome.
+    /// Submits, waits, and expects an outcome. A database that others keep busy says so, and is asked again.
     #[track_caller]
     pub fn run(&self, command: Command) -> Outcome {
-        self.ask(command).unwrap_or_else(|error| panic!("{error}"))
+        let end = Instant::now() + support::DEADLINE;
+        loop {
+            match self.ask(command.clone()) {
+                Ok(outcome) => return outcome,
+                Err(StoreError::Unavailable { .. }) if Instant::now() < end => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     /// Submits all at once, so that they share batches, and gives the answers in order.

@@ -187,7 +187,7 @@ fn reader_misses_a_post_that_is_committed_late(database: &Database) {
                     (0..POSTS)
                         .map(|number| {
                             let other = caller.submit(comment(&format!("w{thread}"), "x"));
-                            let id = stored(caller, &comment("v", &format!("{thread} {number}")));
+                            let id = posted(caller.run(comment("v", &format!("{thread} {number}"))));
                             other.recv().expect("an answer").ok();
                             id
                         })
@@ -221,17 +221,6 @@ fn reader_misses_a_post_that_is_committed_late(database: &Database) {
             assert!(places.all(|place| std::mem::replace(&mut last, place) < place), "in order");
         }
     });
-}
-
-/// Stores a post, again where an SQLite file was locked for too long.
-fn stored(caller: &Caller, command: &Command) -> String {
-    loop {
-        match caller.ask(command.clone()) {
-            Ok(outcome) => return posted(outcome),
-            Err(StoreError::Unavailable { .. }) => {}
-            Err(error) => panic!("{error}"),
-        }
-    }
 }
 
 fn post_is_deleted_by_a_stranger_or_twice(database: &Database) {
