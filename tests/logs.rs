@@ -207,3 +207,24 @@ fn json_on_a_terminal() {
     let ready = ready.expect("the node says that it is ready");
     assert!(serde_json::from_str::<Value>(&ready).is_err() && ready.contains("INFO"), "{ready}");
 }
+
+#[test]
+fn store_that_goes_and_comes_fills_the_log() {
+    let redis = Redis::start();
+    let node = Node::with(&["--cores", "1", "--kv", &redis.url()]);
+    let connected = || redis.info("stats", "total_connections_received").and_then(|count| count.parse::<u64>().ok());
+    for _ in 0..8 {
+        let before = connected().expect("a number");
+        redis.command(&["CLIENT", "KILL", "SKIPME", "yes"]);
+        eventually("the node to be back", || {
+            let (now, clients) = (connected(), redis.command(&["CLIENT", "LIST"]).lines().count());
+            // Those that ask here are gone at once.
+            if now.is_some_and(|now| now > before + 2) && clients > 1 { Ok(()) } else { Err((now, clients)) }
+        });
+    }
+    let log = node.log();
+    let lines = |text: &str| log.iter().filter(|line| line.contains(text)).count();
+    let (away, back) = (lines("Redis: not available"), lines("Redis: connected"));
+    // Once, and perhaps for another reason once more, or a minute later.
+    assert!((1..=3).contains(&away) && back <= away + 1, "{away} {back} {log:#?}");
+}

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use super::buckets::{BUCKETS, bucket, digest, highest, stable_hash};
 use super::datacenter::{PeerNote, PeerState, PeerTurns, PeerViewers, Placed, QueueAsk, QueuePage, Taking};
-use crate::limits::ROLES_MAX;
+use crate::limits::{ROLES_MAX, VERSION_MAX};
 use crate::wire::connection_id::NodeId;
 use crate::wire::event::is_type;
 use crate::wire::node_url::NodeUrl;
@@ -82,12 +82,25 @@ impl Request {
             Request::Apply(batch) => is_none(&batch.bucket),
             Request::Heartbeat(heartbeat) => heartbeat.digests.iter().any(|(number, _)| is_none(number)),
             Request::Due(buckets, _) => buckets.iter().any(is_none),
+            Request::Queue(ask) => is_none(&ask.bucket),
+            Request::Take(taking) => is_none(&taking.bucket),
             _ => false,
         };
-        let elsewhere = |batch: &Batch| batch.changes.iter().any(|(topic, _)| bucket(topic.as_str()) != batch.bucket);
+        let is_elsewhere = |topic: &Topic, number| bucket(topic.as_str()) != number;
+        let elsewhere = match self {
+            Request::Apply(batch) => batch.changes.iter().any(|(topic, _)| is_elsewhere(topic, batch.bucket)),
+            Request::Take(taking) => taking.events.iter().any(|(_, event)| is_elsewhere(&event.topic, taking.bucket)),
+            _ => false,
+        };
+        let beyond = match self {
+            Request::SetLatest(latest) => latest.version.is_some_and(|version| version > VERSION_MAX),
+            Request::PeerTurns(said) => said.turns.iter().any(|turn| turn.version > VERSION_MAX),
+            _ => false,
+        };
         match self {
             _ if no_bucket => Some("there is no such bucket"),
-            Request::Apply(batch) if elsewhere(batch) => Some("a topic of another bucket"),
+            _ if elsewhere => Some("a topic of another bucket"),
+            _ if beyond => Some("a version that no clock gives"),
             Request::Append(Append { count_max: 0, .. }) | Request::AppendOnce(_, Append { count_max: 0, .. }) => {
                 Some("a history of no events")
             }

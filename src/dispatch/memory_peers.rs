@@ -206,7 +206,7 @@ impl Peers {
         self.said += 1;
         if self.said.is_multiple_of(65_536) {
             let age = PRESENCE_AGE.as_millis() as u64;
-            self.turns.retain(|_, dcs| dcs.values().any(|turn| turn.online || turn.at + age > now_ms));
+            self.turns.retain(|_, dcs| dcs.values().any(|turn| turn.online || turn.at.saturating_add(age) > now_ms));
         }
         let is_news = |turn: &Turn| {
             let held = self.turns.entry(turn.member.clone()).or_default();

@@ -92,7 +92,7 @@ impl Values {
             self.bytes -= entry.remove(&oldest);
         }
         self.bytes -= entry.remove(&field);
-        let until_ms = now_ms + age_ms.unwrap_or(LATEST_AGE.as_millis() as u64);
+        let until_ms = now_ms.saturating_add(age_ms.unwrap_or(LATEST_AGE.as_millis() as u64));
         let value = Value { version, dc: dc.into(), event, until_ms };
         let bytes = value_bytes(&field, &value);
         entry.bytes += bytes;

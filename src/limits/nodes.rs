@@ -42,6 +42,9 @@ pub const INTERNAL_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const REPLY_BYTES_MAX: usize = 40 * 1024 * 1024;
 const _: () = assert!(REPLY_BYTES_MAX > 2 * LATEST_KEYS_MAX * (EVENT_BYTES_MAX + 1024));
 const _: () = assert!(REPLY_BYTES_MAX > 2 * PAGE_EVENTS as usize * (EVENT_BYTES_MAX + 1024));
+/// The highest version of a value that is taken from others: by clocks in milliseconds, it comes in a hundred thousand years.
+/// Above it a store in whose scripts numbers have 53 bits could give none that is newer.
+pub const VERSION_MAX: u64 = 1 << 52;
 /// Longest URL of a node: the longest name of a host, with scheme and port.
 pub const NODE_URL_BYTES_MAX: usize = 300;
 /// Roles that a node says it has, those of later versions among them.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::slots::Conn;
 use super::tls::Tls;
 use crate::dispatch::kv::Request as Question;
-use crate::limits::{LINK_BACKOFF, LINK_BACKOFF_MAX, LINK_CALLS_MAX, LINK_READ_BURST, LINK_SLOW};
+use crate::limits::{LINK_BACKOFF, LINK_BACKOFF_MAX, LINK_CALLS_MAX, LINK_READ_BURST, LINK_SLOW, TROUBLE_LOGGED};
 use crate::runtime::account::{Account, Reservation, Use};
 use crate::runtime::net::{Net, Socket};
 use crate::server::handover::Handed;
@@ -208,7 +208,7 @@ pub struct Link {
     /// What it holds that nobody else counts.
     held: Reservation,
     /// Why it failed, as the log said since the last answer; a few reasons at most.
-    told: Vec<String>,
+    told: Vec<(String, Instant)>,
 }
 
 impl Link {
@@ -366,14 +366,15 @@ impl Link {
         self.pending.drain(..).map(fate).collect()
     }
 
-    /// Whether the log is to say why it failed: each reason once, since the first may hide what is really wrong.
-    pub fn is_news(&mut self, why: &str) -> bool {
+    /// Whether the log is to say why it failed: each reason once, since the first may hide what is really wrong, and once a minute
+    /// where it works in between.
+    pub fn is_news(&mut self, why: &str, now: Instant) -> bool {
         if self.failures == 1 {
-            self.told.clear();
+            self.told.retain(|(_, at)| now.saturating_duration_since(*at) < TROUBLE_LOGGED);
         }
-        let is_news = self.told.len() < 4 && self.told.iter().all(|told| told != why);
+        let is_news = self.told.len() < 4 && self.told.iter().all(|(told, _)| told != why);
         if is_news {
-            self.told.push(why.to_owned());
+            self.told.push((why.to_owned(), now));
         }
         is_news
     }
@@ -426,6 +427,18 @@ mod tests {
         let tickets: Vec<_> = fates.iter().map(|(what, _)| format!("{what:?}")).collect();
         assert_eq!(tickets, ["Questions([1])", "Questions([2])", "Questions([3])"]);
         fates.iter().map(|(_, outcome)| matches!(outcome, Outcome::NotTaken)).collect()
+    }
+
+    #[test]
+    fn a_link_that_fails_by_turns_fills_the_log() {
+        let now = Instant::now();
+        let mut link = link(now);
+        let mut heard = |seconds| {
+            link.failures = 0;
+            link.rest(0);
+            link.is_news("refused", now + Duration::from_secs(seconds))
+        };
+        assert_eq!([heard(0), heard(1), heard(59), heard(60), heard(61)], [true, false, false, true, false]);
     }
 
     #[test]

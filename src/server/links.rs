@@ -280,7 +280,7 @@ impl Shard {
         let link = self.cluster.links.get_mut(id);
         let (to, lane) = (link.key.0, link.key.1.name());
         let until = self.clock.instant + link.rest(jitter);
-        if link.is_news(why) {
+        if link.is_news(why, self.clock.instant) {
             match to {
                 // Somebody may have to set something right.
                 Destination::Peer { peer, .. } => {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::connection_id::NodeId;
 use super::json::{self, JsonError};
 use super::topic::{self, TopicError};
-use crate::limits::{EVENT_BYTES_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, TYPE_BYTES_MAX};
+use crate::limits::{EVENT_BYTES_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, TYPE_BYTES_MAX, VERSION_MAX};
 
 /// What an event type promises a client; see the README's table of delivery classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -163,7 +163,10 @@ impl<'a> Draft<'a> {
                 b"key" => key = Some(value),
                 b"id" => id = Some(value),
                 b"data" => data = Some(value),
-                b"version" => version = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()),
+                b"version" => {
+                    let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+                    version = number.filter(|number| *number <= VERSION_MAX);
+                }
                 _ => {}
             }
             Ok(())

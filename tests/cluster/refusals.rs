@@ -91,11 +91,25 @@ fn garbage_from_a_node_taken() {
     let beat = json!({"id": node_id, "roles": ["frontend"], "url": "http://127.0.0.1:1"});
     let beat = json!([{"subscribers": "live:1"}, {"heartbeat": {"node": beat, "digests": [[64, 0]]}}]);
     let due = json!([{"subscribers": "live:1"}, {"due": [[255], 1]}]);
+    let asks = |question: serde_json::Value| json!([{"subscribers": "live:1"}, question]);
+    let elsewhere = (bucket("live:1") + 1) % 64;
+    let append = json!({"topic": "live:1", "event": "{}", "kind": "note", "count_max": 1, "age_max_ms": 1});
+    let latest =
+        json!({"topic": "live:1", "field": "a", "event": "{}", "version": u64::MAX, "dc": "b", "age_ms": null});
+    let turn = json!({"member": "ana", "online": true, "at": 1, "version": u64::MAX});
     for (body, problem) in [
         (batch(64, "live:1"), "no such bucket"),
         (batch((bucket("live:1") + 1) % 64, "live:1"), "another bucket"),
         (beat, "no such bucket"),
         (due, "no such bucket"),
+        (asks(json!({"queue": {"peer": "b", "bucket": 64, "done": null, "limit": 1}})), "no such bucket"),
+        (asks(json!({"take": {"dc": "b", "bucket": 200, "epoch": 1, "events": []}})), "no such bucket"),
+        (
+            asks(json!({"take": {"dc": "b", "bucket": elsewhere, "epoch": 1, "events": [["1-1", append]]}})),
+            "another bucket",
+        ),
+        (asks(json!({"set_latest": latest})), "version"),
+        (asks(json!({"peer_turns": {"dc": "b", "turns": [turn]}})), "version"),
     ] {
         let detail = client.request("POST", KV, &[], body.to_string().as_bytes()).problem(400);
         assert!(detail.contains("question 1") && detail.contains(problem), "{detail}");

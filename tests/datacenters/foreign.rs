@@ -27,8 +27,8 @@ fn send(node: &Node, what: &str, body: &[u8]) -> Answer {
     Client::connect(node.internal).request("POST", &format!("/v1/internal/peer/{what}"), &HEADERS, body)
 }
 
-fn frame(kind: &str, class: Class, data: &str) -> Frame {
-    Frame::encode(&Event {
+fn event<'a>(kind: &'a str, class: Class, data: &'a str) -> Event<'a> {
+    Event {
         id: kind,
         topic: TOPIC,
         kind,
@@ -39,7 +39,11 @@ fn frame(kind: &str, class: Class, data: &str) -> Frame {
         ttl_ms: 5_000,
         place: None,
         version: Version { number: u64::from(class == Class::Latest), dc: "b" },
-    })
+    }
+}
+
+fn frame(kind: &str, class: Class, data: &str) -> Frame {
+    Frame::encode(&event(kind, class, data))
 }
 
 fn dropped(node: &Node) -> u64 {
@@ -101,4 +105,35 @@ fn frame_of_a_peer_is_of_a_class_that_its_type_has_not_here() {
     assert_eq!((&shown["type"], &shown["note"]), (&json!("like"), &Value::Null), "{shown}");
     assert_eq!(dropped(&node), 8);
     says(&node, "[events.message]");
+}
+
+#[test]
+fn numbers_of_a_peer_are_such_that_none_comes_after_them() {
+    let node = node();
+    let mut stream = node.stream(&format!("topic={TOPIC}&topic=presence:ana"));
+    let mut batch = Writer::default();
+    for number in [u64::MAX, 1 << 53] {
+        let version = Version { number, dc: "b" };
+        batch.push(&Frame::encode(&Event { version, ..event("receipt", Class::Latest, "1") }));
+    }
+    let (online, version) = (r#"{"member":"ana","online":true,"since":5}"#, Version { number: u64::MAX, dc: "b" });
+    let turn = Event { key: Some("ana"), topic: "presence:ana", ..event("presence", Class::Latest, online) };
+    batch.push(&Frame::encode(&Event { version, ..turn }));
+    // Somebody's presence is told on no other topic, and nobody's on none.
+    batch.push(&Frame::encode(&Event { topic: "presence:bob", ..turn }));
+    batch.push(&Frame::encode(&Event { topic: TOPIC, ..turn }));
+    batch.push(&Frame::encode(&Event { key: Some("a\nb"), topic: "presence:a%0Ab", ..turn }));
+    assert_eq!(send(&node, "frames", &batch.finish(NodeId(7), 0, 1, 1)).status, 204);
+    assert_eq!(dropped(&node), 6);
+    for now in [u64::MAX, 1 << 63] {
+        send(&node, "hello", json!({"now": now, "viewers": []}).to_string().as_bytes()).problem(400);
+    }
+    // What comes now is newer.
+    let mut batch = Writer::default();
+    batch.push(&frame("receipt", Class::Latest, "2"));
+    batch.push(&Frame::encode(&turn));
+    assert_eq!(send(&node, "frames", &batch.finish(NodeId(7), 0, 7, 7)).status, 204);
+    let shown = [stream.event(), stream.event()].map(|event| event["type"].clone());
+    assert!(shown.contains(&json!("receipt")) && shown.contains(&json!("presence")), "{shown:?}");
+    assert_eq!(dropped(&node), 6);
 }

@@ -23,7 +23,7 @@ use crate::dispatch::kv::Unavailable;
 use crate::limits::{
     REDIS_BACKOFF_MAX, REDIS_BACKOFF_MIN, REDIS_CONNECT, REDIS_LOOK, REDIS_MEMORY_LOOK, REDIS_SILENT, REDIS_TOPOLOGY,
 };
-use crate::observe::trouble::{Say, Told};
+use crate::observe::trouble::{Say, Told, ToldEach};
 
 /// How a master is.
 #[derive(Debug, Clone)]
@@ -262,7 +262,8 @@ impl Topology {
     /// Keeps one master connected.
     async fn keep(self: Rc<Topology>, endpoint: Endpoint, state: watch::Sender<State>) {
         let mut backoff = REDIS_BACKOFF_MIN;
-        let mut said = String::new();
+        // What it failed of is told once a minute each, and that it is connected where it was told that it is not.
+        let (mut told, mut is_told_away) = (ToldEach::default(), true);
         loop {
             let places = self.places_of(&endpoint);
             let clustered = self.clustered.get();
@@ -278,8 +279,10 @@ impl Topology {
             }
             let problem = match connected {
                 Ok(master) => {
-                    info!(server = %endpoint, run_id = master.run_id, "Redis: connected");
-                    (backoff, said) = (REDIS_BACKOFF_MIN, String::new());
+                    if std::mem::take(&mut is_told_away) {
+                        info!(server = %endpoint, run_id = master.run_id, "Redis: connected");
+                    }
+                    backoff = REDIS_BACKOFF_MIN;
                     let master = Rc::new(master);
                     state.send_replace(State::Up(Rc::clone(&master)));
                     // What was cached before was not tracked by this connection.
@@ -301,9 +304,9 @@ impl Topology {
                     problem
                 }
             };
-            if problem != said {
+            if told.fails(problem.clone(), Instant::now()) {
                 warn!(problem, "Redis: not available");
-                said = problem;
+                is_told_away = true;
             }
             self.report();
             self.look_again();

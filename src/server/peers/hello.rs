@@ -70,6 +70,11 @@ pub struct Told {
     pub restart: bool,
 }
 
+/// How far a clock is ahead that says `there` when this one says `here`, all in Unix ms; none for what no clock says.
+pub(super) fn clock_ahead(there: u64, here: u64) -> Option<i64> {
+    i64::try_from(there).ok()?.checked_sub_unsigned(here)
+}
+
 impl Shard {
     /// This data center's viewers of a topic changed.
     pub(in crate::server) fn tell_peers_viewers(&mut self, topic: &Topic, viewers: u32) {
@@ -150,12 +155,13 @@ impl Shard {
             }
             Outcome::NotTaken | Outcome::Unknown => None,
         };
-        let Some(heard) = heard else { return self.untold(told) };
-        let counters = self.peer_counters(told.peer);
-        counters.connected.set(1);
         // Its clock was read about in the middle between asking and hearing.
         let middle = told.at / 2 + now_ms / 2;
-        counters.set_clock_ahead(heard.now as i64 - middle as i64);
+        let ahead = heard.and_then(|heard| Some((clock_ahead(heard.now, middle)?, heard)));
+        let Some((ahead, heard)) = ahead else { return self.untold(told) };
+        let counters = self.peer_counters(told.peer);
+        counters.connected.set(1);
+        counters.set_clock_ahead(ahead);
         let hello = &mut self.cluster.peers.lines[told.peer].hello;
         hello.under_way = false;
         let forgot = hello.number.replace(heard.number) != Some(heard.number);

@@ -8,11 +8,12 @@ use super::super::asking::Asked;
 use super::super::routes::Handled;
 use super::super::shard::Shard;
 use super::super::slots::Conn;
-use super::hello::{Heard, Said};
+use super::hello::{Heard, Said, clock_ahead};
 use super::queue::{LeftOut, Page};
 use crate::dispatch::datacenter::{PeerNote, Taking};
 use crate::dispatch::kv::{Answer, Append, BUCKETS, Request as Question, Unavailable, bucket};
 use crate::dispatch::types::TypeInfo;
+use crate::limits::VERSION_MAX;
 use crate::runtime::account::Held;
 use crate::server::audience::VIEWERS;
 use crate::server::likes::kv_error;
@@ -84,6 +85,9 @@ impl Shard {
             Ok(read) => read,
             Err(reason) => return self.leave_out(peer, &reason),
         };
+        if version > VERSION_MAX {
+            return self.leave_out(peer, "its version is none that a clock gives");
+        }
         let mut event = stored.event(class, info.ttl_ms);
         match class {
             Class::Sum | Class::Ephemeral => {
@@ -236,7 +240,7 @@ impl Shard {
     fn hello_of_peer(&mut self, conn: Conn, peer: usize, to: AnswerTo, body: &[u8]) -> Result<Handled, HttpError> {
         let said: Said = serde_json::from_slice(body)
             .map_err(|error| HttpError::bad(format!("the body must be a hello: {error}")))?;
-        let ahead = said.now as i64 - self.clock.unix_ms as i64;
+        let ahead = clock_ahead(said.now, self.clock.unix_ms).ok_or(HttpError::bad("now is no time in Unix ms"))?;
         let dc = self.node.peers[peer].name.clone();
         let note = PeerNote { dc, heard: Some(ahead), lacks: None, restart: said.restart, viewers: said.viewers };
         let held = self.reserve_question(0)?;

@@ -10,8 +10,10 @@ use super::super::presence::turn_data;
 use super::super::shard::Shard;
 use crate::dispatch::datacenter::PeerTurns;
 use crate::dispatch::kv::{Answer, Request, Turn, Unavailable};
+use crate::server::likes::check_name;
 use crate::wire::event::Class;
 use crate::wire::frame::{Event, Frame, Stored};
+use crate::wire::topic::Topic;
 use crate::wire::version::Version;
 
 /// The data of an event of type `presence`.
@@ -38,6 +40,11 @@ impl Shard {
         let (Ok(data), Some(member)) = (data, stored.key.as_deref()) else {
             return self.leave_out(peer, "its data says of no member that they are online, or not");
         };
+        if check_name("member", member).is_err()
+            || Topic::encode("presence", member).is_ok_and(|own| own.as_str() != stored.topic)
+        {
+            return self.leave_out(peer, "its topic is not that of its member's presence");
+        }
         let at = if data.online { data.since } else { data.last_seen };
         let turn = Turn { member: member.to_owned(), online: data.online, at: at.unwrap_or(0), version };
         let said = PeerTurns { dc: self.node.peers[peer].name.clone(), turns: vec![turn] };
