@@ -310,7 +310,7 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
             let (node, live) = (Arc::clone(&node), Arc::clone(&live));
             let (seed, key) = (random::kernel(), (random::kernel(), random::kernel()));
             let start = move || {
-                let net = Net::Kernel(Kernel::new([public, internal], &mailbox)?);
+                let net = Net::Kernel(Kernel::new([public, internal], mailbox.signal())?);
                 Ok(Shard::start(Parts { id: shard, node, live, mailbox, net, times: Times::machine(), seed, key })
                     .run())
             };

@@ -7,12 +7,10 @@ pub mod clock;
 pub mod cores;
 #[expect(clippy::disallowed_types, reason = "sockets")]
 pub mod listener;
-#[expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "what wakes a shard, and is waited for by threads that may wait"
-)]
+#[expect(clippy::disallowed_methods, reason = "threads that may wait send, too")]
 pub mod mailbox;
+#[cfg(test)]
+mod mailbox_tests;
 #[expect(unsafe_code, clippy::disallowed_methods, clippy::disallowed_types, reason = "sockets")]
 pub mod net;
 #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a thread of its own")]
@@ -28,6 +26,8 @@ pub mod readiness;
 pub mod resolver;
 #[expect(clippy::disallowed_types, reason = "it is for tables of any order")]
 pub mod shrink;
+#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a descriptor")]
+pub mod sync;
 pub mod tls;
 #[expect(unsafe_code, clippy::disallowed_methods, reason = "a thread of its own")]
 pub mod trim;

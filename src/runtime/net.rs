@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::num::NonZeroI32;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -17,6 +17,7 @@ use rustix::time::{
 use socket2::{Domain, Protocol, Type};
 
 use super::readiness::{Interest, Readiness, Ready};
+use super::sync::Signal;
 use crate::limits::{TCP_USER_TIMEOUT, TICK};
 use crate::observe::process;
 
@@ -126,13 +127,13 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// With these listeners, the public one first, and this mailbox to wake it.
+    /// With these listeners, the public one first, and the signal of the mailbox that wakes it.
     ///
     /// # Errors
     /// Descriptors that the kernel refuses.
-    pub fn new(doors: [TcpListener; 2], mailbox: impl AsFd) -> io::Result<Kernel> {
+    pub fn new(doors: [TcpListener; 2], signal: &Signal) -> io::Result<Kernel> {
         let readiness = Readiness::new()?;
-        readiness.add(mailbox, MAILBOX, Interest::Read)?;
+        readiness.add(signal, MAILBOX, Interest::Read)?;
         let timer = || timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC);
         let (ticks, rested) = (timer()?, timer()?);
         set(&ticks, TICK, TICK)?;
@@ -385,7 +386,7 @@ mod tests {
         doors.iter().for_each(|door| door.set_nonblocking(true).expect("a listener can be"));
         let addresses = doors.each_ref().map(|door| door.local_addr().expect("it listens"));
         let (sender, mailbox) = mailbox::mailbox(8).expect("an eventfd");
-        (Net::Kernel(Kernel::new(doors, &mailbox).expect("descriptors")), sender, addresses)
+        (Net::Kernel(Kernel::new(doors, mailbox.signal()).expect("descriptors")), sender, addresses)
     }
 
     /// Waits until a token is ready.
