@@ -12,6 +12,8 @@ use fanfare::runtime::random::Random;
 use fanfare::runtime::readiness::Ready;
 pub use sockets::ShardNet;
 
+use crate::streams::Streams;
+
 /// Bytes that wait in one direction of a connection before its sender is told to wait.
 const PIPE_BYTES: usize = 32 * 1024;
 
@@ -22,11 +24,28 @@ pub struct ShardId {
     pub shard: usize,
 }
 
+impl ShardId {
+    /// Of its stream of chance.
+    pub fn number(self) -> u64 {
+        (self.machine as u64) << 16 | self.shard as u64
+    }
+}
+
 /// Whose end of a connection it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
     Shard(ShardId),
     Client(usize),
+}
+
+impl Owner {
+    /// Of its stream of chance.
+    fn number(self) -> u64 {
+        match self {
+            Owner::Shard(shard) => shard.number(),
+            Owner::Client(client) => 1 << 32 | client as u64,
+        }
+    }
 }
 
 /// What happens on the network after some time.
@@ -65,6 +84,8 @@ struct End {
     broken: bool,
     /// No byte that it sends arrives before this time, so that order holds.
     last_arrival: u64,
+    /// What befalls what it sends and reads.
+    random: Random,
 }
 
 /// Who listens at an address, each with connections that wait to be accepted.
@@ -89,7 +110,8 @@ pub struct Fabric {
     ends: BTreeMap<i32, End>,
     next: i32,
     listeners: BTreeMap<SocketAddr, Listener>,
-    random: Random,
+    /// Of those who begin connections.
+    streams: Streams,
     pub now: u64,
     pub weather: Weather,
     /// Pairs of machines of which the second hears nothing of the first.
@@ -117,7 +139,7 @@ impl Shared {
             ends: BTreeMap::new(),
             next: 1,
             listeners: BTreeMap::new(),
-            random: Random::new(seed),
+            streams: Streams::new(seed),
             now: 0,
             weather: Weather::default(),
             cut: Vec::new(),
@@ -146,11 +168,7 @@ impl Fabric {
         self.listeners.insert(address, Listener { queues, door });
     }
 
-    fn chance(&mut self, permille: u64) -> bool {
-        permille > 0 && self.random.number() % 1000 < permille
-    }
-
-    fn end(&mut self, owner: Owner, other: Option<i32>, address: IpAddr) -> i32 {
+    fn end(&mut self, owner: Owner, other: Option<i32>, address: IpAddr, seed: u64) -> i32 {
         let number = self.next;
         self.next += 1;
         let end = End {
@@ -166,6 +184,7 @@ impl Fabric {
             shut: false,
             broken: false,
             last_arrival: 0,
+            random: Random::new(seed),
         };
         self.ends.insert(number, end);
         number
@@ -176,9 +195,9 @@ impl Fabric {
         if self.is_cut(from, &transit) {
             return self.held.push((from, transit));
         }
-        let jitter = if self.weather.jitter > 0 { self.random.number() % self.weather.jitter } else { 0 };
-        let now = self.now;
+        let (now, jitter) = (self.now, self.weather.jitter);
         let Some(end) = self.ends.get_mut(&from) else { return };
+        let jitter = end.random.number() % jitter.max(1);
         let at = (now + 20_000 + jitter).max(end.last_arrival + 1);
         end.last_arrival = at;
         self.transits.push((at, transit));
@@ -217,16 +236,16 @@ impl Fabric {
 
     /// Begins a connection.
     pub fn connect(&mut self, owner: Owner, address: SocketAddr) -> i32 {
-        let number = self.end(owner, None, address.ip());
+        let seed = self.streams.of(owner.number()).number();
+        let number = self.end(owner, None, address.ip(), seed);
         self.send_off(number, Transit::Syn(number, address));
         number
     }
 
     /// Sends what there is room for.
     pub fn send(&mut self, number: i32, bytes: &[u8]) -> io::Result<usize> {
-        let short = self.chance(self.weather.short);
-        let cut = self.random.number();
         let end = self.ends.get_mut(&number).expect("a socket in use is there");
+        let (short, cut) = (end.random.number() % 1000 < self.weather.short, end.random.number());
         if end.broken || (end.shut && !bytes.is_empty()) {
             return Err(broken());
         }
@@ -259,8 +278,8 @@ impl Fabric {
 
     /// Reads what is there.
     pub fn recv(&mut self, number: i32, into: &mut [u8]) -> io::Result<Option<usize>> {
-        let short = self.chance(self.weather.short);
         let end = self.ends.get_mut(&number).expect("a socket in use is there");
+        let short = end.random.number() % 1000 < self.weather.short;
         if end.broken {
             return Err(broken());
         }
@@ -404,18 +423,18 @@ impl Fabric {
 
     /// The kernel takes a connection for one of those who listen, and they accept it when they like.
     fn syn(&mut self, number: i32, address: SocketAddr) {
-        let Some(begun) = self.ends.get(&number) else { return };
+        let Some(begun) = self.ends.get_mut(&number) else { return };
+        let (which, seed) = (begun.random.number() as usize, begun.random.number());
         let from = match begun.owner {
             Owner::Shard(shard) => IpAddr::V4(Ipv4Addr::new(127, 0, 1, shard.machine as u8)),
             Owner::Client(client) => IpAddr::V4(Ipv4Addr::new(127, 1, (client >> 8) as u8, client as u8)),
         };
-        let which = self.random.number() as usize;
         let Some(listener) = self.listeners.get(&address) else {
             return self.send_off(number, Transit::Answered(number, false));
         };
         let shards: Vec<ShardId> = listener.queues.keys().copied().collect();
         let (shard, door) = (shards[which % shards.len()], listener.door);
-        let other = self.end(Owner::Shard(shard), Some(number), from);
+        let other = self.end(Owner::Shard(shard), Some(number), from, seed);
         self.ends.get_mut(&number).expect("it was just there").other = Some(other);
         let listener = self.listeners.get_mut(&address).expect("it was just there");
         listener.queues.get_mut(&shard).expect("it is one of them").push_back(other);

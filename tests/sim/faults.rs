@@ -52,9 +52,12 @@ pub fn happen(world: &mut World) {
         world.at(next, Event::Fault);
     }
     let fault = ALL[(draw[1] % ALL.len() as u64) as usize];
-    if !world.plan.faults.contains(&fault) {
+    let number = world.draws;
+    world.draws += 1;
+    if !world.plan.faults.contains(&fault) || world.plan.without.befalls.contains(&number) {
         return;
     }
+    world.befell.push((number, world.now, fault));
     let roles: Vec<Role> = world.machines.iter().map(|machine| machine.role).collect();
     let mut pick = |wanted: Option<Role>| {
         let of = |number: &usize| wanted.is_none_or(|wanted| roles[*number] == wanted);

@@ -1,136 +1,95 @@
 //! The real code of a whole cluster in one thread, under virtual time and one seed. What is simulated, and what must hold,
-//! is in the modules; `SIM_SEED=7 cargo test --test sim one -- --nocapture` tells the story of one seed.
+//! is in the modules; `scripts/simulate --story 7` tells the story of one seed.
 
 #![deny(unsafe_code, clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod batch;
 mod clients;
 mod fabric;
 mod faults;
 mod oracle;
 mod publisher;
+mod run;
+mod shrink;
 mod store;
+mod streams;
 mod turns;
 mod viewer;
 mod world;
 
-use std::collections::BTreeMap;
-
-use clients::{MILLISECOND, SECOND};
+use batch::Batch;
+use clients::SECOND;
 use fanfare::runtime::planted::{self, Mistake};
-use fanfare::runtime::random::Random;
 use publisher::Kinds;
+use run::{Told, plan, run};
+use shrink::shrink;
 use world::{Plan, World};
-
-/// What a seed makes of a cluster.
-fn plan(seed: u64) -> Plan {
-    let mut random = Random::new(seed ^ 0x5eed);
-    let mut draw = |from: usize, to: usize| from + (random.number() % (to - from + 1) as u64) as usize;
-    // In some worlds nothing is lost by right.
-    let is_calm = draw(0, 4) == 0;
-    let drawn = faults::ALL.into_iter().filter(|_| draw(0, 2) > 0);
-    let faults = drawn.filter(|fault| !is_calm || faults::CALM.contains(fault)).collect();
-    Plan {
-        seed,
-        dispatchers: draw(1, 2),
-        frontends: draw(1, 3),
-        shards: draw(1, 3),
-        viewers: draw(2, 12),
-        publishers: draw(1, 4),
-        topics: draw(1, 4),
-        kinds: Kinds { notes: draw(0, 1) == 1, sums: draw(0, 1) == 1, latest: draw(0, 1) == 1 },
-        seconds: 40,
-        faults,
-    }
-}
-
-/// Runs a world: faults, then none, and time to catch up. Then events come as they are to, at once.
-fn run(plan: Plan, verbose: bool) -> (World, Vec<String>) {
-    let seconds = plan.seconds;
-    let mut world = World::new(plan);
-    world.verbose = verbose;
-    world.run(seconds * SECOND);
-    world.heal();
-    world.run((seconds + 30) * SECOND);
-    world.finish();
-    world.run((seconds + 90) * SECOND);
-    let mut wrong = oracle::lacking(&world);
-    world.publish(true);
-    world.run((seconds + 92) * SECOND);
-    world.publish(false);
-    world.run((seconds + 92) * SECOND + AT_ONCE);
-    wrong.extend(oracle::judge(&mut world));
-    (world, wrong)
-}
-
-/// How long an event may take where nothing is wrong.
-const AT_ONCE: u64 = 300 * MILLISECOND;
-
-/// What the environment asks for.
-#[expect(clippy::disallowed_methods, reason = "it is for who runs it")]
-fn asked(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
-#[test]
-fn one() {
-    let Some(seed) = asked("SIM_SEED") else { return };
-    let (world, wrong) = run(plan(seed), true);
-    world.log.iter().for_each(|line| println!("{line}"));
-    println!("{:#?}\n{:?}", world.plan, world.counts);
-    assert!(wrong.is_empty(), "{wrong:#?}");
-}
 
 #[test]
 fn same_seed_other_story() {
-    let (first, _) = run(plan(1), false);
-    let (again, _) = run(plan(1), false);
-    let (other, _) = run(plan(2), false);
+    let [first, again, other] = [1, 1, 2].map(|seed| run(&plan(seed), false));
     assert_eq!((first.trace, &first.counts), (again.trace, &again.counts));
     assert_ne!(first.trace, other.trace);
 }
 
+#[test]
+fn seeds_that_depend_on_how_many_run_beside_them() {
+    let [one, three] =
+        [1, 3].map(|threads| Batch { from: 0, seeds: 6, threads, plan: &plan, mistake: None }.run(|_| true));
+    assert_eq!(one, three);
+}
+
+/// What is not left out happens as it did, at the same times.
+#[test]
+fn chance_that_is_used_up_by_what_is_left_out() {
+    let whole = run(&plan(3), true);
+    let (left_out, ..) = whole.befell[0];
+    let mut less = plan(3);
+    less.without.befalls.insert(left_out);
+    less.without.clients.insert(0);
+    let less = run(&less, true);
+    assert_eq!(less.befell, whole.befell[1..]);
+    // What a client does later may depend on others; what it sends does not.
+    let sent = |told: &Told, client: usize| -> Vec<String> {
+        let who = format!("publisher {client} sends ");
+        let lines = told.log.iter().filter_map(|line| line.split_once(&who).filter(|(_, what)| what.ends_with(" 1")));
+        lines.map(|(_, what)| what.to_owned()).take(20).collect()
+    };
+    for client in &less.clients {
+        assert_eq!(sent(&less, *client), sent(&whole, *client));
+    }
+    assert_eq!(less.clients, whole.clients[1..]);
+    assert_ne!(less.trace, whole.trace);
+}
+
+/// The tool finds what a failure needs, and tells it in lines.
+#[test]
+fn story_longer_than_it_needs_to_be() {
+    planted::plant(Some(Mistake::FrameTorn));
+    let failed = (2000..).map(|seed| (plan(seed), run(&plan(seed), false)));
+    let (long, told) = failed.into_iter().find(|(_, told)| !told.wrong.is_empty()).expect("it shows");
+    let shortest = shrink(long.clone(), told);
+    let story = run(&shortest.plan, true);
+    planted::plant(None);
+    println!("{:#?}\n{}", shortest.plan, story.log.join("\n"));
+    assert!(!story.wrong.is_empty() && story.wrong == shortest.told.wrong, "{:?}", story.wrong);
+    assert!(shortest.plan.faults.len() < long.faults.len() && shortest.plan.seconds < long.seconds);
+    // One who publishes, one who watches, and one thing that goes wrong.
+    assert!(story.clients.len() <= 2 && story.befell.len() <= 1, "{:?} {:?}", story.clients, story.befell);
+    assert!(story.log.iter().any(|line| line.contains("is shown")), "it tells what was seen");
+}
+
 /// Runs seeds from `from` on; a batch that never saw something that it is to see fails as well.
 fn batch(from: u64) {
-    let seeds = asked("SIM_SEEDS").unwrap_or(SEEDS);
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    let mut failed = Vec::new();
-    for seed in from..from + seeds {
-        let (world, wrong) = run(plan(seed), false);
-        for (what, by) in world.counts {
-            *counts.entry(what).or_default() += by;
-        }
-        if let Some(first) = wrong.first() {
-            failed.push(format!("seed {seed}: {} wrong, such as {first}", wrong.len()));
-        }
-    }
-    println!("{counts:?}");
-    assert!(failed.is_empty(), "{failed:#?}");
-    let unseen: Vec<&&str> =
-        EXERCISED.iter().filter(|what| counts.get(**what).is_none_or(|count| *count == 0)).collect();
-    assert!(unseen.is_empty(), "never happened: {unseen:?} of {counts:?}");
+    let sum = Batch { from, seeds: SEEDS, threads: 1, plan: &plan, mistake: None }.run(|_| true);
+    println!("{:?}", sum.counts);
+    assert!(sum.failed.is_empty(), "{:#?}", sum.failed);
+    let unseen = sum.unseen();
+    assert!(unseen.is_empty(), "never happened: {unseen:?} of {:?}", sum.counts);
 }
 
 /// Seeds of one test.
 const SEEDS: u64 = 20;
-
-/// What every batch is to see.
-const EXERCISED: [&str; 15] = [
-    "acknowledged",
-    "clock jumps",
-    "crashes",
-    "cuts",
-    "emptied",
-    "gaps",
-    "newest",
-    "outages",
-    "pauses",
-    "refusals",
-    "repeats",
-    "resumes",
-    "shown",
-    "sums",
-    "weathers",
-];
 
 #[test]
 fn promises_broken_by_the_first_seeds() {
@@ -151,7 +110,7 @@ const ONCE_FAILED: [(u64, &str); 1] = [(
 #[test]
 fn promises_broken_by_seeds_that_once_failed() {
     for (seed, story) in ONCE_FAILED {
-        let (_, wrong) = run(plan(seed), false);
+        let wrong = run(&plan(seed), false).wrong;
         assert!(wrong.is_empty(), "seed {seed}, where {story}: {wrong:#?}");
     }
 }
@@ -177,9 +136,9 @@ fn mistakes_that_nobody_would_notice() {
     for mistake in planted::ALL {
         let seen = (0..SEEDS_OF_MISTAKES).find_map(|seed| {
             planted::plant(Some(mistake));
-            let (_, wrong) = run(plan(first_seed(mistake) + seed), false);
+            let told = run(&plan(first_seed(mistake) + seed), false);
             planted::plant(None);
-            wrong.into_iter().next().map(|wrong| (seed + 1, wrong))
+            told.wrong.into_iter().next().map(|wrong| (seed + 1, wrong))
         });
         match seen {
             Some((seeds, wrong)) => println!("{mistake:?}: {seeds} seeds, {wrong}"),
@@ -207,6 +166,7 @@ fn comments_skipped_where_events_of_another_type_expired() {
             kinds: Kinds { notes: true, ..Kinds::default() },
             seconds,
             faults,
+            without: world::Without::default(),
         };
         let mut world = World::new(plan);
         world.run(5 * SECOND);

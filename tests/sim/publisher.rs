@@ -26,7 +26,7 @@ pub struct Acked {
 }
 
 /// What publishers send beside messages.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Kinds {
     /// Events of a type of which little is kept.
     pub notes: bool,
@@ -95,6 +95,11 @@ impl Publisher {
     /// When it wants its next turn.
     pub fn due(&self) -> u64 {
         self.next
+    }
+
+    /// What it sends.
+    pub fn current(&self) -> Option<&Acked> {
+        self.current.as_ref().map(|(event, _)| event)
     }
 
     /// Nothing of it is under way.

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fanfare::dispatch::kv::{Answer, Heard, KeyValue, Notice, Request, Unavailable};
 use fanfare::dispatch::memory::MemoryKv;
 use fanfare::runtime::clock::Times;
-use fanfare::runtime::random::Random;
 
 use crate::fabric::ShardId;
+use crate::streams::Streams;
 
 /// How long any event type is kept.
 const HISTORY_MS: u64 = 3_600_000;
@@ -26,7 +26,8 @@ pub enum Step {
 pub struct Tables {
     kv: MemoryKv,
     times: Times,
-    random: Random,
+    /// Of the shards that ask.
+    streams: Streams,
     /// It answers nothing until then.
     pub down_until: u64,
     pub now: u64,
@@ -50,7 +51,7 @@ impl Shared {
         Shared(Arc::new(Mutex::new(Tables {
             kv: MemoryKv::new(HISTORY_MS, times.clone()),
             times,
-            random: Random::new(seed),
+            streams: Streams::new(seed),
             down_until: 0,
             now: 0,
             jitter: 1_000_000,
@@ -68,12 +69,12 @@ impl Shared {
 }
 
 impl Tables {
-    fn delay(&mut self) -> u64 {
-        50_000 + self.random.number() % self.jitter.max(1)
+    fn delay(&mut self, who: ShardId) -> u64 {
+        50_000 + self.streams.of(who.number()).number() % self.jitter.max(1)
     }
 
     fn ask(&mut self, who: ShardId, ticket: u64, request: Request) {
-        let at = (self.now + self.delay()).max(self.asked.get(&who).map_or(0, |last| last + 1));
+        let at = (self.now + self.delay(who)).max(self.asked.get(&who).map_or(0, |last| last + 1));
         self.asked.insert(who, at);
         let life = self.lives[&who];
         self.steps.push((at, Step::Asked { who, life, ticket, request: Box::new(request) }));
@@ -90,7 +91,7 @@ impl Tables {
         self.questions += 1;
         if self.now < self.down_until {
             let result = Err(Unavailable("simulated: it is away".to_owned()));
-            let after = 1_000_000 + self.random.number() % 500_000_000;
+            let after = 1_000_000 + self.streams.of(who.number()).number() % 500_000_000;
             return self.say(who, life, after, Heard::Answer { ticket, result });
         }
         let mut notices = Vec::new();
@@ -99,13 +100,13 @@ impl Tables {
         for notice in notices {
             self.tell_all(&notice);
         }
-        let after = self.delay();
+        let after = self.delay(who);
         self.say(who, life, after, Heard::Answer { ticket, result });
     }
 
     fn tell_all(&mut self, notice: &Notice) {
         for (who, life) in self.lives.clone() {
-            let after = self.delay();
+            let after = self.delay(who);
             self.say(who, life, after, Heard::Notice(notice.clone()));
         }
     }

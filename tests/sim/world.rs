@@ -1,6 +1,7 @@
 //! A whole cluster in one thread: real shards, simulated network, store, clocks and clients, under one time and one seed.
 
 mod machines;
+mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -23,6 +24,7 @@ use crate::fabric::{self, ShardId, Transit};
 use crate::faults::Fault;
 use crate::publisher::{Kinds, Publisher};
 use crate::store;
+use crate::streams::{Streams, part};
 use crate::viewer::Viewer;
 
 /// What the world calls its first moment; nothing depends on when that is.
@@ -32,7 +34,7 @@ pub static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 pub const UNIX: Duration = Duration::from_secs(1_800_000_000);
 
 /// What a world is made of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     pub seed: u64,
     pub dispatchers: usize,
@@ -45,6 +47,16 @@ pub struct Plan {
     /// How long clients work, and parts fail, in seconds.
     pub seconds: u64,
     pub faults: BTreeSet<Fault>,
+    pub without: Without,
+}
+
+/// What a plan leaves out, though all else is as it would be with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Without {
+    /// By number.
+    pub clients: BTreeSet<usize>,
+    /// What would befall the world, by number: the how manieth draw it is.
+    pub befalls: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -90,9 +102,16 @@ pub struct World {
     pub store: store::Shared,
     pub machines: Vec<Machine>,
     pub clients: Vec<Client>,
-    schedule: Random,
+    /// Of shards.
+    schedule: Streams,
+    /// Of all clients together before they begin, and of each of them then.
     workload: Random,
+    doings: Streams,
     pub chance: Random,
+    /// What befell it, by number, and when.
+    pub befell: Vec<(u64, u64, Fault)>,
+    /// How often something was drawn.
+    pub draws: u64,
     pub counts: BTreeMap<&'static str, u64>,
     /// Until when something befell nodes that may cost what waited in one of them, or a viewer's place there.
     pub disturbed: Option<u64>,
@@ -100,11 +119,6 @@ pub struct World {
     pub trace: u64,
     pub log: Vec<String>,
     pub verbose: bool,
-}
-
-/// Seeds of parts differ though they come from one.
-fn part(seed: u64, number: u64) -> u64 {
-    Random::new(seed.wrapping_mul(31).wrapping_add(number)).number()
 }
 
 fn address(machine: usize, port: u16) -> SocketAddr {
@@ -128,9 +142,12 @@ impl World {
             shared_now,
             machines: Vec::new(),
             clients: Vec::new(),
-            schedule: Random::new(part(seed, 3)),
+            schedule: Streams::new(part(seed, 3)),
             workload: Random::new(part(seed, 4)),
+            doings: Streams::new(part(seed, 6)),
             chance: Random::new(part(seed, 5)),
+            befell: Vec::new(),
+            draws: 0,
             counts: BTreeMap::new(),
             disturbed: None,
             trace: 0,
@@ -204,7 +221,7 @@ impl World {
     /// The shard has its next turn within some microseconds.
     fn turn_soon(&mut self, id: ShardId) {
         if !self.turning.contains_key(&id) {
-            let at = self.now + 1_000 + self.schedule.number() % 50_000;
+            let at = self.now + 1_000 + self.schedule.of(id.number()).number() % 50_000;
             let planned = self.at(at.max(self.machines[id.machine].paused_until), Event::Turn(id));
             self.turning.insert(id, planned);
         }
@@ -219,6 +236,9 @@ impl World {
     }
 
     fn wake_at(&mut self, number: usize, at: u64) {
+        if self.plan.without.clients.contains(&number) {
+            return;
+        }
         if let Some(planned) = self.waking.get(&number) {
             if planned.0 <= at {
                 return;
@@ -310,6 +330,8 @@ impl World {
         let ready: Vec<Ready> =
             self.fabric.lock().ready.remove(&id).map(|ready| ready.into_values().collect()).unwrap_or_default();
         self.mix(id.machine as u64 * 64 + id.shard as u64 + ready.len() as u64 * 4096);
+        // Tables that it makes are ordered by its own stream, too.
+        seed_tables(self.schedule.of(id.number()).number());
         let machine = &mut self.machines[id.machine];
         let again = machine.shards[id.shard].turn(&ready);
         self.count("turns", 1);
@@ -333,15 +355,19 @@ impl World {
     fn client(&mut self, number: usize) {
         self.waking.remove(&number);
         let (frontends, dispatchers) = (self.addresses(Role::Frontend, 8080), self.addresses(Role::Dispatcher, 8081));
+        let before = self.verbose.then(|| self.clients[number].stand());
         let shared = self.fabric.clone();
         let mut fabric = shared.lock();
         match &mut self.clients[number] {
-            Client::Viewer(viewer) => viewer.turn(&mut fabric, &mut self.workload, &frontends),
-            Client::Publisher(publisher) => publisher.turn(&mut fabric, &mut self.workload, &dispatchers),
+            Client::Viewer(viewer) => viewer.turn(&mut fabric, self.doings.of(number as u64), &frontends),
+            Client::Publisher(publisher) => publisher.turn(&mut fabric, self.doings.of(number as u64), &dispatchers),
         }
         let bytes = fabric.bytes;
         drop(fabric);
         self.mix(bytes);
+        if let Some(before) = before {
+            self.tell(number, &before);
+        }
         self.wake(number);
     }
 
@@ -390,6 +416,7 @@ impl World {
 
     /// All parts work from here on.
     pub fn heal(&mut self) {
+        self.say(|| "nothing befalls it any more".to_owned());
         let mut fabric = self.fabric.lock();
         let was_cut = fabric.heal();
         fabric.weather = fabric::Weather { short: 0, jitter: 200_000 };

@@ -7,15 +7,17 @@ use fanfare::limits::{MAILBOX_MESSAGES, TICK};
 use fanfare::roles::{self, Ways};
 use fanfare::runtime::mailbox;
 use fanfare::runtime::net::Net;
+use fanfare::runtime::random::seed_tables;
 use fanfare::runtime::resolver::Found;
 use fanfare::server::message::Message;
 use fanfare::server::shard::{Parts, Shard};
 use fanfare::settings::{Role, Settings};
 use fanfare::wire::connection_id::NodeId;
 
-use super::{Event, World, address, part, times};
+use super::{Event, World, address, times};
 use crate::fabric::{ShardId, ShardNet};
 use crate::store;
+use crate::streams::part;
 
 impl World {
     pub(super) fn start(&mut self, number: usize) {
@@ -39,6 +41,7 @@ impl World {
         let (mail, mailboxes): (Vec<_>, Vec<_>) =
             (0..shards).map(|_| mailbox::mailbox::<Message>(MAILBOX_MESSAGES).expect("an eventfd")).unzip();
         let times = times(&self.shared_now, &self.machines[number].clock);
+        seed_tables(seed(2));
         let way = store::Way { shared: self.store.clone(), machine: number };
         let ways = Ways {
             id: NodeId(seed(1)),
@@ -89,7 +92,7 @@ impl World {
         (machine.node, machine.shards, machine.rests) = (Some(node), started, rests);
         for id in ids {
             self.turn_soon(id);
-            let at = self.now + self.schedule.number() % TICK.as_nanos() as u64;
+            let at = self.now + self.schedule.of(id.number()).number() % TICK.as_nanos() as u64;
             self.at(at, Event::Tick(id, life));
         }
         self.say(|| format!("machine {number} starts, {role:?}, life {life}"));
