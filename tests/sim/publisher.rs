@@ -55,6 +55,8 @@ pub struct Publisher {
     topics: Vec<String>,
     kinds: Kinds,
     once: bool,
+    /// What it sends: not to be moved by how often it has to try.
+    drafts: Option<Random>,
     count: u64,
     /// The last events of class `sum` and `latest`, of which nothing may be lost.
     last: Vec<(String, &'static str)>,
@@ -77,6 +79,7 @@ impl Publisher {
             topics,
             kinds,
             once,
+            drafts: None,
             count: 0,
             last: Vec::new(),
             current: None,
@@ -118,6 +121,7 @@ impl Publisher {
 
     fn draft(&mut self, random: &mut Random, now: u64) -> (Acked, String) {
         self.count += 1;
+        let random = self.drafts.get_or_insert_with(|| Random::new(random.number()));
         let (topic, kind) = self.last.pop().unwrap_or_else(|| {
             let topic = self.topics[random.number() as usize % self.topics.len()].clone();
             (topic, self.kinds.draw(random))
