@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
 
+/// Longest name of a host (RFC 1035 section 2.3.4).
+const HOST_BYTES_MAX: usize = 255;
+
 /// A host and a port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
@@ -39,12 +42,17 @@ impl Endpoint {
             },
         };
         let port = match given {
-            Some(given) => given.parse().ok().filter(|port| *port > 0)?,
+            Some(given) => given.parse().ok()?,
             None => port,
         };
+        Endpoint::of(host, port)
+    }
+
+    /// That of a host and a port, also as a server names them; none for a text that is no host. Colons are those of an address of
+    /// IPv6, and not a second port's.
+    pub fn of(host: &str, port: u16) -> Option<Endpoint> {
         let is_odd = |c: char| c.is_whitespace() || c.is_control() || "/?#@,[]".contains(c);
-        let fits = !host.is_empty() && !host.contains(is_odd);
-        // Colons are an address's, and not a second port's.
+        let fits = (1..=HOST_BYTES_MAX).contains(&host.len()) && !host.contains(is_odd) && port > 0;
         let fits = fits && (!host.contains(':') || host.parse::<std::net::Ipv6Addr>().is_ok());
         fits.then(|| Endpoint { host: host.to_owned(), port })
     }
@@ -236,6 +244,16 @@ mod tests {
         let credentials = Credentials { user: None, password: Some("s".into()) };
         assert_eq!(address.kind, Kind::Sentinel { master: "m".into(), credentials });
         assert!(!format!("{address:?}").contains("\"s\""));
+    }
+
+    #[test]
+    fn servers_name_hosts_and_ports_too() {
+        let long = "h".repeat(9 * 1024);
+        for bad in ["", "h\r\nX: y", "h:1", "a b", "a@b", "[::1]", "h\u{7f}", &long] {
+            assert_eq!(Endpoint::of(bad, 1), None, "{bad:?}");
+        }
+        assert_eq!(Endpoint::of("h", 0), None);
+        assert_eq!(Endpoint::of("::1", 7).unwrap().to_string(), "[::1]:7");
     }
 
     #[test]

@@ -184,7 +184,8 @@ impl Topology {
             // A node that does not know its own name is where it was asked.
             let host = if host.is_empty() || host == "?" { from.host.clone() } else { host };
             let port = u16::try_from(port).map_err(|_| unreadable())?;
-            ranges.push((first, last, Endpoint { host, port }));
+            // The others' slots are served, whatever this one is called.
+            ranges.extend(Endpoint::of(&host, port).map(|endpoint| (first, last, endpoint)));
         }
         if ranges.is_empty() {
             return Err("no slot of the Cluster has a master".to_owned());
@@ -470,8 +471,9 @@ async fn ask_sentinel(dialer: &Dialer, seed: &Endpoint, master: &str) -> Result<
     question.arg("get-master-addr-by-name").arg(master);
     let answer = link.ask(&question, REDIS_SILENT).await.map_err(|problem| format!("{seed}: {problem}"))?;
     let mut fields = replies::list(answer).unwrap_or_default().into_iter().filter_map(replies::text);
-    match (fields.next(), fields.next().and_then(|port| port.parse().ok())) {
-        (Some(host), Some(port)) => Ok(Endpoint { host, port }),
+    let (host, port) = (fields.next(), fields.next().and_then(|port| port.parse().ok()));
+    match host.zip(port).and_then(|(host, port)| Endpoint::of(&host, port)) {
+        Some(endpoint) => Ok(endpoint),
         _ => Err(format!("{seed}: it knows no master of the name {master:?}")),
     }
 }
