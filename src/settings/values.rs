@@ -265,7 +265,11 @@ pub(super) fn origin(text: &str) -> Result<String, Fault> {
         return Ok(text.to_owned());
     }
     match Url::parse(text) {
-        Ok(url) if url.origin().is_tuple() && url.path() == "/" && url.query().is_none() => {
+        // Each is compared as a whole, so that a pattern would allow nobody.
+        Ok(url) if url.host_str().is_some_and(|host| host.contains('*')) => {
+            fault("a pattern, and origins are compared whole", REMEDY)
+        }
+        Ok(url) if url.origin().is_tuple() && url.as_str() == format!("{}/", url.origin().ascii_serialization()) => {
             Ok(url.origin().ascii_serialization())
         }
         _ => fault("not an origin", REMEDY),
@@ -398,7 +402,17 @@ mod tests {
     fn origins_are_as_browsers_write_them() {
         assert_eq!(origin("https://Example.COM:443/").unwrap(), "https://example.com");
         assert_eq!(origin("http://localhost:3000").unwrap(), "http://localhost:3000");
-        for bad in ["", "null", "example.com", "https://example.com/page", "file:///x", "**"] {
+        for bad in [
+            "",
+            "null",
+            "example.com",
+            "https://example.com/page",
+            "file:///x",
+            "**",
+            "https://*.example.com",
+            "https://user@example.com",
+            "https://example.com/#a",
+        ] {
             assert!(origin(bad).is_err(), "{bad}");
         }
     }

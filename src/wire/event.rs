@@ -132,6 +132,9 @@ pub enum EventError {
     /// A field that must be there is not.
     #[error("the field \"{0}\" is missing")]
     Missing(&'static str),
+    /// A field that is there more than once.
+    #[error("the field \"{0}\" is given twice")]
+    Twice(&'static str),
     /// A field of the wrong kind or size.
     #[error("the field \"{field}\" must be {expected}")]
     Field {
@@ -156,21 +159,28 @@ impl<'a> Draft<'a> {
             return Err(EventError::Utf8(error.valid_up_to()));
         }
         let (mut named, mut kind, mut key, mut id, mut data, mut version) = (None, None, None, None, None, None);
+        let mut twice = None;
         json::members(text, |name, value| {
-            match name {
-                b"topic" => named = Some(value),
-                b"type" => kind = Some(value),
-                b"key" => key = Some(value),
-                b"id" => id = Some(value),
-                b"data" => data = Some(value),
-                b"version" => {
-                    let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-                    version = number.filter(|number| *number <= VERSION_MAX);
-                }
-                _ => {}
+            let (slot, field) = match name {
+                b"topic" => (&mut named, "topic"),
+                b"type" => (&mut kind, "type"),
+                b"key" => (&mut key, "key"),
+                b"id" => (&mut id, "id"),
+                b"data" => (&mut data, "data"),
+                b"version" => (&mut version, "version"),
+                _ => return Ok(()),
+            };
+            if slot.replace(value).is_some() {
+                twice = Some(field);
             }
             Ok(())
         })?;
+        // Whoever looked at the event before, such as a gateway, may have read the other one.
+        if let Some(field) = twice {
+            return Err(EventError::Twice(field));
+        }
+        let version = version.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+        let version = version.filter(|number| *number <= VERSION_MAX);
         let topic = match topic {
             Some(topic) => Cow::Borrowed(topic),
             None => {
@@ -248,6 +258,8 @@ mod tests {
         let parse = |text: &str| Draft::parse(text.as_bytes(), None).unwrap_err();
         assert_eq!(parse(r#"{"type":"x"}"#), EventError::Missing("topic"));
         assert_eq!(parse(r#"{"topic":"a:b"}"#), EventError::Missing("type"));
+        assert_eq!(parse(r#"{"topic":"a:b","type":"x","type":"y"}"#), EventError::Twice("type"));
+        assert_eq!(parse(r#"{"topic":"a:b","top\u0069c":"c:d","type":"x"}"#), EventError::Twice("topic"));
         assert!(matches!(parse(r#"{"topic":"a b:c","type":"x"}"#), EventError::Topic(_)));
         assert!(matches!(parse(r#"{"topic":"a:b","type":"x y"}"#), EventError::Field { field: "type", .. }));
         assert!(matches!(parse(r#"{"topic":"a:b","type":"x","key":7}"#), EventError::Field { field: "key", .. }));

@@ -206,11 +206,11 @@ fn key_end(text: &[u8], at: usize) -> Result<usize, JsonError> {
     Ok(skip_space(text, colon + 1))
 }
 
-/// Calls `each` with the name (as written, without its quotes) and the value (as written) of each member of the one
-/// object that `text` must be, with only white space around it.
+/// Calls `each` with the name (without its quotes, and with its escapes resolved) and the value (as written) of each member
+/// of the one object that `text` must be, with only white space around it.
 pub fn members<'a>(
     text: &'a [u8],
-    mut each: impl FnMut(&'a [u8], &'a [u8]) -> Result<(), JsonError>,
+    mut each: impl FnMut(&[u8], &'a [u8]) -> Result<(), JsonError>,
 ) -> Result<(), JsonError> {
     let mut at = skip_space(text, 0);
     if text.get(at) != Some(&b'{') {
@@ -224,10 +224,10 @@ pub fn members<'a>(
         if text.get(at) != Some(&b'"') {
             return Err(error("a member's name is missing", at));
         }
-        let name = &text[at + 1..string_end(text, at)? - 1];
+        let name = string(&text[at..string_end(text, at)?]).ok_or(error("a member's name is no text", at))?;
         let value = key_end(text, at)?;
         let end = value_end(text, value)?;
-        each(name, &text[value..end])?;
+        each(name.as_bytes(), &text[value..end])?;
         at = skip_space(text, end);
         match text.get(at) {
             Some(b',') => at = skip_space(text, at + 1),
@@ -300,7 +300,7 @@ mod tests {
         })
         .unwrap();
         let expected: Vec<(Vec<u8>, Vec<u8>)> =
-            vec![(b"a".to_vec(), br#"[1, {"b":2}]"#.to_vec()), (br"c\n".to_vec(), br#""x\"y""#.to_vec())];
+            vec![(b"a".to_vec(), br#"[1, {"b":2}]"#.to_vec()), (b"c\n".to_vec(), br#""x\"y""#.to_vec())];
         assert_eq!(seen, expected);
         assert_eq!(string(br#""x\"y""#).unwrap(), "x\"y");
         assert!(members(b"{}", |_, _| Ok(())).is_ok());

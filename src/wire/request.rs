@@ -284,6 +284,14 @@ fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>])
                 once("Idempotency-Key", request.idempotency_key.replace(text().unwrap_or("")))?;
             }
             15 if is("fanfare-version") => request.fanfare_version = Some(text().unwrap_or("")),
+            16 if is("content-encoding")
+                && !text().is_some_and(|value| value.is_empty() || value.eq_ignore_ascii_case("identity")) =>
+            {
+                return Err(HttpError::new(
+                    Status::UnsupportedMediaType,
+                    "a body is taken as it is, without a content coding such as gzip",
+                ));
+            }
             17 if is("transfer-encoding") => {
                 codings.get_or_insert_default().push(text().unwrap_or(""));
             }
@@ -459,6 +467,8 @@ mod tests {
         assert_eq!(status(&with("Host: other\r\n")), 400);
         assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), 400);
         assert_eq!(status("GET / HTTP/2.0\r\n\r\n"), 505);
+        let coded = |coding: &str| format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Encoding: {coding}\r\n\r\n");
+        assert_eq!((status(&coded("gzip")), status(&coded("Identity"))), (415, 200));
         for line in [
             "GET / HTTP/1.1 HTTP/1.1",
             "GET / x HTTP/1.1",

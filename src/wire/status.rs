@@ -42,6 +42,7 @@ statuses! {
     RequestTimeout = 408 "Request Timeout";
     PreconditionFailed = 412 "Precondition Failed";
     ContentTooLarge = 413 "Content Too Large";
+    UnsupportedMediaType = 415 "Unsupported Media Type";
     ExpectationFailed = 417 "Expectation Failed";
     MisdirectedRequest = 421 "Misdirected Request";
     UnprocessableContent = 422 "Unprocessable Content";
