@@ -186,7 +186,7 @@ pub struct NodeArgs {
     /// Hold this much for clients that read too slowly, over all of them: a size, or a share of the memory [default: 12%]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     pub max_backlog: Option<String>,
-    /// Open no more streams on a shard whose turns take longer than this; 0s is no limit [default: 250ms]
+    /// Open no more streams on a shard that takes longer to serve all its sockets once; 0s is no limit [default: 250ms]
     #[arg(long, value_name = "DURATION", help_heading = "Limits")]
     pub max_turn: Option<String>,
 }

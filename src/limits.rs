@@ -9,6 +9,7 @@ mod nodes;
 mod outbox;
 mod returns;
 mod store;
+mod turn;
 
 pub use check::*;
 pub use full::*;
@@ -18,6 +19,7 @@ pub use outbox::*;
 pub use returns::*;
 use std::time::Duration;
 pub use store::*;
+pub use turn::*;
 
 // ---- Words -------------------------------------------------------------------------------------
 

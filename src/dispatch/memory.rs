@@ -32,6 +32,21 @@ pub struct MemoryKv {
     keeper: Option<Arc<dyn Keeper>>,
 }
 
+/// A node's viewers.
+#[derive(Debug, Default)]
+struct Counted {
+    /// The number of its last change.
+    number: u64,
+    topics: Map<Topic, u32>,
+}
+
+impl Counted {
+    fn told(&self, node: NodeId) -> NodeCounts {
+        let counts = self.topics.iter().map(|(topic, count)| (topic.clone(), *count)).collect();
+        NodeCounts { node, number: self.number, full: true, counts }
+    }
+}
+
 #[derive(Debug)]
 struct Tables {
     subscriptions: Map<Topic, Set<NodeId>>,
@@ -48,7 +63,7 @@ struct Tables {
     histories: Histories,
     values: Values,
     members: Members,
-    counts: Map<NodeId, NodeCounts>,
+    counts: Map<NodeId, Counted>,
     peers: Peers,
     onces: Onces,
     /// Changes of history that are to be kept before they are answered; none where nobody keeps it.
@@ -134,13 +149,19 @@ impl Tables {
         if change.number <= last || (!change.full && change.number != last + 1) {
             return;
         }
-        let empty = NodeCounts { node: change.node, number: 0, full: true, counts: Vec::new() };
-        let held = self.counts.entry(change.node).or_insert(empty);
+        let held = self.counts.entry(change.node).or_default();
         held.number = change.number;
-        let mut counts: Map<Topic, u32> =
-            if change.full { Map::default() } else { std::mem::take(&mut held.counts).into_iter().collect() };
-        counts.extend(change.counts.iter().cloned());
-        held.counts = counts.into_iter().filter(|(_, count)| *count > 0).collect();
+        if change.full {
+            held.topics.clear();
+        }
+        for (topic, count) in &change.counts {
+            if *count > 0 {
+                held.topics.insert(topic.clone(), *count);
+            } else {
+                held.topics.remove(topic);
+            }
+        }
+        shrink(&mut held.topics);
         notices.push(Notice::Counts(Arc::new(change)));
     }
 
@@ -323,7 +344,7 @@ impl KeyValue for MemoryKv {
                 tables.set_counts(change, notices);
                 Answer::Applied
             }
-            Request::Counts => Answer::Counts(tables.counts.values().cloned().collect()),
+            Request::Counts => Answer::Counts(tables.counts.iter().map(|(node, held)| held.told(*node)).collect()),
             Request::Beat(members) => Answer::Turned(tables.members.beat(members, now_ms)),
             Request::Due(buckets, limit) => Answer::Turned(tables.members.due(&buckets, limit, now_ms)),
             Request::Settled(members) => {

@@ -1,6 +1,7 @@
 //! Viewer counts: what every Frontend has, summed up topic by topic, and when viewers are to be told. One a shard, for the
 //! topics whose home that is; no IO, no clock.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -47,9 +48,9 @@ pub struct Due {
 
 impl Counts {
     /// Puts its topic into the list of those to look at, once.
-    fn mark(&mut self, topic: &Topic, changed: &mut Vec<Topic>) {
+    fn mark(&mut self, topic: &Topic, changed: &mut VecDeque<Topic>) {
         if !std::mem::replace(&mut self.changed, true) {
-            changed.push(topic.clone());
+            changed.push_back(topic.clone());
         }
     }
 
@@ -68,7 +69,8 @@ pub struct Tally {
     topics: Map<Topic, Counts>,
     /// The number of the last change heard of each node.
     numbers: Map<NodeId, u64>,
-    changed: Vec<Topic>,
+    /// Those to look at, each once.
+    changed: VecDeque<Topic>,
     /// Something was missed: everything is to be read.
     stale: bool,
     /// Topics to tell again once the store can be read: it did not take what was told last.
@@ -203,14 +205,22 @@ impl Tally {
         }
     }
 
-    /// Topics and totals of which viewers are to be told now. `is_ours` says for which topics this node tells them.
-    pub fn due(&mut self, now: Instant, is_ours: impl Fn(&Topic) -> bool) -> Vec<Due> {
+    /// Topics to look at.
+    pub fn changed(&self) -> usize {
+        self.changed.len()
+    }
+
+    /// Topics and totals of which viewers are to be told now, of so many topics that are looked at. `is_ours` says for which
+    /// topics this node tells them.
+    pub fn due(&mut self, now: Instant, looks: usize, is_ours: impl Fn(&Topic) -> bool) -> Vec<Due> {
         let mut due = Vec::new();
-        for topic in std::mem::take(&mut self.changed) {
+        for _ in 0..looks.min(self.changed.len()) {
+            let Some(topic) = self.changed.pop_front() else { break };
+            shrink(&mut self.changed);
             let Some(counts) = self.topics.get_mut(&topic) else { continue };
             let recent = |told: &Told| now.saturating_duration_since(told.at) < COUNTS_PAUSE;
             if counts.told.as_ref().is_some_and(recent) {
-                self.changed.push(topic);
+                self.changed.push_back(topic);
                 continue;
             }
             counts.changed = false;
@@ -235,7 +245,7 @@ impl Tally {
                 // Remembered for as long as viewers may not be told again.
                 if counts.told.as_ref().is_some_and(recent) {
                     counts.changed = true;
-                    self.changed.push(topic);
+                    self.changed.push_back(topic);
                 } else {
                     self.topics.remove(&topic);
                     shrink(&mut self.topics);
@@ -252,6 +262,8 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
     use std::time::Duration;
+
+    const ALL: usize = usize::MAX;
 
     fn topic(number: u8) -> Topic {
         Topic::parse(&format!("live:{number}")).unwrap()
@@ -301,7 +313,9 @@ mod tests {
                 if tally.take_stale() {
                     tally.read(&store.values().cloned().collect::<Vec<_>>(), |_| true);
                 }
-                for Due { topic, total, own } in tally.due(now, |_| true) {
+                // However few are looked at at once.
+                let one_by_one = (0..tally.changed()).flat_map(|_| tally.due(now, 1, |_| true)).collect::<Vec<_>>();
+                for Due { topic, total, own } in one_by_one {
                     prop_assert_eq!(total, own);
                     let Some(total) = total else { continue };
                     if let Some((before, at)) = told.insert(topic, (total, now)) {
@@ -321,11 +335,11 @@ mod tests {
         let (mut tally, now) = (Tally::new(), Instant::now());
         let change = NodeCounts { node: NodeId(1), number: 1, full: false, counts: vec![(topic(1), 7)] };
         tally.change(&change, |_| true);
-        assert_eq!(tally.due(now, |_| false), []);
+        assert_eq!(tally.due(now, ALL, |_| false), []);
         tally.look_again();
-        assert_eq!(tally.due(now, |_| true), [Due { topic: topic(1), total: Some(7), own: Some(7) }]);
+        assert_eq!(tally.due(now, ALL, |_| true), [Due { topic: topic(1), total: Some(7), own: Some(7) }]);
         tally.look_again();
-        assert_eq!(tally.due(now + COUNTS_PAUSE, |_| true), [], "nothing changed");
+        assert_eq!(tally.due(now + COUNTS_PAUSE, ALL, |_| true), [], "nothing changed");
     }
 
     #[test]
@@ -333,14 +347,14 @@ mod tests {
         let (mut tally, now) = (Tally::new(), Instant::now());
         let change = NodeCounts { node: NodeId(1), number: 1, full: true, counts: vec![(topic(1), 7)] };
         tally.change(&change, |_| true);
-        assert!(tally.take_stale() && tally.due(now, |_| true).len() == 1);
+        assert!(tally.take_stale() && tally.due(now, ALL, |_| true).len() == 1);
         tally.untold(topic(1));
-        assert_eq!(tally.due(now + COUNTS_PAUSE, |_| true), [], "not yet");
+        assert_eq!(tally.due(now + COUNTS_PAUSE, ALL, |_| true), [], "not yet");
         assert!(tally.take_stale());
         tally.read(&[change], |_| true);
         let again = Due { topic: topic(1), total: Some(7), own: None };
-        assert_eq!(tally.due(now + COUNTS_PAUSE, |_| true), [again]);
-        assert_eq!(tally.due(now + 2 * COUNTS_PAUSE, |_| true), []);
+        assert_eq!(tally.due(now + COUNTS_PAUSE, ALL, |_| true), [again]);
+        assert_eq!(tally.due(now + 2 * COUNTS_PAUSE, ALL, |_| true), []);
     }
 
     #[test]
@@ -348,7 +362,7 @@ mod tests {
         let (mut tally, mut now) = (Tally::new(), Instant::now());
         let mut due = |tally: &mut Tally| {
             now += COUNTS_PAUSE;
-            tally.due(now, |_| true).into_iter().map(|due| (due.total, due.own)).collect::<Vec<_>>()
+            tally.due(now, ALL, |_| true).into_iter().map(|due| (due.total, due.own)).collect::<Vec<_>>()
         };
         let change =
             |number, count| NodeCounts { node: NodeId(1), number, full: false, counts: vec![(topic(1), count)] };

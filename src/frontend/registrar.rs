@@ -5,7 +5,7 @@
 //! Where the store holds something else, all that is wanted goes there again, in batches as small as any others: what was
 //! lost is back by that. Only if that was not it, so that something is held which is not wanted, does one batch list all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use crate::dispatch::kv::{BUCKETS, Batch, bucket, stable_hash};
@@ -41,12 +41,19 @@ struct Bucket {
     not_before: Option<Instant>,
 }
 
+impl Bucket {
+    /// No batch is under way, and none failed a moment ago.
+    fn may_send(&self, now: Instant) -> bool {
+        self.sent.is_none() && self.not_before.is_none_or(|time| time <= now)
+    }
+}
+
 /// Tells the store what this node wants of a shard's buckets.
 #[derive(Debug, Default)]
 pub struct Registrar {
     buckets: BTreeMap<u8, Bucket>,
     /// Buckets that have something to send, at most once each.
-    dirty: Vec<u8>,
+    dirty: VecDeque<u8>,
 }
 
 impl Registrar {
@@ -67,13 +74,13 @@ impl Registrar {
 
     fn mark(&mut self, number: u8) {
         if !self.dirty.contains(&number) {
-            self.dirty.push(number);
+            self.dirty.push_back(number);
         }
     }
 
-    /// Whether something is to be sent.
-    pub fn is_due(&self) -> bool {
-        !self.dirty.is_empty()
+    /// Whether something is to be sent now.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.dirty.iter().any(|number| self.buckets.get(number).is_some_and(|bucket| bucket.may_send(now)))
     }
 
     /// Whether something is to be sent, or is under way.
@@ -81,13 +88,13 @@ impl Registrar {
         !self.dirty.is_empty() || self.buckets.values().any(|bucket| bucket.sent.is_some())
     }
 
-    /// The batches to send now.
-    pub fn batches(&mut self, node: NodeId, now: Instant) -> Vec<Batch> {
-        let mut batches = Vec::new();
-        for number in std::mem::take(&mut self.dirty) {
+    /// The next batch to send now.
+    pub fn next_batch(&mut self, node: NodeId, now: Instant) -> Option<Batch> {
+        for _ in 0..self.dirty.len() {
+            let number = self.dirty.pop_front()?;
             let entry = self.buckets.entry(number).or_default();
-            if entry.sent.is_some() || entry.not_before.is_some_and(|time| time > now) {
-                self.dirty.push(number);
+            if !entry.may_send(now) {
+                self.dirty.push_back(number);
                 continue;
             }
             entry.not_before = None;
@@ -113,11 +120,11 @@ impl Registrar {
             let batch = Batch { node, bucket: number, number: entry.number, full, changes };
             entry.sent = Some(batch.clone());
             if !entry.queued.is_empty() {
-                self.dirty.push(number);
+                self.dirty.push_back(number);
             }
-            batches.push(batch);
+            return Some(batch);
         }
-        batches
+        None
     }
 
     /// The batch under way is in place. Gives the topics that the store holds now as they are wanted, and the wishes that are
@@ -175,6 +182,12 @@ mod tests {
     use std::time::Duration;
 
     const NODE: NodeId = NodeId(1);
+
+    impl Registrar {
+        fn batches(&mut self, node: NodeId, now: Instant) -> Vec<Batch> {
+            std::iter::from_fn(|| self.next_batch(node, now)).collect()
+        }
+    }
 
     fn topic(number: u8) -> Topic {
         Topic::parse(&format!("live:{number}")).unwrap()

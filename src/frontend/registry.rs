@@ -180,9 +180,17 @@ impl Registry {
         }
     }
 
-    /// Lets go of topics whose linger is over.
-    pub fn tick(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        while self.lingering.front().is_some_and(|(until, _)| *until <= now) {
+    /// Whether topics are to be let go.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.lingering.front().is_some_and(|(until, _)| *until <= now)
+    }
+
+    /// Lets go of topics whose linger is over, so many at most.
+    pub fn tick(&mut self, now: Instant, most: usize, effects: &mut Vec<Effect>) {
+        for _ in 0..most {
+            if !self.is_due(now) {
+                return;
+            }
             let (due, topic) = self.lingering.pop_front().expect("it was just seen");
             shrink(&mut self.lingering);
             let lingers = self
@@ -209,12 +217,31 @@ mod tests {
     }
 
     #[test]
+    fn very_many_topics_are_let_go_by_and_by() {
+        let (mut registry, start, mut effects) = (Registry::default(), Instant::now(), Vec::new());
+        for number in 0..10 {
+            let topic = Topic::parse(&format!("live:{number}")).unwrap();
+            registry.want(&topic, 1, true, start, &mut effects);
+            registry.registered(&topic, start, &mut effects);
+            registry.want(&topic, 1, false, start, &mut effects);
+        }
+        let end = start + TOPIC_LINGER;
+        assert!(!registry.is_due(end - Duration::from_millis(1)));
+        for left in [6, 2, 0] {
+            assert!(registry.is_due(end));
+            registry.tick(end, 4, &mut effects);
+            assert_eq!(registry.len(), left);
+        }
+        assert!(!registry.is_due(end));
+    }
+
+    #[test]
     fn a_reload_does_not_flap() {
         let (mut registry, start, mut effects) = (Registry::default(), Instant::now(), Vec::new());
         registry.want(&topic(), 1, true, start, &mut effects);
         registry.registered(&topic(), start, &mut effects);
         registry.want(&topic(), 1, false, start, &mut effects);
-        registry.tick(start + TOPIC_LINGER - Duration::from_millis(1), &mut effects);
+        registry.tick(start + TOPIC_LINGER - Duration::from_millis(1), usize::MAX, &mut effects);
         effects.clear();
         registry.want(&topic(), 0, true, start, &mut effects);
         assert_eq!(
@@ -222,11 +249,11 @@ mod tests {
             [Effect::Announce { topic: topic(), cores: CoreSet::of(0) }, Effect::Ready { topic: topic(), core: 0 }]
         );
         effects.clear();
-        registry.tick(start + TOPIC_LINGER * 2, &mut effects);
+        registry.tick(start + TOPIC_LINGER * 2, usize::MAX, &mut effects);
         assert_eq!(effects, []);
         registry.want(&topic(), 0, false, start, &mut effects);
         effects.clear();
-        registry.tick(start + TOPIC_LINGER, &mut effects);
+        registry.tick(start + TOPIC_LINGER, usize::MAX, &mut effects);
         assert_eq!(effects, [Effect::Register { topic: topic(), wanted: false }]);
         assert!(registry.is_empty());
     }
@@ -242,7 +269,7 @@ mod tests {
             let mut ready = CoreSet::default();
             for (core, wants, pause, answers) in ops {
                 now += Duration::from_millis(pause);
-                registry.tick(now, &mut effects);
+                registry.tick(now, usize::MAX, &mut effects);
                 registry.want(&topic(), core, wants, now, &mut effects);
                 wanted = wanted.with(core, wants);
                 ready = ready.with(core, ready.contains(core) && wants);
@@ -279,7 +306,7 @@ mod tests {
                 registry.want(&topic(), core, false, now, &mut effects);
             }
             effects.clear();
-            registry.tick(now + TOPIC_LINGER, &mut effects);
+            registry.tick(now + TOPIC_LINGER, usize::MAX, &mut effects);
             prop_assert!(registry.is_empty() && registry.lingering.is_empty());
         }
 

@@ -12,6 +12,11 @@ pub fn cpu_seconds() -> f64 {
     duration(clock_gettime(ClockId::ProcessCPUTime)).as_secs_f64()
 }
 
+/// Processor time that the calling thread had.
+pub fn own_time() -> Duration {
+    duration(clock_gettime(ClockId::ThreadCPUTime))
+}
+
 /// When this process started, in seconds since 1970, by the clock as it was at the first call; `None` where `/proc` is not
 /// there.
 pub fn start_seconds() -> Option<f64> {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::limits::SIMULATED_LOOKS;
+
 /// What a simulation calls now: monotonic, and since 1970.
 type Simulated = Arc<dyn Fn() -> (Instant, Duration) + Send + Sync>;
 
@@ -47,6 +49,26 @@ impl fmt::Debug for Times {
     }
 }
 
+/// A part of a turn, which is over after its time: what is left then waits for the next turn.
+#[derive(Debug)]
+pub struct Slice {
+    times: Times,
+    until: Instant,
+    looks: u32,
+}
+
+impl Slice {
+    /// Whether it is over. To be asked once something was done in it.
+    #[inline]
+    pub fn is_over(&mut self) -> bool {
+        if self.times.0.is_none() {
+            return self.times.instant() >= self.until;
+        }
+        self.looks += 1;
+        self.looks >= SIMULATED_LOOKS
+    }
+}
+
 /// Now, as of the shard's present turn.
 #[derive(Debug, Clone)]
 pub struct Clock {
@@ -80,6 +102,11 @@ impl Clock {
             self.date_seconds = unix.as_secs();
             self.date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(self.date_seconds));
         }
+    }
+
+    /// A part of this turn, from now on.
+    pub fn slice(&self, time: Duration) -> Slice {
+        Slice { times: self.times.clone(), until: self.times.instant() + time, looks: 0 }
     }
 
     /// An IMF-fixdate (RFC 9110 section 5.6.7) for the `Date` header.

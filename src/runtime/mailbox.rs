@@ -1,6 +1,7 @@
 //! A bounded queue into a shard, from other shards and from threads that may block, with a wake-up that costs a system
 //! call only when the shard may be asleep.
 
+use std::cell::Cell;
 use std::io;
 
 use super::sync::{Arc, AtomicBool, Ordering, Receiver, Signal, TryRecvError, TrySendError, bounded};
@@ -17,6 +18,7 @@ struct Wake {
 pub struct Mailbox<M> {
     receiver: Receiver<M>,
     wake: Arc<Wake>,
+    taken: Cell<u64>,
 }
 
 /// A sending end; cheap to clone.
@@ -36,7 +38,7 @@ impl<M> Clone for Sender<M> {
 pub fn mailbox<M>(capacity: usize) -> io::Result<(Sender<M>, Mailbox<M>)> {
     let wake = Arc::new(Wake { signal: Signal::new()?, signalled: AtomicBool::new(false) });
     let (sender, receiver) = bounded(capacity);
-    Ok((Sender { sender, wake: Arc::clone(&wake) }, Mailbox { receiver, wake }))
+    Ok((Sender { sender, wake: Arc::clone(&wake) }, Mailbox { receiver, wake, taken: Cell::new(0) }))
 }
 
 impl<M> Sender<M> {
@@ -90,14 +92,26 @@ impl<M> Mailbox<M> {
 
     /// The next message. After `None`, the descriptor becomes ready again with the next message sent.
     pub fn next(&self) -> Option<M> {
-        match self.receiver.try_recv() {
+        let message = match self.receiver.try_recv() {
             Ok(message) => Some(message),
             Err(TryRecvError::Empty) => {
                 // First say that we look, then look once more: a sender that came in between either is seen, or signals.
                 if self.wake.signalled.swap(false, Ordering::AcqRel) { self.receiver.try_recv().ok() } else { None }
             }
             Err(TryRecvError::Disconnected) => None,
-        }
+        };
+        self.taken.set(self.taken.get() + u64::from(message.is_some()));
+        message
+    }
+
+    /// Messages that were taken out.
+    pub fn taken(&self) -> u64 {
+        self.taken.get()
+    }
+
+    /// Same, once all that wait now are.
+    pub fn sent(&self) -> u64 {
+        self.taken.get() + self.receiver.len() as u64
     }
 
     /// Messages that wait.

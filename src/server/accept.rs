@@ -46,6 +46,9 @@ impl Shard {
                     if self.admit(conn, internal) {
                         self.on_readable(conn, false);
                     }
+                    if self.sockets.is_over() {
+                        return;
+                    }
                 }
                 Ok(None) => return,
                 Err(error) => return self.pause_accepting(door, &error),

@@ -44,7 +44,7 @@ impl Shard {
             http.held = false;
             self.feed(conn, &mut http, &[]);
             if http.unread && !http.held {
-                self.again.insert(conn);
+                self.again.push(conn);
             }
         }
         self.put_http(conn, http, true);

@@ -11,7 +11,7 @@ use super::shard::Shard;
 use crate::dispatch::datacenter::PeerViewers;
 use crate::dispatch::kv::{Alive, Answer, NodeCounts, Request, Unavailable, highest};
 use crate::dispatch::tally::Due;
-use crate::limits::COUNTS_PAUSE;
+use crate::limits::{COUNTS_PAUSE, CROWD_BURST, CROWD_SLICE};
 use crate::wire::frame::Event;
 use crate::wire::topic::Topic;
 
@@ -56,7 +56,8 @@ impl Shard {
             self.ask(Request::SetCounts(change), Asked::SetCounts);
         }
         if self.node.roles.dispatcher {
-            self.tell_counts();
+            self.read_counts();
+            self.crowds.counts = self.tally.changed();
         }
     }
 
@@ -125,7 +126,7 @@ impl Shard {
         self.tally.look_again();
     }
 
-    fn tell_counts(&mut self) {
+    fn read_counts(&mut self) {
         let now = self.clock.instant;
         // A store that answers and takes nothing is not asked at every tick: viewers are not told more often, either.
         if !self.reading_counts && now >= self.counts_due && self.tally.take_stale() {
@@ -135,17 +136,30 @@ impl Shard {
                 self.ask(Request::PeerViewers, Asked::PeerViewers);
             }
         }
+    }
+
+    /// Tells viewers of their number, for as long as one turn may. True if there are more to be told in this tick.
+    pub(super) fn tell_counts(&mut self) -> bool {
+        let mut slice = self.clock.slice(CROWD_SLICE);
         let (alive, own) = (Arc::clone(&self.alive), self.node.id);
         let dispatchers = || alive.iter().filter(|node| node.is("dispatcher")).map(|node| node.id);
         let alone = self.node.info.is_none();
-        let due = self.tally.due(now, |topic| alone || highest(topic.as_str(), dispatchers()) == Some(own));
-        for Due { topic, total, own } in due {
-            if let Some(viewers) = total {
-                self.publish_own(&topic, VIEWERS, None, None, &viewers_data(viewers));
+        while self.crowds.counts > 0 {
+            let looks = self.crowds.counts.min(CROWD_BURST);
+            self.crowds.counts -= looks;
+            let is_ours = |topic: &Topic| alone || highest(topic.as_str(), dispatchers()) == Some(own);
+            for Due { topic, total, own } in self.tally.due(self.clock.instant, looks, is_ours) {
+                if let Some(viewers) = total {
+                    self.publish_own(&topic, VIEWERS, None, None, &viewers_data(viewers));
+                }
+                if let Some(viewers) = own {
+                    self.tell_peers_viewers(&topic, viewers);
+                }
             }
-            if let Some(viewers) = own {
-                self.tell_peers_viewers(&topic, viewers);
+            if slice.is_over() {
+                break;
             }
         }
+        self.crowds.counts > 0
     }
 }

@@ -9,8 +9,11 @@ use super::slots::{Conn, Kind};
 use super::streams::{Ended, bye};
 use crate::frontend::log::{ByClass, Cursor, Log};
 use crate::frontend::topics::TopicIndex;
-use crate::limits::{FANOUT_BURST, FANOUT_SLICE, HEARTBEAT, PAGES_BURST, SENDFILE_BYTES_MIN, SENDFILE_VIEWERS_MIN};
+use crate::limits::{
+    FAN_OUT_SLICE, FANOUT_BURST, FANOUT_SLICE, HEARTBEAT, PAGES_BURST, SENDFILE_BYTES_MIN, SENDFILE_VIEWERS_MIN,
+};
 use crate::observe::metrics::MEASURES;
+use crate::runtime::clock::Slice;
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::event::Class;
 use crate::wire::frame::Frame;
@@ -42,39 +45,48 @@ impl Served {
 impl Shard {
     /// Serves a burst of viewers, topic by topic in turns, so that a topic with many viewers does not delay one with few.
     pub(super) fn fan_out(&mut self) {
-        let mut left = FANOUT_BURST;
+        if self.unserved.is_empty() {
+            return self.close_broken();
+        }
+        let (mut left, mut time) = (FANOUT_BURST, self.clock.slice(FAN_OUT_SLICE));
         while left > 0 {
             let Some(index) = self.unserved.pop_front() else { break };
             let slice = FANOUT_SLICE.min(left);
             let mut counted = Served::default();
-            let served = self.serve_topic(index, slice, &mut counted);
+            let (served, more) = self.serve_topic(index, slice, &mut time, &mut counted);
             let counters = self.counters();
             counters.writes.add(counted.writes);
             counters.delivered_bytes.add(counted.bytes);
             counters.count_delivered(counted.classes);
             left -= served.min(left).max(1);
-            if served == slice
-                && let Some(entry) = self.topics.try_get_mut(index)
-            {
+            if more && let Some(entry) = self.topics.try_get_mut(index) {
                 self.unserved.push_back(index);
                 // A busy topic may never come to an end, and its history is read all the same.
                 if entry.should_catch_up() {
                     self.catch_up_topic(index);
                 }
             }
+            if time.is_over() {
+                break;
+            }
         }
         // Ending a stream moves viewers, so it waits until nobody looks at them.
-        for conn in std::mem::take(&mut self.broken) {
-            self.close_stream(conn, Ended::Client);
-        }
+        self.close_broken();
     }
 
-    /// Serves up to `slice` viewers of one topic; fewer when all have all.
-    fn serve_topic(&mut self, index: TopicIndex, slice: usize, counted: &mut Served) -> usize {
+    /// Serves up to `slice` viewers of one topic; fewer when all have all, or the time is over. Gives how many, and whether
+    /// there are more.
+    fn serve_topic(
+        &mut self,
+        index: TopicIndex,
+        slice: usize,
+        time: &mut Slice,
+        counted: &mut Served,
+    ) -> (usize, bool) {
         let now_ms = self.clock.unix_ms;
         for served in 0..slice {
             // The last viewer may have left since the topic was put in the queue.
-            let Some(entry) = self.topics.try_get_mut(index) else { return served };
+            let Some(entry) = self.topics.try_get_mut(index) else { return (served, false) };
             match entry.next_viewer(now_ms) {
                 // One delivery of each slice has its time taken: that costs some 50 ns in a slice of 32 writes.
                 Some(place) if served == 0 && MEASURES => {
@@ -87,7 +99,12 @@ impl Shard {
                         self.node.counters[self.id].delivery[class as usize].observe(took_ms * 1000);
                     }
                 }
-                Some(place) => self.serve_viewer(index, place, counted),
+                Some(place) => {
+                    let is_long = self.serve_viewer(index, place, counted);
+                    if is_long && time.is_over() {
+                        return (served + 1, true);
+                    }
+                }
                 None => {
                     entry.queued = false;
                     let (behind, rest) = (entry.should_catch_up(), entry.rest_ms(now_ms));
@@ -98,31 +115,32 @@ impl Shard {
                     if let Some(ms) = rest {
                         self.rest_topic(index, ms);
                     }
-                    return served;
+                    return (served, false);
                 }
             }
         }
-        slice
+        (slice, true)
     }
 
-    /// Writes what one viewer lacks.
-    fn serve_viewer(&mut self, index: TopicIndex, place: u32, counted: &mut Served) {
+    /// Writes what one viewer lacks. True if that may have taken long.
+    fn serve_viewer(&mut self, index: TopicIndex, place: u32, counted: &mut Served) -> bool {
         let entry = self.topics.get_mut(index);
         let viewers = entry.viewers.len();
         let viewer = &mut entry.viewers[place as usize];
         let end = entry.log.end();
         if viewer.cursor == end {
-            return;
+            return false;
         }
         let number = viewer.slot;
         let slot = self.slots.at_mut(number);
         if slot.waiting {
             viewer.cursor = end;
-            return;
+            return false;
         }
         let single = slot.subscriptions.as_slice().len() == 1;
         if !(single && matches!(slot.kind, Kind::Stream) && !slot.unframed) {
-            return self.serve_viewer_of_many(number);
+            self.serve_viewer_of_many(number);
+            return true;
         }
         let bytes = entry.log.since(viewer.cursor);
         counted.writes += 1;
@@ -144,6 +162,7 @@ impl Shard {
             Ok(taken) => {
                 counted.bytes += taken as u64;
                 self.fall_behind(number, taken);
+                return true;
             }
             Err(_) => {
                 let conn = Conn { slot: number, generation: slot.generation };
@@ -151,6 +170,7 @@ impl Shard {
                 self.broken.push(conn);
             }
         }
+        false
     }
 
     /// Same for a viewer of several topics, one that lags, or one without chunks.

@@ -143,6 +143,11 @@ impl Homes {
         self.homes.get(topic).map(|home| home.newest.values().pop())
     }
 
+    /// Whether there are topics to begin with.
+    pub fn are_new(&self) -> bool {
+        !self.new.is_empty()
+    }
+
     /// All newest values of a topic.
     pub fn newest_values(&self, topic: &Topic) -> Vec<Arc<Frame>> {
         self.homes.get(topic).map_or_else(Vec::new, |home| home.newest.values())
@@ -161,7 +166,11 @@ impl Homes {
 impl Shard {
     /// Asks where the histories of new topics end, and for their newest values.
     pub(super) fn begin_homes(&mut self) {
-        while !self.homes.new.is_empty() {
+        if !self.homes.are_new() {
+            return;
+        }
+        let mut slice = self.clock.slice(CROWD_SLICE);
+        while self.homes.are_new() {
             let (mut ends, mut values) = (Vec::new(), Vec::new());
             while ends.len().max(values.len()) < ENDS_PER_QUESTION
                 && let Some(topic) = self.homes.new.pop()
@@ -179,6 +188,9 @@ impl Shard {
             }
             for topic in values {
                 self.ask(Request::Latest(topic.clone()), Asked::Newest(topic));
+            }
+            if slice.is_over() {
+                return;
             }
         }
     }

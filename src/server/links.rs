@@ -231,7 +231,7 @@ impl Shard {
         let mut end = match link.fill(&mut self.net, self.slots.at(conn.slot).socket(), &mut self.read_buffer) {
             Ok(Filled::Emptied) => None,
             Ok(Filled::More) => {
-                self.again.insert(conn);
+                self.again.push(conn);
                 None
             }
             Ok(Filled::Ended) => Some("the other node ended the connection".to_owned()),

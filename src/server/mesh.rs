@@ -12,7 +12,7 @@ use crate::backend::telling::News;
 use crate::dispatch::kv::{Heard, Notice};
 use crate::frontend::crossing::{Control, Crossed, Crossing, Missed, Way};
 use crate::frontend::newest::Keeping;
-use crate::limits::APPENDS_AHEAD;
+use crate::limits::{APPENDS_AHEAD, MAIL_SLICE};
 use crate::runtime::shrink::shrink;
 use crate::wire::event::Class;
 use crate::wire::frame::Frame;
@@ -86,15 +86,31 @@ impl Shard {
         !self.mailbox.is_empty()
     }
 
-    pub(super) fn open_mail(&mut self) {
+    /// Opens mail until so much of it was opened, for as long as one turn may. True if that is all of it: shards that answer
+    /// each other cannot hold a turn for ever.
+    pub(super) fn open_mail(&mut self, until: u64) -> bool {
         // What a shard tells itself precedes what others told it since.
         self.open_local();
-        // No more than was there at the start, so that shards which answer each other cannot hold the turn forever.
-        for _ in 0..self.mailbox.len() + 1 {
+        let mut slice = self.clock.slice(MAIL_SLICE);
+        while self.mailbox.taken() < until {
             let Some(message) = self.mailbox.next() else { break };
             self.on_message(message);
             self.open_local();
+            if slice.is_over() {
+                break;
+            }
         }
+        self.mailbox.taken() >= until
+    }
+
+    /// Hears what came while this turn already served sockets. Whoever sent the bytes just read may know of it, such as of
+    /// a stream that is connected by now. `None` if the connection ended over it.
+    pub(super) fn open_mail_first(&mut self, conn: Conn, mut http: Box<Http>) -> Option<Box<Http>> {
+        // Messages bring answers to other connections, and perhaps to this one.
+        http.output.append(&mut self.out);
+        self.slots.get_mut(conn)?.kind = Kind::Http(http);
+        self.open_mail(self.mail_first);
+        self.take_http(conn)
     }
 
     pub(super) fn open_local(&mut self) {
@@ -175,7 +191,9 @@ impl Shard {
         self.counters().mesh_waiting.set(waiting as u64);
         self.congested = congested;
         if !congested && self.appends_waiting < APPENDS_AHEAD {
-            self.again.extend(std::iter::from_fn(|| self.held_back.pop()));
+            while let Some(conn) = self.held_back.pop() {
+                self.again.push(conn);
+            }
         }
     }
 

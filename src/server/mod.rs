@@ -5,8 +5,8 @@
 //! [`receive`] (bytes to requests), [`routes`] (requests to resources), [`access`] (who asks), [`streams`] (a request becomes a
 //! stream), [`resume`] (one that comes back), [`renewal`] (its rights), [`publish`] and [`appending`] (events), [`likes`] and
 //! [`posts`] (what is stored), [`answering`] (what comes later), [`asking`] (the key-value store), [`mesh`] (between cores), [`history`] (a topic's home),
-//! [`fanout`] and [`pages`] (to viewers), [`audience`] and [`presence`] (who is here), [`sweep`] (time), [`admin`] (what a node
-//! tells).
+//! [`fanout`] and [`pages`] (to viewers), [`audience`] and [`presence`] (who is here), `turn` and `crowds` (what comes when, and how
+//! much of it at once), [`sweep`] (time), [`admin`] (what a node tells).
 //!
 //! Other nodes: [`cluster`] (what is known of them), [`links`] and [`link`] (calls to them), [`internal`] (their requests),
 //! [`outboxes`] (frames), [`questions`] (to the key-value store), [`handover`] (a backend's events), [`elsewhere`] (streams that
@@ -23,6 +23,7 @@ pub mod audience;
 pub mod budget;
 pub mod cluster;
 pub mod comparing;
+mod crowds;
 pub mod elsewhere;
 pub mod fanout;
 pub mod handover;
@@ -70,3 +71,4 @@ pub mod telling;
 pub mod tls;
 pub mod token_cache;
 pub mod topic_changes;
+mod turn;

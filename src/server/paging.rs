@@ -110,13 +110,7 @@ impl Shard {
             }
             return;
         }
-        let showing = Showing { topic: index, at, until: entry.newest.end() };
-        let slots: Vec<u32> = entry.viewers.iter().map(|viewer| viewer.slot).collect();
-        for slot in slots {
-            if let Some(conn) = self.slots.owner(slot).filter(|_| !self.slots.at(slot).waiting) {
-                self.show(conn, vec![showing]);
-            }
-        }
+        self.show_all(index, at);
     }
 
     /// Makes the next page of a stream, whose slot is empty meanwhile.

@@ -35,14 +35,18 @@ impl Shard {
         let was_idle = http.is_idle();
         if std::mem::take(&mut http.held) {
             self.feed(conn, &mut http, &[]);
+            // It is a stream by now.
+            if self.slots.get(conn).is_none_or(|slot| !matches!(slot.kind, Kind::Free)) {
+                return self.put_http(conn, http, true);
+            }
         }
         let mut buffer = std::mem::take(&mut self.read_buffer);
         let (mut alive, mut received) = (true, 0);
         for turn in 0.. {
-            if turn == READ_BURST {
+            if turn == READ_BURST || http.held || (turn > 0 && self.sockets.is_over()) {
                 http.unread = true;
                 if !http.held {
-                    self.again.insert(conn);
+                    self.again.push(conn);
                 }
                 break;
             }
@@ -64,6 +68,7 @@ impl Shard {
                 Ok(Some(count)) => {
                     received += count;
                     if self.has_mail() {
+                        self.mail_first = self.mailbox.sent();
                         match self.open_mail_first(conn, http) {
                             Some(back) => http = back,
                             None => {
@@ -100,16 +105,6 @@ impl Shard {
         self.put_http(conn, http, alive);
     }
 
-    /// Hears what came while this turn already served sockets. Whoever sent the bytes just read may know of it, such as of
-    /// a stream that is connected by now. `None` if the connection ended over it.
-    fn open_mail_first(&mut self, conn: Conn, mut http: Box<Http>) -> Option<Box<Http>> {
-        // Messages bring answers to other connections, and perhaps to this one.
-        http.output.append(&mut self.out);
-        self.slots.get_mut(conn)?.kind = Kind::Http(http);
-        self.open_mail();
-        self.take_http(conn)
-    }
-
     /// Takes a connection's request state out of its slot while requests are served, which may need all of the shard.
     pub(super) fn take_http(&mut self, conn: Conn) -> Option<Box<Http>> {
         let slot = self.slots.get_mut(conn)?;
@@ -135,7 +130,7 @@ impl Shard {
         let sent = alive && self.flush(conn, &mut http) && self.hold(&mut http);
         if sent && http.held && !http.has_output() {
             // The kernel took all of it at once, so no readiness will tell of room.
-            self.again.insert(conn);
+            self.again.push(conn);
             self.slots.get_mut(conn).expect("it was just there").kind = Kind::Http(http);
             return;
         }
@@ -211,7 +206,7 @@ impl Shard {
             http.held = false;
             self.feed(conn, &mut http, &[]);
             if http.unread && !http.held {
-                self.again.insert(conn);
+                self.again.push(conn);
             }
         }
         self.put_http(conn, http, alive);
@@ -245,7 +240,12 @@ impl Shard {
             if http.awaiting.is_some() {
                 return at;
             }
-            if self.out.len() + http.output.len() > ANSWER_BYTES_MAX {
+            let is_full = self.out.len() + http.output.len() > ANSWER_BYTES_MAX;
+            // Who asks may know of mail that was not opened yet.
+            let is_early = at < input.len() && self.mailbox.taken() < self.mail_first;
+            // Of bodies that are taken as they come nothing is kept.
+            let is_next = at > 0 && at < input.len() && matches!(http.body, Body::Whole);
+            if is_full || is_early || (is_next && self.sockets.is_over()) {
                 http.held = true;
                 return at;
             }

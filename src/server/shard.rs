@@ -1,23 +1,23 @@
 //! One shard: its state, and its turn.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::accept::Door;
 use super::admitting::Admitting;
 use super::asking::Asked;
 use super::cluster::Cluster;
 use super::comparing::Comparing;
+use super::crowds::Crowds;
 use super::history::Homes;
 use super::listing::Gathering;
 use super::live::Live;
 use super::message::{Asker, Message};
 use super::node::Node;
 use super::pages::PageLogs;
-use super::patience::Patience;
-use super::slots::{Conn, Kind, Slots};
+use super::slots::{Conn, Slots};
 use super::streams::Waiter;
 use super::telling::Posts;
 use super::token_cache::TokenCache;
@@ -33,13 +33,13 @@ use crate::frontend::registry::{CoreSet, Effect, Registry};
 use crate::frontend::topics::{TopicIndex, Topics};
 use crate::frontend::typists::Typists;
 use crate::frontend::waiting::Waiting;
-use crate::limits::{READ_BYTES, TICK, YIELD_EVERY};
+use crate::limits::{READ_BYTES, SOCKETS_SLICE, TICK};
 use crate::observe::metrics::Counters;
 use crate::observe::trouble::Told;
 use crate::runtime::account::{Account, Held};
-use crate::runtime::clock::{Clock, Times};
+use crate::runtime::clock::{Clock, Slice, Times};
 use crate::runtime::mailbox::Mailbox;
-use crate::runtime::net::{self, MAILBOX, Net, RESTED, TICKS};
+use crate::runtime::net::Net;
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::{Map, Random, Set};
 use crate::runtime::readiness::Ready;
@@ -138,8 +138,18 @@ pub struct Shard {
     pub(super) starving: VecDeque<Conn>,
     /// Streams that hold pages of history while their clients take nothing.
     pub(super) sated: VecDeque<Conn>,
+    /// What became ready and had no turn yet.
+    pub(super) ready: VecDeque<Ready>,
+    /// When what is there was last looked for.
+    pub(super) looked: Instant,
+    /// Sockets are not read until so much mail was opened.
+    pub(super) mail_first: u64,
+    /// What is left of the present turn for sockets.
+    pub(super) sockets: Slice,
     /// Connections with more to read, or to answer, than one turn allowed: each once, however often it is said.
-    pub(super) again: BTreeSet<Conn>,
+    pub(super) again: Once<Conn>,
+    /// What is to be done for very many at once.
+    pub(super) crowds: Crowds,
     /// Streams that a write found broken.
     pub(super) broken: Vec<Conn>,
     pub(super) read_buffer: Vec<u8>,
@@ -163,6 +173,10 @@ pub struct Shard {
     /// What was said of connections that the kernel did not give, and when it last did not.
     pub(super) refused_by_kernel: (Told, Option<Instant>),
     pub(super) turn_time: TurnTime,
+    /// What was said of turns that took too long.
+    pub(super) long_turns: Told,
+    /// Time that it had of its processor before the last tick.
+    pub(super) time_had: Duration,
     pub(super) admitting: Admitting,
     pub(super) tokens_seen: TokenCache,
     /// The bytes that it holds on behalf of others.
@@ -179,7 +193,7 @@ impl Shard {
     /// A shard that is ready to run.
     pub fn start(parts: Parts) -> Shard {
         let clock = Clock::start(parts.times);
-        let (clock_start, shards) = (clock.instant, parts.node.shards());
+        let (clock_start, sockets, shards) = (clock.instant, clock.slice(SOCKETS_SLICE), parts.node.shards());
         let account = Account::new(parts.live.held_max);
         let mut shard = Shard {
             id: parts.id,
@@ -191,6 +205,8 @@ impl Shard {
             node: parts.node,
             next_tick: clock.instant + TICK,
             turn_time: TurnTime::new(clock.instant),
+            long_turns: Told::default(),
+            time_had: Duration::ZERO,
             clock,
             random: Random::new(parts.seed),
             net: parts.net,
@@ -229,7 +245,12 @@ impl Shard {
             given_ms: 0,
             starving: VecDeque::new(),
             sated: VecDeque::new(),
-            again: BTreeSet::new(),
+            ready: VecDeque::new(),
+            looked: clock_start,
+            mail_first: 0,
+            sockets,
+            again: Once::default(),
+            crowds: Crowds::default(),
             broken: Vec::new(),
             read_buffer: vec![0; READ_BYTES],
             pages: PageLogs::default(),
@@ -252,122 +273,6 @@ impl Shard {
         };
         shard.open_peers();
         shard
-    }
-
-    /// Runs until it is drained.
-    pub async fn run(mut self) -> std::io::Result<()> {
-        let shard = &mut self;
-        let mut ready = Vec::new();
-        let mut patience = Patience::default();
-        let mut next_yield = shard.clock.instant;
-        while !shard.is_drained() {
-            shard.net.poll(&mut ready)?;
-            loop {
-                if shard.turn(&ready) {
-                    // There is more to do. Now and then other tasks of this executor have their turn; not each time, since
-                    // that costs the executor a round through its rings.
-                    if shard.clock.instant >= next_yield {
-                        next_yield = shard.clock.instant + YIELD_EVERY;
-                        glommio::executor().yield_now().await;
-                    }
-                    break;
-                }
-                shard.turn_time.rest(shard.clock.times.instant());
-                if !patience.watch(&mut shard.net, &mut ready)? {
-                    shard.net.wait().await;
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// One turn: everything that is ready, and a slice of the fan-out. True if there is more to do at once.
-    pub fn turn(&mut self, ready: &[Ready]) -> bool {
-        self.clock.update();
-        self.turn_time.begin(self.clock.instant);
-        // Messages come before sockets, here and between reading a socket and serving what was read: what a core announced
-        // before a client was told of it is known here before that client's next request is served.
-        self.open_mail();
-        for event in ready {
-            self.on_ready(event);
-        }
-        for conn in std::mem::take(&mut self.again) {
-            match self.slots.get(conn).map(|slot| &slot.kind) {
-                Some(Kind::Stream | Kind::Lagging(_)) => self.discard_input(conn),
-                Some(Kind::Link(link)) => self.read_link(conn, *link),
-                Some(Kind::Http(_) | Kind::Free) | None => self.on_readable(conn, false),
-            }
-        }
-        self.open_local();
-        self.send_registrations();
-        self.retry_outgoing();
-        if self.clock.instant >= self.next_tick {
-            // From when it was due, not from now: the timer would fire just before the next one, and every second be missed.
-            self.next_tick = (self.next_tick + TICK).max(self.clock.instant + TICK / 2);
-            self.tick();
-        }
-        let posts = self.tell_posts();
-        self.fan_out();
-        self.keep_to_budget();
-        let pages = self.take_found() | self.feed_starving();
-        self.greet_newcomers();
-        self.send_registrations();
-        let exchanged = self.exchange();
-        let now = self.clock.times.instant();
-        self.admitting.turns.ended(now - self.clock.instant, now, self.live.turn_max);
-        exchanged
-            || pages
-            || posts
-            || !self.unserved.is_empty()
-            || !self.again.is_empty()
-            || !self.local.is_empty()
-            || ready.len() == crate::limits::READY_BATCH
-            || !self.mailbox.may_sleep()
-    }
-
-    fn on_ready(&mut self, event: &Ready) {
-        match event.token {
-            MAILBOX => {}
-            TICKS => self.net.went_off(TICKS),
-            RESTED => {
-                self.net.went_off(RESTED);
-                self.end_rests();
-            }
-            token => {
-                if let Some(door) = net::door_of(token) {
-                    return self.accept(door);
-                }
-                let conn = Conn::from_token(token);
-                let Some(slot) = self.slots.get(conn) else { return };
-                match slot.kind {
-                    Kind::Http(_) => {
-                        if event.writable {
-                            self.on_http_writable(conn);
-                        }
-                        if event.readable {
-                            self.on_readable(conn, event.hung_up);
-                        }
-                    }
-                    Kind::Stream | Kind::Lagging(_) if event.over => {
-                        self.close_stream(conn, super::streams::Ended::Client)
-                    }
-                    Kind::Stream | Kind::Lagging(_) => {
-                        if event.hung_up {
-                            self.on_half_closed(conn);
-                        }
-                        if event.readable {
-                            self.discard_input(conn);
-                        }
-                        if event.writable {
-                            self.on_stream_writable(conn);
-                        }
-                    }
-                    Kind::Link(link) => self.on_link_ready(conn, link, event),
-                    Kind::Free => {}
-                }
-            }
-        }
     }
 
     pub(super) fn on_message(&mut self, message: Message) {

@@ -235,15 +235,14 @@ impl Shard {
             self.queue_topic(index);
         }
         self.given_ms = self.given_ms.max(end.map_or(0, |end| end.place().ms));
-        for waiter in self.waiting.ready(index) {
-            self.end_wait(waiter);
-        }
+        let over = self.waiting.ready(index);
+        self.end_later(over);
     }
 
     /// Ends the waits whose second has passed.
     pub(super) fn end_late_waits(&mut self, now: Instant) {
         while let Some(waiter) = self.waiting.overdue(now) {
-            self.end_wait(waiter);
+            self.end_later([waiter]);
         }
     }
 
@@ -305,6 +304,7 @@ impl Shard {
             let entry = self.topics.get_mut(subscription.topic);
             let end = entry.log.end();
             entry.viewers[subscription.place as usize].cursor = end;
+            self.crowds.connected(subscription.topic, conn);
             let mut showing = Showing { topic: subscription.topic, at: 0, until: entry.newest.end() };
             if !showing.fill(&entry.newest, &mut out, framing) {
                 left.push(showing);
@@ -364,7 +364,7 @@ impl Shard {
             let Some(slot) = self.slots.get(conn) else { break false };
             reads += 1;
             if reads > READ_BURST {
-                self.again.insert(conn);
+                self.again.push(conn);
                 break false;
             }
             match self.net.recv(slot.socket(), &mut buffer) {

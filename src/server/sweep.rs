@@ -41,8 +41,6 @@ impl Shard {
     pub(super) fn tick(&mut self) {
         let now = self.clock.instant;
         self.reopen_doors();
-        self.registry.tick(now, &mut self.effects);
-        self.apply_effects();
         self.heartbeat();
         self.tick_cluster();
         self.tick_homes();
@@ -52,7 +50,7 @@ impl Shard {
         self.end_late_waits(now);
         self.pages.tidy(self.clock.seconds());
         self.sweep();
-        self.go_on_draining();
+        self.crowds.drains = self.draining.is_some();
         self.look_at_memory();
         debug_assert!(self.is_accounted());
         self.show_gauges();
@@ -95,6 +93,8 @@ impl Shard {
         }
         let parts = (SWEEP.as_millis() / TICK.as_millis()) as u32;
         let (seconds, now_ms) = (self.clock.seconds(), self.clock.unix_ms);
+        // What clients sent, or took, in the meantime is known only once it was looked at.
+        let is_late = self.clock.instant.saturating_duration_since(self.looked) >= LATE_LOOK;
         for _ in 0..slots.div_ceil(parts) {
             if self.sweep_at >= slots {
                 self.sweep_at = 0;
@@ -118,7 +118,8 @@ impl Shard {
             match &slot.kind {
                 Kind::Free => {}
                 Kind::Lagging(lag)
-                    if !lag.waits_for_us()
+                    if !is_late
+                        && !lag.waits_for_us()
                         && seconds.saturating_sub(lag.progress) >= STALLED_TIMEOUT.as_secs() as u32 =>
                 {
                     self.close_stream(conn, Ended::Stalled);
@@ -132,7 +133,7 @@ impl Shard {
                     self.set_due(conn, HEARTBEAT.as_secs() as u32);
                     self.write_stream(conn, framing.heartbeat());
                 }
-                Kind::Http(_) if due => self.time_out(conn),
+                Kind::Http(_) if due && !is_late => self.time_out(conn),
                 _ => {}
             }
         }
@@ -141,8 +142,9 @@ impl Shard {
     /// A request, or the next one, did not come in time; or its answer is not taken.
     fn time_out(&mut self, conn: Conn) {
         let Some(mut http) = self.take_http(conn) else { return };
-        if http.awaiting.is_some() {
-            // The answer is ours to give; whoever owes it to us answers or ends.
+        let has_more = (http.unread || http.held) && !http.has_output();
+        if http.awaiting.is_some() || has_more {
+            // The answer, or to read on, is ours; whoever owes it to us answers or ends.
             self.set_due(conn, IDLE_TIMEOUT.as_secs() as u32);
             return self.put_http(conn, http, true);
         }
@@ -164,14 +166,16 @@ impl Shard {
             let started = self.clock.instant;
             self.draining = Some(Draining { started, streams: self.streams, ended: 0, at: 0, done: false });
             self.posts.lines.spill_all(self.clock.instant);
-            self.go_on_draining();
+            self.crowds.drains = true;
         }
     }
 
     /// Ends as many streams as are due, evenly over the drain's time, so that a restart causes no storm; and connections
-    /// that wait for no answer.
-    fn go_on_draining(&mut self) {
-        let Some(mut draining) = self.draining.take() else { return };
+    /// that wait for no answer. True if one turn could not end them all.
+    pub(super) fn go_on_draining(&mut self) -> bool {
+        let Some(mut draining) = self.draining.take() else { return false };
+        let mut slice = self.clock.slice(CROWD_SLICE);
+        self.crowds.drains = false;
         let elapsed = self.clock.instant.saturating_duration_since(draining.started);
         // The last who are told to go need their pause, too, to be back elsewhere before the drain's time is over.
         // Where there is no elsewhere, they wait for the next start, and the spread of their pauses has to do.
@@ -187,6 +191,11 @@ impl Shard {
             {
                 draining.ended += 1;
                 self.say_bye(conn, ByeReason::Drain, Ended::Drain);
+                if slice.is_over() {
+                    self.crowds.drains = true;
+                    self.draining = Some(draining);
+                    return true;
+                }
             }
         }
         let seconds = self.clock.seconds();
@@ -210,7 +219,11 @@ impl Shard {
                 (Kind::Http(_), true) => self.close_http(conn),
                 (Kind::Lagging(_), true) => self.close_stream(conn, Ended::Stalled),
                 (Kind::Stream, true) => self.say_bye(conn, ByeReason::Drain, Ended::Drain),
-                _ => {}
+                _ => continue,
+            }
+            if slice.is_over() {
+                self.crowds.drains = true;
+                break;
             }
         }
         let is_empty = self.slots.len() == self.cluster.links.connections();
@@ -223,6 +236,7 @@ impl Shard {
         }
         self.draining = Some(draining);
         self.leave();
+        self.crowds.drains
     }
 
     /// The last thing that a node does: the shard that sent the heartbeats says that they end.

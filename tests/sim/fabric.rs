@@ -127,6 +127,8 @@ pub struct Fabric {
     /// Doors that shards closed.
     closed: Vec<(ShardId, usize)>,
     pub bytes: u64,
+    /// How often somebody sent something.
+    pub sends: u64,
 }
 
 /// The fabric, as all who use it share it.
@@ -149,6 +151,7 @@ impl Shared {
             stirred: Vec::new(),
             closed: Vec::new(),
             bytes: 0,
+            sends: 0,
         })))
     }
 
@@ -244,6 +247,7 @@ impl Fabric {
 
     /// Sends what there is room for.
     pub fn send(&mut self, number: i32, bytes: &[u8]) -> io::Result<usize> {
+        self.sends += 1;
         let end = self.ends.get_mut(&number).expect("a socket in use is there");
         let (short, cut) = (end.random.number() % 1000 < self.weather.short, end.random.number());
         if end.broken || (end.shut && !bytes.is_empty()) {

@@ -5,6 +5,7 @@
 
 mod batch;
 mod clients;
+mod crowds;
 mod fabric;
 mod faults;
 mod oracle;

@@ -117,11 +117,20 @@ pub struct World {
     pub disturbed: Option<u64>,
     /// A digest of all that happened.
     pub trace: u64,
+    /// The most that one turn of a shard did.
+    pub busiest: Busiest,
     pub log: Vec<String>,
     pub verbose: bool,
 }
 
-fn address(machine: usize, port: u16) -> SocketAddr {
+/// The most that one turn of a shard did.
+#[derive(Debug, Default)]
+pub struct Busiest {
+    pub requests: u64,
+    pub sends: u64,
+}
+
+pub fn address(machine: usize, port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 1, machine as u8)), port)
 }
 
@@ -151,6 +160,7 @@ impl World {
             counts: BTreeMap::new(),
             disturbed: None,
             trace: 0,
+            busiest: Busiest::default(),
             log: Vec::new(),
             verbose: false,
             plan,
@@ -332,8 +342,13 @@ impl World {
         self.mix(id.machine as u64 * 64 + id.shard as u64 + ready.len() as u64 * 4096);
         // Tables that it makes are ordered by its own stream, too.
         seed_tables(self.schedule.of(id.number()).number());
+        let sends = self.fabric.lock().sends;
         let machine = &mut self.machines[id.machine];
+        let counters = Arc::clone(&machine.node.as_ref().expect("it runs").counters);
+        let requests = counters[id.shard].requests.get();
         let again = machine.shards[id.shard].turn(&ready);
+        self.busiest.requests = self.busiest.requests.max(counters[id.shard].requests.get() - requests);
+        self.busiest.sends = self.busiest.sends.max(self.fabric.lock().sends - sends);
         self.count("turns", 1);
         if again {
             self.turn_soon(id);

@@ -4,7 +4,7 @@
 use super::Home;
 use crate::dispatch::kv::Request;
 use crate::frontend::registrar::Wish;
-use crate::limits::{REGISTER_RETRY, SUBSCRIBERS_CACHE_AGE};
+use crate::limits::{CROWD_SLICE, REGISTER_RETRY, SUBSCRIBERS_CACHE_AGE};
 use crate::runtime::shrink::shrink;
 use crate::server::asking::Asked;
 use crate::server::message::Message;
@@ -33,19 +33,20 @@ impl Shard {
         }
     }
 
-    /// Sends the registrations that are due.
+    /// Sends the registrations that are due, as many as one turn may.
     pub(in crate::server) fn send_registrations(&mut self) {
         self.begin_homes();
-        while self.registrar.is_due() {
-            let batches = self.registrar.batches(self.node.id, self.clock.instant);
-            if batches.is_empty() {
+        if !self.registrar.is_due(self.clock.instant) {
+            return;
+        }
+        let mut slice = self.clock.slice(CROWD_SLICE);
+        while let Some(batch) = self.registrar.next_batch(self.node.id, self.clock.instant) {
+            let number = batch.bucket;
+            self.ask(Request::Apply(batch), Asked::Apply(number));
+            self.open_local();
+            if slice.is_over() {
                 return;
             }
-            for batch in batches {
-                let number = batch.bucket;
-                self.ask(Request::Apply(batch), Asked::Apply(number));
-            }
-            self.open_local();
         }
     }
 
