@@ -183,7 +183,7 @@ pub struct NodeArgs {
     /// Open no more streams, and publish nothing, while this process has this much memory: a size such as 8GiB, or a share [default: 80%]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     pub max_memory: Option<String>,
-    /// Hold this much for clients that read too slowly, over all of them: a size, or a share of the memory [default: 12%]
+    /// Hold this much for clients that read too slowly, over all of them: a size, or a share of the memory [default: auto, 15% of --max-memory]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     pub max_backlog: Option<String>,
     /// Open no more streams on a shard that takes longer to serve all its sockets once; 0s is no limit [default: 250ms]

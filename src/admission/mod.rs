@@ -20,7 +20,7 @@ use tracing::warn;
 use crate::limits::*;
 use crate::runtime::account::{ByUse, Use};
 use crate::runtime::random::Seeded;
-use crate::settings::Most;
+use crate::settings::{Memory, Most};
 use crate::wire::client_address::client_address;
 use crate::wire::http::HttpError;
 use crate::wire::status::Status;
@@ -127,13 +127,13 @@ fn seconds(wait_us: u64) -> u32 {
     u32::try_from(wait_us.div_ceil(1_000_000)).unwrap_or(u32::MAX).max(1)
 }
 
-/// What one shard may hold of each use, where `memory` is its share of what the process may have.
-fn held_max(backlog: u64, memory: u64) -> ByUse<usize> {
-    let share = |(numerator, denominator): (u64, u64)| {
-        usize::try_from(memory / denominator * numerator).unwrap_or(usize::MAX).max(HELD_BYTES_MIN)
-    };
+/// What one shard may hold of each use, where `memory` is its share of what the process may have, and `backlog` what was
+/// given for streams.
+fn held_max(backlog: Option<u64>, memory: u64) -> ByUse<usize> {
+    let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let share = |(numerator, denominator): (u64, u64)| bytes(memory / denominator * numerator).max(HELD_BYTES_MIN);
     Use::ALL.map(|what| match what {
-        Use::Streams => usize::try_from(backlog).unwrap_or(usize::MAX),
+        Use::Streams => backlog.map_or_else(|| share(HELD_FOR_STREAMS), bytes),
         Use::Topics => share(HELD_FOR_TOPICS),
         Use::Questions => share(HELD_FOR_QUESTIONS),
         Use::Cores => share(HELD_FOR_CORES),
@@ -228,7 +228,8 @@ impl Admission {
     /// Bytes that one shard may hold by these limits, by what they are for.
     pub fn held_max(&self, most: &Most) -> ByUse<usize> {
         let shards = self.shards as u64;
-        held_max(most.backlog.bytes(self.available) / shards, most.memory.bytes(self.available) / shards)
+        let share = |memory: Memory| memory.bytes(self.available) / shards;
+        held_max(most.backlog.map(share), share(most.memory))
     }
 
     /// Whether anything is limited by address, so that addresses must be known.
@@ -396,7 +397,6 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Memory;
     use std::time::Duration;
 
     fn most() -> Most {
@@ -407,7 +407,7 @@ mod tests {
             publishes: 0,
             topics: 100,
             memory: Memory::Percent(50),
-            backlog: Memory::Bytes(1000),
+            backlog: Some(Memory::Bytes(1000)),
             turn: Duration::ZERO,
         }
     }
@@ -459,6 +459,17 @@ mod tests {
         assert!(!admission.memory_is_full());
         admission.note_memory(51);
         assert!(admission.memory_is_full() && admission.memory() == (51, 50));
+    }
+
+    #[test]
+    fn what_streams_may_hold_follows_from_max_memory_unless_it_is_given() {
+        let of_memory = Most { memory: Memory::Bytes(400 << 20), backlog: None, ..most() };
+        let held = |available, most: &Most| {
+            Admission::new(most, &[], 2, available, 3, Instant::now()).held_max(most)[Use::Streams as usize]
+        };
+        assert_eq!(held(1 << 40, &of_memory), 30 << 20);
+        assert_eq!(held(400 << 20, &Most { memory: Memory::Percent(100), ..of_memory }), 30 << 20);
+        assert_eq!(held(1 << 40, &Most { backlog: Some(Memory::Bytes(1000)), ..of_memory }), 500);
     }
 
     #[test]

@@ -281,7 +281,7 @@ mod tests {
             publishes: 0,
             topics: 1,
             memory: Memory::Percent(1),
-            backlog: Memory::Percent(1),
+            backlog: None,
             turn: std::time::Duration::ZERO,
         };
         let shards: Arc<[Counters]> = [Counters::default(), Counters::default()].into();

@@ -40,8 +40,8 @@ pub struct Most {
     pub topics: usize,
     /// The process's resident memory, past which no stream is opened.
     pub memory: Memory,
-    /// What waits for clients that read too slowly, over all of them.
-    pub backlog: Memory,
+    /// What waits for clients that read too slowly, over all of them; `None` is a share of `memory`.
+    pub backlog: Option<Memory>,
     /// A shard's turn; while its turns take longer it opens no stream. Zero is no limit.
     pub turn: Duration,
 }
@@ -57,7 +57,7 @@ impl Most {
             publishes: layers.one("max_publishes", |text| number(text, RATE_MAX))?.expect(GIVEN),
             topics: layers.one("max_topics", topics)?.expect(GIVEN),
             memory: layers.one("max_memory", memory)?.expect(GIVEN),
-            backlog: layers.one("max_backlog", memory)?.expect(GIVEN),
+            backlog: layers.one("max_backlog", backlog)?.expect(GIVEN),
             turn: layers.one("max_turn", turn)?.expect(GIVEN),
         })
     }
@@ -102,6 +102,10 @@ fn memory(text: &str) -> Result<Memory, Fault> {
     }
 }
 
+fn backlog(text: &str) -> Result<Option<Memory>, Fault> {
+    if text == "auto" { Ok(None) } else { memory(text).map(Some) }
+}
+
 fn turn(text: &str) -> Result<Duration, Fault> {
     let turn = values::duration(text)?;
     if turn > TURN_BOUND_MAX {
@@ -119,6 +123,7 @@ mod tests {
         assert_eq!(memory("8GiB").unwrap(), Memory::Bytes(8 << 30));
         assert_eq!(memory("64 KiB").unwrap(), Memory::Bytes(64 << 10));
         assert_eq!(memory("12%").unwrap(), Memory::Percent(12));
+        assert_eq!((backlog("auto").unwrap(), backlog("7B").unwrap()), (None, Some(Memory::Bytes(7))));
         assert_eq!((Memory::Percent(12).bytes(1000), Memory::Bytes(7).bytes(1000)), (120, 7));
         assert_eq!(Memory::Percent(100).bytes(u64::MAX), u64::MAX);
         for bad in ["", "8", "8GB", "0B", "0%", "101%", "-1GiB", "1.5GiB", "99999999999999GiB", "%"] {

@@ -95,7 +95,7 @@ pub(super) const KEYS: [Key; 31] = [
     key("max_publishes", Shape::Number, Some("0")),
     key("max_topics", Shape::Number, Some("100")),
     key("max_memory", Shape::Text, Some("80%")),
-    key("max_backlog", Shape::Text, Some("12%")),
+    key("max_backlog", Shape::Text, Some("auto")),
     key("max_turn", Shape::Text, Some("250ms")),
 ];
 

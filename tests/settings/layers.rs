@@ -121,6 +121,7 @@ fn defaults_are_those_of_the_design() {
         ("max_address_connections", "0"),
         ("max_publishes", "0"),
         ("max_memory", "80%"),
+        ("max_backlog", "auto"),
         ("max_turn", "250ms"),
     ] {
         assert_eq!(toml[name].as_str(), Some(value), "{name}");
