@@ -122,7 +122,7 @@ const SEEDS_OF_MISTAKES: u64 = 100;
 /// Where a mistake showed soonest when it was planted first, so that the search begins there.
 fn first_seed(mistake: Mistake) -> u64 {
     match mistake {
-        Mistake::EndsUncompared => 2012,
+        Mistake::EndsUncompared => 2029,
         Mistake::RepairForgotten => 2030,
         Mistake::AcknowledgedEarly => 2003,
         Mistake::HolesUnread | Mistake::LastIdIgnored | Mistake::GapUntold => 2001,
