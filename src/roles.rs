@@ -21,7 +21,7 @@ use crate::backend::store::{OpenError, Store};
 use crate::backend::{postgres, sqlite};
 use crate::dispatch::kv::{BUCKETS, KeyValue, NodeInfo};
 use crate::error::SettingsError;
-use crate::limits::{FILES_RESERVED, FILES_RESERVED_PER_SHARD, MAILBOX_MESSAGES, SHARDS_MAX};
+use crate::limits::{FILES_RESERVED, FILES_RESERVED_PER_SHARD, LOG_FLUSH, MAILBOX_MESSAGES, SHARDS_MAX};
 use crate::observe::metrics::Counters;
 use crate::observe::peers::{PeerCounters, PeerMetrics};
 use crate::observe::{exposition, log, process};
@@ -60,11 +60,9 @@ enum StartError {
 /// Runs a node until it is told to stop. 0 after a clean drain, 1 when something broke, 2 for settings that will not do.
 /// `flags` are those that the settings came from, for when they are read again.
 pub fn run(settings: &Settings, flags: &Flags) -> ExitCode {
-    log::start(&settings.log);
-    for warning in &settings.warnings {
-        warn!("{warning}");
-    }
-    match start(settings, flags) {
+    let ended = log::start(&settings.log).map_err(StartError::Io).and_then(|()| start(settings, flags));
+    log::flush();
+    match ended {
         Ok(code) => code,
         Err(error) => {
             // What reads it may be gone, or its disk full, which is no reason to panic.
@@ -252,6 +250,9 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
 }
 
 fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
+    for warning in &settings.warnings {
+        warn!("{warning}");
+    }
     let mut signals = signals::harmless()?;
     let on_terminal = std::io::stderr().is_terminal();
     refuse_unbuilt(settings)?;
@@ -398,6 +399,13 @@ fn node_info(settings: &Settings, id: NodeId, roles: Roles, internal: SocketAddr
 fn abort_on_panic() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        // The panic is written by who panics, which is for ever where nobody reads it.
+        let in_time = std::thread::Builder::new().spawn(|| {
+            std::thread::sleep(LOG_FLUSH * 2);
+            std::process::abort();
+        });
+        drop(in_time);
+        log::flush();
         usual(panic);
         std::process::abort();
     }));
@@ -447,6 +455,8 @@ fn greet(node: &Node, settings: &Settings, cores: &[usize], open_files: Option<u
             &format!("  Publish  curl {header}-d '{{\"type\":\"like\"}}' http://{public}/v1/topics/live:42/events\n");
     }
     text += &format!("  Metrics  http://{internal}/metrics\n");
+    // On a terminal they are one text.
+    log::flush();
     // A reader that is gone is no reason to stop.
     let _ = writeln!(std::io::stdout(), "{text}");
 }

@@ -228,3 +228,76 @@ fn store_that_goes_and_comes_fills_the_log() {
     // Once, and perhaps for another reason once more, or a minute later.
     assert!((1..=3).contains(&away) && back <= away + 1, "{away} {back} {log:#?}");
 }
+
+/// A node that logs more than any pipe holds each time that its settings are read again: what will not do is quoted.
+fn talkative_node(folder: &std::path::Path, flags: &[&str]) -> Node {
+    let file = folder.join("fanfare.toml");
+    std::fs::write(&file, "").unwrap();
+    let config = ["--cores", "1", "--drain", "0s", "--config", file.to_str().expect("a path of the tests")];
+    let node = Node::in_folder(folder, &[&config, flags].concat());
+    std::fs::write(&file, format!("idle_timeout = \"{}\"\n", "x".repeat(300_000))).unwrap();
+    node
+}
+
+/// Has it log as much. Of signals that come together one is heard.
+fn fill_log(node: &Node) {
+    for _ in 0..20 {
+        node.signal(Signal::HUP);
+        node.info();
+    }
+}
+
+#[test]
+fn log_that_nobody_reads_holds_up_a_shard() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    std::fs::write(&path, CLUSTER_SECRET).unwrap();
+    let secret = ["--cluster-secret-file", path.to_str().expect("a path of the tests")];
+    let mut node = talkative_node(folder.path(), &secret);
+    let mut stream = node.stream("topic=live:1");
+    let lost = || {
+        let text = Client::connect(node.internal).request("GET", "/metrics", &[], b"").text();
+        let sample = text.lines().find_map(|line| line.strip_prefix("fanfare_log_lines_lost_total "));
+        sample.and_then(|value| value.parse::<u64>().ok()).expect("a number")
+    };
+    assert_eq!(lost(), 0);
+    let lines = node.log_lines();
+    let unread = lines.lock().unwrap();
+    fill_log(&node);
+    // The shard logs this.
+    let bearer = format!("Bearer {WRONG_CLUSTER_SECRET}");
+    let answer = Client::connect(node.internal).request("GET", "/v1/node", &[("Authorization", &bearer)], b"");
+    assert_eq!(answer.status, 401);
+    node.publish("live:1", &json!({"type": "note", "data": 1}));
+    assert_eq!(stream.event()["type"], "note");
+    eventually("lines to find no room", || {
+        node.signal(Signal::HUP);
+        if lost() > 0 { Ok(()) } else { Err("all found some") }
+    });
+    drop(unread);
+    eventually("them to be told of", || {
+        let log = node.log();
+        let told = log.iter().find(|line| line.contains("lines that found no room")).ok_or(log.len())?;
+        assert!(serde_json::from_str::<Value>(told).unwrap()["lines"].as_u64() > Some(0), "{told}");
+        Ok::<(), usize>(())
+    });
+    node.signal(Signal::TERM);
+    assert!(node.ended().success());
+    eventually("its last line", || match node.log().last() {
+        Some(line) if line.contains("\"drained\"") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+#[test]
+fn node_whose_log_nobody_reads_never_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = talkative_node(folder.path(), &[]);
+    let lines = node.log_lines();
+    let unread = lines.lock().unwrap();
+    fill_log(&node);
+    node.signal(Signal::TERM);
+    let status = node.ended();
+    drop(unread);
+    assert!(status.success());
+}

@@ -102,3 +102,8 @@ pub const MEMORY_HISTORY_BYTES: usize = 256 * 1024 * 1024;
 pub const KEPT_BATCH: usize = 256;
 /// What history gave up is given up where it is kept with what comes next, so much with each event: some 1 ms.
 pub const KEPT_FORGETS: usize = 256;
+
+/// Lines of the log, in bytes, that wait to be written, and once more as many that are being written: some thousands.
+pub const LOG_LINES_BYTES_MAX: usize = 1024 * 1024;
+/// How long an ending process waits for who reads its log.
+pub const LOG_FLUSH: Duration = Duration::from_secs(1);

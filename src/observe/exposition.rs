@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use super::histogram::Histogram;
 use super::metrics::{Counter, Counters, METRICS};
 use super::peers::{PeerMetrics, Peers};
-use super::process;
+use super::{log, process};
 use crate::admission::{Admission, Refusal};
 use crate::dispatch::kv::KEPT;
 use crate::runtime::account::Use;
@@ -254,6 +254,9 @@ impl Collector for Process {
         }
         let mut cpu = encoder.encode_descriptor("process_cpu_seconds", "Processor time.", None, MetricType::Counter)?;
         cpu.encode_counter::<Labels<'_>, f64, f64>(&process::cpu_seconds(), None)?;
+        let help = "Lines of the log that found no room, since those before them were not read.";
+        let mut lost = encoder.encode_descriptor("fanfare_log_lines_lost", help, None, MetricType::Counter)?;
+        lost.encode_counter::<Labels<'_>, u64, u64>(&log::lost(), None)?;
         if let Some(start) = process::start_seconds() {
             let help = "When the process started, since 1970.";
             encoder

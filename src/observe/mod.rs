@@ -2,6 +2,7 @@
 
 pub mod exposition;
 pub mod histogram;
+#[expect(clippy::disallowed_methods, reason = "a thread of its own")]
 pub mod log;
 pub mod metrics;
 pub mod peers;

@@ -61,6 +61,7 @@ impl Told {
     fn drain(&self, signal: c_int) {
         if self.node.draining.swap(true, Ordering::AcqRel) {
             warn!(signal, "second signal: ending at once");
+            log::flush();
             std::process::exit(1);
         }
         let drain = self.settings.drain;

@@ -177,6 +177,11 @@ impl Node {
         self.log.lock().unwrap().clone()
     }
 
+    /// Where its log is put. Nobody reads it for as long as this is locked.
+    pub fn log_lines(&self) -> Arc<Mutex<Vec<String>>> {
+        Arc::clone(&self.log)
+    }
+
     /// `GET` on the public listener.
     pub fn get(&self, target: &str) -> Answer {
         Client::connect(self.public).request("GET", target, &[], b"")
