@@ -22,3 +22,5 @@ pub const STORE_PROBE: Duration = Duration::from_secs(2);
 pub const STORE_IDLE: Duration = Duration::from_secs(10);
 /// What a probe writes: more than a post with all that belongs to it, so that it needs room where a post would.
 pub const STORE_PROBE_BYTES: usize = 16 * 1024;
+/// What a probe writes after something failed: more than a large batch, so that it needs room where that would.
+pub const STORE_PROBE_FAILED_BYTES: usize = 512 * 1024;

@@ -11,7 +11,9 @@ use crate::backend::checks;
 use crate::backend::health::{Failing, Health, Work};
 use crate::backend::post_id::PostIds;
 use crate::backend::store::{Command, OpenError, Outcome, StoreError};
-use crate::limits::{ONCE_SWEEP_PAGE, STORE_IDLE, STORE_LOOK, STORE_LOOK_BUSY, STORE_PROBE, STORE_PROBE_BYTES};
+use crate::limits::{
+    ONCE_SWEEP_PAGE, STORE_IDLE, STORE_LOOK, STORE_LOOK_BUSY, STORE_PROBE, STORE_PROBE_BYTES, STORE_PROBE_FAILED_BYTES,
+};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -160,11 +162,13 @@ impl Writer {
         self.moved.clone().map_or(Ok(()), Err)
     }
 
-    /// Finds out whether the database works, by writing to it as much as a post would.
+    /// Finds out whether the database works, by writing to it as much as a post would; where it did not, as much as many would,
+    /// since on a full disk there are often some pages left that are enough for one write and not for the next.
     pub(super) fn probe(&mut self) {
+        let bytes = if self.failing.what().is_some() { STORE_PROBE_FAILED_BYTES } else { STORE_PROBE_BYTES };
         let sql = format!(
             "BEGIN IMMEDIATE; CREATE TABLE IF NOT EXISTS probe (bytes BLOB);
-             INSERT INTO probe VALUES (zeroblob({STORE_PROBE_BYTES})); COMMIT; DROP TABLE probe"
+             INSERT INTO probe VALUES (zeroblob({bytes})); COMMIT; DROP TABLE probe"
         );
         let stays = self.stays(Duration::ZERO);
         let result = stays.and_then(|()| self.with(|database, _| database.connection.execute_batch(&sql)));

@@ -2,6 +2,7 @@
 use super::super::batch::Writer;
 use super::super::start;
 use super::{check_counts, collecting, counts, like, number};
+use crate::backend::health::Health;
 use crate::backend::store::{Command, Outcome, PostKind, StoreError};
 use crossbeam_channel::unbounded;
 use rusqlite::Connection;
@@ -40,6 +41,30 @@ fn a_full_disk_is_unavailable_until_there_is_room() {
     let last = Outcome::Liked { created: true, likes: stored + 50, reaction_likes: stored + 50 };
     assert_eq!(results.last(), Some(&Ok(last)), "counts go on from what is stored");
     check_counts(&Connection::open(&path).expect("reopens"));
+}
+
+/// A disk is seldom full to the last page: what is left is enough for a small write, and not for the next batch.
+#[test]
+fn a_disk_that_is_nearly_full_works_by_turns() {
+    let directory = tempfile::tempdir().expect("directory");
+    let mut writer = Writer::open(&directory.path().join("fanfare.db")).expect("opens");
+    let health = Health::default();
+    writer.report_to(health.clone());
+    let limit = |writer: &Writer, more: u32| {
+        let connection = writer.connection().expect("a full disk needs no new connection");
+        let pages: u32 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("pragma");
+        let limit = format!("PRAGMA max_page_count = {}", pages + more);
+        connection.query_row(&limit, [], |_| Ok(())).expect("pragma");
+    };
+    let batch: Vec<_> = (0..2_000).map(|member| like("42", &format!("a-member-with-a-long-name-{member}"))).collect();
+    limit(&writer, 20);
+    assert!(writer.run(&batch)[0].is_err());
+    writer.probe();
+    assert!(health.get().is_err_and(|detail| detail.contains("full")), "ready, and the next batch finds no room");
+    limit(&writer, 1_000);
+    writer.probe();
+    assert_eq!(health.get(), Ok(()));
+    assert!(writer.run(&batch)[0].is_ok());
 }
 
 /// A failure after which the old connection is not trusted: the next batch works on a new one.
