@@ -397,7 +397,7 @@ pub const POSTGRES_MIGRATION: Duration = Duration::from_secs(3_600);
 pub const POSTGRES_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// to this: short, since clients are refused meanwhile.
 pub const POSTGRES_PAUSE_MAX: Duration = Duration::from_secs(2);
-/// Quiet time after which a connection is tried, so that readiness knows.
+/// Quiet time after which a connection is tried, so that readiness knows; one that fails is tried after [`POSTGRES_PAUSE_MAX`].
 pub const POSTGRES_IDLE: Duration = Duration::from_secs(5);
 // ---- Telling how shards fare -------------------------------------------------------------------
 

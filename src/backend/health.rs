@@ -27,12 +27,18 @@ impl Work {
 pub(super) struct Failing([Option<String>; 2]);
 
 impl Failing {
-    /// Takes in an attempt.
+    /// Takes in an attempt. A write that works ends no failure of writing: on a disk that is full there is often room for a
+    /// small one, and not for the next.
     pub(super) fn attempted(&mut self, work: Work, result: Result<(), &str>) {
-        match result {
-            Ok(()) if work == Work::Write => self.0 = [None, None],
-            result => self.0[work as usize] = result.err().map(str::to_owned),
+        match (work, result) {
+            (Work::Write, Ok(())) => self.0[Work::Read as usize] = None,
+            (work, result) => self.0[work as usize] = result.err().map(str::to_owned),
         }
+    }
+
+    /// Takes in what came of a write that nobody asked for, and that takes as much room as what is asked for.
+    pub(super) fn tried(&mut self, result: Result<(), &str>) {
+        *self = Failing([None, result.err().map(str::to_owned)]);
     }
 
     /// What is wrong, if something is.
@@ -81,8 +87,10 @@ mod tests {
         failing.attempted(Work::Write, Err("full"));
         failing.attempted(Work::Read, Ok(()));
         assert_eq!(failing.what(), Some("full"));
-        failing.attempted(Work::Read, Err("gone"));
         failing.attempted(Work::Write, Ok(()));
+        assert_eq!(failing.what(), Some("full"), "a smaller one found room");
+        failing.attempted(Work::Read, Err("gone"));
+        failing.tried(Ok(()));
         assert_eq!(failing.what(), None);
     }
 }

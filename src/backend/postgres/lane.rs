@@ -46,6 +46,14 @@ impl Wellness {
         self.change(lane, |state| state.failing.attempted(work, result));
     }
 
+    fn tried(&self, lane: usize, result: Result<(), &str>) {
+        self.change(lane, |state| state.failing.tried(result));
+    }
+
+    fn fails(&self, lane: usize) -> bool {
+        self.lanes.borrow()[lane].failing.what().is_some()
+    }
+
     fn detail(&self, lane: usize) -> String {
         self.lanes.borrow()[lane].away.clone().unwrap_or_else(|| "no connection yet".to_owned())
     }
@@ -73,7 +81,10 @@ where
             if self.session.is_none() && !self.reconnect().await {
                 return;
             }
-            let Ok(taken) = timeout_at(self.probe_at, self.take()).await else {
+            // While it fails, what is asked for does not put off the probe that tells when it works again.
+            let is_due = self.wellness.fails(self.number) && Instant::now() >= self.probe_at;
+            let taken = if is_due { None } else { timeout_at(self.probe_at, self.take()).await.ok() };
+            let Some(taken) = taken else {
                 self.look_after().await;
                 continue;
             };
@@ -108,13 +119,20 @@ where
         if probed.is_err() {
             self.session = None;
         }
-        self.attempted(Work::Write, probed.as_ref().map(drop).map_err(String::as_str));
+        self.wellness.tried(self.number, probed.as_ref().map(drop).map_err(String::as_str));
+        self.probe_later();
+    }
+
+    fn probe_later(&mut self) {
+        let pause = if self.wellness.fails(self.number) { POSTGRES_PAUSE_MAX } else { POSTGRES_IDLE };
+        self.probe_at = Instant::now() + pause;
     }
 
     fn attempted(&mut self, work: Work, result: Result<(), &str>) {
+        let failed = self.wellness.fails(self.number);
         self.wellness.attempted(self.number, work, result);
-        if work == Work::Write {
-            self.probe_at = Instant::now() + POSTGRES_IDLE;
+        if work == Work::Write && !failed {
+            self.probe_later();
         }
     }
 

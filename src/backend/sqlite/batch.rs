@@ -125,12 +125,21 @@ impl Writer {
     }
 
     fn attempted(&mut self, work: Work, result: Result<(), &str>) {
+        let failed = self.failing.what().is_some();
         self.failing.attempted(work, result);
-        self.health.set(self.failing.what());
-        if work == Work::Write {
-            let pause = if self.failing.what().is_none() { STORE_IDLE } else { STORE_PROBE };
-            self.probe_at = Instant::now() + pause;
+        // While it fails, what is asked for does not put off the probe that tells when it works again.
+        if work == Work::Write && !failed {
+            self.probe_later();
         }
+        self.health.set(self.failing.what());
+        if failed && Instant::now() >= self.probe_at {
+            self.probe();
+        }
+    }
+
+    fn probe_later(&mut self) {
+        let pause = if self.failing.what().is_none() { STORE_IDLE } else { STORE_PROBE };
+        self.probe_at = Instant::now() + pause;
     }
 
     /// How long the queue may stay empty before [`Writer::look`] is due.
@@ -172,7 +181,9 @@ impl Writer {
         );
         let stays = self.stays(Duration::ZERO);
         let result = stays.and_then(|()| self.with(|database, _| database.connection.execute_batch(&sql)));
-        self.attempted(Work::Write, result.as_ref().map(drop).map_err(String::as_str));
+        self.failing.tried(result.as_ref().map(drop).map_err(String::as_str));
+        self.probe_later();
+        self.health.set(self.failing.what());
     }
 
     fn transact(&mut self, commands: &[Command]) -> Result<Vec<Result<Outcome, StoreError>>, String> {
