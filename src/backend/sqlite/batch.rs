@@ -104,7 +104,7 @@ impl Writer {
     }
 
     /// Runs `commands` in order in one transaction and returns a result for each, after it is on disk. If the
-    /// transaction fails, all of them are [`StoreError::Unavailable`] and none is stored.
+    /// transaction fails, all that write are [`StoreError::Unavailable`] and none is stored.
     pub(super) fn run(&mut self, commands: &[Command]) -> Vec<Result<Outcome, StoreError>> {
         self.counts.clear();
         let result = match Work::of(commands) {
@@ -120,7 +120,19 @@ impl Writer {
         let result = result.and_then(|()| self.transact(commands));
         self.attempted(Work::of(commands), result.as_ref().map(drop).map_err(String::as_str));
         result.unwrap_or_else(|detail| {
-            commands.iter().map(|_| Err(StoreError::Unavailable { detail: detail.clone() })).collect()
+            let unavailable = || Err(StoreError::Unavailable { detail: detail.clone() });
+            let has_writes = Work::of(commands) == Work::Write;
+            // They count what was not stored.
+            self.counts.clear();
+            // What only reads failed in the company of what writes, and goes on without it.
+            let mut alone = |command: &Command| match self.transact(std::slice::from_ref(command)) {
+                Ok(mut results) if results.len() == 1 => results.remove(0),
+                _ => unavailable(),
+            };
+            commands
+                .iter()
+                .map(|command| if has_writes && !command.writes() { alone(command) } else { unavailable() })
+                .collect()
         })
     }
 

@@ -134,8 +134,13 @@ proptest! {
             let mut next = model.clone();
             let expected: Vec<_> = batch.iter().map(|command| Ok(next.run(command))).collect();
             let results = writer.run(&batch);
-            if results.iter().all(|result| matches!(result, Err(StoreError::Unavailable { .. }))) {
+            if results.iter().any(|result| matches!(result, Err(StoreError::Unavailable { .. }))) {
                 prop_assert!(fails, "{results:?}");
+                for (command, result) in batch.iter().zip(results) {
+                    // What only reads goes on.
+                    prop_assert_eq!(result.is_ok(), !command.writes());
+                    prop_assert!(result.is_err() || result == Ok(model.run(command)));
+                }
             } else {
                 prop_assert_eq!(results, expected);
                 model = next;

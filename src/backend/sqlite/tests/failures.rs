@@ -35,7 +35,12 @@ fn a_full_disk_is_unavailable_until_there_is_room() {
     let results = writer.run(&batch(full));
     assert!(matches!(&results[0], Err(StoreError::Unavailable { detail }) if detail.contains("full")), "{results:?}");
     let expected = Ok(Outcome::Counts { likes: stored, reactions: vec![("like".into(), stored)] });
-    assert_eq!(writer.run(&[counts("42")]), [expected], "reads go on");
+    assert_eq!(writer.run(&[counts("42")]), std::slice::from_ref(&expected), "reads go on");
+    let mut mixed = batch(full);
+    mixed.insert(7, counts("42"));
+    let results = writer.run(&mixed);
+    assert_eq!(results[7], expected, "also in the company of writes");
+    assert!(results[6].is_err() && results[8].is_err(), "{results:?}");
     limit(&writer, 100_000);
     let results = writer.run(&batch(full));
     let last = Outcome::Liked { created: true, likes: stored + 50, reaction_likes: stored + 50 };
