@@ -123,10 +123,12 @@ const SEEDS_OF_MISTAKES: u64 = 100;
 fn first_seed(mistake: Mistake) -> u64 {
     match mistake {
         Mistake::EndsUncompared => 2029,
-        Mistake::RepairForgotten => 2030,
+        Mistake::RepairForgotten => 2031,
         Mistake::AcknowledgedEarly => 2003,
-        Mistake::HolesUnread | Mistake::LastIdIgnored | Mistake::GapUntold => 2001,
-        Mistake::PrevUnchecked | Mistake::FrameTorn | Mistake::WritableMissed => 2000,
+        Mistake::HolesUnread => 2003,
+        Mistake::PrevUnchecked | Mistake::LastIdIgnored => 2002,
+        Mistake::GapUntold => 2011,
+        Mistake::FrameTorn | Mistake::WritableMissed => 2000,
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -44,6 +44,11 @@ pub fn program_behind(words: &[String]) -> Command {
     // the flag.
     command.env("FANFARE_MAX_TURN", "0s");
     command
+}
+
+/// Lines that a node logged, also of a test that failed while it held them.
+fn lock(lines: &Mutex<Vec<String>>) -> MutexGuard<'_, Vec<String>> {
+    lines.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Node {
@@ -121,7 +126,7 @@ impl Node {
         let kept = Arc::clone(&log);
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                kept.lock().unwrap().push(line.clone());
+                lock(&kept).push(line.clone());
                 // The test listens until the node is ready only.
                 let _ = sender.send(line);
             }
@@ -174,7 +179,7 @@ impl Node {
 
     /// What it logged so far.
     pub fn log(&self) -> Vec<String> {
-        self.log.lock().unwrap().clone()
+        lock(&self.log).clone()
     }
 
     /// Where its log is put. Nobody reads it for as long as this is locked.
