@@ -7,6 +7,7 @@ mod batch;
 mod copies;
 mod history;
 mod likes;
+mod memory;
 mod once;
 mod place;
 mod posts;
@@ -18,12 +19,14 @@ mod tests;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::path::Path;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::store::{Command, OpenError, Outcome, Store, StoreError, Submitted};
 use crate::limits::STORE_BATCH_COMMANDS;
 use batch::Writer;
 pub use copies::{CopyError, Restored, backup, restore};
 pub use history::{forget_kept, kept};
+pub use memory::{Befalls, Memory};
 
 /// Opens the database at `path`, creating or migrating it, and starts the storage thread.
 ///
@@ -38,47 +41,76 @@ where
     T: Send + 'static,
     A: Fn(T, Result<Outcome, StoreError>) + Send + 'static,
 {
-    let mut writer = Writer::open(path)?;
-    let (store, receiver) = Store::channel();
-    writer.report_to(store.reports());
-    let thread = std::thread::Builder::new()
-        .name("store".into())
-        .spawn(move || run(writer, &receiver, &answer))
-        .map_err(|error| OpenError::Failed {
-            path: path.to_owned(),
-            detail: format!("its thread cannot be started: {error}"),
+    let (store, batches) = Batches::over(Writer::open(path)?);
+    let thread =
+        std::thread::Builder::new().name("store".into()).spawn(move || batches.serve(answer)).map_err(|error| {
+            OpenError::Failed { path: path.to_owned(), detail: format!("its thread cannot be started: {error}") }
         })?;
     Ok((store, thread))
 }
 
-/// Serves the queue until every sender is gone and it is empty.
-fn run<T, A>(mut writer: Writer, receiver: &Receiver<Submitted<T>>, answer: &A)
-where
-    A: Fn(T, Result<Outcome, StoreError>),
-{
-    let mut commands: Vec<Command> = Vec::with_capacity(STORE_BATCH_COMMANDS);
-    let mut tickets: Vec<T> = Vec::with_capacity(STORE_BATCH_COMMANDS);
-    loop {
-        let first = match receiver.recv_timeout(writer.next_look()) {
-            Ok(first) => first,
-            // Nobody sends likes to a node that is not ready, so it finds out by itself that it is again; and of a quiet one
-            // that it is no more.
-            Err(RecvTimeoutError::Timeout) => {
-                writer.look();
-                continue;
+/// What runs a node's commands, batch by batch.
+#[derive(Debug)]
+pub struct Batches<T> {
+    writer: Writer,
+    receiver: Receiver<Submitted<T>>,
+    commands: Vec<Command>,
+    tickets: Vec<T>,
+}
+
+impl<T: Send + 'static> Batches<T> {
+    fn over(mut writer: Writer) -> (Store<T>, Batches<T>) {
+        let (store, receiver) = Store::channel();
+        writer.report_to(store.reports());
+        let (commands, tickets) = (Vec::with_capacity(STORE_BATCH_COMMANDS), Vec::with_capacity(STORE_BATCH_COMMANDS));
+        (store, Batches { writer, receiver, commands, tickets })
+    }
+
+    /// Serves the queue until every sender is gone and it is empty.
+    fn serve(mut self, answer: impl Fn(T, Result<Outcome, StoreError>)) {
+        loop {
+            match self.receiver.recv_timeout(self.writer.next_look()) {
+                Ok(first) => self.run_from(first, &answer),
+                // Nobody sends likes to a node that is not ready, so it finds out by itself that it is again; and of a quiet
+                // one that it is no more.
+                Err(RecvTimeoutError::Timeout) => self.writer.look(),
+                Err(RecvTimeoutError::Disconnected) => return,
             }
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
-        let rest = receiver.try_iter().take(STORE_BATCH_COMMANDS - 1);
-        for (command, ticket) in std::iter::once(first).chain(rest) {
-            commands.push(command);
-            tickets.push(ticket);
         }
-        let results = writer.run(&commands);
-        assert_eq!(results.len(), tickets.len(), "every command has its result");
-        for (ticket, result) in tickets.drain(..).zip(results) {
+    }
+
+    fn run_from(&mut self, first: Submitted<T>, mut answer: impl FnMut(T, Result<Outcome, StoreError>)) {
+        let rest = self.receiver.try_iter().take(STORE_BATCH_COMMANDS - 1);
+        for (command, ticket) in std::iter::once(first).chain(rest) {
+            self.commands.push(command);
+            self.tickets.push(ticket);
+        }
+        let results = self.writer.run(&self.commands);
+        assert_eq!(results.len(), self.tickets.len(), "every command has its result");
+        for (ticket, result) in self.tickets.drain(..).zip(results) {
             answer(ticket, result);
         }
-        commands.clear();
+        self.commands.clear();
+    }
+
+    /// Runs what waits as one batch, and answers it. Gives how many commands that were. For simulations.
+    pub fn run(&mut self, befalls: Befalls, answer: impl FnMut(T, Result<Outcome, StoreError>)) -> usize {
+        let waiting = self.receiver.len().min(STORE_BATCH_COMMANDS);
+        if let Ok(first) = self.receiver.try_recv() {
+            self.writer.befall(befalls);
+            self.run_from(first, answer);
+        }
+        waiting
+    }
+
+    /// How long the queue may stay empty before [`Batches::look`] is due.
+    pub fn next_look(&self) -> Duration {
+        self.writer.next_look()
+    }
+
+    /// Finds out, where it is time to, whether the database works.
+    pub fn look(&mut self, befalls: Befalls) {
+        self.writer.befall(befalls);
+        self.writer.look();
     }
 }

@@ -17,6 +17,7 @@ use super::memory_presence::Members;
 use super::memory_values::Values;
 use crate::limits::{NODE_LEASE, NODE_SWEEP, VALUES_SWEPT, VALUES_SWEPT_AT_ONCE};
 use crate::runtime::clock::Times;
+use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::{Map, Set};
 use crate::runtime::shrink::shrink;
 use crate::wire::connection_id::NodeId;
@@ -105,7 +106,7 @@ impl MemoryKv {
 impl Tables {
     fn apply(&mut self, batch: Batch, notices: &mut Vec<Notice>) {
         let last = self.numbers.entry((batch.node, batch.bucket)).or_default();
-        if batch.number <= *last {
+        if batch.number <= *last && !planted(Mistake::BatchNumberIgnored) {
             return;
         }
         *last = batch.number;
@@ -184,7 +185,7 @@ impl Tables {
         for node in swept {
             self.forget(node, notices);
         }
-        let lives = |since: &u64| silent_ms(since) < NODE_LEASE.as_millis() as u64;
+        let lives = |since: &u64| silent_ms(since) < NODE_LEASE.as_millis() as u64 || planted(Mistake::NodeLeaseKept);
         let nodes = self.nodes.values().filter(|(_, since)| lives(since)).map(|(info, _)| info.clone()).collect();
         let held = |number: u8| self.digests.get(&(node, number)).copied().unwrap_or(0);
         let differing = heartbeat.digests.iter().filter(|(number, claimed)| held(*number) != *claimed);
@@ -233,7 +234,7 @@ impl Tables {
         let Taking { dc, bucket, epoch, events } = taking;
         let mut placed = Vec::with_capacity(events.len());
         for (number, append) in events {
-            let is_new = self.peers.take(&dc, bucket, epoch, number);
+            let is_new = self.peers.take(&dc, bucket, epoch, number) || planted(Mistake::QueueNumberIgnored);
             placed.push(if is_new { self.append(append, now_ms, notices) } else { None });
         }
         placed

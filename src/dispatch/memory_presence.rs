@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::kv::{Turn, bucket};
 use crate::limits::{MEMORY_MEMBERS_BYTES, PRESENCE_AGE, PRESENCE_GUARD, PRESENCE_RESEND};
+use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::Map;
 
 /// What a member costs beside the name: its entries in three tables, and an allocation.
@@ -91,7 +92,9 @@ impl Members {
         for &number in buckets {
             while turned.len() < limit {
                 let first = self.ends.range((number, 0, Arc::clone(&nobody))..).next();
-                let Some((_, until, name)) = first.filter(|(of, until, _)| *of == number && *until <= now_ms).cloned()
+                let Some((_, until, name)) = first
+                    .filter(|(of, until, _)| *of == number && *until <= now_ms && !planted(Mistake::MemberKept))
+                    .cloned()
                 else {
                     break;
                 };

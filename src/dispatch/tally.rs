@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::kv::NodeCounts;
-use crate::limits::COUNTS_PAUSE;
+use crate::limits::{COUNTS_PAUSE, WINDOWS_MAX};
 use crate::runtime::random::{Map, Set};
 use crate::runtime::shrink::shrink;
 use crate::wire::connection_id::NodeId;
@@ -69,6 +69,9 @@ pub struct Tally {
     topics: Map<Topic, Counts>,
     /// The number of the last change heard of each node.
     numbers: Map<NodeId, u64>,
+    /// Nodes of which the store may hold counts though they do not live, as far as is known: a node whose lease lapsed for a
+    /// moment has nothing new to say when it is back.
+    absent: Set<NodeId>,
     /// Those to look at, each once.
     changed: VecDeque<Topic>,
     /// Something was missed: everything is to be read.
@@ -101,6 +104,9 @@ impl Tally {
 
     /// A node's viewers changed. `is_home` says which topics count here.
     pub fn change(&mut self, change: &NodeCounts, is_home: impl Fn(&Topic) -> bool) {
+        if self.absent.contains(&change.node) {
+            return;
+        }
         let last = self.numbers.get(&change.node).copied();
         if last.is_some_and(|last| change.number <= last) {
             return;
@@ -167,9 +173,16 @@ impl Tally {
         told.map(|(topic, counts)| (topic.clone(), counts.own())).collect()
     }
 
-    /// Everything that the store holds.
-    pub fn read(&mut self, nodes: &[NodeCounts], is_home: impl Fn(&Topic) -> bool + Copy) {
-        for counts in nodes {
+    /// Everything that the store holds, also of nodes that are gone and not swept yet.
+    pub fn read(
+        &mut self,
+        nodes: &[NodeCounts],
+        lives: impl Fn(NodeId) -> bool,
+        is_home: impl Fn(&Topic) -> bool + Copy,
+    ) {
+        let (nodes, absent): (Vec<_>, Vec<_>) = nodes.iter().partition(|counts| lives(counts.node));
+        self.absent = absent.into_iter().map(|counts| counts.node).collect();
+        for &counts in &nodes {
             let full = NodeCounts { full: true, ..counts.clone() };
             self.change(&full, is_home);
         }
@@ -186,9 +199,13 @@ impl Tally {
     }
 
     /// Only these nodes live: what others had is over.
-    pub fn keep(&mut self, alive: impl Fn(NodeId) -> bool) {
-        let gone: Vec<NodeId> = self.numbers.keys().copied().filter(|node| !alive(*node)).collect();
-        gone.into_iter().for_each(|node| self.forget(node));
+    pub fn keep(&mut self, lives: impl Fn(NodeId) -> bool) {
+        let gone: Vec<NodeId> = self.numbers.keys().copied().filter(|node| !lives(*node)).collect();
+        gone.iter().for_each(|node| self.forget(*node));
+        self.absent.extend(gone);
+        let known = self.absent.len();
+        self.absent.retain(|node| !lives(*node));
+        self.stale |= self.absent.len() < known || known > WINDOWS_MAX;
     }
 
     fn forget(&mut self, node: NodeId) {
@@ -274,6 +291,7 @@ mod tests {
         Set { node: u8, topic: u8, count: u32, lost: bool },
         Read,
         Die(u8),
+        Return(u8),
         Wait(u64),
     }
 
@@ -285,10 +303,12 @@ mod tests {
             6 => (0u8..3, 0u8..3, 0u32..5, prop::bool::weighted(0.1)).prop_map(|(node, topic, count, lost)| Op::Set { node, topic, count, lost }),
             1 => Just(Op::Read),
             1 => (0u8..3).prop_map(Op::Die),
+            1 => (0u8..3).prop_map(Op::Return),
             3 => (0u64..1500).prop_map(Op::Wait),
         ], 1..150)) {
             let (mut tally, mut now) = (Tally::new(), Instant::now());
             let mut store: BTreeMap<u8, NodeCounts> = BTreeMap::new();
+            let mut alive = std::collections::BTreeSet::from([0, 1, 2]);
             let mut told: BTreeMap<Topic, (u32, Instant)> = BTreeMap::new();
             let settle = [Op::Wait(1000), Op::Read, Op::Wait(1000), Op::Wait(1000)];
             for op in ops.into_iter().chain(settle) {
@@ -303,15 +323,21 @@ mod tests {
                         let change = NodeCounts { node: id, number: held.number, full: false, counts };
                         if !lost { tally.change(&change, |_| true); }
                     }
-                    Op::Read => tally.read(&store.values().cloned().collect::<Vec<_>>(), |_| true),
+                    Op::Read => tally.doubt(),
+                    // The store still has what it had.
                     Op::Die(node) => {
-                        store.remove(&node);
-                        tally.keep(|id| id != NodeId(node.into()));
+                        alive.remove(&node);
+                        tally.keep(|id| alive.contains(&(id.0 as u8)));
+                    }
+                    Op::Return(node) => {
+                        alive.insert(node);
+                        tally.keep(|id| alive.contains(&(id.0 as u8)));
                     }
                     Op::Wait(ms) => now += Duration::from_millis(ms),
                 }
                 if tally.take_stale() {
-                    tally.read(&store.values().cloned().collect::<Vec<_>>(), |_| true);
+                    let held: Vec<NodeCounts> = store.values().cloned().collect();
+                    tally.read(&held, |id| alive.contains(&(id.0 as u8)), |_| true);
                 }
                 // However few are looked at at once.
                 let one_by_one = (0..tally.changed()).flat_map(|_| tally.due(now, 1, |_| true)).collect::<Vec<_>>();
@@ -324,7 +350,7 @@ mod tests {
                 }
             }
             for number in 0..3 {
-                let total: u32 = store.values().flat_map(|node| &node.counts).filter(|(t, _)| *t == topic(number)).map(|(_, count)| count).sum();
+                let total: u32 = store.iter().filter(|(node, _)| alive.contains(node)).map(|(_, node)| node).flat_map(|node| &node.counts).filter(|(t, _)| *t == topic(number)).map(|(_, count)| count).sum();
                 prop_assert_eq!(told.get(&topic(number)).map_or(0, |(told, _)| *told), total);
             }
         }
@@ -351,7 +377,7 @@ mod tests {
         tally.untold(topic(1));
         assert_eq!(tally.due(now + COUNTS_PAUSE, ALL, |_| true), [], "not yet");
         assert!(tally.take_stale());
-        tally.read(&[change], |_| true);
+        tally.read(&[change], |_| true, |_| true);
         let again = Due { topic: topic(1), total: Some(7), own: None };
         assert_eq!(tally.due(now + COUNTS_PAUSE, ALL, |_| true), [again]);
         assert_eq!(tally.due(now + 2 * COUNTS_PAUSE, ALL, |_| true), []);

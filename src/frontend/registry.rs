@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::limits::TOPIC_LINGER;
+use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::Map;
 use crate::runtime::shrink::shrink;
 use crate::wire::topic::Topic;
@@ -144,11 +145,13 @@ impl Registry {
             effects.push(Effect::Announce { topic: topic.clone(), cores: entry.cores });
         }
         if wanted {
-            if let Registration::Lingering { .. } = entry.registration {
+            if matches!(entry.registration, Registration::Lingering { .. }) && !planted(Mistake::TopicLetGo) {
                 entry.registration = Registration::Held;
             }
             match entry.registration {
-                Registration::Held => effects.push(Effect::Ready { topic: topic.clone(), core }),
+                Registration::Held | Registration::Lingering { .. } => {
+                    effects.push(Effect::Ready { topic: topic.clone(), core })
+                }
                 _ => entry.waiting = entry.waiting.with(core, true),
             }
         } else {

@@ -7,6 +7,7 @@ use std::hash::Hash;
 use std::time::Instant;
 
 use crate::limits::{NUMBERS_AHEAD_MAX, WINDOW_IDLE, WINDOWS_MAX};
+use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::Map;
 
 const WORDS: usize = (NUMBERS_AHEAD_MAX / 64) as usize;
@@ -57,6 +58,9 @@ impl Window {
     /// Whether `number` was not seen yet. Numbers [`NUMBERS_AHEAD_MAX`] or more ahead of the floor are not the window's.
     pub fn is_new(&self, number: u64) -> bool {
         let (word, bit) = Window::place(number);
+        if planted(Mistake::SeenIgnored) {
+            return true;
+        }
         number >= self.floor && number - self.floor < NUMBERS_AHEAD_MAX && self.bits[word] & bit == 0
     }
 

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::io;
 
+use super::planted::{Mistake, planted};
 use super::sync::{Arc, AtomicBool, Ordering, Receiver, Signal, TryRecvError, TrySendError, bounded};
 
 #[derive(Debug)]
@@ -70,6 +71,11 @@ impl<M> Sender<M> {
         self.sender.is_empty()
     }
 
+    /// Whether the shard was woken since this was asked last. For simulations, whose shards do not watch the descriptor.
+    pub fn takes_wake(&self) -> bool {
+        self.wake.signal.lower()
+    }
+
     fn wake(&self) {
         if !self.wake.signalled.swap(true, Ordering::AcqRel) {
             self.wake.signal.raise();
@@ -86,7 +92,7 @@ impl<M> Mailbox<M> {
     /// Whether the shard may sleep: nothing waits, and whatever comes from now on makes the descriptor ready. Ask before
     /// each sleep, unless [`next`](Mailbox::next) just gave `None`: only these two make senders signal again.
     pub fn may_sleep(&self) -> bool {
-        self.wake.signalled.swap(false, Ordering::AcqRel);
+        self.looks();
         self.receiver.is_empty()
     }
 
@@ -96,7 +102,7 @@ impl<M> Mailbox<M> {
             Ok(message) => Some(message),
             Err(TryRecvError::Empty) => {
                 // First say that we look, then look once more: a sender that came in between either is seen, or signals.
-                if self.wake.signalled.swap(false, Ordering::AcqRel) { self.receiver.try_recv().ok() } else { None }
+                if self.looks() { self.receiver.try_recv().ok() } else { None }
             }
             Err(TryRecvError::Disconnected) => None,
         };
@@ -112,6 +118,11 @@ impl<M> Mailbox<M> {
     /// Same, once all that wait now are.
     pub fn sent(&self) -> u64 {
         self.taken.get() + self.receiver.len() as u64
+    }
+
+    /// From now on the next sender signals. Gives whether one did since the last look.
+    fn looks(&self) -> bool {
+        !planted(Mistake::WakeUpLost) && self.wake.signalled.swap(false, Ordering::AcqRel)
     }
 
     /// Messages that wait.

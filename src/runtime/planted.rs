@@ -23,10 +23,52 @@ pub enum Mistake {
     LastIdIgnored,
     /// A client is not told that it missed something.
     GapUntold,
+    /// A commit that failed is taken for one that worked.
+    CommitUnchecked,
+    /// A request that comes again by its key is done again.
+    KeyIgnored,
+    /// A post is marked as told before a dispatcher took it.
+    OutboxMarkedEarly,
+    /// Nobody gets the outbox whose holder is gone.
+    OutboxLeaseKept,
+    /// What is posted does not wait for what the outbox has of its topic.
+    OutboxOvertaken,
+    /// A like that a dispatcher may have taken is sent again.
+    HandedOverTwice,
+    /// What merges counts as one.
+    MergedCountLost,
+    /// A topic that nobody watched for a moment is let go though somebody came back.
+    TopicLetGo,
+    /// A shard that looked into its mailbox is not woken again.
+    WakeUpLost,
+    /// An old batch of wants that comes late counts.
+    BatchNumberIgnored,
+    /// A node that is gone counts as alive.
+    NodeLeaseKept,
+    /// A batch of frames that comes again is taken again.
+    SeenIgnored,
+    /// A stream that comes back is given nothing of what precedes its place.
+    NoOverlap,
+    /// A new stream is not given the newest values.
+    NewestUnshown,
+    /// Events of another data center that come again are taken again.
+    QueueNumberIgnored,
+    /// What came from another data center is sent on to others.
+    PeerRebroadcast,
+    /// A stream goes on when its token ended.
+    TokenEndIgnored,
+    /// A stream keeps topics that its new token does not name.
+    RightsUnchecked,
+    /// Viewers of a Frontend that died count on.
+    GhostsCounted,
+    /// Counts that the store lost are not sent again.
+    CountsUnrepaired,
+    /// A member who went is not said to be gone.
+    MemberKept,
 }
 
 /// All of them.
-pub const ALL: [Mistake; 9] = [
+pub const ALL: [Mistake; 30] = [
     Mistake::PrevUnchecked,
     Mistake::HolesUnread,
     Mistake::EndsUncompared,
@@ -36,6 +78,27 @@ pub const ALL: [Mistake; 9] = [
     Mistake::AcknowledgedEarly,
     Mistake::LastIdIgnored,
     Mistake::GapUntold,
+    Mistake::CommitUnchecked,
+    Mistake::KeyIgnored,
+    Mistake::OutboxMarkedEarly,
+    Mistake::OutboxLeaseKept,
+    Mistake::OutboxOvertaken,
+    Mistake::HandedOverTwice,
+    Mistake::MergedCountLost,
+    Mistake::TopicLetGo,
+    Mistake::WakeUpLost,
+    Mistake::BatchNumberIgnored,
+    Mistake::NodeLeaseKept,
+    Mistake::SeenIgnored,
+    Mistake::NoOverlap,
+    Mistake::NewestUnshown,
+    Mistake::QueueNumberIgnored,
+    Mistake::PeerRebroadcast,
+    Mistake::TokenEndIgnored,
+    Mistake::RightsUnchecked,
+    Mistake::GhostsCounted,
+    Mistake::CountsUnrepaired,
+    Mistake::MemberKept,
 ];
 
 thread_local! {

@@ -8,7 +8,7 @@ pub use std::sync::atomic::{AtomicBool, Ordering};
 pub use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 use rustix::event::{EventfdFlags, eventfd};
 
-/// A descriptor that becomes ready each time it is raised, edge-triggered; it is never read.
+/// A descriptor that becomes ready each time it is raised, edge-triggered; only simulations read it.
 #[derive(Debug)]
 pub struct Signal(OwnedFd);
 
@@ -25,6 +25,11 @@ impl Signal {
     pub fn raise(&self) {
         // The counter cannot overflow, since it is written at most once a look; a full one would wake just as well.
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    /// Whether it was raised since this was asked last.
+    pub fn lower(&self) -> bool {
+        rustix::io::read(&self.0, &mut [0; 8]).is_ok()
     }
 }
 

@@ -12,6 +12,7 @@ use crate::dispatch::datacenter::PeerViewers;
 use crate::dispatch::kv::{Alive, Answer, NodeCounts, Request, Unavailable, highest};
 use crate::dispatch::tally::Due;
 use crate::limits::{COUNTS_PAUSE, CROWD_BURST, CROWD_SLICE};
+use crate::runtime::planted::{Mistake, planted};
 use crate::wire::frame::Event;
 use crate::wire::topic::Topic;
 
@@ -87,7 +88,11 @@ impl Shard {
         self.reading_counts = false;
         let node = Arc::clone(&self.node);
         match result {
-            Ok(counts) => self.tally.read(&counts, |topic| node.home(topic.as_str()) == self.id),
+            Ok(counts) => {
+                let (alive, alone) = (Arc::clone(&self.alive), node.info.is_none());
+                let lives = |id| alone || alive.binary_search_by_key(&id, |node| node.id).is_ok();
+                self.tally.read(&counts, lives, |topic| node.home(topic.as_str()) == self.id);
+            }
             Err(_) => self.tally.doubt(),
         }
     }
@@ -114,7 +119,7 @@ impl Shard {
 
     /// Who lives changed, or may have.
     pub(super) fn on_alive_counts(&mut self, alive: &Alive) {
-        if alive.recount {
+        if alive.recount && !planted(Mistake::CountsUnrepaired) {
             self.audience.repair();
         }
     }
@@ -122,7 +127,8 @@ impl Shard {
     /// Nodes came or went.
     pub(super) fn keep_counts(&mut self) {
         let alive = Arc::clone(&self.alive);
-        self.tally.keep(|id| alive.binary_search_by_key(&id, |node| node.id).is_ok());
+        self.tally
+            .keep(|id| planted(Mistake::GhostsCounted) || alive.binary_search_by_key(&id, |node| node.id).is_ok());
         self.tally.look_again();
     }
 

@@ -12,6 +12,7 @@ use super::link::{Call, Called, Lane, Outcome};
 use super::shard::Shard;
 use crate::limits::*;
 use crate::runtime::account::{Held, Use};
+use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::Set;
 use crate::wire::event::{Class, Draft};
 use crate::wire::http::HttpError;
@@ -199,7 +200,8 @@ impl Shard {
             Outcome::Answer(..) | Outcome::NotTaken => again = events,
             // It may have been taken: what viewers could not tell from another event is not sent again.
             Outcome::Unknown => {
-                (again, lost) = events.into_iter().partition(|event| event.may_repeat);
+                (again, lost) =
+                    events.into_iter().partition(|event| event.may_repeat || planted(Mistake::HandedOverTwice));
             }
         }
         if !again.is_empty() {

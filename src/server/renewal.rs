@@ -11,6 +11,7 @@ use super::shard::Shard;
 use super::slots::Conn;
 use crate::auth::{Rights, Token, expired};
 use crate::limits::TOKEN_NOTICE;
+use crate::runtime::planted::{Mistake, planted};
 use crate::wire::http::HttpError;
 use crate::wire::json;
 use crate::wire::query::Query;
@@ -60,7 +61,7 @@ impl StreamRights {
 
     /// What is due at `now_ms` (Unix ms). A notice is due once.
     pub fn due(&mut self, now_ms: u64) -> Option<Due> {
-        if expired(self.expires_at_ms, now_ms) {
+        if expired(self.expires_at_ms, now_ms) && !planted(Mistake::TokenEndIgnored) {
             return Some(Due::End);
         }
         self.notice_at_ms.take_if(|at| *at <= now_ms).map(|_| Due::Notice(self.expires_at_ms))
@@ -127,7 +128,7 @@ impl Shard {
         let subscriptions = slot.subscriptions.as_slice().iter();
         let lost: Vec<_> = subscriptions
             .map(|subscription| subscription.topic)
-            .filter(|&index| !rights.may_subscribe(&self.topics.get(index).topic))
+            .filter(|&index| !rights.may_subscribe(&self.topics.get(index).topic) && !planted(Mistake::RightsUnchecked))
             .collect();
         for index in lost {
             self.unwatch(renewal.conn, index);

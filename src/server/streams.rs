@@ -14,6 +14,7 @@ use super::slots::{Conn, Kind, Lag, Showing, Subscription};
 use crate::frontend::backlog::Backlog;
 use crate::limits::*;
 use crate::runtime::account::Use;
+use crate::runtime::planted::{Mistake, planted};
 use crate::wire::connection_id::ConnectionId;
 use crate::wire::frame::Frame;
 use crate::wire::http::{HttpError, Method};
@@ -305,7 +306,8 @@ impl Shard {
             let end = entry.log.end();
             entry.viewers[subscription.place as usize].cursor = end;
             self.crowds.connected(subscription.topic, conn);
-            let mut showing = Showing { topic: subscription.topic, at: 0, until: entry.newest.end() };
+            let at = if planted(Mistake::NewestUnshown) { entry.newest.end() } else { 0 };
+            let mut showing = Showing { topic: subscription.topic, at, until: entry.newest.end() };
             if !showing.fill(&entry.newest, &mut out, framing) {
                 left.push(showing);
             }

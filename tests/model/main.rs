@@ -6,6 +6,9 @@ mod sync;
 #[path = "../../src/runtime/mailbox.rs"]
 #[expect(dead_code, reason = "not all of it is for the model")]
 mod mailbox;
+#[path = "../../src/runtime/planted.rs"]
+#[expect(dead_code, reason = "not all of it is for the model")]
+mod planted;
 
 use loom::thread;
 use mailbox::{Mailbox, Sender};

@@ -108,6 +108,10 @@ impl Signal {
         self.raised.notify_one();
     }
 
+    pub fn lower(&self) -> bool {
+        std::mem::take(&mut self.is_raised.lock().expect("nobody panics with it"))
+    }
+
     pub fn wait(&self) {
         let mut is_raised = self.is_raised.lock().expect("nobody panics with it");
         while !*is_raised {

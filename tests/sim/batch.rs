@@ -11,11 +11,13 @@ use crate::run::{self, Told};
 use crate::world::Plan;
 
 /// What every batch is to see.
-const EXERCISED: [&str; 15] = [
+const EXERCISED: [&str; 18] = [
     "acknowledged",
+    "changes of streams",
     "clock jumps",
     "crashes",
     "cuts",
+    "deeds",
     "emptied",
     "gaps",
     "newest",
@@ -25,6 +27,7 @@ const EXERCISED: [&str; 15] = [
     "repeats",
     "resumes",
     "shown",
+    "stored",
     "sums",
     "weathers",
 ];

@@ -1,6 +1,11 @@
 //! What all simulated clients have in common.
 
+use std::net::SocketAddr;
+
+use fanfare::runtime::random::Random;
 use fanfare::wire::chunked::{Chunked, Piece};
+
+use crate::fabric::{Fabric, Owner};
 
 pub const SECOND: u64 = 1_000_000_000;
 pub const MILLISECOND: u64 = 1_000_000;
@@ -50,5 +55,102 @@ impl Reader {
                 Err(_) => return false,
             }
         }
+    }
+}
+
+/// One request at a time, which is sent again until it is answered.
+#[derive(Debug)]
+pub struct Call {
+    client: usize,
+    end: Option<i32>,
+    sent: bool,
+    reader: Reader,
+    /// How often the present request was sent.
+    pub attempts: u64,
+    /// When it wants its next turn.
+    pub next: u64,
+    given_up: u64,
+}
+
+impl Call {
+    /// One whose first turn is at `next`.
+    pub fn new(client: usize, next: u64) -> Call {
+        Call { client, end: None, sent: false, reader: Reader::default(), attempts: 0, next, given_up: 0 }
+    }
+
+    /// The next request is another one.
+    pub fn begin(&mut self) {
+        (self.sent, self.attempts) = (false, 0);
+    }
+
+    /// The same request, on another connection.
+    pub fn again(&mut self, fabric: &mut Fabric, random: &mut Random) {
+        if let Some(end) = self.end.take() {
+            fabric.close(end);
+        }
+        self.sent = false;
+        self.next = fabric.now + (100 + random.number() % 400) * MILLISECOND;
+    }
+
+    /// Goes on with a request to one of these. Gives the answer once it is there.
+    pub fn turn(
+        &mut self,
+        fabric: &mut Fabric,
+        random: &mut Random,
+        to: &[SocketAddr],
+        request: impl FnOnce(&str) -> String,
+    ) -> Option<(u16, Vec<u8>)> {
+        let now = fabric.now;
+        let Some(end) = self.end else {
+            if now >= self.next && !to.is_empty() {
+                let to = to[random.number() as usize % to.len()];
+                self.end = Some(fabric.connect(Owner::Client(self.client), to));
+                self.sent = false;
+                self.next = now + PATIENCE;
+                self.given_up = self.next;
+            }
+            return None;
+        };
+        if !self.sent && fabric.is_open(end) {
+            let request = request(&fabric.host(end).to_string());
+            let mut left = request.as_bytes();
+            while !left.is_empty() {
+                match fabric.send(end, left) {
+                    Ok(0) | Err(_) => break,
+                    Ok(count) => left = &left[count..],
+                }
+            }
+            if !left.is_empty() {
+                self.again(fabric, random);
+                return None;
+            }
+            self.attempts += 1;
+            self.sent = true;
+            self.reader = Reader::default();
+            self.next = now + PATIENCE;
+            self.given_up = self.next;
+        }
+        let mut buffer = [0; 4096];
+        loop {
+            match fabric.recv(end, &mut buffer) {
+                Ok(Some(0)) | Err(_) => {
+                    self.again(fabric, random);
+                    return None;
+                }
+                Ok(None) => break,
+                Ok(Some(count)) => {
+                    self.reader.push(&buffer[..count]);
+                }
+            }
+        }
+        let whole = self.reader.status == Some(204) || self.reader.length == Some(self.reader.body.len());
+        if let Some(status) = self.reader.status.filter(|_| self.sent && whole) {
+            self.sent = false;
+            return Some((status, std::mem::take(&mut self.reader).body));
+        }
+        if now >= self.given_up {
+            self.again(fabric, random);
+        }
+        None
     }
 }

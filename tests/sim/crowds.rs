@@ -8,7 +8,7 @@ use fanfare::server::message::Message;
 
 use crate::clients::{MILLISECOND, SECOND};
 use crate::fabric::Owner;
-use crate::publisher::Kinds;
+use crate::small;
 use crate::world::{Busiest, Plan, World, address};
 
 /// What one turn may do: some slices, each of so many steps, of which one may be two writes.
@@ -18,19 +18,7 @@ const DISPATCHER: usize = 0;
 const FRONTEND: usize = 1;
 
 fn world() -> World {
-    let mut world = World::new(Plan {
-        seed: 11,
-        dispatchers: 1,
-        frontends: 1,
-        shards: 1,
-        viewers: 1,
-        publishers: 0,
-        topics: 1,
-        kinds: Kinds::default(),
-        seconds: 0,
-        faults: Default::default(),
-        without: Default::default(),
-    });
+    let mut world = World::new(Plan { viewers: 1, ..small(11) }, false);
     world.run(5 * SECOND);
     world
 }
@@ -91,7 +79,7 @@ fn clients_with_very_many_requests_have_a_turn_for_themselves() {
 fn crowd_that_waits_for_a_topic_has_a_turn_for_itself() {
     let mut world = world();
     let until_then = world.now + 10 * SECOND;
-    world.store.lock().outage(until_then);
+    world.stores[0].lock().outage(until_then);
     let ends = crowd(&mut world, 300, b"GET /v1/events?topic=chat:new HTTP/1.1\r\nHost: a\r\n\r\n");
     until(&mut world, &ends, b"event: connected", 300);
     assert!(world.busiest.sends <= MOST, "{:?}", world.busiest);

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use fanfare::runtime::random::Random;
 use serde_json::json;
 
-use crate::clients::{MILLISECOND, PATIENCE, Reader};
-use crate::fabric::{Fabric, Owner};
+use crate::clients::Call;
+use crate::fabric::Fabric;
 
 /// An event that was acknowledged.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct Acked {
     pub attempts: u64,
     /// It was sent with an `Idempotency-Key`, so that it is taken once.
     pub once: bool,
+    /// Where it was sent.
+    pub dc: usize,
 }
 
 /// What publishers send beside messages.
@@ -61,19 +63,16 @@ pub struct Publisher {
     /// The last events of class `sum` and `latest`, of which nothing may be lost.
     last: Vec<(String, &'static str)>,
     current: Option<(Acked, String)>,
-    end: Option<i32>,
-    sent: bool,
-    reader: Reader,
+    call: Call,
     pub acked: Vec<Acked>,
     pub refused: u64,
     pub stops: bool,
     pace: u64,
-    next: u64,
-    given_up: u64,
 }
 
 impl Publisher {
     pub fn new(number: usize, topics: Vec<String>, kinds: Kinds, once: bool, pace: u64, next: u64) -> Publisher {
+        let call = Call::new(number, next);
         Publisher {
             number,
             topics,
@@ -83,26 +82,22 @@ impl Publisher {
             count: 0,
             last: Vec::new(),
             current: None,
-            end: None,
-            sent: false,
-            reader: Reader::default(),
+            call,
             acked: Vec::new(),
             refused: 0,
             stops: false,
             pace,
-            next,
-            given_up: 0,
         }
     }
 
     /// When it wants its next turn.
     pub fn due(&self) -> u64 {
-        self.next
+        self.call.next
     }
 
-    /// What it sends.
-    pub fn current(&self) -> Option<&Acked> {
-        self.current.as_ref().map(|(event, _)| event)
+    /// What it sends, and how often it did.
+    pub fn current(&self) -> Option<(&Acked, u64)> {
+        self.current.as_ref().map(|(event, _)| (event, self.call.attempts))
     }
 
     /// Nothing of it is under way.
@@ -116,7 +111,7 @@ impl Publisher {
             let kinds = [("score", self.kinds.latest), ("like", self.kinds.sums), ("beat", self.kinds.sums)];
             self.last.extend(kinds.iter().filter(|(_, is)| *is).map(|(kind, _)| (topic.clone(), *kind)));
         }
-        self.next = now;
+        self.call.next = now;
     }
 
     fn draft(&mut self, random: &mut Random, now: u64) -> (Acked, String) {
@@ -139,88 +134,40 @@ impl Publisher {
         if let Some(key) = &key {
             body["key"] = json!(key);
         }
-        let acked = Acked { topic, kind, id, key, number, begun: now, attempts: 0, once: self.once };
+        let acked = Acked { topic, kind, id, key, number, begun: now, attempts: 0, once: self.once, dc: 0 };
         (acked, body.to_string())
-    }
-
-    fn again(&mut self, fabric: &mut Fabric, random: &mut Random) {
-        if let Some(end) = self.end.take() {
-            fabric.close(end);
-        }
-        self.sent = false;
-        self.next = fabric.now + (100 + random.number() % 400) * MILLISECOND;
     }
 
     /// Its turn.
     pub fn turn(&mut self, fabric: &mut Fabric, random: &mut Random, dispatchers: &[SocketAddr]) {
         let now = fabric.now;
         if self.current.is_none() {
-            if (self.stops && self.last.is_empty()) || now < self.next {
+            if (self.stops && self.last.is_empty()) || now < self.call.next {
                 return;
             }
             self.current = Some(self.draft(random, now));
-            self.sent = false;
+            self.call.begin();
         }
-        let Some(end) = self.end else {
-            if now >= self.next && !dispatchers.is_empty() {
-                let to = dispatchers[random.number() as usize % dispatchers.len()];
-                self.end = Some(fabric.connect(Owner::Client(self.number), to));
-                self.sent = false;
-                self.next = now + PATIENCE;
-                self.given_up = self.next;
-            }
-            return;
-        };
         let (acked, body) = self.current.as_mut().expect("it was just made if there was none");
-        if !self.sent && fabric.is_open(end) {
-            let host = fabric.host(end);
+        let request = |host: &str| {
             let once = if acked.once { format!("Idempotency-Key: {}\r\n", acked.id) } else { String::new() };
-            let request = format!(
+            format!(
                 "POST /v1/topics/{}/events HTTP/1.1\r\nHost: {host}:8081\r\n{once}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
                 acked.topic,
                 body.len()
-            );
-            let mut left = request.as_bytes();
-            while !left.is_empty() {
-                match fabric.send(end, left) {
-                    Ok(0) | Err(_) => break,
-                    Ok(count) => left = &left[count..],
-                }
+            )
+        };
+        match self.call.turn(fabric, random, dispatchers, request) {
+            None => {}
+            Some((202, _)) => {
+                acked.attempts = self.call.attempts;
+                self.acked.extend(self.current.take().map(|(acked, _)| acked));
+                self.call.next = now + self.pace / 2 + random.number() % self.pace.max(1);
             }
-            if !left.is_empty() {
-                return self.again(fabric, random);
-            }
-            acked.attempts += 1;
-            self.sent = true;
-            self.reader = Reader::default();
-            self.next = now + PATIENCE;
-            self.given_up = self.next;
-        }
-        let mut buffer = [0; 4096];
-        loop {
-            match fabric.recv(end, &mut buffer) {
-                Ok(Some(0)) | Err(_) => return self.again(fabric, random),
-                Ok(None) => break,
-                Ok(Some(count)) => {
-                    self.reader.push(&buffer[..count]);
-                }
-            }
-        }
-        let whole = self.reader.status.is_some() && self.reader.length == Some(self.reader.body.len());
-        if self.sent && whole {
-            let status = self.reader.status;
-            self.reader = Reader::default();
-            if status == Some(202) {
-                let (acked, _) = self.current.take().expect("it is under way");
-                self.acked.push(acked);
-                self.sent = false;
-                self.next = now + self.pace / 2 + random.number() % self.pace.max(1);
-            } else {
+            Some(_) => {
                 self.refused += 1;
-                self.again(fabric, random);
+                self.call.again(fabric, random);
             }
-        } else if now >= self.given_up {
-            self.again(fabric, random);
         }
     }
 }

@@ -30,8 +30,14 @@ pub fn plan(seed: u64) -> Plan {
         publishers: draw(1, 4),
         topics: draw(1, 4),
         kinds: Kinds { notes: draw(0, 1) == 1, sums: draw(0, 1) == 1, latest: draw(0, 1) == 1 },
+        backends: draw(0, 2),
+        posters: draw(1, 3),
+        data_centers: [1, 1, 2, 3][draw(0, 3)],
+        members: draw(0, 3),
+        tokens: draw(0, 2) == 0,
         seconds: 40,
         faults,
+        hurries: draw(0, 2) == 0,
         without: Without::default(),
     }
 }
@@ -41,17 +47,24 @@ fn go(world: &mut World) -> Vec<String> {
     let seconds = world.plan.seconds;
     world.run(seconds * SECOND);
     world.heal();
+    world.run((seconds + 25) * SECOND);
+    world.retire();
     world.run((seconds + 30) * SECOND);
     world.finish();
+    world.run((seconds + 60) * SECOND);
+    world.reload();
+    world.run((seconds + 62) * SECOND);
+    world.strike();
+    world.run((seconds + 75) * SECOND);
+    let mut wrong = oracle::counted(world);
+    world.run((seconds + 85) * SECOND);
+    world.like_all();
     world.run((seconds + 90) * SECOND);
-    let mut wrong = oracle::lacking(world);
+    wrong.extend(oracle::lacking(world));
     world.publish(true);
     world.run((seconds + 92) * SECOND);
     world.publish(false);
     world.run((seconds + 92) * SECOND + AT_ONCE);
-    let without = &world.plan.without.clients;
-    let mut number = 0..;
-    world.clients.retain(|_| !without.contains(&number.next().expect("it has no end")));
     wrong.extend(oracle::judge(world));
     wrong
 }
@@ -100,15 +113,11 @@ pub fn run(plan: &Plan, verbose: bool) -> Told {
     hear_panics();
     PANIC.set(Some(None));
     let mut world = None;
-    let result = panic::catch_unwind(AssertUnwindSafe(|| {
-        let world = world.insert(World::new(plan.clone()));
-        world.verbose = verbose;
-        go(world)
-    }));
+    let result = panic::catch_unwind(AssertUnwindSafe(|| go(world.insert(World::new(plan.clone(), verbose)))));
     let panic = PANIC.take().flatten();
     let wrong = result.unwrap_or_else(|_| vec![panic.expect("the hook heard of it")]);
     let Some(world) = world else { return Told { wrong, ..Told::default() } };
-    let clients = world.clients.iter().map(Client::number).collect();
+    let clients = world.present().map(Client::number).collect();
     let World { trace, counts, befell, log, now, .. } = world;
     Told { wrong, trace, counts, befell, log, clients, time: now }
 }

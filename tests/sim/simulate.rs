@@ -4,14 +4,17 @@
 
 mod batch;
 mod clients;
+mod database;
 mod fabric;
 mod faults;
 mod oracle;
+mod poster;
 mod publisher;
 mod run;
 mod shrink;
 mod store;
 mod streams;
+mod tokens;
 mod viewer;
 mod world;
 
@@ -68,6 +71,17 @@ struct Args {
     frontends: Option<usize>,
     #[arg(long)]
     dispatchers: Option<usize>,
+    #[arg(long)]
+    backends: Option<usize>,
+    #[arg(long)]
+    data_centers: Option<usize>,
+    /// Members whose presence is watched
+    #[arg(long)]
+    members: Option<usize>,
+    #[arg(long, help = "Nobody shows a token")]
+    without_tokens: bool,
+    #[arg(long, help = "Faults come at their usual pace")]
+    without_hurry: bool,
     /// Kinds of events that nobody publishes: notes, sums, latest
     #[arg(long, value_delimiter = ',')]
     without_kinds: Vec<String>,
@@ -89,6 +103,11 @@ impl Args {
         plan.shards = self.shards.unwrap_or(plan.shards);
         plan.frontends = self.frontends.unwrap_or(plan.frontends);
         plan.dispatchers = self.dispatchers.unwrap_or(plan.dispatchers);
+        plan.backends = self.backends.unwrap_or(plan.backends);
+        plan.data_centers = self.data_centers.unwrap_or(plan.data_centers);
+        plan.members = self.members.unwrap_or(plan.members);
+        plan.tokens &= !self.without_tokens;
+        plan.hurries &= !self.without_hurry;
         let left = |kind: &str| !self.without_kinds.iter().any(|without| without == kind);
         plan.kinds.notes &= left("notes");
         plan.kinds.sums &= left("sums");
@@ -245,7 +264,7 @@ fn command(args: &Args, plan: &Plan) -> String {
     let numbers = |numbers: &mut dyn Iterator<Item = u64>| numbers.map(|number| number.to_string()).collect::<Vec<_>>();
     let mut say = |differs: bool, name: &str, value: String| {
         if differs {
-            words.push(format!("--{name} {value}"));
+            words.push(format!("--{name} {value}").trim_end().to_owned());
         }
     };
     let faults: Vec<String> = plan.faults.iter().map(|fault| name_of(*fault)).collect();
@@ -254,6 +273,11 @@ fn command(args: &Args, plan: &Plan) -> String {
     say(plan.shards != whole.shards, "shards", plan.shards.to_string());
     say(plan.frontends != whole.frontends, "frontends", plan.frontends.to_string());
     say(plan.dispatchers != whole.dispatchers, "dispatchers", plan.dispatchers.to_string());
+    say(plan.backends != whole.backends, "backends", plan.backends.to_string());
+    say(plan.data_centers != whole.data_centers, "data-centers", plan.data_centers.to_string());
+    say(plan.members != whole.members, "members", plan.members.to_string());
+    say(plan.tokens != whole.tokens, "without-tokens", String::new());
+    say(plan.hurries != whole.hurries, "without-hurry", String::new());
     let kinds = [
         ("notes", whole.kinds.notes, plan.kinds.notes),
         ("sums", whole.kinds.sums, plan.kinds.sums),

@@ -40,6 +40,8 @@ pub struct Tables {
     pub lives: BTreeMap<ShardId, u64>,
     pub steps: Vec<(u64, Step)>,
     pub questions: u64,
+    /// How far its clock is ahead of the world's, in ms.
+    pub ahead_ms: i64,
 }
 
 /// A store, as all who use it share it.
@@ -47,7 +49,7 @@ pub struct Tables {
 pub struct Shared(Arc<Mutex<Tables>>);
 
 impl Shared {
-    pub fn new(seed: u64, times: Times) -> Shared {
+    pub fn new(seed: u64, times: Times, ahead_ms: i64) -> Shared {
         Shared(Arc::new(Mutex::new(Tables {
             kv: MemoryKv::new(HISTORY_MS, times.clone()),
             times,
@@ -60,6 +62,7 @@ impl Shared {
             lives: BTreeMap::new(),
             steps: Vec::new(),
             questions: 0,
+            ahead_ms,
         })))
     }
 

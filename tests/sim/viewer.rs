@@ -1,5 +1,7 @@
 //! A simulated viewer, as an `EventSource` is one.
 
+mod control;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -7,8 +9,9 @@ use fanfare::client::sse::{Event, Parser};
 use fanfare::runtime::random::Random;
 use serde_json::Value;
 
-use crate::clients::{MILLISECOND, PATIENCE, Reader, SECOND};
+use crate::clients::{Call, MILLISECOND, PATIENCE, Reader, SECOND};
 use crate::fabric::{Fabric, Owner};
+use control::{Doing, Pass};
 
 /// A stream on which nothing came for so long is over; a heartbeat comes within 25 s.
 const SILENCE: u64 = 60 * SECOND;
@@ -17,6 +20,7 @@ const SILENCE: u64 = 60 * SECOND;
 #[derive(Debug, Clone)]
 pub struct Shown {
     pub id: String,
+    pub at: u64,
     /// The stream's `id:` line: the place in history.
     pub place: String,
 }
@@ -24,12 +28,30 @@ pub struct Shown {
 /// What came on one connection of the classes that are not repeated.
 #[derive(Debug, Default)]
 pub struct Stream {
-    /// Since when all its topics are live.
-    pub since: Option<u64>,
+    /// Since when topics are live.
+    pub since: BTreeMap<String, u64>,
+    /// When its token ends, if it has one.
+    pub ends: Option<u64>,
     /// By topic, type and key.
     pub sums: BTreeMap<(String, String, String), u64>,
-    /// The number in the newest event, by topic and key.
+    /// The number in the newest event, by topic and key; of viewers how many, of presence whether, by the type.
     pub latest: BTreeMap<(String, String), u64>,
+    /// How often an event of class `every` came, by topic and id.
+    pub every: BTreeMap<String, u64>,
+    /// How often somebody's like was told alone, by topic and member.
+    pub likers: BTreeMap<(String, String), u64>,
+    /// How many like it, by topic.
+    pub likes: BTreeMap<String, u64>,
+}
+
+/// Something that may have been shown too late.
+#[derive(Debug)]
+pub struct Stray {
+    /// The topic, and the event's id.
+    pub id: String,
+    /// Only what was sent before this may be shown.
+    pub until: u64,
+    pub why: &'static str,
 }
 
 /// Who watches.
@@ -43,9 +65,42 @@ pub struct Viewer {
     asked: bool,
     /// Reads so many bytes every 50 ms only; 0 reads all.
     pub slow: usize,
+    /// Its page is loaded anew with its next turn.
+    pub reloads: bool,
+    /// Connects to any data center.
+    pub roams: bool,
     pub is_connected: bool,
-    /// Since when all its topics are live.
-    pub since: Option<u64>,
+    /// It is gone for good.
+    pub is_retired: bool,
+    /// Since when topics are live without an end.
+    pub since: BTreeMap<String, u64>,
+    /// When it stopped to watch topics that it does not watch.
+    pub gone: BTreeMap<String, u64>,
+    pub strays: Vec<Stray>,
+    /// As whom it watches.
+    pub member: Option<String>,
+    /// Topics that it may watch.
+    pub all: Vec<String>,
+    /// How long its tokens last, where they are asked for.
+    pub lasts: Option<u64>,
+    /// How long after a token's end its stream may go on.
+    pub grace: u64,
+    /// Its tokens are renewed while they last.
+    pub renews: bool,
+    /// When it changes its topics next.
+    pub changes_at: u64,
+    /// It changes nothing any more.
+    pub quiet: bool,
+    pub changes: u64,
+    pub rights_lost: u64,
+    pass: Option<Pass>,
+    renews_at: u64,
+    doing: Option<Doing>,
+    call: Call,
+    /// Topics that it leaves as they are.
+    settled: BTreeSet<String>,
+    /// The stream's name.
+    connection: String,
     pub shown: Vec<Shown>,
     pub seen: BTreeSet<String>,
     /// When it was told of gaps, of which topic, and what it came with.
@@ -56,6 +111,8 @@ pub struct Viewer {
     pub repeats: u64,
     /// One for each connection, the present one last.
     pub streams: Vec<Stream>,
+    /// What it was told of its streams, in lines for people.
+    pub story: Vec<String>,
     /// What no server may do.
     pub faults: Vec<String>,
     next: u64,
@@ -71,8 +128,28 @@ impl Viewer {
             parser: Parser::new(None),
             asked: false,
             slow: 0,
+            reloads: false,
+            roams: false,
             is_connected: false,
-            since: None,
+            is_retired: false,
+            since: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            strays: Vec::new(),
+            member: None,
+            all: Vec::new(),
+            lasts: None,
+            grace: 0,
+            renews: false,
+            changes_at: u64::MAX,
+            quiet: false,
+            changes: 0,
+            rights_lost: 0,
+            pass: None,
+            renews_at: u64::MAX,
+            doing: None,
+            call: Call::new(number, next),
+            settled: BTreeSet::new(),
+            connection: String::new(),
             shown: Vec::new(),
             seen: BTreeSet::new(),
             gaps: Vec::new(),
@@ -81,6 +158,7 @@ impl Viewer {
             resumes: 0,
             repeats: 0,
             streams: Vec::new(),
+            story: Vec::new(),
             faults: Vec::new(),
             next,
         }
@@ -88,22 +166,45 @@ impl Viewer {
 
     /// When it wants its next turn.
     pub fn due(&self) -> u64 {
-        self.next
+        self.next.min(self.control_due())
     }
 
     fn leave(&mut self, fabric: &mut Fabric, random: &mut Random) {
         if let Some(end) = self.end.take() {
             fabric.close(end);
+            self.story.push("is without a stream".to_owned());
         }
         self.is_connected = false;
+        self.abandon(fabric, random);
         self.parser.restart();
         let retry = self.parser.retry_ms.unwrap_or(3000);
         self.next = fabric.now + (retry + random.number() % 500) * MILLISECOND;
+        if self.is_retired {
+            self.next = u64::MAX;
+        }
+    }
+
+    /// It goes for good.
+    pub fn retire(&mut self) {
+        (self.is_retired, self.reloads) = (true, true);
+    }
+
+    /// The header that shows its token.
+    fn authorization(&self) -> String {
+        self.pass.as_ref().map_or_else(String::new, |pass| format!("Authorization: Bearer {}\r\n", pass.token))
     }
 
     /// Its turn: by time, or since something happened at its end.
     pub fn turn(&mut self, fabric: &mut Fabric, random: &mut Random, frontends: &[SocketAddr]) {
+        self.read(fabric, random, frontends);
+        self.control(fabric, random, frontends);
+    }
+
+    fn read(&mut self, fabric: &mut Fabric, random: &mut Random, frontends: &[SocketAddr]) {
         let now = fabric.now;
+        if std::mem::take(&mut self.reloads) {
+            return self.leave(fabric, random);
+        }
         let Some(end) = self.end else {
             if now >= self.next && !frontends.is_empty() {
                 let to = frontends[random.number() as usize % frontends.len()];
@@ -111,21 +212,25 @@ impl Viewer {
                 self.reader = Reader::default();
                 self.asked = false;
                 self.connects += 1;
-                self.streams.push(Stream::default());
+                self.pass = self.pass(now);
+                self.streams.push(Stream { ends: self.pass.as_ref().map(|pass| pass.ends), ..Stream::default() });
                 self.next = now + PATIENCE;
             }
             return;
         };
         if !self.asked && fabric.is_open(end) {
-            let query: Vec<String> = self.topics.iter().map(|topic| format!("topic={topic}")).collect();
+            let mut query: Vec<String> = self.topics.iter().map(|topic| format!("topic={topic}")).collect();
+            query.extend(self.member.iter().filter(|_| self.pass.is_none()).map(|member| format!("member={member}")));
             let resume = match &self.parser.last_event_id {
                 Some(id) => {
                     self.resumes += 1;
+                    self.story.push(format!("comes back with {id}"));
                     format!("Last-Event-ID: {id}\r\n")
                 }
                 None => String::new(),
             };
-            let request = format!("GET /v1/events?{} HTTP/1.1\r\nHost: f\r\n{resume}\r\n", query.join("&"));
+            let (query, pass) = (query.join("&"), self.authorization());
+            let request = format!("GET /v1/events?{query} HTTP/1.1\r\nHost: f\r\n{pass}{resume}\r\n");
             // A new connection has room for a request.
             let mut left = request.as_bytes();
             while !left.is_empty() {
@@ -178,15 +283,22 @@ impl Viewer {
                     continue;
                 }
             };
+            if !event.name.is_empty() {
+                self.story.push(format!("is told {} {}", event.name, event.data));
+            }
             match event.name.as_str() {
                 "connected" => {
                     self.is_connected = true;
-                    let pending = data["pending"].as_array().is_some_and(|pending| !pending.is_empty());
-                    if !pending {
-                        self.since.get_or_insert(now);
-                        self.stream().since = Some(now);
+                    self.connection = data["connection"].as_str().unwrap_or_default().to_owned();
+                    let pending: Vec<&str> =
+                        data["pending"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+                    for topic in self.topics.iter().filter(|topic| !pending.contains(&topic.as_str())) {
+                        self.since.entry(topic.clone()).or_insert(now);
+                        let stream = self.streams.last_mut().expect("one was begun with the connection");
+                        stream.since.insert(topic.clone(), now);
                     }
                 }
+                "token" if self.renews => self.renews_at = now,
                 "gap" => self.gaps.push((
                     now,
                     data["topic"].as_str().unwrap_or_default().to_owned(),
@@ -206,10 +318,27 @@ impl Viewer {
     /// An event of a class that is not repeated.
     fn tell(&mut self, kind: &str, topic: &str, data: &Value) {
         let key = data["key"].as_str().unwrap_or_default().to_owned();
-        let stream = self.stream();
-        if kind == "score" {
-            stream.latest.insert((topic.to_owned(), key), data["data"]["number"].as_u64().unwrap_or_default());
+        let (key, newest) = match kind {
+            "score" => (key, data["data"]["number"].as_u64()),
+            "viewers" => (kind.to_owned(), data["data"]["viewers"].as_u64()),
+            "presence" => (kind.to_owned(), data["data"]["online"].as_bool().map(u64::from)),
+            _ => (key, None),
+        };
+        if let Some(newest) = newest {
+            if key == kind {
+                self.story.push(format!("is told {kind} of {topic}: {newest}"));
+            }
+            let stream = self.stream();
+            stream.latest.insert((topic.to_owned(), key), newest);
             return;
+        }
+        let stream = self.stream();
+        if let Some(likes) = data["data"]["likes"].as_u64() {
+            stream.likes.insert(topic.to_owned(), likes);
+            if data["count"] == 1 {
+                let member = data["data"]["member"].as_str().unwrap_or_default();
+                *stream.likers.entry((topic.to_owned(), member.to_owned())).or_default() += 1;
+            }
         }
         let mut add = |key: String, count: &Value| {
             *stream.sums.entry((topic.to_owned(), kind.to_owned(), key)).or_default() += count.as_u64().unwrap_or(0);
@@ -222,19 +351,29 @@ impl Viewer {
 
     fn show(&mut self, data: &Value, now: u64) {
         let (id, topic) = (data["id"].as_str().unwrap_or_default(), data["topic"].as_str().unwrap_or_default());
-        if !self.topics.iter().any(|mine| mine == topic) {
-            self.faults.push(format!("{now}: an event of {topic}, which it does not watch"));
+        let stray = |until, why| Stray { id: format!("{topic} {id}"), until, why };
+        let comes = matches!(&self.doing, Some(Doing::Topics { add, .. }) if add.iter().any(|comes| comes == topic));
+        if !comes && !self.topics.iter().any(|mine| mine == topic) {
+            match self.gone.get(topic) {
+                Some(at) => self.strays.push(stray(*at, "was not watched any more")),
+                None => self.faults.push(format!("{now}: an event of {topic}, which it does not watch")),
+            }
+        }
+        let ends = self.streams.last().and_then(|stream| stream.ends).map(|ends| ends + self.grace);
+        if let Some(ends) = ends.filter(|ends| now > *ends) {
+            self.strays.push(stray(ends, "came behind the token's end"));
         }
         match data["type"].as_str().unwrap_or_default() {
-            "message" | "note" => {}
-            kind @ ("like" | "beat" | "score") => return self.tell(kind, topic, data),
+            "message" | "note" | "comment" | "deleted" => {}
+            kind @ ("like" | "beat" | "score" | "viewers" | "presence") => return self.tell(kind, topic, data),
             _ => return,
         }
+        *self.stream().every.entry(format!("{topic} {id}")).or_default() += 1;
         if !self.seen.insert(format!("{topic} {id}")) {
             self.repeats += 1;
             return;
         }
         let place = self.parser.last_event_id.clone().unwrap_or_default();
-        self.shown.push(Shown { id: format!("{topic} {id}"), place });
+        self.shown.push(Shown { id: format!("{topic} {id}"), at: now, place });
     }
 }

@@ -1,6 +1,7 @@
 //! A whole cluster in one thread: real shards, simulated network, store, clocks and clients, under one time and one seed.
 
 mod machines;
+mod people;
 mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,12 +21,13 @@ use fanfare::server::shard::Shard;
 use fanfare::settings::Role;
 
 use crate::clients::{MILLISECOND, SECOND};
+use crate::database::{self, Disk};
 use crate::fabric::{self, ShardId, Transit};
 use crate::faults::Fault;
-use crate::publisher::{Kinds, Publisher};
+use crate::publisher::Kinds;
 use crate::store;
 use crate::streams::{Streams, part};
-use crate::viewer::Viewer;
+pub use people::Client;
 
 /// What the world calls its first moment; nothing depends on when that is.
 #[expect(clippy::disallowed_methods, reason = "there is no other way to an `Instant`")]
@@ -37,16 +39,27 @@ pub const UNIX: Duration = Duration::from_secs(1_800_000_000);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     pub seed: u64,
+    pub data_centers: usize,
+    /// In each data center, as what follows up to `backends`.
     pub dispatchers: usize,
     pub frontends: usize,
+    pub backends: usize,
     pub shards: usize,
     pub viewers: usize,
     pub publishers: usize,
+    /// Who like and write by way of backends.
+    pub posters: usize,
     pub topics: usize,
     pub kinds: Kinds,
+    /// Members whose presence is watched.
+    pub members: usize,
+    /// Who asks shows a token.
+    pub tokens: bool,
     /// How long clients work, and parts fail, in seconds.
     pub seconds: u64,
     pub faults: BTreeSet<Fault>,
+    /// Faults come one upon the other.
+    pub hurries: bool,
     pub without: Without,
 }
 
@@ -66,6 +79,8 @@ pub enum Event {
     Rest(ShardId, u64),
     Transit(Transit),
     Store(store::Step),
+    /// At a machine's database, in a life of it.
+    Database(usize, u64, database::Step),
     Client(usize),
     Fault,
     Start(usize),
@@ -74,19 +89,18 @@ pub enum Event {
 /// A machine, which runs one node.
 pub struct Machine {
     pub role: Role,
+    /// Its data center.
+    pub dc: usize,
     /// Grows with every start; 0 before the first.
     pub life: u64,
     pub node: Option<Arc<Node>>,
     shards: Vec<Shard>,
     rests: Vec<Arc<Mutex<Option<u64>>>>,
+    /// To the database of a backend.
+    way: Option<database::Way>,
     pub paused_until: u64,
     /// What its wall clock adds, in milliseconds.
     pub clock: Arc<AtomicI64>,
-}
-
-pub enum Client {
-    Viewer(Viewer),
-    Publisher(Publisher),
 }
 
 pub struct World {
@@ -99,9 +113,13 @@ pub struct World {
     turning: BTreeMap<ShardId, (u64, u64)>,
     waking: BTreeMap<usize, (u64, u64)>,
     pub fabric: fabric::Shared,
-    pub store: store::Shared,
+    /// One in each data center.
+    pub stores: Vec<store::Shared>,
+    pub disks: Vec<Disk>,
     pub machines: Vec<Machine>,
     pub clients: Vec<Client>,
+    /// The data center of each.
+    pub homes: Vec<usize>,
     /// Of shards.
     schedule: Streams,
     /// Of all clients together before they begin, and of each of them then.
@@ -130,16 +148,31 @@ pub struct Busiest {
     pub sends: u64,
 }
 
+/// The name of a data center.
+pub fn dc_name(dc: usize) -> String {
+    ["a", "b", "c"][dc].to_owned()
+}
+
 pub fn address(machine: usize, port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 1, machine as u8)), port)
 }
 
 impl World {
-    pub fn new(plan: Plan) -> World {
+    /// With `verbose` it tells all that happens.
+    pub fn new(plan: Plan, verbose: bool) -> World {
         let seed = plan.seed;
         seed_tables(part(seed, 0));
         let shared_now = Arc::new(AtomicU64::new(0));
-        let clock = Arc::new(AtomicI64::new(0));
+        let store = |dc: u64| {
+            // The clock of the first is the world's. All began long ago.
+            let ahead = if dc > 0 { Random::new(part(seed, 7 + dc)).number() as i64 % 3_000 } else { 0 };
+            let clock = Arc::new(AtomicI64::new(-3_600_000));
+            let store = store::Shared::new(part(seed, 20 + dc), times(&shared_now, &clock), ahead);
+            clock.store(ahead, Ordering::Relaxed);
+            store
+        };
+        let disk = |dc| Disk::new(part(seed, 40 + dc), times(&shared_now, &Arc::default()));
+        let stores = (0..plan.data_centers as u64).map(store).collect();
         let mut world = World {
             now: 0,
             sequence: 0,
@@ -147,10 +180,12 @@ impl World {
             turning: BTreeMap::new(),
             waking: BTreeMap::new(),
             fabric: fabric::Shared::new(part(seed, 1)),
-            store: store::Shared::new(part(seed, 2), times(&shared_now, &clock)),
+            stores,
+            disks: (0..plan.data_centers as u64).map(disk).collect(),
             shared_now,
             machines: Vec::new(),
             clients: Vec::new(),
+            homes: Vec::new(),
             schedule: Streams::new(part(seed, 3)),
             workload: Random::new(part(seed, 4)),
             doings: Streams::new(part(seed, 6)),
@@ -162,46 +197,31 @@ impl World {
             trace: 0,
             busiest: Busiest::default(),
             log: Vec::new(),
-            verbose: false,
+            verbose,
             plan,
         };
-        let roles = [(Role::Dispatcher, world.plan.dispatchers), (Role::Frontend, world.plan.frontends)];
-        for role in roles.into_iter().flat_map(|(role, count)| std::iter::repeat_n(role, count)) {
+        let Plan { dispatchers, frontends, backends, .. } = world.plan;
+        let roles = [(Role::Dispatcher, dispatchers), (Role::Frontend, frontends), (Role::Backend, backends)];
+        let roles = roles.into_iter().flat_map(|(role, count)| std::iter::repeat_n(role, count));
+        for (dc, role) in (0..world.plan.data_centers).flat_map(|dc| roles.clone().map(move |role| (dc, role))) {
             let clock = Arc::new(AtomicI64::new(0));
-            let machine =
-                Machine { role, life: 0, node: None, shards: Vec::new(), rests: Vec::new(), paused_until: 0, clock };
+            let machine = Machine {
+                role,
+                dc,
+                life: 0,
+                node: None,
+                shards: Vec::new(),
+                rests: Vec::new(),
+                way: None,
+                paused_until: 0,
+                clock,
+            };
             world.machines.push(machine);
-            world.start(world.machines.len() - 1);
         }
+        (0..world.machines.len()).for_each(|number| world.start(number));
         world.people();
         world.at(3 * SECOND, Event::Fault);
         world
-    }
-
-    fn people(&mut self) {
-        let topics: Vec<String> = (0..self.plan.topics).map(|number| format!("chat:{number}")).collect();
-        for number in 0..self.plan.viewers {
-            let first = self.workload.number() as usize % topics.len();
-            let count = 1 + self.workload.number() as usize % 2.min(topics.len());
-            let mine = (0..count).map(|step| topics[(first + step) % topics.len()].clone()).collect();
-            let next = SECOND + self.workload.number() % (2 * SECOND);
-            let mut viewer = Viewer::new(number, mine, next);
-            if self.workload.number().is_multiple_of(8) {
-                viewer.slow = 200;
-            }
-            self.clients.push(Client::Viewer(viewer));
-        }
-        for _ in 0..self.plan.publishers {
-            let next = 3 * SECOND + self.workload.number() % SECOND;
-            let pace = [20, 100, 400][self.workload.number() as usize % 3] * MILLISECOND;
-            let number = self.clients.len();
-            let once = self.workload.number().is_multiple_of(2);
-            let publisher = Publisher::new(number, topics.clone(), self.plan.kinds, once, pace, next);
-            self.clients.push(Client::Publisher(publisher));
-        }
-        for number in 0..self.clients.len() {
-            self.wake(number);
-        }
     }
 
     /// Something that happens at a time.
@@ -222,10 +242,10 @@ impl World {
         }
     }
 
-    /// Machines of a role that run.
-    pub fn addresses(&self, role: Role, port: u16) -> Vec<SocketAddr> {
-        let runs = |(_, machine): &(usize, &Machine)| machine.role == role;
-        self.machines.iter().enumerate().filter(runs).map(|(number, _)| address(number, port)).collect()
+    /// Machines of a role in a data center.
+    pub fn addresses(&self, role: Role, dc: usize, port: u16) -> Vec<SocketAddr> {
+        let is_meant = |(_, machine): &(usize, &Machine)| machine.role == role && machine.dc == dc;
+        self.machines.iter().enumerate().filter(is_meant).map(|(number, _)| address(number, port)).collect()
     }
 
     /// The shard has its next turn within some microseconds.
@@ -235,28 +255,6 @@ impl World {
             let planned = self.at(at.max(self.machines[id.machine].paused_until), Event::Turn(id));
             self.turning.insert(id, planned);
         }
-    }
-
-    fn wake(&mut self, number: usize) {
-        let due = match &self.clients[number] {
-            Client::Viewer(viewer) => viewer.due(),
-            Client::Publisher(publisher) => publisher.due(),
-        };
-        self.wake_at(number, due.max(self.now + MILLISECOND));
-    }
-
-    fn wake_at(&mut self, number: usize, at: u64) {
-        if self.plan.without.clients.contains(&number) {
-            return;
-        }
-        if let Some(planned) = self.waking.get(&number) {
-            if planned.0 <= at {
-                return;
-            }
-            self.heap.remove(planned);
-        }
-        let planned = self.at(at, Event::Client(number));
-        self.waking.insert(number, planned);
     }
 
     /// Runs until a time.
@@ -270,7 +268,8 @@ impl World {
             self.now = at.max(self.now);
             self.shared_now.store(self.now, Ordering::Relaxed);
             self.fabric.lock().now = self.now;
-            self.store.lock().now = self.now;
+            self.stores.iter().for_each(|store| store.lock().now = self.now);
+            self.disks.iter_mut().for_each(|disk| disk.now = self.now);
             self.step(event);
             self.gather();
         }
@@ -302,9 +301,10 @@ impl World {
             }
             Event::Transit(transit) => self.fabric.lock().arrive(transit),
             Event::Store(store::Step::Asked { who, life, ticket, request }) => {
-                self.store.lock().asked(who, life, ticket, *request);
+                self.stores[self.machines[who.machine].dc].lock().asked(who, life, ticket, *request);
             }
             Event::Store(store::Step::Says { who, life, heard }) => self.hear(who, life, heard),
+            Event::Database(number, life, step) => self.at_database(number, life, step),
             Event::Client(number) => self.client(number),
             Event::Fault => crate::faults::happen(self),
             // It may run since all was healed.
@@ -319,7 +319,7 @@ impl World {
         if let Err(Message::Kv(heard)) = node.mail[who.shard].try_send(Message::Kv(heard)) {
             self.at(self.now + MILLISECOND, Event::Store(store::Step::Says { who, life, heard }));
         }
-        self.turn_soon(who);
+        self.woken(who.machine);
     }
 
     /// A timer of a shard went off.
@@ -357,33 +357,18 @@ impl World {
         let machine = &self.machines[id.machine];
         let life = machine.life;
         let rest = machine.rests[id.shard].lock().expect("nobody panics with it").take();
-        let node = machine.node.as_ref().expect("it runs");
-        let mail: Vec<usize> = (0..node.mail.len()).filter(|shard| !node.mail[*shard].is_empty()).collect();
         if let Some(at) = rest {
             self.at(at, Event::Rest(id, life));
         }
-        for shard in mail {
-            self.turn_soon(ShardId { machine: id.machine, shard });
-        }
+        self.woken(id.machine);
     }
 
-    fn client(&mut self, number: usize) {
-        self.waking.remove(&number);
-        let (frontends, dispatchers) = (self.addresses(Role::Frontend, 8080), self.addresses(Role::Dispatcher, 8081));
-        let before = self.verbose.then(|| self.clients[number].stand());
-        let shared = self.fabric.clone();
-        let mut fabric = shared.lock();
-        match &mut self.clients[number] {
-            Client::Viewer(viewer) => viewer.turn(&mut fabric, self.doings.of(number as u64), &frontends),
-            Client::Publisher(publisher) => publisher.turn(&mut fabric, self.doings.of(number as u64), &dispatchers),
-        }
-        let bytes = fabric.bytes;
-        drop(fabric);
-        self.mix(bytes);
-        if let Some(before) = before {
-            self.tell(number, &before);
-        }
-        self.wake(number);
+    /// Shards of a machine to which something was sent, and that were woken by it, have a turn.
+    fn woken(&mut self, machine: usize) {
+        let Some(node) = &self.machines[machine].node else { return };
+        let woken = |shard: &usize| !node.mail[*shard].is_empty() && node.mail[*shard].takes_wake();
+        let woken: Vec<usize> = (0..node.mail.len()).filter(woken).collect();
+        woken.into_iter().for_each(|shard| self.turn_soon(ShardId { machine, shard }));
     }
 
     /// Plans what the last step caused.
@@ -393,7 +378,7 @@ impl World {
         let ready: Vec<ShardId> = fabric.ready.keys().copied().collect();
         let mut stirred = std::mem::take(&mut fabric.stirred);
         drop(fabric);
-        let steps = std::mem::take(&mut self.store.lock().steps);
+        let steps: Vec<_> = self.stores.iter().flat_map(|store| std::mem::take(&mut store.lock().steps)).collect();
         for (at, transit) in transits {
             self.at(at, Event::Transit(transit));
         }
@@ -403,6 +388,7 @@ impl World {
         for id in ready {
             self.turn_soon(id);
         }
+        self.store_soon();
         stirred.dedup();
         for (client, _) in stirred {
             // Slow readers look when they like.
@@ -419,16 +405,6 @@ impl World {
         self.disturbed = self.disturbed.max(Some(until));
     }
 
-    /// Publishers say once more what all must know.
-    pub fn finish(&mut self) {
-        for number in 0..self.clients.len() {
-            if let Client::Publisher(publisher) = &mut self.clients[number] {
-                publisher.finish(self.now);
-                self.wake(number);
-            }
-        }
-    }
-
     /// All parts work from here on.
     pub fn heal(&mut self) {
         self.say(|| "nothing befalls it any more".to_owned());
@@ -440,7 +416,8 @@ impl World {
             self.disturb(self.now);
         }
         self.disturbed = self.disturbed.map(|until| until.min(self.now));
-        self.store.lock().down_until = 0;
+        self.stores.iter().for_each(|store| store.lock().down_until = 0);
+        self.disks.iter_mut().for_each(Disk::heal);
         for machine in &mut self.machines {
             machine.paused_until = machine.paused_until.min(self.now);
         }
@@ -449,22 +426,18 @@ impl World {
         for number in down {
             self.start(number);
         }
-        for client in &mut self.clients {
-            if let Client::Viewer(viewer) = client {
-                viewer.slow = 0;
-            }
-        }
+        self.quiet();
         self.publish(false);
     }
 
-    /// Publishers go on, or end with what they have begun.
-    pub fn publish(&mut self, goes_on: bool) {
-        for number in 0..self.clients.len() {
-            if let Client::Publisher(publisher) = &mut self.clients[number] {
-                publisher.stops = !goes_on;
-            }
-            self.wake_at(number, self.now + MILLISECOND);
-        }
+    /// A Frontend is killed when all is quiet, and back soon.
+    pub fn strike(&mut self) {
+        let is_frontend = |number: &usize| self.machines[*number].role == Role::Frontend;
+        let all: Vec<usize> = (0..self.machines.len()).filter(is_frontend).collect();
+        let number = all[(Random::new(part(self.plan.seed, 10)).number() % all.len() as u64) as usize];
+        self.say(|| format!("machine {number} is killed"));
+        self.crash(number);
+        self.at(self.now + SECOND, Event::Start(number));
     }
 }
 

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::likes::Counts;
+use super::memory::Befalls;
 use super::place::{Claim, Claimant, Files};
+use super::posts::Tables;
 use super::schema::{self, Missing};
 use super::{history, once, posts, receipts};
 use crate::backend::checks;
@@ -14,6 +16,8 @@ use crate::backend::store::{Command, OpenError, Outcome, StoreError};
 use crate::limits::{
     ONCE_SWEEP_PAGE, STORE_IDLE, STORE_LOOK, STORE_LOOK_BUSY, STORE_PROBE, STORE_PROBE_BYTES, STORE_PROBE_FAILED_BYTES,
 };
+use crate::runtime::clock::Times;
+use crate::runtime::planted::{Mistake, planted};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -39,9 +43,8 @@ impl From<StoreError> for Failure {
 /// The database connection with what it takes to run batches on it; knows nothing of threads or queues.
 #[derive(Debug)]
 pub(super) struct Writer {
-    path: PathBuf,
-    /// Held for as long as this runs on the database.
-    _claim: Claim,
+    place: Place,
+    times: Times,
     /// None after a failure that a rollback may not have mended; the next batch opens it again.
     database: Option<Database>,
     counts: Counts,
@@ -55,23 +58,62 @@ pub(super) struct Writer {
     moved: Option<String>,
 }
 
+/// Where a database is.
+#[derive(Debug)]
+enum Place {
+    File {
+        path: PathBuf,
+        /// Held for as long as this runs on the database.
+        _claim: Claim,
+    },
+    /// One that other connections hold too: its name there.
+    Memory(String),
+}
+
 /// An open database.
 #[derive(Debug)]
 struct Database {
     connection: Connection,
     ids: PostIds,
-    files: Files,
+    /// None in memory.
+    files: Option<Files>,
+    times: Times,
+    befalls: Befalls,
 }
 
 impl Database {
     fn open(path: &Path, missing: Missing) -> Result<Database, OpenError> {
         let connection = schema::open(path, missing)?;
         let ids = schema::post_ids(&connection, path)?;
-        Ok(Database { connection, ids, files: Files::of(path) })
+        let (files, times) = (Some(Files::of(path)), Times::machine());
+        Ok(Database { connection, ids, files, times, befalls: Befalls::Nothing })
+    }
+
+    fn open_again(place: &Place, times: &Times) -> Result<Database, OpenError> {
+        match place {
+            Place::File { path, .. } => Database::open(path, Missing::Refuse),
+            Place::Memory(name) => {
+                let connection = schema::open_in_memory(name)?;
+                let ids = schema::post_ids(&connection, Path::new(name))?;
+                Ok(Database { connection, ids, files: None, times: times.clone(), befalls: Befalls::Nothing })
+            }
+        }
+    }
+
+    fn posts(&self) -> Tables<'_> {
+        let now = i64::try_from(self.times.unix_ms()).unwrap_or(i64::MAX);
+        Tables { connection: &self.connection, ids: &self.ids, now }
     }
 }
 
 impl Writer {
+    /// A writer on a database in memory.
+    pub(super) fn in_memory(name: &str, times: Times) -> Result<Writer, OpenError> {
+        let place = Place::Memory(name.to_owned());
+        let database = Database::open_again(&place, &times)?;
+        Ok(Writer::new(place, database, times))
+    }
+
     pub(super) fn open(path: &Path) -> Result<Writer, OpenError> {
         let path = std::path::absolute(path)
             .map_err(|error| OpenError::Failed { path: path.to_owned(), detail: error.to_string() })?;
@@ -85,17 +127,22 @@ impl Writer {
         if let Err(error) = claim.keep() {
             tracing::warn!(%error, path = %path.display(), "if the database is deleted, that will not be noticed at the next start");
         }
-        Ok(Writer {
-            path,
-            _claim: claim,
+        Ok(Writer::new(Place::File { path, _claim: claim }, database, Times::machine()))
+    }
+
+    fn new(place: Place, database: Database, times: Times) -> Writer {
+        let now = times.instant();
+        Writer {
+            place,
+            times,
             database: Some(database),
             counts: Counts::default(),
             failing: Failing::default(),
             health: Health::default(),
-            probe_at: Instant::now() + STORE_IDLE,
-            looked: Instant::now(),
+            probe_at: now + STORE_IDLE,
+            looked: now,
             moved: None,
-        })
+        }
     }
 
     /// Says from now on there whether the database works.
@@ -111,7 +158,7 @@ impl Writer {
             Work::Write => self.stays(STORE_LOOK_BUSY),
             Work::Read => {
                 // Reads go on by the files that are open; who asks for nothing else is to learn of it all the same.
-                if self.looked.elapsed() >= STORE_LOOK {
+                if self.looked_before(STORE_LOOK) {
                     self.look_at_files();
                 }
                 Ok(())
@@ -144,25 +191,25 @@ impl Writer {
             self.probe_later();
         }
         self.health.set(self.failing.what());
-        if failed && Instant::now() >= self.probe_at {
+        if failed && self.times.instant() >= self.probe_at {
             self.probe();
         }
     }
 
     fn probe_later(&mut self) {
         let pause = if self.failing.what().is_none() { STORE_IDLE } else { STORE_PROBE };
-        self.probe_at = Instant::now() + pause;
+        self.probe_at = self.times.instant() + pause;
     }
 
     /// How long the queue may stay empty before [`Writer::look`] is due.
     pub(super) fn next_look(&self) -> Duration {
-        self.probe_at.min(self.looked + STORE_LOOK).saturating_duration_since(Instant::now())
+        self.probe_at.min(self.looked + STORE_LOOK).saturating_duration_since(self.times.instant())
     }
 
     /// Looks whether the database's files are still there, and now and then whether it works.
     pub(super) fn look(&mut self) {
         self.look_at_files();
-        if Instant::now() >= self.probe_at {
+        if self.times.instant() >= self.probe_at {
             self.probe();
         }
     }
@@ -174,11 +221,15 @@ impl Writer {
         }
     }
 
+    fn looked_before(&self, age: Duration) -> bool {
+        self.times.instant().saturating_duration_since(self.looked) >= age
+    }
+
     /// Whether the files are those that are open, as of `age` ago at the earliest.
     fn stays(&mut self, age: Duration) -> Result<(), String> {
-        if self.moved.is_some() || self.looked.elapsed() >= age {
-            self.looked = Instant::now();
-            self.moved = self.database.as_ref().and_then(|database| database.files.check().err());
+        if self.moved.is_some() || self.looked_before(age) {
+            self.looked = self.times.instant();
+            self.moved = self.database.as_ref().and_then(|database| database.files.as_ref()?.check().err());
         }
         self.moved.clone().map_or(Ok(()), Err)
     }
@@ -206,7 +257,7 @@ impl Writer {
     fn with<R>(&mut self, run: impl FnOnce(&Database, &mut Counts) -> rusqlite::Result<R>) -> Result<R, String> {
         let database = match self.database.take() {
             Some(database) => database,
-            None => Database::open(&self.path, Missing::Refuse).map_err(|error| error.to_string())?,
+            None => Database::open_again(&self.place, &self.times).map_err(|error| error.to_string())?,
         };
         match run(&database, &mut self.counts) {
             Ok(results) => {
@@ -219,6 +270,17 @@ impl Writer {
                 }
                 Err(error.to_string())
             }
+        }
+    }
+
+    /// What befalls all that comes from now on.
+    pub(super) fn befall(&mut self, befalls: Befalls) {
+        let database = self.database.take().or_else(|| Database::open_again(&self.place, &self.times).ok());
+        self.database = database.map(|database| Database { befalls, ..database });
+        if let Some(Database { connection, .. }) = &self.database {
+            // No less than there are. Where somebody has it locked nothing is stored, whatever the limit.
+            let pages = if befalls == Befalls::Full { 1 } else { u32::MAX - 1 };
+            let _ = connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()));
         }
     }
 
@@ -253,8 +315,11 @@ fn transact(
     if writes {
         counts.flush(connection)?;
     }
-    connection.prepare_cached("COMMIT")?.execute([])?;
-    Ok(results)
+    let committed = database.befalls.commit(|| connection.prepare_cached("COMMIT")?.execute([]));
+    if planted(Mistake::CommitUnchecked) {
+        return Ok(results);
+    }
+    committed.map(|()| results)
 }
 
 fn execute(database: &Database, counts: &mut Counts, command: &Command) -> Result<Outcome, Failure> {
@@ -273,18 +338,19 @@ fn execute(database: &Database, counts: &mut Counts, command: &Command) -> Resul
         Command::Unlike { video, member, reaction } => counts.unlike(connection, video, member, reaction),
         Command::Counts { video } => counts.counts(connection, video),
         Command::Post { kind, place, member, text, at } => {
-            posts::post(connection, ids, *kind, place, member, text, *at)
+            posts::post(database.posts(), *kind, place, member, text, *at)
         }
         Command::DeletePost { kind, place, id, by, at } => {
-            posts::delete(connection, ids, *kind, place, id, by.as_deref(), *at)
+            posts::delete(database.posts(), *kind, place, id, by.as_deref(), *at)
         }
-        Command::ListPosts { kind, place, part, limit } => posts::list(connection, ids, *kind, place, part, *limit),
-        Command::Mark(marks) => posts::mark(connection, ids, marks),
+        Command::ListPosts { kind, place, part, limit } => posts::list(database.posts(), *kind, place, part, *limit),
+        Command::Mark(marks) => posts::mark(database.posts(), marks),
         Command::Unpublished(ask) => {
+            let tables = database.posts();
             if ask.after.is_none() {
-                once::sweep(connection, posts::now_ms(), ONCE_SWEEP_PAGE)?;
+                once::sweep(connection, tables.now, ONCE_SWEEP_PAGE)?;
             }
-            posts::unpublished(connection, ids, ask)
+            posts::unpublished(tables, ask)
         }
         Command::Receipt { conversation, member, message, at } => {
             receipts::receipt(connection, ids, conversation, member, message, *at)

@@ -6,6 +6,7 @@ use crate::backend::checks;
 use crate::backend::once::{self, Once, Stored};
 use crate::backend::store::Outcome;
 use crate::limits::{ONCE_KEPT_MAX, ONCE_SWEPT};
+use crate::runtime::planted::{Mistake, planted};
 
 /// What the request came to before, if it did.
 pub(super) fn find(connection: &Connection, once: &Once) -> Result<Option<Outcome>, Failure> {
@@ -16,7 +17,7 @@ pub(super) fn find(connection: &Connection, once: &Once) -> Result<Option<Outcom
             Ok(Stored { body: row.get(0)?, status: once::status(row.get(1)?), answer: row.get(2)?, at })
         })
         .optional()?;
-    Ok(stored.and_then(|stored| once.repeated(&stored)))
+    Ok(stored.filter(|_| !planted(Mistake::KeyIgnored)).and_then(|stored| once.repeated(&stored)))
 }
 
 /// Keeps what it comes to. A row of the same key is too old and goes.

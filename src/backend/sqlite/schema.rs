@@ -63,6 +63,9 @@ const MIGRATIONS: &[&str] = &[
      ) STRICT;",
 ];
 
+/// Statements that a connection keeps prepared.
+const STATEMENTS: usize = 64;
+
 /// Whether a missing file is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missing {
@@ -98,6 +101,21 @@ pub(super) fn open(path: &Path, missing: Missing) -> Result<Connection, OpenErro
     // Checked before anything is changed, so that a file that is not ours stays as it was.
     check_owner(&connection, path, missing)?;
     configure(&connection, path)?;
+    migrate(&mut connection, MIGRATIONS).map_err(named)?;
+    Ok(connection)
+}
+
+/// Opens the database in memory of this name, which lives as long as somebody has it open.
+pub(super) fn open_in_memory(name: &str) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let named = |error| named(name.as_ref(), error);
+    let mut connection = Connection::open_with_flags(format!("file:/{name}?vfs=memdb"), flags).map_err(named)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    // A lock is no reason to let time pass.
+    connection.busy_timeout(Duration::ZERO).map_err(named)?;
     migrate(&mut connection, MIGRATIONS).map_err(named)?;
     Ok(connection)
 }
@@ -139,7 +157,7 @@ fn configure(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     connection.pragma_update(None, "cache_size", -i64::from(STORE_CACHE_KIB)).map_err(named)?;
     // The pragma answers with a row, which pragma_update does not take.
     connection.query_row(&format!("PRAGMA wal_autocheckpoint = {STORE_WAL_PAGES}"), [], |_| Ok(())).map_err(named)?;
-    connection.set_prepared_statement_cache_capacity(64);
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use crate::dispatch::kv::{Answer, Append, BUCKETS, Request as Question, Unavaila
 use crate::dispatch::types::TypeInfo;
 use crate::limits::VERSION_MAX;
 use crate::runtime::account::Held;
+use crate::runtime::planted::{Mistake, planted};
 use crate::server::audience::VIEWERS;
 use crate::server::likes::kv_error;
 use crate::wire::batch::Header;
@@ -94,8 +95,13 @@ impl Shard {
                 event.version = Version { number: version, ..Version::NONE };
                 let sender = Stranger::of(&self.node.peers[peer].name, header.sender);
                 let origin = Origin { sender, shard: header.shard, number, count: frame.count() };
+                let is_first = frame.origins().is_empty();
                 let frame = Arc::new(Frame::encode(&event)).recounted(u64::from(frame.count()));
-                if self.route_frame(&frame.with_origins(&[origin])).is_err() {
+                let frame = frame.with_origins(&[origin]);
+                if planted(Mistake::PeerRebroadcast) && is_first {
+                    self.broadcast(&frame);
+                }
+                if self.route_frame(&frame).is_err() {
                     self.counters().dropped_backlog.add(1);
                 }
             }

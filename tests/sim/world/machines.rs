@@ -1,5 +1,6 @@
 //! Machines of a world start and crash.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use fanfare::args::Flags;
@@ -10,30 +11,46 @@ use fanfare::runtime::net::Net;
 use fanfare::runtime::random::seed_tables;
 use fanfare::runtime::resolver::Found;
 use fanfare::server::message::Message;
+use fanfare::server::node::Node;
 use fanfare::server::shard::{Parts, Shard};
 use fanfare::settings::{Role, Settings};
 use fanfare::wire::connection_id::NodeId;
 
-use super::{Event, World, address, times};
+use super::{Event, World, address, dc_name, times};
+use crate::clients::{MILLISECOND, SECOND};
+use crate::database::Step;
 use crate::fabric::{ShardId, ShardNet};
 use crate::store;
 use crate::streams::part;
+use crate::tokens;
 
 impl World {
     pub(super) fn start(&mut self, number: usize) {
         let (seed, shards) = (self.plan.seed, self.plan.shards);
         let machine = &mut self.machines[number];
         machine.life += 1;
-        let (life, role) = (machine.life, machine.role);
+        let (life, role, dc) = (machine.life, machine.role, machine.dc);
         let seed = |what: u64| part(seed, 1000 + number as u64 * 100 + life * 10_000 + what);
         let (public, internal) = (address(number, 8080), address(number, 8081));
-        let dispatchers = self.addresses(Role::Dispatcher, 8081);
-        let listed: Vec<String> = dispatchers.iter().map(|address| format!("http://{address}")).collect();
+        let urls = |addresses: &[SocketAddr]| {
+            let urls: Vec<String> = addresses.iter().map(|address| format!("http://{address}")).collect();
+            urls.join(",")
+        };
+        let dispatchers = self.addresses(Role::Dispatcher, dc, 8081);
+        let others = (0..self.plan.data_centers).filter(|other| *other != dc);
+        let peers: Vec<String> = others
+            .map(|other| format!("{}={}", dc_name(other), urls(&self.addresses(Role::Dispatcher, other, 8081))))
+            .collect();
         let environment = [
             ("FANFARE_LISTEN", public.to_string()),
             ("FANFARE_INTERNAL", internal.to_string()),
             ("FANFARE_KV", "redis://127.0.0.1:1".to_owned()),
-            ("FANFARE_DISPATCHERS", listed.join(",")),
+            ("FANFARE_AUTH", if self.plan.tokens { "jwt" } else { "none" }.to_owned()),
+            ("FANFARE_JWT_KEY_FILE", tokens::FILE.to_owned()),
+            ("FANFARE_DISPATCHERS", urls(&dispatchers)),
+            ("FANFARE_DC", dc_name(dc)),
+            ("FANFARE_PEER", peers.join(";")),
+            ("FANFARE_DB", "sqlite:/nowhere/fanfare.db".to_owned()),
             ("FANFARE_CONFIG", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/fanfare.toml").to_owned()),
         ]
         .map(|(name, value)| (name.into(), value.into()));
@@ -42,17 +59,19 @@ impl World {
             (0..shards).map(|_| mailbox::mailbox::<Message>(MAILBOX_MESSAGES).expect("an eventfd")).unzip();
         let times = times(&self.shared_now, &self.machines[number].clock);
         seed_tables(seed(2));
-        let way = store::Way { shared: self.store.clone(), machine: number };
+        let database = (role == Role::Backend).then(|| self.disks[dc].store());
+        let (database, to_database) = database.unzip();
+        let way = store::Way { shared: self.stores[dc].clone(), machine: number };
         let ways = Ways {
             id: NodeId(seed(1)),
             times: times.clone(),
             public,
             internal,
-            tokens: None,
+            tokens: self.plan.tokens.then(tokens::checked),
             mail,
             kv: (role == Role::Dispatcher).then(|| Arc::new(way) as _),
             resolver: None,
-            store: None,
+            store: database,
             memory: 1 << 32,
             connections: 10_000,
         };
@@ -65,7 +84,7 @@ impl World {
         let mut rests = Vec::new();
         let mut started = Vec::new();
         for (id, mailbox) in ids.clone().zip(mailboxes) {
-            self.store.lock().lives.insert(id, life);
+            self.stores[dc].lock().lives.insert(id, life);
             let rest: Arc<Mutex<Option<u64>>> = Arc::default();
             rests.push(Arc::clone(&rest));
             let net = ShardNet { shared: self.fabric.clone(), shard: id, rests: rest };
@@ -82,32 +101,92 @@ impl World {
             };
             started.push(Shard::start(parts));
         }
-        if role == Role::Frontend {
+        if role != Role::Dispatcher {
             for mail in &node.mail {
                 let found = Message::Found(Found::Dispatchers(dispatchers.clone()));
                 mail.try_send(found).map_err(|_| ()).expect("the mailbox is empty");
             }
         }
         let machine = &mut self.machines[number];
-        (machine.node, machine.shards, machine.rests) = (Some(node), started, rests);
+        (machine.node, machine.shards, machine.rests, machine.way) = (Some(node), started, rests, to_database);
+        if machine.way.is_some() {
+            self.at(self.now + SECOND, Event::Database(number, life, Step::Looks));
+        }
         for id in ids {
             self.turn_soon(id);
             let at = self.now + self.schedule.of(id.number()).number() % TICK.as_nanos() as u64;
             self.at(at, Event::Tick(id, life));
         }
-        self.say(|| format!("machine {number} starts, {role:?}, life {life}"));
+        self.say(|| format!("machine {number} starts, {role:?} of {}, life {life}", dc_name(dc)));
     }
 
     /// A process ends as by SIGKILL.
     pub fn crash(&mut self, number: usize) {
         let machine = &mut self.machines[number];
         (machine.node, machine.shards, machine.rests, machine.paused_until) = (None, Vec::new(), Vec::new(), 0);
+        machine.way = None;
+        let dc = machine.dc;
         self.fabric.lock().crash(number);
         let shards = (0..self.plan.shards).map(|shard| ShardId { machine: number, shard });
         for id in shards {
-            self.store.lock().lives.remove(&id);
+            self.stores[dc].lock().lives.remove(&id);
             if let Some(planned) = self.turning.remove(&id) {
                 self.heap.remove(&planned);
+            }
+        }
+    }
+
+    /// Backends for which something waits store it soon.
+    pub(super) fn store_soon(&mut self) {
+        for number in 0..self.machines.len() {
+            let machine = &mut self.machines[number];
+            let waiting = |node: &Arc<Node>| node.store.as_ref().is_some_and(|store| store.queued() > 0);
+            let waits = machine.node.as_ref().is_some_and(waiting);
+            let (life, dc) = (machine.life, machine.dc);
+            if let Some(way) = machine.way.as_mut().filter(|way| waits && !way.is_busy) {
+                way.is_busy = true;
+                let at = self.now + self.disks[dc].takes();
+                self.at(at, Event::Database(number, life, Step::Runs));
+            }
+        }
+    }
+
+    pub(super) fn at_database(&mut self, number: usize, life: u64, step: Step) {
+        let machine = &mut self.machines[number];
+        let disk = &mut self.disks[machine.dc];
+        let (Some(node), Some(way), true) = (&machine.node, &mut machine.way, machine.life == life) else { return };
+        if machine.paused_until > self.now {
+            let at = machine.paused_until;
+            self.at(at, Event::Database(number, life, step));
+            return;
+        }
+        match step {
+            Step::Runs => {
+                let (takes, answers) = disk.run(way);
+                self.at(self.now + takes, Event::Database(number, life, Step::Answers(answers)));
+            }
+            Step::Answers(answers) => {
+                let mail = node.mail.clone();
+                let mut waiting = Vec::new();
+                for (ticket, result) in answers {
+                    let shard = ticket.shard;
+                    self.count(if result.is_ok() { "stored" } else { "not stored" }, 1);
+                    if let Err(Message::Stored(ticket, result)) = mail[shard].try_send(Message::Stored(ticket, result))
+                    {
+                        waiting.push((ticket, result));
+                    }
+                }
+                // The thread waits for room in a full mailbox.
+                if waiting.is_empty() {
+                    self.machines[number].way.as_mut().expect("it was just there").is_busy = false;
+                } else {
+                    self.at(self.now + MILLISECOND, Event::Database(number, life, Step::Answers(waiting)));
+                }
+                self.woken(number);
+            }
+            Step::Looks => {
+                let at = if way.is_busy { self.now + SECOND } else { disk.look(way) };
+                self.at(at, Event::Database(number, life, Step::Looks));
             }
         }
     }

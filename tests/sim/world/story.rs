@@ -1,8 +1,10 @@
 //! What clients do, in lines for people.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::{Client, World};
+use crate::poster::Poster;
 use crate::publisher::Publisher;
 use crate::viewer::{Stream, Viewer};
 
@@ -10,11 +12,9 @@ use crate::viewer::{Stream, Viewer};
 #[derive(Default)]
 pub(super) struct Stand {
     connects: u64,
-    resumes: u64,
-    is_connected: bool,
+    /// What it told by itself.
+    story: usize,
     shown: usize,
-    gaps: usize,
-    byes: u64,
     /// By topic, type and key.
     sums: BTreeMap<(String, String, String), u64>,
     /// By topic and key.
@@ -30,9 +30,15 @@ impl Client {
         match self {
             Client::Viewer(viewer) => viewer.stand(),
             Client::Publisher(publisher) => Stand {
-                sends: publisher.current().map(|event| (event.number, event.attempts)),
+                sends: publisher.current().map(|(event, attempts)| (event.number, attempts)),
                 acked: publisher.acked.len(),
                 refused: publisher.refused,
+                ..Stand::default()
+            },
+            Client::Poster(poster) => Stand {
+                sends: poster.current().map(|(_, attempts)| (poster.count, attempts)),
+                acked: poster.done.len(),
+                refused: poster.refused,
                 ..Stand::default()
             },
         }
@@ -42,6 +48,7 @@ impl Client {
         match self {
             Client::Viewer(viewer) => viewer.number,
             Client::Publisher(publisher) => publisher.number,
+            Client::Poster(poster) => poster.number,
         }
     }
 
@@ -49,7 +56,19 @@ impl Client {
         match self {
             Client::Viewer(viewer) => viewer.lines(before),
             Client::Publisher(publisher) => publisher.lines(before),
+            Client::Poster(poster) => poster.lines(before),
         }
+    }
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self {
+            Client::Viewer(_) => "viewer",
+            Client::Publisher(_) => "publisher",
+            Client::Poster(_) => "poster",
+        };
+        write!(to, "{what} {}", self.number())
     }
 }
 
@@ -61,11 +80,8 @@ impl Viewer {
         };
         Stand {
             connects: self.connects,
-            resumes: self.resumes,
-            is_connected: self.is_connected,
+            story: self.story.len(),
             shown: self.shown.len(),
-            gaps: self.gaps.len(),
-            byes: self.byes,
             sums,
             latest,
             ..Stand::default()
@@ -75,17 +91,10 @@ impl Viewer {
     fn lines(&self, before: &Stand) -> Vec<String> {
         let (now, mut lines) = (self.stand(), Vec::new());
         if now.connects > before.connects {
-            lines.push(format!("connects for {}", self.topics.join(" and ")));
+            let who = self.member.as_ref().map_or_else(String::new, |member| format!(" as {member}"));
+            lines.push(format!("connects for {}{who}", self.topics.join(" and ")));
         }
-        if now.resumes > before.resumes {
-            lines.push("asks for what it missed".to_owned());
-        }
-        if now.is_connected && !before.is_connected {
-            lines.push("has a stream".to_owned());
-        }
-        for (_, topic, after) in &self.gaps[before.gaps..] {
-            lines.push(format!("is told of a gap in {topic} behind {after}"));
-        }
+        lines.extend_from_slice(&self.story[before.story..]);
         for shown in &self.shown[before.shown..] {
             lines.push(format!("is shown {} at {}", shown.id, shown.place));
         }
@@ -95,13 +104,7 @@ impl Viewer {
         for ((topic, key), number) in now.latest.iter().filter(|(key, number)| before.latest.get(key) != Some(number)) {
             lines.push(format!("is shown {number} as the newest {key} of {topic}"));
         }
-        if now.byes > before.byes {
-            lines.push("is told goodbye".to_owned());
-        }
-        if before.is_connected && !now.is_connected {
-            lines.push("has no stream any more".to_owned());
-        }
-        lines.into_iter().map(|line| format!("viewer {} {line}", self.number)).collect()
+        lines
     }
 }
 
@@ -114,21 +117,42 @@ impl Publisher {
         for event in &self.acked[before.acked..] {
             lines.push(format!("has {} acknowledged", event.id));
         }
-        if let Some(event) = self.current()
-            && event.attempts > 0
-            && before.sends != Some((event.number, event.attempts))
+        if let Some((event, attempts)) = self.current()
+            && attempts > 0
+            && before.sends != Some((event.number, attempts))
         {
-            lines.push(format!("sends the {} {} to {}, attempt {}", event.kind, event.id, event.topic, event.attempts));
+            lines.push(format!("sends the {} {} to {}, attempt {attempts}", event.kind, event.id, event.topic));
         }
-        lines.into_iter().map(|line| format!("publisher {} {line}", self.number)).collect()
+        lines
+    }
+}
+
+impl Poster {
+    fn lines(&self, before: &Stand) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.refused > before.refused {
+            lines.push("is refused".to_owned());
+        }
+        for done in &self.done[before.acked..] {
+            lines.push(format!("has the {:?} {} of {} answered, {}", done.deed, done.mark, done.place, done.id));
+        }
+        if let Some((done, attempts)) = self.current()
+            && attempts > 0
+            && before.sends != Some((self.count, attempts))
+        {
+            lines.push(format!("sends the {:?} {} of {}, attempt {attempts}", done.deed, done.mark, done.place));
+        }
+        lines
     }
 }
 
 impl World {
     /// What a client did in its turn.
     pub(super) fn tell(&mut self, number: usize, before: &Stand) {
-        for line in self.clients[number].lines(before) {
-            self.say(|| line);
+        let client = &self.clients[number];
+        let (who, lines) = (client.to_string(), client.lines(before));
+        for line in lines {
+            self.say(|| format!("{who} {line}"));
         }
     }
 }

@@ -1,0 +1,85 @@
+//! The oracle sees what it is there for: each of these mistakes is one changed line, and shows within so many seeds from where
+//! it showed first. What a plan draws moves all seeds, so that these are where the search begins, and no more.
+
+use fanfare::runtime::planted::{self, Mistake};
+
+use crate::run::{plan, run};
+use crate::world::Plan;
+
+/// The most seeds that it may take until a planted mistake shows.
+const SEEDS: u64 = 60;
+
+/// A seed's plan with what it takes for a mistake to be made, and no more.
+fn fit(mistake: Mistake, seed: u64) -> Plan {
+    let plan = plan(seed);
+    let small = Plan { data_centers: 1, backends: 0, ..plan.clone() };
+    match mistake {
+        Mistake::CommitUnchecked | Mistake::KeyIgnored => Plan { backends: 1, ..small },
+        Mistake::OutboxMarkedEarly | Mistake::OutboxLeaseKept | Mistake::OutboxOvertaken | Mistake::HandedOverTwice => {
+            Plan { backends: 2, ..small }
+        }
+        Mistake::QueueNumberIgnored | Mistake::PeerRebroadcast => Plan { data_centers: 2, ..small },
+        Mistake::TokenEndIgnored | Mistake::RightsUnchecked => Plan { tokens: true, ..small },
+        Mistake::MemberKept => Plan { backends: 1, members: 3, ..small },
+        _ => small,
+    }
+}
+
+/// Runs seeds from `first` on until one shows the mistake.
+fn shows(mistake: Mistake, first: u64) {
+    let seen = (first..first + SEEDS).find_map(|seed| {
+        planted::plant(Some(mistake));
+        let wrong = run(&fit(mistake, seed), false).wrong;
+        planted::plant(None);
+        Some((seed, wrong.len(), wrong.into_iter().next()?))
+    });
+    let (seed, count, wrong) = seen.expect("nobody would notice");
+    println!("{mistake:?}: seed {seed}, {count} wrong, such as {wrong}");
+}
+
+macro_rules! mistakes {
+    ($($name:ident: $mistake:ident, $first:literal;)*) => {
+        $(#[test]
+        fn $name() {
+            shows(Mistake::$mistake, $first);
+        })*
+
+        #[test]
+        fn none_is_left_out() {
+            assert_eq!(planted::ALL, [$(Mistake::$mistake,)*]);
+        }
+    };
+}
+
+mistakes! {
+    prev_unchecked: PrevUnchecked, 2000;
+    holes_unread: HolesUnread, 2000;
+    ends_uncompared: EndsUncompared, 2029;
+    repair_forgotten: RepairForgotten, 2000;
+    frame_torn: FrameTorn, 2000;
+    writable_missed: WritableMissed, 2000;
+    acknowledged_early: AcknowledgedEarly, 2000;
+    last_id_ignored: LastIdIgnored, 2000;
+    gap_untold: GapUntold, 2000;
+    commit_unchecked: CommitUnchecked, 2000;
+    key_ignored: KeyIgnored, 2000;
+    outbox_marked_early: OutboxMarkedEarly, 2000;
+    outbox_lease_kept: OutboxLeaseKept, 2000;
+    outbox_overtaken: OutboxOvertaken, 2000;
+    handed_over_twice: HandedOverTwice, 2000;
+    merged_count_lost: MergedCountLost, 2000;
+    topic_let_go: TopicLetGo, 2000;
+    wake_up_lost: WakeUpLost, 2000;
+    batch_number_ignored: BatchNumberIgnored, 2000;
+    node_lease_kept: NodeLeaseKept, 2000;
+    seen_ignored: SeenIgnored, 2000;
+    no_overlap: NoOverlap, 2000;
+    newest_unshown: NewestUnshown, 2000;
+    queue_number_ignored: QueueNumberIgnored, 2000;
+    peer_rebroadcast: PeerRebroadcast, 2000;
+    token_end_ignored: TokenEndIgnored, 2000;
+    rights_unchecked: RightsUnchecked, 2000;
+    ghosts_counted: GhostsCounted, 2000;
+    counts_unrepaired: CountsUnrepaired, 2000;
+    member_kept: MemberKept, 2000;
+}
