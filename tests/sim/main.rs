@@ -117,7 +117,7 @@ fn batch(from: u64) {
 }
 
 /// Seeds of one test.
-const SEEDS: u64 = 10;
+const SEEDS: u64 = 20;
 
 #[test]
 fn promises_broken_by_the_first_seeds() {

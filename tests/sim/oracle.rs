@@ -383,8 +383,9 @@ impl<'a> Case<'a> {
         let told: Vec<_> = self.told(viewer, "presence:", "presence").collect();
         for (member, told) in told {
             let is_online = self.watching().any(|other| other.member.as_deref() == Some(member));
-            let elsewhere =
-                |other: &Viewer| other.roams || self.world.homes[other.number] != self.world.homes[viewer.number];
+            let elsewhere = |other: &Viewer| {
+                viewer.roams || other.roams || self.world.homes[other.number] != self.world.homes[viewer.number]
+            };
             // A store that lost what others said of their members hears of them when they come or go.
             let members = || self.watching().filter(|other| other.member.as_deref() == Some(member));
             if self.lost && members().any(elsewhere) {
