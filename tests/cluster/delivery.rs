@@ -8,30 +8,6 @@ use crate::support::node::Node;
 use crate::support::{becomes, eventually, reaction};
 
 #[test]
-fn event_lost_or_doubled_between_nodes() {
-    let dispatcher = Node::start();
-    let frontends: Vec<Node> = (0..3).map(|_| start("frontend", &[&dispatcher], &[])).collect();
-    let mut streams: Vec<_> = frontends.iter().flat_map(|node| node.stream_on_each_shard("topic=chat:1")).collect();
-    streams.push(dispatcher.stream("topic=chat:1"));
-    for number in 0..20 {
-        dispatcher.publish("chat:1", &json!({"type": "message", "data": number}));
-    }
-    for body in 0..10 {
-        let lines: String = (20 + body * 10..30 + body * 10).map(|number| line("chat:1", "message", number)).collect();
-        publish_lines(&dispatcher, &lines);
-    }
-    for stream in &mut streams {
-        assert_eq!(numbers(stream, 120), (0..120).collect::<Vec<_>>());
-    }
-    streams.iter_mut().for_each(assert_quiet);
-    becomes("frames sent to all three", 360, || dispatcher.metric("fanfare_frames_sent_total", ""));
-    for frontend in &frontends {
-        assert_eq!(frontend.metric("fanfare_frames_received_total", ""), 120);
-    }
-    becomes("nothing to wait", 0, || dispatcher.metric("fanfare_frames_waiting", ""));
-}
-
-#[test]
 fn frontend_without_viewers_gets_events() {
     let dispatcher = Node::start();
     let (watching, idle) = (start("frontend", &[&dispatcher], &[]), start("frontend", &[&dispatcher], &[]));

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use crate::support::eventually;
 use crate::support::http::Client;
 use crate::support::node::Node;
@@ -47,18 +45,6 @@ pub fn numbers(stream: &mut Stream, count: usize) -> Vec<u64> {
     let mut numbers: Vec<u64> = (0..count).map(|_| stream.event()["data"].as_u64().expect("a number")).collect();
     numbers.sort_unstable();
     numbers
-}
-
-/// A line of a body of events.
-pub fn line(topic: &str, kind: &str, data: u64) -> String {
-    serde_json::json!({"topic": topic, "type": kind, "data": data}).to_string() + "\n"
-}
-
-/// Publishes lines, all of which must be taken.
-#[track_caller]
-pub fn publish_lines(node: &Node, lines: &str) {
-    let answer: Value = node.post("/v1/events", lines).json();
-    assert_eq!(answer["rejected_total"], 0, "{answer}");
 }
 
 /// Asserts that nothing but comment lines comes on a stream for a while.

@@ -10,39 +10,6 @@ use crate::support::ports::free_port;
 use crate::support::{becomes, eventually, reaction};
 
 #[test]
-fn stopped_frontend_holds_up_others() {
-    let dispatcher = Node::start();
-    let (well, stopped) = (start("frontend", &[&dispatcher], &[]), start("frontend", &[&dispatcher], &[]));
-    let (mut stream, mut behind) = (well.stream("topic=live:1"), stopped.stream("topic=live:1"));
-    dispatcher.publish("live:1", &json!({"type": "like", "key": "like"}));
-    assert_eq!((&stream.event()["count"], &behind.event()["count"]), (&json!(1), &json!(1)));
-    becomes("all to be known", 3, || living(&dispatcher));
-    let name = stopped.info()["node"].clone();
-    let mut nodes = dispatcher.info()["nodes"].as_array().expect("a list").clone();
-    nodes.retain(|node| node["id"] == name);
-    let beat = json!([{"heartbeat": {"node": nodes[0], "digests": []}}]).to_string();
-    stopped.signal(Signal::STOP);
-    // Until the dispatcher has waited in vain. However long that takes on a busy machine, the node does not count as dead,
-    // whose events would be dropped: the test says that it lives.
-    let in_vain = || dispatcher.metric("fanfare_link_failures_total", "");
-    let (before, mut published) = (in_vain(), 0);
-    while in_vain() == before {
-        let answer = Client::connect(dispatcher.internal).request("POST", "/v1/internal/kv", &[], beat.as_bytes());
-        assert_eq!(answer.status, 200, "{answer:?}");
-        dispatcher.publish("live:1", &json!({"type": "like", "key": "like"}));
-        published += 1;
-        assert_eq!(stream.event()["count"], 1, "the others notice nothing");
-    }
-    stopped.signal(Signal::CONT);
-    let mut counted = 0;
-    while counted < published {
-        counted += behind.event()["count"].as_u64().unwrap();
-    }
-    assert_eq!(counted, published, "sent again, and counted once");
-    assert_quiet(&mut behind);
-}
-
-#[test]
 fn dead_frontend_fills_memory() {
     let dispatcher = Node::start();
     let (well, dead) = (start("frontend", &[&dispatcher], &[]), start("frontend", &[&dispatcher], &[]));
@@ -101,47 +68,6 @@ fn likes_lost_without_a_dispatcher() {
         Some(3) => Ok(()),
         other => Err(format!("{other:?}")),
     });
-}
-
-#[test]
-fn dispatcher_that_is_gone_tried_in_vain() {
-    // Nobody listens there, but it is the first of two.
-    let gone = Node::with_internal(&format!("127.0.0.1:{}", free_port()));
-    let dispatcher = Node::start();
-    let flags = format!("{},{}", url(&gone), url(&dispatcher));
-    gone.kill();
-    let all = ["--cores", "2", "--dispatchers", &flags, "--kv", "redis://127.0.0.1:1"];
-    let (frontend, backend) = (Node::role("frontend", &all), Node::role("backend", &all));
-    [&frontend, &backend].into_iter().for_each(wait_ready);
-    let mut stream = frontend.stream("topic=live:42");
-    for number in 0..30 {
-        let body = reaction(&format!("member-{number}"), "like");
-        assert_eq!(backend.post("/v1/videos/42/likes", body).status, 201);
-    }
-    let mut shown = 0;
-    while shown < 30 {
-        shown += stream.event()["count"].as_u64().expect("a count");
-    }
-    assert_eq!(shown, 30);
-    assert_quiet(&mut stream);
-    for reason in ["unsure", "handover"] {
-        assert_eq!(backend.metric("fanfare_dropped_total", &format!("reason=\"{reason}\"")), 0);
-    }
-}
-
-#[test]
-fn dispatcher_that_hangs_waited_for() {
-    let (hanging, dispatcher) = (Node::start(), Node::start());
-    let urls = format!("{},{}", url(&hanging), url(&dispatcher));
-    hanging.signal(Signal::STOP);
-    let frontend = Node::role("frontend", &["--cores", "2", "--dispatchers", &urls]);
-    wait_ready(&frontend);
-    let mut stream = frontend.stream("topic=live:1");
-    becomes("the topic to be wanted", 1, || subscribers(&dispatcher, "live:1"));
-    for number in 0..10 {
-        dispatcher.publish("live:1", &json!({"type": "note", "data": number}));
-    }
-    assert_eq!(numbers(&mut stream, 10), (0..10).collect::<Vec<_>>());
 }
 
 #[test]

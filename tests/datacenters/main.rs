@@ -5,11 +5,9 @@
 mod support;
 
 mod cuts;
-mod deaths;
 mod delivery;
 mod foreign;
 mod mesh;
-mod moving;
 mod network;
 mod refusals;
 mod rotation;

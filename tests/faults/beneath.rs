@@ -4,7 +4,7 @@ use fanfare::limits::RESUME_SKEW_MS;
 use redis::{Commands as _, Connection, RedisResult};
 
 use crate::support::eventually;
-use crate::support::redis::{Cluster, DURABLE, Redis};
+use crate::support::redis::{Cluster, Redis};
 use crate::support::site::unix_ms;
 
 /// Nodes' leases.
@@ -16,24 +16,13 @@ const MARKS: &str = "fanfare:*:since";
 pub enum Store {
     /// One server.
     Redis(Redis),
-    /// Three masters with a replica each.
-    Cluster(Cluster),
-    /// The same, and one of them dies together with whatever else fails.
+    /// Three masters with a replica each, of which one dies together with whatever else fails.
     FailingOver(Cluster),
 }
 
 impl Store {
     pub fn redis() -> Store {
         Store::Redis(Redis::start())
-    }
-
-    pub fn cluster() -> Store {
-        let cluster = Cluster::start();
-        // None of its masters is to fail over because its machine was busy for a moment.
-        for node in &cluster.nodes {
-            assert_eq!(node.command(&["CONFIG", "SET", "cluster-node-timeout", "15000"]), "+OK");
-        }
-        Store::Cluster(cluster)
     }
 
     pub fn failing_over() -> Store {
@@ -45,16 +34,11 @@ impl Store {
         Store::Redis(Redis::durable())
     }
 
-    /// A Cluster of such servers.
-    pub fn durable_cluster() -> Store {
-        Store::Cluster(Cluster::with(&DURABLE))
-    }
-
     /// What `--kv` takes.
     pub fn url(&self) -> String {
         match self {
             Store::Redis(redis) => redis.url(),
-            Store::Cluster(cluster) | Store::FailingOver(cluster) => cluster.url(),
+            Store::FailingOver(cluster) => cluster.url(),
         }
     }
 
@@ -66,23 +50,21 @@ impl Store {
     fn servers(&self) -> &[Redis] {
         match self {
             Store::Redis(redis) => std::slice::from_ref(redis),
-            Store::Cluster(cluster) | Store::FailingOver(cluster) => &cluster.nodes,
+            Store::FailingOver(cluster) => &cluster.nodes,
         }
     }
 
     fn servers_mut(&mut self) -> &mut [Redis] {
         match self {
             Store::Redis(redis) => std::slice::from_mut(redis),
-            Store::Cluster(cluster) | Store::FailingOver(cluster) => &mut cluster.nodes,
+            Store::FailingOver(cluster) => &mut cluster.nodes,
         }
     }
 
     fn masters(&self) -> Vec<&Redis> {
         match self {
             Store::Redis(redis) => vec![redis],
-            Store::Cluster(cluster) | Store::FailingOver(cluster) => {
-                cluster.masters().into_iter().map(|at| &cluster.nodes[at]).collect()
-            }
+            Store::FailingOver(cluster) => cluster.masters().into_iter().map(|at| &cluster.nodes[at]).collect(),
         }
     }
 
@@ -166,7 +148,7 @@ impl Store {
     pub fn settled(&self) {
         match self {
             Store::Redis(_) => {}
-            Store::Cluster(cluster) | Store::FailingOver(cluster) => cluster.settled(),
+            Store::FailingOver(cluster) => cluster.settled(),
         }
     }
 }

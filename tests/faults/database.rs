@@ -20,11 +20,6 @@ fn like_acknowledged_that_a_crashed_database_does_not_have() {
     database_crashes(Store::redis());
 }
 
-#[test]
-fn like_acknowledged_that_a_crashed_database_does_not_have_while_a_master_failed_over() {
-    database_crashes(Store::failing_over());
-}
-
 fn database_crashes(mut store: Store) {
     let mut postgres = Postgres::start();
     let site = Site::on(&store.url(), &postgres.url());
@@ -136,11 +131,6 @@ fn comment_stored_and_never_published() {
     store_hangs_after_the_database(&Store::redis());
 }
 
-#[test]
-fn comment_stored_and_never_published_on_a_cluster() {
-    store_hangs_after_the_database(&Store::cluster());
-}
-
 fn store_hangs_after_the_database(store: &Store) {
     let postgres = Postgres::start();
     let site = Site::on(&store.url(), &postgres.url());
@@ -173,11 +163,6 @@ fn store_hangs_after_the_database(store: &Store) {
 #[test]
 fn comment_of_a_dead_backend_never_published() {
     backend_killed(&Store::redis());
-}
-
-#[test]
-fn comment_of_a_dead_backend_never_published_on_a_cluster() {
-    backend_killed(&Store::cluster());
 }
 
 fn backend_killed(store: &Store) {

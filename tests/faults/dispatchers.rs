@@ -19,16 +19,6 @@ use crate::support::eventually;
 use crate::support::ports::free_port;
 
 #[test]
-fn acknowledged_events_after_a_dispatcher_was_killed() {
-    dispatcher_killed(Store::redis());
-}
-
-#[test]
-fn acknowledged_events_after_a_dispatcher_on_a_cluster_was_killed() {
-    dispatcher_killed(Store::cluster());
-}
-
-#[test]
 fn acknowledged_events_after_a_dispatcher_was_killed_while_a_master_failed_over() {
     dispatcher_killed(Store::failing_over());
 }
@@ -69,11 +59,6 @@ fn acknowledged_events_after_a_dispatcher_hung() {
     dispatcher_hung(&Store::redis());
 }
 
-#[test]
-fn acknowledged_events_after_a_dispatcher_on_a_cluster_hung() {
-    dispatcher_hung(&Store::cluster());
-}
-
 fn dispatcher_hung(store: &Store) {
     // Two backends would wait for each other's commits to one file, on a slow disk longer than they may.
     let site = Site::of(Plan { backends: 1, ..Plan::new(&store.url()) });
@@ -110,11 +95,6 @@ fn dispatcher_hung(store: &Store) {
 #[test]
 fn event_in_history_that_its_dispatcher_did_not_live_to_send() {
     event_not_sent(&Store::redis());
-}
-
-#[test]
-fn event_in_history_of_a_cluster_that_its_dispatcher_did_not_live_to_send() {
-    event_not_sent(&Store::cluster());
 }
 
 fn event_not_sent(beneath: &Store) {

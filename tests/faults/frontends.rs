@@ -21,16 +21,6 @@ pub fn videos() -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
-fn comments_or_ghosts_after_a_frontend_was_killed() {
-    frontend_killed(Store::redis());
-}
-
-#[test]
-fn comments_or_ghosts_after_a_frontend_on_a_cluster_was_killed() {
-    frontend_killed(Store::cluster());
-}
-
-#[test]
 fn comments_or_ghosts_after_a_frontend_was_killed_while_a_master_failed_over() {
     frontend_killed(Store::failing_over());
 }
@@ -86,16 +76,6 @@ fn frontend_killed(mut store: Store) {
         left.extend(fields.into_iter().filter(|field| field.contains(&ghost) || field.contains(&id)));
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     });
-}
-
-#[test]
-fn comments_or_viewers_of_others_after_a_frontend_hung() {
-    frontend_hung(Store::redis());
-}
-
-#[test]
-fn comments_or_viewers_of_others_after_a_frontend_on_a_cluster_hung() {
-    frontend_hung(Store::cluster());
 }
 
 #[test]

@@ -21,11 +21,6 @@ fn comments_lost_across_a_kill_of_the_process() {
     process_killed(&Store::redis());
 }
 
-#[test]
-fn comments_lost_across_a_kill_of_the_process_on_a_cluster() {
-    process_killed(&Store::cluster());
-}
-
 /// Everything that a node has is in its process and its database.
 #[test]
 fn comments_lost_or_said_to_be_across_restarts_of_a_node_that_is_alone() {

@@ -18,16 +18,6 @@ use crate::support::sse::Stream;
 use crate::support::{becomes, eventually};
 
 #[test]
-fn silence_after_the_store_came_back_empty() {
-    comes_back_empty(Store::redis());
-}
-
-#[test]
-fn silence_after_a_cluster_came_back_empty() {
-    comes_back_empty(Store::cluster());
-}
-
-#[test]
 fn silence_after_two_masters_came_back_empty_while_the_third_failed_over() {
     comes_back_empty(Store::failing_over());
 }
@@ -89,11 +79,6 @@ fn newest_value_missed_by_a_frontend_that_the_store_forgot() {
     newest_value_missed(Store::redis());
 }
 
-#[test]
-fn newest_value_missed_by_a_frontend_that_a_cluster_forgot() {
-    newest_value_missed(Store::cluster());
-}
-
 fn newest_value_missed(store: Store) {
     let site = Site::start(&store.url());
     let topics = ["match:1".to_owned()];
@@ -141,24 +126,8 @@ fn other_classes_held_up_by_a_store_that_hangs_for_a_minute() {
 }
 
 #[test]
-fn other_classes_held_up_by_a_cluster_that_hangs() {
-    store_away(Store::cluster(), Away::Hangs, Duration::from_secs(10));
-}
-
-#[test]
-#[ignore = "takes two minutes"]
-fn other_classes_held_up_by_a_cluster_that_hangs_for_a_minute() {
-    store_away(Store::cluster(), Away::Hangs, Duration::from_secs(60));
-}
-
-#[test]
 fn other_classes_held_up_by_a_store_that_is_gone() {
     store_away(Store::durable(), Away::Gone, Duration::from_secs(15));
-}
-
-#[test]
-fn other_classes_held_up_by_a_cluster_that_is_gone() {
-    store_away(Store::durable_cluster(), Away::Gone, Duration::from_secs(10));
 }
 
 /// How a store is away.
