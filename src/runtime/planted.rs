@@ -41,8 +41,6 @@ pub enum Mistake {
     TopicLetGo,
     /// A shard that looked into its mailbox is not woken again.
     WakeUpLost,
-    /// An old batch of wants that comes late counts.
-    BatchNumberIgnored,
     /// A node that is gone counts as alive.
     NodeLeaseKept,
     /// A batch of frames that comes again is taken again.
@@ -68,7 +66,7 @@ pub enum Mistake {
 }
 
 /// All of them.
-pub const ALL: [Mistake; 30] = [
+pub const ALL: [Mistake; 29] = [
     Mistake::PrevUnchecked,
     Mistake::HolesUnread,
     Mistake::EndsUncompared,
@@ -87,7 +85,6 @@ pub const ALL: [Mistake; 30] = [
     Mistake::MergedCountLost,
     Mistake::TopicLetGo,
     Mistake::WakeUpLost,
-    Mistake::BatchNumberIgnored,
     Mistake::NodeLeaseKept,
     Mistake::SeenIgnored,
     Mistake::NoOverlap,

