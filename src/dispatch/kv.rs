@@ -347,10 +347,6 @@ pub struct Page {
     pub complete: bool,
     /// How far back history reaches. Later than what was asked for means a gap.
     pub reaches: Reach,
-    /// The store lost nothing that it was given since then: what it gave up since, it gave up for want of room. The start from
-    /// a node of an earlier version.
-    #[serde(default)]
-    pub since: Reach,
 }
 
 /// An event in history.

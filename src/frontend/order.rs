@@ -35,19 +35,17 @@ pub struct FramePage {
     pub complete: bool,
     /// How far back it reaches.
     pub reaches: Reach,
-    /// The store is known to have lost nothing since then.
-    pub since: Reach,
 }
 
 impl FramePage {
     /// Of a page, what a core with viewers has given them; what follows comes to them live.
     pub fn up_to(&self, shown: Shown) -> FramePage {
         let given = self.frames.partition_point(|frame| frame.position().is_some_and(|position| shown.has(position)));
-        let (reaches, since) = (self.reaches.and_live_from(shown), self.since);
+        let reaches = self.reaches.and_live_from(shown);
         if given == self.frames.len() {
-            return FramePage { frames: Arc::clone(&self.frames), complete: self.complete, reaches, since };
+            return FramePage { frames: Arc::clone(&self.frames), complete: self.complete, reaches };
         }
-        FramePage { frames: self.frames[..given].into(), complete: true, reaches, since }
+        FramePage { frames: self.frames[..given].into(), complete: true, reaches }
     }
 }
 
@@ -65,7 +63,7 @@ impl FramePage {
         if to == self.frames.len() {
             return (self.clone(), from);
         }
-        (FramePage { frames: self.frames[from..to].into(), complete: false, ..*self }, 0)
+        (FramePage { frames: self.frames[from..to].into(), complete: false, reaches: self.reaches }, 0)
     }
 }
 
@@ -78,8 +76,6 @@ pub struct Recent {
     pub from: usize,
     /// How far back they reach.
     pub reaches: Reach,
-    /// See [`FramePage::since`].
-    pub since: Reach,
 }
 
 /// One topic's order.
@@ -103,8 +99,6 @@ pub struct Order {
     ring_from: Reach,
     /// Viewers were told that something before this place may be missing.
     told: Reach,
-    /// The store is known to have lost nothing since then.
-    since: Reach,
     /// The ring, as handed out since it last changed.
     snapshot: Option<Arc<[Arc<Frame>]>>,
     /// When the last event came.
@@ -125,7 +119,6 @@ impl Order {
             ring_bytes: 0,
             ring_from: Reach::START,
             told: Reach::START,
-            since: Reach::START,
             snapshot: None,
             active_at: now,
         }
@@ -164,7 +157,6 @@ impl Order {
     /// Where history ended when the topic's first viewer came: what follows is delivered.
     pub fn noted(&mut self, end: End, now: Instant, effects: &mut Vec<Effect>) {
         if self.end.is_none() {
-            self.since = end.since;
             // Viewers who come now expect nothing of what was lost before.
             let begin = Shown::told(end.since);
             let end = end.place().map_or(begin, |place| begin.max(Shown::to(place)));
@@ -282,7 +274,6 @@ impl Order {
     /// What [`read_due`](Order::read_due) asked for.
     pub fn page(&mut self, page: &FramePage, now: Instant, effects: &mut Vec<Effect>) {
         let began = self.reading_since.take();
-        self.since = self.since.max(page.since);
         let Some(end) = self.end else { return };
         let lacks = page.reaches.lacks_after(end);
         if lacks && page.reaches > self.told {
@@ -340,7 +331,6 @@ impl Order {
     /// Where history ended when it was asked, which was when viewers had been given everything up to `known`.
     pub fn compared(&mut self, history: End, known: Shown, now: Instant, effects: &mut Vec<Effect>) {
         let Some(end) = self.end else { return };
-        self.since = self.since.max(history.since);
         // What came while the answer was on its way is no sign of a loss.
         let fell_back = history.place().is_some_and(|place| place < known.place());
         if fell_back {
@@ -371,7 +361,7 @@ impl Order {
         let ring = &self.ring;
         let frames = Arc::clone(self.snapshot.get_or_insert_with(|| ring.iter().cloned().collect()));
         let from = frames.partition_point(|frame| frame.position().is_none_or(|position| position <= after));
-        Some(Recent { frames, from, reaches: self.ring_from, since: self.since })
+        Some(Recent { frames, from, reaches: self.ring_from })
     }
 }
 

@@ -55,8 +55,6 @@ struct TopicReplay {
     /// The client has everything up to here, or was told that it may not: what history must reach back to. None if nobody
     /// can say, which is a gap anyway.
     complete_to: Option<Shown>,
-    /// Of what a store lost the client was surely told up to here; none if that follows from `complete_to`.
-    told_to: Option<Shown>,
     gap: bool,
 }
 
@@ -96,16 +94,6 @@ impl Replay {
     /// For a stream of these topics that is to get everything after `after`, and has surely seen all up to `seen`; none if
     /// nobody can say.
     pub fn new(topics: impl IntoIterator<Item = Topic>, after: Position, seen: Option<Shown>) -> Replay {
-        Replay::told(topics, after, seen, None)
-    }
-
-    /// The same, where the client was surely told only of what stores lost up to `told`.
-    pub fn told(
-        topics: impl IntoIterator<Item = Topic>,
-        after: Position,
-        seen: Option<Shown>,
-        told: Option<Shown>,
-    ) -> Replay {
         let topic = |topic| TopicReplay {
             topic,
             after,
@@ -116,7 +104,6 @@ impl Replay {
             state: State::Lacks,
             missed: false,
             complete_to: seen,
-            told_to: told,
             gap: seen.is_none(),
         };
         Replay { topics: topics.into_iter().map(topic).collect(), catching_up: false }
@@ -130,9 +117,7 @@ impl Replay {
         }
         // Later pages are compared, too: history may forget what comes next while a slow client takes the last one.
         let lacks = entry.complete_to.is_some_and(|shown| page.reaches.lacks_after(shown));
-        // What was lost since then it may not know of, though its place is behind that.
-        let untold = entry.told_to.take().is_some_and(|told| page.since.lacks_after(told));
-        entry.gap |= lacks || untold;
+        entry.gap |= lacks;
         entry.after = page.frames.last().and_then(|frame| frame.position()).unwrap_or_default().max(entry.after);
         if lacks || entry.complete_to.is_none() {
             entry.complete_to = Some(Shown::told(page.reaches));
@@ -362,7 +347,7 @@ mod tests {
                         let lacking: Vec<_> = all.iter().filter(|f| f.position() > Some(after)).cloned().collect();
                         let complete = lacking.len() <= limit;
                         let frames = lacking.into_iter().take(limit).collect();
-                        replay.page(topic.as_str(), &FramePage { frames, complete, reaches: Reach::START, since: Reach::START }, 0);
+                        replay.page(topic.as_str(), &FramePage { frames, complete, reaches: Reach::START }, 0);
                     }
                     Op::Answer => {}
                     Op::GiveUp => replay.give_up_pages(),
@@ -415,7 +400,6 @@ mod tests {
                         frames,
                         complete: pages.peek().is_none(),
                         reaches: Reach::back_to(Position::at(reaches)),
-                        since: Reach::START,
                     };
                     replay.page("live:a", &page, 0);
                 }
@@ -431,22 +415,17 @@ mod tests {
     #[test]
     fn gaps_are_said_once() {
         let topics = || [Topic::parse("live:a").unwrap()];
-        let at = |ms| Reach::back_to(Position::at(ms));
-        let shown = |ms: Option<u64>| ms.map(|ms| Shown::to(Position::at(ms)));
-        for (seen, told, reaches, since, gap) in [
-            (Some(5), None, 6, 0, true),
-            (Some(5), None, 5, 5, false),
-            (Some(5), None, 3, 0, false),
-            (None, None, 0, 0, true),
-            (Some(5), Some(2), 3, 3, true),
-            (Some(5), Some(2), 5, 2, false),
-        ] {
-            let page = FramePage { frames: Arc::new([]), complete: true, reaches: at(reaches), since: at(since) };
-            let mut replay = Replay::told(topics(), Position::at(1), shown(seen), shown(told));
+        let page = |reaches| FramePage {
+            frames: Arc::new([]),
+            complete: true,
+            reaches: Reach::back_to(Position::at(reaches)),
+        };
+        for (seen, reaches, gap) in [(Some(5), 6, true), (Some(5), 5, false), (Some(5), 3, false), (None, 0, true)] {
+            let mut replay = Replay::new(topics(), Position::at(1), seen.map(|ms| Shown::to(Position::at(ms))));
             let mut gaps = 0;
             loop {
                 match replay.step() {
-                    Step::Ask(topic, _) => replay.page(topic.as_str(), &page, 0),
+                    Step::Ask(topic, _) => replay.page(topic.as_str(), &page(reaches), 0),
                     Step::Gap(_) => gaps += 1,
                     Step::Done => break,
                     other => panic!("{other:?}"),
@@ -478,8 +457,7 @@ mod tests {
         let frames: Vec<_> = (1..=4).map(|number| event(&number.to_string(), "comment", number, "1")).collect();
         let mut replay = Replay::new([topic], Position::START, Some(Shown::to(Position::START)));
         assert!(matches!(replay.step(), Step::Ask(..)));
-        let (reaches, complete) = (Reach::START, true);
-        let page = FramePage { frames: frames.clone().into(), complete, reaches, since: reaches };
+        let page = FramePage { frames: frames.clone().into(), complete: true, reaches: Reach::START };
         replay.page("live:a", &page, 0);
         let mut written = Vec::new();
         let mut write = |step: Step| match step {

@@ -381,7 +381,7 @@ impl Shard {
     fn serve_replay(&mut self, topic: &Topic, ask: Asking<Asker>) {
         let Some(home) = self.homes.homes.get_mut(topic) else { return };
         let Some(recent) = home.order.recent(ask.after) else { return home.asks.insert(ask) };
-        let page = FramePage { frames: recent.frames, complete: true, reaches: recent.reaches, since: recent.since };
+        let page = FramePage { frames: recent.frames, complete: true, reaches: recent.reaches };
         let (page, from) = page.within(recent.from, ask.bytes);
         self.counters().replays_from_memory.add(1);
         let answer = Replayed { topic: topic.clone(), page, from, asker: ask.asker };
@@ -423,8 +423,7 @@ impl Shard {
         let last = frames.last().and_then(|frame| frame.position()).unwrap_or(reading.after);
         let mut effects = Vec::new();
         if reading.for_order {
-            let Page { complete, reaches, since, .. } = page;
-            let page = FramePage { frames: frames.clone().into(), complete, reaches, since };
+            let page = FramePage { frames: frames.clone().into(), complete: page.complete, reaches: page.reaches };
             home.order.page(&page, now, &mut effects);
             home.settle();
         }
@@ -432,7 +431,7 @@ impl Shard {
         let end = home.order.end().unwrap_or(Shown::to(Position::START));
         let shown = frames.partition_point(|frame| frame.position().is_some_and(|position| end.has(position)));
         let complete = shown < frames.len() || (page.complete && end <= reading.end.max(Shown::to(last)));
-        let shown = FramePage { frames: frames[..shown].into(), complete, reaches: page.reaches, since: page.since };
+        let shown = FramePage { frames: frames[..shown].into(), complete, reaches: page.reaches };
         let to = (!page.complete).then_some(last);
         let answers: Vec<Replayed> = home
             .asks

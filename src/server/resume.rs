@@ -10,7 +10,7 @@ use crate::frontend::beginning::{Joined, beginning};
 use crate::frontend::queue::Pushed;
 use crate::frontend::replay::{Replay, Step};
 use crate::frontend::topics::TopicIndex;
-use crate::limits::{PAGE_BYTES, REPLAY_WRITE_BYTES, RESUME_LOST_MS, RESUME_OVERLAP_MS, RESUME_SKEW_MS};
+use crate::limits::{PAGE_BYTES, REPLAY_WRITE_BYTES, RESUME_OVERLAP_MS, RESUME_SKEW_MS};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::frame::Frame;
 use crate::wire::http::HttpError;
@@ -67,9 +67,7 @@ impl Replaying {
                 // missing. The place where a stream began, and a time of another data center, hold for all of them.
                 let of_one = topics.len() > 1 && !position.is_between();
                 let seen = if of_one { position.earlier(RESUME_SKEW_MS) } else { position };
-                // That a store lost something is told topic by topic, as each is compared with it.
-                let told = of_one.then(|| Shown::to(position.earlier(RESUME_LOST_MS)));
-                let replay = Replay::told(topics, after, Some(Shown::to(seen)), told);
+                let replay = Replay::new(topics, after, Some(Shown::to(seen)));
                 (replay, Some(last.id.clone()))
             }
             Resume::Unreadable => (Replay::new(topics, Position::START, None), None),

@@ -63,7 +63,7 @@ impl World {
             .iter()
             .map(|stored| frame(stored.event.parse().unwrap(), stored.position, stored.prev.unwrap_or_default()))
             .collect();
-        FramePage { frames, complete: page.complete, reaches: page.reaches, since: page.since }
+        FramePage { frames, complete: page.complete, reaches: page.reaches }
     }
 
     fn end(&mut self) -> End {
@@ -220,12 +220,7 @@ fn what_outlived_a_takeover_is_no_part_of_the_gap() {
         }
         assert_eq!(order.read_due(now + HOLE_WAIT), Some(at(10)));
         let frames = [Arc::clone(&two)].into_iter().chain((!compares).then(|| Arc::clone(&three)));
-        let page = FramePage {
-            frames: frames.collect(),
-            complete: true,
-            reaches: Reach::back_to(at(30)),
-            since: Reach::START,
-        };
+        let page = FramePage { frames: frames.collect(), complete: true, reaches: Reach::back_to(at(30)) };
         order.page(&page, now + HOLE_WAIT, &mut effects);
         order.compared(
             End { position: Some(at(40)), since: Reach::back_to(at(30)), clock: None },
