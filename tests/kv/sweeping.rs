@@ -1,11 +1,12 @@
 //! What dead nodes leave behind.
 
 use fanfare::dispatch::kv::{Request, bucket, digest};
-use fanfare::limits::{NODE_LEASE, PEER_FORGOTTEN};
+use fanfare::limits::{NODE_LEASE, NODE_SWEEP, PEER_FORGOTTEN};
 
 use crate::driver::{Store, batch, counts, of_one_bucket};
+use crate::support::becomes;
 use crate::support::redis::{Cluster, Redis};
-use crate::support::{becomes, eventually};
+use crate::support::site::within;
 
 #[test]
 fn in_a_redis() {
@@ -43,7 +44,7 @@ fn dead_nodes_are_swept(url: &str) {
     assert_eq!(store.live(8), [7, 8]);
     // Its lease ends; its entries are there still, and are no one's business.
     becomes("the nodes that live", vec![8], || store.live(8));
-    eventually("the dead node to be swept", || {
+    within(NODE_SWEEP, "the dead node to be swept", || {
         dispatchers[0].live(8);
         let left = topics.iter().filter(|topic| store.subscribers(topic).contains(&7)).count();
         if left == 0 { Ok(()) } else { Err(format!("{left} of {} topics", topics.len())) }
