@@ -96,7 +96,6 @@ fn replays_are_within_the_budget_and_whoever_reads_gets_all() {
     let redis = Redis::start();
     let flags = ["--cores", "1", "--max-backlog", "16MiB", "--max-memory", "600MiB", "--kv", &redis.url()];
     let node = Node::with(&flags);
-    let before = both(&node);
     let (wide, deep) = (100, 20);
     let data = "x".repeat(15_900);
     for topic in 0..wide {
@@ -129,8 +128,6 @@ fn replays_are_within_the_budget_and_whoever_reads_gets_all() {
         }
     }
     assert_eq!(gaps, wide, "once a topic: the position is older than the store");
-    let after = both(&node);
-    agrees(before, after);
     assert_eq!(node.metric("fanfare_disconnects_total", "reason=\"budget\""), 0);
     drop(lazy);
     becomes("what streams hold", 0, || node.metric("fanfare_memory_bytes", "use=\"streams\""));
