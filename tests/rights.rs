@@ -339,7 +339,11 @@ fn line_without_a_right_published() {
     let numbers: Vec<u64> = rejected.iter().map(|(line, _)| *line).collect();
     assert_eq!(numbers, [2, 3, 4, 5, 6, 7, 8, 9]);
     for (line, detail) in rejected {
-        let says = if (5..=8).contains(&line) { "only from nodes" } else { "lacks the right fanfare.publish on" };
+        let says = match line {
+            4 => "\"topic\" is given twice",
+            5..=8 => "only from nodes",
+            _ => "lacks the right fanfare.publish on",
+        };
         assert!(detail.contains(says), "{line}: {detail}");
     }
     for expected in [1, 10] {
