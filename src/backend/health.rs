@@ -28,12 +28,16 @@ pub(super) struct Failing([Option<String>; 2]);
 
 impl Failing {
     /// Takes in an attempt. A write that works ends no failure of writing: on a disk that is full there is often room for a
-    /// small one, and not for the next.
-    pub(super) fn attempted(&mut self, work: Work, result: Result<(), &str>) {
+    /// small one, and not for the next. True if it puts off the next probe, which nothing does that is asked for while one is to
+    /// tell when all works again.
+    #[must_use]
+    pub(super) fn attempted(&mut self, work: Work, result: Result<(), &str>) -> bool {
+        let puts_off = work == Work::Write && self.what().is_none();
         match (work, result) {
             (Work::Write, Ok(())) => self.0[Work::Read as usize] = None,
             (work, result) => self.0[work as usize] = result.err().map(str::to_owned),
         }
+        puts_off
     }
 
     /// Takes in what came of a write that nobody asked for, and that takes as much room as what is asked for.
@@ -84,12 +88,12 @@ mod tests {
     #[test]
     fn reads_that_work_say_nothing_of_writes() {
         let mut failing = Failing::default();
-        failing.attempted(Work::Write, Err("full"));
-        failing.attempted(Work::Read, Ok(()));
+        assert!(failing.attempted(Work::Write, Err("full")));
+        assert!(!failing.attempted(Work::Read, Ok(())));
         assert_eq!(failing.what(), Some("full"));
-        failing.attempted(Work::Write, Ok(()));
+        assert!(!failing.attempted(Work::Write, Ok(())));
         assert_eq!(failing.what(), Some("full"), "a smaller one found room");
-        failing.attempted(Work::Read, Err("gone"));
+        assert!(!failing.attempted(Work::Read, Err("gone")));
         failing.tried(Ok(()));
         assert_eq!(failing.what(), None);
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::asking::Asked;
+use super::cluster::among;
 use super::message::Message;
 use super::shard::Shard;
 use crate::dispatch::datacenter::PeerViewers;
@@ -90,7 +91,7 @@ impl Shard {
         match result {
             Ok(counts) => {
                 let (alive, alone) = (Arc::clone(&self.alive), node.info.is_none());
-                let lives = |id| alone || alive.binary_search_by_key(&id, |node| node.id).is_ok();
+                let lives = |id| alone || among(&alive, id).is_some();
                 self.tally.read(&counts, lives, |topic| node.home(topic.as_str()) == self.id);
             }
             Err(_) => self.tally.doubt(),
@@ -127,8 +128,7 @@ impl Shard {
     /// Nodes came or went.
     pub(super) fn keep_counts(&mut self) {
         let alive = Arc::clone(&self.alive);
-        self.tally
-            .keep(|id| planted(Mistake::GhostsCounted) || alive.binary_search_by_key(&id, |node| node.id).is_ok());
+        self.tally.keep(|id| planted(Mistake::GhostsCounted) || among(&alive, id).is_some());
         self.tally.look_again();
     }
 

@@ -78,19 +78,22 @@ pub struct Cluster {
     pub(super) told: ToldEach<Trouble>,
 }
 
+/// The node of this id among those that live, which the store gives in the order of their ids.
+pub(super) fn among(alive: &[NodeInfo], node: NodeId) -> Option<&NodeInfo> {
+    alive.binary_search_by_key(&node, |info| info.id).ok().map(|at| &alive[at])
+}
+
 impl Shard {
     /// Who lives, and what is known of other data centers, as a heartbeat's answer says.
     pub(super) fn on_alive_nodes(&mut self, nodes: Arc<Vec<NodeInfo>>, peers: Arc<Vec<PeerState>>) {
-        let lives = |id| nodes.binary_search_by_key(&id, |node: &NodeInfo| node.id).is_ok();
-        let lost = self.alive.iter().any(|node| node.is("dispatcher") && !lives(node.id));
+        let lost = self.alive.iter().any(|node| node.is("dispatcher") && among(&nodes, node.id).is_none());
         self.alive = nodes;
         self.on_peers(peers, lost);
     }
 
     /// A node whose lease holds.
     pub(super) fn alive_node(&self, node: NodeId) -> Option<&NodeInfo> {
-        // The store gives them in the order of their ids.
-        self.alive.binary_search_by_key(&node, |info| info.id).ok().map(|at| &self.alive[at])
+        among(&self.alive, node)
     }
 
     /// At the end of a turn: what other nodes answered is settled, and what there is for them goes out. True if there is
@@ -118,8 +121,7 @@ impl Shard {
         if self.cluster.next_tidy.is_none_or(|next| next <= now) {
             self.cluster.next_tidy = Some(now + WINDOW_IDLE / 10);
             let alive = Arc::clone(&self.alive);
-            let is_alive = |node| alive.binary_search_by_key(&node, |info: &NodeInfo| info.id).is_ok();
-            self.cluster.windows.tidy(now, is_alive);
+            self.cluster.windows.tidy(now, |node| among(&alive, node).is_some());
             self.tidy_peers();
             self.tidy_hosts();
         }

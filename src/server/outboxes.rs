@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::cluster::Trouble;
+use super::cluster::{Trouble, among};
 use super::link::{Call, Called, Destination, Lane, Outcome};
 use super::message::Message;
 use super::shard::Shard;
@@ -176,7 +176,7 @@ impl Shard {
         let alive = Arc::clone(&self.alive);
         let Outboxes { nodes, absent, dirty, next_number } = &mut self.cluster.outboxes;
         nodes.retain(|node, remote| {
-            if alive.binary_search_by_key(node, |info| info.id).is_ok() {
+            if among(&alive, *node).is_some() {
                 if remote.unknown.take().is_some() && !std::mem::replace(&mut remote.marked, true) {
                     dirty.push(*node);
                 }

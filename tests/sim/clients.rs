@@ -83,6 +83,11 @@ impl Call {
         (self.sent, self.attempts) = (false, 0);
     }
 
+    /// It was answered; the next turn is after about this pause.
+    pub fn rest(&mut self, now: u64, random: &mut Random, pace: u64) {
+        self.next = now + pace / 2 + random.number() % pace.max(1);
+    }
+
     /// The same request, on another connection.
     pub fn again(&mut self, fabric: &mut Fabric, random: &mut Random) {
         if let Some(end) = self.end.take() {

@@ -42,9 +42,9 @@ fn shows(mistake: Mistake, first: u64) {
         planted::plant(Some(mistake));
         let wrong = run(&fit(mistake, seed), false).wrong;
         planted::plant(None);
-        let first = wrong.first()?;
-        let is_seen = run(&fit(mistake, seed), false).wrong.is_empty();
-        is_seen.then(|| (seed, wrong.len(), first.clone()))
+        let count = wrong.len();
+        let such = wrong.into_iter().next()?;
+        run(&fit(mistake, seed), false).wrong.is_empty().then_some((seed, count, such))
     });
     let (seed, count, wrong) = seen.expect("nobody would notice");
     println!("{mistake:?}: seed {seed}, {count} wrong, such as {wrong}");

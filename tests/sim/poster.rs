@@ -173,7 +173,7 @@ impl Poster {
             done.id = answer["id"].as_str().unwrap_or_default().to_owned();
         }
         self.done.push(done);
-        self.call.next = now + self.pace / 2 + random.number() % self.pace.max(1);
+        self.call.rest(now, random, self.pace);
     }
 }
 

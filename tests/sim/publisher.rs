@@ -162,7 +162,7 @@ impl Publisher {
             Some((202, _)) => {
                 acked.attempts = self.call.attempts;
                 self.acked.extend(self.current.take().map(|(acked, _)| acked));
-                self.call.next = now + self.pace / 2 + random.number() % self.pace.max(1);
+                self.call.rest(now, random, self.pace);
             }
             Some(_) => {
                 self.refused += 1;

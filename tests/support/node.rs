@@ -88,11 +88,6 @@ impl Node {
         node
     }
 
-    /// A node of one role with this database, which it may share with others.
-    pub fn role_on(role: &str, database: &str, flags: &[&str]) -> Node {
-        Node::run_on(program(), role, "127.0.0.1:0", database, flags)
-    }
-
     /// A node with every role whose internal listener is where another one's was.
     pub fn with_internal(address: &str) -> Node {
         let folder = tempfile::tempdir().expect("a temporary folder");

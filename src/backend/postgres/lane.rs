@@ -36,14 +36,16 @@ impl Wellness {
         Wellness { lanes: RefCell::new(vec![LaneState::default(); lanes]), health }
     }
 
-    fn change(&self, lane: usize, change: impl FnOnce(&mut LaneState)) {
+    fn change<R>(&self, lane: usize, change: impl FnOnce(&mut LaneState) -> R) -> R {
         let mut lanes = self.lanes.borrow_mut();
-        change(&mut lanes[lane]);
+        let came = change(&mut lanes[lane]);
         self.health.set(lanes.iter().find_map(|lane| lane.away.as_deref().or(lane.failing.what())));
+        came
     }
 
-    fn attempted(&self, lane: usize, work: Work, result: Result<(), &str>) {
-        self.change(lane, |state| state.failing.attempted(work, result));
+    /// See [`Failing::attempted`].
+    fn attempted(&self, lane: usize, work: Work, result: Result<(), &str>) -> bool {
+        self.change(lane, |state| state.failing.attempted(work, result))
     }
 
     fn tried(&self, lane: usize, result: Result<(), &str>) {
@@ -81,7 +83,7 @@ where
             if self.session.is_none() && !self.reconnect().await {
                 return;
             }
-            // While it fails, what is asked for does not put off the probe that tells when it works again.
+            // A lane that always has something to do would never find out that it works again.
             let is_due = self.wellness.fails(self.number) && Instant::now() >= self.probe_at;
             let taken = if is_due { None } else { timeout_at(self.probe_at, self.take()).await.ok() };
             let Some(taken) = taken else {
@@ -129,9 +131,7 @@ where
     }
 
     fn attempted(&mut self, work: Work, result: Result<(), &str>) {
-        let failed = self.wellness.fails(self.number);
-        self.wellness.attempted(self.number, work, result);
-        if work == Work::Write && !failed {
+        if self.wellness.attempted(self.number, work, result) {
             self.probe_later();
         }
     }

@@ -154,7 +154,8 @@ impl Writer {
     /// transaction fails, all that write are [`StoreError::Unavailable`] and none is stored.
     pub(super) fn run(&mut self, commands: &[Command]) -> Vec<Result<Outcome, StoreError>> {
         self.counts.clear();
-        let result = match Work::of(commands) {
+        let work = Work::of(commands);
+        let result = match work {
             Work::Write => self.stays(STORE_LOOK_BUSY),
             Work::Read => {
                 // Reads go on by the files that are open; who asks for nothing else is to learn of it all the same.
@@ -165,29 +166,25 @@ impl Writer {
             }
         };
         let result = result.and_then(|()| self.transact(commands));
-        self.attempted(Work::of(commands), result.as_ref().map(drop).map_err(String::as_str));
-        result.unwrap_or_else(|detail| {
-            let unavailable = || Err(StoreError::Unavailable { detail: detail.clone() });
-            let has_writes = Work::of(commands) == Work::Write;
-            // They count what was not stored.
-            self.counts.clear();
+        self.attempted(work, result.as_ref().map(drop).map_err(String::as_str));
+        let detail = match result {
+            Ok(results) => return results,
+            Err(detail) => detail,
+        };
+        // They count what was not stored.
+        self.counts.clear();
+        let each = commands.iter().map(|command| {
             // What only reads failed in the company of what writes, and goes on without it.
-            let mut alone = |command: &Command| match self.transact(std::slice::from_ref(command)) {
-                Ok(mut results) if results.len() == 1 => results.remove(0),
-                _ => unavailable(),
-            };
-            commands
-                .iter()
-                .map(|command| if has_writes && !command.writes() { alone(command) } else { unavailable() })
-                .collect()
-        })
+            let goes_on = work == Work::Write && !command.writes();
+            let alone = goes_on.then(|| self.transact(std::slice::from_ref(command)).ok()?.pop()).flatten();
+            alone.unwrap_or_else(|| Err(StoreError::Unavailable { detail: detail.clone() }))
+        });
+        each.collect()
     }
 
     fn attempted(&mut self, work: Work, result: Result<(), &str>) {
         let failed = self.failing.what().is_some();
-        self.failing.attempted(work, result);
-        // While it fails, what is asked for does not put off the probe that tells when it works again.
-        if work == Work::Write && !failed {
+        if self.failing.attempted(work, result) {
             self.probe_later();
         }
         self.health.set(self.failing.what());
