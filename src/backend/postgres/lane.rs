@@ -179,7 +179,7 @@ where
         }
     }
 
-    /// Runs a batch within [`POSTGRES_BATCH`]. If it fails, all of its commands that are not answered yet are
+    /// Runs a batch within [`POSTGRES_BATCH`]. If it fails, all of its commands that write and are not answered yet are
     /// [`StoreError::Unavailable`].
     async fn run(&mut self, commands: Vec<Command>) -> Results {
         let deadline = Instant::now() + POSTGRES_BATCH;
@@ -226,6 +226,16 @@ where
         }
         // A database that answers and stores nothing, such as a full one, is as unwell as one that is away.
         self.attempted(work, failed.as_deref().map_or(Ok(()), Err));
+        if failed.is_some() && work == Work::Write {
+            // What only reads failed in the company of what writes, and goes on without it.
+            let left =
+                places.into_iter().zip(good).filter(|(place, command)| results[*place].is_none() && !command.writes());
+            let (places, reads): (Vec<usize>, Vec<Command>) = left.unzip();
+            let done = self.attempt(&reads, deadline).await.unwrap_or_default();
+            for (place, result) in places.into_iter().zip(done) {
+                results[place] = Some(result);
+            }
+        }
         let unavailable = || Err(StoreError::Unavailable { detail: failed.clone().unwrap_or_default() });
         results.into_iter().map(|result| result.unwrap_or_else(unavailable)).collect()
     }
@@ -233,33 +243,20 @@ where
     /// Runs a part of a batch, and once more where nothing was stored for sure and the reason has passed.
     async fn attempt(&mut self, commands: &[Command], deadline: Instant) -> Result<Results, Failure> {
         match self.try_once(commands, deadline).await {
-            Err(failure) if failure.again => {
-                if self.session.is_none() {
-                    match timeout_at(deadline, Session::open(&self.options)).await {
-                        Ok(Ok(session)) => self.session = Some(session),
-                        Ok(Err(failed)) => return Err(Failure { detail: detail(failed), ..failure }),
-                        Err(_) => return Err(failure),
-                    }
-                }
-                self.try_once(commands, deadline).await
-            }
+            Err(failure) if failure.again => self.try_once(commands, deadline).await,
             result => result,
         }
     }
 
     async fn try_once(&mut self, commands: &[Command], deadline: Instant) -> Result<Results, Failure> {
-        let Some(session) = &self.session else {
-            return Err(Failure { detail: "no connection".into(), kept: false, again: false, refused: false });
-        };
-        let result = match timeout_at(deadline, batch::run(session, commands)).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure {
-                detail: format!("the server did not answer within {} ms", POSTGRES_BATCH.as_millis()),
-                kept: false,
-                again: false,
-                refused: false,
-            }),
-        };
+        let failure = |detail| Failure { detail, kept: false, again: false, refused: false };
+        let late = || failure(format!("the server did not answer within {} ms", POSTGRES_BATCH.as_millis()));
+        if self.session.is_none() {
+            let opened = timeout_at(deadline, Session::open(&self.options)).await.map_err(|_| late())?;
+            self.session = Some(opened.map_err(|failed| failure(detail(failed)))?);
+        }
+        let session = self.session.as_ref().expect("it was opened if there was none");
+        let result = timeout_at(deadline, batch::run(session, commands)).await.unwrap_or_else(|_| Err(late()));
         if let Err(failure) = &result {
             let kept = failure.kept && {
                 let rollback = session.client.batch_execute("ROLLBACK");
