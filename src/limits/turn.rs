@@ -20,6 +20,8 @@ const _: () = assert!(
 );
 /// A shard that did not look for so long what its clients did ends no connection for want of it.
 pub const LATE_LOOK: Duration = Duration::from_secs(1);
+/// Things of a turn's slice between two looks at the clock, which costs as much as the parsing of a request's line.
+pub const LOOKS_A_READ: u32 = 4;
 /// In a simulation a turn takes no time, and a slice ends after so many looks.
 pub const SIMULATED_LOOKS: u32 = 32;
 /// A turn that took longer is told in the log: its slices end much sooner, so that something of it is not cut, or its processor

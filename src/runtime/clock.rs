@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::limits::SIMULATED_LOOKS;
+use crate::limits::{LOOKS_A_READ, SIMULATED_LOOKS};
 
 /// What a simulation calls now: monotonic, and since 1970.
 type Simulated = Arc<dyn Fn() -> (Instant, Duration) + Send + Sync>;
@@ -61,10 +61,10 @@ impl Slice {
     /// Whether it is over. To be asked once something was done in it.
     #[inline]
     pub fn is_over(&mut self) -> bool {
-        if self.times.0.is_none() {
-            return self.times.instant() >= self.until;
-        }
         self.looks += 1;
+        if self.times.0.is_none() {
+            return self.looks.is_multiple_of(LOOKS_A_READ) && self.times.instant() >= self.until;
+        }
         self.looks >= SIMULATED_LOOKS
     }
 }

@@ -71,8 +71,12 @@ impl<'a> Resource<'a> {
     pub fn find(roles: Roles, internal: bool, path: &'a str) -> Option<Resource<'a>> {
         let mut parts = [""; PARTS_MAX];
         let mut count = 0;
-        for part in path.strip_prefix('/')?.split('/').take(PARTS_MAX) {
-            parts[count] = part;
+        let mut rest = Some(path.strip_prefix('/')?);
+        // By hand: the standard library's search for a character costs more than such short parts repay.
+        while let Some(text) = rest.filter(|_| count < PARTS_MAX) {
+            let end = text.bytes().position(|byte| byte == b'/');
+            parts[count] = &text[..end.unwrap_or(text.len())];
+            rest = end.map(|end| &text[end + 1..]);
             count += 1;
         }
         let Roles { frontend, dispatcher, backend, demo } = roles;

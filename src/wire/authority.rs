@@ -43,7 +43,8 @@ impl<'a> Authority<'a> {
                 (Host::address(address.parse::<Ipv6Addr>().ok()?.into()), rest)
             }
             None => {
-                let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+                let colon = text.bytes().position(|byte| byte == b':');
+                let (name, rest) = text.split_at(colon.unwrap_or(text.len()));
                 (Host::name(name)?, rest)
             }
         };
@@ -70,7 +71,9 @@ impl<'a> Host<'a> {
     }
 
     fn name(text: &'a str) -> Option<Host<'a>> {
-        if let Ok(address) = text.parse::<std::net::Ipv4Addr>() {
+        if text.starts_with(|first: char| first.is_ascii_digit())
+            && let Ok(address) = text.parse::<std::net::Ipv4Addr>()
+        {
             return Some(Host::address(address.into()));
         }
         let mut rest = text.bytes();
@@ -78,7 +81,8 @@ impl<'a> Host<'a> {
             let is_hex = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit());
             match byte {
                 b'%' if is_hex(rest.next()) && is_hex(rest.next()) => {}
-                byte if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte) => {}
+                byte if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.') => {}
+                byte if b"_~!$&'()*+,;=".contains(&byte) => {}
                 _ => return None,
             }
         }

@@ -121,7 +121,11 @@ pub const fn is_value_byte(byte: u8) -> bool {
 /// A header's value, or an element of one, without the white space around it. Only space and tab are white space there
 /// (RFC 9110 section 5.6.3): what `str::trim` takes besides would be a part of the value to other readers.
 pub fn trim(text: &str) -> &str {
-    text.trim_matches([' ', '\t'])
+    match text.as_bytes() {
+        // As almost all are.
+        [b'!'..=u8::MAX, .., b'!'..=u8::MAX] => text,
+        _ => text.trim_matches([' ', '\t']),
+    }
 }
 
 #[cfg(test)]

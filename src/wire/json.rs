@@ -224,10 +224,15 @@ pub fn members<'a>(
         if text.get(at) != Some(&b'"') {
             return Err(error("a member's name is missing", at));
         }
-        let name = string(&text[at..string_end(text, at)?]).ok_or(error("a member's name is no text", at))?;
+        let name = &text[at..string_end(text, at)?];
         let value = key_end(text, at)?;
         let end = value_end(text, value)?;
-        each(name.as_bytes(), &text[value..end])?;
+        if name.contains(&b'\\') {
+            let name = string(name).ok_or(error("a member's name is no text", at))?;
+            each(name.as_bytes(), &text[value..end])?;
+        } else {
+            each(&name[1..name.len() - 1], &text[value..end])?;
+        }
         at = skip_space(text, end);
         match text.get(at) {
             Some(b',') => at = skip_space(text, at + 1),
