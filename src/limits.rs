@@ -424,7 +424,7 @@ pub const FILES_PER_SHARD: u64 = 64;
 const _: () = assert!(FILES_PER_SHARD as usize >= 2 * 16 + PAGED_TOPICS_MAX);
 /// Open files of a process beside those: standard streams, the database with its log, keys, and links to other nodes.
 pub const FILES_PER_PROCESS: u64 = 64;
-/// Memory of an idle connection, as measured (README, Performance): 0.9 KB with all that the process holds, and 4.75 KB in
+/// Memory of an idle connection, as measured (docs/performance.md): 0.9 KB with all that the process holds, and 4.75 KB in
 /// the kernel for this end; rounded up.
 pub const CONNECTION_MEMORY_BYTES: u64 = 6 * 1024;
 /// Memory of a process without connections: code, the database's cache, and logs of topics.

@@ -106,7 +106,7 @@ fn a_silent_stream_is_taken_for_a_dead_one() {
         let begun = Instant::now();
         let count = stream.socket.read(&mut bytes).expect("a comment");
         assert_eq!(&bytes[..count], b"2\r\n:\n\r\n", "{:?}", String::from_utf8_lossy(&bytes[..count]));
-        // The promise of the README; a timing, but one of seconds.
+        // The promise of docs/http.md; a timing, but one of seconds.
         assert!(begun.elapsed() < Duration::from_secs(25 + 5), "{:?}", begun.elapsed());
     }
 }

@@ -2,7 +2,7 @@
 //! for through io_uring.
 //!
 //! A connection that waits in such a set costs this process nothing at all; a future a connection would cost its state,
-//! a waker and a pending submission each (the README's performance section has the figures).
+//! a waker and a pending submission each (docs/performance.md has the figures).
 
 use std::io;
 use std::mem::ManuallyDrop;

@@ -9,7 +9,7 @@ use super::json::{self, JsonError};
 use super::topic::{self, TopicError};
 use crate::limits::{EVENT_BYTES_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, TYPE_BYTES_MAX, VERSION_MAX};
 
-/// What an event type promises a client; see the README's table of delivery classes.
+/// What an event type promises a client; see the table in docs/delivery.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
     /// Counts add up: for a client that lags, events of the same topic, type and key merge and `count` grows.

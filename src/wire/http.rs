@@ -62,7 +62,7 @@ impl HttpError {
 
     /// 404 for a path that is not here.
     pub fn not_found() -> HttpError {
-        HttpError::new(Status::NotFound, "there is nothing at this path; the README lists what this node serves")
+        HttpError::new(Status::NotFound, "there is nothing at this path; docs/http.md lists what this node serves")
     }
 
     /// 405 with what is allowed.

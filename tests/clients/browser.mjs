@@ -19,11 +19,11 @@ async function module(path) {
   return readFile(file).catch(() => readFile(new URL(`${file}.js`)));
 }
 
-/** What of the README a page is to contain: its only JavaScript that makes an EventSource. */
+/** What of docs/first-steps.md a page is to contain: its only JavaScript that makes an EventSource. */
 async function readme() {
-  const blocks = [...(await readFile(here("../../README.md"), "utf8")).matchAll(/```js\n(.*?)```/gs)].map(([, code]) => code);
+  const blocks = [...(await readFile(here("../../docs/first-steps.md"), "utf8")).matchAll(/```js\n(.*?)```/gs)].map(([, code]) => code);
   const ours = blocks.filter((code) => code.includes("new EventSource("));
-  if (ours.length !== 1) throw new Error(`the README has ${ours.length} ways to make an EventSource`);
+  if (ours.length !== 1) throw new Error(`first-steps.md has ${ours.length} ways to make an EventSource`);
   return ours[0];
 }
 

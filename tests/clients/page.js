@@ -20,7 +20,7 @@ const again = (act) => setTimeout(act, 1_000 + 1_000 * Math.random());
 const NAMES = ["connected", "gap", "bye", "token", "message"];
 
 const ways = {
-  // The lines of the README, with the stream's address and what is done with a message for those that stand there.
+  // The lines of docs/first-steps.md, with the stream's address and what is done with a message for those that stand there.
   async eventsource(who) {
     const replaced = [
       [`"/v1/events?topic=live:42&last_event_id="`, `address() + "&last_event_id="`],
@@ -31,7 +31,7 @@ const ways = {
     ];
     let code = await (await fetch("/readme.js")).text();
     for (const [from, to] of replaced) {
-      if (code.split(from).length !== 2) throw new Error(`the README's lines have no ${from}: ${code}`);
+      if (code.split(from).length !== 2) throw new Error(`the page's lines have no ${from}: ${code}`);
       code = code.replace(from, to);
     }
     new Function("address", "heard", "own", code)(() => as(who) + query(), hearing(who), () => own(who));

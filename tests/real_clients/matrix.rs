@@ -33,7 +33,7 @@ const fn client(name: &'static str, who: &'static str, token: &'static str, need
     Client { name, who, token, needs }
 }
 
-const PLAIN: &str = "the lines of the README: a new one when `readyState` is 2";
+const PLAIN: &str = "the lines of docs/first-steps.md: a new one when `readyState` is 2";
 const NOTHING: &str = "nothing";
 const LOOP: &str = "a loop with a pause that varies, and the last `id` in `Last-Event-ID`";
 

@@ -68,12 +68,12 @@ fn a_role_that_lacks_what_it_needs_says_so() {
 }
 
 #[test]
-fn the_readme_keeps_from_a_role_what_it_needs() {
+fn the_table_of_roles_keeps_from_one_what_it_needs() {
     let here = Place::new();
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/first-steps.md")).unwrap();
     let given = [("--dispatchers", "http://h"), ("--kv", "redis://h"), ("--db", "sqlite:x.db")];
     for role in ["frontend", "dispatcher", "backend"] {
-        let row = readme.lines().find(|line| line.starts_with(&format!("| `fanfare {role}`"))).expect("a row");
+        let row = page.lines().find(|line| line.starts_with(&format!("| `fanfare {role}`"))).expect("a row");
         for (without, _) in given {
             let others: Vec<String> = given
                 .iter()

@@ -1,4 +1,4 @@
-//! What must hold of what clients saw, by the design and the README, whatever happened in between.
+//! What must hold of what clients saw, by the design and docs/delivery.md, whatever happened in between.
 
 mod stored;
 

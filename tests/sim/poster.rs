@@ -1,4 +1,4 @@
-//! A simulated member, who likes, writes and deletes by way of backends, and tries again as the README tells.
+//! A simulated member, who likes, writes and deletes by way of backends, and tries again as docs/http.md tells.
 
 use std::net::SocketAddr;
 

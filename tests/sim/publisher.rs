@@ -1,4 +1,4 @@
-//! A simulated publisher, which tries again as the README tells it.
+//! A simulated publisher, which tries again as docs/http.md tells it.
 
 use std::net::SocketAddr;
 
