@@ -478,6 +478,8 @@ pub const LISTED_DEFAULT: usize = 100;
 pub const LISTED_MAX: usize = 1_000;
 /// Topics whose counts one call changes or reads: about a millisecond of the server's time. What is larger goes in parts.
 pub const REDIS_COUNTS: usize = 1_024;
+/// Events that one call takes out of a stream: what a stream is looked through for at once.
+pub const REDIS_WITHDRAWN: usize = 256;
 /// Counts that were gathered and never put in their place are gone after this.
 pub const REDIS_STAGED: Duration = Duration::from_secs(60);
 const _: () = assert!(REDIS_STAGED.as_millis() > REDIS_ANSWER.as_millis());

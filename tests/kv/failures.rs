@@ -1,12 +1,12 @@
 //! A Redis that dies, hangs, restarts, comes late, or wants something else than it is given.
 
 use fanfare::dispatch::datacenter::Taking;
-use fanfare::dispatch::kv::{Answer, Heard, KeyValue as _, Notice, Request, Unavailable, bucket, digest};
+use fanfare::dispatch::kv::{Answer, Append, Heard, KeyValue as _, Notice, Request, Unavailable, bucket, digest};
 use fanfare::dispatch::redis::{self, Config, StartError};
 use fanfare::limits::REDIS_QUESTIONS;
 use fanfare::wire::position::Position;
 
-use crate::driver::{AGE_MS, Store, append, batch, event_for, node_info, of_one_bucket, topic};
+use crate::driver::{AGE_MS, Store, append, batch, deletion, event_for, node_info, of_one_bucket, topic, with_id};
 use crate::support::eventually;
 use crate::support::redis::Redis;
 
@@ -312,4 +312,31 @@ fn history_is_read_while_the_server_takes_no_notes() {
     redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
     let page = store.read(&one, first, 9);
     assert!(page.events.is_empty() && page.reaches.place() == short, "{page:?}");
+}
+
+/// Looking through a history costs the server as much as a thousand appends: a crowd of deletions, each by itself, held up all else.
+#[test]
+fn each_of_many_deletions_looks_through_the_history_by_itself() {
+    let redis = Redis::start();
+    let store = Store::redis(&redis.url(), "dc1");
+    let live = topic("live:1");
+    let all = |append: &dyn Fn(usize) -> Append| {
+        let tickets: Vec<u64> = (0..600).map(|which| store.submit(0, Request::Append(append(which)))).collect();
+        for ticket in tickets {
+            assert!(matches!(store.wait(ticket), Ok(Answer::Appended { .. })), "it is appended");
+        }
+    };
+    let looks = || {
+        let calls = redis.info("commandstats", "cmdstat_xrevrange").unwrap_or_default();
+        calls.split_once("calls=").map_or(0, |(_, rest)| rest.split(',').next().unwrap().parse::<u32>().unwrap())
+    };
+    all(&|which| event_for(&live, &with_id(&which.to_string()), 9_999, &["eu"]));
+    let before = looks();
+    all(&|which| deletion(&live, &which.to_string(), 9_999, &["eu"]));
+    let looks = looks() - before;
+    assert!(looks < 600 * 10, "{looks} looks for 600 deletions");
+    let page = store.read(&live, Position::START, 2_000);
+    let left: Vec<&str> = page.events.iter().map(|event| &*event.event).collect();
+    let told: Vec<String> = (0..600).map(|which| with_id(&format!("{which}.deleted"))).collect();
+    assert_eq!(left, told);
 }

@@ -76,9 +76,7 @@ impl Store {
         }
         let place = Place::Bucket(number);
         let mut answers = self.run(place, Lane::Commands, vec![Call::Script(Script::Take, keys, arguments)]).await;
-        for withdrawal in withdrawals {
-            self.withdraw(withdrawal).await?;
-        }
+        self.withdraw(&withdrawals).await.into_iter().collect::<Result<(), Unavailable>>()?;
         self.confirm(place, &mut answers).await;
         let answer = value(answers.pop().expect("an answer for each call"))?;
         let placed =
