@@ -134,6 +134,35 @@ fn replays_are_within_the_budget_and_whoever_reads_gets_all() {
 }
 
 #[test]
+fn pages_that_many_streams_hold_count_once() {
+    let redis = Redis::start();
+    let node = Node::with(&["--cores", "1", "--max-backlog", "64MiB", "--kv", &redis.url()]);
+    let (wide, deep, many) = (100, 2, 20);
+    let query = topics("hist", wide);
+    // The topics are ready, so that nothing of a stream waits for the store but its pages.
+    let _keen = Stream::connected(node.public, &query);
+    let data = "x".repeat(15_900);
+    for topic in 0..wide {
+        let event = |_| json!({"topic": format!("hist:{topic}"), "type": "comment", "data": data});
+        assert_eq!(publish_lines(&node, (0..deep).map(event))["accepted"], deep);
+    }
+    let held = || node.metric("fanfare_memory_bytes", "use=\"streams\"");
+    becomes("what streams hold", 0, held);
+    redis.pause();
+    let lazy: Vec<Client> = (0..many).map(|_| lazy(node.public, &format!("{query}&last_event_id=local:1-0"))).collect();
+    // One look-up a topic answers all who wait for it.
+    let pages = (wide * data.len()) as u64;
+    becomes("pages to be on their way to all", true, || held() > many * pages);
+    redis.resume();
+    eventually("a page to count once", || match held() {
+        held if held < pages + many * (100 << 10) => Ok(()),
+        held => Err(held),
+    });
+    drop(lazy);
+    becomes("what streams hold", 0, held);
+}
+
+#[test]
 fn topics_that_nobody_watches_any_more_leave_nothing() {
     let node = Node::with(&["--cores", "1"]);
     for batch in 0..3 {

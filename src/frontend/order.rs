@@ -60,10 +60,13 @@ impl FramePage {
             fits
         };
         let to = (from + self.frames[from..].iter().take_while(fits).count().max(1)).min(self.frames.len());
-        if to == self.frames.len() {
+        let to_the_end = to == self.frames.len();
+        // Whoever holds a page holds all of it: what comes before `from` is to fit, too.
+        if to_the_end && self.frames[..from].iter().map(|frame| frame.bytes().len()).sum::<usize>() <= left {
             return (self.clone(), from);
         }
-        (FramePage { frames: self.frames[from..to].into(), complete: false, reaches: self.reaches }, 0)
+        let complete = self.complete && to_the_end;
+        (FramePage { frames: self.frames[from..to].into(), complete, reaches: self.reaches }, 0)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::held_pages::{HeldPage, HeldPages};
 use super::order::FramePage;
 use crate::limits::{REPLAY_BYTES, REPLAY_EVENT_BYTES, REPLAY_LEAD_MS};
 use crate::wire::frame::{Frame, Withdrawn};
@@ -43,10 +44,8 @@ struct TopicReplay {
     topic: Topic,
     /// Where the next page begins.
     after: Position,
-    page: Arc<[Arc<Frame>]>,
+    page: Option<HeldPage>,
     at: usize,
-    /// What the page holds, in bytes.
-    bytes: usize,
     /// What precedes what is yet to be written of the page: where it begins anew if it is given up.
     written: Position,
     state: State,
@@ -62,51 +61,61 @@ struct TopicReplay {
 #[derive(Debug)]
 pub struct Replay {
     topics: Vec<TopicReplay>,
+    /// Where its pages count.
+    held: HeldPages,
     /// Everything was written once up to the topics' ends; what came meanwhile follows, topic by topic.
     catching_up: bool,
 }
 
 impl TopicReplay {
+    /// What is yet to be written of the page.
+    fn rest(&self) -> &[Arc<Frame>] {
+        self.page.as_deref().map_or(&[], |page| &page[self.at..])
+    }
+
     /// All of the page is written.
     fn read_out(&mut self) {
-        (self.page, self.at, self.bytes) = (Arc::new([]), 0, 0);
+        (self.page, self.at) = (None, 0);
         self.complete_to = self.complete_to.max(Some(Shown::to(self.after)));
         self.written = self.after;
     }
 
     /// An event was taken back: it is left out of what is yet to be written of the page.
-    fn withdraw(&mut self, withdrawn: &Withdrawn) {
-        let rest = &self.page[self.at..];
+    fn withdraw(&mut self, withdrawn: &Withdrawn, held: &HeldPages) {
+        let rest = self.rest();
         let topic = self.topic.as_str();
         if !rest.iter().any(|frame| frame.is(topic, withdrawn)) {
             return;
         }
-        self.page = rest.iter().filter(|frame| !frame.is(topic, withdrawn)).cloned().collect();
-        self.at = 0;
-        self.bytes = self.page.iter().map(|frame| frame.bytes().len()).sum();
-        if self.page.is_empty() {
-            self.read_out();
+        let left: Arc<[Arc<Frame>]> = rest.iter().filter(|frame| !frame.is(topic, withdrawn)).cloned().collect();
+        if left.is_empty() {
+            return self.read_out();
         }
+        (self.page, self.at) = (Some(held.hold(left)), 0);
     }
 }
 
 impl Replay {
     /// For a stream of these topics that is to get everything after `after`, and has surely seen all up to `seen`; none if
-    /// nobody can say.
-    pub fn new(topics: impl IntoIterator<Item = Topic>, after: Position, seen: Option<Shown>) -> Replay {
+    /// nobody can say. Its pages are among those that are `held` on its shard.
+    pub fn new(
+        topics: impl IntoIterator<Item = Topic>,
+        after: Position,
+        seen: Option<Shown>,
+        held: &HeldPages,
+    ) -> Replay {
         let topic = |topic| TopicReplay {
             topic,
             after,
-            page: Arc::new([]),
+            page: None,
             at: 0,
-            bytes: 0,
             written: after,
             state: State::Lacks,
             missed: false,
             complete_to: seen,
             gap: seen.is_none(),
         };
-        Replay { topics: topics.into_iter().map(topic).collect(), catching_up: false }
+        Replay { topics: topics.into_iter().map(topic).collect(), held: held.clone(), catching_up: false }
     }
 
     /// A page that was asked for. It holds nothing that viewers of the topic were not given yet.
@@ -122,10 +131,9 @@ impl Replay {
         if lacks || entry.complete_to.is_none() {
             entry.complete_to = Some(Shown::told(page.reaches));
         }
-        entry.page = Arc::clone(&page.frames);
-        entry.at = from;
-        entry.bytes = page.frames[from..].iter().map(|frame| frame.bytes().len()).sum();
-        if from >= page.frames.len() {
+        if from < page.frames.len() {
+            (entry.page, entry.at) = (Some(self.held.hold(Arc::clone(&page.frames))), from);
+        } else {
             entry.read_out();
         }
         entry.missed = false;
@@ -153,7 +161,7 @@ impl Replay {
         let Some(entry) = self.topics.iter_mut().find(|entry| entry.topic.as_str() == topic) else { return false };
         entry.missed = true;
         if let Some(withdrawn) = frame.withdraws() {
-            entry.withdraw(&withdrawn);
+            entry.withdraw(&withdrawn, &self.held);
         }
         entry.state != State::Live
     }
@@ -175,24 +183,28 @@ impl Replay {
         (REPLAY_BYTES / self.topics.len().max(1)).max(REPLAY_EVENT_BYTES)
     }
 
-    /// Bytes that its pages hold, and those on their way will.
-    pub fn bytes(&self) -> usize {
-        let on_their_way = self.topics.iter().filter(|entry| entry.state == State::Asked).count();
-        self.topics.iter().map(|entry| entry.bytes).sum::<usize>() + on_their_way * self.page_bytes()
+    /// It holds pages.
+    pub fn holds_pages(&self) -> bool {
+        self.topics.iter().any(|entry| entry.page.is_some())
+    }
+
+    /// Bytes that the pages on their way will hold. Those that are here count among all that are held.
+    pub fn asked_bytes(&self) -> usize {
+        self.topics.iter().filter(|entry| entry.state == State::Asked).count() * self.page_bytes()
     }
 
     /// Bytes for which there must be room beyond those, before the next step: for the pages that it may ask for.
     pub fn asks(&self) -> usize {
-        let may_ask = |entry: &&TopicReplay| entry.state != State::Asked && entry.page.is_empty();
+        let may_ask = |entry: &&TopicReplay| entry.state != State::Asked && entry.page.is_none();
         self.topics.iter().filter(may_ask).count() * self.page_bytes()
     }
 
     /// Gives up the pages that can be read again, as if they had never come: others need the memory.
     pub fn give_up_pages(&mut self) {
         for entry in &mut self.topics {
-            if !entry.page.is_empty() && entry.state != State::Live {
+            if entry.page.is_some() && entry.state != State::Live {
                 entry.after = entry.written;
-                (entry.page, entry.at, entry.bytes) = (Arc::new([]), 0, 0);
+                (entry.page, entry.at) = (None, 0);
                 entry.state = State::Lacks;
             }
         }
@@ -204,7 +216,7 @@ impl Replay {
             if std::mem::take(&mut entry.gap) {
                 return Step::Gap(entry.topic.clone());
             }
-            if entry.at >= entry.page.len() && entry.state == State::More {
+            if entry.page.is_none() && entry.state == State::More {
                 entry.state = State::Lacks;
             }
             if entry.state == State::Lacks {
@@ -215,7 +227,7 @@ impl Replay {
         let mut waits = false;
         let mut first: Option<(Position, usize)> = None;
         for (number, entry) in self.topics.iter().enumerate() {
-            match entry.page.get(entry.at) {
+            match entry.rest().first() {
                 Some(frame) => {
                     let position = frame.position().unwrap_or_default();
                     if first.is_none_or(|(lowest, _)| position < lowest) {
@@ -235,7 +247,7 @@ impl Replay {
             let lags = |entry: &&mut TopicReplay| {
                 entry.state == State::Complete
                     && entry.missed
-                    && entry.at >= entry.page.len()
+                    && entry.page.is_none()
                     && entry.after < position.earlier(REPLAY_LEAD_MS)
             };
             if let Some(entry) = self.topics.iter_mut().find(lags) {
@@ -245,10 +257,10 @@ impl Replay {
         }
         if let Some((_, number)) = first {
             let entry = &mut self.topics[number];
-            let frame = Arc::clone(&entry.page[entry.at]);
+            let frame = Arc::clone(&entry.rest()[0]);
             entry.at += 1;
             entry.written = frame.position().unwrap_or_default().max(entry.written);
-            if entry.at == entry.page.len() {
+            if entry.rest().is_empty() {
                 entry.read_out();
             }
             return Step::Frame(frame);
@@ -269,6 +281,7 @@ impl Replay {
 mod tests {
     use super::*;
     use crate::limits::RESUME_OVERLAP_MS;
+    use crate::runtime::account::Account;
     use crate::wire::event::Class;
     use crate::wire::frame::{Event, Place};
     use crate::wire::position::Reach;
@@ -276,6 +289,10 @@ mod tests {
     use proptest::prelude::*;
 
     const TOPICS: [&str; 3] = ["live:a", "live:b", "live:c"];
+
+    fn held() -> HeldPages {
+        HeldPages::new(&Account::unbounded())
+    }
 
     fn frame(topic: &str, ms: u64) -> Arc<Frame> {
         let place = Some(Place { dc: "dc", position: Position { ms, seq: 1 }, prev: Position::START });
@@ -328,7 +345,8 @@ mod tests {
             let there = ms;
             let topics = TOPICS.map(|topic| Topic::parse(topic).unwrap());
             let after = Position::at(seen * pace_ms);
-            let mut replay = Replay::new(topics, after, Some(Shown::to(after)));
+            let held = held();
+            let mut replay = Replay::new(topics, after, Some(Shown::to(after)), &held);
             let (mut asked, mut got, mut backlog, mut done) = (Vec::new(), Vec::new(), Vec::new(), false);
             let finish = std::iter::repeat_n([Op::Drain(200), Op::Answer], 200).flatten();
             for op in ops.into_iter().chain(finish) {
@@ -363,6 +381,7 @@ mod tests {
                 }
             }
             prop_assert!(done);
+            prop_assert_eq!(held.bytes(), 0);
             got.extend(backlog);
             let old: Vec<_> = got.iter().filter(|frame| frame.position().unwrap().ms <= there).map(|f| f.position()).collect();
             prop_assert!(old.is_sorted(), "{:?}", old);
@@ -388,7 +407,7 @@ mod tests {
     #[test]
     fn what_history_forgets_while_a_page_is_taken_is_a_gap() {
         let topic = Topic::parse("live:a").unwrap();
-        let mut replay = Replay::new([topic], Position::at(1), Some(Shown::to(Position::at(5))));
+        let mut replay = Replay::new([topic], Position::at(1), Some(Shown::to(Position::at(5))), &held());
         let mut pages = [(&[6, 7][..], 3), (&[8], 7), (&[12], 10)].into_iter().peekable();
         let mut got = Vec::new();
         loop {
@@ -421,7 +440,8 @@ mod tests {
             reaches: Reach::back_to(Position::at(reaches)),
         };
         for (seen, reaches, gap) in [(Some(5), 6, true), (Some(5), 5, false), (Some(5), 3, false), (None, 0, true)] {
-            let mut replay = Replay::new(topics(), Position::at(1), seen.map(|ms| Shown::to(Position::at(ms))));
+            let mut replay =
+                Replay::new(topics(), Position::at(1), seen.map(|ms| Shown::to(Position::at(ms))), &held());
             let mut gaps = 0;
             loop {
                 match replay.step() {
@@ -455,7 +475,8 @@ mod tests {
             }))
         };
         let frames: Vec<_> = (1..=4).map(|number| event(&number.to_string(), "comment", number, "1")).collect();
-        let mut replay = Replay::new([topic], Position::START, Some(Shown::to(Position::START)));
+        let held = held();
+        let mut replay = Replay::new([topic], Position::START, Some(Shown::to(Position::START)), &held);
         assert!(matches!(replay.step(), Step::Ask(..)));
         let page = FramePage { frames: frames.clone().into(), complete: true, reaches: Reach::START };
         replay.page("live:a", &page, 0);
@@ -469,7 +490,7 @@ mod tests {
         for id in ["1", "3", "4"] {
             assert!(replay.passes_over(&deleted(id)));
         }
-        assert_eq!(replay.bytes(), frames[1].bytes().len());
+        assert_eq!(held.bytes(), frames[1].bytes().len());
         write(replay.step());
         assert_eq!(written, [1, 2]);
         // What takes them back is read from where the page ended.

@@ -55,6 +55,6 @@ impl Shard {
             Kind::Lagging(lag) => lag.bytes(),
             _ => 0,
         });
-        held.sum::<usize>() == self.account.held(Use::Streams)
+        held.sum::<usize>() + self.held_pages.bytes() == self.account.held(Use::Streams)
     }
 }

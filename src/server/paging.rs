@@ -40,7 +40,7 @@ impl Lag {
 
     /// It holds pages of history, beside what is being written.
     pub fn holds_pages(&self) -> bool {
-        self.replay.as_ref().is_some_and(|replaying| replaying.replay.bytes() > 0)
+        self.replay.as_ref().is_some_and(|replaying| replaying.replay.holds_pages())
     }
 
     /// There is a page to be made.
@@ -154,20 +154,19 @@ impl Shard {
         made
     }
 
-    /// Streams wait for memory: some of those whose clients take nothing give up what can be read again. True if any did.
+    /// Streams wait for memory: some of those whose clients take nothing give up what can be read again. True if that freed
+    /// some, or may yet: what many hold is free once the last of them gave it up.
     fn reclaim_pages(&mut self) -> bool {
-        let mut gave = false;
+        let held = self.account.held(Use::Streams);
         for _ in 0..self.sated.len().min(PAGES_STREAMS_BURST) {
             let Some(conn) = self.sated.pop_front() else { break };
             let Some(Kind::Lagging(lag)) = self.slots.get_mut(conn).map(|slot| &mut slot.kind) else { continue };
             lag.sated = false;
             if let Some(replaying) = lag.replay.as_mut().filter(|_| lag.sent < lag.unsent.len()) {
                 replaying.replay.give_up_pages();
-                gave = true;
-                self.settle(conn.slot);
             }
         }
-        gave
+        self.account.held(Use::Streams) < held || !self.sated.is_empty()
     }
 
     /// The next page of a stream waits for memory, or for its turn.

@@ -7,6 +7,7 @@ use super::message::{Asker, Message, ReplayAsk, Replayed};
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
 use crate::frontend::beginning::{Joined, beginning};
+use crate::frontend::held_pages::HeldPages;
 use crate::frontend::queue::Pushed;
 use crate::frontend::replay::{Replay, Step};
 use crate::frontend::topics::TopicIndex;
@@ -59,7 +60,7 @@ pub struct Replayable {
 impl Replaying {
     /// For a stream of these topics.
     /// `newest_ms` is at least the newest time of a place that was given out, as far as this shard knows.
-    pub fn new(topics: Vec<Topic>, last: &LastEvent, newest_ms: u64) -> Replaying {
+    pub fn new(topics: Vec<Topic>, last: &LastEvent, newest_ms: u64, held: &HeldPages) -> Replaying {
         let (replay, last_id) = match last.resume.within(newest_ms) {
             Resume::After(position) => {
                 let after = position.earlier(if planted(Mistake::NoOverlap) { 0 } else { RESUME_OVERLAP_MS });
@@ -67,10 +68,10 @@ impl Replaying {
                 // missing. The place where a stream began, and a time of another data center, hold for all of them.
                 let of_one = topics.len() > 1 && !position.is_between();
                 let seen = if of_one { position.earlier(RESUME_SKEW_MS) } else { position };
-                let replay = Replay::new(topics, after, Some(Shown::to(seen)));
+                let replay = Replay::new(topics, after, Some(Shown::to(seen)), held);
                 (replay, Some(last.id.clone()))
             }
-            Resume::Unreadable => (Replay::new(topics, Position::START, None), None),
+            Resume::Unreadable => (Replay::new(topics, Position::START, None, held), None),
         };
         Replaying { replay, last_id, waits: false }
     }
@@ -148,7 +149,7 @@ impl Shard {
             self.lag(conn.slot, Vec::new());
         }
         if let Kind::Lagging(lag) = &mut self.slots.at_mut(conn.slot).kind {
-            lag.replay = Some(Box::new(Replaying::new(topics, last, newest_ms)));
+            lag.replay = Some(Box::new(Replaying::new(topics, last, newest_ms, &self.held_pages)));
         }
         self.on_stream_writable(conn);
     }

@@ -27,6 +27,7 @@ use crate::dispatch::tally::Tally;
 use crate::frontend::asks::Once;
 use crate::frontend::audience::Audience;
 use crate::frontend::crossing::Crossing;
+use crate::frontend::held_pages::HeldPages;
 use crate::frontend::members::Members;
 use crate::frontend::registrar::Registrar;
 use crate::frontend::registry::{CoreSet, Effect, Registry};
@@ -181,6 +182,8 @@ pub struct Shard {
     pub(super) tokens_seen: TokenCache,
     /// The bytes that it holds on behalf of others.
     pub(super) account: Account,
+    /// Pages of history that its streams hold.
+    pub(super) held_pages: HeldPages,
     /// Counts round, to choose which delivery's time is taken.
     pub(super) sampled: usize,
     /// Questions of operators that other shards have not answered.
@@ -199,6 +202,7 @@ impl Shard {
             id: parts.id,
             topics: Topics::new(&account),
             posts: Posts::new(&account, clock_start),
+            held_pages: HeldPages::new(&account),
             account,
             live: parts.live,
             dispatcher: Dispatcher::new(parts.node.kv_is_away_at_times()),

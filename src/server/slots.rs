@@ -144,10 +144,10 @@ pub struct Lag {
 }
 
 impl Lag {
-    /// Bytes that it holds.
+    /// Bytes that are held for it alone: pages of history may be others' as well, and count once for all.
     pub fn bytes(&self) -> usize {
-        let replay = self.replay.as_ref().map_or(0, |replaying| replaying.replay.bytes());
-        self.unsent.capacity() + self.backlog.bytes() + replay
+        let asked = self.replay.as_ref().map_or(0, |replaying| replaying.replay.asked_bytes());
+        self.unsent.capacity() + self.backlog.bytes() + asked
     }
 
     /// Bytes that wait for the client to read.

@@ -375,3 +375,18 @@ fn a_flood_behind_a_hole_outruns_history() {
         .collect();
     assert_eq!(ids(&got), ids(&world.all));
 }
+
+#[test]
+fn who_asks_for_the_end_of_a_page_holds_no_more_than_it_asked_for() {
+    let at = |ms| Position { ms, seq: 1 };
+    let frames: Arc<[_]> = (1..=4).map(|number| frame(number, at(number), at(number - 1))).collect();
+    let each = frames[0].bytes().len();
+    let page = FramePage { frames, complete: true, reaches: Reach::START };
+    let (whole, from) = page.within(2, 4 * each);
+    assert_eq!((Arc::ptr_eq(&whole.frames, &page.frames), from, whole.complete), (true, 2, true));
+    for (bytes, held, complete) in [(3 * each, 2, true), (2 * each, 2, true), (each, 1, false), (0, 1, false)] {
+        let (part, from) = page.within(2, bytes);
+        assert_eq!((part.frames.len(), from, part.complete), (held, 0, complete), "{bytes}");
+        assert_eq!(part.frames[0].position(), Some(at(3)));
+    }
+}
