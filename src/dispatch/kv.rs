@@ -347,6 +347,9 @@ pub struct Page {
     pub complete: bool,
     /// How far back history reaches. Later than what was asked for means a gap.
     pub reaches: Reach,
+    /// As [`End::since`], and no later than `reaches`. Not known from a node of an earlier version.
+    #[serde(default)]
+    pub since: Reach,
 }
 
 /// An event in history.

@@ -326,14 +326,14 @@ impl Histories {
         let now_ms = self.time(now_ms);
         let forgotten = self.forgotten(now_ms);
         let Some(history) = self.topics.get_mut(&read.topic) else {
-            return Page { events: Vec::new(), complete: true, reaches: forgotten };
+            return Page { events: Vec::new(), complete: true, reaches: forgotten, since: self.since };
         };
         self.bytes -= history.drop_old(now_ms);
         self.forgets.events(&read.topic, &mut history.gone);
         let first_known = history.oldest().is_none_or(|at| history.shelves[at].oldest().prev.is_none());
         let reaches = if first_known { history.reaches.max(forgotten) } else { history.reaches };
         let (events, complete) = history.range(read.after, read.limit.max(1) as usize);
-        Page { events, complete, reaches: reaches.max(self.since) }
+        Page { events, complete, reaches: reaches.max(self.since), since: self.since }
     }
 }
 

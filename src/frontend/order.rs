@@ -33,23 +33,30 @@ pub struct FramePage {
     pub frames: Arc<[Arc<Frame>]>,
     /// There was nothing behind these when they were read.
     pub complete: bool,
-    /// How far back it reaches.
+    /// How far back history reaches.
     pub reaches: Reach,
+    /// The store lost nothing since then; the beginning where that was not asked.
+    pub since: Reach,
+    /// Viewers were given everything up to here. What follows, and what is lost of it, comes to them live.
+    pub shown: Shown,
 }
 
 impl FramePage {
     /// Of a page, what a core with viewers has given them; what follows comes to them live.
     pub fn up_to(&self, shown: Shown) -> FramePage {
         let given = self.frames.partition_point(|frame| frame.position().is_some_and(|position| shown.has(position)));
-        let reaches = self.reaches.and_live_from(shown);
+        let page = FramePage { shown: shown.min(self.shown), ..self.clone() };
         if given == self.frames.len() {
-            return FramePage { frames: Arc::clone(&self.frames), complete: self.complete, reaches };
+            return page;
         }
-        FramePage { frames: self.frames[..given].into(), complete: true, reaches }
+        FramePage { frames: self.frames[..given].into(), complete: true, ..page }
     }
-}
 
-impl FramePage {
+    /// Whether something may be missing that follows what a client was shown, and that does not come live.
+    pub fn lacks_after(&self, shown: Shown) -> bool {
+        self.reaches.and_live_from(self.shown).lacks_after(shown)
+    }
+
     /// Those from `from` on that fit into so many bytes, at least one. Gives the first of them in the page that it gives.
     pub fn within(&self, from: usize, bytes: usize) -> (FramePage, usize) {
         let mut left = bytes;
@@ -66,7 +73,7 @@ impl FramePage {
             return (self.clone(), from);
         }
         let complete = self.complete && to_the_end;
-        (FramePage { frames: self.frames[from..to].into(), complete, reaches: self.reaches }, 0)
+        (FramePage { frames: self.frames[from..to].into(), complete, ..*self }, 0)
     }
 }
 
@@ -79,6 +86,8 @@ pub struct Recent {
     pub from: usize,
     /// How far back they reach.
     pub reaches: Reach,
+    /// And how far forward.
+    pub shown: Shown,
 }
 
 /// One topic's order.
@@ -358,13 +367,11 @@ impl Order {
 
     /// What followed `after`, if memory reaches back that far. `after` is within what viewers were given.
     pub fn recent(&mut self, after: Position) -> Option<Recent> {
-        if self.end.is_none() || !self.ring_from.covers(after) {
-            return None;
-        }
+        let shown = self.end.filter(|_| self.ring_from.covers(after))?;
         let ring = &self.ring;
         let frames = Arc::clone(self.snapshot.get_or_insert_with(|| ring.iter().cloned().collect()));
         let from = frames.partition_point(|frame| frame.position().is_none_or(|position| position <= after));
-        Some(Recent { frames, from, reaches: self.ring_from })
+        Some(Recent { frames, from, reaches: self.ring_from, shown })
     }
 }
 

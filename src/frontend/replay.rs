@@ -7,7 +7,7 @@ use super::held_pages::{HeldPage, HeldPages};
 use super::order::FramePage;
 use crate::limits::{REPLAY_BYTES, REPLAY_EVENT_BYTES, REPLAY_LEAD_MS};
 use crate::wire::frame::{Frame, Withdrawn};
-use crate::wire::position::{Position, Shown};
+use crate::wire::position::{Position, Reach, Shown};
 use crate::wire::topic::Topic;
 
 /// What comes next for the stream.
@@ -54,13 +54,20 @@ struct TopicReplay {
     /// The client has everything up to here, or was told that it may not: what history must reach back to. None if nobody
     /// can say, which is a gap anyway.
     complete_to: Option<Shown>,
+    /// The same, once the page is written.
+    page_to: Shown,
+    /// The client is to be told that something may be missing.
     gap: bool,
+    /// It is, or was, told so of what lies before this place.
+    told: Option<Reach>,
 }
 
 /// A stream's replay.
 #[derive(Debug)]
 pub struct Replay {
     topics: Vec<TopicReplay>,
+    /// The place that the client came with.
+    had: Position,
     /// Where its pages count.
     held: HeldPages,
     /// Everything was written once up to the topics' ends; what came meanwhile follows, topic by topic.
@@ -76,8 +83,18 @@ impl TopicReplay {
     /// All of the page is written.
     fn read_out(&mut self) {
         (self.page, self.at) = (None, 0);
-        self.complete_to = self.complete_to.max(Some(Shown::to(self.after)));
+        self.complete_to = self.complete_to.max(Some(self.page_to));
         self.written = self.after;
+    }
+
+    /// Something before this place may be missing. The client is told of it once, however many say so.
+    fn lost(&mut self, before: Reach) {
+        // Until the first page comes what it was told holds for whatever may be lost.
+        let Some(complete_to) = self.complete_to else { return };
+        if self.told < Some(before) {
+            (self.gap, self.told) = (true, Some(before));
+            self.complete_to = Some(complete_to.max(Shown::told(before)));
+        }
     }
 
     /// An event was taken back: it is left out of what is yet to be written of the page.
@@ -96,11 +113,12 @@ impl TopicReplay {
 }
 
 impl Replay {
-    /// For a stream of these topics that is to get everything after `after`, and has surely seen all up to `seen`; none if
-    /// nobody can say. Its pages are among those that are `held` on its shard.
+    /// For a stream of these topics that is to get everything after `after`. Its client comes with the place `had`, and has
+    /// surely seen all up to `seen`; none if nobody can say. Its pages are among those that are `held` on its shard.
     pub fn new(
         topics: impl IntoIterator<Item = Topic>,
         after: Position,
+        had: Position,
         seen: Option<Shown>,
         held: &HeldPages,
     ) -> Replay {
@@ -113,9 +131,11 @@ impl Replay {
             state: State::Lacks,
             missed: false,
             complete_to: seen,
+            page_to: Shown::to(after),
             gap: seen.is_none(),
+            told: None,
         };
-        Replay { topics: topics.into_iter().map(topic).collect(), held: held.clone(), catching_up: false }
+        Replay { topics: topics.into_iter().map(topic).collect(), had, held: held.clone(), catching_up: false }
     }
 
     /// A page that was asked for. It holds nothing that viewers of the topic were not given yet.
@@ -124,12 +144,18 @@ impl Replay {
         if entry.state != State::Asked {
             return;
         }
-        // Later pages are compared, too: history may forget what comes next while a slow client takes the last one.
-        let lacks = entry.complete_to.is_some_and(|shown| page.reaches.lacks_after(shown));
-        entry.gap |= lacks;
+        // What lies before all that the store has was never its own to lose, where it gave the place that the client had.
+        let is_all = page.reaches == page.since && page.since.covers(self.had);
+        match entry.complete_to {
+            // Later pages are compared, too: history may forget what comes next while a slow client takes the last one.
+            Some(shown) if !is_all && page.lacks_after(shown) => entry.lost(page.reaches),
+            Some(_) => {}
+            None => (entry.told, entry.complete_to) = (Some(page.reaches), Some(Shown::told(page.reaches))),
+        }
         entry.after = page.frames.last().and_then(|frame| frame.position()).unwrap_or_default().max(entry.after);
-        if lacks || entry.complete_to.is_none() {
-            entry.complete_to = Some(Shown::told(page.reaches));
+        entry.page_to = Shown::to(entry.after);
+        if page.complete {
+            entry.page_to = entry.page_to.max(page.shown);
         }
         if from < page.frames.len() {
             (entry.page, entry.at) = (Some(self.held.hold(Arc::clone(&page.frames))), from);
@@ -154,11 +180,15 @@ impl Replay {
         }
     }
 
-    /// Whether a live event of class `every` is to be passed over, since it comes from history. What it takes back is not
-    /// written any more.
+    /// Whether what comes live of class `every` is to be passed over: an event, since it comes from history, or the word that
+    /// some may be missing, which goes out before what follows. What an event takes back is not written any more.
     pub fn passes_over(&mut self, frame: &Frame) -> bool {
         let topic = frame.topic();
         let Some(entry) = self.topics.iter_mut().find(|entry| entry.topic.as_str() == topic) else { return false };
+        if frame.position().is_none() {
+            entry.lost(Reach::back_to(frame.prev()));
+            return true;
+        }
         entry.missed = true;
         if let Some(withdrawn) = frame.withdraws() {
             entry.withdraw(&withdrawn, &self.held);
@@ -278,222 +308,4 @@ impl Replay {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::limits::RESUME_OVERLAP_MS;
-    use crate::runtime::account::Account;
-    use crate::wire::event::Class;
-    use crate::wire::frame::{Event, Place};
-    use crate::wire::position::Reach;
-    use crate::wire::version::Version;
-    use proptest::prelude::*;
-
-    const TOPICS: [&str; 3] = ["live:a", "live:b", "live:c"];
-
-    fn held() -> HeldPages {
-        HeldPages::new(&Account::unbounded())
-    }
-
-    fn frame(topic: &str, ms: u64) -> Arc<Frame> {
-        let place = Some(Place { dc: "dc", position: Position { ms, seq: 1 }, prev: Position::START });
-        let (id, kind, data, class) = ("i", "comment", b"1".as_slice(), Class::Every);
-        Arc::new(Frame::encode(&Event {
-            id,
-            topic,
-            kind,
-            key: None,
-            at: 7,
-            data,
-            class,
-            ttl_ms: 0,
-            place,
-            version: Version::NONE,
-        }))
-    }
-
-    #[derive(Debug, Clone)]
-    enum Op {
-        Publish(usize),
-        Answer,
-        Drain(u8),
-        GiveUp,
-    }
-
-    proptest! {
-        /// Events are published, to history and live, while a stream replays in small pages: in the end it has had each
-        /// event after its position, in order within its topic but for repeats; what was there when it came, in order
-        /// over all topics; and wherever it is cut, what its newest id would not bring back it has had.
-        #[test]
-        fn history_and_live_join_without_seam(
-            before in prop::collection::vec(0usize..3, 0..40),
-            ops in prop::collection::vec(prop_oneof![
-                2 => (0usize..3).prop_map(Op::Publish),
-                2 => Just(Op::Answer),
-                2 => (0u8..9).prop_map(Op::Drain),
-                1 => Just(Op::GiveUp),
-            ], 0..150),
-            seen in 0u64..30,
-            limit in 1usize..5,
-            pace_ms in prop::sample::select(vec![1u64, 1_500, 4_000]),
-        ) {
-            let mut history: Vec<Vec<Arc<Frame>>> = vec![Vec::new(); 3];
-            let mut ms = 0;
-            for &topic in &before {
-                ms += pace_ms;
-                history[topic].push(frame(TOPICS[topic], ms));
-            }
-            let there = ms;
-            let topics = TOPICS.map(|topic| Topic::parse(topic).unwrap());
-            let after = Position::at(seen * pace_ms);
-            let held = held();
-            let mut replay = Replay::new(topics, after, Some(Shown::to(after)), &held);
-            let (mut asked, mut got, mut backlog, mut done) = (Vec::new(), Vec::new(), Vec::new(), false);
-            let finish = std::iter::repeat_n([Op::Drain(200), Op::Answer], 200).flatten();
-            for op in ops.into_iter().chain(finish) {
-                match op {
-                    Op::Publish(topic) => {
-                        ms += pace_ms;
-                        let frame = frame(TOPICS[topic], ms);
-                        history[topic].push(Arc::clone(&frame));
-                        if done || !replay.passes_over(&frame) {
-                            backlog.push(frame);
-                        }
-                    }
-                    Op::Answer if !asked.is_empty() => {
-                        let (topic, after): (Topic, Position) = asked.remove(0);
-                        let all = &history[TOPICS.iter().position(|name| *name == topic.as_str()).unwrap()];
-                        let lacking: Vec<_> = all.iter().filter(|f| f.position() > Some(after)).cloned().collect();
-                        let complete = lacking.len() <= limit;
-                        let frames = lacking.into_iter().take(limit).collect();
-                        replay.page(topic.as_str(), &FramePage { frames, complete, reaches: Reach::START }, 0);
-                    }
-                    Op::Answer => {}
-                    Op::GiveUp => replay.give_up_pages(),
-                    Op::Drain(steps) => for _ in 0..steps {
-                        match replay.step() {
-                            Step::Ask(topic, after) => asked.push((topic, after)),
-                            Step::Gap(_) => prop_assert!(false, "history reaches back"),
-                            Step::Frame(frame) => got.push(frame),
-                            Step::Wait => break,
-                            Step::Done => { done = true; break }
-                        }
-                    }
-                }
-            }
-            prop_assert!(done);
-            prop_assert_eq!(held.bytes(), 0);
-            got.extend(backlog);
-            let old: Vec<_> = got.iter().filter(|frame| frame.position().unwrap().ms <= there).map(|f| f.position()).collect();
-            prop_assert!(old.is_sorted(), "{:?}", old);
-            for (topic, all) in TOPICS.iter().zip(&history) {
-                let of = |frames: &[Arc<Frame>]| frames.iter().filter(|f| f.topic() == *topic && f.position() > Some(after)).map(|f| f.position()).collect::<Vec<_>>();
-                let mut once = of(&got);
-                let mut seen = std::collections::HashSet::new();
-                once.retain(|position| seen.insert(*position));
-                prop_assert_eq!(once, of(all));
-            }
-            let mut all: Vec<_> = history.iter().flatten().map(|f| f.position().unwrap()).filter(|p| *p > after).collect();
-            all.sort_unstable();
-            let mut had = std::collections::HashSet::new();
-            for frame in &got {
-                let id = frame.position().unwrap();
-                had.insert(id);
-                let lost = all.iter().take_while(|p| **p <= id.earlier(RESUME_OVERLAP_MS)).find(|p| !had.contains(p));
-                prop_assert_eq!(lost, None, "cut after {}", id);
-            }
-        }
-    }
-
-    #[test]
-    fn what_history_forgets_while_a_page_is_taken_is_a_gap() {
-        let topic = Topic::parse("live:a").unwrap();
-        let mut replay = Replay::new([topic], Position::at(1), Some(Shown::to(Position::at(5))), &held());
-        let mut pages = [(&[6, 7][..], 3), (&[8], 7), (&[12], 10)].into_iter().peekable();
-        let mut got = Vec::new();
-        loop {
-            match replay.step() {
-                Step::Ask(..) => {
-                    let (events, reaches) = pages.next().expect("the last one is complete");
-                    let frames = events.iter().map(|ms| frame("live:a", *ms)).collect();
-                    let page = FramePage {
-                        frames,
-                        complete: pages.peek().is_none(),
-                        reaches: Reach::back_to(Position::at(reaches)),
-                    };
-                    replay.page("live:a", &page, 0);
-                }
-                Step::Gap(_) => got.push(0),
-                Step::Frame(frame) => got.push(frame.position().unwrap().ms),
-                Step::Done => break,
-                Step::Wait => panic!("nothing is on its way"),
-            }
-        }
-        assert_eq!(got, [6, 7, 8, 0, 12]);
-    }
-
-    #[test]
-    fn gaps_are_said_once() {
-        let topics = || [Topic::parse("live:a").unwrap()];
-        let page = |reaches| FramePage {
-            frames: Arc::new([]),
-            complete: true,
-            reaches: Reach::back_to(Position::at(reaches)),
-        };
-        for (seen, reaches, gap) in [(Some(5), 6, true), (Some(5), 5, false), (Some(5), 3, false), (None, 0, true)] {
-            let mut replay =
-                Replay::new(topics(), Position::at(1), seen.map(|ms| Shown::to(Position::at(ms))), &held());
-            let mut gaps = 0;
-            loop {
-                match replay.step() {
-                    Step::Ask(topic, _) => replay.page(topic.as_str(), &page(reaches), 0),
-                    Step::Gap(_) => gaps += 1,
-                    Step::Done => break,
-                    other => panic!("{other:?}"),
-                }
-            }
-            assert_eq!(gaps, usize::from(gap), "{seen:?} {reaches}");
-        }
-    }
-
-    #[test]
-    fn what_is_taken_back_is_not_written_any_more() {
-        let topic = Topic::parse("live:a").unwrap();
-        let event = |id: &str, kind: &str, ms: u64, data: &str| {
-            let place = Some(Place { dc: "dc", position: Position { ms, seq: 1 }, prev: Position::START });
-            let (data, class, topic) = (data.as_bytes(), Class::Every, "live:a");
-            Arc::new(Frame::encode(&Event {
-                id,
-                topic,
-                kind,
-                key: None,
-                at: 7,
-                data,
-                class,
-                ttl_ms: 0,
-                place,
-                version: Version::NONE,
-            }))
-        };
-        let frames: Vec<_> = (1..=4).map(|number| event(&number.to_string(), "comment", number, "1")).collect();
-        let held = held();
-        let mut replay = Replay::new([topic], Position::START, Some(Shown::to(Position::START)), &held);
-        assert!(matches!(replay.step(), Step::Ask(..)));
-        let page = FramePage { frames: frames.clone().into(), complete: true, reaches: Reach::START };
-        replay.page("live:a", &page, 0);
-        let mut written = Vec::new();
-        let mut write = |step: Step| match step {
-            Step::Frame(frame) => written.push(frame.position().unwrap().ms),
-            other => panic!("{other:?}"),
-        };
-        write(replay.step());
-        let deleted = |id: &str| event(&format!("{id}.deleted"), "deleted", 9, &format!("{{\"id\":\"{id}\"}}"));
-        for id in ["1", "3", "4"] {
-            assert!(replay.passes_over(&deleted(id)));
-        }
-        assert_eq!(held.bytes(), frames[1].bytes().len());
-        write(replay.step());
-        assert_eq!(written, [1, 2]);
-        // What takes them back is read from where the page ended.
-        assert!(matches!(replay.step(), Step::Ask(_, after) if after == Position { ms: 4, seq: 1 }));
-    }
-}
+mod tests;

@@ -66,6 +66,8 @@ pub struct TopicEntry {
     logged_to: Option<Shown>,
     /// Events of class `every` found no room: they are to be read from history.
     pub behind: Option<Box<Behind>>,
+    /// Viewers were told that something before this place may be missing, which is not to say that they were given the rest.
+    pub told: Reach,
 }
 
 /// What waits behind a full log.
@@ -85,8 +87,6 @@ pub struct Behind {
     pub asked: bool,
     /// That events may be missing found no room either.
     pub gap: bool,
-    /// They were told that something before this place may be missing, which is not to say that they were given the rest.
-    pub told: Reach,
 }
 
 /// What [`Topics::leave`] changed: viewers that moved to another place, as (slot, new place).
@@ -173,6 +173,7 @@ impl Topics {
                     delivered_to: None,
                     logged_to: None,
                     behind: None,
+                    told: Reach::START,
                 });
                 let index = match self.free.pop() {
                     Some(index) => {
@@ -289,16 +290,7 @@ impl TopicEntry {
     /// Appends an event that has a place in history, unless viewers have it, or lack one before it: then it is left to be
     /// read from history, and so is what follows. What was `read` from there follows whatever viewers have.
     pub fn append_ordered(&mut self, frame: &Arc<Frame>, read: bool, now_ms: u64) -> Option<Pushed> {
-        let Some(position) = frame.position() else {
-            let pushed = self.append(frame, now_ms);
-            if pushed == Pushed::Overrun {
-                let after = self.delivered_to.unwrap_or(Shown::to(Position::START));
-                self.fall_behind(after).gap = true;
-            } else {
-                self.told(Reach::back_to(frame.prev()));
-            }
-            return Some(pushed);
-        };
+        let Some(position) = frame.position() else { return self.append_gap(frame, now_ms) };
         if self.delivered_to.is_some_and(|to| to.has(position)) {
             return None;
         }
@@ -313,16 +305,29 @@ impl TopicEntry {
         Some(pushed)
     }
 
-    /// Viewers were told that something before `told` may be missing: what history has of it they get, and are told once.
-    fn told(&mut self, told: Reach) {
-        let Some(had) = self.delivered_to.filter(|_| told != Reach::START) else { return };
-        if told.lacks_after(had) {
-            let behind = self.fall_behind(had);
-            behind.told = behind.told.max(told);
-        } else {
-            // The store lost its places as well, and begins anew before those that it gave.
-            self.delivered_to = Some(Shown::told(told));
+    /// Appends that something may be missing, unless viewers were told of the same by whoever found out first. What history
+    /// has of it they get.
+    fn append_gap(&mut self, frame: &Arc<Frame>, now_ms: u64) -> Option<Pushed> {
+        let lost = Reach::back_to(frame.prev());
+        if lost != Reach::START && lost == self.told {
+            return None;
         }
+        let pushed = self.append(frame, now_ms);
+        if pushed == Pushed::Overrun {
+            let after = self.delivered_to.unwrap_or(Shown::to(Position::START));
+            self.fall_behind(after).gap = true;
+            return Some(pushed);
+        }
+        self.told = lost;
+        if let Some(had) = self.delivered_to.filter(|_| lost != Reach::START) {
+            if lost.lacks_after(had) {
+                self.fall_behind(had);
+            } else {
+                // The store lost its places as well, and begins anew before those that it gave.
+                self.delivered_to = Some(Shown::told(lost));
+            }
+        }
+        Some(pushed)
     }
 
     /// Whether something waits for room in the log.
@@ -348,7 +353,7 @@ impl TopicEntry {
 
     /// From now on class `every` is read from history, until viewers have all again.
     pub fn fall_behind(&mut self, after: Shown) -> &mut Behind {
-        self.behind.get_or_insert_with(|| Box::new(Behind { after, asked: false, gap: false, told: Reach::START }))
+        self.behind.get_or_insert_with(|| Box::new(Behind { after, asked: false, gap: false }))
     }
 
     /// Appends what history holds of what viewers lack, up to the first event without room: with what follows that, they would

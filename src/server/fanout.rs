@@ -380,8 +380,8 @@ fn add(sum: &mut ByClass, more: ByClass) {
     sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
 }
 
-/// Whether a live event comes to a stream from history instead.
+/// Whether what comes live reaches a stream by its replay instead.
 fn passes_over(replay: &mut Option<Box<Replaying>>, frame: &Frame) -> bool {
     let Some(replaying) = replay else { return false };
-    frame.class() == Class::Every && frame.position().is_some() && replaying.replay.passes_over(frame)
+    frame.class() == Class::Every && replaying.replay.passes_over(frame)
 }

@@ -15,7 +15,7 @@ use super::shard::Shard;
 use crate::dispatch::kv::{End, LatestValue, Page, Read, Request, Unavailable};
 use crate::frontend::asks::{Asking, Asks, Once};
 use crate::frontend::newest::{Keeping, Newest};
-use crate::frontend::order::{Effect, FramePage, Order};
+use crate::frontend::order::{Effect, FramePage, Order, Recent};
 use crate::frontend::registrar::Wish;
 use crate::limits::*;
 use crate::runtime::account::{Account, Held, Reservation, Use};
@@ -381,8 +381,9 @@ impl Shard {
     fn serve_replay(&mut self, topic: &Topic, ask: Asking<Asker>) {
         let Some(home) = self.homes.homes.get_mut(topic) else { return };
         let Some(recent) = home.order.recent(ask.after) else { return home.asks.insert(ask) };
-        let page = FramePage { frames: recent.frames, complete: true, reaches: recent.reaches };
-        let (page, from) = page.within(recent.from, ask.bytes);
+        let Recent { frames, from, reaches, shown } = recent;
+        let page = FramePage { frames, complete: true, reaches, since: Reach::START, shown };
+        let (page, from) = page.within(from, ask.bytes);
         self.counters().replays_from_memory.add(1);
         let answer = Replayed { topic: topic.clone(), page, from, asker: ask.asker };
         self.send(ask.asker.shard(), Message::Replayed(Box::new(answer)));
@@ -423,7 +424,8 @@ impl Shard {
         let last = frames.last().and_then(|frame| frame.position()).unwrap_or(reading.after);
         let mut effects = Vec::new();
         if reading.for_order {
-            let page = FramePage { frames: frames.clone().into(), complete: page.complete, reaches: page.reaches };
+            let Page { complete, reaches, since, .. } = page;
+            let page = FramePage { frames: frames.clone().into(), complete, reaches, since, shown: reading.end };
             home.order.page(&page, now, &mut effects);
             home.settle();
         }
@@ -431,7 +433,8 @@ impl Shard {
         let end = home.order.end().unwrap_or(Shown::to(Position::START));
         let shown = frames.partition_point(|frame| frame.position().is_some_and(|position| end.has(position)));
         let complete = shown < frames.len() || (page.complete && end <= reading.end.max(Shown::to(last)));
-        let shown = FramePage { frames: frames[..shown].into(), complete, reaches: page.reaches };
+        let (frames, reaches, since) = (frames[..shown].into(), page.reaches, page.since);
+        let shown = FramePage { frames, complete, reaches, since, shown: end };
         let to = (!page.complete).then_some(last);
         let answers: Vec<Replayed> = home
             .asks

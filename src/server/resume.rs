@@ -15,7 +15,7 @@ use crate::limits::{PAGE_BYTES, REPLAY_WRITE_BYTES, RESUME_OVERLAP_MS, RESUME_SK
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::frame::Frame;
 use crate::wire::http::HttpError;
-use crate::wire::position::{Position, Resume, Shown};
+use crate::wire::position::{Position, Reach, Resume, Shown};
 use crate::wire::query::{Parameter, Query};
 use crate::wire::request::Request;
 use crate::wire::sse::{self, Framing};
@@ -68,10 +68,10 @@ impl Replaying {
                 // missing. The place where a stream began, and a time of another data center, hold for all of them.
                 let of_one = topics.len() > 1 && !position.is_between();
                 let seen = if of_one { position.earlier(RESUME_SKEW_MS) } else { position };
-                let replay = Replay::new(topics, after, Some(Shown::to(seen)), held);
+                let replay = Replay::new(topics, after, position, Some(Shown::to(seen)), held);
                 (replay, Some(last.id.clone()))
             }
-            Resume::Unreadable => (Replay::new(topics, Position::START, None, held), None),
+            Resume::Unreadable => (Replay::new(topics, Position::START, Position::START, None, held), None),
         };
         Replaying { replay, last_id, waits: false }
     }
@@ -178,6 +178,7 @@ impl Shard {
                 if !matches!(&slot.kind, Kind::Lagging(lag) if lag.replay.is_some()) {
                     return;
                 }
+                self.tell_of_loss(replayed.topic.as_str(), replayed.page.since);
                 // What the topics' logs hold is on the page, or comes from history as well.
                 self.merge_what_waits(conn.slot);
                 let Some(Kind::Lagging(lag)) = self.slots.get_mut(conn).map(|slot| &mut slot.kind) else { return };
@@ -195,7 +196,7 @@ impl Shard {
                 let Some(behind) = entry.behind.as_mut() else { return };
                 behind.asked = false;
                 let (had, page) = (entry.delivered_to.unwrap_or(behind.after), &replayed.page);
-                if behind.gap || (page.reaches.lacks_after(had) && page.reaches > behind.told) {
+                if behind.gap || (page.reaches.lacks_after(had) && page.reaches > entry.told) {
                     // History forgot what the viewers lack, before there was room for it.
                     let gap =
                         Frame::gap(replayed.topic.as_str(), &format!("{}:{}", self.node.dc, had.place()), page.reaches);
@@ -203,13 +204,29 @@ impl Shard {
                         return self.queue_topic(index);
                     }
                     let Some(behind) = entry.behind.as_mut() else { return };
-                    (behind.gap, behind.told) = (false, page.reaches);
+                    behind.gap = false;
+                    entry.told = entry.told.max(page.reaches);
                     self.node.counters[self.id].gaps.add(1);
                 }
                 entry.catch_up(&page.frames[replayed.from..], page.complete, page.reaches, now_ms);
                 self.queue_topic(index);
             }
         }
+    }
+
+    /// A page that a stream asked for says that the store lost all from before `since`. All who watch the topic on this core
+    /// are told at once, that stream among them, so that it is not told again when its home finds out.
+    fn tell_of_loss(&mut self, topic: &str, since: Reach) {
+        let Some(index) = self.topics.find(topic) else { return };
+        let now_ms = self.clock.unix_ms;
+        let entry = self.topics.get_mut(index);
+        let Some(had) = entry.delivered_to.filter(|had| since.lacks_after(*had) && since > entry.told) else { return };
+        let gap = Arc::new(Frame::gap(topic, &format!("{}:{}", self.node.dc, had.place()), since));
+        if let Some(pushed) = entry.append_ordered(&gap, false, now_ms) {
+            self.node.counters[self.id].count_pushed(pushed);
+        }
+        self.node.counters[self.id].gaps.add(1);
+        self.queue_topic(index);
     }
 
     /// Viewers of a topic on this core lack events that were too many for a queue: reads them from the topic's home, once

@@ -1,16 +1,11 @@
 //! What a site stands on: one Redis, or a Cluster of three masters, of which one may die in the midst of a test.
 
-use fanfare::limits::RESUME_SKEW_MS;
 use redis::{Commands as _, Connection, RedisResult};
 
-use crate::support::eventually;
 use crate::support::redis::{Cluster, Redis};
-use crate::support::site::unix_ms;
 
 /// Nodes' leases.
 pub const LEASES: &str = "fanfare:{local:nodes}:leases";
-/// Since when buckets know all, each with the server that says so. A server may be older, and not asked before.
-const MARKS: &str = "fanfare:*:since";
 
 /// A key-value store.
 pub enum Store {
@@ -96,17 +91,6 @@ impl Store {
             let read: RedisResult<Vec<Vec<T>>> = keys.iter().map(|key| read(kv, key)).collect();
             Ok(read?.into_iter().flatten().collect())
         })
-    }
-
-    /// Waits until it is so old that it knows of all that a stream of several topics asks for when it comes back: younger
-    /// ones say `gap`, to be sure.
-    pub fn aged(&self) {
-        eventually("the store to be old enough", || {
-            let marks: Vec<String> = self.read(MARKS, |kv, key| kv.get(key).map(|mark: String| vec![mark]))?;
-            let since = marks.iter().map(|mark| mark.split(' ').next().and_then(|ms| ms.parse().ok()).expect("a time"));
-            let newest: u64 = since.max().ok_or("no mark")?;
-            if newest + RESUME_SKEW_MS + 1_000 <= unix_ms() { Ok(()) } else { Err(format!("since {newest}")) }
-        });
     }
 
     /// Kills the master that has a key like `pattern`, where a test is about that. Its replica is to take over.

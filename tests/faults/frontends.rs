@@ -35,7 +35,6 @@ fn frontend_killed(mut store: Store) {
     let messages = Load::start(What::Events("message"), site.intakes(), &topics);
     load.more(40);
     messages.more(40);
-    store.aged();
     // Whoever comes back says what it saw last.
     viewers.have(&load.taken());
 

@@ -1,6 +1,5 @@
 //! One process with every role dies, and its store lives.
 
-use fanfare::limits::RESUME_SKEW_MS;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -8,12 +7,10 @@ use super::beneath::Store;
 use super::load::{Load, What};
 use super::setup::wait_ready;
 use super::viewers::Viewers;
-use crate::support::eventually;
 use crate::support::http::Client;
 use crate::support::node::Node;
 use crate::support::ports::free_port;
 use crate::support::redis::Redis;
-use crate::support::site::unix_ms;
 use crate::support::sse::Message;
 
 #[test]
@@ -24,15 +21,7 @@ fn comments_lost_across_a_kill_of_the_process() {
 /// Everything that a node has is in its process and its database.
 #[test]
 fn comments_lost_or_said_to_be_across_restarts_of_a_node_that_is_alone() {
-    // Younger than this it tells streams of several topics of a gap, to be sure.
-    let aged = || {
-        let now = unix_ms();
-        eventually("the history to be old enough", || match unix_ms() {
-            later if later > now + RESUME_SKEW_MS + 1_000 => Ok(()),
-            later => Err(later),
-        });
-    };
-    process_ends("memory", aged, |node, round| if round == 2 { drained(node) } else { node.kill() });
+    process_ends("memory", |node, round| if round == 2 { drained(node) } else { node.kill() });
 }
 
 /// A newcomer, who had no comment yet, is away during a restart.
@@ -110,10 +99,10 @@ fn drained(mut node: Node) {
 }
 
 fn process_killed(store: &Store) {
-    process_ends(&store.url(), || store.aged(), |node, _| node.kill());
+    process_ends(&store.url(), |node, _| node.kill());
 }
 
-fn process_ends(kv: &str, aged: impl Fn(), end: impl Fn(Node, usize)) {
+fn process_ends(kv: &str, end: impl Fn(Node, usize)) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let address = format!("127.0.0.1:{}", free_port());
     let start = || {
@@ -130,7 +119,6 @@ fn process_ends(kv: &str, aged: impl Fn(), end: impl Fn(Node, usize)) {
         messages.more(20);
         comments.more(20);
         if round == 1 {
-            aged();
             // Whoever comes back says what it saw last.
             viewers.have(&messages.taken());
         }

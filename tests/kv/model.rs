@@ -55,7 +55,8 @@ impl Places<'_> {
 
     /// What a page says, and whether something is missing behind `after`.
     fn read(&self, topic: &Topic, after: Position, limit: u32) -> Seen {
-        let Page { events, complete, reaches } = self.store.read(topic, after, limit);
+        let Page { events, complete, reaches, since } = self.store.read(topic, after, limit);
+        assert!(since <= reaches, "what was lost is not there");
         let event = |event: fanfare::dispatch::kv::Stored| {
             (self.number(Some(event.position)).expect("a place"), self.number(event.prev), event.event.to_string())
         };

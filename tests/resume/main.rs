@@ -9,6 +9,7 @@ mod beginnings;
 mod cuts;
 mod deleted;
 mod followers;
+mod losses;
 mod newest;
 mod replays;
 

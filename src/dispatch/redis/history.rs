@@ -161,7 +161,7 @@ impl Store {
         let forgotten = Position::at(now_ms.saturating_sub(self.config.history_age_ms));
         let forgotten = if before_first.is_none() { forgotten } else { Position::START };
         let reaches = Reach::back_to(gone.unwrap_or_default().max(forgotten));
-        Some(Page { events, complete, reaches: reaches.max(since) })
+        Some(Page { events, complete, reaches: reaches.max(since), since })
     }
 
     /// Where histories end, bucket by bucket, all at once.

@@ -193,7 +193,8 @@ fn a_gap_says_up_to_where() {
     let gap = |told| Arc::new(Frame::gap("live:1", "dc:1-0", told));
     entry.delivered_to = Some(Shown::told(at(3)));
     assert_eq!(entry.append_ordered(&gap(at(9)), false, 1), Some(Pushed::Queued));
-    assert_eq!(entry.behind.as_ref().map(|behind| (behind.told, behind.gap)), Some((at(9), false)));
+    assert_eq!((entry.told, entry.behind.as_ref().map(|behind| behind.gap)), (at(9), Some(false)));
+    assert_eq!(entry.append_ordered(&gap(at(9)), false, 1), None, "whoever found out first told of it");
     entry.catch_up(&[comment(11, 10)], true, at(9), 1);
     assert!(entry.behind.is_none() && entry.delivered_to == Some(Shown::told(at(11))));
     entry.append_ordered(&gap(at(5)), false, 1);

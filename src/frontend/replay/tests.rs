@@ -1,0 +1,269 @@
+use super::*;
+use crate::limits::RESUME_OVERLAP_MS;
+use crate::runtime::account::Account;
+use crate::wire::event::Class;
+use crate::wire::frame::{Event, Place};
+use crate::wire::version::Version;
+use proptest::prelude::*;
+
+const TOPICS: [&str; 3] = ["live:a", "live:b", "live:c"];
+
+fn held() -> HeldPages {
+    HeldPages::new(&Account::unbounded())
+}
+
+/// A replay of topics for a client that comes with this place, and has all up to there.
+fn replay(topics: impl IntoIterator<Item = Topic>, after: u64, had: Option<u64>) -> Replay {
+    let place = Position::at(had.unwrap_or(0));
+    Replay::new(topics, Position::at(after), place, had.map(|_| Shown::to(place)), &held())
+}
+
+/// A page that viewers were given, of a store that lost nothing since `since`.
+fn page(frames: Arc<[Arc<Frame>]>, complete: bool, reaches: u64, since: u64) -> FramePage {
+    let [reaches, since] = [reaches, since].map(|ms| Reach::back_to(Position::at(ms)));
+    let last = frames.last().and_then(|frame| frame.position()).unwrap_or_default();
+    FramePage { frames, complete, reaches, since, shown: Shown::to(last.max(reaches.place())) }
+}
+
+/// What a stream is told, to its end, where each page that it asks for is the next of these: the times of events, and 0 for a
+/// gap.
+fn told(replay: &mut Replay, pages: impl IntoIterator<Item = FramePage>) -> Vec<u64> {
+    let (mut pages, mut got) = (pages.into_iter(), Vec::new());
+    loop {
+        match replay.step() {
+            Step::Ask(topic, _) => replay.page(topic.as_str(), &pages.next().expect("the last one is complete"), 0),
+            Step::Gap(_) => got.push(0),
+            Step::Frame(frame) => got.push(frame.position().unwrap().ms),
+            Step::Done => return got,
+            Step::Wait => panic!("nothing is on its way"),
+        }
+    }
+}
+
+fn frame(topic: &str, ms: u64) -> Arc<Frame> {
+    let place = Some(Place { dc: "dc", position: Position { ms, seq: 1 }, prev: Position::START });
+    let (id, kind, data, class) = ("i", "comment", b"1".as_slice(), Class::Every);
+    Arc::new(Frame::encode(&Event {
+        id,
+        topic,
+        kind,
+        key: None,
+        at: 7,
+        data,
+        class,
+        ttl_ms: 0,
+        place,
+        version: Version::NONE,
+    }))
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Publish(usize),
+    Answer,
+    Drain(u8),
+    GiveUp,
+}
+
+proptest! {
+    /// Events are published, to history and live, while a stream replays in small pages: in the end it has had each
+    /// event after its position, in order within its topic but for repeats; what was there when it came, in order
+    /// over all topics; and wherever it is cut, what its newest id would not bring back it has had.
+    #[test]
+    fn history_and_live_join_without_seam(
+        before in prop::collection::vec(0usize..3, 0..40),
+        ops in prop::collection::vec(prop_oneof![
+            2 => (0usize..3).prop_map(Op::Publish),
+            2 => Just(Op::Answer),
+            2 => (0u8..9).prop_map(Op::Drain),
+            1 => Just(Op::GiveUp),
+        ], 0..150),
+        seen in 0u64..30,
+        limit in 1usize..5,
+        pace_ms in prop::sample::select(vec![1u64, 1_500, 4_000]),
+    ) {
+        let mut history: Vec<Vec<Arc<Frame>>> = vec![Vec::new(); 3];
+        let mut ms = 0;
+        for &topic in &before {
+            ms += pace_ms;
+            history[topic].push(frame(TOPICS[topic], ms));
+        }
+        let there = ms;
+        let topics = TOPICS.map(|topic| Topic::parse(topic).unwrap());
+        let after = Position::at(seen * pace_ms);
+        let held = held();
+        let mut replay = Replay::new(topics, after, after, Some(Shown::to(after)), &held);
+        let (mut asked, mut got, mut backlog, mut done) = (Vec::new(), Vec::new(), Vec::new(), false);
+        let finish = std::iter::repeat_n([Op::Drain(200), Op::Answer], 200).flatten();
+        for op in ops.into_iter().chain(finish) {
+            match op {
+                Op::Publish(topic) => {
+                    ms += pace_ms;
+                    let frame = frame(TOPICS[topic], ms);
+                    history[topic].push(Arc::clone(&frame));
+                    if done || !replay.passes_over(&frame) {
+                        backlog.push(frame);
+                    }
+                }
+                Op::Answer if !asked.is_empty() => {
+                    let (topic, after): (Topic, Position) = asked.remove(0);
+                    let all = &history[TOPICS.iter().position(|name| *name == topic.as_str()).unwrap()];
+                    let lacking: Vec<_> = all.iter().filter(|f| f.position() > Some(after)).cloned().collect();
+                    let complete = lacking.len() <= limit;
+                    let frames = lacking.into_iter().take(limit).collect();
+                    replay.page(topic.as_str(), &page(frames, complete, 0, 0), 0);
+                }
+                Op::Answer => {}
+                Op::GiveUp => replay.give_up_pages(),
+                Op::Drain(steps) => for _ in 0..steps {
+                    match replay.step() {
+                        Step::Ask(topic, after) => asked.push((topic, after)),
+                        Step::Gap(_) => prop_assert!(false, "history reaches back"),
+                        Step::Frame(frame) => got.push(frame),
+                        Step::Wait => break,
+                        Step::Done => { done = true; break }
+                    }
+                }
+            }
+        }
+        prop_assert!(done);
+        prop_assert_eq!(held.bytes(), 0);
+        got.extend(backlog);
+        let old: Vec<_> = got.iter().filter(|frame| frame.position().unwrap().ms <= there).map(|f| f.position()).collect();
+        prop_assert!(old.is_sorted(), "{:?}", old);
+        for (topic, all) in TOPICS.iter().zip(&history) {
+            let of = |frames: &[Arc<Frame>]| frames.iter().filter(|f| f.topic() == *topic && f.position() > Some(after)).map(|f| f.position()).collect::<Vec<_>>();
+            let mut once = of(&got);
+            let mut seen = std::collections::HashSet::new();
+            once.retain(|position| seen.insert(*position));
+            prop_assert_eq!(once, of(all));
+        }
+        let mut all: Vec<_> = history.iter().flatten().map(|f| f.position().unwrap()).filter(|p| *p > after).collect();
+        all.sort_unstable();
+        let mut had = std::collections::HashSet::new();
+        for frame in &got {
+            let id = frame.position().unwrap();
+            had.insert(id);
+            let lost = all.iter().take_while(|p| **p <= id.earlier(RESUME_OVERLAP_MS)).find(|p| !had.contains(p));
+            prop_assert_eq!(lost, None, "cut after {}", id);
+        }
+    }
+}
+
+fn topic() -> [Topic; 1] {
+    [Topic::parse("live:a").unwrap()]
+}
+
+fn events(of: &[u64]) -> Arc<[Arc<Frame>]> {
+    of.iter().map(|ms| frame("live:a", *ms)).collect()
+}
+
+#[test]
+fn what_history_forgets_while_a_page_is_taken_is_a_gap() {
+    let pages = [(&[6, 7][..], 3), (&[8], 7), (&[12], 10)];
+    let pages = pages.map(|(of, reaches)| page(events(of), of == [12], reaches, 0));
+    assert_eq!(told(&mut replay(topic(), 1, Some(5)), pages), [6, 7, 8, 0, 12]);
+}
+
+#[test]
+fn gaps_are_said_once() {
+    for (had, reaches, gap) in [(Some(5), 6, true), (Some(5), 5, false), (Some(5), 3, false), (None, 0, true)] {
+        let mut replay = replay(topic(), 1, had);
+        let got = told(&mut replay, [page(events(&[]), true, reaches, 0)]);
+        assert_eq!(got, vec![0; usize::from(gap)], "{had:?} {reaches}");
+    }
+}
+
+/// A store lost all before 20, which a page says that reaches back to there, and the topic's home, sooner or later.
+#[test]
+fn a_loss_that_is_said_in_several_ways_is_told_once() {
+    let lost = Frame::gap("live:a", "dc:7-1", Reach::back_to(Position::at(20)));
+    // The home that answers knows nothing of it yet: its viewers were given all up to 8.
+    let unaware = FramePage { shown: Shown::to(Position::at(8)), ..page(events(&[]), false, 20, 20) };
+    for had in [Some(5), None] {
+        for steps_before in 0..3 {
+            let mut replay = replay(topic(), 1, had);
+            let mut got = Vec::new();
+            for number in 0..3 {
+                if number == steps_before {
+                    assert!(replay.passes_over(&lost), "it is told before what follows");
+                }
+                match replay.step() {
+                    Step::Gap(_) => got.push(0),
+                    Step::Ask(..) => replay.page("live:a", &unaware, 0),
+                    step => panic!("{step:?}"),
+                }
+            }
+            // What comes live meanwhile makes it read once more.
+            replay.passes_over(&frame("live:a", 30));
+            got.extend(told(&mut replay, [page(events(&[30]), true, 20, 20)]));
+            assert_eq!(got, [0, 30], "{had:?} {steps_before}");
+            let more = Frame::gap("live:a", "dc:7-1", Reach::back_to(Position::at(40)));
+            assert!(replay.passes_over(&more) && matches!(replay.step(), Step::Gap(_)), "another loss is another gap");
+        }
+    }
+}
+
+/// Of a topic without events a store says that it reaches as far back as any type is kept, which moves with time.
+#[test]
+fn what_was_complete_does_not_begin_to_lack_as_time_goes_by() {
+    let mut replay = replay(topic(), 1, Some(5));
+    let page = |reaches| FramePage { shown: Shown::to(Position::at(90)), ..page(events(&[]), true, reaches, 0) };
+    assert!(matches!(replay.step(), Step::Ask(..)));
+    replay.page("live:a", &page(20), 0);
+    replay.passes_over(&frame("live:a", 95));
+    assert_eq!(told(&mut replay, [page(21)]), [0]);
+}
+
+/// Of several topics one may have been behind the event whose place the client has. But what lies before all that the store
+/// ever had was not its own to lose.
+#[test]
+fn whoever_has_a_place_of_a_young_store_is_told_of_no_gap() {
+    let (had, seen) = (Position { ms: 50, seq: 1 }, Shown::to(Position::at(10)));
+    for (reaches, since, gap) in [(40, 40, false), (45, 40, true), (60, 60, true)] {
+        let mut replay = Replay::new(topic(), Position::START, had, Some(seen), &held());
+        let got = told(&mut replay, [page(events(&[]), true, reaches, since)]);
+        assert_eq!(got, vec![0; usize::from(gap)], "{reaches} {since}");
+    }
+}
+
+#[test]
+fn what_is_taken_back_is_not_written_any_more() {
+    let event = |id: &str, kind: &str, ms: u64, data: &str| {
+        let place = Some(Place { dc: "dc", position: Position { ms, seq: 1 }, prev: Position::START });
+        let (data, class, topic) = (data.as_bytes(), Class::Every, "live:a");
+        Arc::new(Frame::encode(&Event {
+            id,
+            topic,
+            kind,
+            key: None,
+            at: 7,
+            data,
+            class,
+            ttl_ms: 0,
+            place,
+            version: Version::NONE,
+        }))
+    };
+    let frames: Vec<_> = (1..=4).map(|number| event(&number.to_string(), "comment", number, "1")).collect();
+    let held = held();
+    let start = Position::START;
+    let mut replay = Replay::new(topic(), start, start, Some(Shown::to(start)), &held);
+    assert!(matches!(replay.step(), Step::Ask(..)));
+    replay.page("live:a", &page(frames.clone().into(), true, 0, 0), 0);
+    let mut written = Vec::new();
+    let mut write = |step: Step| match step {
+        Step::Frame(frame) => written.push(frame.position().unwrap().ms),
+        other => panic!("{other:?}"),
+    };
+    write(replay.step());
+    let deleted = |id: &str| event(&format!("{id}.deleted"), "deleted", 9, &format!("{{\"id\":\"{id}\"}}"));
+    for id in ["1", "3", "4"] {
+        assert!(replay.passes_over(&deleted(id)));
+    }
+    assert_eq!(held.bytes(), frames[1].bytes().len());
+    write(replay.step());
+    assert_eq!(written, [1, 2]);
+    // What takes them back is read from where the page ended.
+    assert!(matches!(replay.step(), Step::Ask(_, after) if after == Position { ms: 4, seq: 1 }));
+}
