@@ -57,7 +57,7 @@ fn node(number: u64, topics: u64, shared: bool) -> Node {
     // Names as they are in life: all bits random.
     let id = NodeId(getrandom::u64().expect("randomness"));
     let url = NodeUrl::parse(&format!("http://10.0.0.{number}:8081")).expect("a URL");
-    let info = NodeInfo { id, roles: vec!["frontend".to_owned()], url };
+    let info = NodeInfo { id, roles: vec!["frontend".to_owned()], url, database: None };
     Node { info, digests: digests.collect(), topics: found }
 }
 

@@ -392,7 +392,8 @@ fn node_info(settings: &Settings, id: NodeId, roles: Roles, internal: SocketAddr
     let url = NodeUrl::parse(&url).map_err(|error| {
         settings.refuse("internal", &format!("other nodes cannot be told of it: {url} is {error}"), "give --advertise")
     })?;
-    Ok(NodeInfo { id, roles: roles.names().into_iter().map(str::to_owned).collect(), url })
+    // Its database says its name once it was reached.
+    Ok(NodeInfo { id, roles: roles.names().into_iter().map(str::to_owned).collect(), url, database: None })
 }
 
 /// A shard that panicked would leave its part of the connections dead and the rest alive: end, and be restarted.

@@ -1,4 +1,4 @@
-//! Whether a store works, between the thread that knows and the shards that are asked.
+//! Whether a store works, and on which database, between the thread that knows and the shards that are asked.
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -57,6 +57,7 @@ pub(super) struct Health(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
+    database: Option<Box<str>>,
     wrong: Option<String>,
     told: Told,
 }
@@ -73,6 +74,16 @@ impl Health {
             Some(Say::Works) => tracing::info!("the database works again"),
             None => {}
         }
+    }
+
+    /// The database of this name, which ids of posts end with, was opened.
+    pub(super) fn opened(&self, database: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).database = Some(database.into());
+    }
+
+    /// The name of the database that was opened last.
+    pub(super) fn database(&self) -> Option<Box<str>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).database.clone()
     }
 
     /// What is wrong, if something is.

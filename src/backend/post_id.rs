@@ -13,6 +13,11 @@ impl PostIds {
         PostIds { database }
     }
 
+    /// The database's name.
+    pub(super) fn database(&self) -> &str {
+        &self.database
+    }
+
     /// The id of the post with this number.
     pub(super) fn text(&self, number: i64) -> String {
         format!("{number}-{}", self.database)

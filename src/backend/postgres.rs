@@ -88,8 +88,9 @@ where
     }
     let (store, ends) = Store::lanes(POSTGRES_CONNECTIONS);
     let health = store.reports();
-    if let Some(None) = sessions.first() {
-        health.set(Some("the database could not be reached at start"));
+    match sessions.first() {
+        Some(Some(session)) => health.opened(session.ids.database()),
+        _ => health.set(Some("the database could not be reached at start")),
     }
     let thread = std::thread::Builder::new()
         .name("store".into())

@@ -408,6 +408,11 @@ impl<T: Send + 'static> Store<T> {
         self.health.get()
     }
 
+    /// The name of the database, which ids of its posts end with; none where it was never reached.
+    pub fn database(&self) -> Option<Box<str>> {
+        self.health.database()
+    }
+
     /// Where the store's thread says whether the database works.
     pub(super) fn reports(&self) -> Health {
         self.health.clone()

@@ -3,15 +3,14 @@
 
 use std::sync::Arc;
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 pub use super::buckets::{BUCKETS, bucket, digest, highest, stable_hash};
 use super::datacenter::{PeerNote, PeerState, PeerTurns, PeerViewers, Placed, QueueAsk, QueuePage, Taking};
-use crate::limits::{ROLES_MAX, VERSION_MAX};
+pub use super::nodes::NodeInfo;
+use super::nodes::readable;
+use crate::limits::VERSION_MAX;
 use crate::wire::connection_id::NodeId;
-use crate::wire::event::is_type;
-use crate::wire::node_url::NodeUrl;
 use crate::wire::position::{Position, Reach};
 use crate::wire::topic::Topic;
 
@@ -135,39 +134,6 @@ pub struct Heartbeat {
     /// On a Frontend: the number of its last [`Request::SetCounts`], unless one is under way.
     #[serde(default)]
     pub counts: Option<u64>,
-}
-
-/// A node as others know it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeInfo {
-    /// Its id, new at every start.
-    pub id: NodeId,
-    /// `frontend`, `dispatcher`, `backend`; a node of another version may know others.
-    #[serde(deserialize_with = "roles")]
-    pub roles: Vec<String>,
-    /// Where its internal listener is reached, such as `http://10.0.0.5:8081`.
-    pub url: NodeUrl,
-}
-
-fn roles<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let roles = Vec::<String>::deserialize(deserializer)?;
-    if roles.len() > ROLES_MAX || !roles.iter().all(|role| is_type(role)) {
-        return Err(D::Error::custom("a node has a few roles, each a word"));
-    }
-    Ok(roles)
-}
-
-/// Nodes that can be read. One that another version knows and this one cannot read is no node here, and hides no other.
-fn readable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NodeInfo>, D::Error> {
-    let nodes = Vec::<serde_json::Value>::deserialize(deserializer)?;
-    Ok(nodes.into_iter().filter_map(|node| serde_json::from_value(node).ok()).collect())
-}
-
-impl NodeInfo {
-    /// Whether it has this role.
-    pub fn is(&self, role: &str) -> bool {
-        self.roles.iter().any(|name| name == role)
-    }
 }
 
 /// An event of class `every` on its way into history.

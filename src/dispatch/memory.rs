@@ -443,6 +443,7 @@ mod tests {
             id: NodeId(7),
             roles: vec!["frontend".to_owned()],
             url: NodeUrl::parse("http://127.0.0.1:1").unwrap(),
+            database: None,
         };
         let number = bucket("live:1");
         let beat = |digest| {
@@ -464,7 +465,8 @@ mod tests {
     fn a_silent_node_is_dead_and_then_swept() {
         let kv = MemoryKv::new(1000, Times::machine());
         ask(&kv, batch(1, false, &[("live:1", true)]));
-        let node = |id| NodeInfo { id: NodeId(id), roles: Vec::new(), url: NodeUrl::parse("http://h").unwrap() };
+        let url = NodeUrl::parse("http://h").unwrap();
+        let node = |id| NodeInfo { id: NodeId(id), roles: Vec::new(), url: url.clone(), database: None };
         let beat = |id, now_ms| {
             let mut notices = Vec::new();
             let heartbeat = Heartbeat { node: node(id), digests: Vec::new(), counts: None };

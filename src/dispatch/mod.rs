@@ -11,6 +11,7 @@ mod memory_once;
 mod memory_peers;
 mod memory_presence;
 mod memory_values;
+mod nodes;
 pub mod outbox;
 #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a thread of its own")]
 pub mod redis;

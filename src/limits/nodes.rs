@@ -49,6 +49,8 @@ pub const VERSION_MAX: u64 = 1 << 52;
 pub const NODE_URL_BYTES_MAX: usize = 300;
 /// Roles that a node says it has, those of later versions among them.
 pub const ROLES_MAX: usize = 16;
+/// Names of databases of a data center's own that a node remembers: there is one, and another where that was replaced.
+pub const DATABASES_KNOWN: usize = 16;
 /// How often the names of dispatchers are looked up.
 pub const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 /// A node's name that has no address is looked up again after this long: well within the lease of a node whose name is new.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::token_cache::TokenCache;
 use crate::auth::{Rights, SharedKeys, Token, TokenError, credentials};
 use crate::wire::authority::Authority;
-use crate::wire::event::{Draft, Owner, is_node_given, owner};
+use crate::wire::event::{Draft, Owner, giver, owner};
 use crate::wire::http::HttpError;
 use crate::wire::query::{Parameter, Query};
 use crate::wire::request::Request;
@@ -173,7 +173,7 @@ impl Access {
         }
         self.require_publish(&draft.topic)?;
         self.require_type(&draft.kind)?;
-        if let Some(id) = draft.id.as_deref().filter(|id| is_node_given(id)) {
+        if let Some(id) = draft.id.as_deref().filter(|id| giver(id).is_some()) {
             return Err(HttpError::new(
                 Status::Forbidden,
                 format!("ids such as {id} are given by nodes; give another one, or none"),

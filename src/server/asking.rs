@@ -12,6 +12,7 @@ use super::once::Claiming;
 use super::peers::queue::LeftOut;
 use super::shard::Shard;
 use super::slots::Conn;
+use crate::backend::store::Store;
 use crate::dispatch::datacenter::PeerState;
 use crate::dispatch::kv::{Alive, Answer, BUCKETS, Heard, Heartbeat, NodeInfo, Notice, Request, Unavailable};
 use crate::limits::{ASKED_BYTES, HEARTBEAT_RETRY, NODE_HEARTBEAT};
@@ -272,7 +273,9 @@ impl Shard {
             .filter(|number| self.node.roles.frontend && settled >> number & 1 == 1)
             .map(|number| (number as u8, self.node.digests[number].load(Ordering::Relaxed)))
             .collect();
-        let heartbeat = Heartbeat { node: info.clone(), digests, counts: self.audience.number() };
+        let database = self.node.store.as_ref().and_then(Store::database);
+        let heartbeat =
+            Heartbeat { node: NodeInfo { database, ..info.clone() }, digests, counts: self.audience.number() };
         self.ask(Request::Heartbeat(heartbeat), Asked::Heartbeat);
     }
 

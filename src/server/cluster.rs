@@ -17,14 +17,16 @@ use super::outboxes::Outboxes;
 use super::peers::Peers;
 use super::questions::{Questions, Relay};
 use super::shard::Shard;
+use crate::backend::store::Store;
 use crate::dispatch::datacenter::PeerState;
 use crate::dispatch::kv::{NodeInfo, Unavailable};
 use crate::frontend::window::Windows;
-use crate::limits::{HEARTBEAT_SOONEST, NODE_HEARTBEAT, NODE_LEASE, RESOLVE_AGAIN, WINDOW_IDLE};
+use crate::limits::{DATABASES_KNOWN, HEARTBEAT_SOONEST, NODE_HEARTBEAT, NODE_LEASE, RESOLVE_AGAIN, WINDOW_IDLE};
 use crate::observe::trouble::{Told, ToldEach};
 use crate::runtime::random::Map;
 use crate::runtime::resolver::Found;
 use crate::wire::connection_id::NodeId;
+use crate::wire::event::{Giver, giver, is_database};
 
 /// What goes wrong again and again while something is wrong, and is told once a minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,6 +72,8 @@ pub struct Cluster {
     pub(super) handover: Handover,
     /// Other data centers.
     pub(super) peers: Peers,
+    /// Databases of this data center's backends, also of those that are gone.
+    databases: Vec<Box<str>>,
     /// What the log said of another node that refuses this one.
     pub(super) warned: Told,
     /// What the log said of those who showed another secret.
@@ -87,8 +91,26 @@ impl Shard {
     /// Who lives, and what is known of other data centers, as a heartbeat's answer says.
     pub(super) fn on_alive_nodes(&mut self, nodes: Arc<Vec<NodeInfo>>, peers: Arc<Vec<PeerState>>) {
         let lost = self.alive.iter().any(|node| node.is("dispatcher") && among(&nodes, node.id).is_none());
+        for database in nodes.iter().filter_map(|node| node.database.as_ref()) {
+            if is_database(database) && !self.cluster.databases.contains(database) {
+                self.cluster.databases.truncate(DATABASES_KNOWN - 1);
+                self.cluster.databases.insert(0, database.clone());
+            }
+        }
         self.alive = nodes;
         self.on_peers(peers, lost);
+    }
+
+    /// Whether an id is one that this data center's databases or nodes give.
+    pub(super) fn is_given_here(&self, id: &str) -> bool {
+        match giver(id) {
+            Some(Giver::Database(name)) => {
+                let own = || self.node.store.as_ref().and_then(Store::database);
+                self.cluster.databases.iter().any(|known| **known == *name) || own().as_deref() == Some(name)
+            }
+            Some(Giver::Node(node)) => node == self.node.id || self.alive_node(node).is_some(),
+            None => false,
+        }
     }
 
     /// A node whose lease holds.

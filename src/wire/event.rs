@@ -91,16 +91,32 @@ pub fn owner(kind: &str) -> Owner {
 /// What follows a post's id in the id of the event that tells of its deletion.
 pub const DELETED_SUFFIX: &str = ".deleted";
 
-/// Whether an id has a form in which nodes give them: of a post (`42-0123abcd`), of its deletion, or of an event
+/// Who gives ids of a form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Giver<'a> {
+    /// The database of this name, to posts and their deletions.
+    Database(&'a str),
+    /// This node, to events.
+    Node(NodeId),
+}
+
+/// Whether this can be the name of a database that gives ids.
+pub fn is_database(name: &str) -> bool {
+    name.len() == 8 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Who gives such an id, if it has a form in which nodes give them: of a post (`42-0123abcd`), of its deletion, or of an event
 /// (a node's name and two numbers). Viewers drop what comes again under the same id, so whoever gives such an id to an event
 /// of their own would keep the node's from being shown.
-pub fn is_node_given(id: &str) -> bool {
+pub fn giver(id: &str) -> Option<Giver<'_>> {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let Some((first, rest)) = id.split_once('-') else { return false };
-    let post = rest.strip_suffix(DELETED_SUFFIX).unwrap_or(rest);
-    let is_database = post.len() == 8 && post.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let is_event = || rest.split_once('-').is_some_and(|(shard, number)| is_number(shard) && is_number(number));
-    (is_number(first) && is_database) || (first.parse::<NodeId>().is_ok() && is_event())
+    let (first, rest) = id.split_once('-')?;
+    let database = rest.strip_suffix(DELETED_SUFFIX).unwrap_or(rest);
+    if is_number(first) && is_database(database) {
+        return Some(Giver::Database(database));
+    }
+    rest.split_once('-').filter(|(shard, number)| is_number(shard) && is_number(number))?;
+    first.parse().ok().map(Giver::Node)
 }
 
 /// An event as a publisher gave it, borrowed from the request.
@@ -240,16 +256,20 @@ mod tests {
     #[test]
     fn ids_that_nodes_give_are_known_by_their_form() {
         let node = NodeId(u64::MAX);
-        for given in
-            ["1-0123abcd", "42-ffffffff", "42-ffffffff.deleted", &format!("{node}-0-1"), &format!("{node}-11-99")]
-        {
-            assert!(is_node_given(given), "{given}");
+        for (given, by) in [
+            ("1-0123abcd", Giver::Database("0123abcd")),
+            ("42-ffffffff", Giver::Database("ffffffff")),
+            ("42-ffffffff.deleted", Giver::Database("ffffffff")),
+            (&format!("{node}-0-1"), Giver::Node(node)),
+            (&format!("{node}-11-99"), Giver::Node(node)),
+        ] {
+            assert_eq!(giver(given), Some(by), "{given}");
         }
         let uuid = "0189c1a2-7b3c-7def-8123-456789abcdef";
         for free in
             ["", "42", "42-", "-0123abcd", "note-0123abcd", "42-0123ABCD", "42-0123abcd.", uuid, "1732313131123-0"]
         {
-            assert!(!is_node_given(free), "{free}");
+            assert_eq!(giver(free), None, "{free}");
         }
     }
 

@@ -137,3 +137,49 @@ fn numbers_of_a_peer_are_such_that_none_comes_after_them() {
     assert!(shown.contains(&json!("receipt")) && shown.contains(&json!("presence")), "{shown:?}");
     assert_eq!(dropped(&node), 6);
 }
+
+/// Viewers drop what comes again under an id that they know, and what was deleted is not shown.
+#[test]
+fn post_of_this_data_center_kept_from_its_viewers_by_a_peer() {
+    let node = node();
+    let mut stream = node.stream(&format!("topic={TOPIC}"));
+    let post = || {
+        let answer = node.post("/v1/conversations/7/messages", json!({"member": "ana", "text": "hello"}).to_string());
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()["id"].as_str().expect("an id").to_owned()
+    };
+    let first = post();
+    assert_eq!(stream.event()["id"], first.as_str());
+    let (number, database) = first.split_once('-').expect("a number and a database");
+    let next = format!("{}-{database}", number.parse::<u64>().expect("a number") + 1);
+    let given = node.publish(TOPIC, &json!({"type": "note"}));
+    assert_eq!(stream.event()["id"], given.as_str());
+    let deleted = |id: &str, of: &str| (id.to_owned(), "deleted", json!({"id": of}));
+    let message = |id: &str| (id.to_owned(), "message", json!({"member": "eve", "text": "first"}));
+    let foreign = "7-fedcba98";
+    let events = [
+        message(&next),
+        message(&given),
+        deleted(&format!("{first}.deleted"), "1"),
+        deleted("mine", &first),
+        message(foreign),
+        deleted(&format!("{foreign}.deleted"), foreign),
+    ];
+    let events: Vec<Value> = events
+        .into_iter()
+        .enumerate()
+        .map(|(at, (id, kind, data))| {
+            let event = json!({"id": id, "topic": TOPIC, "type": kind, "at": 7, "data": data});
+            json!({"number": format!("{}-1", at + 1), "event": event.to_string()})
+        })
+        .collect();
+    let answer =
+        send(&node, "history", json!({"bucket": bucket(TOPIC), "epoch": 1, "events": events}).to_string().as_bytes());
+    assert_eq!((answer.status, &answer.json()["events"]), (200, &json!(4)), "{answer:?}");
+    let shown = [stream.event()["id"].clone(), stream.event()["id"].clone()];
+    assert_eq!(shown, [json!(foreign), json!(format!("{foreign}.deleted"))]);
+    assert_eq!(post(), next);
+    assert_eq!(stream.event()["id"], next.as_str());
+    assert_eq!(dropped(&node), 4);
+    says(&node, "an id of this data center's own");
+}

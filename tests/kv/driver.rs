@@ -58,7 +58,7 @@ pub fn of_one_bucket(count: usize) -> Vec<Topic> {
 
 pub fn node_info(id: u64) -> NodeInfo {
     let url = NodeUrl::parse(&format!("http://127.0.0.1:{}", id % 1000 + 1)).expect("a URL");
-    NodeInfo { id: NodeId(id), roles: vec!["frontend".to_owned()], url }
+    NodeInfo { id: NodeId(id), roles: vec!["frontend".to_owned()], url, database: None }
 }
 
 pub fn batch(node: u64, number: u64, full: bool, changes: &[(&Topic, bool)]) -> Request {

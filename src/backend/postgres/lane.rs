@@ -148,6 +148,7 @@ where
             match opened.await {
                 None => return false,
                 Some(Ok(session)) => {
+                    self.wellness.health.opened(session.ids.database());
                     self.session = Some(session);
                     self.wellness.change(self.number, |state| state.away = None);
                     return true;

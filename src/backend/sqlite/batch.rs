@@ -147,6 +147,9 @@ impl Writer {
 
     /// Says from now on there whether the database works.
     pub(super) fn report_to(&mut self, health: Health) {
+        if let Some(database) = &self.database {
+            health.opened(database.ids.database());
+        }
         self.health = health;
     }
 

@@ -134,6 +134,13 @@ impl Shard {
         if kind == VIEWERS {
             return Err("viewers are counted by each data center, from what the others' hellos say".to_owned());
         }
+        // Viewers would take what this data center tells under that id for a repeat.
+        let withdrawn = Withdrawn::id(&stored.kind, stored.data);
+        if let Some(id) =
+            [Some(&*stored.id), withdrawn.as_deref()].into_iter().flatten().find(|id| self.is_given_here(id))
+        {
+            return Err(format!("{id} is an id of this data center's own"));
+        }
         Ok((stored, info))
     }
 
