@@ -4,6 +4,7 @@ mod support;
 
 use std::net::{SocketAddr, TcpStream};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::http::{Client, request};
 use support::node::Node;
@@ -191,6 +192,27 @@ fn topics_that_nobody_watches_any_more_give_their_memory_back_to_the_system() {
     becomes("what is held for topics", 0, || node.metric("fanfare_memory_bytes", "use=\"topics\""));
     becomes("what is kept of counts", 0, || node.metric("fanfare_memory_bytes", "use=\"values\""));
     comes_back(&node, before);
+}
+
+/// Memory is looked at once a second, and a flood is over in less.
+#[test]
+fn a_flood_of_topics_is_over_before_memory_is_looked_at() {
+    let max = (Node::with(&["--cores", "1"]).rss_kib() >> 10) + 24;
+    let node = Node::with(&["--cores", "1", "--max-memory", &format!("{max}MiB")]);
+    let (streams, topics_each) = (300, 100);
+    node.signal(Signal::STOP);
+    // Of chats nobody counts the viewers, so that all is there once they are let in.
+    let flood: Vec<Client> =
+        (0..streams).map(|stream| lazy(node.public, &topics(&format!("chat:{stream}"), topics_each))).collect();
+    node.signal(Signal::CONT);
+    becomes("each to be let in or not", streams, || {
+        let refused = node.metric("fanfare_refused_total", "reason=\"memory\"");
+        node.metric("fanfare_connections", "kind=\"stream\"") + refused
+    });
+    let resident = both(&node).1 >> 20;
+    assert!(resident < max + 8, "{resident} MiB are resident, where there may be {max}");
+    assert!(node.metric("fanfare_refused_total", "reason=\"memory\"") > 0);
+    drop(flood);
 }
 
 /// What was held is given back to the system, but for a few megabytes.

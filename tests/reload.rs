@@ -108,6 +108,21 @@ fn hup_that_ends_the_node_and_changes_nothing() {
 }
 
 #[test]
+fn streams_that_grow_where_there_is_no_memory_for_more() {
+    let configured = Configured::start("");
+    let node = &configured.node;
+    let stream = node.stream("topic=live:1");
+    configured.reload("max_memory = \"1MiB\"\n", READ);
+    becomes("the node's memory to be full", true, || node.info()["limits"]["memory_bytes"]["full"] == true);
+    let change = |body| node.post(&format!("/v1/connections/{}/topics", stream.connection()), body);
+    let refused = change(json!({"add": ["live:2"], "remove": ["live:1"]}).to_string());
+    assert!(refused.problem(503).contains("memory is full"), "{refused:?}");
+    assert!(refused.header("retry-after").is_some());
+    let answer = change(json!({"remove": ["live:1"]}).to_string());
+    assert_eq!((answer.status, &answer.json()["topics"]), (200, &json!([])), "all of the change, or nothing of it");
+}
+
+#[test]
 fn bad_settings_that_half_hold_after_hup() {
     let configured = Configured::start("max_topics = 2\n");
     for bad in ["max_topics = 3\nidle_timeout = \"soon\"\n", "max_topics = 3\nmax_topicz = 4\n", "max_topics = \n"] {

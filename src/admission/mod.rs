@@ -162,8 +162,11 @@ pub struct Admission {
     address_connects: Rates,
     publishes: Rates,
     memory_max: AtomicU64,
+    /// What was resident at the last look, and what shards held then.
     memory: AtomicU64,
-    memory_full: AtomicBool,
+    held_then: AtomicU64,
+    /// What they hold now.
+    held: AtomicU64,
     /// Somebody found no place among the connections since the last look.
     turned_away: AtomicBool,
     /// For so long that the node says so: of connections, of memory.
@@ -202,7 +205,8 @@ impl Admission {
             publishes: Rates::new(0),
             memory_max: AtomicU64::new(0),
             memory: AtomicU64::new(0),
-            memory_full: AtomicBool::new(false),
+            held_then: AtomicU64::new(0),
+            held: AtomicU64::new(0),
             turned_away: AtomicBool::new(false),
             full: Default::default(),
         };
@@ -377,20 +381,38 @@ impl Admission {
         self.publishes.take(key, self.now_us(now)).map_err(|wait| Refusal::Publishes(seconds(wait)))
     }
 
+    /// A shard holds `now` bytes on behalf of others, and held `before` when it last said so.
+    pub fn note_held(&self, before: u64, now: u64) {
+        self.held.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// What all shards hold, in bytes.
+    pub fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
     /// What the process has resident now, in bytes.
     pub fn note_memory(&self, resident: u64) {
         self.memory.store(resident, Ordering::Relaxed);
-        self.memory_full.store(resident > self.memory_max.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.held_then.store(self.held(), Ordering::Relaxed);
     }
 
-    /// Resident memory at the last look, and how much there may be, in bytes.
+    /// Resident memory, and how much there may be, in bytes. It is looked at now and then, and what is held more since
+    /// counts as resident: a flood is over before the next look.
     pub fn memory(&self) -> (u64, u64) {
-        (self.memory.load(Ordering::Relaxed), self.memory_max.load(Ordering::Relaxed))
+        let grown = self.held().saturating_sub(self.held_then.load(Ordering::Relaxed));
+        (self.memory.load(Ordering::Relaxed).saturating_add(grown), self.memory_max.load(Ordering::Relaxed))
+    }
+
+    /// Whether there is memory for so many bytes more.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        let (memory, max) = self.memory();
+        memory.saturating_add(bytes) <= max
     }
 
     /// Whether there is too much of it for new streams.
     pub fn memory_is_full(&self) -> bool {
-        self.memory_full.load(Ordering::Relaxed)
+        !self.has_room(0)
     }
 }
 

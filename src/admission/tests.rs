@@ -64,6 +64,23 @@ fn shares_are_of_what_there_is() {
 }
 
 #[test]
+fn what_comes_between_two_looks_counts() {
+    let admission = Admission::new(&most(), &[], 2, 100, 3, Instant::now());
+    admission.note_held(0, 10);
+    admission.note_memory(30);
+    admission.note_held(10, 25);
+    assert!(admission.has_room(5) && !admission.has_room(6) && admission.memory() == (45, 50));
+    // Of another shard.
+    admission.note_held(0, 6);
+    assert!(admission.memory_is_full());
+    admission.note_memory(35);
+    assert!(admission.has_room(15) && admission.held() == 31);
+    // What was given up may stay resident.
+    admission.note_held(25, 0);
+    assert_eq!(admission.memory(), (35, 50));
+}
+
+#[test]
 fn what_streams_may_hold_follows_from_max_memory_unless_it_is_given() {
     let of_memory = Most { memory: Memory::Bytes(400 << 20), backlog: None, ..most() };
     let held = |available, most: &Most| {

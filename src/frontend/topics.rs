@@ -10,7 +10,7 @@ use super::log::{Cursor, Log};
 use super::merging::{Merging, log_bytes_max};
 use super::newest::Newest;
 use super::queue::{Bounds, Pushed, Queue};
-use crate::limits::{LOG_BYTES_MAX, LOG_KEYS_MAX};
+use crate::limits::{LOG_BYTES_MAX, LOG_KEYS_MAX, WATCHED_BYTES};
 use crate::runtime::account::{Account, Reservation, Use};
 use crate::runtime::random::Map;
 use crate::runtime::shrink::shrink;
@@ -156,11 +156,14 @@ impl Topics {
         let (index, first) = match self.names.get(topic) {
             Some(&index) => (index, false),
             None => {
+                let mut held = self.account.open(Use::Topics);
+                // Whoever let the viewer in saw that there is room.
+                held.settle(WATCHED_BYTES);
                 let entry = Box::new(TopicEntry {
                     topic: topic.clone(),
                     viewers: Vec::new(),
                     log: Log::default(),
-                    held: self.account.open(Use::Topics),
+                    held,
                     overflow: None,
                     merging: Merging::default(),
                     expired: 0,
@@ -251,7 +254,7 @@ impl TopicEntry {
     /// Keeps the account true.
     fn settle(&mut self) {
         let waits = self.overflow.as_ref().map_or(0, |overflow| overflow.queue.held());
-        self.held.settle(self.log.held() + waits);
+        self.held.settle(WATCHED_BYTES + self.log.held() + waits);
     }
 
     /// Whether a frame is to wait for a slice of time, or for room, and merge with what comes meanwhile. Without that, a

@@ -52,9 +52,10 @@ pub const TRIM_BYTES_MIN: u64 = 16 * 1024 * 1024;
 pub const TRIM_PAUSE: Duration = Duration::from_secs(3);
 /// and where it was no use not within ever longer ones, up to this.
 pub const TRIM_PAUSE_MAX: Duration = Duration::from_secs(600);
-/// What a topic with viewers takes on a node beside its name, its events and its viewers: its entries in the tables of its home
-/// and of a core.
-pub const HOME_BYTES: usize = 2048;
+/// What a topic with viewers takes at its home beside its name and its events.
+pub const HOME_BYTES: usize = 1024;
+/// Same, on each core where it has viewers, beside its log and most of them.
+pub const WATCHED_BYTES: usize = 1024;
 /// Bytes of requests and answers below which a connection is not counted: the next read or write ends most of them.
 pub const REQUEST_BYTES_MIN: usize = 4 * 1024;
 /// What a question takes until it is answered, beside the events and names in it.

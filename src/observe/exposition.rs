@@ -244,7 +244,7 @@ impl Collector for Process {
             ("fanfare_connections_max", "Connections that there may be.", Some(connections_max as u64)),
             (
                 "fanfare_memory_max_bytes",
-                "Resident memory past which no stream is opened, and nothing is published.",
+                "Resident memory past which no stream is opened, no topic added to one, and nothing published.",
                 Some(self.0.memory().1),
             ),
         ];

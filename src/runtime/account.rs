@@ -90,6 +90,11 @@ impl Account {
         self.0.held[what as usize].get()
     }
 
+    /// Bytes that are held of all uses.
+    pub fn total(&self) -> usize {
+        self.0.held.iter().map(Cell::get).sum()
+    }
+
     /// Bytes that may be held.
     pub fn most(&self, what: Use) -> usize {
         self.0.most[what as usize].get()
@@ -305,6 +310,7 @@ mod tests {
         assert_eq!(first.grow(41), Err(Full));
         assert_eq!((first.bytes(), account.held(Use::Cores), account.refused(Use::Cores)), (60, 60, 2));
         let second = Held::new("x", account.reserve(Use::Cores, 40).unwrap());
+        assert_eq!(account.total(), 100);
         first.settle(70);
         assert!(account.is_over(Use::Cores));
         assert_eq!(first.resize(65), Ok(()), "fewer always fit");

@@ -22,6 +22,7 @@ use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
 use crate::wire::sse::ByeReason;
 use crate::wire::status::Status;
+use crate::wire::topic::Topic;
 
 /// Whose events have no limit of their own: what nodes hand over was admitted where it came in.
 pub const NOBODY: u64 = 0;
@@ -36,6 +37,8 @@ pub struct Admitting {
     /// How long turns take.
     pub turns: Turns,
     next_memory_look: Option<Instant>,
+    /// What other shards know that this one holds, in bytes.
+    held_said: u64,
     trimming: Trimming,
     /// Of connections, of memory.
     fullness: [Fullness; 2],
@@ -159,15 +162,20 @@ impl Shard {
         Some(self.node.admission.client(self.peer(conn)?, request.forwarded_for.values()))
     }
 
-    /// Whether one more stream may be opened, by this connection. It counts to its address from here on.
+    /// Whether one more stream of these topics may be opened, by this connection. It counts to its address from here on.
     ///
     /// # Errors
     /// 429 or 503.
-    pub(super) fn admit_stream(&mut self, conn: Conn, request: &Request<'_>) -> Result<(), HttpError> {
+    pub(super) fn admit_stream(
+        &mut self,
+        conn: Conn,
+        request: &Request<'_>,
+        topics: &[Topic],
+    ) -> Result<(), HttpError> {
         let admission = &self.node.admission;
         let admitted = if self.is_draining() {
             Err(Refusal::Draining)
-        } else if admission.memory_is_full() {
+        } else if !self.has_room(topics) {
             Err(Refusal::Memory)
         } else if self.admitting.turns.are_long(self.clock.instant) {
             Err(Refusal::Turns)
@@ -180,6 +188,37 @@ impl Shard {
             Ok(())
         };
         admitted.map_err(|refusal| self.count_refusal(refusal))
+    }
+
+    /// Whether these topics may be added to an open stream.
+    ///
+    /// # Errors
+    /// 503.
+    pub(super) fn admit_topics(&self, topics: &[Topic]) -> Result<(), HttpError> {
+        if topics.is_empty() || self.has_room(topics) { Ok(()) } else { Err(self.count_refusal(Refusal::Memory)) }
+    }
+
+    /// Whether there is memory for what these topics take that have no viewers on this core yet.
+    fn has_room(&self, topics: &[Topic]) -> bool {
+        let new = topics.iter().filter(|topic| self.topics.find(topic.as_str()).is_none()).count();
+        let unsaid = self.held().saturating_sub(self.admitting.held_said);
+        self.node.admission.has_room(unsaid + (new * (HOME_BYTES + WATCHED_BYTES)) as u64)
+    }
+
+    /// What this shard holds on behalf of others, in bytes. What is no shard's in particular counts to the first.
+    fn held(&self) -> u64 {
+        let own = self.account.total() as u64;
+        let nobodys = || self.node.storing.held() as u64 + self.counters().kept.iter().map(Counter::get).sum::<u64>();
+        if self.id == 0 { own + nobodys() } else { own }
+    }
+
+    /// At the end of a turn: says what this shard holds.
+    pub(super) fn say_held(&mut self) {
+        let held = self.held();
+        let said = std::mem::replace(&mut self.admitting.held_said, held);
+        if said != held {
+            self.node.admission.note_held(said, held);
+        }
     }
 
     /// Whose rate an event counts to: the token's member, or the address; 0 where there is no limit.
@@ -272,8 +311,7 @@ impl Shard {
             self.admitting.next_memory_look = Some(now + MEMORY_LOOK);
             let resident = self.net.resident();
             self.node.admission.note_memory(resident);
-            let counters = self.node.counters.iter();
-            let held = counters.flat_map(|counters| counters.held.iter().chain(&counters.kept)).map(Counter::get).sum();
+            let held = self.node.admission.held();
             if self.admitting.trimming.is_due(held, resident, TRIM_BYTES_MIN, now) {
                 trim::give_back();
             }

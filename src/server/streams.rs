@@ -121,7 +121,7 @@ impl Shard {
             self.answers().stream(to);
             return Ok(Handled::AnsweredLast);
         }
-        self.admit_stream(conn, request)?;
+        self.admit_stream(conn, request, &topics)?;
         Ok(Handled::Stream(Opening { topics, access, last, member }))
     }
 

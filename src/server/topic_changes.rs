@@ -104,6 +104,7 @@ impl Shard {
         if count(&all) - count(&removed) > self.live.topics_max {
             return Err(too_many_topics(self.live.topics_max));
         }
+        self.admit_topics(&added)?;
         let mut missing = self.subscribe(change.conn, &added);
         self.show_topics(change.conn, &added);
         // A topic asked for again while it is still pending is waited for again.

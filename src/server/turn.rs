@@ -93,6 +93,7 @@ impl Shard {
     }
 
     fn end_turn(&mut self) {
+        self.say_held();
         let now = self.clock.times.instant();
         if self.ready.is_empty() {
             self.admitting.turns.ended(now - self.looked, now, self.live.turn_max);

@@ -35,7 +35,8 @@ fn without_memory_one_event_at_a_time_is_served_and_the_rest_is_told_of() {
     let (index, place, _) = topics.join(&Topic::parse("live:1").unwrap(), 0);
     let large = frame("live:1", "x", None, Class::Every, &format!("\"{}\"", "y".repeat(16_000)));
     let like = frame("live:1", "like", Some("like"), Class::Sum, "1");
-    let mut others = account.reserve(Use::Topics, 60_000).unwrap();
+    let mut others = account.open(Use::Topics);
+    others.settle(60_000);
     let entry = topics.get_mut(index);
     for now_ms in [0, 10_000, 20_000] {
         assert_eq!(entry.append(&large, now_ms), Pushed::Queued, "the log is empty");
