@@ -1,0 +1,8 @@
+//! Who may do what, with `--auth jwt`, on every endpoint. Each test is named after what it prevents.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod endpoints;
+mod speaking;
+mod topics;
