@@ -88,6 +88,20 @@ fn draining_node_called_ready() {
     let answer = node.get("/v1/events?topic=live:1");
     answer.problem(503);
     assert!(answer.header("retry-after").is_some());
+    // Nor does a connection that was opened before, or asked for more than one answer, stay for another.
+    for (address, target) in
+        [(node.public, "/v1/time"), (node.public, "/v1/videos/1/likes"), (node.internal, "/v1/node")]
+    {
+        let mut client = Client::connect(address);
+        let answer = client.request("GET", target, &[], b"");
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "{target}");
+        client.assert_closed();
+    }
+    let line = json!({"topic": "live:1", "type": "like"}).to_string();
+    let mut client = Client::connect(node.public);
+    let answer = client.request("POST", "/v1/events", &[], line.as_bytes());
+    assert_eq!((answer.status, answer.header("connection")), (202, Some("close")));
+    client.assert_closed();
     // Who is still connected goes on getting what is published.
     node.publish("live:1", &json!({"type": "note"}));
     let mut streams = streams.into_iter();

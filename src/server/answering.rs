@@ -12,7 +12,7 @@ impl Shard {
     /// What the answer to a request depends on. Pages of other origins may read answers of the public listener alone.
     pub(super) fn answer_to(&self, request: &Request<'_>, internal: bool) -> AnswerTo {
         let cors = if internal { Cors::None } else { self.live.origins.check(request.origin) };
-        AnswerTo::new(request, cors, self.live.idle_seconds(internal))
+        self.last_where_draining(AnswerTo::new(request, cors, self.live.idle_seconds(internal)))
     }
 
     /// The answer that a request waited for: a status and JSON, or what is wrong.
@@ -21,6 +21,11 @@ impl Shard {
             Ok((status, body)) => shard.answers().json(to, status, body.as_bytes()),
             Err(error) => shard.answer_problem(to, &error),
         });
+    }
+
+    /// A node that drains ends each connection with its next answer, so that clients and other nodes turn elsewhere.
+    pub(super) fn last_where_draining(&self, to: AnswerTo) -> AnswerTo {
+        AnswerTo { closes: to.closes || self.is_draining(), ..to }
     }
 
     /// Says what is wrong with a request, and counts it.
@@ -39,6 +44,8 @@ impl Shard {
     pub(super) fn answer_later(&mut self, conn: Conn, write: impl FnOnce(&mut Shard, AnswerTo)) {
         let Some(mut http) = self.take_http(conn) else { return };
         if let Some(to) = http.awaiting.take() {
+            let to = self.last_where_draining(to);
+            http.closing |= to.closes;
             write(self, to);
             self.set_due(conn, self.idle_due(&http));
             http.held = false;

@@ -438,7 +438,7 @@ impl Shard {
         if !http.ended {
             self.set_due(conn, self.idle_due(http));
         }
-        let to = lines.to;
+        let to = self.last_where_draining(lines.to);
         self.counters().requests.add(1);
         if lines.pending() > 0 {
             http.closing |= to.closes;
@@ -454,9 +454,7 @@ impl Shard {
 
     /// Serves one whole request: answers it, or notes that an answer will come, or makes it a stream.
     fn serve(&mut self, conn: Conn, http: &mut Http, request: &Request<'_>, body: &[u8]) {
-        let mut to = self.answer_to(request, http.internal);
-        // Other nodes turn to others.
-        to.closes |= http.internal && self.is_draining();
+        let to = self.answer_to(request, http.internal);
         self.counters().requests.add(1);
         http.closing |= to.closes;
         http.served = true;
