@@ -7,6 +7,7 @@ mod support;
 mod cuts;
 mod delivery;
 mod foreign;
+mod forgotten;
 mod mesh;
 mod network;
 mod refusals;
