@@ -215,6 +215,9 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
     let peers = peers(settings, shards)?;
     let peer_metrics = peers.iter().map(|peer| Arc::clone(&peer.metrics)).collect();
     let live = Arc::new(Live::of(settings, &admission));
+    if let Some(kv) = &ways.kv {
+        kv.bound(admission.memory().1);
+    }
     let roles = roles_of(settings.role);
     let node = Node {
         id: ways.id,

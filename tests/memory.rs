@@ -62,7 +62,7 @@ fn topics(kind: &str, count: usize) -> String {
 
 #[test]
 fn newest_values_go_out_in_pages() {
-    let node = Node::with(&["--cores", "1", "--max-backlog", "64MiB", "--max-memory", "400MiB"]);
+    let node = Node::with(&["--cores", "1", "--max-backlog", "64MiB", "--max-memory", "600MiB"]);
     let before = both(&node);
     let (wide, deep) = (10, 400);
     let data = "x".repeat(15_900);

@@ -435,6 +435,9 @@ pub trait KeyValue: Send + Sync {
         false
     }
 
+    /// The process may have so many bytes of memory from now on: what it keeps there is to be a part of that.
+    fn bound(&self, _memory: u64) {}
+
     /// Bytes that it keeps in this process, by [`KEPT`].
     fn kept(&self) -> [usize; KEPT.len()] {
         [0; KEPT.len()]

@@ -80,6 +80,7 @@ pub struct Histories {
     age_max_ms: u64,
     topics: Map<Topic, History>,
     bytes: usize,
+    bytes_max: usize,
     appends: u64,
     /// What was forgotten with its topic before its time, for want of memory, was not later than this.
     forgotten_to: Reach,
@@ -183,6 +184,7 @@ impl Histories {
             age_max_ms,
             topics,
             bytes: 0,
+            bytes_max: MEMORY_HISTORY_BYTES,
             appends: 0,
             forgotten_to: Reach::START,
             forgets: Forgets::default(),
@@ -192,6 +194,11 @@ impl Histories {
     /// Bytes that it holds, names included.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// It is to hold no more than this, from the next append on.
+    pub fn bound(&mut self, bytes: usize) {
+        self.bytes_max = bytes;
     }
 
     /// The store's time in Unix ms: the clock's, which never goes back here.
@@ -209,7 +216,7 @@ impl Histories {
     pub fn append(&mut self, append: Append, now_ms: u64) -> (Position, Option<Position>) {
         let now_ms = self.time(now_ms);
         self.appends += 1;
-        if self.appends.is_multiple_of(SWEEP_APPENDS) || self.bytes > MEMORY_HISTORY_BYTES {
+        if self.appends.is_multiple_of(SWEEP_APPENDS) || self.bytes > self.bytes_max {
             self.sweep(now_ms);
         }
         let now_ms = self.time(now_ms);
@@ -250,7 +257,7 @@ impl Histories {
         prev.unwrap_or_default().max(self.since.place())
     }
 
-    /// Drops what is too old, forgets topics that hold nothing, and keeps all of it within [`MEMORY_HISTORY_BYTES`].
+    /// Drops what is too old, forgets topics that hold nothing, and keeps all of it within its bound.
     fn sweep(&mut self, now_ms: u64) {
         let forgotten = self.forgotten(now_ms);
         let mut dropped = 0;
@@ -267,7 +274,7 @@ impl Histories {
         });
         self.bytes -= dropped;
         // Over all topics the oldest go first, down to nine tenths, so that this is rare.
-        while self.bytes > MEMORY_HISTORY_BYTES / 10 * 9 {
+        while self.bytes > self.bytes_max / 10 * 9 {
             let shelves = self.topics.values().flat_map(|history| &history.shelves);
             let mut fronts: Vec<Position> = shelves.map(|shelf| shelf.oldest().position).collect();
             if fronts.is_empty() {

@@ -24,7 +24,7 @@ struct Member {
 }
 
 /// All members.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Members {
     members: Map<Arc<str>, Member>,
     /// Who is online, by bucket and time at which that ends.
@@ -34,12 +34,25 @@ pub struct Members {
     /// Whose last turn was not settled.
     unsettled: BTreeSet<Arc<str>>,
     bytes: usize,
+    bytes_max: usize,
+}
+
+impl Default for Members {
+    fn default() -> Members {
+        let (members, ends, offline, unsettled) = Default::default();
+        Members { members, ends, offline, unsettled, bytes: 0, bytes_max: MEMORY_MEMBERS_BYTES }
+    }
 }
 
 impl Members {
     /// Bytes that they take.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// They are to take no more than this, from the next sign of life on.
+    pub fn bound(&mut self, bytes: usize) {
+        self.bytes_max = bytes;
     }
 
     /// Signs of life. Gives those who came online by it.
@@ -70,11 +83,11 @@ impl Members {
         turned
     }
 
-    /// Forgets whom nobody saw for [`PRESENCE_AGE`], and past [`MEMORY_MEMBERS_BYTES`] those who were not seen for longest.
+    /// Forgets whom nobody saw for [`PRESENCE_AGE`], and past their bound those who were not seen for longest.
     fn forget(&mut self, now_ms: u64) {
         let age = PRESENCE_AGE.as_millis() as u64;
         while let Some((at, name)) = self.offline.first().cloned() {
-            if at + age > now_ms && self.bytes <= MEMORY_MEMBERS_BYTES {
+            if at + age > now_ms && self.bytes <= self.bytes_max {
                 return;
             }
             self.offline.pop_first();

@@ -35,12 +35,20 @@ struct TopicValues {
 }
 
 /// All topics' newest values.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Values {
     topics: Map<Topic, TopicValues>,
     /// Topics by when they are looked at, each once.
     ends: BTreeSet<(u64, Topic)>,
     bytes: usize,
+    bytes_max: usize,
+}
+
+impl Default for Values {
+    fn default() -> Values {
+        let (topics, ends) = Default::default();
+        Values { topics, ends, bytes: 0, bytes_max: MEMORY_VALUES_BYTES }
+    }
 }
 
 impl Value {
@@ -68,7 +76,12 @@ impl Values {
         self.bytes
     }
 
-    /// Keeps a newest value. Gives its version, and whether it is the newest. Past [`MEMORY_VALUES_BYTES`] the topics that
+    /// It is to hold no more than this, from the next value on.
+    pub fn bound(&mut self, bytes: usize) {
+        self.bytes_max = bytes;
+    }
+
+    /// Keeps a newest value. Gives its version, and whether it is the newest. Past their bound the topics that
     /// would be given up first are given up now, those that nobody watches before others.
     pub fn set(&mut self, latest: SetLatest, now_ms: u64, is_watched: impl Fn(&Topic) -> bool) -> (u64, bool) {
         let SetLatest { topic, field, event, version, dc, age_ms } = latest;
@@ -104,7 +117,7 @@ impl Values {
             None => until_ms.max(entry.until_ms),
         };
         self.look_at(topic, until_ms);
-        if self.bytes > MEMORY_VALUES_BYTES {
+        if self.bytes > self.bytes_max {
             self.give_up(is_watched);
         }
         (version, true)
@@ -124,7 +137,7 @@ impl Values {
 
     /// Gives up topics until there is some room, so that it is not to be done again at once.
     fn give_up(&mut self, is_watched: impl Fn(&Topic) -> bool) {
-        while self.bytes > MEMORY_VALUES_BYTES / 64 * 63 {
+        while self.bytes > self.bytes_max / 64 * 63 {
             let near = self.ends.iter().take(VALUES_LOOKED_AT);
             let nobodys = near.map(|(_, topic)| topic).find(|topic| !is_watched(topic));
             let Some(topic) = nobodys.or_else(|| self.ends.first().map(|(_, topic)| topic)).cloned() else { return };

@@ -82,8 +82,12 @@ pub const LATEST_LOOK: Duration = Duration::from_secs(60);
 /// The embedded store: bytes of newest values over all topics, names included; past it those go first that would be given up
 /// first.
 pub const MEMORY_VALUES_BYTES: usize = 128 * 1024 * 1024;
+/// Same, as a part of what the process may have, where that is less.
+pub const MEMORY_VALUES_PART: u64 = 8;
 /// Same, of members who are not online, and those who are: some 400,000. Past it those who were not seen for longest go.
 pub const MEMORY_MEMBERS_BYTES: usize = 128 * 1024 * 1024;
+/// Same, as a part of what the process may have, where that is less.
+pub const MEMORY_MEMBERS_PART: u64 = 8;
 /// Topics at which it looks for one that nobody watches, before it gives up one that somebody does.
 pub const VALUES_LOOKED_AT: usize = 64;
 /// Topics whose time is over that it gives up with each value that is set: more than one, so that they become fewer.
@@ -99,6 +103,8 @@ pub const LATEST_KEYS_MAX: usize = 1_000;
 /// The embedded store: bytes of history over all topics; past it the oldest events go, and clients that need them get a
 /// `gap`.
 pub const MEMORY_HISTORY_BYTES: usize = 256 * 1024 * 1024;
+/// Same, as a part of what the process may have, where that is less.
+pub const MEMORY_HISTORY_PART: u64 = 4;
 /// Changes of history in one command to the database, so that a like whose commit has them waits some 2 ms longer.
 pub const KEPT_BATCH: usize = 256;
 /// What history gave up is given up where it is kept with what comes next, so much with each event: some 1 ms.

@@ -86,6 +86,9 @@ impl Told {
         }
         self.settings = settings;
         self.node.admission.bound(&self.settings.most, &self.settings.trusted_proxies);
+        if let Some(kv) = &self.node.kv {
+            kv.bound(self.node.admission.memory().1);
+        }
         let live = Arc::new(Live::of(&self.settings, &self.node.admission));
         self.tell(|| Message::Live(Arc::clone(&live)));
         // Before the filter changes, which might not let it pass.
