@@ -17,7 +17,7 @@ use super::memory_presence::Members;
 use super::memory_values::Values;
 use crate::limits::{
     MEMORY_HISTORY_BYTES, MEMORY_HISTORY_PART, MEMORY_MEMBERS_BYTES, MEMORY_MEMBERS_PART, MEMORY_VALUES_BYTES,
-    MEMORY_VALUES_PART, NODE_LEASE, NODE_SWEEP, VALUES_SWEPT, VALUES_SWEPT_AT_ONCE,
+    MEMORY_VALUES_PART, NODE_LEASE, NODE_SWEEP, SWEPT_AT_ONCE, VALUES_SWEPT,
 };
 use crate::runtime::clock::Times;
 use crate::runtime::planted::{Mistake, planted};
@@ -298,7 +298,8 @@ impl KeyValue for MemoryKv {
             }
             Request::Heartbeat(heartbeat) => {
                 let Tables { values, subscriptions, .. } = &mut *tables;
-                values.sweep(VALUES_SWEPT_AT_ONCE, now_ms, |topic| subscriptions.contains_key(topic));
+                values.sweep(SWEPT_AT_ONCE, now_ms, |topic| subscriptions.contains_key(topic));
+                tables.histories.sweep_some(SWEPT_AT_ONCE, now_ms);
                 Answer::Alive(tables.heartbeat(heartbeat, now_ms, notices))
             }
             Request::Leave(node) => {

@@ -10,6 +10,7 @@ use super::kept::Forgotten;
 use super::kv::{Append, End, Page, Read, Stored};
 use crate::limits::{MEMORY_HISTORY_BYTES, WITHDRAWN_REFUSED};
 use crate::runtime::random::Map;
+use crate::runtime::shrink::shrink;
 use crate::wire::frame::Withdrawn;
 use crate::wire::position::{Position, Reach};
 use crate::wire::topic::Topic;
@@ -26,9 +27,6 @@ const SHELF_BYTES: usize = 128;
 
 /// [`WITHDRAWN_REFUSED`] in milliseconds.
 const REFUSED_MS: u64 = WITHDRAWN_REFUSED.as_millis() as u64;
-
-/// Appends between two sweeps over all topics for what is too old.
-const SWEEP_APPENDS: u64 = 4096;
 
 /// A topic's events of one type, oldest first. There is none without events.
 #[derive(Debug)]
@@ -81,7 +79,8 @@ pub struct Histories {
     topics: Map<Topic, History>,
     bytes: usize,
     bytes_max: usize,
-    appends: u64,
+    /// All topics, in the order in which they are looked at for what is too old.
+    round: VecDeque<Topic>,
     /// What was forgotten with its topic before its time, for want of memory, was not later than this.
     forgotten_to: Reach,
     forgets: Forgets,
@@ -185,7 +184,7 @@ impl Histories {
             topics,
             bytes: 0,
             bytes_max: MEMORY_HISTORY_BYTES,
-            appends: 0,
+            round: VecDeque::new(),
             forgotten_to: Reach::START,
             forgets: Forgets::default(),
         }
@@ -215,8 +214,7 @@ impl Histories {
     /// Appends an event. Gives its place and that of the one before it.
     pub fn append(&mut self, append: Append, now_ms: u64) -> (Position, Option<Position>) {
         let now_ms = self.time(now_ms);
-        self.appends += 1;
-        if self.appends.is_multiple_of(SWEEP_APPENDS) || self.bytes > self.bytes_max {
+        if self.bytes > self.bytes_max {
             self.sweep(now_ms);
         }
         let now_ms = self.time(now_ms);
@@ -224,6 +222,7 @@ impl Histories {
         let topic = append.topic.clone();
         let history = self.topics.entry(append.topic).or_insert_with(|| {
             self.bytes += TOPIC_BYTES + name_bytes;
+            self.round.push_back(topic.clone());
             History { bytes: TOPIC_BYTES + name_bytes, ..History::default() }
         });
         if let Some(id) = append.withdraws {
@@ -257,22 +256,32 @@ impl Histories {
         prev.unwrap_or_default().max(self.since.place())
     }
 
-    /// Drops what is too old, forgets topics that hold nothing, and keeps all of it within its bound.
-    fn sweep(&mut self, now_ms: u64) {
+    /// Drops what is too old of the next so many topics, and forgets those of them that hold nothing: also while nothing is
+    /// appended, as by a node that takes nothing since its memory is full.
+    pub fn sweep_some(&mut self, most: usize, now_ms: u64) {
+        let now_ms = self.time(now_ms);
         let forgotten = self.forgotten(now_ms);
-        let mut dropped = 0;
-        self.topics.retain(|topic, history| {
-            dropped += history.drop_old(now_ms);
-            self.forgets.events(topic, &mut history.gone);
+        for _ in 0..most.min(self.round.len()) {
+            let Some(topic) = self.round.pop_front() else { break };
+            let Some(history) = self.topics.get_mut(&topic) else { continue };
+            self.bytes -= history.drop_old(now_ms);
+            self.forgets.events(&topic, &mut history.gone);
             // One that lost events before their time remains until nobody expects them any more.
-            let stays = !history.shelves.is_empty() || history.reaches > forgotten;
-            if !stays {
-                dropped += history.bytes;
-                self.forgets.push(|| Forgotten::Topic(topic.clone()));
+            if !history.shelves.is_empty() || history.reaches > forgotten {
+                self.round.push_back(topic);
+                continue;
             }
-            stays
-        });
-        self.bytes -= dropped;
+            self.bytes -= history.bytes;
+            self.topics.remove(&topic);
+            self.forgets.push(|| Forgotten::Topic(topic));
+        }
+        shrink(&mut self.round);
+        shrink(&mut self.topics);
+    }
+
+    /// The same with all topics, and keeps what they hold within its bound.
+    fn sweep(&mut self, now_ms: u64) {
+        self.sweep_some(usize::MAX, now_ms);
         // Over all topics the oldest go first, down to nine tenths, so that this is rare.
         while self.bytes > self.bytes_max / 10 * 9 {
             let shelves = self.topics.values().flat_map(|history| &history.shelves);
@@ -313,6 +322,7 @@ impl Histories {
             *bytes -= if stays { 0 } else { history.bytes };
             stays
         });
+        self.round.retain(|topic| self.topics.contains_key(topic));
         self.topics.shrink_to_fit();
     }
 
@@ -345,143 +355,4 @@ impl Histories {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn topic() -> Topic {
-        Topic::parse("live:1").unwrap()
-    }
-
-    fn event(topic: Topic, kind: &str, event: &str, count_max: u32, age_max_ms: u64) -> Append {
-        let (event, kind) = (event.into(), kind.to_owned());
-        Append { topic, event, kind, count_max, age_max_ms, withdraws: None, peers: Vec::new() }
-    }
-
-    fn append(histories: &mut Histories, text: &str, count_max: u32, now_ms: u64) -> (Position, Option<Position>) {
-        histories.append(event(topic(), "comment", text, count_max, 1000), now_ms)
-    }
-
-    /// Types, with how many events of each are kept, and for how long.
-    const KINDS: [(&str, usize, u64); 3] = [("comment", 5, 1000), ("note", 2, 300), ("deleted", 9, 500)];
-
-    proptest! {
-        /// Each event is kept for its own type's count and time and no longer, unless it was taken back; its place is. Whoever reads from wherever: either all that was
-        /// appended since, in order, or `reaches` says that some is gone, which it does only then.
-        #[test]
-        fn each_type_is_kept_by_itself_and_nothing_is_missing_unsaid(
-            steps in prop::collection::vec(
-                (0u64..400, 0..KINDS.len(), any::<bool>(), prop::option::weighted(0.2, any::<prop::sample::Index>())),
-                1..60,
-            ),
-            from: prop::sample::Index,
-            limit in 1u32..9,
-        ) {
-            let (mut histories, mut now_ms, mut all) = (Histories::new(1, 1000), 1, Vec::new());
-            let mut withdrawn = std::collections::BTreeSet::new();
-            for (pause, kind, sweeps, withdraws) in steps {
-                now_ms += pause;
-                let (name, count, age_ms) = KINDS[kind];
-                let text = format!("{{\"id\":\"{}\",}}", all.len());
-                let withdraws = withdraws.map(|which| which.index(all.len() + 1));
-                withdrawn.extend(withdraws.filter(|which| *which < all.len()));
-                let withdraws = withdraws.map(|which| which.to_string());
-                let append = Append { withdraws, ..event(topic(), name, &text, count as u32, age_ms) };
-                let (position, prev) = histories.append(append, now_ms);
-                if sweeps {
-                    histories.sweep(now_ms);
-                }
-                let last = all.last().map(|(position, _)| *position);
-                prop_assert!(position.ms >= now_ms && Some(position) > last);
-                prop_assert!(prev.is_none() || prev == last);
-                all.push((position, kind));
-            }
-            let is_kept = |at: usize| {
-                let (position, kind) = all[at];
-                let (_, count, age_ms) = KINDS[kind];
-                let newer = all[at + 1..].iter().filter(|(_, other)| *other == kind).count();
-                newer < count && position.ms + age_ms >= now_ms
-            };
-            let places = all.iter().map(|(position, _)| *position);
-            let mut after = std::iter::once(Position::at(1)).chain(places).nth(from.index(all.len() + 1)).unwrap();
-            let behind = (0..all.len()).filter(|at| all[*at].0 > after);
-            let (wanted, gone): (Vec<usize>, Vec<usize>) = behind.partition(|at| is_kept(*at));
-            let wanted: Vec<_> =
-                wanted.into_iter().filter(|at| !withdrawn.contains(at)).map(|at| all[at].0).collect();
-            let (mut got, asked) = (Vec::new(), after);
-            loop {
-                let page = histories.read(&Read { topic: topic(), after, limit }, now_ms);
-                // What is older than any type is kept may have been forgotten with its topic, and is said to be gone.
-                let may_be_forgotten = asked.ms + 1000 < now_ms;
-                let is_right = if page.reaches.covers(asked) { gone.is_empty() } else { may_be_forgotten || !gone.is_empty() };
-                prop_assert!(is_right, "{:?}, asked from {}", page.reaches, asked);
-                got.extend(page.events.iter().map(|event| event.position));
-                if page.complete {
-                    break;
-                }
-                after = *got.last().unwrap();
-            }
-            prop_assert_eq!(got, wanted);
-            prop_assert_eq!(histories.bytes, histories.topics.values().map(|history| history.bytes).sum::<usize>());
-        }
-    }
-
-    #[test]
-    fn a_topic_that_lost_all_for_want_of_memory_says_so() {
-        let mut histories = Histories::new(0, 1000);
-        append(&mut histories, "first", 10, 5);
-        let text = "x".repeat(1 << 20);
-        for number in 0..300 {
-            let topic = Topic::parse("live:other").unwrap();
-            histories.append(event(topic, "comment", &text, 1000, 1000), 10 + number);
-        }
-        histories.sweep(320);
-        let page = histories.read(&Read { topic: topic(), after: Position::at(4), limit: 9 }, 320);
-        assert!(page.events.is_empty() && !page.reaches.covers(Position::at(4)), "{page:?}");
-        assert_eq!(append(&mut histories, "second", 10, 330).1, Some(Position { ms: 5, seq: 1 }));
-        histories.sweep(2_000);
-        assert_eq!(histories.end(&topic(), 2_000).position, None, "a second later nobody expects it");
-    }
-
-    #[test]
-    fn a_clock_that_is_set_back_makes_no_place_before_one_that_was_given() {
-        let mut histories = Histories::new(1_000, 1_000);
-        let (first, _) = append(&mut histories, "1", 9, 10_000);
-        histories.end(&topic(), 20_000);
-        histories.sweep(20_000);
-        let other = Topic::parse("live:other").unwrap();
-        let end = histories.end(&other, 5_000);
-        assert_eq!((end.position, end.place()), (None, Some(Position::at(20_000))));
-        let (second, prev) = append(&mut histories, "2", 9, 5_000);
-        assert!(second > first && prev.is_none(), "{second}");
-        let page = histories.read(&Read { topic: topic(), after: first, limit: 9 }, 5_000);
-        assert_eq!(page.events.iter().map(|event| event.position).collect::<Vec<_>>(), [second]);
-    }
-
-    #[test]
-    fn memory_is_bounded_and_what_went_is_said() {
-        let mut histories = Histories::new(0, 1000);
-        let text = "x".repeat(1 << 20);
-        for number in 0..300 {
-            append(&mut histories, &text, 1_000_000, 1 + number);
-            assert!(histories.bytes <= MEMORY_HISTORY_BYTES + text.len() + ENTRY_BYTES);
-        }
-        let page = histories.read(&Read { topic: topic(), after: Position::at(0), limit: 1 }, 300);
-        assert!(!page.reaches.covers(Position::at(0)) && page.events.len() == 1);
-    }
-
-    #[test]
-    fn names_and_emptied_topics_count() {
-        let mut histories = Histories::new(0, 3_600_000);
-        let name = "n".repeat(180);
-        for number in 0..500_000 {
-            let topic = Topic::parse(&format!("c:{name}{number}")).unwrap();
-            histories.append(event(topic, "comment", "1", 1, 3_600_000), 1 + number);
-            assert!(histories.bytes <= MEMORY_HISTORY_BYTES + 1024, "{number}");
-        }
-        // What was forgotten with its topic is not passed over in silence.
-        let first = Topic::parse(&format!("c:{name}0")).unwrap();
-        let page = histories.read(&Read { topic: first, after: Position::at(0), limit: 1 }, 500_000);
-        assert!(!page.reaches.covers(Position::at(0)), "{page:?}");
-    }
-}
+mod tests;

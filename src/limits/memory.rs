@@ -92,8 +92,8 @@ pub const MEMORY_MEMBERS_PART: u64 = 8;
 pub const VALUES_LOOKED_AT: usize = 64;
 /// Topics whose time is over that it gives up with each value that is set: more than one, so that they become fewer.
 pub const VALUES_SWEPT: usize = 4;
-/// Same, with each heartbeat: a few milliseconds.
-pub const VALUES_SWEPT_AT_ONCE: usize = 16_384;
+/// Topics of each kind that it looks at for what is too old with each heartbeat: a few milliseconds.
+pub const SWEPT_AT_ONCE: usize = 16_384;
 /// That nobody watches a topic is kept for so long after they all left: who comes then is told anew.
 pub const VIEWERS_NONE_AGE: Duration = Duration::from_secs(10);
 /// Values of class `latest` may come so much later than their versions say: those of other data centers do.

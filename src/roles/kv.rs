@@ -10,7 +10,7 @@ use crate::dispatch::memory::MemoryKv;
 use crate::dispatch::redis;
 use crate::error::SettingsError;
 use crate::runtime::clock::Times;
-use crate::runtime::mailbox;
+use crate::runtime::{mailbox, trim};
 use crate::server::keeping::Keeping;
 use crate::server::message::{Message, Ticket};
 use crate::settings::{Database, Kv, Role, Settings};
@@ -30,7 +30,10 @@ pub(super) fn open(
             Ok(Some(Arc::new(match (kept, store) {
                 (Some(kept), Some(store)) => {
                     let keeping = Arc::new(Keeping::new(store.clone(), mail.to_vec(), times.clone()));
-                    MemoryKv::kept(age_ms, times, kept, Arc::new(keeping))
+                    let kv = MemoryKv::kept(age_ms, times, kept, Arc::new(keeping));
+                    // What was read and is too old would count as the program's own for as long as it runs.
+                    trim::give_back();
+                    kv
                 }
                 _ => MemoryKv::new(age_ms, times),
             })))

@@ -69,8 +69,9 @@ impl Histories {
     /// A topic's history, which is empty if there was none.
     fn of(&mut self, topic: Topic) -> &mut History {
         let name_bytes = topic.as_str().len();
-        self.topics.entry(topic).or_insert_with(|| {
+        self.topics.entry(topic.clone()).or_insert_with(|| {
             self.bytes += TOPIC_BYTES + name_bytes;
+            self.round.push_back(topic);
             History { bytes: TOPIC_BYTES + name_bytes, ..History::default() }
         })
     }
