@@ -161,6 +161,8 @@ mod tests {
             }
             let mut anew = Histories::new(now_ms, 3000);
             anew.restore(database.kept(), now_ms);
+            // As the other one did when it began: where a topic ended that nobody expects anything of is known until then.
+            never.sweep(now_ms);
             for at in 0..TOPICS.len() {
                 let after = places[after.index(places.len())];
                 prop_assert_eq!(read(&mut anew, at, after, now_ms), read(&mut never, at, after, now_ms));
