@@ -243,16 +243,16 @@ impl Tally {
             counts.changed = false;
             let (own, total) = (counts.own(), counts.total());
             let ours = is_ours(&topic);
-            let changed = counts.told.is_none_or(|told| told.total != Some(total) || told.own != own);
-            if ours && changed {
-                let told = counts.told.replace(Told { total: Some(total), own, at: now });
-                // Where nobody watches here, other data centers' viewers are nobody's news.
-                let is_watched = own > 0 || told.is_some_and(|told| told.own > 0) || counts.peers.is_empty();
-                due.push(Due {
-                    topic: topic.clone(),
-                    total: (is_watched && told.is_none_or(|told| told.total != Some(total))).then_some(total),
-                    own: told.is_none_or(|told| told.own != own).then_some(own),
-                });
+            let told = counts.told;
+            // Where nobody watches here, other data centers' viewers are nobody's news.
+            let is_watched = own > 0 || told.is_some_and(|told| told.own > 0) || counts.peers.is_empty();
+            let was_told = told.and_then(|told| told.total);
+            let news = (is_watched && was_told != Some(total)).then_some(total);
+            let own_news = told.is_none_or(|told| told.own != own).then_some(own);
+            if ours && (news.is_some() || own_news.is_some()) {
+                // What nobody was told of is not taken for told: it is news to who comes later.
+                counts.told = Some(Told { total: news.or(was_told), own, at: now });
+                due.push(Due { topic: topic.clone(), total: news, own: own_news });
             }
             if !ours {
                 // Should it become ours, what another node told is not known here.
@@ -354,6 +354,19 @@ mod tests {
                 prop_assert_eq!(told.get(&topic(number)).map_or(0, |(told, _)| *told), total);
             }
         }
+    }
+
+    /// A viewer in another data center goes, and one comes here: the total is as it was, and nobody here was told of it.
+    #[test]
+    fn first_viewer_here_is_told_a_total_that_others_had() {
+        let (mut tally, now) = (Tally::new(), Instant::now());
+        let due = |total, own| [Due { topic: topic(1), total, own }];
+        tally.set_peer("b", &topic(1), 1);
+        assert_eq!(tally.due(now, ALL, |_| true), due(None, Some(0)), "nobody watches here");
+        tally.set_peer("b", &topic(1), 0);
+        let change = NodeCounts { node: NodeId(1), number: 1, full: false, counts: vec![(topic(1), 1)] };
+        tally.change(&change, |_| true);
+        assert_eq!(tally.due(now + COUNTS_PAUSE, ALL, |_| true), due(Some(1), Some(1)));
     }
 
     #[test]
