@@ -1,4 +1,5 @@
 //! Opening a database file: connection settings, ownership, migrations.
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use std::path::Path;
 use std::time::Duration;
@@ -113,7 +114,7 @@ pub(super) fn open_in_memory(name: &str) -> Result<Connection, OpenError> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let named = |error| named(name.as_ref(), error);
     let mut connection = Connection::open_with_flags(format!("file:/{name}?vfs=memdb"), flags).map_err(named)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    keep_statements(&connection).map_err(named)?;
     // A lock is no reason to let time pass.
     connection.busy_timeout(Duration::ZERO).map_err(named)?;
     migrate(&mut connection, MIGRATIONS).map_err(named)?;
@@ -157,8 +158,13 @@ fn configure(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     connection.pragma_update(None, "cache_size", -i64::from(STORE_CACHE_KIB)).map_err(named)?;
     // The pragma answers with a row, which pragma_update does not take.
     connection.query_row(&format!("PRAGMA wal_autocheckpoint = {STORE_WAL_PAGES}"), [], |_| Ok(())).map_err(named)?;
+    keep_statements(connection).map_err(named)
+}
+
+/// Statements are prepared once. Without the stability of plans one whose LIMIT is bound would be anew with each number that is.
+fn keep_statements(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    Ok(())
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
 
 /// How ids of posts look in this database.
