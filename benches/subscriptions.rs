@@ -197,7 +197,8 @@ fn round(asker: &Asker, nodes: &[Node]) {
     let started = Instant::now();
     for (at, node) in nodes.iter().enumerate() {
         std::thread::sleep((pause * at as u32).saturating_sub(started.elapsed()));
-        let heartbeat = Heartbeat { node: node.info.clone(), digests: node.digests.clone(), counts: None };
+        let (node, digests) = (node.info.clone(), node.digests.clone());
+        let heartbeat = Heartbeat { node, digests, counts: None, since: None };
         asker.submit(Request::Heartbeat(heartbeat));
     }
     for _ in nodes {

@@ -304,6 +304,10 @@ pub const RESUME_AHEAD_MS: u64 = 60_000;
 /// How far a stream's topics may be apart, by position: where history forgot what came in so much time before a
 /// `Last-Event-ID`, a stream of several topics is told of a gap, since the id may be of a topic that was ahead.
 pub const RESUME_SKEW_MS: u64 = 2_000;
+/// The same where a store lost what came before: a quiet topic's viewers are told when its end is compared with history's next,
+/// and later while the store answers nobody.
+pub const RESUME_LOST_MS: u64 = 120_000;
+const _: () = assert!(ENDS_QUIET.as_millis() as u64 * 2 <= RESUME_LOST_MS);
 /// How far a replay may get ahead of what came meanwhile in another of its topics, by position.
 pub const REPLAY_LEAD_MS: u64 = 1_000;
 /// Bytes of events in one page of history, about: what a stream holds of each topic while a slow client takes it.

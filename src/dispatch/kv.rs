@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::alive::{Alive, Heartbeat, Losses};
 pub use super::buckets::{BUCKETS, bucket, digest, highest, stable_hash};
-use super::datacenter::{PeerNote, PeerState, PeerTurns, PeerViewers, Placed, QueueAsk, QueuePage, Taking};
+use super::datacenter::{PeerNote, PeerTurns, PeerViewers, Placed, QueueAsk, QueuePage, Taking};
 pub use super::nodes::NodeInfo;
-use super::nodes::readable;
 use crate::limits::VERSION_MAX;
 use crate::wire::connection_id::NodeId;
 use crate::wire::position::{Position, Reach};
@@ -122,18 +122,6 @@ pub struct Batch {
     pub full: bool,
     /// Topics, and whether they are wanted.
     pub changes: Vec<(Topic, bool)>,
-}
-
-/// What a node says of itself every [`crate::limits::NODE_HEARTBEAT`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Heartbeat {
-    /// The node.
-    pub node: NodeInfo,
-    /// On a Frontend: bucket by bucket, what should be held for it; a bucket with a batch under way is left out.
-    pub digests: Vec<(u8, u64)>,
-    /// On a Frontend: the number of its last [`Request::SetCounts`], unless one is under way.
-    #[serde(default)]
-    pub counts: Option<u64>,
 }
 
 /// An event of class `every` on its way into history.
@@ -286,22 +274,6 @@ pub struct Turn {
     pub at: u64,
     /// By which newer news are told from older: grows with every turn of the member.
     pub version: u64,
-}
-
-/// What a heartbeat brings back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Alive {
-    /// All nodes of this data center whose lease holds, ordered by id.
-    #[serde(deserialize_with = "readable")]
-    pub nodes: Vec<NodeInfo>,
-    /// Buckets in which the store holds something else than the heartbeat's digests say: to be sent in full.
-    pub differing: Vec<u8>,
-    /// The store does not hold the node's counts as of the number that it gave: to be sent in full.
-    #[serde(default)]
-    pub recount: bool,
-    /// What is known of other data centers.
-    #[serde(default)]
-    pub peers: Vec<PeerState>,
 }
 
 /// Events of one topic, oldest first.

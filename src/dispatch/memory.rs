@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::datacenter::{PeerTurns, PeerViewers, Placed, Taking};
 use super::kept::{Keep, Keeper, Kept, KeptEvent};
 use super::kv::{
-    Alive, Answer, Append, Batch, Heartbeat, KEPT, KeyValue, NodeCounts, NodeInfo, Notice, Request, Turn, Unavailable,
-    bucket, stable_hash,
+    Alive, Answer, Append, Batch, Heartbeat, KEPT, KeyValue, Losses, NodeCounts, NodeInfo, Notice, Request, Turn,
+    Unavailable, bucket, stable_hash,
 };
 use super::memory_history::Histories;
 use super::memory_once::Onces;
@@ -65,6 +65,7 @@ struct Tables {
     /// before the first heartbeat, and behind the last word.
     strangers: Map<NodeId, u64>,
     histories: Histories,
+    losses: Losses,
     values: Values,
     members: Members,
     counts: Map<NodeId, Counted>,
@@ -85,6 +86,7 @@ impl MemoryKv {
             nodes: BTreeMap::new(),
             strangers: Map::default(),
             histories,
+            losses: Losses::default(),
             values: Values::default(),
             members: Members::default(),
             counts: Map::default(),
@@ -178,6 +180,8 @@ impl Tables {
     fn heartbeat(&mut self, heartbeat: Heartbeat, now_ms: u64, notices: &mut Vec<Notice>) -> Alive {
         let node = heartbeat.node.id;
         let recount = self.recount(&heartbeat);
+        let since = Some(self.histories.since());
+        let lost = self.losses.hear(heartbeat.since, since);
         self.nodes.insert(node, (heartbeat.node, now_ms));
         self.strangers.remove(&node);
         let silent_ms = |since: &u64| now_ms.saturating_sub(*since);
@@ -197,6 +201,8 @@ impl Tables {
             differing: differing.map(|(number, _)| *number).collect(),
             recount,
             peers: self.peers.states(now_ms),
+            since,
+            lost,
         }
     }
 

@@ -190,6 +190,11 @@ impl Histories {
         }
     }
 
+    /// Since when it lost nothing.
+    pub fn since(&self) -> Reach {
+        self.since
+    }
+
     /// Bytes that it holds, names included.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -1,5 +1,6 @@
 //! The dispatcher role's cores: which nodes want an event, and the key-value store that knows.
 
+mod alive;
 pub mod buckets;
 pub mod core;
 pub mod datacenter;

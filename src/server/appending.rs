@@ -2,6 +2,7 @@
 //! `latest` gets its version there.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::warn;
 
@@ -73,6 +74,23 @@ pub struct Versioning {
     dc: String,
     /// It is for other data centers, too.
     broadcast: bool,
+}
+
+/// The key-value store's clock, by which versions are given, as a dispatcher can tell it while the store is away. Its own may be
+/// ahead: what had its version by that would hide what the store is given later.
+#[derive(Debug, Default)]
+pub struct StoreClock(Option<(u64, Instant)>);
+
+impl StoreClock {
+    /// The store gave this version, which is its time.
+    fn heard(&mut self, unix_ms: u64, now: Instant) {
+        self.0 = Some((unix_ms, now));
+    }
+
+    /// What it shows now; `own` where nothing was heard of it.
+    fn unix_ms(&self, now: Instant, own: u64) -> u64 {
+        self.0.map_or(own, |(heard, at)| heard + now.saturating_duration_since(at).as_millis() as u64)
+    }
 }
 
 impl Shard {
@@ -207,7 +225,7 @@ impl Shard {
         }
     }
 
-    /// The store answered. Without it the value goes to those who watch now, by this node's time.
+    /// The store answered. Without it the value goes to those who watch now, by its clock as far as that is known.
     pub(super) fn on_versioned(
         &mut self,
         versioning: Versioning,
@@ -216,9 +234,14 @@ impl Shard {
         let Versioning { event: json, number, dc, broadcast } = versioning;
         let number = match &result {
             Ok(Answer::Versioned { newest: false, .. }) => return Ok(()),
-            Ok(Answer::Versioned { version, .. }) => *version,
+            Ok(Answer::Versioned { version, .. }) => {
+                if number.is_none() {
+                    self.store_clock.heard(*version, self.clock.instant);
+                }
+                *version
+            }
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
-            Err(_) => number.unwrap_or(self.clock.unix_ms),
+            Err(_) => number.unwrap_or_else(|| self.store_clock.unix_ms(self.clock.instant, self.clock.unix_ms)),
         };
         let stored = Stored::read(&json).expect("it was written by this node, or read before");
         if result.is_err() && stored.kind == VIEWERS {

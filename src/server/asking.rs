@@ -13,12 +13,11 @@ use super::peers::queue::LeftOut;
 use super::shard::Shard;
 use super::slots::Conn;
 use crate::backend::store::Store;
-use crate::dispatch::datacenter::PeerState;
 use crate::dispatch::kv::{Alive, Answer, BUCKETS, Heard, Heartbeat, NodeInfo, Notice, Request, Unavailable};
 use crate::limits::{ASKED_BYTES, HEARTBEAT_RETRY, NODE_HEARTBEAT};
 use crate::runtime::account::{Held, Reservation, Use};
 use crate::wire::http::HttpError;
-use crate::wire::position::Shown;
+use crate::wire::position::{Reach, Shown};
 use crate::wire::topic::Topic;
 
 /// What a question was asked for.
@@ -274,15 +273,17 @@ impl Shard {
             .map(|number| (number as u8, self.node.digests[number].load(Ordering::Relaxed)))
             .collect();
         let database = self.node.store.as_ref().and_then(Store::database);
-        let heartbeat =
-            Heartbeat { node: NodeInfo { database, ..info.clone() }, digests, counts: self.audience.number() };
+        let node = NodeInfo { database, ..info.clone() };
+        let (counts, since) = (self.audience.number(), self.cluster.since);
+        let heartbeat = Heartbeat { node, digests, counts, since };
         self.ask(Request::Heartbeat(heartbeat), Asked::Heartbeat);
     }
 
     fn on_alive(&mut self, alive: Alive) {
         self.on_alive_counts(&alive);
         self.node.heard_ms.store(self.clock.unix_ms, Ordering::Relaxed);
-        self.tell_alive(alive.nodes, &alive.differing, alive.peers);
+        self.cluster.since = self.cluster.since.or(alive.since);
+        self.tell_alive(&alive, &alive.differing);
     }
 
     /// A heartbeat was not answered: the next one comes before the lease lapses.
@@ -297,8 +298,9 @@ impl Shard {
     }
 
     /// Tells every shard who lives, and which of its buckets the store holds wrong.
-    pub(super) fn tell_alive(&mut self, mut nodes: Vec<NodeInfo>, differing: &[u8], peers: Vec<PeerState>) {
-        let peers = Arc::new(peers);
+    pub(super) fn tell_alive(&mut self, alive: &Alive, differing: &[u8]) {
+        let (mut nodes, peers) = (alive.nodes.clone(), Arc::new(alive.peers.clone()));
+        let lost = alive.since.filter(|_| alive.lost).unwrap_or(Reach::START);
         let shards = self.node.shards();
         nodes.sort_unstable_by_key(|node| node.id);
         let changed = self.alive.as_slice() != nodes.as_slice();
@@ -311,10 +313,8 @@ impl Shard {
             let buckets = (0..BUCKETS as u8).filter(|bucket| usize::from(*bucket) % shards == shard);
             let differing = buckets.filter(|bucket| differing.contains(bucket));
             let differing: Vec<u8> = differing.collect();
-            self.send(
-                shard,
-                Message::Alive { nodes: Arc::clone(&nodes), differing, changed, peers: Arc::clone(&peers) },
-            );
+            let (nodes, peers) = (Arc::clone(&nodes), Arc::clone(&peers));
+            self.send(shard, Message::Alive { nodes, differing, changed, peers, lost });
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::runtime::random::Map;
 use crate::runtime::resolver::Found;
 use crate::wire::connection_id::NodeId;
 use crate::wire::event::{Giver, giver, is_database};
+use crate::wire::position::Reach;
 
 /// What goes wrong again and again while something is wrong, and is told once a minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,6 +75,10 @@ pub struct Cluster {
     pub(super) peers: Peers,
     /// Databases of this data center's backends, also of those that are gone.
     databases: Vec<Box<str>>,
+    /// Since when the store lost nothing, as this node heard first.
+    pub(super) since: Option<Reach>,
+    /// The store lost what it had before this, which some node knew; the start if none did.
+    pub(super) lost: Reach,
     /// What the log said of another node that refuses this one.
     pub(super) warned: Told,
     /// What the log said of those who showed another secret.
@@ -147,7 +152,10 @@ impl Shard {
             self.tidy_peers();
             self.tidy_hosts();
         }
-        if let Ok(mut views) = self.node.links[self.id].lock() {
+        // Operators look at them now and then.
+        if self.is_whole_second()
+            && let Ok(mut views) = self.node.links[self.id].lock()
+        {
             *views = self.cluster.links.views(self.id, &self.node.peers);
         }
     }

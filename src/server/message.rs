@@ -22,7 +22,7 @@ use crate::runtime::resolver::Found;
 use crate::wire::binary::Malformed;
 use crate::wire::frame::Frame;
 use crate::wire::http::HttpError;
-use crate::wire::position::{Position, Shown};
+use crate::wire::position::{Position, Reach, Shown};
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
@@ -115,6 +115,8 @@ pub enum Message {
         changed: bool,
         /// What is known of other data centers.
         peers: Arc<Vec<PeerState>>,
+        /// The store lost what it had before this; the start if nobody knows of such a loss.
+        lost: Reach,
     },
     /// To the shard that sends heartbeats: who lives?
     AskAlive,

@@ -214,7 +214,7 @@ impl Shard {
     pub(super) fn on_relayed(&mut self, id: u64, at: usize, answer: Answered) {
         if let Ok(Answer::Alive(alive)) = &answer {
             // Who lives is news here, too.
-            self.tell_alive(alive.nodes.clone(), &[], alive.peers.clone());
+            self.tell_alive(alive, &[]);
         }
         let Some(relay) = self.cluster.relays.get_mut(&id) else { return };
         if relay.answers[at].replace(answer).is_none() {

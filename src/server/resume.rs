@@ -11,7 +11,7 @@ use crate::frontend::held_pages::HeldPages;
 use crate::frontend::queue::Pushed;
 use crate::frontend::replay::{Replay, Step};
 use crate::frontend::topics::TopicIndex;
-use crate::limits::{PAGE_BYTES, REPLAY_WRITE_BYTES, RESUME_OVERLAP_MS, RESUME_SKEW_MS};
+use crate::limits::{PAGE_BYTES, REPLAY_WRITE_BYTES, RESUME_LOST_MS, RESUME_OVERLAP_MS, RESUME_SKEW_MS};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::frame::Frame;
 use crate::wire::http::HttpError;
@@ -59,8 +59,9 @@ pub struct Replayable {
 
 impl Replaying {
     /// For a stream of these topics.
-    /// `newest_ms` is at least the newest time of a place that was given out, as far as this shard knows.
-    pub fn new(topics: Vec<Topic>, last: &LastEvent, newest_ms: u64, held: &HeldPages) -> Replaying {
+    /// `newest_ms` is at least the newest time of a place that was given out, as far as this shard knows. What was before `lost`
+    /// the store lost.
+    pub fn new(topics: Vec<Topic>, last: &LastEvent, newest_ms: u64, lost: Reach, held: &HeldPages) -> Replaying {
         let (replay, last_id) = match last.resume.within(newest_ms) {
             Resume::After(position) => {
                 let after = position.earlier(if planted(Mistake::NoOverlap) { 0 } else { RESUME_OVERLAP_MS });
@@ -68,7 +69,10 @@ impl Replaying {
                 // missing. The place where a stream began, and a time of another data center, hold for all of them.
                 let of_one = topics.len() > 1 && !position.is_between();
                 let seen = if of_one { position.earlier(RESUME_SKEW_MS) } else { position };
-                let replay = Replay::new(topics, after, position, Some(Shown::to(seen)), held);
+                // Each topic's viewers are told of a loss when its end is compared with history's: perhaps this stream was not
+                // yet of all, though one of them had gone on with what the store has since.
+                let is_untold = of_one && lost.lacks_after(Shown::to(position.earlier(RESUME_LOST_MS)));
+                let replay = Replay::new(topics, after, position, (!is_untold).then_some(Shown::to(seen)), held);
                 (replay, Some(last.id.clone()))
             }
             Resume::Unreadable => (Replay::new(topics, Position::START, Position::START, None, held), None),
@@ -149,7 +153,7 @@ impl Shard {
             self.lag(conn.slot, Vec::new());
         }
         if let Kind::Lagging(lag) = &mut self.slots.at_mut(conn.slot).kind {
-            lag.replay = Some(Box::new(Replaying::new(topics, last, newest_ms, &self.held_pages)));
+            lag.replay = Some(Box::new(Replaying::new(topics, last, newest_ms, self.cluster.lost, &self.held_pages)));
         }
         self.on_stream_writable(conn);
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::accept::Door;
 use super::admitting::Admitting;
+use super::appending::StoreClock;
 use super::asking::Asked;
 use super::cluster::Cluster;
 use super::comparing::Comparing;
@@ -95,6 +96,7 @@ pub struct Shard {
     /// Events on their way into history.
     pub(super) appends_waiting: usize,
     pub(super) dispatcher: Dispatcher,
+    pub(super) store_clock: StoreClock,
     /// Questions to the key-value store that have no answer yet.
     pub(super) asked: Map<u64, Held<Asked>>,
     pub(super) next_ticket: u64,
@@ -225,6 +227,7 @@ impl Shard {
             registrar: Registrar::default(),
             homes: Homes::default(),
             appends_waiting: 0,
+            store_clock: StoreClock::default(),
             asked: Map::default(),
             next_ticket: 0,
             next_heartbeat: clock_start,
@@ -308,7 +311,8 @@ impl Shard {
             Message::Unordered { topic, missed } => self.on_unordered(&topic, missed),
             Message::Compare(told) => self.on_compare(told),
             Message::Kv(heard) => self.on_heard(heard),
-            Message::Alive { nodes, differing, changed, peers } => {
+            Message::Alive { nodes, differing, changed, peers, lost } => {
+                self.cluster.lost = self.cluster.lost.max(lost);
                 self.on_alive_nodes(nodes, peers);
                 if changed {
                     self.keep_counts();

@@ -16,7 +16,7 @@ use fanfare::limits::KV_TIMEOUT;
 use fanfare::runtime::clock::Times;
 use fanfare::wire::connection_id::NodeId;
 use fanfare::wire::node_url::NodeUrl;
-use fanfare::wire::position::Position;
+use fanfare::wire::position::{Position, Reach};
 use fanfare::wire::topic::Topic;
 
 use crate::support::{DEADLINE, eventually};
@@ -233,7 +233,14 @@ impl Store {
 
     #[track_caller]
     pub fn beat(&self, id: u64, digests: &[(u8, u64)]) -> Alive {
-        let request = Request::Heartbeat(Heartbeat { node: node_info(id), digests: digests.to_vec(), counts: None });
+        self.beat_since(id, digests, None)
+    }
+
+    /// The sign of life of a node that heard first of a store which lost nothing since then.
+    #[track_caller]
+    pub fn beat_since(&self, id: u64, digests: &[(u8, u64)], since: Option<Reach>) -> Alive {
+        let node = node_info(id);
+        let request = Request::Heartbeat(Heartbeat { node, digests: digests.to_vec(), counts: None, since });
         let Answer::Alive(alive) = self.ask(request) else { panic!("alive") };
         alive
     }
@@ -241,7 +248,8 @@ impl Store {
     /// Whether a node whose last change of counts has this number is to send all of them.
     #[track_caller]
     pub fn recount(&self, id: u64, number: u64) -> bool {
-        let heartbeat = Heartbeat { node: node_info(id), digests: Vec::new(), counts: Some(number) };
+        let (node, digests, counts) = (node_info(id), Vec::new(), Some(number));
+        let heartbeat = Heartbeat { node, digests, counts, since: None };
         let Answer::Alive(alive) = self.ask(Request::Heartbeat(heartbeat)) else { panic!("alive") };
         alive.recount
     }

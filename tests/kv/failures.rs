@@ -37,7 +37,8 @@ fn killed_and_restarted_empty() {
     let (one, other) = (Store::redis(&redis.url(), "dc1"), Store::redis(&redis.url(), "dc1"));
     let topics = of_one_bucket(2);
     let held = [(bucket("live:1"), digest(topics.iter().map(|topic| topic.as_str())))];
-    other.beat(8, &[]);
+    let begun = other.beat(8, &[]).since;
+    assert!(begun.is_some() && !other.beat_since(8, &[], begun).lost, "it begins, and lost nothing");
     one.ask(batch(7, 1, false, &[(&topics[0], true), (&topics[1], true)]));
     assert_eq!(one.beat(7, &held).nodes, [node_info(7), node_info(8)]);
     assert_eq!(other.subscribers(&topics[0]), [7]);
@@ -67,6 +68,10 @@ fn killed_and_restarted_empty() {
     let ends = one.ends(&topics);
     assert!(ends[0].position.is_none() && ends[0].since.place() > place);
     assert!(one.read(&topics[0], place, 9).reaches.place() > place);
+    // That it did not only begin it cannot know; who knew it before says so, and others hear of it.
+    let (told, fresh) = (one.beat_since(7, &[], begun), one.beat(9, &[]));
+    assert!(told.since > begun && told.lost && fresh.lost && fresh.since == told.since, "{told:?} {fresh:?}");
+    assert!(!other.beat_since(8, &[], told.since).lost, "nobody said so here");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod crowds;
 mod database;
 mod fabric;
 mod faults;
+mod losses;
 mod mistakes;
 mod oracle;
 mod poster;

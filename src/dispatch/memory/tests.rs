@@ -43,10 +43,14 @@ fn a_heartbeat_finds_what_differs_and_a_full_batch_mends_it() {
         database: None,
     };
     let number = bucket("live:1");
-    let beat =
-        |digest| Request::Heartbeat(Heartbeat { node: node.clone(), digests: vec![(number, digest)], counts: None });
+    let beat = |digest| {
+        let digests = vec![(number, digest)];
+        Request::Heartbeat(Heartbeat { node: node.clone(), digests, counts: None, since: None })
+    };
+    let since = Some(kv.tables.lock().unwrap().histories.since());
     let alive = |differing| {
-        (Answer::Alive(Alive { nodes: vec![node.clone()], differing, recount: false, peers: vec![] }), vec![])
+        let (nodes, peers) = (vec![node.clone()], vec![]);
+        (Answer::Alive(Alive { nodes, differing, recount: false, peers, since, lost: false }), vec![])
     };
     assert_eq!(ask(&kv, beat(digest(["live:1"]))), alive(vec![]));
     assert_eq!(ask(&kv, beat(0)), alive(vec![number]));
@@ -65,7 +69,7 @@ fn a_silent_node_is_dead_and_then_swept() {
     let node = |id| NodeInfo { id: NodeId(id), roles: Vec::new(), url: url.clone(), database: None };
     let beat = |id, now_ms| {
         let mut notices = Vec::new();
-        let heartbeat = Heartbeat { node: node(id), digests: Vec::new(), counts: None };
+        let heartbeat = Heartbeat { node: node(id), digests: Vec::new(), counts: None, since: None };
         let alive = kv.tables.lock().unwrap().heartbeat(heartbeat, now_ms, &mut notices);
         (alive.nodes.iter().map(|node| node.id.0).collect::<Vec<_>>(), notices.len())
     };

@@ -177,13 +177,14 @@ impl Store {
             self.call(Place::Bucket(*number), Lane::Commands, call)
         });
         let mut ends = vec![End { position: None, since: Reach::START, clock: None }; topics.len()];
-        for (answered, (_, slice)) in join_all(calls).await.into_iter().zip(&slices) {
-            let (value, _) = answered?;
+        for (answered, (number, slice)) in join_all(calls).await.into_iter().zip(&slices) {
+            let (value, master) = answered?;
             let broken = || unreadable("where histories end");
             let mut fields = replies::list(value).ok_or_else(broken)?.into_iter();
             let mut place =
                 || fields.next().and_then(|value| replies::number(&value)).map(Position::at).ok_or_else(broken);
             let (since, clock) = (Reach::back_to(place()?), Some(place()?));
+            master.is_marked(*number, Some(since));
             for (at, field) in slice.iter().zip(fields) {
                 ends[*at] = End { position: replies::position(field).ok_or_else(broken)?, since, clock };
             }

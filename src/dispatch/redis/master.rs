@@ -16,6 +16,7 @@ use super::replies;
 use super::scripts::{ALL, COUNT, Script};
 use crate::dispatch::kv::BUCKETS;
 use crate::limits::{REDIS_LOOK, REDIS_REPLICA_WAIT, REDIS_SILENT, REDIS_VALUES_BYTES, TROUBLE_LOGGED};
+use crate::wire::position::{Position, Reach};
 
 /// Which connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct Master {
     barrier: Link,
     scripts: [String; COUNT],
     replicas: Cell<usize>,
+    /// The marks of its buckets: since when each lost nothing.
+    marks: RefCell<[Option<Reach>; BUCKETS]>,
     /// The bytes that newest values of a bucket may take: a share of the memory that it has.
     values_bytes: Cell<usize>,
     /// Whether it says how counts change, or is asked to.
@@ -143,6 +146,7 @@ impl Master {
             barrier,
             scripts,
             replicas: Cell::new(replies::replicas_online(&replication)),
+            marks: RefCell::new([None; BUCKETS]),
             values_bytes: Cell::new(REDIS_VALUES_BYTES),
             hears: Cell::new(hears),
             refuses: RefCell::new(None),
@@ -155,23 +159,40 @@ impl Master {
 
     /// Sets the mark of each bucket that has none of this server yet.
     pub async fn mark(&self, keys: &Keys, places: &[Place]) -> Result<(), String> {
-        let mut marks = Pipeline::new();
-        for place in places {
-            if let Place::Bucket(number) = place {
-                let call = Call::Script(Script::Since, vec![keys.since(*number)], vec![Argument::RunId]);
-                marks.add_command(self.command(&call));
-            }
+        let bucket = |place: &Place| match place {
+            Place::Bucket(number) => Some(*number),
+            Place::Nodes => None,
+        };
+        let buckets: Vec<u8> = places.iter().filter_map(bucket).collect();
+        let mut calls = Pipeline::new();
+        for number in &buckets {
+            let call = Call::Script(Script::Since, vec![keys.since(*number)], vec![Argument::RunId]);
+            calls.add_command(self.command(&call));
         }
-        self.send_marks(&marks).await
+        let marks = self.send_marks(&calls).await?;
+        for (number, mark) in buckets.into_iter().zip(marks) {
+            self.is_marked(number, replies::number(&mark).map(|ms| Reach::back_to(Position::at(ms))));
+        }
+        Ok(())
     }
 
-    async fn send_marks(&self, marks: &Pipeline) -> Result<(), String> {
+    /// A bucket of it lost nothing since then.
+    pub fn is_marked(&self, number: u8, since: Option<Reach>) {
+        self.marks.borrow_mut()[usize::from(number)] = since;
+    }
+
+    /// Since when a bucket of it lost nothing, as far as is known.
+    pub fn since(&self, number: u8) -> Option<Reach> {
+        self.marks.borrow()[usize::from(number)]
+    }
+
+    async fn send_marks(&self, marks: &Pipeline) -> Result<Vec<Value>, String> {
         if marks.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         // Slots that are on the move answer with errors: whoever asks for them sets the mark.
         match tokio::time::timeout(REDIS_SILENT, self.commands.send_all(marks)).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(answers)) => Ok(answers),
             Ok(Err(error)) => Err(explain(&error)),
             Err(_) => Err(format!("no answer within {REDIS_SILENT:?}")),
         }
@@ -221,7 +242,8 @@ impl Master {
                 }
             };
         }
-        self.send_marks(&all).await
+        self.send_marks(&all).await?;
+        self.mark(keys, places).await
     }
 
     /// The connection for something.

@@ -208,6 +208,7 @@ pub fn start(url: &str, config: Config, tell: Tell) -> Result<RedisKv, StartErro
                 lookups: RefCell::default(),
                 known: RefCell::default(),
                 born: Cell::new(None),
+                losses: RefCell::default(),
             });
             let worker = Worker::new(Rc::clone(&store), tell, shards, open);
             *hears.borrow_mut() = Some(Rc::clone(&worker));

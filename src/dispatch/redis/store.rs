@@ -15,7 +15,7 @@ use super::link::explain;
 use super::lookups::Lookups;
 use super::master::{Call, Lane, Master};
 use super::topology::Topology;
-use crate::dispatch::kv::{Answer, NodeInfo, Request, Unavailable};
+use crate::dispatch::kv::{Answer, Losses, NodeInfo, Request, Unavailable};
 use crate::limits::{REDIS_REDIRECTS, REDIS_TRY_AGAIN};
 use crate::wire::connection_id::NodeId;
 
@@ -36,6 +36,8 @@ pub struct Store {
     pub known: RefCell<HashMap<NodeId, NodeInfo>>,
     /// When leases could last not be believed: at a change of what the store says of its own age.
     pub born: Cell<Option<(u64, Instant)>>,
+    /// What nodes said of a loss.
+    pub losses: RefCell<Losses>,
 }
 
 /// What to do about an error.

@@ -90,7 +90,9 @@ impl Store {
         known.clone_from(&live);
         let mut nodes: Vec<NodeInfo> = live.into_values().collect();
         nodes.sort_unstable_by_key(|node| node.id);
-        Ok(Answer::Alive(Alive { nodes, differing, recount, peers }))
+        let since = self.topology.since();
+        let lost = self.losses.borrow_mut().hear(heartbeat.since, since);
+        Ok(Answer::Alive(Alive { nodes, differing, recount, peers, since, lost }))
     }
 
     /// What leases say, after renewing that of `node`.

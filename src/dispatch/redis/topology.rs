@@ -19,11 +19,12 @@ use super::link::{Dialer, Pushes};
 use super::master::{Call, Lane, Master};
 use super::replies;
 use super::scripts::Script;
-use crate::dispatch::kv::Unavailable;
+use crate::dispatch::kv::{BUCKETS, Unavailable};
 use crate::limits::{
     REDIS_BACKOFF_MAX, REDIS_BACKOFF_MIN, REDIS_CONNECT, REDIS_LOOK, REDIS_MEMORY_LOOK, REDIS_SILENT, REDIS_TOPOLOGY,
 };
 use crate::observe::trouble::{Say, Told, ToldEach};
+use crate::wire::position::Reach;
 
 /// How a master is.
 #[derive(Debug, Clone)]
@@ -437,6 +438,13 @@ impl Topology {
             Some(State::Down(problem)) => Err(Unavailable(problem)),
             Some(State::Connecting) | None => Err(Unavailable(format!("{endpoint}: connecting"))),
         }
+    }
+
+    /// Since when no bucket lost anything; none while that is not known of each.
+    pub fn since(&self) -> Option<Reach> {
+        let mark = |number| self.master(Place::Bucket(number)).ok()?.since(number);
+        let marks: Option<Vec<Reach>> = (0..BUCKETS as u8).map(mark).collect();
+        marks?.into_iter().max()
     }
 
     /// A server that another one named. Waits for the connection where there is none yet.
