@@ -104,11 +104,37 @@ pub struct Weather {
     pub jitter: u64,
 }
 
+/// Ends by their numbers, which begin with 1 and are given once.
+#[derive(Debug, Default)]
+struct Ends(Vec<Option<Box<End>>>);
+
+impl Ends {
+    fn add(&mut self, end: End) -> i32 {
+        self.0.push(Some(Box::new(end)));
+        self.0.len() as i32
+    }
+
+    fn get(&self, number: i32) -> Option<&End> {
+        self.0.get(number as usize - 1)?.as_deref()
+    }
+
+    fn get_mut(&mut self, number: i32) -> Option<&mut End> {
+        self.0.get_mut(number as usize - 1)?.as_deref_mut()
+    }
+
+    fn remove(&mut self, number: i32) {
+        self.0[number as usize - 1] = None;
+    }
+
+    fn all(&self) -> impl Iterator<Item = (i32, &End)> {
+        (1..).zip(&self.0).filter_map(|(number, end)| Some((number, end.as_deref()?)))
+    }
+}
+
 /// All connections.
 #[derive(Debug)]
 pub struct Fabric {
-    ends: BTreeMap<i32, End>,
-    next: i32,
+    ends: Ends,
     listeners: BTreeMap<SocketAddr, Listener>,
     /// Of those who begin connections.
     streams: Streams,
@@ -121,7 +147,11 @@ pub struct Fabric {
     /// What is on its way: when it arrives.
     pub transits: Vec<(u64, Transit)>,
     /// Shards for which something is ready, by token.
-    pub ready: BTreeMap<ShardId, BTreeMap<u64, Ready>>,
+    ready: BTreeMap<ShardId, BTreeMap<u64, Ready>>,
+    /// Those for which nothing was before.
+    pub roused: Vec<ShardId>,
+    /// Connections that nobody accepted yet.
+    waiting: usize,
     /// Clients for whom something happened at an end of theirs.
     pub stirred: Vec<(usize, i32)>,
     /// Doors that shards closed.
@@ -138,8 +168,7 @@ pub struct Shared(Arc<Mutex<Fabric>>);
 impl Shared {
     pub fn new(seed: u64) -> Shared {
         Shared(Arc::new(Mutex::new(Fabric {
-            ends: BTreeMap::new(),
-            next: 1,
+            ends: Ends::default(),
             listeners: BTreeMap::new(),
             streams: Streams::new(seed),
             now: 0,
@@ -148,6 +177,8 @@ impl Shared {
             held: Vec::new(),
             transits: Vec::new(),
             ready: BTreeMap::new(),
+            roused: Vec::new(),
+            waiting: 0,
             stirred: Vec::new(),
             closed: Vec::new(),
             bytes: 0,
@@ -172,8 +203,6 @@ impl Fabric {
     }
 
     fn end(&mut self, owner: Owner, other: Option<i32>, address: IpAddr, seed: u64) -> i32 {
-        let number = self.next;
-        self.next += 1;
         let end = End {
             owner,
             other,
@@ -189,8 +218,7 @@ impl Fabric {
             last_arrival: 0,
             random: Random::new(seed),
         };
-        self.ends.insert(number, end);
-        number
+        self.ends.add(end)
     }
 
     /// Puts something on its way from an end to its other one, behind what that sent before.
@@ -199,7 +227,7 @@ impl Fabric {
             return self.held.push((from, transit));
         }
         let (now, jitter) = (self.now, self.weather.jitter);
-        let Some(end) = self.ends.get_mut(&from) else { return };
+        let Some(end) = self.ends.get_mut(from) else { return };
         let jitter = end.random.number() % jitter.max(1);
         let at = (now + 20_000 + jitter).max(end.last_arrival + 1);
         end.last_arrival = at;
@@ -207,7 +235,7 @@ impl Fabric {
     }
 
     fn is_cut(&self, from: i32, transit: &Transit) -> bool {
-        let machine = |number: &i32| match self.ends.get(number).map(|end: &End| end.owner) {
+        let machine = |number: &i32| match self.ends.get(*number).map(|end: &End| end.owner) {
             Some(Owner::Shard(shard)) => Some(shard.machine),
             _ => None,
         };
@@ -248,7 +276,7 @@ impl Fabric {
     /// Sends what there is room for.
     pub fn send(&mut self, number: i32, bytes: &[u8]) -> io::Result<usize> {
         self.sends += 1;
-        let end = self.ends.get_mut(&number).expect("a socket in use is there");
+        let end = self.ends.get_mut(number).expect("a socket in use is there");
         let (short, cut) = (end.random.number() % 1000 < self.weather.short, end.random.number());
         if end.broken || (end.shut && !bytes.is_empty()) {
             return Err(broken());
@@ -282,7 +310,7 @@ impl Fabric {
 
     /// Reads what is there.
     pub fn recv(&mut self, number: i32, into: &mut [u8]) -> io::Result<Option<usize>> {
-        let end = self.ends.get_mut(&number).expect("a socket in use is there");
+        let end = self.ends.get_mut(number).expect("a socket in use is there");
         let short = end.random.number() % 1000 < self.weather.short;
         if end.broken {
             return Err(broken());
@@ -295,11 +323,13 @@ impl Fabric {
         if short && count == into.len() && count > 1 {
             count -= 1;
         }
-        for (place, byte) in into.iter_mut().zip(end.inbox.drain(..count)) {
-            *place = byte;
-        }
+        let (first, second) = end.inbox.as_slices();
+        let cut = first.len().min(count);
+        into[..cut].copy_from_slice(&first[..cut]);
+        into[cut..count].copy_from_slice(&second[..count - cut]);
+        end.inbox.drain(..count);
         if let Some(other) = end.other
-            && let Some(sender) = self.ends.get_mut(&other)
+            && let Some(sender) = self.ends.get_mut(other)
         {
             sender.outstanding -= count;
             if sender.blocked {
@@ -311,7 +341,7 @@ impl Fabric {
 
     /// Sends no more.
     pub fn shut(&mut self, number: i32) {
-        let Some(end) = self.ends.get_mut(&number) else { return };
+        let Some(end) = self.ends.get_mut(number) else { return };
         if !std::mem::replace(&mut end.shut, true)
             && let Some(other) = end.other
         {
@@ -321,7 +351,7 @@ impl Fabric {
 
     /// Ends a connection: by a reset where something was not read, as kernels do.
     pub fn close(&mut self, number: i32) {
-        let Some(end) = self.ends.get(&number) else { return };
+        let Some(end) = self.ends.get(number) else { return };
         let (other, unread, shut) = (end.other, !end.inbox.is_empty(), end.shut);
         if let Some(other) = other {
             if unread {
@@ -329,25 +359,25 @@ impl Fabric {
             } else if !shut {
                 self.send_off(number, Transit::Fin(other));
             }
-            if let Some(other) = self.ends.get_mut(&other) {
+            if let Some(other) = self.ends.get_mut(other) {
                 other.other = None;
             }
         }
-        self.ends.remove(&number);
+        self.ends.remove(number);
     }
 
     /// All that a machine held is gone at once; the other ends hear of it.
     pub fn crash(&mut self, machine: usize) {
         let of = |owner: Owner| matches!(owner, Owner::Shard(shard) if shard.machine == machine);
-        let gone: Vec<i32> = self.ends.iter().filter(|(_, end)| of(end.owner)).map(|(number, _)| *number).collect();
+        let gone: Vec<i32> = self.ends.all().filter(|(_, end)| of(end.owner)).map(|(number, _)| number).collect();
         for number in gone {
-            if let Some(other) = self.ends[&number].other {
+            if let Some(other) = self.ends.get(number).and_then(|end| end.other) {
                 self.send_off(number, Transit::Reset(other));
-                if let Some(other) = self.ends.get_mut(&other) {
+                if let Some(other) = self.ends.get_mut(other) {
                     other.other = None;
                 }
             }
-            self.ends.remove(&number);
+            self.ends.remove(number);
         }
         for listener in self.listeners.values_mut() {
             let waiting: Vec<i32> = (listener.queues.iter_mut())
@@ -355,20 +385,41 @@ impl Fabric {
                 .flat_map(|(_, queue)| queue.drain(..))
                 .collect();
             listener.queues.retain(|shard, _| shard.machine != machine);
-            debug_assert!(waiting.iter().all(|number| !self.ends.contains_key(number)), "they went with the machine");
+            debug_assert!(waiting.iter().all(|number| self.ends.get(*number).is_none()), "they went with the machine");
+            self.waiting -= waiting.len();
         }
         self.listeners.retain(|_, listener| !listener.queues.is_empty());
         self.closed.retain(|(shard, _)| shard.machine != machine);
         self.ready.retain(|shard, _| shard.machine != machine);
     }
 
+    fn ready_at(&mut self, shard: ShardId) -> &mut BTreeMap<u64, Ready> {
+        let ready = self.ready.entry(shard).or_default();
+        if ready.is_empty() {
+            self.roused.push(shard);
+        }
+        ready
+    }
+
+    /// A timer of a shard went off.
+    pub fn rouse(&mut self, shard: ShardId, token: u64) {
+        let ready = Ready { token, readable: true, writable: false, hung_up: false, over: false };
+        self.ready_at(shard).insert(token, ready);
+    }
+
+    /// What is ready for a shard, which it is told once.
+    pub fn take_ready(&mut self, shard: ShardId) -> Vec<Ready> {
+        let ready = self.ready.get_mut(&shard).map(std::mem::take);
+        ready.into_iter().flat_map(BTreeMap::into_values).collect()
+    }
+
     fn stir(&mut self, number: i32, what: impl FnOnce(&mut Ready)) {
-        let Some(end) = self.ends.get(&number) else { return };
+        let Some(end) = self.ends.get(number) else { return };
         match (end.owner, end.token) {
             (Owner::Client(client), _) => self.stirred.push((client, number)),
             (Owner::Shard(shard), Some(token)) => {
                 let none = Ready { token, readable: false, writable: false, hung_up: false, over: false };
-                what(self.ready.entry(shard).or_default().entry(token).or_insert(none));
+                what(self.ready_at(shard).entry(token).or_insert(none));
             }
             // Nobody watches it yet; it is told when somebody does.
             (Owner::Shard(_), None) => {}
@@ -379,13 +430,13 @@ impl Fabric {
     pub fn arrive(&mut self, transit: Transit) {
         match transit {
             Transit::Bytes(number, bytes) => {
-                if let Some(end) = self.ends.get_mut(&number) {
+                if let Some(end) = self.ends.get_mut(number) {
                     end.inbox.extend(bytes);
                     self.stir(number, |ready| ready.readable = true);
                 }
             }
             Transit::Fin(number) => {
-                if let Some(end) = self.ends.get_mut(&number) {
+                if let Some(end) = self.ends.get_mut(number) {
                     end.ended = true;
                     let over = end.shut;
                     self.stir(number, |ready| {
@@ -396,7 +447,7 @@ impl Fabric {
                 }
             }
             Transit::Reset(number) => {
-                if let Some(end) = self.ends.get_mut(&number) {
+                if let Some(end) = self.ends.get_mut(number) {
                     end.broken = true;
                     self.stir(number, |ready| {
                         ready.readable = true;
@@ -407,13 +458,13 @@ impl Fabric {
                 }
             }
             Transit::Room(number) => {
-                if self.ends.get_mut(&number).is_some_and(|end| std::mem::take(&mut end.blocked)) {
+                if self.ends.get_mut(number).is_some_and(|end| std::mem::take(&mut end.blocked)) {
                     self.stir(number, |ready| ready.writable = true);
                 }
             }
             Transit::Syn(number, address) => self.syn(number, address),
             Transit::Answered(number, taken) => {
-                let Some(end) = self.ends.get_mut(&number) else { return };
+                let Some(end) = self.ends.get_mut(number) else { return };
                 (end.connected, end.broken, end.blocked) = (taken, !taken, false);
                 self.stir(number, |ready| {
                     ready.writable = true;
@@ -427,7 +478,7 @@ impl Fabric {
 
     /// The kernel takes a connection for one of those who listen, and they accept it when they like.
     fn syn(&mut self, number: i32, address: SocketAddr) {
-        let Some(begun) = self.ends.get_mut(&number) else { return };
+        let Some(begun) = self.ends.get_mut(number) else { return };
         let (which, seed) = (begun.random.number() as usize, begun.random.number());
         let from = match begun.owner {
             Owner::Shard(shard) => IpAddr::V4(Ipv4Addr::new(127, 0, 1, shard.machine as u8)),
@@ -439,9 +490,10 @@ impl Fabric {
         let shards: Vec<ShardId> = listener.queues.keys().copied().collect();
         let (shard, door) = (shards[which % shards.len()], listener.door);
         let other = self.end(Owner::Shard(shard), Some(number), from, seed);
-        self.ends.get_mut(&number).expect("it was just there").other = Some(other);
+        self.ends.get_mut(number).expect("it was just there").other = Some(other);
         let listener = self.listeners.get_mut(&address).expect("it was just there");
         listener.queues.get_mut(&shard).expect("it is one of them").push_back(other);
+        self.waiting += 1;
         self.send_off(number, Transit::Answered(number, true));
         self.knock(shard, door);
     }
@@ -450,12 +502,15 @@ impl Fabric {
         if !self.closed.contains(&(shard, door)) {
             let token = fanfare::runtime::net::token_of(door);
             let ready = Ready { token, readable: true, writable: false, hung_up: false, over: false };
-            self.ready.entry(shard).or_default().insert(token, ready);
+            self.ready_at(shard).insert(token, ready);
         }
     }
 
     /// Doors are told of level-triggered: again, as long as somebody waits.
     pub fn knock_again(&mut self, shard: ShardId) {
+        if self.waiting == 0 {
+            return;
+        }
         let waiting = |listener: &Listener| listener.queues.get(&shard).is_some_and(|queue| !queue.is_empty());
         let doors: Vec<usize> =
             self.listeners.values().filter(|listener| waiting(listener)).map(|listener| listener.door).collect();
@@ -464,19 +519,19 @@ impl Fabric {
 
     /// Open ends of a machine's shards.
     pub fn open_ends(&self, machine: usize) -> usize {
-        let of = |end: &&End| matches!(end.owner, Owner::Shard(shard) if shard.machine == machine);
-        self.ends.values().filter(of).count()
+        let of = |end: &End| matches!(end.owner, Owner::Shard(shard) if shard.machine == machine);
+        self.ends.all().filter(|(_, end)| of(end)).count()
     }
 }
 
 impl Fabric {
     /// Whether an end is connected.
     pub fn is_open(&self, number: i32) -> bool {
-        self.ends.get(&number).is_some_and(|end| end.connected && !end.broken)
+        self.ends.get(number).is_some_and(|end| end.connected && !end.broken)
     }
 
     /// The address that an end was connected to.
     pub fn host(&self, number: i32) -> IpAddr {
-        self.ends[&number].address
+        self.ends.get(number).expect("a socket in use is there").address
     }
 }

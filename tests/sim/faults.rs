@@ -189,15 +189,18 @@ pub fn happen(world: &mut World) {
                 _ => Befalls::AnswerLost,
             };
             world.say(|| format!("the database of {dc} for {} ms: {befalls:?}", lasts / MILLISECOND));
-            world.disks[dc].befalls = (befalls, world.now + lasts);
+            let until = world.now + lasts;
+            world.disks.get_mut(dc).into_iter().for_each(|disk| disk.befalls = (befalls, until));
         }
         Fault::Slow => {
             world.say(|| format!("the database of {dc} is slow for {} ms", lasts / MILLISECOND));
-            world.disks[dc].slow = ([20, 200, 3000][(draw[4] % 3) as usize] * MILLISECOND, world.now + lasts);
+            let slow = ([20, 200, 3000][(draw[4] % 3) as usize] * MILLISECOND, world.now + lasts);
+            world.disks.get_mut(dc).into_iter().for_each(|disk| disk.slow = slow);
         }
         Fault::Locked => {
             world.say(|| format!("the database of {dc} is locked for {} ms", lasts / MILLISECOND));
-            world.disks[dc].locked_until = world.now + lasts;
+            let until = world.now + lasts;
+            world.disks.get_mut(dc).into_iter().for_each(|disk| disk.locked_until = until);
         }
     }
 }

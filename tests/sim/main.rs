@@ -27,7 +27,7 @@ use batch::Batch;
 use clients::SECOND;
 use fanfare::runtime::planted::{self, Mistake};
 use publisher::Kinds;
-use run::{Told, plan, run};
+use run::{Told, plan, run, whole};
 use shrink::shrink;
 use world::{Plan, World};
 
@@ -50,13 +50,14 @@ fn small(seed: u64) -> Plan {
         seconds: 0,
         faults: Default::default(),
         hurries: false,
+        ends_soon: false,
         without: Default::default(),
     }
 }
 
 #[test]
 fn same_seed_other_story() {
-    let [first, again, other] = [1, 1, 2].map(|seed| run(&plan(seed), false));
+    let [first, again, other] = [1, 1, 2].map(|seed| run(&whole(seed), false));
     assert_eq!((first.trace, &first.counts), (again.trace, &again.counts));
     assert_ne!(first.trace, other.trace);
 }
@@ -71,13 +72,13 @@ fn seeds_that_depend_on_how_many_run_beside_them() {
 /// What is not left out happens as it did, at the same times.
 #[test]
 fn chance_that_is_used_up_by_what_is_left_out() {
-    let whole = run(&plan(3), true);
-    let (left_out, ..) = whole.befell[0];
-    let mut less = plan(3);
+    let told = run(&whole(3), true);
+    let (left_out, ..) = told.befell[0];
+    let mut less = whole(3);
     less.without.befalls.insert(left_out);
     less.without.clients.insert(0);
     let less = run(&less, true);
-    assert_eq!(less.befell, whole.befell[1..]);
+    assert_eq!(less.befell, told.befell[1..]);
     // What a client does later may depend on others; what it sends does not.
     let sent = |told: &Told, client: usize| -> Vec<String> {
         let who = format!("publisher {client} sends ");
@@ -85,17 +86,17 @@ fn chance_that_is_used_up_by_what_is_left_out() {
         lines.map(|(_, what)| what.to_owned()).take(20).collect()
     };
     for client in &less.clients {
-        assert_eq!(sent(&less, *client), sent(&whole, *client));
+        assert_eq!(sent(&less, *client), sent(&told, *client));
     }
-    assert_eq!(less.clients, whole.clients[1..]);
-    assert_ne!(less.trace, whole.trace);
+    assert_eq!(less.clients, told.clients[1..]);
+    assert_ne!(less.trace, told.trace);
 }
 
 /// The tool finds what a failure needs, and tells it in lines.
 #[test]
 fn story_longer_than_it_needs_to_be() {
     planted::plant(Some(Mistake::FrameTorn));
-    let failed = (2000..).map(|seed| (plan(seed), run(&plan(seed), false)));
+    let failed = (2000..).map(|seed| (whole(seed), run(&whole(seed), false)));
     let (long, told) = failed.into_iter().find(|(_, told)| !told.wrong.is_empty()).expect("it shows");
     let shortest = shrink(long.clone(), told);
     let story = run(&shortest.plan, true);
@@ -118,28 +119,31 @@ fn batch(from: u64) {
 }
 
 /// Seeds of one test.
-const SEEDS: u64 = 20;
+const SEEDS: u64 = 50;
 
+/// `scripts/test` runs many more.
 #[test]
 fn promises_broken_by_the_first_seeds() {
     batch(0);
 }
 
-#[test]
-fn promises_broken_by_more_seeds() {
-    batch(1000);
-}
-
 /// Seeds that showed a fault, and what it was.
-const ONCE_FAILED: [(u64, &str); 1] = [(
-    1030,
-    "a store that lost all twice took an event for the first one of its topic: what it lost in between went untold",
-)];
+const ONCE_FAILED: [(u64, &str); 2] = [
+    (
+        1030,
+        "a store that lost all twice took an event for the first one of its topic: what it lost in between went untold",
+    ),
+    (
+        2045,
+        "the one viewer of a video was told of none: one in another data center had gone as this one came, and a total of one was \
+         taken for told, though nobody had been here to be told",
+    ),
+];
 
 #[test]
 fn promises_broken_by_seeds_that_once_failed() {
     for (seed, story) in ONCE_FAILED {
-        let wrong = run(&plan(seed), false).wrong;
+        let wrong = run(&whole(seed), false).wrong;
         assert!(wrong.is_empty(), "seed {seed}, where {story}: {wrong:#?}");
     }
 }

@@ -5,7 +5,7 @@ use fanfare::runtime::planted::{self, Mistake};
 
 use crate::faults::Fault;
 use crate::publisher::Kinds;
-use crate::run::{plan, run};
+use crate::run::{run, whole};
 use crate::world::Plan;
 
 /// The most seeds that it may take until a planted mistake shows.
@@ -16,7 +16,7 @@ const UNHEARD: [Fault; 3] = [Fault::Cut, Fault::Pause, Fault::Weather];
 
 /// A seed's plan with what it takes for a mistake to be made, and no more.
 fn fit(mistake: Mistake, seed: u64) -> Plan {
-    let plan = plan(seed);
+    let plan = whole(seed);
     let small = Plan { data_centers: 1, backends: 0, ..plan.clone() };
     match mistake {
         Mistake::CommitUnchecked | Mistake::KeyIgnored => Plan { backends: 1, ..small },

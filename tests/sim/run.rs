@@ -13,10 +13,26 @@ use crate::oracle;
 use crate::publisher::Kinds;
 use crate::world::{Client, Plan, Without, World};
 
-/// What a seed makes of a cluster.
+/// What a seed makes of a cluster. Most are small and short, since a second of many of them finds more than one of a large one;
+/// some have all that there is, and a few have a crowd.
 pub fn plan(seed: u64) -> Plan {
+    let mut random = Random::new(seed ^ 0x517e);
+    let whole = whole(seed);
+    match random.number() % 200 {
+        0 => Plan { data_centers: 1, viewers: 200, publishers: 2, backends: 1, posters: 2, ..whole },
+        1..=8 => whole,
+        _ => small(whole, &mut random),
+    }
+}
+
+fn between(random: &mut Random, from: usize, to: usize) -> usize {
+    from + (random.number() % (to - from + 1) as u64) as usize
+}
+
+/// A cluster with all that there may be.
+pub fn whole(seed: u64) -> Plan {
     let mut random = Random::new(seed ^ 0x5eed);
-    let mut draw = |from: usize, to: usize| from + (random.number() % (to - from + 1) as u64) as usize;
+    let mut draw = |from, to| between(&mut random, from, to);
     // In some worlds nothing is lost by right.
     let is_calm = draw(0, 4) == 0;
     let drawn = faults::ALL.into_iter().filter(|_| draw(0, 2) > 0);
@@ -38,33 +54,72 @@ pub fn plan(seed: u64) -> Plan {
         seconds: 40,
         faults,
         hurries: draw(0, 2) == 0,
+        ends_soon: false,
         without: Without::default(),
     }
 }
 
+/// A cluster of which everything is little, but for what befalls it.
+fn small(plan: Plan, random: &mut Random) -> Plan {
+    let mut draw = |from, to| between(random, from, to);
+    Plan {
+        frontends: draw(1, 2),
+        shards: draw(1, 2),
+        viewers: draw(1, 4),
+        publishers: draw(1, 2),
+        topics: draw(1, 2),
+        backends: plan.backends.min(1),
+        posters: 1,
+        data_centers: [1, 1, 1, 2][draw(0, 3)],
+        members: 0,
+        seconds: draw(6, 15) as u64,
+        hurries: true,
+        ends_soon: true,
+        ..plan
+    }
+}
+
+/// When what happens at the end of a world, in seconds after its faults.
+struct Ends {
+    retires: u64,
+    finishes: u64,
+    reloads: u64,
+    strikes: u64,
+    counts: u64,
+    likes: u64,
+    lacks: u64,
+}
+
+/// Where topics may be quiet, and members are watched.
+const LONG: Ends = Ends { retires: 25, finishes: 30, reloads: 60, strikes: 62, counts: 75, likes: 85, lacks: 90 };
+/// Elsewhere.
+const SHORT: Ends = Ends { retires: 12, finishes: 17, reloads: 22, strikes: 24, counts: 37, likes: 38, lacks: 43 };
+
 /// Runs a new world: faults, then none, and time to catch up. Then events come as they are to, at once. Gives what is wrong.
 fn go(world: &mut World) -> Vec<String> {
     let seconds = world.plan.seconds;
+    let ends = if world.plan.ends_soon { SHORT } else { LONG };
+    let at = |after| (seconds + after) * SECOND;
     world.run(seconds * SECOND);
     world.heal();
-    world.run((seconds + 25) * SECOND);
+    world.run(at(ends.retires));
     world.retire();
-    world.run((seconds + 30) * SECOND);
+    world.run(at(ends.finishes));
     world.finish();
-    world.run((seconds + 60) * SECOND);
+    world.run(at(ends.reloads));
     world.reload();
-    world.run((seconds + 62) * SECOND);
+    world.run(at(ends.strikes));
     world.strike();
-    world.run((seconds + 75) * SECOND);
+    world.run(at(ends.counts));
     let mut wrong = oracle::counted(world);
-    world.run((seconds + 85) * SECOND);
+    world.run(at(ends.likes));
     world.like_all();
-    world.run((seconds + 90) * SECOND);
+    world.run(at(ends.lacks));
     wrong.extend(oracle::lacking(world));
     world.publish(true);
-    world.run((seconds + 92) * SECOND);
+    world.run(at(ends.lacks + 2));
     world.publish(false);
-    world.run((seconds + 92) * SECOND + AT_ONCE);
+    world.run(at(ends.lacks + 2) + AT_ONCE);
     wrong.extend(oracle::judge(world));
     wrong
 }
@@ -118,6 +173,7 @@ pub fn run(plan: &Plan, verbose: bool) -> Told {
     let wrong = result.unwrap_or_else(|_| vec![panic.expect("the hook heard of it")]);
     let Some(world) = world else { return Told { wrong, ..Told::default() } };
     let clients = world.present().map(Client::number).collect();
-    let World { trace, counts, befell, log, now, .. } = world;
+    let World { trace, mut counts, turns, befell, log, now, .. } = world;
+    counts.insert("turns", turns);
     Told { wrong, trace, counts, befell, log, clients, time: now }
 }

@@ -56,6 +56,9 @@ struct Args {
     /// Tells all of one seed, which the options below change
     #[arg(long, value_name = "SEED")]
     story: Option<u64>,
+    /// A cluster with all that there may be, also where the seed is one of a small one
+    #[arg(long)]
+    whole: bool,
     /// Clients that do not take part, by number
     #[arg(long, value_delimiter = ',')]
     without_clients: Vec<usize>,
@@ -93,7 +96,7 @@ struct Args {
 impl Args {
     /// What this command line makes of a seed.
     fn plan(&self, seed: u64, only: Option<&BTreeSet<Fault>>) -> Plan {
-        let mut plan = run::plan(seed);
+        let mut plan = self.drawn(seed);
         if let Some(only) = only {
             plan.faults.retain(|fault| only.contains(fault));
         }
@@ -113,6 +116,11 @@ impl Args {
         plan.kinds.sums &= left("sums");
         plan.kinds.latest &= left("latest");
         plan
+    }
+
+    /// What the seed alone makes.
+    fn drawn(&self, seed: u64) -> Plan {
+        if self.whole { run::whole(seed) } else { run::plan(seed) }
     }
 
     fn mistake(&self) -> Result<Option<Mistake>, String> {
@@ -259,7 +267,7 @@ fn tell(plan: &Plan) -> bool {
 
 /// The command that tells a plan's story.
 fn command(args: &Args, plan: &Plan) -> String {
-    let (whole, mut words) = (run::plan(plan.seed), vec![format!("scripts/simulate --story {}", plan.seed)]);
+    let (whole, mut words) = (args.drawn(plan.seed), vec![format!("scripts/simulate --story {}", plan.seed)]);
     let list = |words: &[String]| if words.is_empty() { "none".to_owned() } else { words.join(",") };
     let numbers = |numbers: &mut dyn Iterator<Item = u64>| numbers.map(|number| number.to_string()).collect::<Vec<_>>();
     let mut say = |differs: bool, name: &str, value: String| {
@@ -267,6 +275,7 @@ fn command(args: &Args, plan: &Plan) -> String {
             words.push(format!("--{name} {value}").trim_end().to_owned());
         }
     };
+    say(args.whole, "whole", String::new());
     let faults: Vec<String> = plan.faults.iter().map(|fault| name_of(*fault)).collect();
     say(plan.faults != whole.faults, "faults", list(&faults));
     say(plan.seconds != whole.seconds, "seconds", plan.seconds.to_string());

@@ -20,7 +20,7 @@ pub enum Step {
     /// A question comes to it.
     Asked { who: ShardId, life: u64, ticket: u64, request: Box<Request> },
     /// It says something to a shard.
-    Says { who: ShardId, life: u64, heard: Heard },
+    Says { who: ShardId, life: u64, heard: Box<Heard> },
 }
 
 pub struct Tables {
@@ -86,7 +86,7 @@ impl Tables {
     fn say(&mut self, who: ShardId, life: u64, after: u64, heard: Heard) {
         let at = (self.now + after).max(self.told.get(&who).map_or(0, |last| last + 1));
         self.told.insert(who, at);
-        self.steps.push((at, Step::Says { who, life, heard }));
+        self.steps.push((at, Step::Says { who, life, heard: Box::new(heard) }));
     }
 
     /// A question came. Who asked is answered, and everybody is told what changed.

@@ -241,10 +241,11 @@ impl Viewer {
             }
             self.asked = true;
         }
-        let mut buffer = vec![0; if self.slow > 0 { self.slow } else { 16 * 1024 }];
+        let mut buffer = [0; 2048];
+        let buffer = if self.slow > 0 { &mut buffer[..self.slow] } else { &mut buffer[..] };
         let mut events = Vec::new();
         loop {
-            match fabric.recv(end, &mut buffer) {
+            match fabric.recv(end, buffer) {
                 Ok(Some(0)) | Err(_) => return self.leave(fabric, random),
                 Ok(None) => break,
                 Ok(Some(count)) => {

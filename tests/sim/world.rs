@@ -14,7 +14,6 @@ use fanfare::limits::TICK;
 use fanfare::runtime::clock::Times;
 use fanfare::runtime::net::{RESTED, TICKS};
 use fanfare::runtime::random::{Random, seed_tables};
-use fanfare::runtime::readiness::Ready;
 use fanfare::server::message::Message;
 use fanfare::server::node::Node;
 use fanfare::server::shard::Shard;
@@ -60,6 +59,8 @@ pub struct Plan {
     pub faults: BTreeSet<Fault>,
     /// Faults come one upon the other.
     pub hurries: bool,
+    /// Less time passes when all is over: no topic is quiet for a minute, and no member is watched.
+    pub ends_soon: bool,
     pub without: Without,
 }
 
@@ -115,6 +116,7 @@ pub struct World {
     pub fabric: fabric::Shared,
     /// One in each data center.
     pub stores: Vec<store::Shared>,
+    /// The same, unless nobody stores anything.
     pub disks: Vec<Disk>,
     pub machines: Vec<Machine>,
     pub clients: Vec<Client>,
@@ -131,6 +133,10 @@ pub struct World {
     /// How often something was drawn.
     pub draws: u64,
     pub counts: BTreeMap<&'static str, u64>,
+    /// Turns of shards.
+    pub turns: u64,
+    /// Where clients of each data center find nodes.
+    doors: Vec<Doors>,
     /// Until when something befell nodes that may cost what waited in one of them, or a viewer's place there.
     pub disturbed: Option<u64>,
     /// A digest of all that happened.
@@ -146,6 +152,14 @@ pub struct World {
 pub struct Busiest {
     pub requests: u64,
     pub sends: u64,
+}
+
+/// Where clients of a data center find nodes.
+#[derive(Clone)]
+pub struct Doors {
+    frontends: Vec<SocketAddr>,
+    dispatchers: Vec<SocketAddr>,
+    backends: Vec<SocketAddr>,
 }
 
 /// The name of a data center.
@@ -181,7 +195,7 @@ impl World {
             waking: BTreeMap::new(),
             fabric: fabric::Shared::new(part(seed, 1)),
             stores,
-            disks: (0..plan.data_centers as u64).map(disk).collect(),
+            disks: (0..plan.data_centers as u64).filter(|_| plan.backends > 0).map(disk).collect(),
             shared_now,
             machines: Vec::new(),
             clients: Vec::new(),
@@ -193,6 +207,8 @@ impl World {
             befell: Vec::new(),
             draws: 0,
             counts: BTreeMap::new(),
+            turns: 0,
+            doors: Vec::new(),
             disturbed: None,
             trace: 0,
             busiest: Busiest::default(),
@@ -218,6 +234,12 @@ impl World {
             };
             world.machines.push(machine);
         }
+        let doors = |dc| Doors {
+            frontends: world.addresses(Role::Frontend, dc, 8080),
+            dispatchers: world.addresses(Role::Dispatcher, dc, 8081),
+            backends: world.addresses(Role::Backend, dc, 8080),
+        };
+        world.doors = (0..world.plan.data_centers).map(doors).collect();
         (0..world.machines.len()).for_each(|number| world.start(number));
         world.people();
         world.at(3 * SECOND, Event::Fault);
@@ -288,7 +310,7 @@ impl World {
                 let machine = &self.machines[id.machine];
                 let until = machine.paused_until;
                 if machine.life == life && machine.node.is_some() {
-                    self.ready(id, TICKS);
+                    self.fabric.lock().rouse(id, TICKS);
                     // A timer that goes off while nobody runs does so once.
                     let at = (self.now + TICK.as_nanos() as u64).max(until);
                     self.at(at, Event::Tick(id, life));
@@ -296,14 +318,14 @@ impl World {
             }
             Event::Rest(id, life) => {
                 if self.machines[id.machine].life == life {
-                    self.ready(id, RESTED);
+                    self.fabric.lock().rouse(id, RESTED);
                 }
             }
             Event::Transit(transit) => self.fabric.lock().arrive(transit),
             Event::Store(store::Step::Asked { who, life, ticket, request }) => {
                 self.stores[self.machines[who.machine].dc].lock().asked(who, life, ticket, *request);
             }
-            Event::Store(store::Step::Says { who, life, heard }) => self.hear(who, life, heard),
+            Event::Store(store::Step::Says { who, life, heard }) => self.hear(who, life, *heard),
             Event::Database(number, life, step) => self.at_database(number, life, step),
             Event::Client(number) => self.client(number),
             Event::Fault => crate::faults::happen(self),
@@ -317,15 +339,10 @@ impl World {
         let machine = &self.machines[who.machine];
         let Some(node) = machine.node.as_ref().filter(|_| machine.life == life) else { return };
         if let Err(Message::Kv(heard)) = node.mail[who.shard].try_send(Message::Kv(heard)) {
+            let heard = Box::new(heard);
             self.at(self.now + MILLISECOND, Event::Store(store::Step::Says { who, life, heard }));
         }
         self.woken(who.machine);
-    }
-
-    /// A timer of a shard went off.
-    fn ready(&mut self, id: ShardId, token: u64) {
-        let ready = Ready { token, readable: true, writable: false, hung_up: false, over: false };
-        self.fabric.lock().ready.entry(id).or_default().insert(token, ready);
     }
 
     fn turn(&mut self, id: ShardId) {
@@ -337,23 +354,25 @@ impl World {
         if machine.paused_until > self.now {
             return self.turn_soon(id);
         }
-        let ready: Vec<Ready> =
-            self.fabric.lock().ready.remove(&id).map(|ready| ready.into_values().collect()).unwrap_or_default();
+        let mut fabric = self.fabric.lock();
+        let (ready, sends) = (fabric.take_ready(id), fabric.sends);
+        drop(fabric);
         self.mix(id.machine as u64 * 64 + id.shard as u64 + ready.len() as u64 * 4096);
         // Tables that it makes are ordered by its own stream, too.
         seed_tables(self.schedule.of(id.number()).number());
-        let sends = self.fabric.lock().sends;
         let machine = &mut self.machines[id.machine];
         let counters = Arc::clone(&machine.node.as_ref().expect("it runs").counters);
         let requests = counters[id.shard].requests.get();
         let again = machine.shards[id.shard].turn(&ready);
         self.busiest.requests = self.busiest.requests.max(counters[id.shard].requests.get() - requests);
-        self.busiest.sends = self.busiest.sends.max(self.fabric.lock().sends - sends);
-        self.count("turns", 1);
+        let mut fabric = self.fabric.lock();
+        self.busiest.sends = self.busiest.sends.max(fabric.sends - sends);
+        fabric.knock_again(id);
+        drop(fabric);
+        self.turns += 1;
         if again {
             self.turn_soon(id);
         }
-        self.fabric.lock().knock_again(id);
         let machine = &self.machines[id.machine];
         let life = machine.life;
         let rest = machine.rests[id.shard].lock().expect("nobody panics with it").take();
@@ -361,6 +380,7 @@ impl World {
             self.at(at, Event::Rest(id, life));
         }
         self.woken(id.machine);
+        self.store_soon(id.machine);
     }
 
     /// Shards of a machine to which something was sent, and that were woken by it, have a turn.
@@ -375,20 +395,22 @@ impl World {
     fn gather(&mut self) {
         let mut fabric = self.fabric.lock();
         let transits = std::mem::take(&mut fabric.transits);
-        let ready: Vec<ShardId> = fabric.ready.keys().copied().collect();
+        let mut roused = std::mem::take(&mut fabric.roused);
         let mut stirred = std::mem::take(&mut fabric.stirred);
         drop(fabric);
-        let steps: Vec<_> = self.stores.iter().flat_map(|store| std::mem::take(&mut store.lock().steps)).collect();
         for (at, transit) in transits {
             self.at(at, Event::Transit(transit));
         }
-        for (at, step) in steps {
-            self.at(at, Event::Store(step));
+        for dc in 0..self.stores.len() {
+            let steps = std::mem::take(&mut self.stores[dc].lock().steps);
+            for (at, step) in steps {
+                self.at(at, Event::Store(step));
+            }
         }
-        for id in ready {
+        roused.sort_unstable();
+        for id in roused {
             self.turn_soon(id);
         }
-        self.store_soon();
         stirred.dedup();
         for (client, _) in stirred {
             // Slow readers look when they like.

@@ -26,12 +26,16 @@ impl ShardNet {
 impl Simulated for ShardNet {
     fn accept(&mut self, door: usize) -> io::Result<Option<Socket>> {
         let mut fabric = self.shared.lock();
+        if fabric.waiting == 0 {
+            return Ok(None);
+        }
         let mine = |listener: &&mut Listener| listener.door == door && listener.queues.contains_key(&self.shard);
         let accepted = fabric
             .listeners
             .values_mut()
             .find(mine)
             .and_then(|listener| listener.queues.get_mut(&self.shard)?.pop_front());
+        fabric.waiting -= usize::from(accepted.is_some());
         Ok(accepted.map(ShardNet::socket))
     }
 
@@ -50,7 +54,7 @@ impl Simulated for ShardNet {
 
     fn watch(&mut self, socket: &Socket, token: u64) -> io::Result<()> {
         let (mut fabric, number) = (self.shared.lock(), socket.number());
-        let end = fabric.ends.get_mut(&number).expect("a socket in use is there");
+        let end = fabric.ends.get_mut(number).expect("a socket in use is there");
         end.token = Some(token);
         let (readable, ended, over) = (!end.inbox.is_empty(), end.ended, end.broken);
         let writable = end.connected && end.outstanding < PIPE_BYTES;
@@ -75,7 +79,7 @@ impl Simulated for ShardNet {
 
     fn error(&mut self, socket: &Socket) -> io::Result<()> {
         let fabric = self.shared.lock();
-        match &fabric.ends[&socket.number()] {
+        match fabric.ends.get(socket.number()).expect("a socket in use is there") {
             end if end.broken && !end.connected => Err(ErrorKind::ConnectionRefused.into()),
             end if end.broken => Err(broken()),
             _ => Ok(()),
@@ -83,7 +87,7 @@ impl Simulated for ShardNet {
     }
 
     fn peer(&self, socket: &Socket) -> Option<IpAddr> {
-        self.shared.lock().ends.get(&socket.number()).map(|end| end.address)
+        self.shared.lock().ends.get(socket.number()).map(|end| end.address)
     }
 
     fn shut(&mut self, socket: &Socket) {

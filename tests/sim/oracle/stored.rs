@@ -25,7 +25,7 @@ fn is_post(done: &Done) -> bool {
 /// told of, whether it was acknowledged or not.
 pub fn judge(world: &World, wrong: &mut Vec<String>) -> Vec<Acked> {
     let mut told = Vec::new();
-    for dc in 0..world.plan.data_centers {
+    for dc in 0..world.disks.len() {
         posts(world, dc, wrong, &mut told);
         likes(world, dc, wrong, &mut told);
     }

@@ -4,14 +4,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use fanfare::args::Flags;
-use fanfare::limits::{MAILBOX_MESSAGES, TICK};
+use fanfare::limits::TICK;
 use fanfare::roles::{self, Ways};
 use fanfare::runtime::mailbox;
 use fanfare::runtime::net::Net;
 use fanfare::runtime::random::seed_tables;
 use fanfare::runtime::resolver::Found;
 use fanfare::server::message::Message;
-use fanfare::server::node::Node;
 use fanfare::server::shard::{Parts, Shard};
 use fanfare::settings::{Role, Settings};
 use fanfare::wire::connection_id::NodeId;
@@ -23,6 +22,9 @@ use crate::fabric::{ShardId, ShardNet};
 use crate::store;
 use crate::streams::part;
 use crate::tokens;
+
+/// Messages that a mailbox holds: few, so that it is full at times, and costs little.
+const MESSAGES: usize = 1024;
 
 impl World {
     pub(super) fn start(&mut self, number: usize) {
@@ -56,7 +58,7 @@ impl World {
         .map(|(name, value)| (name.into(), value.into()));
         let settings = Settings::resolve(role, &Flags::default(), environment).expect("the settings are right");
         let (mail, mailboxes): (Vec<_>, Vec<_>) =
-            (0..shards).map(|_| mailbox::mailbox::<Message>(MAILBOX_MESSAGES).expect("an eventfd")).unzip();
+            (0..shards).map(|_| mailbox::mailbox::<Message>(MESSAGES).expect("an eventfd")).unzip();
         let times = times(&self.shared_now, &self.machines[number].clock);
         seed_tables(seed(2));
         let database = (role == Role::Backend).then(|| self.disks[dc].store());
@@ -136,18 +138,16 @@ impl World {
         }
     }
 
-    /// Backends for which something waits store it soon.
-    pub(super) fn store_soon(&mut self) {
-        for number in 0..self.machines.len() {
-            let machine = &mut self.machines[number];
-            let waiting = |node: &Arc<Node>| node.store.as_ref().is_some_and(|store| store.queued() > 0);
-            let waits = machine.node.as_ref().is_some_and(waiting);
-            let (life, dc) = (machine.life, machine.dc);
-            if let Some(way) = machine.way.as_mut().filter(|way| waits && !way.is_busy) {
-                way.is_busy = true;
-                let at = self.now + self.disks[dc].takes();
-                self.at(at, Event::Database(number, life, Step::Runs));
-            }
+    /// A backend for which something waits stores it soon.
+    pub(super) fn store_soon(&mut self, number: usize) {
+        let machine = &mut self.machines[number];
+        let Some(way) = machine.way.as_mut().filter(|way| !way.is_busy) else { return };
+        let waits =
+            machine.node.as_ref().is_some_and(|node| node.store.as_ref().is_some_and(|store| store.queued() > 0));
+        if waits {
+            way.is_busy = true;
+            let (life, at) = (machine.life, self.now + self.disks[machine.dc].takes());
+            self.at(at, Event::Database(number, life, Step::Runs));
         }
     }
 
@@ -179,6 +179,7 @@ impl World {
                 // The thread waits for room in a full mailbox.
                 if waiting.is_empty() {
                     self.machines[number].way.as_mut().expect("it was just there").is_busy = false;
+                    self.store_soon(number);
                 } else {
                     self.at(self.now + MILLISECOND, Event::Database(number, life, Step::Answers(waiting)));
                 }

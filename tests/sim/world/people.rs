@@ -2,8 +2,6 @@
 
 use std::net::SocketAddr;
 
-use fanfare::settings::Role;
-
 use super::{Event, World, dc_name};
 use crate::clients::{MILLISECOND, SECOND};
 use crate::faults::Fault;
@@ -128,19 +126,22 @@ impl World {
 
     pub(super) fn client(&mut self, number: usize) {
         self.waking.remove(&number);
-        let dc = self.homes[number];
-        let dispatchers = self.addresses(Role::Dispatcher, dc, 8081);
-        let backends = self.addresses(Role::Backend, dc, 8080);
+        let doors = &self.doors[self.homes[number]];
         let roams = self.clients[number].viewer().is_some_and(|viewer| viewer.roams);
-        let data_centers = if roams { 0..self.plan.data_centers } else { dc..dc + 1 };
-        let frontends: Vec<SocketAddr> = data_centers.flat_map(|dc| self.addresses(Role::Frontend, dc, 8080)).collect();
+        let all: Vec<SocketAddr>;
+        let frontends = if roams {
+            all = self.doors.iter().flat_map(|doors| &doors.frontends).copied().collect();
+            &all
+        } else {
+            &doors.frontends
+        };
         let before = self.verbose.then(|| self.clients[number].stand());
         let shared = self.fabric.clone();
         let (mut fabric, random) = (shared.lock(), self.doings.of(number as u64));
         match &mut self.clients[number] {
-            Client::Viewer(viewer) => viewer.turn(&mut fabric, random, &frontends),
-            Client::Publisher(publisher) => publisher.turn(&mut fabric, random, &dispatchers),
-            Client::Poster(poster) => poster.turn(&mut fabric, random, &backends),
+            Client::Viewer(viewer) => viewer.turn(&mut fabric, random, frontends),
+            Client::Publisher(publisher) => publisher.turn(&mut fabric, random, &doors.dispatchers),
+            Client::Poster(poster) => poster.turn(&mut fabric, random, &doors.backends),
         }
         let bytes = fabric.bytes;
         drop(fabric);
