@@ -76,9 +76,9 @@ mistakes! {
     gap_untold: GapUntold, 2000;
     commit_unchecked: CommitUnchecked, 2000;
     key_ignored: KeyIgnored, 2000;
-    outbox_marked_early: OutboxMarkedEarly, 2000;
-    outbox_lease_kept: OutboxLeaseKept, 2000;
-    outbox_overtaken: OutboxOvertaken, 2000;
+    outbox_marked_early: OutboxMarkedEarly, 2013;
+    outbox_lease_kept: OutboxLeaseKept, 2022;
+    outbox_overtaken: OutboxOvertaken, 2057;
     handed_over_twice: HandedOverTwice, 2004;
     merged_count_lost: MergedCountLost, 2000;
     topic_let_go: TopicLetGo, 2000;
