@@ -58,8 +58,7 @@ impl Shard {
             // Publishing by lines is taken line by line, and never comes here; the rest is of the public listener.
             _ => return Err(HttpError::not_found()),
         };
-        self.answers().whole(to, Status::Ok, content_type, NO_STORE, answer.as_bytes());
-        Ok(Handled::Answered)
+        Ok(Handled::Answered(self.answers().whole(to, Status::Ok, content_type, NO_STORE, answer.as_bytes())))
     }
 
     /// Refuses requests without the cluster's secret, where there is one.

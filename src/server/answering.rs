@@ -5,7 +5,7 @@ use super::shard::Shard;
 use super::slots::Conn;
 use crate::wire::http::HttpError;
 use crate::wire::request::Request;
-use crate::wire::response::{AnswerTo, Cors};
+use crate::wire::response::{AnswerTo, Cors, Written};
 use crate::wire::status::Status;
 
 impl Shard {
@@ -29,9 +29,9 @@ impl Shard {
     }
 
     /// Says what is wrong with a request, and counts it.
-    pub(super) fn answer_problem(&mut self, to: AnswerTo, error: &HttpError) {
+    pub(super) fn answer_problem(&mut self, to: AnswerTo, error: &HttpError) -> Written {
         self.counters().rejected.add(1);
-        self.answers().problem(to, error);
+        self.answers().problem(to, error)
     }
 
     /// After how many seconds from now a connection without a request is closed: never sooner than its answers say, though the
@@ -41,7 +41,7 @@ impl Shard {
     }
 
     /// The answer that a request waited for; then the requests behind it go on.
-    pub(super) fn answer_later(&mut self, conn: Conn, write: impl FnOnce(&mut Shard, AnswerTo)) {
+    pub(super) fn answer_later(&mut self, conn: Conn, write: impl FnOnce(&mut Shard, AnswerTo) -> Written) {
         let Some(mut http) = self.take_http(conn) else { return };
         if let Some(to) = http.awaiting.take() {
             let to = self.last_where_draining(to);

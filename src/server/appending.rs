@@ -22,7 +22,6 @@ use crate::runtime::planted::{Mistake, planted};
 use crate::wire::event::Class;
 use crate::wire::frame::{Event, Frame, Place, Stored, Withdrawn};
 use crate::wire::http::HttpError;
-use crate::wire::json::push_string;
 use crate::wire::position::Position;
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
@@ -135,12 +134,7 @@ impl Shard {
                     _ => Stored::read(&appending.event).map_or_else(String::new, |stored| stored.id.into_owned()),
                 };
                 self.answer_later(conn, |shard, to| match &placed {
-                    Ok(_) => {
-                        let mut answer = b"{\"id\":".to_vec();
-                        push_string(&mut answer, &id);
-                        answer.push(b'}');
-                        shard.answers().json(to, Status::Accepted, &answer);
-                    }
+                    Ok(_) => shard.answer_id(to, &id),
                     Err(error) => shard.answer_problem(to, error),
                 });
             }

@@ -88,8 +88,7 @@ impl Shard {
         let owner = self.window_owner(&Batch::parse(body).map_err(bad)?.header);
         if owner == self.id {
             self.take_frames(body, peer).map_err(bad)?;
-            self.answers().whole(to, Status::NoContent, "", "", b"");
-            return Ok(Handled::Answered);
+            return Ok(Handled::Answered(self.answers().whole(to, Status::NoContent, "", "", b"")));
         }
         self.send(owner, Message::Frames { bytes: body.into(), peer, asker: (self.id, conn) });
         Ok(Handled::Later)

@@ -123,8 +123,7 @@ impl Shard {
                 }
             }
         };
-        self.answers().json(to, status, answer.as_bytes());
-        Ok(Handled::Answered)
+        Ok(Handled::Answered(self.answers().json(to, status, answer.as_bytes())))
     }
 
     /// The store knows the key, or not.

@@ -126,8 +126,7 @@ impl Shard {
         match self.submit(KvRequest::Presence(members.clone())) {
             Ok(result) => {
                 let body = presence_answer(&members, result, self.clock.instant)?;
-                self.answers().json(to, Status::Ok, body.as_bytes());
-                Ok(Handled::Answered)
+                Ok(Handled::Answered(self.answers().json(to, Status::Ok, body.as_bytes())))
             }
             Err(ticket) => {
                 self.asked.insert(ticket, Held::new(Asked::Presence(conn, members), held));

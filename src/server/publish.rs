@@ -19,7 +19,7 @@ use crate::wire::frame::{Event, Frame};
 use crate::wire::http::HttpError;
 use crate::wire::json::push_string;
 use crate::wire::request::Request;
-use crate::wire::response::AnswerTo;
+use crate::wire::response::{AnswerTo, Written};
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 use crate::wire::version::Version;
@@ -45,20 +45,25 @@ impl Shard {
             return self.publish_once(conn, to, key, access, &draft, body);
         }
         let (published, id) = self.publish_named(&draft, Publisher::Request(conn));
-        if let Ok(Published::Taken) = published {
-            let mut answer = std::mem::take(&mut self.scratch);
-            answer.clear();
-            answer.extend_from_slice(b"{\"id\":");
-            push_string(&mut answer, draft.id.as_deref().unwrap_or(&id));
-            answer.push(b'}');
-            self.answers().json(to, Status::Accepted, &answer);
-            self.scratch = answer;
-        }
-        self.new_id = id;
-        published.map(|published| match published {
-            Published::Taken | Published::Repeated(_) => Handled::Answered,
+        let handled = published.map(|published| match published {
+            Published::Taken => Handled::Answered(self.answer_id(to, draft.id.as_deref().unwrap_or(&id))),
+            Published::Repeated(id) => Handled::Answered(self.answer_id(to, &id)),
             Published::Pending => Handled::Later,
-        })
+        });
+        self.new_id = id;
+        handled
+    }
+
+    /// The answer to whoever published an event: its id.
+    pub(super) fn answer_id(&mut self, to: AnswerTo, id: &str) -> Written {
+        let mut answer = std::mem::take(&mut self.scratch);
+        answer.clear();
+        answer.extend_from_slice(b"{\"id\":");
+        push_string(&mut answer, id);
+        answer.push(b'}');
+        let written = self.answers().json(to, Status::Accepted, &answer);
+        self.scratch = answer;
+        written
     }
 
     /// Publishes under the id that the event came with, or a new one. Gives back the buffer with the new one, which is

@@ -206,8 +206,7 @@ impl Shard {
             return Ok(Handled::Later);
         }
         let body = self.end_relay(id);
-        self.answers().json(to, Status::Ok, &body);
-        Ok(Handled::Answered)
+        Ok(Handled::Answered(self.answers().json(to, Status::Ok, &body)))
     }
 
     /// This node's store answered another node's question.

@@ -461,8 +461,8 @@ impl Shard {
         // Before it is served: a stream has a time of its own.
         self.set_due(conn, self.idle_due(http));
         match self.handle(conn, http, request, to, body) {
-            Ok(Handled::Answered) => {}
-            Ok(Handled::AnsweredLast) => http.closing = true,
+            Ok(Handled::Answered(_)) => {}
+            Ok(Handled::AnsweredLast(_)) => http.closing = true,
             Ok(Handled::Later) => http.awaiting = Some(to),
             Ok(Handled::Stream(opening)) => self.open_stream(conn, http, opening, to),
             Err(error) => {

@@ -48,8 +48,7 @@ impl Shard {
                 None => counters.samples_ignored.add(1),
             }
         }
-        self.answers().whole(to, Status::NoContent, "", "", b"");
-        Ok(Handled::Answered)
+        Ok(Handled::Answered(self.answers().whole(to, Status::NoContent, "", "", b"")))
     }
 }
 

@@ -203,8 +203,7 @@ impl Shard {
                 request.preflight_headers.filter(|names| is_list(names)).unwrap_or(HEADERS)
             );
         }
-        self.answers().whole(to, Status::NoContent, "", &headers, b"");
-        Ok(Handled::Answered)
+        Ok(Handled::Answered(self.answers().whole(to, Status::NoContent, "", &headers, b"")))
     }
 }
 

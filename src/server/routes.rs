@@ -11,7 +11,7 @@ use super::streams::Opening;
 use crate::web::{self, Asset};
 use crate::wire::http::{HttpError, Method, percent_decode, trim};
 use crate::wire::request::Request;
-use crate::wire::response::AnswerTo;
+use crate::wire::response::{AnswerTo, Written};
 use crate::wire::status::Status;
 use crate::wire::topic;
 
@@ -19,9 +19,9 @@ use crate::wire::topic;
 #[derive(Debug)]
 pub enum Handled {
     /// Its answer is written.
-    Answered,
+    Answered(Written),
     /// Its answer is written and says that the connection ends with it.
-    AnsweredLast,
+    AnsweredLast(Written),
     /// Its answer comes from elsewhere.
     Later,
     /// It becomes a stream.
@@ -74,8 +74,7 @@ impl Shard {
             }
             Resource::Time => {
                 let now = format!("{{\"now\":{}}}", self.clock.unix_ms);
-                self.answers().json(to, Status::Ok, now.as_bytes());
-                Ok(Handled::Answered)
+                Ok(Handled::Answered(self.answers().json(to, Status::Ok, now.as_bytes())))
             }
             Resource::Likes(video) => {
                 let access = self.publisher(conn, request, query)?;
@@ -100,8 +99,7 @@ impl Shard {
             Resource::Typing(conversation) => {
                 let access = self.publisher(conn, request, query)?;
                 self.typing(&access, &decode(conversation)?, body)?;
-                self.answers().json(to, Status::Accepted, b"{}");
-                Ok(Handled::Answered)
+                Ok(Handled::Answered(self.answers().json(to, Status::Accepted, b"{}")))
             }
             Resource::Asset(asset, _) => Ok(self.asset(asset, request, to)),
             _ => Err(HttpError::not_found()),
@@ -117,12 +115,11 @@ impl Shard {
         );
         let matches =
             |tags: &str| tags.split(',').map(trim).any(|tag| tag.trim_start_matches("W/") == asset.etag || tag == "*");
-        if request.if_none_match.is_some_and(matches) {
-            self.answers().whole(to, Status::NotModified, "", &headers, b"");
+        Handled::Answered(if request.if_none_match.is_some_and(matches) {
+            self.answers().whole(to, Status::NotModified, "", &headers, b"")
         } else {
-            self.answers().whole(to, Status::Ok, asset.content_type, &headers, asset.body);
-        }
-        Handled::Answered
+            self.answers().whole(to, Status::Ok, asset.content_type, &headers, asset.body)
+        })
     }
 
     /// The topic that a part of a path names, decoded once.

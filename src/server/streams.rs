@@ -118,8 +118,7 @@ impl Shard {
         let last = self.last_event(request, query)?;
         if request.method == Method::Head {
             // As GET would answer, without its body (RFC 9110 section 9.3.2).
-            self.answers().stream(to);
-            return Ok(Handled::AnsweredLast);
+            return Ok(Handled::AnsweredLast(self.answers().stream_head(to)));
         }
         self.admit_stream(conn, request, &topics)?;
         Ok(Handled::Stream(Opening { topics, access, last, member }))

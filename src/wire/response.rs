@@ -102,9 +102,13 @@ pub struct Answers<'a> {
     pub date: &'a str,
 }
 
+/// The proof that an answer was written: whoever says that a request is answered has one.
+#[derive(Debug)]
+pub struct Written(());
+
 impl Answers<'_> {
     /// Appends a whole answer. `headers` are complete lines, each with its CR LF.
-    pub fn whole(&mut self, to: AnswerTo, status: Status, content_type: &str, headers: &str, body: &[u8]) {
+    pub fn whole(&mut self, to: AnswerTo, status: Status, content_type: &str, headers: &str, body: &[u8]) -> Written {
         self.start(to, status);
         if !content_type.is_empty() {
             self.out.extend_from_slice(b"Content-Type: ");
@@ -121,6 +125,7 @@ impl Answers<'_> {
         if !to.is_head {
             self.out.extend_from_slice(body);
         }
+        Written(())
     }
 
     /// Appends the status line and the headers that every answer has.
@@ -150,12 +155,12 @@ impl Answers<'_> {
     }
 
     /// Appends an answer of JSON. It tells how things are now, and no cache may keep it.
-    pub fn json(&mut self, to: AnswerTo, status: Status, body: &[u8]) {
-        self.whole(to, status, "application/json", NO_STORE, body);
+    pub fn json(&mut self, to: AnswerTo, status: Status, body: &[u8]) -> Written {
+        self.whole(to, status, "application/json", NO_STORE, body)
     }
 
     /// Appends an error as `application/problem+json` (RFC 9457).
-    pub fn problem(&mut self, to: AnswerTo, error: &HttpError) {
+    pub fn problem(&mut self, to: AnswerTo, error: &HttpError) -> Written {
         let body = serde_json::json!({
             "type": "about:blank",
             "title": error.status.reason(),
@@ -174,7 +179,13 @@ impl Answers<'_> {
         if let Some(challenge) = &error.www_authenticate {
             headers += &format!("WWW-Authenticate: {challenge}\r\n");
         }
-        self.whole(to, error.status, "application/problem+json", &headers, body.to_string().as_bytes());
+        self.whole(to, error.status, "application/problem+json", &headers, body.to_string().as_bytes())
+    }
+
+    /// Appends the head of a stream without its body, as HEAD asks for it.
+    pub fn stream_head(&mut self, to: AnswerTo) -> Written {
+        self.stream(to);
+        Written(())
     }
 
     /// Appends the head of a stream, which ends with its connection. Gives how its body is to be delimited.
@@ -201,7 +212,7 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 mod tests {
     use super::*;
 
-    fn answer(write: impl FnOnce(&mut Answers<'_>)) -> String {
+    fn answer(write: impl FnOnce(&mut Answers<'_>) -> Written) -> String {
         let (mut out, origins) = (Vec::new(), Origins(vec!["https://a.example".into()]));
         write(&mut Answers { out: &mut out, origins: &origins, date: "D" });
         String::from_utf8(out).unwrap()

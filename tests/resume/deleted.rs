@@ -61,6 +61,33 @@ fn deleted_text_handed_out(kv: &str) {
     assert_eq!(node.metric("fanfare_gaps_total", ""), 1);
 }
 
+/// An event whose id was deleted before it came is in no history, and whoever published it hears so at once, by each way.
+fn late_event_of_a_deleted_id_unanswered(kv: &str) {
+    let node = Node::with(&["--kv", kv]);
+    node.publish("live:1", &json!({"type": "deleted", "data": {"id": "late"}}));
+    let late = json!({"type": "comment", "id": "late", "data": "secret"});
+    assert_eq!(node.publish("live:1", &late), "late");
+    let key = [("Idempotency-Key", "k")];
+    let target = "/v1/topics/live:1/events";
+    let answer = Client::connect(node.public).request("POST", target, &key, late.to_string().as_bytes());
+    assert_eq!((answer.status, answer.json()), (202, json!({"id": "late"})));
+    let line = r#"{"topic":"live:1","type":"comment","id":"late","data":"secret"}"#;
+    assert_eq!(node.post("/v1/events", line).json()["accepted"], 1);
+    let listed = node.get(target).json();
+    assert!(!listed.to_string().contains("secret"), "{listed}");
+}
+
+#[test]
+fn late_event_of_a_deleted_id_unanswered_by_memory() {
+    late_event_of_a_deleted_id_unanswered("memory");
+}
+
+#[test]
+fn late_event_of_a_deleted_id_unanswered_by_redis() {
+    let redis = Redis::start();
+    late_event_of_a_deleted_id_unanswered(&redis.url());
+}
+
 #[test]
 fn deleted_text_handed_out_by_memory() {
     deleted_text_handed_out("memory");

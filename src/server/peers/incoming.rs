@@ -24,7 +24,7 @@ use crate::wire::frame::{Frame, Origin, Stored, Stranger, Withdrawn};
 use crate::wire::http::HttpError;
 use crate::wire::pack::unpack;
 use crate::wire::request::Request;
-use crate::wire::response::AnswerTo;
+use crate::wire::response::{AnswerTo, Written};
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 use crate::wire::version::Version;
@@ -177,8 +177,7 @@ impl Shard {
         match self.submit(Question::Take(Taking { dc, bucket: page.bucket, epoch: page.epoch, events })) {
             Ok(result) => {
                 self.put_in_history(peer, &texts, result)?;
-                self.answer_page(to, &left_out);
-                Ok(Handled::Answered)
+                Ok(Handled::Answered(self.answer_page(to, &left_out)))
             }
             Err(ticket) => {
                 self.asked.insert(ticket, Held::new(Asked::Taken { conn, peer, events: texts, left_out }, held));
@@ -205,12 +204,12 @@ impl Shard {
     }
 
     /// Tells a peer that its page was taken, or what of it was not.
-    fn answer_page(&mut self, to: AnswerTo, left_out: &LeftOut) {
+    fn answer_page(&mut self, to: AnswerTo, left_out: &LeftOut) -> Written {
         if left_out.events == 0 {
             return self.answers().whole(to, Status::NoContent, "", "", b"");
         }
         let answer = serde_json::to_vec(left_out).expect("it is plain data");
-        self.answers().json(to, Status::Ok, &answer);
+        self.answers().json(to, Status::Ok, &answer)
     }
 
     /// The store has a peer's events, or not: those that are new go on their way.
@@ -260,8 +259,7 @@ impl Shard {
         match self.submit(Question::NotePeer(note)) {
             Ok(result) => {
                 let body = self.hello_answer(result)?;
-                self.answers().json(to, Status::Ok, body.as_bytes());
-                Ok(Handled::Answered)
+                Ok(Handled::Answered(self.answers().json(to, Status::Ok, body.as_bytes())))
             }
             Err(ticket) => {
                 self.asked.insert(ticket, Held::new(Asked::Hello(conn), held));
