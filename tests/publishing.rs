@@ -111,7 +111,7 @@ fn long_body_of_lines_kept_in_memory() {
     let first: String = (0..40_000).map(|number| line(number * 2 + 1)).collect();
     assert_eq!(client.request("POST", LINES, &[], first.as_bytes()).json()["accepted"], 40_000);
     let before = node.rss_kib();
-    client.send(b"POST /v1/events HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send(b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
     let mut body = Vec::new();
     for number in 0..LINES_SENT {
         body.extend_from_slice(line(number).as_bytes());
@@ -148,10 +148,10 @@ fn too_large_an_event_taken() {
     assert!(node.post(target, event(16 * 1024 + 1)).problem(413).contains("16384"));
     // A body beyond what is read whole is refused by its length, before it comes, or as it comes.
     let mut client = Client::connect(node.public);
-    client.send(b"POST /v1/topics/live:1/events HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n");
+    client.send(b"POST /v1/topics/live:1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n");
     client.answer().problem(413);
     let mut client = Client::connect(node.public);
-    client.send(b"POST /v1/topics/live:1/events HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send(b"POST /v1/topics/live:1/events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
     client.send_unless_closed(chunked(&vec![b' '; 100_000], 1000));
     client.answer().problem(413);
     for (field, bytes) in [("key", 201), ("id", 129), ("type", 65)] {
@@ -209,6 +209,15 @@ fn line_breaks_in_json_forge_a_line_of_the_stream() {
     // A carriage return within a line of NDJSON is between tokens too.
     assert_eq!(node.post(LINES, "{\"topic\":\"live:1\",\r\"type\":\"note\",\"data\":[\r1]}\r\n").json()["accepted"], 1);
     assert_eq!(stream.event()["data"], json!([1]));
+}
+
+#[test]
+fn deletion_that_gateways_and_viewers_read_differently_taken() {
+    let node = Node::start();
+    let deleted = r#"{"topic":"live:1","type":"deleted","data":{"id":"other","i\u0064":"seen"}}"#;
+    let detail = node.post("/v1/topics/live:1/events", deleted).problem(400);
+    assert!(detail.contains("twice"), "{detail}");
+    assert_eq!(node.post(LINES, deleted).json()["rejected_total"], 1);
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::token_cache::TokenCache;
 use crate::auth::{Rights, SharedKeys, Token, TokenError, credentials};
 use crate::wire::authority::Authority;
-use crate::wire::event::{Draft, Owner, giver, owner};
+use crate::wire::event::{Draft, EventError, Owner, giver, owner};
+use crate::wire::frame::Withdrawn;
 use crate::wire::http::HttpError;
 use crate::wire::query::{Parameter, Query};
 use crate::wire::request::Request;
@@ -166,8 +167,11 @@ impl Access {
     /// is taken off one that comes from elsewhere.
     ///
     /// # Errors
-    /// 403, naming the right and the topic, the type, or the id.
+    /// 403, naming the right and the topic, the type, or the id; 400 for data that may be read in two ways.
     pub fn allow<'a>(&self, mut draft: Draft<'a>) -> Result<Allowed<'a>, HttpError> {
+        if Withdrawn::is_named_twice(&draft.kind, draft.data) {
+            return Err(HttpError::bad(EventError::Twice("id of data").to_string()));
+        }
         if matches!(self, Access::Node) {
             return Ok(Allowed(draft));
         }
