@@ -210,6 +210,34 @@ fn old_keys_kept_after_a_rotation() {
 }
 
 #[test]
+fn frontend_without_tokens_changes_streams_that_have_them() {
+    let guarded = Guarded::start(&[]);
+    let dispatcher = format!("http://{}", guarded.node.internal);
+    let open = Node::role("frontend", &["--cores", "1", "--dispatchers", &dispatcher, "--kv", "redis://127.0.0.1:1"]);
+    let all = token("ana", &["live:*"], &[]);
+    let stream = guarded.node.stream(&format!("topic=live:42&access_token={all}"));
+    let target = format!("/v1/connections/{}", stream.connection());
+    support::becomes("the nodes to know each other", 2, || open.info()["nodes"].as_array().map_or(0, Vec::len));
+    for (what, body) in [("topics", r#"{"add":["chat:8"]}"#), ("topics", r#"{"remove":["live:42"]}"#), ("token", "{}")]
+    {
+        let detail = open.post(&format!("{target}/{what}"), body).problem(403);
+        assert!(detail.contains("token"), "{what} {body}: {detail}");
+    }
+    // Nor does what a node hands on go beyond the rights that it hands on with it.
+    let rights = json!({"member": "ana", "expires_at_ms": u64::MAX, "subscribe": ["live:*"], "publish": []});
+    let change =
+        json!({"connection": stream.connection(), "rights": rights, "topics": {"add": ["chat:8"], "remove": []}});
+    let inside = Client::connect(guarded.node.internal).request(
+        "POST",
+        "/v1/internal/connections",
+        &[],
+        change.to_string().as_bytes(),
+    );
+    inside.problem(403);
+    assert_eq!(topics(&guarded.node, &stream, &all), ["live:42"]);
+}
+
+#[test]
 fn bad_key_file_served_with() {
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key");

@@ -138,6 +138,9 @@ impl Shard {
         let asker = (self.id, asker);
         let message = match change.what {
             What::Topics { add, remove } => {
+                for topic in &add {
+                    access.require_subscribe(topic)?;
+                }
                 Message::ChangeTopics(Box::new(ChangeTopics { conn, secret, access, add, remove, asker }))
             }
             What::Renew => Message::Renew(Box::new(Renewal { conn, secret, access, asker })),

@@ -63,17 +63,26 @@ impl Shard {
         Ok((shard, Conn { slot: id.slot, generation: id.generation }, id.secret))
     }
 
-    /// Refuses what is no stream of this shard, or not of the member who asks.
+    /// Refuses what is no stream of this shard, or not of the member who asks, or of nobody known.
     pub(super) fn check_stream(&self, conn: Conn, secret: u64, access: &Access) -> Result<(), HttpError> {
         let slot = self.slots.get(conn).ok_or_else(gone)?;
         let is_stream = matches!(slot.kind, Kind::Stream | Kind::Lagging(_)) && !slot.is_ending();
         if self.slots.secret(conn) != secret || !is_stream {
             return Err(gone());
         }
-        if let (Access::Token(rights), Some(stream)) = (access, &slot.rights) {
-            rights.require_same_member(stream.member.as_deref())?;
+        match access {
+            Access::Token(rights) => {
+                let member = slot.rights.as_ref().map(|stream| stream.member.as_deref());
+                Ok(member.map_or(Ok(()), |member| rights.require_same_member(member))?)
+            }
+            // Another node, which asks nobody for a token, handed the change on.
+            Access::Open | Access::Node if self.node.tokens.is_some() => Err(HttpError::new(
+                Status::Forbidden,
+                "a stream that has a token's rights is changed with a token only; the frontend that was asked takes none \
+                 (--auth none)",
+            )),
+            Access::Open | Access::Node => Ok(()),
         }
-        Ok(())
     }
 
     /// Changes the topics of a stream of this shard.
