@@ -239,6 +239,7 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
         digests: [const { AtomicU64::new(0) }; BUCKETS],
         settled: AtomicU64::new(0),
         kv: ways.kv,
+        host_name: host_name(),
         heard_ms: AtomicU64::new(0),
         trouble: Mutex::new(None),
         resolver: ways.resolver,
@@ -250,6 +251,14 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
         drained: AtomicUsize::new(0),
     };
     Ok((Arc::new(node), live))
+}
+
+/// This machine's own name, if it is one that a `Host` may have.
+fn host_name() -> Option<Box<str>> {
+    let uname = rustix::system::uname();
+    let name = uname.nodename().to_str().ok()?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    (!name.is_empty() && name.bytes().all(is_plain)).then(|| name.into())
 }
 
 fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {

@@ -10,7 +10,7 @@ use support::node::Node;
 use support::sse::Stream;
 use support::{becomes, reaction};
 
-const TIME: &[u8] = b"GET /v1/time HTTP/1.1\r\nHost: h\r\n\r\n";
+const TIME: &[u8] = b"GET /v1/time HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// Asserts that the node serves others as if nothing had been, and keeps nothing of who went.
 #[track_caller]
@@ -32,7 +32,7 @@ fn head_in_single_bytes_refused() {
         client.send([byte]);
     }
     assert_eq!(client.answer().json(), json!({"likes": 1}));
-    for byte in b"GET /v1/events?topic=live:42 HTTP/1.1\r\nHost: h\r\n\r\n" {
+    for byte in b"GET /v1/events?topic=live:42 HTTP/1.1\r\nHost: localhost\r\n\r\n" {
         client.send([*byte]);
     }
     let mut stream = Stream::from_client(client);
@@ -72,7 +72,9 @@ fn huge_head_kept_in_memory() {
     assert!(grown < 16 * 1024, "{grown} KiB more");
     // 200 headers fit the bytes, and are too many.
     let mut client = Client::connect(node.public);
-    client.send([b"GET /v1/time HTTP/1.1\r\nHost: h\r\n".to_vec(), b"X: y\r\n".repeat(200), b"\r\n".to_vec()].concat());
+    client.send(
+        [b"GET /v1/time HTTP/1.1\r\nHost: localhost\r\n".to_vec(), b"X: y\r\n".repeat(200), b"\r\n".to_vec()].concat(),
+    );
     client.answer().problem(431);
     drop(client);
     unharmed(&mut node);
@@ -99,7 +101,7 @@ fn bad_chunk_guessed_at() {
     ] {
         for target in ["/v1/events", "/v1/topics/live:1/events"] {
             let mut client = Client::connect(node.public);
-            client.send(format!("POST {target} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"));
+            client.send(format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"));
             client.send_unless_closed(chunks);
             client.send_unless_closed(TIME);
             let answer = client.answer();
@@ -111,7 +113,7 @@ fn bad_chunk_guessed_at() {
     }
     // Extensions and trailers are passed over.
     let mut client = Client::connect(node.public);
-    client.send(b"POST /v1/events HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send(b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
     client.send(b"21;a=\"b\"\r\n{\"topic\":\"live:1\",\"type\":\"note\"}\n\r\n0\r\nX-Trailer: y\r\n\r\n");
     client.send(TIME);
     assert_eq!(client.answer().json()["accepted"], 1);
@@ -144,7 +146,7 @@ fn length_told_in_two_ways_smuggles_a_request() {
         ("Expect: tea\r\n", 417),
     ] {
         let mut client = Client::connect(node.public);
-        client.send(format!("POST /v1/events HTTP/1.1\r\nHost: h\r\n{headers}\r\n"));
+        client.send(format!("POST /v1/events HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"));
         client.send_unless_closed(TIME);
         let answer = client.answer();
         assert_eq!(answer.status, status, "{headers:?}");
@@ -161,10 +163,10 @@ fn body_shorter_than_it_says_published() {
     let mut stream = node.stream("topic=live:1");
     let body = r#"{"type":"half"}"#;
     for head in [
-        "POST /v1/topics/live:1/events HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n",
-        "POST /v1/topics/live:1/events HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n64\r\n",
-        "POST /v1/events HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n",
-        "POST /v1/events HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n64\r\n",
+        "POST /v1/topics/live:1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n",
+        "POST /v1/topics/live:1/events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n64\r\n",
+        "POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n",
+        "POST /v1/events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n64\r\n",
     ] {
         let mut client = Client::connect(node.public);
         client.send(head);
@@ -220,7 +222,8 @@ fn noise_breaks_a_shard() {
     let mut inputs = vec![tls, http2, zeros, b"\r\n".repeat(50_000), b"\n".to_vec(), b"GET\r\n\r\n".to_vec()];
     inputs.extend((0..100).map(|round| noise(round * 100)));
     inputs.extend((0..50).map(|round| {
-        [b"POST /v1/events HTTP/1.1\r\nHost: h\r\nContent-Length: 5000\r\n\r\n".to_vec(), noise(round * 100)].concat()
+        [b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\n".to_vec(), noise(round * 100)]
+            .concat()
     }));
     for address in [node.public, node.internal] {
         for input in &inputs {
@@ -364,7 +367,9 @@ fn half_closed_connection_unanswered() {
     assert_eq!(client.answer().status, 200);
     client.assert_closed();
     // A client that says it is the last request, in either version.
-    for head in ["GET /v1/time HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "GET /v1/time HTTP/1.0\r\n\r\n"] {
+    for head in
+        ["GET /v1/time HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "GET /v1/time HTTP/1.0\r\n\r\n"]
+    {
         let mut client = Client::connect(node.public);
         client.send(head);
         let answer = client.answer();
@@ -389,8 +394,8 @@ fn reset_connection_left_behind() {
         &like[..like.len() - 3],
         // The answer comes from the database, to nobody.
         &like,
-        b"POST /v1/events HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
-        b"GET /v1/events?topic=live:1 HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+        b"GET /v1/events?topic=live:1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ];
     for round in 0..60 {
         let mut client = Client::connect(node.public);
@@ -414,19 +419,19 @@ fn client_that_waits_for_100_continue_hangs() {
     {
         let length = body.len();
         client.send(format!(
-            "POST {target} HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
+            "POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
         ));
         assert_eq!(client.answer().status, 100, "{target}");
         client.send(body);
         assert!(matches!(client.answer().status, 201 | 202), "{target}");
     }
-    client.send("POST /v1/topics/live:1/events HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n");
+    client.send("POST /v1/topics/live:1/events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n");
     assert_eq!(client.answer().status, 100);
     client.send(support::http::chunked(br#"{"type":"n"}"#, 4));
     assert_eq!(client.answer().status, 202);
     // Who is refused need not send it.
     client.send(
-        "POST /v1/videos/1/likes HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\nExpect: 100-continue\r\n\r\n",
+        "POST /v1/videos/1/likes HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\nExpect: 100-continue\r\n\r\n",
     );
     client.answer().problem(413);
     drop(client);

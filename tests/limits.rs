@@ -229,7 +229,7 @@ fn slow_loris_sockets_keep_viewers_out() {
 
 #[test]
 fn bodies_that_never_end_keep_viewers_out() {
-    let head = |path: &str, body: &str| format!("POST {path} HTTP/1.1\r\nHost: x\r\n{body}").into_bytes();
+    let head = |path: &str, body: &str| format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{body}").into_bytes();
     let (known, chunked) = ("Content-Length: 100\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n9\r\n{");
     let likes = "/v1/videos/1/likes";
     let starts = [head(likes, known), head(likes, chunked), head("/v1/events", known), head("/v1/events", chunked)];

@@ -109,7 +109,7 @@ fn crash_between_commit_and_answer_or_many_at_once() {
     // Nobody hears the answer, and then the node is gone.
     let body = said("ana", "unheard");
     let head = format!("Content-Length: {}\r\nIdempotency-Key: unheard", body.len());
-    Client::connect(node.public).send(format!("POST {target} HTTP/1.1\r\nHost: test\r\n{head}\r\n\r\n{body}"));
+    Client::connect(node.public).send(format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n{body}"));
     eventually("the comment to be stored", || match count(&node, target, "comments") {
         2 => Ok(()),
         seen => Err(seen),

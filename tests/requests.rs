@@ -190,7 +190,18 @@ fn any_web_page_may_use_what_listens_on_this_box() {
         let detail = ask(public, line, "evil.example", rebound, &like).problem(403);
         assert!(detail.contains("localhost"), "{line}: {detail}");
     }
+    // Nor does a name without dots, which a neighbour in the local network may answer to.
+    for (host, page) in
+        [("evil:7101", "Origin: http://evil:7101\r\n"), ("evil", ""), ("evil%2eexample", ""), ("", rebound)]
+    {
+        let detail = ask(public, &format!("POST {LIKES}"), host, page, &like).problem(403);
+        assert!(detail.contains("localhost"), "{host}: {detail}");
+    }
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("every machine has one");
+    let machine = machine.trim().to_owned();
     for (host, page) in [
+        (machine, ""),
+        (String::new(), ""),
         (public.to_string(), own.as_str()),
         ("localhost".to_owned(), ""),
         (public.to_string(), "Origin: https://app.example\r\n"),

@@ -84,6 +84,8 @@ pub struct Node {
     pub settled: AtomicU64,
     /// The key-value store; without one, dispatchers are asked.
     pub kv: Option<Arc<dyn KeyValue>>,
+    /// This machine's own name, as the kernel had it when the node started.
+    pub host_name: Option<Box<str>>,
     /// When a heartbeat was answered last, in Unix ms.
     pub heard_ms: AtomicU64,
     /// Why the last one was not, if it was not.

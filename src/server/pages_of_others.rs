@@ -31,13 +31,16 @@ impl Shard {
         }
         let is_by_proxy = || self.peer(conn).is_some_and(|peer| node.admission.is_proxy(peer));
         if node.public.ip().to_canonical().is_loopback()
-            && !request.host.is_none_or(|host| is_own_name(host.host, &self.live.origins))
+            && !request.host.is_none_or(|host| {
+                is_own_name(host.host, request.origin, &self.live.origins, node.host_name.as_deref())
+            })
             && !is_by_proxy()
         {
             return Err(HttpError::new(
                 Status::Forbidden,
                 "without tokens this node answers on this box only, and not by the name in Host, which may be anybody's: \
-                 use localhost or 127.0.0.1, or name the page's origin in --cors-origin, or the proxy in --trusted-proxy",
+                 use localhost, 127.0.0.1 or this machine's name, or name the page's origin in --cors-origin, or the proxy in \
+                 --trusted-proxy",
             ));
         }
         let changes = !matches!(request.method, Method::Get | Method::Head) || resource == Resource::Events;
@@ -99,16 +102,18 @@ fn is_own_page(request: &Request<'_>, origins: &Origins) -> bool {
     }
 }
 
-/// Whether nobody elsewhere can own the name in a `Host`: an address, this box's name for itself, a name without dots, which
-/// the domain name system leads nowhere, or that of an origin that the settings name.
-fn is_own_name(host: Host<'_>, origins: &Origins) -> bool {
+/// Whether nobody elsewhere can own the name in a `Host`: an address, this box's names for itself, of which `own` is the
+/// kernel's, or that of an origin that the settings name. Any other name anybody may own, be it in the local network (LLMNR,
+/// NetBIOS) where it has no dots. No page is reached by an empty name.
+fn is_own_name(host: Host<'_>, origin: Option<&str>, origins: &Origins, own: Option<&str>) -> bool {
     let is_named = |origin: &String| {
         let of = |scheme| Authority::of_origin(origin, scheme).is_some_and(|named| named.host == host);
         origin == "*" || of("https") || of("http")
     };
     match host {
         Host::Address(_) => true,
-        Host::Name(name) => host.is_here() || !name.contains('.') || origins.0.iter().any(is_named),
+        Host::Name("") => origin.is_none(),
+        Host::Name(_) => host.is_here() || own.map(Host::Name) == Some(host) || origins.0.iter().any(is_named),
     }
 }
 
@@ -118,7 +123,7 @@ mod tests {
     use crate::wire::request;
 
     fn is_own(host: &str, origins: &Origins) -> bool {
-        is_own_name(Authority::parse(host).unwrap().host, origins)
+        is_own_name(Authority::parse(host).unwrap().host, Some("http://evil"), origins, Some("box"))
     }
 
     #[test]
@@ -133,20 +138,33 @@ mod tests {
             "LOCALHOST:8080",
             "a.localhost:1",
             "box:8080",
-            "test",
+            "Box",
             "app.example",
             "App.Example:8443",
             "10.0.0.7",
-            "",
         ] {
             assert!(is_own(host, &origins), "{host}");
         }
-        for host in
-            ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "app.example.evil.example", "ai.", "1.2.3"]
-        {
+        for host in [
+            "evil.example",
+            "evil.example:8080",
+            "127.0.0.1.evil.example",
+            "app.example.evil.example",
+            "evil:8080",
+            "evil%2eexample",
+            "box.evil",
+            "ai",
+            "ai.",
+            "_",
+            "-",
+            "1.2.3",
+            "",
+        ] {
             assert!(!is_own(host, &origins), "{host}");
         }
         assert!(is_own("any.example", &Origins(vec!["*".to_owned()])));
+        assert!(is_own_name(Host::Name(""), None, &origins, None), "a program");
+        assert!(!is_own_name(Host::Name("box"), None, &origins, None));
     }
 
     #[test]

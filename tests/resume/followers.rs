@@ -212,7 +212,7 @@ impl Follower {
             self.topics.iter_mut().filter(|topic| topic.next == 0).for_each(|topic| topic.gap = true);
         }
         let mut socket = TcpStream::connect(plan.address).expect("the node accepts");
-        write!(socket, "GET /v1/events?{query} HTTP/1.1\r\nHost: test\r\n{header}\r\n").expect("it fits");
+        write!(socket, "GET /v1/events?{query} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n").expect("it fits");
         socket.set_nonblocking(true).expect("a socket option");
         let data = epoll::EventData::new_u64(number);
         epoll::add(epoll, &socket, data, epoll::EventFlags::IN).expect("it is a socket of ours");

@@ -69,7 +69,7 @@ fn until(world: &mut World, ends: &[i32], text: &[u8], count: usize) -> Vec<Vec<
 fn clients_with_very_many_requests_have_a_turn_for_themselves() {
     let mut world = world();
     let requests = 500;
-    let sent = b"GET /v1/time HTTP/1.1\r\nHost: a\r\n\r\n".repeat(requests);
+    let sent = b"GET /v1/time HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(requests);
     let ends = crowd(&mut world, 10, &sent);
     until(&mut world, &ends, b"HTTP/1.1 200 OK", 10 * requests);
     assert!(world.busiest.requests <= MOST, "{:?}", world.busiest);
@@ -80,7 +80,7 @@ fn crowd_that_waits_for_a_topic_has_a_turn_for_itself() {
     let mut world = world();
     let until_then = world.now + 10 * SECOND;
     world.stores[0].lock().outage(until_then);
-    let ends = crowd(&mut world, 300, b"GET /v1/events?topic=chat:new HTTP/1.1\r\nHost: a\r\n\r\n");
+    let ends = crowd(&mut world, 300, b"GET /v1/events?topic=chat:new HTTP/1.1\r\nHost: localhost\r\n\r\n");
     until(&mut world, &ends, b"event: connected", 300);
     assert!(world.busiest.sends <= MOST, "{:?}", world.busiest);
 }
@@ -88,7 +88,7 @@ fn crowd_that_waits_for_a_topic_has_a_turn_for_itself() {
 #[test]
 fn crowd_that_is_told_to_go_has_a_turn_for_itself() {
     let mut world = world();
-    let ends = crowd(&mut world, 300, b"GET /v1/events?topic=chat:0 HTTP/1.1\r\nHost: a\r\n\r\n");
+    let ends = crowd(&mut world, 300, b"GET /v1/events?topic=chat:0 HTTP/1.1\r\nHost: localhost\r\n\r\n");
     until(&mut world, &ends, b"event: connected", 300);
     world.busiest = Busiest::default();
     let node = world.machines[FRONTEND].node.clone().expect("it runs");
@@ -103,7 +103,7 @@ fn crowd_of_topics_with_one_viewer_each_has_a_turn_for_itself() {
     let mut world = world();
     let topics = 100;
     let ends = send_each(&mut world, address(FRONTEND, 8080), topics, |number| {
-        format!("GET /v1/events?topic=chat:{number} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes()
+        format!("GET /v1/events?topic=chat:{number} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()
     });
     until(&mut world, &ends, b"event: connected", topics);
     let line = |number| format!("{{\"topic\":\"chat:{number}\",\"type\":\"score\",\"data\":1}}\n");
@@ -127,7 +127,7 @@ fn newest_values_shown_twice_to_who_comes_at_once() {
     let publisher = send(&mut world, address(DISPATCHER, 8081), 1, format!("{head}{lines}").as_bytes());
     until(&mut world, &publisher, b"\"accepted\":30", 1);
     let streams = 100;
-    let ends = crowd(&mut world, streams, b"GET /v1/events?topic=chat:new HTTP/1.1\r\nHost: a\r\n\r\n");
+    let ends = crowd(&mut world, streams, b"GET /v1/events?topic=chat:new HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut read = until(&mut world, &ends, b"\"type\":\"score\"", streams * values);
     // What else comes, comes soon.
     world.run(world.now + 5 * SECOND);

@@ -230,7 +230,7 @@ impl Viewer {
                 None => String::new(),
             };
             let (query, pass) = (query.join("&"), self.authorization());
-            let request = format!("GET /v1/events?{query} HTTP/1.1\r\nHost: f\r\n{pass}{resume}\r\n");
+            let request = format!("GET /v1/events?{query} HTTP/1.1\r\nHost: localhost\r\n{pass}{resume}\r\n");
             // A new connection has room for a request.
             let mut left = request.as_bytes();
             while !left.is_empty() {

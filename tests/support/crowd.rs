@@ -42,7 +42,7 @@ impl Crowd {
         for number in first..first + count {
             let mut client = Client::connect(address);
             let query = query(number);
-            client.send(format!("GET /v1/events?{query} HTTP/1.1\r\nHost: test\r\n\r\n"));
+            client.send(format!("GET /v1/events?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
             let head = client.answer_to_head();
             assert_eq!(head.status, 200, "{head:?}");
             let (socket, early) = client.into_parts();

@@ -212,7 +212,7 @@ impl Viewer {
         self.back_at = None;
         let query: Vec<String> = self.topics.iter().map(|topic| format!("topic={topic}")).collect();
         let header = self.last_id.as_ref().map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n"));
-        let request = format!("GET /v1/events?{} HTTP/1.1\r\nHost: test\r\n{header}\r\n", query.join("&"));
+        let request = format!("GET /v1/events?{} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n", query.join("&"));
         let opened = || -> std::io::Result<TcpStream> {
             let mut socket = TcpStream::connect(doors[self.door % doors.len()])?;
             socket.write_all(request.as_bytes())?;

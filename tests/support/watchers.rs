@@ -185,7 +185,7 @@ impl Thread {
         let viewer = &mut self.viewers[who];
         let last = viewer.last_id.as_ref().map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
         let request = format!(
-            "GET /v1/events?{} HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\n{last}\r\n",
+            "GET /v1/events?{} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{last}\r\n",
             viewer.query
         );
         socket.write_all(request.as_bytes()).ok()?;
