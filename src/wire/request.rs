@@ -266,7 +266,8 @@ fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>])
             }
             12 if is("fanfare-node") => once("Fanfare-Node", request.fanfare_node.replace(text().unwrap_or("")))?,
             15 if is("x-forwarded-for") => request.forwarded_for.push(text().unwrap_or("")),
-            13 if is("last-event-id") => request.last_event_id = text(),
+            // One that is no text is of no event, and not the same as none.
+            13 if is("last-event-id") => request.last_event_id = Some(text().unwrap_or("\u{fffd}")),
             13 if is("authorization") => once("Authorization", request.authorization.replace(text().unwrap_or("")))?,
             13 if is("if-none-match") => request.if_none_match = text(),
             14 if is("sec-fetch-site") => {

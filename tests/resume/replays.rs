@@ -109,6 +109,18 @@ fn unreadable_id_met_with_silence() {
 }
 
 #[test]
+fn id_that_is_no_text_taken_for_none() {
+    let node = Node::start();
+    publish_comments(&node, &["live:1"], 2, 10);
+    let mut head = request("GET", "/v1/events?topic=live:1", &[("Last-Event-ID", "!")], b"");
+    let mark = head.iter().position(|byte| *byte == b'!').expect("it stands there");
+    head[mark] = 0xE9;
+    let mut stream = Stream::with_request(node.public, &head);
+    stream.wait_connected();
+    assert_eq!(take(&mut stream, 3), ["gap live:1 null", "live:1/0", "live:1/1"]);
+}
+
+#[test]
 fn restart_without_a_word_of_what_was_lost() {
     let node = Node::start();
     publish_comments(&node, &["live:1"], 5, 10);
