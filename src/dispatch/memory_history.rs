@@ -1,6 +1,7 @@
 //! History in memory: what the embedded key-value store keeps of each topic.
 
 mod kept;
+mod withdrawals;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -65,8 +66,8 @@ struct History {
     reaches: Reach,
     /// Events that it gave up, until that is noted.
     gone: Vec<Position>,
-    /// What was taken back lately, and when: should it only come now, it is refused.
-    withdrawn: VecDeque<(u64, Withdrawn)>,
+    /// What was taken back, by how its JSON begins, and where the deletion stands: should it only come now, it is refused.
+    withdrawn: Map<Box<str>, Position>,
 }
 
 /// All topics' histories.
@@ -134,24 +135,6 @@ impl History {
             }
         }
         dropped
-    }
-
-    /// An event was taken back: its text goes, wherever it stands.
-    fn withdraw(&mut self, withdrawn: Withdrawn, now_ms: u64) {
-        for entry in self.shelves.iter_mut().flat_map(|shelf| &mut shelf.events) {
-            self.bytes -= entry.event.take_if(|event| withdrawn.is(event)).map_or(0, |event| event.len());
-        }
-        let old = self.withdrawn.partition_point(|(at, _)| *at + REFUSED_MS < now_ms);
-        for (_, old) in self.withdrawn.drain(..old) {
-            self.bytes -= ENTRY_BYTES + old.beginning().len();
-        }
-        self.bytes += ENTRY_BYTES + withdrawn.beginning().len();
-        self.withdrawn.push_back((now_ms, withdrawn));
-    }
-
-    /// Whether an event was taken back before it came.
-    fn refuses(&self, event: &str, now_ms: u64) -> bool {
-        self.withdrawn.iter().any(|(at, withdrawn)| *at + REFUSED_MS >= now_ms && withdrawn.is(event))
     }
 
     /// At most so many of the events that follow `after`, in order, and whether these are all.
@@ -230,16 +213,16 @@ impl Histories {
             self.round.push_back(topic.clone());
             History { bytes: TOPIC_BYTES + name_bytes, ..History::default() }
         });
-        if let Some(id) = append.withdraws {
-            self.bytes -= history.bytes;
-            history.withdraw(Withdrawn::of(&id), now_ms);
-            self.bytes += history.bytes;
-        }
         let prev = history.end;
         let position = match prev {
             Some(last) if last.ms >= now_ms => Position { ms: last.ms, seq: last.seq + 1 },
             _ => Position { ms: now_ms, seq: 1 },
         };
+        if let Some(id) = append.withdraws {
+            self.bytes -= history.bytes;
+            history.withdraw(Withdrawn::of(&id), position);
+            self.bytes += history.bytes;
+        }
         history.end = Some(position);
         let (at, shelf_bytes) = history.shelf(append.kind);
         let entry = Entry { position, prev, event: Some(append.event) };
@@ -269,7 +252,7 @@ impl Histories {
         for _ in 0..most.min(self.round.len()) {
             let Some(topic) = self.round.pop_front() else { break };
             let Some(history) = self.topics.get_mut(&topic) else { continue };
-            self.bytes -= history.drop_old(now_ms);
+            self.bytes -= history.drop_old(now_ms) + history.drop_withdrawn(now_ms);
             self.forgets.events(&topic, &mut history.gone);
             // One that lost events before their time remains until nobody expects them any more.
             if !history.shelves.is_empty() || history.reaches > forgotten {
@@ -300,6 +283,7 @@ impl Histories {
                 while let Some(at) = history.oldest().filter(|at| history.shelves[*at].oldest().position <= before) {
                     self.bytes -= history.drop_oldest(at);
                 }
+                self.bytes -= history.drop_withdrawn(now_ms);
                 self.forgets.events(topic, &mut history.gone);
             }
         }

@@ -52,6 +52,11 @@ impl Histories {
             if let Some(prev) = kept.prev.filter(|prev| !is_known(*prev)) {
                 history.reaches = Reach::back_to(prev);
             }
+            let bytes_before = history.bytes;
+            if let Some(event) = &kept.event {
+                history.hold_back_again(&kept.kind, event, kept.position);
+            }
+            let held_back = history.bytes - bytes_before;
             let (at, shelf_bytes) = history.shelf(kept.kind);
             let entry = Entry { position: kept.position, prev: kept.prev, event: kept.event };
             let bytes = entry.bytes() + shelf_bytes;
@@ -59,7 +64,7 @@ impl Histories {
             history.end = history.end.max(Some(kept.position));
             history.shelves[at].age_max_ms = kept.age_max_ms;
             history.shelves[at].events.push_back(entry);
-            self.bytes += bytes;
+            self.bytes += bytes + held_back;
             self.clock_ms = self.clock_ms.max(kept.position.ms);
         }
         let now_ms = self.time(now_ms);
