@@ -87,7 +87,9 @@ fn likes_answered_into_a_file_that_is_gone() {
         std::fs::rename(&file, &aside).unwrap();
         becomes("likes to be refused", 503, || like(&node, "bob"));
         let ready = Client::connect(node.internal).request("GET", "/health/ready", &[], b"");
-        assert!(ready.problem(503).contains(&file.display().to_string()), "{ready:?}");
+        assert_eq!(ready.problem(503), "the database fails", "which stands open, and names no files");
+        let reason = node.info()["waits_for"].to_string();
+        assert!(reason.contains(&file.display().to_string()), "{reason}");
         let lines = |says: &str| node.log().into_iter().filter(|line| line.contains(says)).count();
         eventually("a line of it", || match lines("deleted or moved") {
             1 => Ok(()),

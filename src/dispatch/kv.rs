@@ -10,6 +10,7 @@ pub use super::buckets::{BUCKETS, bucket, digest, highest, stable_hash};
 use super::datacenter::{PeerNote, PeerTurns, PeerViewers, Placed, QueueAsk, QueuePage, Taking};
 pub use super::nodes::NodeInfo;
 use crate::limits::VERSION_MAX;
+use crate::observe::trouble::Reason;
 use crate::wire::connection_id::NodeId;
 use crate::wire::position::{Position, Reach};
 use crate::wire::topic::Topic;
@@ -27,7 +28,7 @@ pub enum Request {
     /// A node ends cleanly: its lease and what it wanted go at once. [`Answer::Left`]
     Leave(NodeId),
     /// Appends an event to its topic's history. [`Answer::Appended`], or [`Answer::Repeated`] for one that was taken back
-    /// less than [`crate::limits::WITHDRAWN_REFUSED`] ago
+    /// less than [`crate::limits::WITHDRAWN_REFUSED`] ago, or, by the embedded store, whose deletion is in history
     Append(Append),
     /// The same, unless the key is known. [`Answer::Appended`] or [`Answer::Repeated`]
     AppendOnce(Claim, Append),
@@ -400,7 +401,7 @@ pub trait KeyValue: Send + Sync {
     ) -> Option<Result<Answer, Unavailable>>;
 
     /// Why it cannot be used at the moment, if it cannot.
-    fn trouble(&self) -> Option<String>;
+    fn trouble(&self) -> Option<Reason>;
 
     /// Whether it is in this process, and so is never away.
     fn is_here(&self) -> bool {

@@ -19,6 +19,7 @@ use crate::limits::{
     MEMORY_HISTORY_BYTES, MEMORY_HISTORY_PART, MEMORY_MEMBERS_BYTES, MEMORY_MEMBERS_PART, MEMORY_VALUES_BYTES,
     MEMORY_VALUES_PART, NODE_LEASE, NODE_SWEEP, SWEPT_AT_ONCE, VALUES_SWEPT,
 };
+use crate::observe::trouble::Reason;
 use crate::runtime::clock::Times;
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::{Map, Set};
@@ -389,7 +390,7 @@ impl KeyValue for MemoryKv {
         }
     }
 
-    fn trouble(&self) -> Option<String> {
+    fn trouble(&self) -> Option<Reason> {
         None
     }
 

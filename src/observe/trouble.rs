@@ -1,5 +1,6 @@
 //! What the log hears of something that fails: a line when it begins, one a minute while it lasts, and one when it ends.
 
+use std::borrow::Cow;
 use std::hash::Hash;
 use std::time::Instant;
 
@@ -9,6 +10,36 @@ use crate::runtime::random::Map;
 /// What has been said of one thing.
 #[derive(Debug, Default)]
 pub struct Told(Option<Instant>);
+
+/// Why something cannot be used. `/health/ready` says it to anybody; the details may quote addresses, scripts and SQL, and
+/// are for the log and for whoever knows the cluster's secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// A sentence for anybody.
+    pub sentence: Cow<'static, str>,
+    /// What failed, in the words of what failed, if there is more to say.
+    pub details: Option<String>,
+}
+
+impl Reason {
+    /// With details.
+    pub fn new(sentence: &'static str, details: String) -> Reason {
+        Reason { sentence: sentence.into(), details: Some(details) }
+    }
+
+    /// Without any.
+    pub fn plain(sentence: impl Into<Cow<'static, str>>) -> Reason {
+        Reason { sentence: sentence.into(), details: None }
+    }
+
+    /// All that there is to say, for operators.
+    pub fn whole(&self) -> String {
+        match &self.details {
+            Some(details) => format!("{}: {details}", self.sentence),
+            None => self.sentence.to_string(),
+        }
+    }
+}
 
 /// What is to be said now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

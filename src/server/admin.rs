@@ -44,7 +44,7 @@ impl Shard {
             Resource::Live => ("application/json", r#"{"live":true}"#.to_owned()),
             Resource::Ready => match self.not_ready() {
                 None => ("application/json", r#"{"ready":true}"#.to_owned()),
-                Some(reason) => return Err(HttpError::unavailable(reason)),
+                Some(reason) => return Err(HttpError::unavailable(reason.sentence)),
             },
             Resource::Node => ("application/json", self.node_info()),
             Resource::Connections => return self.list_connections(conn, query),
@@ -130,7 +130,7 @@ impl Shard {
             "data_center": node.dc,
             "peers": self.peers_info(),
             "links": node.links.iter().filter_map(|links| Some(links.lock().ok()?.clone())).flatten().collect::<Vec<_>>(),
-            "waits_for": self.not_ready(),
+            "waits_for": self.not_ready().map(|reason| reason.whole()),
             "limits": {
                 "connections": {"now": open, "max": open_max},
                 "memory_bytes": {"now": memory, "max": memory_max, "full": node.admission.memory_is_full()},

@@ -15,6 +15,7 @@ use super::slots::Conn;
 use crate::backend::store::Store;
 use crate::dispatch::kv::{Alive, Answer, BUCKETS, Heard, Heartbeat, NodeInfo, Notice, Request, Unavailable};
 use crate::limits::{ASKED_BYTES, HEARTBEAT_RETRY, NODE_HEARTBEAT};
+use crate::observe::trouble::Reason;
 use crate::runtime::account::{Held, Reservation, Use};
 use crate::wire::http::HttpError;
 use crate::wire::position::{Reach, Shown};
@@ -291,7 +292,11 @@ impl Shard {
         self.next_heartbeat = self.next_heartbeat.min(self.clock.instant + HEARTBEAT_RETRY);
         // A dispatcher that answers is not what this node waits for.
         let by_dispatcher = self.cluster.questions.answered;
-        let why = if by_dispatcher { error.to_string() } else { format!("waiting for a dispatcher: {}", error.0) };
+        let sentence = match by_dispatcher {
+            true => "the key-value store is unavailable to the dispatchers",
+            false => "waiting for a dispatcher: none of --dispatchers answers as it should",
+        };
+        let why = Reason::new(sentence, error.0);
         if let Ok(mut trouble) = self.node.trouble.lock() {
             *trouble = Some(why);
         }

@@ -19,10 +19,10 @@ use super::questions::{Questions, Relay};
 use super::shard::Shard;
 use crate::backend::store::Store;
 use crate::dispatch::datacenter::PeerState;
-use crate::dispatch::kv::{NodeInfo, Unavailable};
+use crate::dispatch::kv::NodeInfo;
 use crate::frontend::window::Windows;
 use crate::limits::{DATABASES_KNOWN, HEARTBEAT_SOONEST, NODE_HEARTBEAT, NODE_LEASE, RESOLVE_AGAIN, WINDOW_IDLE};
-use crate::observe::trouble::{Told, ToldEach};
+use crate::observe::trouble::{Reason, Told, ToldEach};
 use crate::runtime::random::Map;
 use crate::runtime::resolver::Found;
 use crate::wire::connection_id::NodeId;
@@ -218,16 +218,16 @@ impl Shard {
     }
 
     /// Why this node cannot do its work at the moment, if it cannot.
-    pub(super) fn trouble(&self) -> Option<String> {
+    pub(super) fn trouble(&self) -> Option<Reason> {
         let node = &self.node;
         if let Some(kv) = &node.kv {
-            return kv.trouble().map(|why| Unavailable(why).to_string());
+            return kv.trouble();
         }
         let heard = node.heard_ms.load(Ordering::Relaxed);
         if self.clock.unix_ms.saturating_sub(heard) < NODE_LEASE.as_millis() as u64 {
             return None;
         }
         let why = node.trouble.lock().ok().and_then(|trouble| trouble.clone());
-        Some(why.unwrap_or_else(|| "waiting for a dispatcher: none of --dispatchers has answered yet".to_owned()))
+        Some(why.unwrap_or_else(|| Reason::plain("waiting for a dispatcher: none of --dispatchers has answered yet")))
     }
 }

@@ -14,6 +14,7 @@ use crate::auth::watch::Shared;
 use crate::backend::store::Store;
 use crate::dispatch::kv::{BUCKETS, KeyValue, NodeInfo, bucket};
 use crate::observe::metrics::Counters;
+use crate::observe::trouble::Reason;
 use crate::runtime::account::Common;
 use crate::runtime::mailbox::Sender;
 use crate::runtime::resolver::Resolver;
@@ -89,7 +90,7 @@ pub struct Node {
     /// When a heartbeat was answered last, in Unix ms.
     pub heard_ms: AtomicU64,
     /// Why the last one was not, if it was not.
-    pub trouble: Mutex<Option<String>>,
+    pub trouble: Mutex<Option<Reason>>,
     /// Makes addresses of names, on a node with names to look up.
     pub resolver: Option<Resolver>,
     /// Each shard's links, as of its last tick.

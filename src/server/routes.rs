@@ -8,6 +8,7 @@ use super::resources::Resource;
 use super::shard::Shard;
 use super::slots::Conn;
 use super::streams::Opening;
+use crate::observe::trouble::Reason;
 use crate::web::{self, Asset};
 use crate::wire::http::{HttpError, Method, percent_decode, trim};
 use crate::wire::request::Request;
@@ -128,16 +129,16 @@ impl Shard {
     }
 
     /// Why the node is not ready to serve, if it is not.
-    pub(super) fn not_ready(&self) -> Option<Cow<'static, str>> {
+    pub(super) fn not_ready(&self) -> Option<Reason> {
         if self.node.draining.load(Ordering::Relaxed) {
-            return Some("draining: this node takes no new streams and ends soon".into());
+            return Some(Reason::plain("draining: this node takes no new streams and ends soon"));
         }
         if let Some(trouble) = self.trouble() {
-            return Some(Cow::Owned(trouble));
+            return Some(trouble);
         }
         if let Some(database) = self.node.store.as_ref().and_then(|store| store.health().err()) {
-            return Some(format!("the database fails: {database}").into());
+            return Some(Reason::new("the database fails", database));
         }
-        self.node.admission.full().map(Cow::Owned)
+        self.node.admission.full().map(Reason::plain)
     }
 }

@@ -115,7 +115,7 @@ fn event_not_sent(beneath: &Store) {
     };
     let tell = Arc::new(move |_, heard| tell.send(heard).unwrap_or_default());
     let store = fanfare::dispatch::redis::start(&beneath.url(), config, tell).expect("a store");
-    eventually("the store to be there", || store.trouble().map_or(Ok(()), Err));
+    eventually("the store to be there", || store.trouble().map(|reason| reason.whole()).map_or(Ok(()), Err));
     let event = json!({"id": "unsent", "topic": topic, "type": "message", "at": unix_ms(), "data": 1});
     let append = Append {
         topic: Topic::parse(&topic).expect("a topic"),

@@ -151,7 +151,7 @@ fn a_redis_that_restarts_empty_is_told_all_again() {
     }
     redis.restart();
     for store in [&one, &other] {
-        eventually("the store to be back", || store.kv.trouble().map_or(Ok(()), Err));
+        eventually("the store to be back", || store.kv.trouble().map(|reason| reason.whole()).map_or(Ok(()), Err));
     }
     other.hears(&Notice::InvalidatedAll);
     // A change that comes first does not make believe that all is there.
@@ -197,7 +197,7 @@ fn counts_survive_the_master_of_nodes() {
     cluster.nodes[victim].kill();
     cluster.settled();
     for store in [&one, &other] {
-        eventually("the store to find it", || store.kv.trouble().map_or(Ok(()), Err));
+        eventually("the store to find it", || store.kv.trouble().map(|reason| reason.whole()).map_or(Ok(()), Err));
     }
     other.hears(&Notice::InvalidatedAll);
     // What the new master has, or a recount, as the heartbeat says.

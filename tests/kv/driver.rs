@@ -139,7 +139,7 @@ impl Store {
     /// One by whose times members go offline.
     pub fn redis_timed(url: &str, dc: &str, sweeps: bool, presence: PresenceTimes) -> Store {
         let store = Store::started(url, dc, sweeps, presence);
-        eventually("the store to be found", || store.kv.trouble().map_or(Ok(()), Err));
+        eventually("the store to be found", || store.kv.trouble().map(|reason| reason.whole()).map_or(Ok(()), Err));
         store
     }
 

@@ -90,7 +90,7 @@ fn a_master_is_killed_while_events_are_appended() {
         let victim = cluster.masters()[0];
         cluster.nodes[victim].kill();
         cluster.settled();
-        eventually("the store to find it", || store.kv.trouble().map_or(Ok(()), Err));
+        eventually("the store to find it", || store.kv.trouble().map(|reason| reason.whole()).map_or(Ok(()), Err));
         drop(stopping);
         appending.join().expect("it appends")
     });
@@ -140,7 +140,7 @@ fn a_master_is_killed_while_events_are_taken() {
         for store in &stores {
             eventually("the store to find it", || {
                 store.try_ask(Request::Ends(vec![live.clone()])).map_err(|error| error.to_string())?;
-                store.kv.trouble().map_or(Ok(()), Err)
+                store.kv.trouble().map(|reason| reason.whole()).map_or(Ok(()), Err)
             });
         }
         cluster.nodes[victim].restart();
@@ -171,13 +171,15 @@ fn a_master_that_serves_nothing_is_trouble_until_it_serves() {
     let other = (0..).map(|number| slot_of(&format!("other:{number}")));
     let mut other = other.filter(|slot| master.command(&["CLUSTER", "COUNTKEYSINSLOT", slot]) == ":0");
     let slot = other.find(|slot| master.command(&["CLUSTER", "DELSLOTS", slot]) == "+OK").expect("it has some");
-    eventually("the trouble to be known, though nobody asks", || match store.kv.trouble() {
-        Some(trouble) if trouble.contains(&master.port.to_string()) && trouble.contains("CLUSTERDOWN") => Ok(()),
-        other => Err(other),
+    eventually("the trouble to be known, though nobody asks", || {
+        match store.kv.trouble().map(|reason| reason.whole()) {
+            Some(trouble) if trouble.contains(&master.port.to_string()) && trouble.contains("CLUSTERDOWN") => Ok(()),
+            other => Err(other),
+        }
     });
     assert!(store.try_ask(append(&live, "2", 9)).is_err());
     assert_eq!(master.command(&["CLUSTER", "ADDSLOTS", &slot]), "+OK");
-    eventually("the trouble to end", || store.kv.trouble().map_or(Ok(()), Err));
+    eventually("the trouble to end", || store.kv.trouble().map(|reason| reason.whole()).map_or(Ok(()), Err));
     store.append(&live, "3", 9);
     let events = store.read(&live, Position::START, 9).events;
     assert_eq!(events.iter().map(|event| event.event.to_string()).collect::<Vec<_>>(), ["1", "3"]);

@@ -15,7 +15,7 @@ use crate::support::redis::Redis;
 fn is_back(store: &Store) {
     eventually("the store to be back", || {
         store.try_ask(Request::Subscribers(topic("live:1"))).map_err(|error| error.to_string())?;
-        store.kv.trouble().map_or(Ok(()), Err)
+        store.kv.trouble().map(|reason| reason.whole()).map_or(Ok(()), Err)
     });
 }
 
@@ -24,7 +24,7 @@ fn is_back(store: &Store) {
 fn is_away(store: &Store) {
     eventually("the store to be away", || {
         let answer = store.try_ask(Request::Subscribers(topic("live:1")));
-        match (answer, store.kv.trouble()) {
+        match (answer, store.kv.trouble().map(|reason| reason.whole())) {
             (Err(_), Some(_)) => Ok(()),
             other => Err(format!("{other:?}")),
         }
@@ -140,7 +140,7 @@ fn away_at_the_start() {
     let mut redis = Redis::start();
     redis.kill();
     let store = Store::unfound(&redis.url(), "dc1");
-    assert!(store.kv.trouble().expect("it is away").contains("refused"));
+    assert!(store.kv.trouble().map(|reason| reason.whole()).expect("it is away").contains("refused"));
     store.try_ask(Request::Subscribers(topic("live:1"))).expect_err("it is away");
     redis.restart();
     is_back(&store);
@@ -150,9 +150,15 @@ fn away_at_the_start() {
 fn a_wrong_password() {
     let redis = Redis::with_password("right");
     let store = Store::unfound(&redis.url().replace("right", "wrong"), "dc1");
-    let trouble = store.kv.trouble().expect("it is refused");
+    let trouble = store.kv.trouble().map(|reason| reason.whole()).expect("it is refused");
     assert!(trouble.contains("WRONGPASS") && !trouble.contains("wrong@"), "{trouble}");
-    assert!(Store::unfound(&format!("redis://127.0.0.1:{}", redis.port), "dc1").kv.trouble().is_some());
+    assert!(
+        Store::unfound(&format!("redis://127.0.0.1:{}", redis.port), "dc1")
+            .kv
+            .trouble()
+            .map(|reason| reason.whole())
+            .is_some()
+    );
     is_back(&Store::redis(&redis.url(), "dc1"));
     redis.command(&["CONFIG", "SET", "requirepass", "wrong"]);
     is_back(&store);

@@ -162,10 +162,12 @@ fn a_redis_that_restarts_empty_hears_who_is_there() {
     let store = Store::redis(&redis.url(), "dc1");
     let before = store.turned(signs(["ana", "bob"]));
     redis.kill();
-    eventually("the store to be away", || store.kv.trouble().map_or(Err("it is there".to_owned()), |_| Ok(())));
+    eventually("the store to be away", || {
+        store.kv.trouble().map(|reason| reason.whole()).map_or(Err("it is there".to_owned()), |_| Ok(()))
+    });
     assert!(store.try_ask(signs(["ana"])).is_err());
     redis.restart();
-    eventually("the store to be back", || store.kv.trouble().map_or(Ok(()), Err));
+    eventually("the store to be back", || store.kv.trouble().map(|reason| reason.whole()).map_or(Ok(()), Err));
     assert_eq!(store.presence(&["ana", "bob"]), [None, None]);
     let after = store.turned(signs(["ana"]));
     assert!(after.len() == 1 && after[0].online && after[0].version > before[0].version);

@@ -46,7 +46,7 @@ fn a_failover_is_followed() {
         .expect("redis-server is installed");
     let _sentinel = Sentinel(sentinel);
     let store = Store::redis(&format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=kv"), "dc1");
-    eventually("the master to be found", || store.kv.trouble().map_or(Ok(()), Err));
+    eventually("the master to be found", || store.kv.trouble().map(|reason| reason.whole()).map_or(Ok(()), Err));
     let live = topic("live:1");
     eventually("the Sentinel to know the replica", || match master.sentinel_replicas(port) {
         1 => Ok(()),

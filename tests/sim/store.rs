@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fanfare::dispatch::kv::{Answer, Heard, KeyValue, Notice, Request, Unavailable};
 use fanfare::dispatch::memory::MemoryKv;
+use fanfare::observe::trouble::Reason;
 use fanfare::runtime::clock::Times;
 
 use crate::fabric::ShardId;
@@ -145,8 +146,8 @@ impl KeyValue for Way {
         None
     }
 
-    fn trouble(&self) -> Option<String> {
+    fn trouble(&self) -> Option<Reason> {
         let tables = self.shared.lock();
-        (tables.now < tables.down_until).then(|| "simulated: it is away".to_owned())
+        (tables.now < tables.down_until).then(|| Reason::plain("simulated: it is away"))
     }
 }

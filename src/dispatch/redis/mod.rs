@@ -110,6 +110,7 @@ use self::topology::Topology;
 use self::worker::{Question, Worker};
 use super::kv::{Answer, KeyValue, Notice, Request, Tell, Unavailable};
 use crate::limits::{PRESENCE_AGE, PRESENCE_GUARD, PRESENCE_RESEND, REDIS_QUESTIONS, REDIS_START};
+use crate::observe::trouble::Reason;
 
 /// What a store is to do.
 #[derive(Debug, Clone)]
@@ -164,7 +165,7 @@ pub struct RedisKv {
     questions: mpsc::UnboundedSender<Question>,
     /// Questions that are not answered yet: the bound of what is under way.
     open: Arc<AtomicUsize>,
-    trouble: Arc<Mutex<Option<String>>>,
+    trouble: Arc<Mutex<Option<Reason>>>,
 }
 
 /// Starts the thread of a store. Waits a moment for the first connection, so that a node's first questions find one.
@@ -177,7 +178,7 @@ pub fn start(url: &str, config: Config, tell: Tell) -> Result<RedisKv, StartErro
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (questions, asked) = mpsc::unbounded_channel();
     let open = Arc::new(AtomicUsize::new(0));
-    let trouble = Arc::new(Mutex::new(Some("connecting".to_owned())));
+    let trouble = Arc::new(Mutex::new(Some(Reason::new(topology::AWAY, "connecting".to_owned()))));
     let (settled, settling) = blocking::sync_channel(1);
     let parts = (Arc::clone(&open), Arc::clone(&trouble));
     std::thread::Builder::new().name("redis".to_owned()).spawn(move || {
@@ -245,7 +246,7 @@ impl KeyValue for RedisKv {
         None
     }
 
-    fn trouble(&self) -> Option<String> {
+    fn trouble(&self) -> Option<Reason> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

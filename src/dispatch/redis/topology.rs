@@ -23,8 +23,11 @@ use crate::dispatch::kv::{BUCKETS, Unavailable};
 use crate::limits::{
     REDIS_BACKOFF_MAX, REDIS_BACKOFF_MIN, REDIS_CONNECT, REDIS_LOOK, REDIS_MEMORY_LOOK, REDIS_SILENT, REDIS_TOPOLOGY,
 };
-use crate::observe::trouble::{Say, Told, ToldEach};
+use crate::observe::trouble::{Reason, Say, Told, ToldEach};
 use crate::wire::position::Reach;
+
+/// What anybody may know of servers that cannot be reached.
+pub(super) const AWAY: &str = "the key-value store is unavailable";
 
 /// How a master is.
 #[derive(Debug, Clone)]
@@ -59,7 +62,7 @@ pub struct Topology {
     /// Why the servers could not be found, the last time.
     problem: RefCell<Option<String>>,
     look: Notify,
-    trouble: Arc<Mutex<Option<String>>>,
+    trouble: Arc<Mutex<Option<Reason>>>,
     /// What the log heard of servers that refuse.
     told: RefCell<Told>,
     settled: Box<dyn Fn()>,
@@ -81,7 +84,7 @@ impl Topology {
         dialer: Dialer,
         keys: Rc<Keys>,
         pushes: Pushes,
-        trouble: Arc<Mutex<Option<String>>>,
+        trouble: Arc<Mutex<Option<Reason>>>,
         settled: Box<dyn Fn()>,
         lost: Box<dyn Fn()>,
     ) -> Rc<Topology> {
@@ -403,7 +406,9 @@ impl Topology {
             Some(Say::Works) => info!("Redis: does again what it is asked"),
             None => {}
         }
-        let trouble = trouble.or(refused);
+        let trouble = trouble.map(|why| Reason::new(AWAY, why));
+        let trouble = trouble
+            .or_else(|| refused.map(|why| Reason::new("the key-value store refuses what it is asked to do", why)));
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
         if !connecting {
             (self.settled)();
