@@ -43,8 +43,9 @@ impl Line {
 
     /// A stream of two topics.
     fn stream(world: &mut World, frontend: usize, last_id: &str) -> Line {
-        let request =
-            format!("GET /v1/events?topic=chat:a&topic=chat:b HTTP/1.1\r\nHost: a\r\nLast-Event-ID: {last_id}\r\n\r\n");
+        let request = format!(
+            "GET /v1/events?topic=chat:a&topic=chat:b HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {last_id}\r\n\r\n"
+        );
         let mut line = Line::send(world, address(frontend, 8080), &request);
         line.until(world, "event: connected");
         line
