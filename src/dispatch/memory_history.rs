@@ -87,6 +87,21 @@ pub struct Histories {
     forgets: Forgets,
 }
 
+/// A topic's history, which is empty if there was none; then it counts among all.
+fn of<'a>(
+    topics: &'a mut Map<Topic, History>,
+    bytes: &mut usize,
+    round: &mut VecDeque<Topic>,
+    topic: Topic,
+) -> &'a mut History {
+    topics.entry(topic).or_insert_with_key(|topic| {
+        let own = TOPIC_BYTES + topic.as_str().len();
+        *bytes += own;
+        round.push_back(topic.clone());
+        History { bytes: own, ..History::default() }
+    })
+}
+
 impl Shelf {
     fn oldest(&self) -> &Entry {
         self.events.front().expect("a shelf without events is taken away")
@@ -206,13 +221,8 @@ impl Histories {
             self.sweep(now_ms);
         }
         let now_ms = self.time(now_ms);
-        let name_bytes = append.topic.as_str().len();
-        let topic = append.topic.clone();
-        let history = self.topics.entry(append.topic).or_insert_with(|| {
-            self.bytes += TOPIC_BYTES + name_bytes;
-            self.round.push_back(topic.clone());
-            History { bytes: TOPIC_BYTES + name_bytes, ..History::default() }
-        });
+        let topic = append.topic;
+        let history = of(&mut self.topics, &mut self.bytes, &mut self.round, topic.clone());
         let prev = history.end;
         let position = match prev {
             Some(last) if last.ms >= now_ms => Position { ms: last.ms, seq: last.seq + 1 },

@@ -88,9 +88,7 @@ impl Backlog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::frame::Event;
-    use crate::wire::frame::tests::frame;
-    use crate::wire::version::Version;
+    use crate::wire::frame::tests::{every, frame};
 
     #[test]
     fn nothing_of_class_every_follows_a_hole() {
@@ -132,22 +130,7 @@ mod tests {
     #[test]
     fn what_is_taken_back_waits_no_longer() {
         let mut backlog = Backlog::default();
-        let event = |id: &str, kind: &str, topic: &str, data: &str| {
-            let (data, class) = (data.as_bytes(), Class::Every);
-            let event = Event {
-                id,
-                topic,
-                kind,
-                key: None,
-                at: 7,
-                data,
-                class,
-                ttl_ms: 0,
-                place: None,
-                version: Version::NONE,
-            };
-            Arc::new(Frame::encode(&event))
-        };
+        let event = |id: &str, kind: &str, topic: &str, data: &str| every(id, topic, kind, None, data);
         let waits =
             [event("1", "comment", "a:b", "1"), event("2", "comment", "a:b", "2"), event("1", "comment", "a:c", "3")];
         let deleted = event("1.deleted", "deleted", "a:b", "{\"id\":\"1\"}");

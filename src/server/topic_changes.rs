@@ -71,10 +71,10 @@ impl Shard {
             return Err(gone());
         }
         match access {
-            Access::Token(rights) => {
-                let member = slot.rights.as_ref().map(|stream| stream.member.as_deref());
-                Ok(member.map_or(Ok(()), |member| rights.require_same_member(member))?)
-            }
+            Access::Token(rights) => match &slot.rights {
+                Some(stream) => Ok(rights.require_same_member(stream.member.as_deref())?),
+                None => Ok(()),
+            },
             // Another node, which asks nobody for a token, handed the change on.
             Access::Open | Access::Node if self.node.tokens.is_some() => Err(HttpError::new(
                 Status::Forbidden,

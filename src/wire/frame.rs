@@ -400,6 +400,19 @@ pub(crate) mod tests {
         Arc::new(Frame::encode(&event))
     }
 
+    /// An event of class `every`, at a place in history, behind another one, if it has one.
+    pub(crate) fn every(
+        id: &str,
+        topic: &str,
+        kind: &str,
+        place: Option<(Position, Position)>,
+        data: &str,
+    ) -> Arc<Frame> {
+        let (data, class, version) = (data.as_bytes(), Class::Every, Version::NONE);
+        let place = place.map(|(position, prev)| Place { dc: "dc", position, prev });
+        Arc::new(Frame::encode(&Event { id, topic, kind, key: None, at: 7, data, class, ttl_ms: 0, place, version }))
+    }
+
     #[test]
     fn looks_as_the_design_says() {
         let like = frame("live:42", "like", Some("like"), Class::Sum, r#"{"member":"ana"}"#);

@@ -232,9 +232,11 @@ where
             let left =
                 places.into_iter().zip(good).filter(|(place, command)| results[*place].is_none() && !command.writes());
             let (places, reads): (Vec<usize>, Vec<Command>) = left.unzip();
-            let done = self.attempt(&reads, deadline).await.unwrap_or_default();
-            for (place, result) in places.into_iter().zip(done) {
-                results[place] = Some(result);
+            if !reads.is_empty() {
+                let done = self.attempt(&reads, deadline).await.unwrap_or_default();
+                for (place, result) in places.into_iter().zip(done) {
+                    results[place] = Some(result);
+                }
             }
         }
         let unavailable = || Err(StoreError::Unavailable { detail: failed.clone().unwrap_or_default() });

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Entry, Histories, History, TOPIC_BYTES};
+use super::{Entry, Histories, History, of};
 use crate::dispatch::kept::{Forgotten, Kept};
 use crate::limits::KEPT_FORGETS;
 use crate::wire::position::{Position, Reach};
@@ -41,44 +41,32 @@ impl Histories {
         self.forgets = Forgets(Some(VecDeque::new()));
         self.since = Reach::back_to(Position::at(kept.since_ms));
         for (topic, position) in kept.reaches {
-            let history = self.of(topic);
+            let history = of(&mut self.topics, &mut self.bytes, &mut self.round, topic);
             history.reaches = history.reaches.max(Reach::back_to(position));
             history.end = history.end.max(Some(position));
         }
         for kept in kept.events {
-            let history = self.of(kept.topic);
+            let history = of(&mut self.topics, &mut self.bytes, &mut self.round, kept.topic);
+            self.bytes -= history.bytes;
             // One that should precede it was not kept, or not yet given up where it was.
             let is_known = |prev: Position| history.last() == Some(prev) || history.reaches.place() >= prev;
             if let Some(prev) = kept.prev.filter(|prev| !is_known(*prev)) {
                 history.reaches = Reach::back_to(prev);
             }
-            let bytes_before = history.bytes;
             if let Some(event) = &kept.event {
                 history.hold_back_again(&kept.kind, event, kept.position);
             }
-            let held_back = history.bytes - bytes_before;
             let (at, shelf_bytes) = history.shelf(kept.kind);
             let entry = Entry { position: kept.position, prev: kept.prev, event: kept.event };
-            let bytes = entry.bytes() + shelf_bytes;
-            history.bytes += bytes;
+            history.bytes += entry.bytes() + shelf_bytes;
             history.end = history.end.max(Some(kept.position));
             history.shelves[at].age_max_ms = kept.age_max_ms;
             history.shelves[at].events.push_back(entry);
-            self.bytes += bytes + held_back;
+            self.bytes += history.bytes;
             self.clock_ms = self.clock_ms.max(kept.position.ms);
         }
         let now_ms = self.time(now_ms);
         self.sweep(now_ms);
-    }
-
-    /// A topic's history, which is empty if there was none.
-    fn of(&mut self, topic: Topic) -> &mut History {
-        let name_bytes = topic.as_str().len();
-        self.topics.entry(topic.clone()).or_insert_with(|| {
-            self.bytes += TOPIC_BYTES + name_bytes;
-            self.round.push_back(topic);
-            History { bytes: TOPIC_BYTES + name_bytes, ..History::default() }
-        })
     }
 }
 

@@ -1,10 +1,9 @@
 use super::*;
 use crate::dispatch::kv::{Append, Read};
 use crate::dispatch::memory_history::Histories;
-use crate::wire::event::Class;
-use crate::wire::frame::{Event, Place, Stored};
+use crate::wire::frame::Stored;
+use crate::wire::frame::tests::every;
 use crate::wire::topic::Topic;
-use crate::wire::version::Version;
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -16,21 +15,7 @@ fn topic() -> Topic {
 }
 
 fn frame(number: u64, position: Position, prev: Position) -> Arc<Frame> {
-    let (id, place) = (number.to_string(), Some(Place { dc: "dc", position, prev }));
-    let (topic, kind, data) = ("live:1", "comment", b"1".as_slice());
-    let class = Class::Every;
-    Arc::new(Frame::encode(&Event {
-        id: &id,
-        topic,
-        kind,
-        key: None,
-        at: 7,
-        data,
-        class,
-        ttl_ms: 0,
-        place,
-        version: Version::NONE,
-    }))
+    every(&number.to_string(), "live:1", "comment", Some((position, prev)), "1")
 }
 
 /// History as the embedded store keeps it, and what travels.
@@ -289,19 +274,8 @@ fn what_was_taken_back_is_not_among_recent_events() {
     }
     let id = |frame: &Arc<Frame>| Stored::read(frame.json()).unwrap().id.into_owned();
     let before = order.recent(place(1)).unwrap();
-    let event = Event {
-        id: "3.deleted",
-        topic: "live:1",
-        kind: "deleted",
-        key: None,
-        at: 7,
-        data: b"{\"id\":\"3\"}",
-        class: Class::Every,
-        ttl_ms: 0,
-        place: Some(Place { dc: "dc", position: place(5), prev: place(4) }),
-        version: Version::NONE,
-    };
-    order.frame(Arc::new(Frame::encode(&event)), now, &mut effects);
+    let deleted = every("3.deleted", "live:1", "deleted", Some((place(5), place(4))), "{\"id\":\"3\"}");
+    order.frame(deleted, now, &mut effects);
     let after = order.recent(place(1)).unwrap();
     assert_eq!(after.frames.iter().map(id).collect::<Vec<_>>(), ["2", "4", "3.deleted"]);
     assert_eq!((after.reaches, order.end()), (before.reaches, Some(Shown::to(place(5)))));

@@ -1,9 +1,7 @@
 use super::*;
 use crate::limits::RESUME_OVERLAP_MS;
 use crate::runtime::account::Account;
-use crate::wire::event::Class;
-use crate::wire::frame::{Event, Place};
-use crate::wire::version::Version;
+use crate::wire::frame::tests::every;
 use proptest::prelude::*;
 
 const TOPICS: [&str; 3] = ["live:a", "live:b", "live:c"];
@@ -40,21 +38,13 @@ fn told(replay: &mut Replay, pages: impl IntoIterator<Item = FramePage>) -> Vec<
     }
 }
 
+/// Where an event of this time stands.
+fn at(ms: u64) -> Option<(Position, Position)> {
+    Some((Position { ms, seq: 1 }, Position::START))
+}
+
 fn frame(topic: &str, ms: u64) -> Arc<Frame> {
-    let place = Some(Place { dc: "dc", position: Position { ms, seq: 1 }, prev: Position::START });
-    let (id, kind, data, class) = ("i", "comment", b"1".as_slice(), Class::Every);
-    Arc::new(Frame::encode(&Event {
-        id,
-        topic,
-        kind,
-        key: None,
-        at: 7,
-        data,
-        class,
-        ttl_ms: 0,
-        place,
-        version: Version::NONE,
-    }))
+    every("i", topic, "comment", at(ms), "1")
 }
 
 #[derive(Debug, Clone)]
@@ -229,22 +219,7 @@ fn whoever_has_a_place_of_a_young_store_is_told_of_no_gap() {
 
 #[test]
 fn what_is_taken_back_is_not_written_any_more() {
-    let event = |id: &str, kind: &str, ms: u64, data: &str| {
-        let place = Some(Place { dc: "dc", position: Position { ms, seq: 1 }, prev: Position::START });
-        let (data, class, topic) = (data.as_bytes(), Class::Every, "live:a");
-        Arc::new(Frame::encode(&Event {
-            id,
-            topic,
-            kind,
-            key: None,
-            at: 7,
-            data,
-            class,
-            ttl_ms: 0,
-            place,
-            version: Version::NONE,
-        }))
-    };
+    let event = |id: &str, kind: &str, ms: u64, data: &str| every(id, "live:a", kind, at(ms), data);
     let frames: Vec<_> = (1..=4).map(|number| event(&number.to_string(), "comment", number, "1")).collect();
     let held = held();
     let start = Position::START;

@@ -98,27 +98,13 @@ impl Frame {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Event;
+    use super::super::tests::every;
     use super::*;
-    use crate::wire::event::Class;
-    use crate::wire::version::Version;
     use proptest::prelude::*;
+    use std::sync::Arc;
 
-    fn encoded(id: &str, topic: &str, kind: &str, data: &str) -> Frame {
-        let data = data.as_bytes();
-        let class = Class::Every;
-        Frame::encode(&Event {
-            id,
-            topic,
-            kind,
-            key: None,
-            at: 7,
-            data,
-            class,
-            ttl_ms: 0,
-            place: None,
-            version: Version::NONE,
-        })
+    fn encoded(id: &str, topic: &str, kind: &str, data: &str) -> Arc<Frame> {
+        every(id, topic, kind, None, data)
     }
 
     #[test]
