@@ -1,3 +1,7 @@
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
 use super::*;
 use crate::dispatch::kv::{SetLatest, digest};
 use crate::wire::node_url::NodeUrl;
@@ -123,4 +127,38 @@ fn what_it_keeps_is_a_part_of_what_the_process_may_have() {
     kv.bound(1 << 19);
     (300..400).for_each(|number| keep(&kv, number));
     within(&kv, 1 << 19);
+}
+
+/// A node whose memory is full takes no events, so nothing but the time makes room in it again.
+#[test]
+fn history_that_expired_goes_while_nothing_is_appended() {
+    let unix_ms = Arc::new(AtomicU64::new(1_000_000));
+    let (read, start) = (Arc::clone(&unix_ms), Instant::now());
+    let times = Times::simulated(move || (start, Duration::from_millis(read.load(Relaxed))));
+    let kv = MemoryKv::new(1000, times);
+    for number in 0..3 * SWEPT_AT_ONCE {
+        let append = Append {
+            topic: Topic::parse(&format!("live:{number}")).unwrap(),
+            event: "1".into(),
+            kind: "comment".to_owned(),
+            count_max: 9,
+            age_max_ms: 1000,
+            withdraws: None,
+            peers: Vec::new(),
+        };
+        ask(&kv, Request::Append(append));
+    }
+    let full = kv.kept()[0];
+    let url = NodeUrl::parse("http://h").unwrap();
+    let node = NodeInfo { id: NodeId(1), roles: Vec::new(), url, database: None };
+    let beat = || {
+        let node = node.clone();
+        ask(&kv, Request::Heartbeat(Heartbeat { node, digests: Vec::new(), counts: None, since: None }));
+        kv.kept()[0]
+    };
+    assert_eq!(beat(), full, "nothing has expired");
+    unix_ms.fetch_add(1_000_000, Relaxed);
+    let left: Vec<usize> = (0..3).map(|_| beat()).collect();
+    assert!(full > left[0] && left[0] > left[1] && left[1] > 0, "a part a heartbeat: {full} {left:?}");
+    assert_eq!(left[2], 0);
 }
