@@ -5,6 +5,7 @@ pub mod audience;
 pub mod backlog;
 pub mod beginning;
 pub mod crossing;
+pub mod doubt;
 pub mod held_pages;
 pub mod log;
 pub mod members;

@@ -276,6 +276,11 @@ impl Order {
         Some(if self.held.len() >= HELD_EVENTS_READ { since } else { since + HOLE_WAIT })
     }
 
+    /// Nothing is known to be missing.
+    pub fn is_whole(&self) -> bool {
+        self.hole_since.is_none() && self.reading_since.is_none()
+    }
+
     /// History could not be read: it will be due again.
     pub fn read_failed(&mut self, now: Instant) {
         if self.reading_since.take().is_some() {

@@ -106,6 +106,12 @@ const _: () = assert!(BATCH_BYTES + 2 * 65_536 < INTERNAL_BODY_BYTES_MAX);
 pub const HANDOVER_PAUSE: Duration = Duration::from_millis(50);
 /// Heartbeats that somebody asks for come no closer to each other than this.
 pub const HEARTBEAT_SOONEST: Duration = Duration::from_millis(200);
+/// No answer to a heartbeat for so long, and a node may lack events: its ids promise less until it has compared its topics.
+pub const DOUBT_SILENCE: Duration = Duration::from_secs(5);
+/// So much before the last answer no event was lost on its way: of a dispatcher that died, its lease had to lapse first.
+pub const DOUBT_BACK: Duration = Duration::from_secs(10);
+const _: () = assert!(NODE_LEASE.as_millis() + NODE_HEARTBEAT.as_millis() <= DOUBT_BACK.as_millis());
+const _: () = assert!(DOUBT_SILENCE.as_millis() as u64 + 2 * NODE_HEARTBEAT.as_millis() as u64 <= RESUME_OVERLAP_MS);
 /// After a heartbeat that was not answered, the next one.
 pub const HEARTBEAT_RETRY: Duration = Duration::from_millis(500);
 const _: () = assert!(HEARTBEAT_SOONEST.as_millis() < NODE_HEARTBEAT.as_millis());

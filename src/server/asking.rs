@@ -35,7 +35,7 @@ pub enum Asked {
     /// The newest values of a topic that is new, or lacks some.
     Newest(Topic),
     /// Whether histories went on without this node, and what viewers had been given of each.
-    Ends(Vec<(Topic, Shown)>),
+    Ends(u64, Vec<(Topic, Shown)>),
     /// Whether topics have newer values than these versions.
     Newer(Vec<(Topic, u64)>),
     /// A part of a topic's history.
@@ -208,8 +208,8 @@ impl Shard {
             (Asked::Noted(topics), Err(error)) => self.on_noted(topics, Err(error)),
             (Asked::Newest(topic), Ok(Answer::Latest(values))) => self.on_newest(topic, Ok(values)),
             (Asked::Newest(topic), Err(error)) => self.on_newest(topic, Err(error)),
-            (Asked::Ends(topics), Ok(Answer::Ends(ends))) => self.on_ends(topics, Ok(ends)),
-            (Asked::Ends(topics), Err(error)) => self.on_ends(topics, Err(error)),
+            (Asked::Ends(reason, topics), Ok(Answer::Ends(ends))) => self.on_ends(reason, topics, Ok(ends)),
+            (Asked::Ends(reason, topics), Err(error)) => self.on_ends(reason, topics, Err(error)),
             (Asked::Newer(topics), Ok(Answer::Newer(found))) => self.on_newer(topics, found),
             (Asked::Page(topic), Ok(Answer::Page(page))) => self.on_page(topic, Ok(page)),
             (Asked::Page(topic), Err(error)) => self.on_page(topic, Err(error)),
@@ -309,6 +309,7 @@ impl Shard {
         let shards = self.node.shards();
         nodes.sort_unstable_by_key(|node| node.id);
         let changed = self.alive.as_slice() != nodes.as_slice();
+        let doubt = self.reason_for_doubt(&nodes);
         let nodes = Arc::new(nodes);
         if let Ok(mut known) = self.node.nodes.lock() {
             *known = Arc::clone(&nodes);
@@ -319,7 +320,7 @@ impl Shard {
             let differing = buckets.filter(|bucket| differing.contains(bucket));
             let differing: Vec<u8> = differing.collect();
             let (nodes, peers) = (Arc::clone(&nodes), Arc::clone(&peers));
-            self.send(shard, Message::Alive { nodes, differing, changed, peers, lost });
+            self.send(shard, Message::Alive { nodes, differing, changed, peers, lost, doubt });
         }
     }
 }

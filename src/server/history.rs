@@ -1,12 +1,18 @@
 //! At a topic's home shard: what there must be one of on a node. The order of class `every`, the ring of its recent events,
 //! the newest values of class `latest`, and one look-up in history at a time.
 
+mod doubting;
 mod ends;
+mod pages;
 mod registering;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
+
+use doubting::Doubted;
+pub(super) use doubting::within;
+use pages::{bound, page_events, place};
 
 use super::asking::Asked;
 use super::comparing::PRESENCE;
@@ -22,7 +28,7 @@ use crate::runtime::account::{Account, Held, Reservation, Use};
 use crate::runtime::random::Map;
 use crate::runtime::shrink::shrink;
 use crate::wire::event::Class;
-use crate::wire::frame::{Frame, Place, Stored};
+use crate::wire::frame::{Frame, Stored};
 use crate::wire::position::{Position, Reach, Shown};
 use crate::wire::topic::Topic;
 use crate::wire::version::Version;
@@ -52,6 +58,8 @@ pub struct Home {
     reading: Option<Reading>,
     /// When its end is compared with history's.
     compare_at: Instant,
+    /// It may lack events until it is compared.
+    doubted: bool,
     /// What it takes: its places in tables, and its recent events.
     held: Reservation,
 }
@@ -83,6 +91,7 @@ impl Home {
             asks_newest: false,
             reading: None,
             compare_at: now,
+            doubted: false,
             held,
         }
     }
@@ -125,6 +134,7 @@ pub struct Homes {
     found: VecDeque<(Topic, Held<VecDeque<LatestValue>>)>,
     /// When to compare the ends of which topic, each once.
     compare: BTreeSet<(Instant, Topic)>,
+    doubted: Doubted,
 }
 
 impl Homes {
@@ -304,7 +314,7 @@ impl Shard {
         let next_read = home.order.next_read();
         match effects.as_slice() {
             // Mostly it is the next one.
-            [Effect::Deliver(frame)] => self.sequence(&Arc::clone(frame)),
+            [Effect::Deliver(frame)] => self.give(frame),
             [] => {}
             _ => {
                 let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
@@ -323,7 +333,7 @@ impl Shard {
     fn do_order(&mut self, topic: &Topic, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Deliver(frame) => self.sequence(&frame),
+                Effect::Deliver(frame) => self.give(&frame),
                 Effect::Gap(after, told) => {
                     self.counters().gaps.add(1);
                     let frame = Frame::gap(topic.as_str(), &format!("{}:{after}", self.node.dc), told);
@@ -351,6 +361,7 @@ impl Shard {
                 self.homes.unsettle(&topic);
             }
         }
+        self.look_at_unsure();
         self.compare_ends();
     }
 
@@ -461,35 +472,4 @@ impl Shard {
 /// late, with the versions that they have there.
 fn heard(newest: u64) -> u64 {
     newest.saturating_sub(LATEST_LATE.as_millis() as u64)
-}
-
-/// Events to ask a store for, where so many bytes are wanted: most events are small, and what is too much is read for
-/// nothing.
-fn page_events(bytes: usize) -> u32 {
-    ((bytes / SMALL_EVENT_BYTES) as u32).clamp(PAGE_EVENTS_MIN, PAGE_EVENTS)
-}
-
-/// Cuts a page of large events short: slow clients hold it for as long as they take it.
-fn bound(page: &mut Page, bytes_max: usize) {
-    let mut bytes = 0;
-    let fits = page.events.iter().take_while(|stored| {
-        bytes += stored.event.len();
-        bytes <= bytes_max
-    });
-    // One event always fits.
-    let fits = fits.count().max(1);
-    if fits < page.events.len() {
-        page.events.truncate(fits);
-        page.complete = false;
-    }
-}
-
-/// An event from history that reaches back so far, as a frame.
-fn place(dc: &str, found: &crate::dispatch::kv::Stored, reaches: Reach) -> Option<Arc<Frame>> {
-    let stored = Stored::read(&found.event)?;
-    let mut event = stored.event(Class::Every, 0);
-    let whole = Some(reaches.place()).filter(|place| *place < found.position);
-    let prev = found.prev.max(whole).unwrap_or_default();
-    event.place = Some(Place { dc, position: found.position, prev });
-    Some(Arc::new(Frame::encode(&event)))
 }

@@ -105,6 +105,13 @@ pub enum Message {
     Compare(Vec<Told>),
     /// From the key-value store.
     Kv(Heard),
+    /// To all cores: one compared all its topics since a reason for doubt.
+    Settled {
+        /// Which.
+        core: usize,
+        /// The number of that reason.
+        reason: u64,
+    },
     /// From the shard that sends the heartbeat: who lives, and which of this shard's buckets the store holds wrong.
     Alive {
         /// The nodes of this data center whose lease holds.
@@ -117,6 +124,8 @@ pub enum Message {
         peers: Arc<Vec<PeerState>>,
         /// The store lost what it had before this; the start if nobody knows of such a loss.
         lost: Reach,
+        /// The number of the newest reason for which this node may lack events.
+        doubt: u64,
     },
     /// To the shard that sends heartbeats: who lives?
     AskAlive,

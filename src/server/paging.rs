@@ -121,6 +121,7 @@ impl Shard {
             self.queue_for_pages(conn, lag);
             return Made::Nothing;
         }
+        let floor = self.floor();
         // Whatever waited until now, the client did not.
         lag.progress = self.clock.seconds();
         lag.unsent = Vec::with_capacity(PAGE_BUFFER_BYTES);
@@ -134,7 +135,7 @@ impl Shard {
         if lag.showing.is_empty()
             && let Some(replaying) = &mut lag.replay
         {
-            let ready = replaying.fill(&mut lag.unsent, framing);
+            let ready = replaying.fill(&mut lag.unsent, framing, &self.node.dc, floor);
             let counters = self.counters();
             counters.deliveries[Class::Every as usize].add(ready.events);
             counters.replayed.add(ready.events);

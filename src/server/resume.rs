@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::history::within;
 use super::message::{Asker, Message, ReplayAsk, Replayed};
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
@@ -80,8 +81,9 @@ impl Replaying {
         Replaying { replay, last_id, waits: false }
     }
 
-    /// Appends what comes next to `out`, up to about [`REPLAY_WRITE_BYTES`].
-    pub fn fill(&mut self, out: &mut Vec<u8>, framing: Framing) -> Replayable {
+    /// Appends what comes next to `out`, up to about [`REPLAY_WRITE_BYTES`]. Ids go no further than `floor`,
+    /// a place of the data center `dc`.
+    pub fn fill(&mut self, out: &mut Vec<u8>, framing: Framing, dc: &str, floor: Option<Position>) -> Replayable {
         let mut ready = Replayable::default();
         self.waits = false;
         while out.len() < REPLAY_WRITE_BYTES {
@@ -94,6 +96,7 @@ impl Replaying {
                 }
                 Step::Frame(frame) => {
                     ready.events += 1;
+                    let frame = within(dc, &frame, floor);
                     out.extend_from_slice(if framing == Framing::Chunked { frame.bytes() } else { frame.event() });
                 }
                 Step::Wait => {
@@ -195,7 +198,7 @@ impl Shard {
             }
             Asker::Core { .. } => {
                 let Some(index) = self.topics.find(replayed.topic.as_str()) else { return };
-                let now_ms = self.clock.unix_ms;
+                let (now_ms, floor) = (self.clock.unix_ms, self.floor());
                 let entry = self.topics.get_mut(index);
                 let Some(behind) = entry.behind.as_mut() else { return };
                 behind.asked = false;
@@ -212,7 +215,9 @@ impl Shard {
                     entry.told = entry.told.max(page.reaches);
                     self.node.counters[self.id].gaps.add(1);
                 }
-                entry.catch_up(&page.frames[replayed.from..], page.complete, page.reaches, now_ms);
+                let found = page.frames[replayed.from..].iter();
+                let found: Vec<_> = found.map(|frame| within(&self.node.dc, frame, floor).into_owned()).collect();
+                entry.catch_up(&found, page.complete, page.reaches, now_ms);
                 self.queue_topic(index);
             }
         }

@@ -28,6 +28,7 @@ use crate::dispatch::tally::Tally;
 use crate::frontend::asks::Once;
 use crate::frontend::audience::Audience;
 use crate::frontend::crossing::Crossing;
+use crate::frontend::doubt::Doubt;
 use crate::frontend::held_pages::HeldPages;
 use crate::frontend::members::Members;
 use crate::frontend::registrar::Registrar;
@@ -93,6 +94,8 @@ pub struct Shard {
     pub(super) registrar: Registrar,
     /// The topics whose home this is.
     pub(super) homes: Homes,
+    /// Whether they lack events.
+    pub(super) doubt: Doubt,
     /// Events on their way into history.
     pub(super) appends_waiting: usize,
     pub(super) dispatcher: Dispatcher,
@@ -199,6 +202,7 @@ impl Shard {
     pub fn start(parts: Parts) -> Shard {
         let clock = Clock::start(parts.times);
         let (clock_start, sockets, shards) = (clock.instant, clock.slice(SOCKETS_SLICE), parts.node.shards());
+        let doubt = Doubt::new(shards, clock_start, clock.unix_ms);
         let account = Account::new(parts.live.held_max);
         let mut shard = Shard {
             id: parts.id,
@@ -226,6 +230,7 @@ impl Shard {
             effects: Vec::new(),
             registrar: Registrar::default(),
             homes: Homes::default(),
+            doubt,
             appends_waiting: 0,
             store_clock: StoreClock::default(),
             asked: Map::default(),
@@ -311,8 +316,10 @@ impl Shard {
             Message::Unordered { topic, missed } => self.on_unordered(&topic, missed),
             Message::Compare(told) => self.on_compare(told),
             Message::Kv(heard) => self.on_heard(heard),
-            Message::Alive { nodes, differing, changed, peers, lost } => {
+            Message::Settled { core, reason } => self.doubt.settle(core, reason),
+            Message::Alive { nodes, differing, changed, peers, lost, doubt } => {
                 self.cluster.lost = self.cluster.lost.max(lost);
+                self.on_beat(doubt);
                 self.on_alive_nodes(nodes, peers);
                 if changed {
                     self.keep_counts();

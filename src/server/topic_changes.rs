@@ -87,15 +87,22 @@ impl Shard {
 
     /// Changes the topics of a stream of this shard.
     pub(super) fn on_change_topics(&mut self, change: ChangeTopics) {
-        match self.try_change(&change) {
-            Err(error) => self.reply(change.asker, Err(error)),
-            Ok(missing) if missing.is_empty() => self.answer_topic_change(change.conn, change.asker),
-            Ok(missing) => self.wait_for(change.conn, &missing, Some(change.asker), None),
+        let (added, missing) = match self.try_change(&change) {
+            Ok(changed) => changed,
+            Err(error) => return self.reply(change.asker, Err(error)),
+        };
+        // The change is made before anything is written, since a write may find the stream broken and end it.
+        self.show_topics(change.conn, &added);
+        if missing.is_empty() || self.slots.get(change.conn).is_none() {
+            self.answer_topic_change(change.conn, change.asker);
+        } else {
+            self.wait_for(change.conn, &missing, Some(change.asker), None);
         }
     }
 
-    /// All of the change, or nothing of it. Gives the places of topics that are not registered yet.
-    fn try_change(&mut self, change: &ChangeTopics) -> Result<Vec<u32>, HttpError> {
+    /// All of the change, or nothing of it. Gives the topics that are new to the stream, and the places of those that are not
+    /// registered yet.
+    fn try_change(&mut self, change: &ChangeTopics) -> Result<(Vec<Topic>, Vec<u32>), HttpError> {
         self.check_stream(change.conn, change.secret, &change.access)?;
         let slot = self.slots.get(change.conn).expect("it was just checked");
         let current: Vec<Topic> = slot
@@ -115,7 +122,6 @@ impl Shard {
         }
         self.admit_topics(&added)?;
         let mut missing = self.subscribe(change.conn, &added);
-        self.show_topics(change.conn, &added);
         // A topic asked for again while it is still pending is waited for again.
         for topic in change.add.iter().filter(|topic| current.contains(topic)) {
             missing.extend(self.topics.find(topic.as_str()).filter(|&index| !self.topics.get(index).registered));
@@ -125,11 +131,11 @@ impl Shard {
             self.unwatch(change.conn, index);
         }
         let now_ms = self.clock.unix_ms;
-        let slot = self.slots.get_mut(change.conn).expect("it was just there");
+        let slot = self.slots.get_mut(change.conn).expect("nothing was written to it");
         if let (Access::Token(rights), Some(stream), false) = (&change.access, &mut slot.rights, added.is_empty()) {
             stream.end_by(rights.expires_at_ms.unwrap_or(u64::MAX), now_ms);
         }
-        Ok(missing)
+        Ok((added, missing))
     }
 
     /// Takes a stream out of a topic that it watches.

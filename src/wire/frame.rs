@@ -198,6 +198,15 @@ impl Frame {
         }
     }
 
+    /// The same event, of class `every`, from which a client comes back to an earlier place. `None` if it is not to be read, as
+    /// no event is.
+    pub fn resuming_from(&self, dc: &str, position: Position) -> Option<Frame> {
+        let stored = Stored::read(self.json())?;
+        let place = Some(Place { dc, position, prev: self.prev });
+        let encoded = Frame::encode(&Event { place, ..stored.event(self.class, self.ttl_ms) });
+        Some(Frame { position: self.position, ..encoded })
+    }
+
     /// What is written to a stream: the event as one chunk.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -11,13 +11,14 @@ use crate::run::{self, Told};
 use crate::world::Plan;
 
 /// What every batch is to see.
-const EXERCISED: [&str; 18] = [
+const EXERCISED: [&str; 19] = [
     "acknowledged",
     "changes of streams",
     "clock jumps",
     "crashes",
     "cuts",
     "deeds",
+    "doubtful ids",
     "emptied",
     "gaps",
     "newest",

@@ -23,6 +23,11 @@ fn place(text: &str) -> Option<(&str, Place)> {
     Some((dc, (ms.parse().ok()?, number.parse().ok()?)))
 }
 
+/// Whether it lies between events, as an id that promises less than its event's own place would.
+fn is_floor(place: Place) -> bool {
+    place.1 == 0
+}
+
 /// Of one topic, type and key.
 #[derive(Default)]
 struct Wanted {
@@ -39,6 +44,8 @@ struct Case<'a> {
     world: &'a World,
     /// What publishers had acknowledged, and what the databases have, by topic.
     sent: BTreeMap<String, Vec<Acked>>,
+    /// The places of events, as those viewers were told to whom a node could promise that nothing before them is missing.
+    places: BTreeMap<(&'a str, &'a str), Place>,
     /// Stores lost something.
     lost: bool,
     /// From when on nothing may be lost: nodes had time to find each other again.
@@ -94,6 +101,9 @@ pub fn judge(world: &mut World) -> Vec<String> {
                 count("gaps", viewer.gaps.len() as u64);
                 count("byes", viewer.byes);
                 count("shown", viewer.shown.len() as u64);
+                let floors =
+                    viewer.shown.iter().filter_map(|shown| place(&shown.place)).filter(|(_, at)| is_floor(*at));
+                count("doubtful ids", floors.count() as u64);
                 count("repeats", viewer.repeats);
                 count("changes of streams", viewer.changes);
                 count("rights lost", viewer.rights_lost);
@@ -135,7 +145,13 @@ impl<'a> Case<'a> {
             sent.entry(event.topic.clone()).or_default().push(event);
         }
         let calm = world.disturbed.map_or(0, |at| at + 15 * SECOND);
-        Case { world, sent, lost: world.plan.faults.contains(&Fault::Empty), calm, wrong }
+        let shown = world.present().filter_map(Client::viewer).flat_map(|viewer| &viewer.shown);
+        let places = shown.filter_map(|shown| {
+            let (dc, place) = place(&shown.place).filter(|(_, place)| !is_floor(*place))?;
+            Some(((&*shown.id, dc), place))
+        });
+        let places = places.collect();
+        Case { world, sent, places, lost: world.plan.faults.contains(&Fault::Empty), calm, wrong }
     }
 
     fn of(&self, topic: &str) -> &[Acked] {
@@ -251,10 +267,17 @@ impl<'a> Case<'a> {
         let in_order = *backends == 1 && !breaks.iter().any(|fault| faults.contains(fault));
         for shown in &viewer.shown {
             let topic = shown.id.split(' ').next().unwrap_or_default();
-            let Some((dc, now)) = place(&shown.place) else {
+            let Some((dc, mut now)) = place(&shown.place) else {
                 wrong.push(format!("{name}: {} came with the place {:?}", shown.id, shown.place));
                 continue;
             };
+            if is_floor(now) {
+                let Some(own) = self.places.get(&(&*shown.id, dc)) else { continue };
+                if *own < now {
+                    wrong.push(format!("{name}: {} at {} came with the place {}", shown.id, own.0, shown.place));
+                }
+                now = *own;
+            }
             // A resume goes back a little further than where the client was, and so to before its first connection.
             if viewer.roams || viewer.since.get(topic).is_none_or(|since| now.0 <= self.unix_ms(dc, *since)) {
                 continue;

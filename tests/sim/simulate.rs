@@ -78,6 +78,8 @@ struct Args {
     backends: Option<usize>,
     #[arg(long)]
     data_centers: Option<usize>,
+    #[arg(long, help = "Clients with streams")]
+    viewers: Option<usize>,
     /// Members whose presence is watched
     #[arg(long)]
     members: Option<usize>,
@@ -108,6 +110,7 @@ impl Args {
         plan.dispatchers = self.dispatchers.unwrap_or(plan.dispatchers);
         plan.backends = self.backends.unwrap_or(plan.backends);
         plan.data_centers = self.data_centers.unwrap_or(plan.data_centers);
+        plan.viewers = self.viewers.unwrap_or(plan.viewers);
         plan.members = self.members.unwrap_or(plan.members);
         plan.tokens &= !self.without_tokens;
         plan.hurries &= !self.without_hurry;
@@ -284,6 +287,7 @@ fn command(args: &Args, plan: &Plan) -> String {
     say(plan.dispatchers != whole.dispatchers, "dispatchers", plan.dispatchers.to_string());
     say(plan.backends != whole.backends, "backends", plan.backends.to_string());
     say(plan.data_centers != whole.data_centers, "data-centers", plan.data_centers.to_string());
+    say(plan.viewers != whole.viewers, "viewers", plan.viewers.to_string());
     say(plan.members != whole.members, "members", plan.members.to_string());
     say(plan.tokens != whole.tokens, "without-tokens", String::new());
     say(plan.hurries != whole.hurries, "without-hurry", String::new());

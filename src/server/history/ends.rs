@@ -8,6 +8,7 @@ use crate::dispatch::kv::{End, Newer, Request, Unavailable};
 use crate::frontend::crossing::Missed;
 use crate::limits::{ENDS_ACTIVE, ENDS_PER_QUESTION, ENDS_QUIET};
 use crate::runtime::planted::{Mistake, planted};
+use crate::runtime::shrink::shrink;
 use crate::wire::position::{Position, Shown};
 use crate::wire::topic::Topic;
 
@@ -24,8 +25,11 @@ impl Shard {
     pub(in crate::server) fn compare_ends(&mut self) {
         let now = self.clock.instant;
         let (mut topics, mut values) = (Vec::new(), Vec::new());
-        while topics.len() < ENDS_PER_QUESTION && self.homes.compare.first().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, topic)) = self.homes.compare.pop_first() else { break };
+        while topics.len() < ENDS_PER_QUESTION {
+            let is_due = self.homes.compare.first().is_some_and(|(at, _)| *at <= now);
+            let due = |homes: &mut Homes| is_due.then(|| homes.compare.pop_first()).flatten().map(|(_, topic)| topic);
+            let Some(topic) = self.homes.doubted.to_compare.pop_front().or_else(|| due(&mut self.homes)) else { break };
+            shrink(&mut self.homes.doubted.to_compare);
             if let Some(home) = self.homes.homes.get(&topic) {
                 values.push((topic.clone(), home.heard));
                 topics.push((topic, home.order.end().unwrap_or(Shown::to(Position::START))));
@@ -33,7 +37,7 @@ impl Shard {
         }
         if !topics.is_empty() {
             let names = topics.iter().map(|(topic, _)| topic.clone()).collect();
-            self.ask(Request::Ends(names), Asked::Ends(topics));
+            self.ask(Request::Ends(names), Asked::Ends(self.doubt.reason(), topics));
             self.ask(Request::Newer(values.clone()), Asked::Newer(values));
         }
     }
@@ -51,8 +55,13 @@ impl Shard {
         }
     }
 
-    /// Where histories end now, and what viewers had been given when that was asked.
-    pub(in crate::server) fn on_ends(&mut self, topics: Vec<(Topic, Shown)>, result: Result<Vec<End>, Unavailable>) {
+    /// Where histories end now, and what viewers had been given when that was asked, and for which reason there was doubt then.
+    pub(in crate::server) fn on_ends(
+        &mut self,
+        reason: u64,
+        topics: Vec<(Topic, Shown)>,
+        result: Result<Vec<End>, Unavailable>,
+    ) {
         let now = self.clock.instant;
         let ends = result.map_or_else(|_| vec![None; topics.len()], |ends| ends.into_iter().map(Some).collect());
         let names: Vec<Topic> = topics.iter().map(|(topic, _)| topic.clone()).collect();
@@ -64,10 +73,17 @@ impl Shard {
             }
             let wait = if home.order.is_active(now) || end.is_none() { ENDS_ACTIVE } else { ENDS_QUIET };
             home.compare_at(&topic, now + wait, &mut self.homes.compare);
+            let is_doubted = home.doubted;
             if home.order.next_read().is_some() {
                 self.homes.unsettle(&topic);
             }
+            if is_doubted && end.is_none() {
+                self.homes.doubted.to_compare.push_back(topic.clone());
+            }
             self.do_order(&topic, effects);
+            if is_doubted && end.is_some() && reason == self.doubt.reason() {
+                self.trust(&topic);
+            }
         }
         self.compare_cores(&names);
     }

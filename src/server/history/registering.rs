@@ -22,8 +22,13 @@ impl Shard {
             self.homes.new.push(topic.clone());
         } else {
             let home = self.homes.homes.remove(&topic);
-            home.map(|home| self.homes.compare.remove(&(home.compare_at, topic.clone())));
             shrink(&mut self.homes.homes);
+            if let Some(home) = home {
+                self.homes.compare.remove(&(home.compare_at, topic.clone()));
+                if self.homes.doubted.forget(home.doubted) {
+                    self.tell_settled();
+                }
+            }
         }
         let registrar = self.node.registrar(topic.as_str());
         if registrar == self.id {

@@ -1,0 +1,114 @@
+//! A node that may lack events compares all its topics with history, and promises less with its ids until it has.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::Homes;
+use crate::dispatch::kv::NodeInfo;
+use crate::limits::UNSETTLED_BURST;
+use crate::server::cluster::among;
+use crate::server::message::Message;
+use crate::server::shard::Shard;
+use crate::wire::frame::Frame;
+use crate::wire::position::Position;
+use crate::wire::topic::Topic;
+
+/// Topics of which this node may lack events.
+#[derive(Debug, Default)]
+pub(super) struct Doubted {
+    /// To be compared with history at once.
+    pub to_compare: VecDeque<Topic>,
+    /// They were, and lack some.
+    unsure: VecDeque<Topic>,
+    /// Both, and those that are being compared.
+    count: usize,
+}
+
+impl Doubted {
+    /// A topic is in doubt no more, if it was. Whether none is.
+    pub fn forget(&mut self, was: bool) -> bool {
+        self.count -= usize::from(was);
+        was && self.count == 0
+    }
+}
+
+impl Homes {
+    /// All topics are to be compared. Whether there are some.
+    fn doubt_all(&mut self) -> bool {
+        self.homes.values_mut().for_each(|home| home.doubted = true);
+        let (to_compare, count) = (self.homes.keys().cloned().collect(), self.homes.len());
+        self.doubted = Doubted { to_compare, unsure: VecDeque::new(), count };
+        count > 0
+    }
+
+    /// A topic was compared, and nothing of it is missing once what was found missing is read. Whether none is in doubt any more.
+    fn trust(&mut self, topic: &Topic) -> bool {
+        let Some(home) = self.homes.get_mut(topic).filter(|home| home.doubted) else { return false };
+        if !home.order.is_whole() {
+            self.doubted.unsure.push_back(topic.clone());
+            return false;
+        }
+        self.doubted.forget(std::mem::take(&mut home.doubted))
+    }
+}
+
+impl Shard {
+    /// At the shard that sends heartbeats: the number of the newest reason for doubt, when one was answered.
+    pub(in crate::server) fn reason_for_doubt(&self, nodes: &[NodeInfo]) -> u64 {
+        let mut gone = self.alive.iter().filter(|node| node.is("dispatcher") && among(nodes, node.id).is_none());
+        let doubts =
+            self.node.kv_is_away_at_times() && (self.doubt.is_silent(self.clock.instant) || gone.next().is_some());
+        self.doubt.reason() + u64::from(doubts)
+    }
+
+    /// A heartbeat was answered.
+    pub(in crate::server) fn on_beat(&mut self, reason: u64) {
+        let (now, unix_ms) = (self.clock.instant, self.clock.unix_ms);
+        if self.doubt.heard(now, unix_ms, self.given_ms, reason) && !self.homes.doubt_all() {
+            self.tell_settled();
+        }
+    }
+
+    /// All topics at home here were compared since the newest reason.
+    pub(super) fn tell_settled(&mut self) {
+        let (core, reason) = (self.id, self.doubt.reason());
+        for shard in 0..self.node.shards() {
+            self.send(shard, Message::Settled { core, reason });
+        }
+    }
+
+    /// A topic was compared since the newest reason.
+    pub(super) fn trust(&mut self, topic: &Topic) {
+        if self.homes.trust(topic) {
+            self.tell_settled();
+        }
+    }
+
+    /// Once a tick: topics of which something was missing.
+    pub(super) fn look_at_unsure(&mut self) {
+        for _ in 0..self.homes.doubted.unsure.len().min(UNSETTLED_BURST) {
+            let Some(topic) = self.homes.doubted.unsure.pop_front() else { break };
+            self.trust(&topic);
+        }
+    }
+
+    /// The place that ids are not to go beyond now.
+    pub(in crate::server) fn floor(&self) -> Option<Position> {
+        self.doubt.floor(self.clock.instant).filter(|_| self.node.kv_is_away_at_times())
+    }
+
+    /// Viewers get the next event of class `every`.
+    pub(super) fn give(&mut self, frame: &Arc<Frame>) {
+        self.given_ms = self.given_ms.max(frame.position().map_or(0, |position| position.ms));
+        let frame = within(&self.node.dc, frame, self.floor());
+        self.sequence(&frame);
+    }
+}
+
+/// An event whose id goes no further than `floor`.
+pub(in crate::server) fn within<'a>(dc: &str, frame: &'a Arc<Frame>, floor: Option<Position>) -> Cow<'a, Arc<Frame>> {
+    let beyond = floor.filter(|floor| frame.position().is_some_and(|position| position > *floor));
+    let resuming = beyond.and_then(|floor| frame.resuming_from(dc, floor));
+    resuming.map_or(Cow::Borrowed(frame), |frame| Cow::Owned(Arc::new(frame)))
+}
