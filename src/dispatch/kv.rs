@@ -28,7 +28,7 @@ pub enum Request {
     /// A node ends cleanly: its lease and what it wanted go at once. [`Answer::Left`]
     Leave(NodeId),
     /// Appends an event to its topic's history. [`Answer::Appended`], or [`Answer::Repeated`] for one that was taken back
-    /// less than [`crate::limits::WITHDRAWN_REFUSED`] ago, or, by the embedded store, whose deletion is in history
+    /// less than [`crate::limits::WITHDRAWN_REFUSED`] ago, or whose deletion may be in history
     Append(Append),
     /// The same, unless the key is known. [`Answer::Appended`] or [`Answer::Repeated`]
     AppendOnce(Claim, Append),

@@ -24,7 +24,7 @@ use crate::support::{DEADLINE, eventually};
 /// Shards that hear notices.
 pub const SHARDS: usize = 2;
 /// The longest age in history, in ms.
-pub const AGE_MS: u64 = 60_000;
+pub const AGE_MS: u64 = 90_000;
 
 /// What a store said, by ticket, and what it told each shard.
 #[derive(Default)]

@@ -3,7 +3,7 @@
 use fanfare::dispatch::datacenter::Taking;
 use fanfare::dispatch::kv::{Answer, Append, Heard, KeyValue as _, Notice, Request, Unavailable, bucket, digest};
 use fanfare::dispatch::redis::{self, Config, StartError};
-use fanfare::limits::REDIS_QUESTIONS;
+use fanfare::limits::{REDIS_QUESTIONS, WITHDRAWN_REFUSED};
 use fanfare::wire::position::Position;
 
 use crate::driver::{AGE_MS, Store, append, batch, deletion, event_for, node_info, of_one_bucket, topic, with_id};
@@ -350,4 +350,15 @@ fn each_of_many_deletions_looks_through_the_history_by_itself() {
     let left: Vec<&str> = page.events.iter().map(|event| &*event.event).collect();
     let told: Vec<String> = (0..600).map(|which| with_id(&format!("{which}.deleted"))).collect();
     assert_eq!(left, told);
+}
+
+/// An event that was taken back is refused for as long as history may have its deletion, by which clients know that it is gone.
+#[test]
+fn deleted_event_that_comes_again_while_its_deletion_is_in_history() {
+    let redis = Redis::start();
+    let store = Store::redis(&redis.url(), "dc1");
+    store.ask(Request::Append(deletion(&topic("live:1"), "7", 9, &[])));
+    let script = "return redis.call('PTTL', redis.call('KEYS', '*without 7')[1])";
+    let left: u64 = redis.command(&["EVAL", script, "0"]).trim_start_matches(':').parse().expect("a number");
+    assert!(left > WITHDRAWN_REFUSED.as_millis() as u64 && left <= AGE_MS, "{left} ms");
 }

@@ -102,8 +102,9 @@ impl Store {
         };
         let mut slice = "+".to_owned();
         while !slice.is_empty() {
-            let mut arguments =
-                vec![text(slice), text(self.config.history_age_ms), text(WITHDRAWN_REFUSED.as_millis())];
+            // As long as the deletion itself may be in history, and those who tell of the event anew need to be refused.
+            let refused_ms = self.config.history_age_ms.max(WITHDRAWN_REFUSED.as_millis() as u64);
+            let mut arguments = vec![text(slice), text(self.config.history_age_ms), text(refused_ms)];
             arguments.extend(ids.iter().map(|id| text(Withdrawn::of(id).beginning())));
             let call = Call::Script(Script::Withdraw, keys.clone(), arguments);
             let (value, _) = self.call(Place::Bucket(number), Lane::Commands, call).await?;
