@@ -1,13 +1,12 @@
 //! The keys that check tokens, from a file that holds a secret, PEM public keys or a JWKS.
 
+use super::signing::{Verifier, is_on_p256};
 use super::{
     KEY_FILE_BYTES_MAX, KEYS_MAX, KEYS_TRIED_MAX, KEYS_UNNAMED_MAX, RSA_BITS_MAX, RSA_BITS_MIN, SECRET_BYTES_MIN,
 };
 use super::{TokenError, jwks};
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
-use jsonwebtoken::{AlgorithmFamily, DecodingKey};
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -44,16 +43,6 @@ impl Algorithm {
             Algorithm::EdDsa => "EdDSA",
         }
     }
-
-    /// The library's word for it.
-    pub(super) fn library(self) -> jsonwebtoken::Algorithm {
-        match self {
-            Algorithm::Hs256 => jsonwebtoken::Algorithm::HS256,
-            Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
-            Algorithm::Es256 => jsonwebtoken::Algorithm::ES256,
-            Algorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
-        }
-    }
 }
 
 impl fmt::Display for Algorithm {
@@ -83,10 +72,11 @@ const PUBLIC: &str = "give the public key, as openssl pkey -pubout writes it";
 const KINDS: &str = "give a secret for HS256, PEM public keys for RS256, ES256 (P-256) or EdDSA (Ed25519), or a JWKS";
 
 /// One key. Its algorithm comes from what the key is, never from a token.
+#[derive(PartialEq)]
 pub(super) struct Key {
     pub name: Option<Box<str>>,
     pub algorithm: Algorithm,
-    key: DecodingKey,
+    key: Verifier,
 }
 
 impl Key {
@@ -96,7 +86,7 @@ impl Key {
             let found = secret.len();
             return Err((format!("a secret of {found} bytes can be guessed, HS256 needs {SECRET_BYTES_MIN}"), SECRET));
         }
-        Ok(Key { name, algorithm: Algorithm::Hs256, key: DecodingKey::from_secret(secret) })
+        Ok(Key::of(name, Verifier::Secret(secret.into())))
     }
 
     /// An RSA public key by its modulus and exponent, big-endian.
@@ -117,47 +107,32 @@ impl Key {
         if !odd(modulus) || !odd(exponent) || one || significant(exponent) > 4 {
             return Err(("an RSA key with a modulus or an exponent that cannot be".to_owned(), PUBLIC));
         }
-        Ok(Key { name, algorithm: Algorithm::Rs256, key: DecodingKey::from_rsa_raw_components(modulus, exponent) })
+        Ok(Key::of(name, Verifier::Rsa(modulus.into(), exponent.into())))
     }
 
     /// A point on P-256, uncompressed: 0x04, x, y.
     pub fn p256(name: Option<Box<str>>, point: &[u8]) -> Result<Key, Fault> {
-        let key = DecodingKey::from_ec_der(point);
-        let es256 = jsonwebtoken::Algorithm::ES256;
-        if point.len() != 65 || (DEFAULT_PROVIDER.verifier_factory)(&es256, &key).is_err() {
+        if point.len() != 65 || !is_on_p256(point) {
             return Err(("an EC key that is not a point on P-256".to_owned(), KINDS));
         }
-        Ok(Key { name, algorithm: Algorithm::Es256, key })
+        Ok(Key::of(name, Verifier::P256(point.into())))
     }
 
     /// An Ed25519 public key of 32 bytes.
     pub fn ed25519(name: Option<Box<str>>, bytes: &[u8]) -> Result<Key, Fault> {
-        let key = DecodingKey::from_ed_der(bytes);
-        let eddsa = jsonwebtoken::Algorithm::EdDSA;
-        // The length first: the library panics at a shorter key, and cuts a longer one.
-        if bytes.len() != 32 || (DEFAULT_PROVIDER.verifier_factory)(&eddsa, &key).is_err() {
+        if bytes.len() != 32 {
             return Err(("an OKP key that is not of Ed25519".to_owned(), KINDS));
         }
-        Ok(Key { name, algorithm: Algorithm::EdDsa, key })
+        Ok(Key::of(name, Verifier::Ed25519(bytes.into())))
+    }
+
+    fn of(name: Option<Box<str>>, key: Verifier) -> Key {
+        Key { name, algorithm: key.algorithm(), key }
     }
 
     /// Whether `signature` (base64url) is this key's of `message`.
     pub fn signed(&self, message: &[u8], signature: &str) -> bool {
-        jsonwebtoken::crypto::verify(signature, message, &self.key, self.algorithm.library()).unwrap_or(false)
-    }
-}
-
-impl PartialEq for Key {
-    fn eq(&self, other: &Key) -> bool {
-        use jsonwebtoken::DecodingKeyKind::{RsaModulusExponent, SecretOrDer};
-        let same = match (self.key.kind(), other.key.kind()) {
-            (SecretOrDer(one), SecretOrDer(other)) => one == other,
-            (RsaModulusExponent { n, e }, RsaModulusExponent { n: other_n, e: other_e }) => {
-                n == other_n && e == other_e
-            }
-            _ => false,
-        };
-        same && self.name == other.name && self.algorithm == other.algorithm
+        URL_SAFE_NO_PAD.decode(signature).is_ok_and(|signature| self.key.verifies(message, &signature))
     }
 }
 
@@ -327,25 +302,19 @@ fn public(block: &str) -> Result<Key, Fault> {
         }
         _ => return Err(("this PEM holds something other than public keys".to_owned(), PUBLIC)),
     }
-    let bytes = block.as_bytes();
-    let keys = [DecodingKey::from_rsa_pem(bytes), DecodingKey::from_ec_pem(bytes), DecodingKey::from_ed_pem(bytes)];
-    let broken = || ("this PEM holds no key that can be read".to_owned(), KINDS);
-    let key = keys.into_iter().find_map(Result::ok).ok_or_else(broken)?;
-    let content = key.try_get_as_bytes().map_err(|_| broken())?;
-    match key.family() {
-        AlgorithmFamily::Rsa => {
-            let components = DEFAULT_PROVIDER.key_utils.rsa_pub_components_from_public_key;
-            let (modulus, exponent) = components(content).map_err(|_| {
-                let problem =
-                    format!("an RSA key that cannot be read; {RSA_BITS_MIN} to {RSA_BITS_MAX} bits are served");
-                (problem, PUBLIC)
-            })?;
-            Key::rsa(None, &modulus, &exponent)
-        }
-        AlgorithmFamily::Ec => Key::p256(None, content),
-        AlgorithmFamily::Ed => Key::ed25519(None, content),
-        AlgorithmFamily::Hmac => Err(broken()),
+    match der(block).and_then(|der| Verifier::from_der(&der)) {
+        Some(Verifier::Rsa(modulus, exponent)) => Key::rsa(None, &modulus, &exponent),
+        Some(Verifier::P256(point)) => Key::p256(None, &point),
+        Some(Verifier::Ed25519(bytes)) => Key::ed25519(None, &bytes),
+        Some(Verifier::Secret(_)) | None => Err(("this PEM holds no key that can be read".to_owned(), KINDS)),
     }
+}
+
+/// What stands between the lines of a PEM block (RFC 7468).
+pub(super) fn der(block: &str) -> Option<Vec<u8>> {
+    let (_, content) = block.split_once('\n')?;
+    let (content, _) = content.split_once("-----END")?;
+    STANDARD.decode(content.split_ascii_whitespace().collect::<String>()).ok()
 }
 
 #[cfg(test)]

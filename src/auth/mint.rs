@@ -3,11 +3,12 @@
 use super::RSA_BITS_MIN;
 use super::keys::{self, Algorithm, Fault, KeyError, Kind};
 use super::rights::{Patterns, Types};
+use super::signing::Signer;
 use super::{SECRET_BYTES_MIN, TOKEN_BYTES_MAX, jwks, token};
 use crate::args::TokenArgs;
 use crate::limits::TOKEN_EXPIRY_MAX;
-use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
-use jsonwebtoken::{AlgorithmFamily, EncodingKey, Header};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -27,8 +28,8 @@ enum Failure {
     Claim { flag: &'static str, value: String, problem: String },
     #[error("the token has {0} bytes, and servers take at most {TOKEN_BYTES_MAX}; give fewer or shorter topics")]
     Oversized(usize),
-    #[error("the key does not sign: {0}")]
-    Signing(jsonwebtoken::errors::Error),
+    #[error("the key does not sign")]
+    Signing,
 }
 
 /// Prints a token, alone on a line. Exit status 0, 1 when it cannot be written, 2 for a key or a claim that will not do.
@@ -45,16 +46,12 @@ pub fn run(args: &TokenArgs) -> ExitCode {
     }
 }
 
-/// A key that signs.
-struct Signer {
-    name: Option<String>,
-    algorithm: Algorithm,
-    key: EncodingKey,
-}
+/// A key that signs, and its name, if it has one.
+type Named = (Option<String>, Signer);
 
 fn mint(args: &TokenArgs, now: SystemTime) -> Result<String, Failure> {
     let claims = claims(args, now)?;
-    let signer = keys::read(&args.key_file)
+    let (name, signer) = keys::read(&args.key_file)
         .and_then(|bytes| signer(&bytes, args.kid.as_deref()))
         .map_err(|(problem, remedy)| KeyError { path: args.key_file.clone(), problem, remedy })?;
     if let Some(name) = &args.alg {
@@ -64,15 +61,21 @@ fn mint(args: &TokenArgs, now: SystemTime) -> Result<String, Failure> {
                 "not an algorithm that is served; give HS256, RS256, ES256 or EdDSA".into(),
             )
         })?;
-        if wanted != signer.algorithm {
+        if wanted != signer.algorithm() {
             let path = args.key_file.display();
-            let problem = format!("the key in {path} is for {}; leave --alg out or give another key", signer.algorithm);
+            let problem =
+                format!("the key in {path} is for {}; leave --alg out or give another key", signer.algorithm());
             return Err(Failure::Algorithm(name.clone(), problem));
         }
     }
-    let mut header = Header::new(signer.algorithm.library());
-    header.kid = args.kid.clone().or(signer.name);
-    let token = jsonwebtoken::encode(&header, &claims, &signer.key).map_err(Failure::Signing)?;
+    let mut header = json!({"typ": "JWT", "alg": signer.algorithm().name()});
+    if let Some(kid) = args.kid.clone().or(name) {
+        header["kid"] = json!(kid);
+    }
+    let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
+    let message = format!("{}.{}", encode(&header), encode(&claims));
+    let signature = signer.sign(message.as_bytes()).map_err(|_| Failure::Signing)?;
+    let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
     match token.len() > TOKEN_BYTES_MAX {
         true => Err(Failure::Oversized(token.len())),
         false => Ok(token),
@@ -115,13 +118,13 @@ fn claims(args: &TokenArgs, now: SystemTime) -> Result<Value, Failure> {
     Ok(claims)
 }
 
-fn signer(bytes: &[u8], kid: Option<&str>) -> Result<Signer, Fault> {
+fn signer(bytes: &[u8], kid: Option<&str>) -> Result<Named, Fault> {
     let secret = |name: Option<String>, secret: &[u8]| {
         if secret.len() < SECRET_BYTES_MIN {
             let problem = format!("a secret of {} bytes, and servers ask for {SECRET_BYTES_MIN}", secret.len());
             return Err((problem, "make one with: openssl rand -base64 48"));
         }
-        Ok(Signer { name, algorithm: Algorithm::Hs256, key: EncodingKey::from_secret(secret) })
+        Ok((name, Signer::secret(secret)))
     };
     match keys::kind(bytes)? {
         Kind::Secret(bytes) => secret(None, bytes),
@@ -129,7 +132,7 @@ fn signer(bytes: &[u8], kid: Option<&str>) -> Result<Signer, Fault> {
             let (name, bytes) = jwks::secret(text, kid)?;
             secret(name.map(String::from), &bytes)
         }
-        Kind::Pem(text) => private(text),
+        Kind::Pem(text) => Ok((None, private(text)?)),
     }
 }
 
@@ -142,27 +145,11 @@ fn private(text: &str) -> Result<Signer, Fault> {
     if ["EC PRIVATE", "ENCRYPTED", "OPENSSH"].iter().any(|form| line.contains(form)) || block.contains("Proc-Type") {
         return Err(("a private key that is encrypted, or not in PKCS#8".to_owned(), CONVERT));
     }
-    let bytes = block.as_bytes();
-    let keys = [EncodingKey::from_rsa_pem(bytes), EncodingKey::from_ec_pem(bytes), EncodingKey::from_ed_pem(bytes)];
-    let key = keys.into_iter().find_map(Result::ok);
-    let key = key.ok_or_else(|| ("this PEM holds no private key that can be read".to_owned(), KINDS))?;
-    let algorithm = match key.family() {
-        AlgorithmFamily::Rsa => {
-            let components = DEFAULT_PROVIDER.key_utils.rsa_pub_components_from_private_key;
-            let (modulus, _) =
-                components(key.as_bytes()).map_err(|_| ("an RSA key that cannot be read".to_owned(), KINDS))?;
-            if modulus.len() * 8 < RSA_BITS_MIN {
-                return Err((format!("an RSA key of fewer than {RSA_BITS_MIN} bits"), KINDS));
-            }
-            Algorithm::Rs256
-        }
-        AlgorithmFamily::Ec => {
-            // Reading the key by its algorithm tells other curves apart.
-            let read = (DEFAULT_PROVIDER.signer_factory)(&Algorithm::Es256.library(), &key);
-            read.map_err(|_| ("an EC key that is not on P-256".to_owned(), KINDS))?;
-            Algorithm::Es256
-        }
-        _ => Algorithm::EdDsa,
-    };
-    Ok(Signer { name: None, algorithm, key })
+    let read = keys::der(block).and_then(|der| Signer::from_der(&der));
+    let signer = read.ok_or_else(|| ("this PEM holds no private key that can be read".to_owned(), KINDS))?;
+    let signer = signer.map_err(|problem| (problem, KINDS))?;
+    match signer.rsa_bits() {
+        Some(..RSA_BITS_MIN) => Err((format!("an RSA key of fewer than {RSA_BITS_MIN} bits"), KINDS)),
+        _ => Ok(signer),
+    }
 }

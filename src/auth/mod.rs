@@ -6,6 +6,7 @@
 //! | [`keys`], [`jwks`] | a secret, PEM or JWKS file becomes keys, each for one algorithm |
 //! | [`watch`] | the file is read again when it changes, and shards see the new keys |
 //! | [`token`] | a token is checked, and its claims become rights |
+//! | `signing` | signatures, and the forms of keys |
 //! | [`rights`] | who it is, and which topics they may subscribe to and publish to |
 //! | [`error`] | what the client is told: 400, 401 or 403, and what is missing |
 //! | [`mint`] | `fanfare token`: a token for testing |
@@ -39,6 +40,7 @@ pub mod keys;
 #[expect(clippy::disallowed_methods, reason = "a command of its own")]
 pub mod mint;
 pub mod rights;
+mod signing;
 pub mod token;
 #[expect(clippy::disallowed_methods, reason = "a thread of its own")]
 pub mod watch;
