@@ -41,22 +41,27 @@ impl Parser {
     }
 
     /// Takes the next bytes and appends the events that they complete to `out`.
-    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<Event>) {
-        for &byte in bytes {
-            let second_of_pair = byte == b'\n' && self.after_carriage_return;
-            self.after_carriage_return = byte == b'\r';
-            match byte {
-                _ if second_of_pair => {}
-                b'\n' | b'\r' => self.end_of_line(out),
-                _ if self.line.len() < EVENT_BYTES_MAX => self.line.push(byte),
-                _ => {}
+    pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<Event>) {
+        while let Some(first) = bytes.first() {
+            if std::mem::take(&mut self.after_carriage_return) && *first == b'\n' {
+                bytes = &bytes[1..];
+                continue;
             }
+            let at = memchr::memchr2(b'\n', b'\r', bytes).unwrap_or(bytes.len());
+            let room = EVENT_BYTES_MAX.saturating_sub(self.line.len());
+            self.line.extend_from_slice(&bytes[..at.min(room)]);
+            let Some(end) = bytes.get(at) else { return };
+            self.after_carriage_return = *end == b'\r';
+            let mut line = std::mem::take(&mut self.line);
+            self.end_of_line(&line, out);
+            line.clear();
+            self.line = line;
+            bytes = &bytes[at + 1..];
         }
     }
 
-    fn end_of_line(&mut self, out: &mut Vec<Event>) {
-        let bytes = std::mem::take(&mut self.line);
-        let text = String::from_utf8_lossy(&bytes);
+    fn end_of_line(&mut self, bytes: &[u8], out: &mut Vec<Event>) {
+        let text = String::from_utf8_lossy(bytes);
         let mut line = &*text;
         if !self.past_first_line {
             self.past_first_line = true;

@@ -3,6 +3,7 @@
 
 #![deny(unsafe_code, clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod agenda;
 mod batch;
 mod clients;
 mod crowds;

@@ -145,8 +145,9 @@ impl<'a> Case<'a> {
             sent.entry(event.topic.clone()).or_default().push(event);
         }
         let calm = world.disturbed.map_or(0, |at| at + 15 * SECOND);
-        let shown = world.present().filter_map(Client::viewer).flat_map(|viewer| &viewer.shown);
-        let places = shown.filter_map(|shown| {
+        let shown = || world.present().filter_map(Client::viewer).flat_map(|viewer| &viewer.shown);
+        let doubts = shown().any(|shown| place(&shown.place).is_some_and(|(_, place)| is_floor(place)));
+        let places = shown().filter(|_| doubts).filter_map(|shown| {
             let (dc, place) = place(&shown.place).filter(|(_, place)| !is_floor(*place))?;
             Some(((&*shown.id, dc), place))
         });

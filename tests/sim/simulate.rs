@@ -2,6 +2,7 @@
 
 #![deny(unsafe_code, clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod agenda;
 mod batch;
 mod clients;
 mod database;

@@ -19,6 +19,7 @@ use fanfare::server::node::Node;
 use fanfare::server::shard::Shard;
 use fanfare::settings::Role;
 
+use crate::agenda::{Agenda, Planned};
 use crate::clients::{MILLISECOND, SECOND};
 use crate::database::{self, Disk};
 use crate::fabric::{self, ShardId, Transit};
@@ -108,11 +109,10 @@ pub struct World {
     pub plan: Plan,
     pub now: u64,
     shared_now: Arc<AtomicU64>,
-    sequence: u64,
-    heap: BTreeMap<(u64, u64), Event>,
+    agenda: Agenda<Event>,
     /// Shards whose next turn is planned, and clients.
-    turning: BTreeMap<ShardId, (u64, u64)>,
-    waking: BTreeMap<usize, (u64, u64)>,
+    turning: BTreeMap<ShardId, Planned>,
+    waking: Vec<Option<Planned>>,
     pub fabric: fabric::Shared,
     /// One in each data center.
     pub stores: Vec<store::Shared>,
@@ -189,10 +189,9 @@ impl World {
         let stores = (0..plan.data_centers as u64).map(store).collect();
         let mut world = World {
             now: 0,
-            sequence: 0,
-            heap: BTreeMap::new(),
+            agenda: Agenda::default(),
             turning: BTreeMap::new(),
-            waking: BTreeMap::new(),
+            waking: Vec::new(),
             fabric: fabric::Shared::new(part(seed, 1)),
             stores,
             disks: (0..plan.data_centers as u64).filter(|_| plan.backends > 0).map(disk).collect(),
@@ -247,10 +246,8 @@ impl World {
     }
 
     /// Something that happens at a time.
-    pub fn at(&mut self, at: u64, event: Event) -> (u64, u64) {
-        self.sequence += 1;
-        self.heap.insert((at, self.sequence), event);
-        (at, self.sequence)
+    pub fn at(&mut self, at: u64, event: Event) -> Planned {
+        self.agenda.plan(at, event)
     }
 
     pub fn count(&mut self, what: &'static str, by: u64) {
@@ -281,12 +278,7 @@ impl World {
 
     /// Runs until a time.
     pub fn run(&mut self, until: u64) {
-        while let Some(entry) = self.heap.first_entry() {
-            let at = entry.key().0;
-            if at > until {
-                break;
-            }
-            let event = entry.remove();
+        while let Some((at, event)) = self.agenda.next(until) {
             self.now = at.max(self.now);
             self.shared_now.store(self.now, Ordering::Relaxed);
             self.fabric.lock().now = self.now;

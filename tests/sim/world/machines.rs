@@ -133,7 +133,7 @@ impl World {
         for id in shards {
             self.stores[dc].lock().lives.remove(&id);
             if let Some(planned) = self.turning.remove(&id) {
-                self.heap.remove(&planned);
+                self.agenda.cancel(planned);
             }
         }
     }

@@ -99,6 +99,7 @@ impl World {
         }
         self.homes.push(home);
         self.clients.push(client);
+        self.waking.push(None);
     }
 
     pub(super) fn wake(&mut self, number: usize) {
@@ -114,18 +115,17 @@ impl World {
         if self.plan.without.clients.contains(&number) {
             return;
         }
-        if let Some(planned) = self.waking.get(&number) {
-            if planned.0 <= at {
+        if let Some(planned) = self.waking[number] {
+            if planned.at <= at {
                 return;
             }
-            self.heap.remove(planned);
+            self.agenda.cancel(planned);
         }
-        let planned = self.at(at, Event::Client(number));
-        self.waking.insert(number, planned);
+        self.waking[number] = Some(self.at(at, Event::Client(number)));
     }
 
     pub(super) fn client(&mut self, number: usize) {
-        self.waking.remove(&number);
+        self.waking[number] = None;
         let doors = &self.doors[self.homes[number]];
         let roams = self.clients[number].viewer().is_some_and(|viewer| viewer.roams);
         let all: Vec<SocketAddr>;
