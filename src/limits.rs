@@ -4,6 +4,7 @@
 
 mod check;
 mod full;
+mod listing;
 mod memory;
 mod nodes;
 mod outbox;
@@ -13,6 +14,7 @@ mod turn;
 
 pub use check::*;
 pub use full::*;
+pub use listing::*;
 pub use memory::*;
 pub use nodes::*;
 pub use outbox::*;
@@ -476,10 +478,6 @@ pub const RECEIVED_SAMPLES_MAX: usize = 1_000;
 pub const RECEIVED_LATENCY_MAX: Duration = Duration::from_secs(600);
 /// A receipt further off than this, before or after now, is of another clock or of another day.
 pub const RECEIVED_AGE: Duration = Duration::from_secs(3600);
-/// Connections in a listing, unless it asks for another number, and at most.
-pub const LISTED_DEFAULT: usize = 100;
-/// Same, at most: an answer of some hundred KiB.
-pub const LISTED_MAX: usize = 1_000;
 /// Topics whose counts one call changes or reads: about a millisecond of the server's time. What is larger goes in parts.
 pub const REDIS_COUNTS: usize = 1_024;
 /// Events that one call takes out of a stream: what a stream is looked through for at once.

@@ -253,10 +253,10 @@ fn unknown_path_or_method_unexplained() {
         node.post(target, "{}").problem(404);
     }
     for (method, target, allow) in [
-        ("GET", "/v1/topics/live:1/events", "POST, OPTIONS"),
+        ("DELETE", "/v1/topics/live:1/events", "GET, HEAD, POST, OPTIONS"),
         ("DELETE", "/v1/events", "GET, HEAD, POST, OPTIONS"),
         ("PATCH", "/v1/time", "GET, HEAD, OPTIONS"),
-        ("BREW", "/v1/topics/live:1/events", "POST, OPTIONS"),
+        ("BREW", "/v1/topics/live:1/events", "GET, HEAD, POST, OPTIONS"),
         ("POST", "/", "GET, HEAD, OPTIONS"),
     ] {
         let answer = Client::connect(node.public).request(method, target, &[], b"");

@@ -9,6 +9,7 @@ use super::appending::{Appending, Versioning};
 use super::cluster::Trouble;
 use super::message::Message;
 use super::once::Claiming;
+use super::past::Past;
 use super::peers::queue::LeftOut;
 use super::shard::Shard;
 use super::slots::Conn;
@@ -40,6 +41,8 @@ pub enum Asked {
     Newer(Vec<(Topic, u64)>),
     /// A part of a topic's history.
     Page(Topic),
+    /// The same, for who lists it.
+    Past(Box<Past>),
     /// This node's viewers.
     SetCounts,
     /// All nodes' viewers.
@@ -220,6 +223,7 @@ impl Shard {
             (Asked::Due, Ok(Answer::Turned(turns))) => self.on_turned(turns),
             (Asked::Compared(members), result) => self.on_compared(members, result),
             (Asked::Due | Asked::Newer(_), Err(_)) | (Asked::Settled, _) => {}
+            (Asked::Past(past), result) => self.on_past(*past, result),
             (Asked::Presence(conn, members), result) => self.on_presence(conn, &members, result),
             (Asked::PeerViewers, Ok(Answer::PeerViewers(said))) => self.on_all_peer_viewers(Ok(said)),
             (Asked::PeerViewers, Err(error)) => self.on_all_peer_viewers(Err(error)),

@@ -5,7 +5,7 @@
 //! [`receive`] (bytes to requests), [`routes`] (requests to resources), [`access`] (who asks), [`streams`] (a request becomes a
 //! stream), [`resume`] (one that comes back), [`renewal`] (its rights), [`publish`] and [`appending`] (events), [`likes`] and
 //! [`posts`] (what is stored), [`answering`] (what comes later), [`asking`] (the key-value store), [`mesh`] (between cores), [`history`] (a topic's home),
-//! [`fanout`] and [`pages`] (to viewers), [`audience`] and [`presence`] (who is here), `turn` and `crowds` (what comes when, and how
+//! [`fanout`] and [`pages`] (to viewers), [`audience`] and [`presence`] (who is here), [`past`] (what history has), `turn` and `crowds` (what comes when, and how
 //! much of it at once), [`sweep`] (time), [`admin`] (what a node tells).
 //!
 //! Other nodes: [`cluster`] (what is known of them), [`links`] and [`link`] (calls to them), [`internal`] (their requests),
@@ -51,6 +51,7 @@ mod pacing;
 pub mod pages;
 pub mod pages_of_others;
 mod paging;
+pub mod past;
 mod patience;
 pub mod peers;
 pub mod posts;

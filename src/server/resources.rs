@@ -82,7 +82,8 @@ impl<'a> Resource<'a> {
         let Roles { frontend, dispatcher, backend, demo } = roles;
         let (comment, message) = (PostKind::Comment, PostKind::Message);
         Some(match (&parts[..count], internal) {
-            (["v1", "topics", topic, "events"], _) if dispatcher => Resource::TopicEvents(topic),
+            (["v1", "topics", topic, "events"], false) => Resource::TopicEvents(topic),
+            (["v1", "topics", topic, "events"], true) if dispatcher => Resource::TopicEvents(topic),
             (["v1", "events"], false) if frontend || dispatcher => Resource::Events,
             (["v1", "events"], true) if dispatcher => Resource::Events,
             (["v1", "connections", connection, "topics"], false) if frontend => Resource::StreamTopics(connection),
@@ -116,6 +117,7 @@ impl<'a> Resource<'a> {
         const POST: Takes = (Method::Post, &[AccessToken]);
         const DELETE: Takes = (Method::Delete, &[AccessToken]);
         const STREAM: Takes = (Method::Get, &[Parameter::Topic, Member, LastEventId, AccessToken]);
+        const PAGE: Takes = (Method::Get, &[After, Before, Limit, AccessToken]);
         // Nodes and operators show a secret instead of a token.
         const LOOK: Takes = (Method::Get, &[]);
         const GIVE: Takes = (Method::Post, &[]);
@@ -123,12 +125,14 @@ impl<'a> Resource<'a> {
             Resource::Events | Resource::TopicEvents(_) if internal => &[GIVE],
             Resource::Events if roles.frontend && roles.dispatcher => &[STREAM, POST],
             Resource::Events if roles.frontend => &[STREAM],
-            Resource::Events | Resource::TopicEvents(_) => &[POST],
+            Resource::Events => &[POST],
+            Resource::TopicEvents(_) if roles.dispatcher => &[PAGE, POST],
+            Resource::TopicEvents(_) => &[PAGE],
             Resource::StreamTopics(_) | Resource::StreamToken(_) | Resource::Received => &[POST],
             Resource::Typing(_) => &[POST],
             Resource::Time => &[GET],
             Resource::Likes(_) => &[GET, POST, DELETE],
-            Resource::Posts(..) => &[(Method::Get, &[After, Before, Limit, AccessToken]), POST],
+            Resource::Posts(..) => &[PAGE, POST],
             Resource::Post(..) => &[DELETE],
             Resource::Receipts(_) => &[(Method::Get, &[After, AccessToken]), POST],
             Resource::Presence => &[(Method::Get, &[Member, AccessToken])],
@@ -226,6 +230,7 @@ mod tests {
         let public = [
             "GET /v1/events",
             "POST /v1/events",
+            "GET /v1/topics/a:b/events",
             "POST /v1/topics/a:b/events",
             "POST /v1/connections/x/topics",
             "POST /v1/connections/x/token",

@@ -14,7 +14,7 @@ use crate::wire::http::{HttpError, Method, percent_decode, trim};
 use crate::wire::request::Request;
 use crate::wire::response::{AnswerTo, Written};
 use crate::wire::status::Status;
-use crate::wire::topic;
+use crate::wire::topic::{self, Topic};
 
 /// What became of a request.
 #[derive(Debug)]
@@ -55,6 +55,13 @@ impl Shard {
         self.check_page(conn, request, resource)?;
         let decode = |part| percent_decode(part, false);
         match resource {
+            Resource::TopicEvents(topic) if request.method != Method::Post => {
+                let access = self.access(request, query)?;
+                let topic = self.path_topic(topic)?;
+                let topic = Topic::parse(&topic).map_err(|error| HttpError::bad(error.to_string()))?;
+                access.require_subscribe(&topic)?;
+                self.past(conn, query, topic)
+            }
             Resource::TopicEvents(topic) => {
                 let access = self.publisher(conn, request, query)?;
                 self.publish_one(conn, request, topic, &access, to, body)

@@ -18,12 +18,13 @@ use super::live::Live;
 use super::message::{Asker, Message};
 use super::node::Node;
 use super::pages::PageLogs;
+use super::past::Past;
 use super::slots::{Conn, Slots};
 use super::streams::Waiter;
 use super::telling::Posts;
 use super::token_cache::TokenCache;
 use crate::dispatch::core::Dispatcher;
-use crate::dispatch::kv::NodeInfo;
+use crate::dispatch::kv::{Answer, NodeInfo, Unavailable};
 use crate::dispatch::tally::Tally;
 use crate::frontend::asks::Once;
 use crate::frontend::audience::Audience;
@@ -191,6 +192,8 @@ pub struct Shard {
     pub(super) held_pages: HeldPages,
     /// Counts round, to choose which delivery's time is taken.
     pub(super) sampled: usize,
+    /// Listings of history for which a page came at once.
+    pub(super) pasts: VecDeque<(Held<Past>, Result<Answer, Unavailable>)>,
     /// Questions of operators that other shards have not answered.
     pub(super) gathering: Map<Conn, Gathering>,
     /// When questions to the key-value store were asked.
@@ -280,6 +283,7 @@ impl Shard {
             admitting: Admitting::default(),
             tokens_seen: TokenCache::default(),
             sampled: 0,
+            pasts: VecDeque::new(),
             gathering: Map::default(),
             asked_at: Map::default(),
         };

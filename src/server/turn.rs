@@ -72,7 +72,7 @@ impl Shard {
         let crowds = self.serve_crowds();
         self.fan_out();
         self.keep_to_budget();
-        let pages = self.take_found() | self.feed_starving();
+        let pages = self.take_found() | self.feed_starving() | self.read_pasts();
         self.greet_newcomers();
         self.send_registrations();
         let exchanged = self.exchange();

@@ -117,3 +117,16 @@ fn node_does_not_show_the_cluster() {
     });
     assert_eq!(Client::connect(dispatcher.internal).request("GET", "/health/ready", &[], b"").status, 200);
 }
+
+#[test]
+fn history_listed_by_dispatchers_alone() {
+    let dispatcher = Node::start();
+    let frontend = start("frontend", &[&dispatcher], &[]);
+    (0..300).for_each(|number| drop(dispatcher.publish("chat:1", &json!({"type": "message", "data": number}))));
+    let answer = frontend.get("/v1/topics/chat:1/events?limit=2").json();
+    assert_eq!((answer["events"][1]["data"].as_u64(), answer["more"] == true), (Some(299), true), "{answer}");
+    assert_eq!(answer, dispatcher.get("/v1/topics/chat:1/events?limit=2").json());
+    // It takes no events.
+    let refused = frontend.post("/v1/topics/chat:1/events", r#"{"type":"message"}"#);
+    assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD, OPTIONS")));
+}

@@ -47,6 +47,7 @@ fn endpoints(connection: &str) -> Vec<Endpoint> {
         endpoint("GET", "/v1/events?topic=live:1&topic=live:42", "", Needs::Subscribe, &[200]),
         endpoint("GET", "/v1/events", "", Needs::Token, &[200]),
         endpoint("POST", "/v1/topics/live:42/events", r#"{"type":"note"}"#, Needs::Publish, &[202]),
+        endpoint("GET", "/v1/topics/live:42/events", "", Needs::Subscribe, &[200]),
         endpoint("POST", "/v1/events", "", Needs::Token, &[202]),
         endpoint("POST", "/v1/events", "{\"topic\":\"live:1\",\"type\":\"note\"}\n", Needs::Token, &[202]),
         endpoint("POST", "/v1/videos/42/likes", &like, Needs::Publish, &[200, 201]),

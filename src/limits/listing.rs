@@ -1,0 +1,15 @@
+//! Bounds of what is listed.
+
+use super::*;
+
+/// Connections in a listing, unless it asks for another number, and at most.
+pub const LISTED_DEFAULT: usize = 100;
+/// Same, at most: an answer of some hundred KiB.
+pub const LISTED_MAX: usize = 1_000;
+/// Events that a listing of history gives unless it is asked for another number.
+pub const PAST_DEFAULT: usize = 50;
+/// The most that it gives.
+pub const PAST_MAX: usize = 200;
+/// Bytes past which it gives fewer, but at least one.
+pub const PAST_BYTES: usize = 128 * 1024;
+const _: () = assert!(EVENT_BYTES_MAX <= PAST_BYTES && PAST_BYTES + PAST_MAX * 64 <= ANSWER_BYTES_MAX);
