@@ -1,13 +1,15 @@
 //! The command line as typed: what was given, and nothing else. Defaults, files and the environment
 //! are the business of [`crate::settings`], so every flag of a node is optional here and still text.
 
+mod flags;
+
+pub use flags::Flags;
+
 use crate::backup::{BackupArgs, RestoreArgs};
 use crate::client::bench::args::BenchArgs;
 use crate::client::crowd::args::CrowdArgs;
 use crate::settings::Role;
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand};
-use std::collections::BTreeMap;
+use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -99,6 +101,15 @@ pub struct NodeArgs {
     /// Serve other nodes and operators on this address and port [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDRESS", help_heading = "Listening")]
     pub internal: Option<String>,
+    /// Serve viewers and publishers by TLS at this address as well [default: none]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Listening")]
+    pub tls_listen: Option<String>,
+    /// Show the certificate in this PEM file, with those that vouch for it behind it; several by name, with commas between [default: none]
+    #[arg(long, value_name = "FILE,…", help_heading = "Listening")]
+    pub tls_cert: Option<Vec<String>>,
+    /// Prove it by the private key in this PEM file; one a certificate, in their order [default: none]
+    #[arg(long, value_name = "FILE,…", help_heading = "Listening")]
+    pub tls_key: Option<Vec<String>>,
     /// Tell other nodes to reach the internal listener by this URL [default: the address it listens on]
     #[arg(long, value_name = "URL", help_heading = "Listening")]
     pub advertise: Option<String>,
@@ -374,17 +385,6 @@ pub enum Action {
     Generate(GenerateArgs),
 }
 
-/// The flags of a node that were given, under their settings' names.
-#[derive(Clone, Debug, Default)]
-pub struct Flags {
-    /// `--config`.
-    pub config: Option<PathBuf>,
-    /// `--print-config`.
-    pub print_config: bool,
-    /// Every other flag that was given; a repeatable one once for each time.
-    pub given: BTreeMap<&'static str, Vec<String>>,
-}
-
 impl Args {
     /// Joins flags before the command's word to those after it (which win), so that
     /// `fanfare --config F frontend` and `fanfare frontend --config F` are the same.
@@ -429,70 +429,5 @@ impl Args {
             }
         };
         Ok(Action::Run(role, Flags::from(node).over(before)))
-    }
-}
-
-impl Flags {
-    fn over(self, before: Flags) -> Flags {
-        let mut given = before.given;
-        given.extend(self.given);
-        Flags { config: self.config.or(before.config), print_config: self.print_config || before.print_config, given }
-    }
-
-    /// Refuses flags of a node in front of a client's command, where they would do nothing.
-    fn none_for(&self, command: &str) -> Result<(), clap::Error> {
-        let first = match (&self.config, self.print_config, self.given.keys().next()) {
-            (Some(_), ..) => "config",
-            (_, true, _) => "print-config",
-            (.., Some(name)) => name,
-            _ => return Ok(()),
-        };
-        let flag = first.replace('_', "-");
-        let message = format!("--{flag} sets up a node and does nothing for `fanfare {command}`");
-        Err(Args::command().error(ErrorKind::ArgumentConflict, message))
-    }
-}
-
-impl From<NodeArgs> for Flags {
-    fn from(node: NodeArgs) -> Flags {
-        let one = |value: Option<String>| value.map(|value| vec![value]);
-        let given = [
-            ("log", one(node.log)),
-            ("listen", one(node.listen)),
-            ("internal", one(node.internal)),
-            ("advertise", one(node.advertise)),
-            ("reuse_port", one(node.reuse_port)),
-            ("cores", one(node.cores)),
-            ("drain", one(node.drain)),
-            ("idle_timeout", one(node.idle_timeout)),
-            ("kv", one(node.kv)),
-            ("db", one(node.db)),
-            ("db_password_file", one(node.db_password_file)),
-            ("reactions", node.reactions),
-            ("dispatchers", node.dispatchers),
-            ("cluster_secret_file", one(node.cluster_secret_file)),
-            ("dc", one(node.dc)),
-            ("peer", node.peer),
-            ("peer_secret_file", node.peer_secret_file),
-            ("peer_insecure", one(node.peer_insecure)),
-            ("auth", one(node.auth)),
-            ("jwt_key_file", one(node.jwt_key_file)),
-            ("jwt_cookie", one(node.jwt_cookie)),
-            ("cors_origin", node.cors_origin),
-            ("trusted_proxy", node.trusted_proxy),
-            ("max_connections", one(node.max_connections)),
-            ("max_address_connections", one(node.max_address_connections)),
-            ("max_address_connects", one(node.max_address_connects)),
-            ("max_publishes", one(node.max_publishes)),
-            ("max_topics", one(node.max_topics)),
-            ("max_memory", one(node.max_memory)),
-            ("max_backlog", one(node.max_backlog)),
-            ("max_turn", one(node.max_turn)),
-        ];
-        Flags {
-            config: node.config,
-            print_config: node.print_config,
-            given: given.into_iter().filter_map(|(name, values)| Some((name, values?))).collect(),
-        }
     }
 }

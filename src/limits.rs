@@ -10,6 +10,7 @@ mod nodes;
 mod outbox;
 mod returns;
 mod store;
+mod tls;
 mod turn;
 
 pub use check::*;
@@ -21,6 +22,7 @@ pub use outbox::*;
 pub use returns::*;
 use std::time::Duration;
 pub use store::*;
+pub use tls::*;
 pub use turn::*;
 
 // ---- Words -------------------------------------------------------------------------------------
@@ -157,8 +159,6 @@ pub const READ_BYTES: usize = 64 * 1024;
 pub const READ_BURST: usize = 4;
 /// Same, from a link to another node, whose answers are larger.
 pub const LINK_READ_BURST: usize = 16;
-/// What TLS reads at once, at least.
-pub const TLS_READ_BYTES: usize = 4 * 1024;
 /// Messages that a shard's mailbox holds.
 pub const MAILBOX_MESSAGES: usize = 16 * 1024;
 /// Bytes of events that wait for another shard whose mailbox is full; past it they are dropped by class.

@@ -1,5 +1,7 @@
 //! Starts the roles of a node, and ends them.
 
+pub(crate) mod certificates;
+mod greeting;
 mod kv;
 mod secrets;
 mod signals;
@@ -22,6 +24,7 @@ use crate::backend::{postgres, sqlite};
 use crate::dispatch::kv::{BUCKETS, KeyValue, NodeInfo};
 use crate::error::SettingsError;
 use crate::limits::{FILES_RESERVED, FILES_RESERVED_PER_SHARD, LOG_FLUSH, MAILBOX_MESSAGES, SHARDS_MAX};
+use crate::observe::expiry::Expiry;
 use crate::observe::metrics::Counters;
 use crate::observe::peers::{PeerCounters, PeerMetrics};
 use crate::observe::{exposition, log, process};
@@ -30,6 +33,7 @@ use crate::runtime::clock::Times;
 use crate::runtime::listener::{self, Sharing};
 use crate::runtime::net::{Kernel, Net};
 use crate::runtime::resolver::Resolver;
+use crate::runtime::secure::certificates::Certificates;
 use crate::runtime::{cores, mailbox, notify, open_files, random, tls};
 use crate::server::access::Tokens;
 use crate::server::live::Live;
@@ -189,6 +193,8 @@ pub struct Ways {
     pub internal: SocketAddr,
     /// What tokens are checked by; none with `--auth none`.
     pub tokens: Option<Tokens>,
+    /// The certificates of the listener that speaks TLS.
+    pub certificates: Option<Shared<Certificates>>,
     /// Into each shard's mailbox.
     pub mail: Vec<mailbox::Sender<Message>>,
     /// The key-value store; without one, dispatchers are asked.
@@ -218,6 +224,11 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
     if let Some(kv) = &ways.kv {
         kv.bound(admission.memory().1);
     }
+    let times = ways.times;
+    let mut metrics = exposition::registry(Arc::clone(&counters), Arc::clone(&admission), peer_metrics, times);
+    if let Some(certificates) = ways.certificates {
+        metrics.register_collector(Box::new(Expiry(certificates)));
+    }
     let roles = roles_of(settings.role);
     let node = Node {
         id: ways.id,
@@ -232,7 +243,7 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
         peers,
         alone: settings.is_alone(),
         mail: ways.mail,
-        metrics: exposition::registry(Arc::clone(&counters), Arc::clone(&admission), peer_metrics, ways.times),
+        metrics,
         counters,
         admission,
         info: Some(node_info(settings, ways.id, roles, ways.internal)?),
@@ -269,6 +280,8 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
     let on_terminal = std::io::stderr().is_terminal();
     refuse_unbuilt(settings)?;
     let (_watcher, tokens) = watch_keys(settings)?.unzip();
+    let certificates = certificates::watch(settings)?;
+    let offer = certificates.as_ref().map(|watcher| certificates::offer(settings, watcher)).transpose()?;
     let open_files = open_files::raise();
     let cores = choose_cores(settings)?;
     // Before anybody is greeted, or a database made.
@@ -278,6 +291,9 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
     let public = listen(settings, "listen", settings.listen, shards, sharing)?;
     let internal = listen(settings, "internal", settings.internal, shards, Sharing::Alone)?;
     let (public_address, internal_address) = (public[0].local_addr()?, internal[0].local_addr()?);
+    let secure = settings.tls.as_ref().map(|tls| listen(settings, "tls_listen", tls.listen, shards, sharing));
+    let mut secure = secure.transpose()?;
+    let secure_address = secure.as_ref().map(|secure| secure[0].local_addr()).transpose()?;
 
     let mut mail = Vec::with_capacity(shards);
     let mut mailboxes = Vec::with_capacity(shards);
@@ -302,6 +318,7 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
         public: public_address,
         internal: internal_address,
         tokens,
+        certificates: certificates.as_ref().map(Watcher::keys),
         mail,
         kv,
         resolver: Some(resolver),
@@ -320,17 +337,19 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
         .zip(public.into_iter().zip(internal))
         .enumerate()
         .map(|(shard, ((&core, mailbox), (public, internal)))| {
+            let doors = [public, internal].into_iter().chain(secure.as_mut().and_then(Vec::pop)).collect();
+            let offer = offer.clone();
             let (node, live) = (Arc::clone(&node), Arc::clone(&live));
             let (seed, key) = (random::kernel(), (random::kernel(), random::kernel()));
             let start = move || {
-                let net = Net::Kernel(Kernel::new([public, internal], mailbox.signal())?);
+                let net = Net::Kernel(Kernel::new(doors, offer, mailbox.signal())?);
                 Ok(Shard::start(Parts { id: shard, node, live, mailbox, net, times: Times::machine(), seed, key })
                     .run())
             };
             cores::spawn(shard, core, start).map_err(StartError::Executor)
         })
         .collect::<Result<Vec<_>, _>>()?;
-    greet(&node, settings, &cores, open_files);
+    greeting::greet(&node, settings, secure_address, &cores, open_files);
     let notifier = notify::start(&node, executors.iter().map(|executor| executor.thread).collect())?;
 
     let told = signals::Told {
@@ -399,7 +418,7 @@ fn open_store(
 fn node_info(settings: &Settings, id: NodeId, roles: Roles, internal: SocketAddr) -> Result<NodeInfo, SettingsError> {
     let url = match &settings.advertise {
         Some(url) => url.to_string(),
-        None => format!("http://{}", reachable(internal)),
+        None => format!("http://{}", greeting::reachable(internal)),
     };
     let url = NodeUrl::parse(&url).map_err(|error| {
         settings.refuse("internal", &format!("other nodes cannot be told of it: {url} is {error}"), "give --advertise")
@@ -422,65 +441,4 @@ fn abort_on_panic() {
         usual(panic);
         std::process::abort();
     }));
-}
-
-/// Says where to look, and what to try.
-fn greet(node: &Node, settings: &Settings, cores: &[usize], open_files: Option<u64>) {
-    let (public, internal) = (reachable(node.public), reachable(node.internal));
-    info!(
-        node = node.name,
-        public = %public,
-        internal = %internal,
-        shards = cores.len(),
-        cores = ?cores,
-        open_files,
-        "ready"
-    );
-    let (token, header) = match &settings.auth {
-        Auth::None => (String::new(), ""),
-        Auth::Jwt { key_file, .. } => (
-            format!(
-                "  Token    export FANFARE_TOKEN=$(fanfare token --key-file {} --sub ana --subscribe 'live:*' --publish 'live:*')\n",
-                key_file.display()
-            ),
-            "-H \"Authorization: Bearer $FANFARE_TOKEN\" ",
-        ),
-    };
-    let files = open_files.map_or("any number of".to_owned(), |files| files.to_string());
-    let mut text = format!(
-        "Fanfare {}{} is ready: {} shards, {files} open files allowed.\n\n",
-        env!("CARGO_PKG_VERSION"),
-        if settings.role == Role::All { String::new() } else { format!(" {}", settings.role) },
-        cores.len(),
-    );
-    if node.roles.demo {
-        text += &format!("  Look     http://{public}/\n");
-    }
-    text += &token;
-    if node.roles.frontend {
-        text += &format!("  Watch    curl -N {header}'http://{public}/v1/events?topic=live:42'\n");
-    }
-    if node.roles.backend {
-        let body = r#"{"member":"ana","reaction":"like"}"#;
-        text += &format!("  Like     curl {header}-d '{body}' http://{public}/v1/videos/42/likes\n");
-    } else if node.roles.dispatcher {
-        text +=
-            &format!("  Publish  curl {header}-d '{{\"type\":\"like\"}}' http://{public}/v1/topics/live:42/events\n");
-    }
-    text += &format!("  Metrics  http://{internal}/metrics\n");
-    // On a terminal they are one text.
-    log::flush();
-    // A reader that is gone is no reason to stop.
-    let _ = writeln!(std::io::stdout(), "{text}");
-}
-
-/// An address that can be typed into a browser on this machine.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => [127, 0, 0, 1].into(),
-            SocketAddr::V6(_) => [0, 0, 0, 0, 0, 0, 0, 1].into(),
-        });
-    }
-    address
 }

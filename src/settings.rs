@@ -8,6 +8,7 @@ mod print;
 mod reload;
 mod secret;
 mod source;
+mod tls;
 mod validate;
 mod values;
 
@@ -18,6 +19,7 @@ pub use limits::{Memory, Most};
 pub use reload::Reloaded;
 pub use secret::{Secret, mask};
 pub use source::Source;
+pub use tls::Tls;
 pub use url::Url;
 pub use values::{Cores, CorsOrigins, Database, Kv};
 
@@ -85,6 +87,8 @@ pub struct Settings {
     pub role: Role,
     /// The public listener; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// The public listener that speaks TLS.
+    pub tls: Option<Tls>,
     /// The listener for nodes and operators; port 0 takes a free one.
     pub internal: SocketAddr,
     /// Where other nodes reach the internal listener; `None` is the address it listens on.
@@ -187,6 +191,7 @@ impl Settings {
         Ok(Settings {
             role,
             listen: layers.one("listen", values::address)?.expect(GIVEN),
+            tls: tls::resolve(&layers)?,
             internal: layers.one("internal", values::address)?.expect(GIVEN),
             advertise: layers.one("advertise", values::node_url)?,
             reuse_port: layers.one("reuse_port", values::switch)?.expect(GIVEN),

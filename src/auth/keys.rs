@@ -66,7 +66,8 @@ pub struct KeyError {
 /// What is wrong with a file's content, and what would do.
 pub(super) type Fault = (String, &'static str);
 
-pub(super) const READABLE: &str = "give a file that this user may read";
+/// What is to be done about a file that cannot be read.
+pub const READABLE: &str = "give a file that this user may read";
 const SECRET: &str = "make a secret with: openssl rand -base64 48";
 const PUBLIC: &str = "give the public key, as openssl pkey -pubout writes it";
 const KINDS: &str = "give a secret for HS256, PEM public keys for RS256, ES256 (P-256) or EdDSA (Ed25519), or a JWKS";

@@ -47,7 +47,7 @@ pub mod watch;
 
 pub use credentials::{Credential, Source, credentials};
 pub use error::{Right, TokenError};
-pub use keys::{Algorithm, KeyError, Keys};
+pub use keys::{Algorithm, KeyError, Keys, READABLE};
 pub use rights::{Patterns, Rights, TokenId, Types, expired};
 pub use token::Token;
 pub use watch::{SharedKeys, Watcher};

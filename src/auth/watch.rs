@@ -20,11 +20,11 @@ pub trait Content: PartialEq + Send + Sync + Sized + 'static {
     /// What it is, for the log.
     const WHAT: &'static str;
 
-    /// Reads it.
+    /// Reads it from its files.
     ///
     /// # Errors
     /// A file that cannot be read, or will not do.
-    fn read(path: &Path) -> Result<Self, KeyError>;
+    fn read(paths: &[PathBuf]) -> Result<Self, KeyError>;
 
     /// What the log says of new content, without showing any of it.
     fn describe(&self) -> String;
@@ -33,8 +33,8 @@ pub trait Content: PartialEq + Send + Sync + Sized + 'static {
 impl Content for Keys {
     const WHAT: &'static str = "keys for tokens";
 
-    fn read(path: &Path) -> Result<Keys, KeyError> {
-        Keys::load(path)
+    fn read(paths: &[PathBuf]) -> Result<Keys, KeyError> {
+        Keys::load(&paths[0])
     }
 
     fn describe(&self) -> String {
@@ -77,14 +77,23 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn of(path: &Path) -> std::io::Result<Stamp> {
-        let file = std::fs::metadata(path)?;
+    fn of(path: &PathBuf) -> Result<Stamp, KeyError> {
+        let file = std::fs::metadata(path).map_err(|error| KeyError {
+            path: path.clone(),
+            problem: error.to_string(),
+            remedy: READABLE,
+        })?;
         Ok(Stamp {
             modified: (file.mtime(), file.mtime_nsec()),
             changed: (file.ctime(), file.ctime_nsec()),
             size: file.size(),
             inode: (file.dev(), file.ino()),
         })
+    }
+
+    /// Those of several files, in their order.
+    fn of_all(paths: &[PathBuf]) -> Result<Vec<Stamp>, KeyError> {
+        paths.iter().map(Stamp::of).collect()
     }
 
     /// Whether a change after `now` would show in the stamp.
@@ -108,34 +117,34 @@ enum Look {
 
 /// Decides when to read, and what holds. It does the reading too, but knows no clock and no thread.
 struct Reloader<T> {
-    path: PathBuf,
-    /// The file's state at the last read; `None` makes the next look read.
-    seen: Option<Stamp>,
+    paths: Vec<PathBuf>,
+    /// The files' states at the last read; `None` makes the next look read.
+    seen: Option<Vec<Stamp>>,
     /// What was last found wrong.
     problem: Option<KeyError>,
     keys: Shared<T>,
 }
 
 impl<T: Content> Reloader<T> {
-    fn new(path: &Path, now: SystemTime) -> Result<Reloader<T>, KeyError> {
-        let seen = Stamp::of(path).ok().filter(|stamp| stamp.is_settled(now));
-        Ok(Reloader { path: path.to_owned(), seen, problem: None, keys: Shared::new(T::read(path)?) })
+    fn new(paths: &[PathBuf], now: SystemTime) -> Result<Reloader<T>, KeyError> {
+        let seen = Stamp::of_all(paths).ok().filter(|stamps| stamps.iter().all(|stamp| stamp.is_settled(now)));
+        Ok(Reloader { paths: paths.to_owned(), seen, problem: None, keys: Shared::new(T::read(paths)?) })
     }
 
     fn look(&mut self, now: SystemTime) -> Look {
         // The stamp comes before the reading: what changes in between makes the next look read again.
-        let stamp = match Stamp::of(&self.path) {
-            Ok(stamp) => stamp,
+        let stamps = match Stamp::of_all(&self.paths) {
+            Ok(stamps) => stamps,
             Err(error) => {
                 self.seen = None;
-                return self.keep(KeyError { path: self.path.clone(), problem: error.to_string(), remedy: READABLE });
+                return self.keep(error);
             }
         };
-        if self.seen == Some(stamp) {
+        if self.seen.as_ref() == Some(&stamps) {
             return Look::Same;
         }
-        self.seen = Some(stamp).filter(|stamp| stamp.is_settled(now));
-        match T::read(&self.path) {
+        self.seen = Some(stamps).filter(|stamps| stamps.iter().all(|stamp| stamp.is_settled(now)));
+        match T::read(&self.paths) {
             Ok(keys) => {
                 self.problem = None;
                 if keys == **self.keys.load() {
@@ -171,7 +180,15 @@ impl<T: Content> Watcher<T> {
     /// # Errors
     /// The file will not do at the start.
     pub fn start(path: &Path) -> Result<Watcher<T>, KeyError> {
-        Watcher::run(Reloader::new(path, SystemTime::now())?)
+        Watcher::start_all(&[path.to_owned()])
+    }
+
+    /// Same, of content that is in several files.
+    ///
+    /// # Errors
+    /// The files will not do at the start.
+    pub fn start_all(paths: &[PathBuf]) -> Result<Watcher<T>, KeyError> {
+        Watcher::run(Reloader::new(paths, SystemTime::now())?)
     }
 
     /// Watches the file that this was read from a moment ago.
@@ -179,18 +196,18 @@ impl<T: Content> Watcher<T> {
     /// # Errors
     /// No thread is to be had.
     pub fn of(path: &Path, keys: &Shared<T>) -> Result<Watcher<T>, KeyError> {
-        Watcher::run(Reloader { path: path.to_owned(), seen: None, problem: None, keys: keys.clone() })
+        Watcher::run(Reloader { paths: vec![path.to_owned()], seen: None, problem: None, keys: keys.clone() })
     }
 
     fn run(mut reloader: Reloader<T>) -> Result<Watcher<T>, KeyError> {
-        let (keys, path) = (reloader.keys.clone(), reloader.path.clone());
+        let (keys, path) = (reloader.keys.clone(), reloader.paths[0].clone());
         let (stop, stopped) = crossbeam_channel::bounded::<Infallible>(0);
         let run = move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(KEY_FILE_INTERVAL) {
                 match reloader.look(SystemTime::now()) {
                     Look::Same => {}
                     Look::Reloaded => {
-                        let (path, new) = (reloader.path.display(), reloader.keys.load().describe());
+                        let (path, new) = (reloader.paths[0].display(), reloader.keys.load().describe());
                         tracing::info!(%path, new, "{} changed", T::WHAT);
                     }
                     Look::Kept(error) => tracing::warn!(%error, "{} stay as they were", T::WHAT),
@@ -242,7 +259,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("key");
             fs::write(&path, ONE).unwrap();
-            let reloader = Reloader::new(&path, now).unwrap();
+            let reloader = Reloader::new(std::slice::from_ref(&path), now).unwrap();
             Fixture { _folder: folder, path, reloader }
         }
 
@@ -300,11 +317,10 @@ mod tests {
     #[test]
     fn a_settled_file_is_not_read_again() {
         let mut fixture = Fixture::new(later());
-        let seen = fixture.reloader.seen;
-        assert!(seen.is_some());
+        assert!(fixture.reloader.seen.is_some());
         // Were it read, the new content would show.
         fs::write(&fixture.path, TWO).unwrap();
-        fixture.reloader.seen = Stamp::of(&fixture.path).ok();
+        fixture.reloader.seen = Stamp::of_all(&fixture.reloader.paths).ok();
         assert_eq!(fixture.reloader.look(later()), Look::Same);
         assert!(fixture.holds(ONE));
     }

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use crate::args::CheckArgs;
 use crate::limits::{CHECK_CONNECTIONS_ALL, CHECK_CONNECTIONS_FRONTEND, CHECK_CONNECTIONS_OTHERS};
-use crate::roles;
+use crate::roles::{self, certificates};
 use crate::runtime::cores;
 use crate::settings::{Database, Kv, Role, Settings, SettingsError, Url};
 use capacity::Measured;
@@ -74,6 +74,7 @@ pub fn run(args: &CheckArgs, settings: &Settings) -> ExitCode {
 }
 
 fn check(args: &CheckArgs, settings: &Settings) -> Result<Report, SettingsError> {
+    certificates::watch(settings)?;
     let configured = settings.most.connections.map(|connections| connections as u64);
     let subject = Subject {
         role: settings.role,

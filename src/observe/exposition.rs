@@ -401,6 +401,8 @@ mod tests {
         // Kernels before 6.2 do not say.
         exported.entry(("process_open_fds".to_owned(), "gauge".to_owned())).or_default();
         exported.entry(("process_max_fds".to_owned(), "gauge".to_owned())).or_default();
+        // Where there is a listener for TLS.
+        exported.entry(("fanfare_tls_certificate_days_left".to_owned(), "gauge".to_owned())).or_default();
         assert_eq!(documented(), exported);
     }
 

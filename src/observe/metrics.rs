@@ -136,6 +136,13 @@ metrics! {
     counter closed_token "fanfare_disconnects_total" r#"reason="token""# "Streams ended.";
     counter closed_budget "fanfare_disconnects_total" r#"reason="budget""# "Streams ended.";
     counter closed_http_evicted "fanfare_evicted_total" "" "Connections without a request that were closed for others, since the node was full.";
+    gauge tls_handshaking "fanfare_tls_handshaking" "" "Connections by TLS whose handshake is not done.";
+    counter tls_full "fanfare_tls_handshakes_total" r#"result="full""# "Handshakes of TLS, by what came of them.";
+    counter tls_resumed "fanfare_tls_handshakes_total" r#"result="resumed""# "Handshakes of TLS, by what came of them.";
+    counter tls_failed "fanfare_tls_handshakes_total" r#"result="failed""# "Handshakes of TLS, by what came of them.";
+    counter tls_plain "fanfare_tls_handshakes_total" r#"result="plain""# "Handshakes of TLS, by what came of them.";
+    counter tls_late "fanfare_tls_handshakes_total" r#"result="late""# "Handshakes of TLS, by what came of them.";
+    counter tls_displaced "fanfare_tls_handshakes_total" r#"result="displaced""# "Handshakes of TLS, by what came of them.";
     counter timeouts "fanfare_timeouts_total" "" "Requests that took too long to arrive, and idle connections closed.";
     counter lookups "fanfare_kv_lookups_total" "" "Look-ups in the key-value store.";
     counter crossings "fanfare_mesh_messages_total" "" "Messages sent to another core.";

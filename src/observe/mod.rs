@@ -1,5 +1,6 @@
 //! What a node tells of itself.
 
+pub mod expiry;
 pub mod exposition;
 pub mod histogram;
 #[expect(clippy::disallowed_methods, reason = "a thread of its own")]

@@ -11,7 +11,7 @@ pub mod listener;
 pub mod mailbox;
 #[cfg(test)]
 mod mailbox_tests;
-#[expect(unsafe_code, clippy::disallowed_methods, clippy::disallowed_types, reason = "sockets")]
+#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "sockets")]
 pub mod net;
 #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a thread of its own")]
 pub mod notify;
@@ -24,8 +24,12 @@ pub mod random;
 pub mod readiness;
 #[expect(clippy::disallowed_methods, reason = "a thread of its own")]
 pub mod resolver;
+#[expect(clippy::disallowed_methods, reason = "sockets, and files of certificates")]
+pub mod secure;
 #[expect(clippy::disallowed_types, reason = "it is for tables of any order")]
 pub mod shrink;
+#[expect(unsafe_code, clippy::disallowed_types, reason = "a descriptor")]
+pub mod socket;
 #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a descriptor")]
 pub mod sync;
 pub mod tls;

@@ -3,8 +3,8 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::num::NonZeroI32;
-use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -14,9 +14,12 @@ use rustix::net::{
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
+use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Type};
 
 use super::readiness::{Interest, Readiness, Ready};
+use super::secure::Secure;
+pub use super::socket::Socket;
 use super::sync::Signal;
 use crate::limits::{TCP_USER_TIMEOUT, TICK};
 use crate::observe::process;
@@ -34,58 +37,19 @@ const DOORS: u64 = u64::MAX - 3;
 pub const PUBLIC: usize = 0;
 /// The door of the internal one.
 pub const INTERNAL: usize = 1;
+/// The door of the public listener that speaks TLS, where there is one.
+pub const SECURE: usize = 2;
+/// Doors, at most.
+pub const DOORS_MAX: usize = 3;
 
 /// The door that a token is of.
 pub fn door_of(token: u64) -> Option<usize> {
-    (token_of(INTERNAL)..=token_of(PUBLIC)).contains(&token).then(|| (DOORS - token) as usize)
+    (token_of(SECURE)..=token_of(PUBLIC)).contains(&token).then(|| (DOORS - token) as usize)
 }
 
 /// The token of a door.
 pub fn token_of(door: usize) -> u64 {
     DOORS - door as u64
-}
-
-/// A connection's socket: a descriptor, closed when this is dropped, or a simulation's.
-#[derive(Debug)]
-pub struct Socket(NonZeroI32);
-
-impl Socket {
-    /// A simulation's, by the number that it gave it, which is positive.
-    pub fn simulated(number: NonZeroI32) -> Socket {
-        assert!(number.get() > 0, "descriptors have the negative ones");
-        Socket(number)
-    }
-
-    /// The number that a simulation gave it; negative if it is none of a simulation.
-    pub fn number(&self) -> i32 {
-        self.0.get()
-    }
-
-    fn raw(&self) -> Option<RawFd> {
-        (self.0.get() < 0).then(|| !self.0.get())
-    }
-
-    /// Its descriptor, if it has one.
-    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        // SAFETY: the descriptor came from an `OwnedFd`, and is open until `self`, which this borrows, is dropped.
-        self.raw().map(|raw| unsafe { BorrowedFd::borrow_raw(raw) })
-    }
-}
-
-impl From<OwnedFd> for Socket {
-    fn from(descriptor: OwnedFd) -> Socket {
-        // Descriptors are not negative, so that their complements are, and never zero.
-        Socket(NonZeroI32::new(!descriptor.into_raw_fd()).expect("a descriptor is not -1"))
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        if let Some(raw) = self.raw() {
-            // SAFETY: it came from an `OwnedFd`, and nobody uses it after `self`.
-            drop(unsafe { OwnedFd::from_raw_fd(raw) });
-        }
-    }
 }
 
 /// A simulation's sockets. Every method does what the kernel's call does for a non-blocking socket, watched edge-triggered;
@@ -121,17 +85,20 @@ pub trait Simulated: Send {
 #[derive(Debug)]
 pub struct Kernel {
     readiness: Readiness,
-    doors: [TcpListener; 2],
+    doors: Vec<TcpListener>,
     ticks: OwnedFd,
     rested: OwnedFd,
+    secure: Option<Box<Secure>>,
 }
 
 impl Kernel {
-    /// With these listeners, the public one first, and the signal of the mailbox that wakes it.
+    /// With these listeners, by their doors' numbers, what the one that speaks TLS offers, and the signal of the mailbox that
+    /// wakes it.
     ///
     /// # Errors
     /// Descriptors that the kernel refuses.
-    pub fn new(doors: [TcpListener; 2], signal: &Signal) -> io::Result<Kernel> {
+    pub fn new(doors: Vec<TcpListener>, offer: Option<Arc<ServerConfig>>, signal: &Signal) -> io::Result<Kernel> {
+        assert!(doors.len() == if offer.is_some() { DOORS_MAX } else { SECURE }, "a listener a door");
         let readiness = Readiness::new()?;
         readiness.add(signal, MAILBOX, Interest::Read)?;
         let timer = || timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC);
@@ -142,7 +109,18 @@ impl Kernel {
         for (number, door) in doors.iter().enumerate() {
             readiness.add(door, token_of(number), Interest::ReadLevel)?;
         }
-        Ok(Kernel { readiness, doors, ticks, rested })
+        let secure = offer.map(|offer| Box::new(Secure::new(offer)));
+        Ok(Kernel { readiness, doors, ticks, rested, secure })
+    }
+}
+
+impl Kernel {
+    /// A connection came in by a door.
+    fn enter(&mut self, door: usize, socket: Socket) -> Socket {
+        let Some(secure) = self.secure.as_mut().filter(|_| door == SECURE) else { return socket };
+        let socket = socket.secured();
+        secure.begin(&socket);
+        socket
     }
 }
 
@@ -154,8 +132,39 @@ fn set(timer: &OwnedFd, first: Duration, every: Duration) -> io::Result<()> {
 }
 
 /// The descriptor of a socket that is the kernel's.
-fn of(socket: &Socket) -> BorrowedFd<'_> {
+pub(super) fn of(socket: &Socket) -> BorrowedFd<'_> {
     socket.descriptor().expect("the kernel's sockets have descriptors")
+}
+
+/// See [`Net::recv`].
+pub(super) fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Option<usize>> {
+    loop {
+        return match recv(socket, &mut *into, RecvFlags::DONTWAIT) {
+            Ok((count, _)) => Ok(Some(count)),
+            Err(Errno::AGAIN) => Ok(None),
+            Err(Errno::INTR) => continue,
+            Err(error) => Err(error.into()),
+        };
+    }
+}
+
+/// See [`Net::send_before`].
+#[inline]
+pub(super) fn transmit(socket: BorrowedFd<'_>, bytes: &[u8], more: bool) -> io::Result<usize> {
+    let more = if more { SendFlags::MORE } else { SendFlags::empty() };
+    loop {
+        return match send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL | more) {
+            Ok(taken) => Ok(taken),
+            Err(Errno::AGAIN) => Ok(0),
+            Err(Errno::INTR) => continue,
+            Err(error) => Err(error.into()),
+        };
+    }
+}
+
+/// See [`Net::shut`].
+pub(super) fn shut_down(socket: BorrowedFd<'_>) {
+    let _ = shutdown(socket, Shutdown::Write);
 }
 
 /// A shard's sockets, listeners and timers.
@@ -178,7 +187,7 @@ impl Net {
         };
         loop {
             return match accept_with(&kernel.doors[door], SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok(socket) => Ok(Some(socket.into())),
+                Ok(socket) => Ok(Some(kernel.enter(door, socket.into()))),
                 Err(Errno::AGAIN) => Ok(None),
                 // The client left before it was accepted.
                 Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => continue,
@@ -238,13 +247,9 @@ impl Net {
         if let Net::Simulated(net) = self {
             return net.recv(socket, into);
         }
-        loop {
-            return match recv(of(socket), &mut *into, RecvFlags::DONTWAIT) {
-                Ok((count, _)) => Ok(Some(count)),
-                Err(Errno::AGAIN) => Ok(None),
-                Err(Errno::INTR) => continue,
-                Err(error) => Err(error.into()),
-            };
+        match self.secure(socket) {
+            Some(secure) => secure.recv(socket, into),
+            None => receive(of(socket), into),
         }
     }
 
@@ -266,14 +271,23 @@ impl Net {
         if let Net::Simulated(net) = self {
             return net.send(socket, bytes);
         }
-        let more = if more { SendFlags::MORE } else { SendFlags::empty() };
-        loop {
-            return match send(of(socket), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL | more) {
-                Ok(taken) => Ok(taken),
-                Err(Errno::AGAIN) => Ok(0),
-                Err(Errno::INTR) => continue,
-                Err(error) => Err(error.into()),
-            };
+        match self.secure(socket) {
+            Some(secure) => secure.send(socket, bytes),
+            None => transmit(of(socket), bytes, more),
+        }
+    }
+
+    /// The connections that speak TLS, if this is one of them.
+    #[inline]
+    pub fn secure(&mut self, socket: &Socket) -> Option<&mut Secure> {
+        if socket.is_secure() { self.all_secure() } else { None }
+    }
+
+    /// The connections that speak TLS, where there is a listener for them.
+    pub fn all_secure(&mut self) -> Option<&mut Secure> {
+        match self {
+            Net::Kernel(kernel) => kernel.secure.as_deref_mut(),
+            Net::Simulated(_) => None,
         }
     }
 
@@ -299,18 +313,23 @@ impl Net {
     /// Nothing more will be sent.
     pub fn shut(&mut self, socket: &Socket) {
         match self {
-            Net::Kernel(_) => {
-                let _ = shutdown(of(socket), Shutdown::Write);
-            }
             Net::Simulated(net) => net.shut(socket),
+            Net::Kernel(_) => match self.secure(socket) {
+                Some(secure) => secure.shut(socket),
+                None => shut_down(of(socket)),
+            },
         }
     }
 
     /// Ends a connection.
     pub fn close(&mut self, socket: Socket) {
         match self {
-            Net::Kernel(_) => drop(socket),
             Net::Simulated(net) => net.close(socket),
+            Net::Kernel(_) => {
+                if let Some(secure) = self.secure(&socket) {
+                    secure.close(socket, Instant::now());
+                }
+            }
         }
     }
 
@@ -382,11 +401,11 @@ mod tests {
     use crate::runtime::mailbox;
 
     fn net() -> (Net, mailbox::Sender<u8>, [SocketAddr; 2]) {
-        let doors = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        let doors = [(); SECURE].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
         doors.iter().for_each(|door| door.set_nonblocking(true).expect("a listener can be"));
         let addresses = doors.each_ref().map(|door| door.local_addr().expect("it listens"));
         let (sender, mailbox) = mailbox::mailbox(8).expect("an eventfd");
-        (Net::Kernel(Kernel::new(doors, mailbox.signal()).expect("descriptors")), sender, addresses)
+        (Net::Kernel(Kernel::new(doors.into(), None, mailbox.signal()).expect("descriptors")), sender, addresses)
     }
 
     /// Waits until a token is ready.

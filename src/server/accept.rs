@@ -11,7 +11,7 @@ use super::shard::Shard;
 use super::slots::Kind;
 use crate::limits::{ACCEPT_BACKOFF, ACCEPT_BURST, ACCEPT_BURST_BUSY, HEAD_TIMEOUT, TROUBLE_LOGGED};
 use crate::observe::trouble::Say;
-use crate::runtime::net::INTERNAL;
+use crate::runtime::net::{INTERNAL, SECURE};
 
 /// Whether accepting from a listener is paused.
 #[derive(Default)]
@@ -41,6 +41,9 @@ impl Shard {
                         continue;
                     }
                     self.requests_open += 1;
+                    if door == SECURE {
+                        self.shakes(conn);
+                    }
                     self.counters().accepted.add(1);
                     self.set_due(conn, HEAD_TIMEOUT.as_secs() as u32);
                     if self.admit(conn, internal) {

@@ -64,6 +64,7 @@ pub mod renewal;
 pub mod resources;
 pub mod resume;
 pub mod routes;
+mod shaking;
 pub mod shard;
 pub mod slots;
 pub mod streams;

@@ -44,7 +44,7 @@ pub struct PageLogs {
 
 impl PageLogs {
     /// Sends all of `log` behind `cursor`, as much as the socket takes at once. `None` if there is no file for the topic,
-    /// and none can be made now, or the socket is not the kernel's.
+    /// and none can be made now, or the socket is not the kernel's, or what it sends is sealed.
     pub fn send(
         &mut self,
         topic: TopicIndex,
@@ -53,7 +53,7 @@ impl PageLogs {
         socket: &Socket,
         seconds: u32,
     ) -> Option<io::Result<usize>> {
-        let socket = socket.descriptor()?;
+        let socket = socket.descriptor().filter(|_| !socket.is_secure())?;
         if !self.topics.contains_key(&topic) {
             if self.topics.len() >= PAGED_TOPICS_MAX {
                 return None;

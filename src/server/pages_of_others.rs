@@ -29,12 +29,15 @@ impl Shard {
         if node.tokens.is_some() {
             return Ok(());
         }
+        // Who came by TLS knows by the certificate whom it asked by this name.
+        let is_by_tls = || self.slots.get(conn).is_some_and(|slot| slot.socket().is_secure());
         let is_by_proxy = || self.peer(conn).is_some_and(|peer| node.admission.is_proxy(peer));
         if node.public.ip().to_canonical().is_loopback()
             && !request.host.is_none_or(|host| {
                 is_own_name(host.host, request.origin, &self.live.origins, node.host_name.as_deref())
             })
             && !is_by_proxy()
+            && !is_by_tls()
         {
             return Err(HttpError::new(
                 Status::Forbidden,

@@ -30,7 +30,7 @@ impl Shard {
             return self.hold_back(conn, http);
         }
         // The edge that told of the client's end may be long past.
-        let to_the_end = hung_up || http.unread || http.held;
+        let mut to_the_end = hung_up || http.unread || http.held;
         http.unread = false;
         let was_idle = http.is_idle();
         if std::mem::take(&mut http.held) {
@@ -60,6 +60,8 @@ impl Shard {
                 alive = false;
                 break;
             };
+            // What was read of a record is no end of the socket's.
+            to_the_end |= slot.socket().is_secure();
             match self.net.recv(slot.socket(), &mut buffer) {
                 Ok(Some(0)) => {
                     http.ended = true;
@@ -89,7 +91,7 @@ impl Shard {
                 }
                 Ok(None) => break,
                 Err(_) => {
-                    alive = false;
+                    alive = self.is_plain_for_tls(conn, &mut http);
                     break;
                 }
             }
@@ -282,7 +284,7 @@ impl Shard {
     }
 
     /// An error after which nobody knows where the next request begins: answer, then close.
-    fn fail(&mut self, http: &mut Http, to: AnswerTo, error: &HttpError) {
+    pub(super) fn fail(&mut self, http: &mut Http, to: AnswerTo, error: &HttpError) {
         self.counters().requests.add(1);
         self.counters().rejected.add(1);
         http.closing = true;

@@ -40,10 +40,10 @@ use crate::frontend::waiting::Waiting;
 use crate::limits::{READ_BYTES, SOCKETS_SLICE, TICK};
 use crate::observe::metrics::Counters;
 use crate::observe::trouble::Told;
-use crate::runtime::account::{Account, Held};
+use crate::runtime::account::{Account, Held, Reservation, Use};
 use crate::runtime::clock::{Clock, Slice, Times};
 use crate::runtime::mailbox::Mailbox;
-use crate::runtime::net::Net;
+use crate::runtime::net::{DOORS_MAX, Net};
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::{Map, Random, Set};
 use crate::runtime::readiness::Ready;
@@ -82,7 +82,10 @@ pub struct Shard {
     pub(super) mailbox: Mailbox<Message>,
     /// Topics that rest between rounds; a timer runs if there are some.
     pub(super) resting: Vec<TopicIndex>,
-    pub(super) doors: [Door; 2],
+    pub(super) doors: [Door; DOORS_MAX],
+    /// Connections by TLS in the order of their accept, until after their handshakes; and the bytes that TLS holds.
+    pub(super) shaking: VecDeque<Conn>,
+    pub(super) sealed: Reservation,
     pub(super) slots: Slots,
     pub(super) topics: Topics,
     /// Topics with viewers that lack something, in the order in which they are served.
@@ -212,6 +215,7 @@ impl Shard {
             topics: Topics::new(&account),
             posts: Posts::new(&account, clock_start),
             held_pages: HeldPages::new(&account),
+            sealed: account.open(Use::Requests),
             account,
             live: parts.live,
             dispatcher: Dispatcher::new(parts.node.kv_is_away_at_times()),
@@ -226,6 +230,7 @@ impl Shard {
             mailbox: parts.mailbox,
             resting: Vec::new(),
             doors: Default::default(),
+            shaking: VecDeque::new(),
             slots: Slots::new(parts.key),
             unserved: VecDeque::new(),
             routes: Map::default(),

@@ -369,7 +369,8 @@ impl Shard {
                 break false;
             }
             match self.net.recv(slot.socket(), &mut buffer) {
-                Ok(Some(count)) if count == buffer.len() => {}
+                Ok(Some(0)) if slot.socket().is_secure() => break true,
+                Ok(Some(count)) if count == buffer.len() || slot.socket().is_secure() => {}
                 Ok(_) => break false,
                 Err(_) => break true,
             }

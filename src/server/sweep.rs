@@ -44,6 +44,9 @@ impl Shard {
     pub(super) fn tick(&mut self) {
         let now = self.clock.instant;
         self.reopen_doors();
+        if let Some(secure) = self.net.all_secure() {
+            secure.tick(self.clock.instant);
+        }
         self.heartbeat();
         self.tick_cluster();
         self.tick_homes();
@@ -157,6 +160,7 @@ impl Shard {
             return self.put_http(conn, http, true);
         }
         self.counters().timeouts.add(1);
+        self.count_late_handshake(conn);
         if http.is_idle() || http.has_output() || http.closing {
             return self.put_http(conn, http, false);
         }
@@ -234,9 +238,10 @@ impl Shard {
                 break;
             }
         }
-        let is_empty = self.slots.len() == self.cluster.links.connections();
-        // What other nodes do not take in time stays undone.
+        // What clients and other nodes do not take in time stays undone.
         let overdue = elapsed > self.live.drain + DRAIN_GRACE;
+        let owes = !overdue && self.net.all_secure().is_some_and(|secure| secure.owing() > 0);
+        let is_empty = self.slots.len() == self.cluster.links.connections() && !owes;
         let is_settled = !self.registrar.is_busy() && self.has_nothing_for_others() && self.posts.lines.is_settled();
         if !draining.done && is_empty && (is_settled || overdue) {
             draining.done = true;

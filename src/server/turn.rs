@@ -93,6 +93,7 @@ impl Shard {
     }
 
     fn end_turn(&mut self) {
+        self.count_tls();
         self.say_held();
         let now = self.clock.times.instant();
         if self.ready.is_empty() {
@@ -156,6 +157,11 @@ impl Shard {
                 }
                 let conn = Conn::from_token(token);
                 let Some(slot) = self.slots.get(conn) else { return };
+                if event.writable
+                    && let Some(secure) = self.net.secure(slot.socket())
+                {
+                    secure.flush(slot.socket());
+                }
                 match slot.kind {
                     Kind::Http(_) => {
                         if event.writable {

@@ -75,9 +75,10 @@ fn secret(text: &[u8]) -> Result<String, String> {
 impl Content for Secret {
     const WHAT: &'static str = "secrets between nodes";
 
-    fn read(path: &Path) -> Result<Secret, KeyError> {
+    fn read(paths: &[PathBuf]) -> Result<Secret, KeyError> {
+        let path = &paths[0];
         let remedy = "give a file with the secret, and perhaps the previous one on the next line";
-        Secret::read(path).map_err(|problem| KeyError { path: path.to_owned(), problem, remedy })
+        Secret::read(path).map_err(|problem| KeyError { path: path.clone(), problem, remedy })
     }
 
     fn describe(&self) -> String {

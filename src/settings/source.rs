@@ -65,8 +65,11 @@ const fn key(name: &'static str, shape: Shape, default: Option<&'static str>) ->
 }
 
 /// Every setting but the event types, in the order in which they are printed.
-pub(super) const KEYS: [Key; 31] = [
+pub(super) const KEYS: [Key; 34] = [
     key("listen", Shape::Text, Some("127.0.0.1:8080")),
+    key("tls_listen", Shape::Text, None),
+    key("tls_cert", Shape::List, None),
+    key("tls_key", Shape::List, None),
     key("internal", Shape::Text, Some("127.0.0.1:8081")),
     key("advertise", Shape::Text, None),
     key("reuse_port", Shape::Switch, Some("false")),

@@ -65,6 +65,16 @@ fn listeners(settings: &mut Settings) -> Result<(), SettingsError> {
         let problem = format!("--listen {listen} takes this port");
         return Err(settings.refuse("internal", &problem, "give the two listeners ports of their own"));
     }
+    if let Some(tls) = &settings.tls {
+        for (other, name) in [(listen, "listen"), (internal, "internal")] {
+            let (ip, port) = (tls.listen.ip(), tls.listen.port());
+            let overlap = ip == other.ip() || ip.is_unspecified() || other.ip().is_unspecified();
+            if port != 0 && port == other.port() && overlap {
+                let problem = format!("--{name} {other} takes this port");
+                return Err(settings.refuse("tls_listen", &problem, "give each listener a port of its own"));
+            }
+        }
+    }
     if !is_loopback(internal.ip()) && settings.cluster_secret.is_none() {
         return Err(settings.refuse(
             "internal",
@@ -134,11 +144,13 @@ fn peers(settings: &mut Settings) -> Result<(), SettingsError> {
 fn access(settings: &mut Settings) -> Result<(), SettingsError> {
     match &settings.auth {
         Auth::None => {
-            if !is_loopback(settings.listen.ip()) {
-                let listen = settings.listen;
-                settings.warnings.push(format!(
-                    "--auth none on --listen {listen}: everyone who reaches it may subscribe and publish; --auth jwt asks for tokens."
-                ));
+            let tls = settings.tls.as_ref().map(|tls| ("--tls-listen", tls.listen));
+            for (name, address) in [("--listen", settings.listen)].into_iter().chain(tls) {
+                if !is_loopback(address.ip()) {
+                    settings.warnings.push(format!(
+                        "--auth none on {name} {address}: everyone who reaches it may subscribe and publish; --auth jwt asks for tokens."
+                    ));
+                }
             }
             for name in ["jwt_key_file", "jwt_cookie"] {
                 if settings.layers.plain.contains_key(name) {

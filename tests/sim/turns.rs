@@ -102,6 +102,7 @@ fn turns(role: Role, first: &'static [u8], then: &'static [u8]) -> Vec<(usize, u
         times: times.clone(),
         public: address,
         internal: address,
+        certificates: None,
         tokens: None,
         mail: vec![mail],
         kv: None,

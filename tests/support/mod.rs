@@ -16,6 +16,7 @@ pub mod postgres;
 pub mod redis;
 pub mod site;
 pub mod sse;
+pub mod tls;
 pub mod token;
 pub mod viewers;
 pub mod watchers;

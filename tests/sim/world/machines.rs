@@ -69,6 +69,7 @@ impl World {
             times: times.clone(),
             public,
             internal,
+            certificates: None,
             tokens: self.plan.tokens.then(tokens::checked),
             mail,
             kv: (role == Role::Dispatcher).then(|| Arc::new(way) as _),
