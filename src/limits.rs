@@ -6,6 +6,7 @@ mod check;
 mod full;
 mod listing;
 mod memory;
+mod merging;
 mod nodes;
 mod outbox;
 mod returns;
@@ -17,6 +18,7 @@ pub use check::*;
 pub use full::*;
 pub use listing::*;
 pub use memory::*;
+pub use merging::*;
 pub use nodes::*;
 pub use outbox::*;
 pub use returns::*;
@@ -170,22 +172,6 @@ pub const CROSSING_CONTROL_MAX: usize = MAILBOX_MESSAGES;
 pub const UNSETTLED_BURST: usize = 4_096;
 /// A shard's log of one topic; past it what arrives merges by class until viewers caught up.
 pub const LOG_BYTES_MAX: usize = 1024 * 1024;
-/// What one round of a topic's viewers may write: where a topic has many, its log holds accordingly less. Half a second's
-/// work of a core or so; past it a write an event would keep viewers waiting for longer than they may.
-pub const ROUND_BYTES_MAX: usize = 512 * 1024 * 1024;
-/// However many viewers: some events wait as they are.
-pub const LOG_BYTES_MIN: usize = 16 * 1024;
-const _: () = assert!(LOG_BYTES_MIN < LOG_BYTES_MAX);
-/// Same, of what comes within [`FLOOD`]: more than a core can write at all, so merging begins before the log is full.
-pub const FLOOD_BYTES: usize = ROUND_BYTES_MAX / 4;
-/// See [`FLOOD_BYTES`].
-pub const FLOOD: Duration = Duration::from_millis(50);
-/// A topic that merges goes on until in such a time less than two logs came.
-pub const MERGING: Duration = Duration::from_secs(1);
-/// Of what merges, viewers get what came in so much time as one event.
-pub const MERGING_SLICE: Duration = Duration::from_millis(10);
-/// Between two rounds of a topic that merges, at most.
-pub const MERGING_REST: Duration = Duration::from_millis(25);
 /// Merged entries that wait behind a full log, past as many bytes again.
 pub const LOG_KEYS_MAX: usize = 4096;
 

@@ -168,7 +168,7 @@ impl Settings {
     pub fn event(&self, event_type: &str) -> EventSettings {
         match self.events.get(event_type) {
             Some(event) => event.clone(),
-            None => EventSettings::of(Class::Ephemeral),
+            None => EventSettings::of(event_type, Class::Ephemeral),
         }
     }
 
@@ -418,7 +418,7 @@ mod tests {
     #[test]
     fn a_type_that_nobody_configured_is_ephemeral() {
         let settings = resolve("", &[]).unwrap();
-        assert_eq!(settings.event("wave"), EventSettings::of(Class::Ephemeral));
+        assert_eq!(settings.event("wave"), EventSettings::of("wave", Class::Ephemeral));
         assert_eq!(settings.event("like").class, Class::Sum);
     }
 

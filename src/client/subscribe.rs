@@ -160,6 +160,10 @@ fn human(event: &Event) -> String {
     if let Some(count) = value.get("count").and_then(Value::as_u64).filter(|count| *count != 1) {
         line.push_str(&format!(" ×{count}"));
     }
+    if let Some(counts) = value.get("counts").and_then(Value::as_object) {
+        let each: Vec<_> = counts.iter().map(|(key, count)| format!("{key} ×{count}")).collect();
+        line.push_str(&format!(" ({})", each.join(", ")));
+    }
     if let Some(data) = value.get("data") {
         line.push_str(&format!("  {data}"));
     }
@@ -180,6 +184,9 @@ mod tests {
         let event = |data: &str| Event { name: String::new(), data: data.to_owned() };
         let like = r#"{"id":"x","topic":"live:42","type":"like","key":"love","at":1732313131123,"count":3,"data":{"likes":7}}"#;
         assert_eq!(human(&event(like)), "22:05:31.123Z  live:42  like [love] ×3  {\"likes\":7}");
+        let sum =
+            r#"{"topic":"live:42","type":"like","key":"love","at":0,"count":3,"counts":{"like":1,"love":2},"data":1}"#;
+        assert_eq!(human(&event(sum)), "00:00:00.000Z  live:42  like [love] ×3 (like ×1, love ×2)  1");
         let plain = r#"{"topic":"chat:1","type":"typing","at":0,"data":"\u001b[2J"}"#;
         assert_eq!(human(&event(plain)), "00:00:00.000Z  chat:1  typing  \"\\u001b[2J\"");
         assert_eq!(human(&event("\u{1b}not json")), "\u{fffd}not json");

@@ -1,6 +1,8 @@
 //! The delivery class of each event type: built in, then as configured; unknown types are `ephemeral`.
 
-use crate::limits::{EPHEMERAL_TTL, HISTORY_AGE, HISTORY_EVENTS};
+use std::time::Duration;
+
+use crate::limits::{EPHEMERAL_TTL, HISTORY_AGE, HISTORY_EVENTS, SUM_WINDOW};
 use crate::runtime::random::Map;
 use crate::wire::event::Class;
 
@@ -15,6 +17,8 @@ pub struct TypeInfo {
     pub history: u32,
     /// For class `every`: how long it keeps them, in milliseconds.
     pub max_age_ms: u64,
+    /// For class `sum`: how long its windows are; zero is none.
+    pub window: Duration,
 }
 
 /// Event types by name.
@@ -42,13 +46,18 @@ pub const DEFAULT: TypeInfo = TypeInfo {
     ttl_ms: EPHEMERAL_TTL.as_millis() as u32,
     history: HISTORY_EVENTS,
     max_age_ms: HISTORY_AGE.as_millis() as u64,
+    window: Duration::ZERO,
 };
+
+/// How long the windows of a type are that the settings say nothing of.
+pub fn window(name: &str) -> Duration {
+    if name == "like" { SUM_WINDOW } else { Duration::ZERO }
+}
 
 impl Default for Types {
     fn default() -> Types {
-        let known =
-            BUILT_IN.into_iter().map(|(name, class)| (name.to_owned(), TypeInfo { class, ..DEFAULT })).collect();
-        Types { known }
+        let info = |name, class| TypeInfo { class, window: window(name), ..DEFAULT };
+        Types { known: BUILT_IN.into_iter().map(|(name, class)| (name.to_owned(), info(name, class))).collect() }
     }
 }
 

@@ -96,7 +96,9 @@ struct Lane {
 
 impl Lane {
     fn new(way: Way) -> Lane {
-        let queue = Queue::new(Bounds { bytes: MESH_BACKLOG_BYTES, keys: LOG_KEYS_MAX });
+        let bounds = Bounds { bytes: MESH_BACKLOG_BYTES, keys: LOG_KEYS_MAX };
+        // What is yet to be put in order may come from other data centers, whose frames are told apart there.
+        let queue = if way == Way::Order { Queue::new(bounds) } else { Queue::for_viewers(bounds) };
         Lane { way, queue, missed: Map::default() }
     }
 

@@ -12,6 +12,7 @@ pub mod members;
 pub mod merging;
 pub mod newest;
 pub mod order;
+pub mod pauses;
 pub mod queue;
 pub mod registrar;
 pub mod registry;

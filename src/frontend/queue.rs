@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::Map;
 use crate::wire::event::Class;
-use crate::wire::frame::{ByIdentity, Frame};
+use crate::wire::frame::{ByFamily, ByIdentity, Frame, Sums};
 
 /// How much a queue holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,9 +46,45 @@ struct Entry {
     frame: Arc<Frame>,
     count: u64,
     queued_at_ms: u64,
+    /// What merged over keys, the frame included.
+    sums: Option<Box<Sums>>,
 }
 
 impl Entry {
+    fn bytes(&self) -> usize {
+        self.sums.as_ref().map_or_else(|| self.frame.held(), |sums| sums.bytes())
+    }
+
+    /// Keys, where it merges over them.
+    fn keys(&self) -> usize {
+        self.sums.as_ref().map_or_else(|| self.frame.keys(), |sums| sums.keys())
+    }
+
+    fn has_keys_of(&self, frame: &Frame) -> bool {
+        match &self.sums {
+            Some(sums) => sums.has_keys_of(frame),
+            None => self.frame.identity() == frame.identity() && frame.keys() == 1,
+        }
+    }
+
+    /// The older of what merges with a newer frame of its topic and type.
+    fn merge(&mut self, frame: &Arc<Frame>, count: u64) {
+        let (older, had) = (&self.frame, self.count);
+        self.sums.get_or_insert_with(|| Box::new(Sums::of(older, had))).add(frame, count);
+        self.frame = Arc::clone(frame);
+        self.count += count;
+    }
+
+    /// Takes out what goes as its first event. Gives how many that stood for; nothing is left where that was all.
+    fn pass_first(&mut self) -> u64 {
+        let had = std::mem::replace(&mut self.count, 0);
+        if let Some(sums) = &mut self.sums {
+            sums.pass_first();
+            self.count = sums.count();
+        }
+        had - self.count
+    }
+
     /// Whether it waited past its time to live.
     fn is_expired(&self, now_ms: u64) -> bool {
         let ttl = u64::from(self.frame.ttl_ms());
@@ -76,15 +112,25 @@ pub struct Queue {
     /// The number of `entries[0]`, counted from the queue's beginning.
     first: u64,
     index: Map<ByIdentity, u64>,
+    /// Where those of class `sum` are, if they merge over all keys.
+    families: Option<Map<ByFamily, u64>>,
+    /// Keys that these have.
+    sum_keys: usize,
     bytes: usize,
     live: usize,
     bounds: Bounds,
 }
 
 impl Queue {
-    /// An empty one.
+    /// An empty one, where class `sum` merges key by key.
     pub fn new(bounds: Bounds) -> Queue {
-        Queue { entries: VecDeque::new(), first: 0, index: Map::default(), bytes: 0, live: 0, bounds }
+        let (entries, index, families) = (VecDeque::new(), Map::default(), None);
+        Queue { entries, first: 0, index, families, sum_keys: 0, bytes: 0, live: 0, bounds }
+    }
+
+    /// One of what viewers get, where class `sum` merges over all keys of a topic and type, as it does in a window.
+    pub fn for_viewers(bounds: Bounds) -> Queue {
+        Queue { families: Some(Map::default()), ..Queue::new(bounds) }
     }
 
     /// Bytes of the frames that wait.
@@ -95,7 +141,8 @@ impl Queue {
     /// Bytes that it holds: frames, and its places for them.
     pub fn held(&self) -> usize {
         let places = self.entries.capacity() * size_of::<Option<Entry>>();
-        let index = self.index.capacity() * size_of::<(ByIdentity, u64)>();
+        let families = self.families.as_ref().map_or(0, Map::capacity);
+        let index = (self.index.capacity() + families) * size_of::<(ByIdentity, u64)>();
         self.bytes + self.live * Frame::OWN_BYTES + places + index
     }
 
@@ -122,6 +169,9 @@ impl Queue {
         {
             // It is not lost: its readers are told instead that it was taken back.
             let _ = self.retain(|waiting| !waiting.is(frame.topic(), &withdrawn));
+        }
+        if class == Class::Sum && self.families.is_some() {
+            return self.push_sum(frame, count, now_ms);
         }
         let merges = matches!(class, Class::Sum | Class::Latest);
         let size = frame.bytes().len();
@@ -156,7 +206,7 @@ impl Queue {
             match class {
                 Class::Every => return Pushed::Overrun,
                 Class::Ephemeral => return Pushed::Dropped,
-                Class::Sum | Class::Latest if self.index.len() > self.bounds.keys => {
+                Class::Sum | Class::Latest if self.index.len() + self.sum_keys > self.bounds.keys => {
                     // Its own entry in the index is the one too many.
                     match self.displace_oldest_sum() {
                         Some(lost) => outcome = Pushed::Displaced(lost),
@@ -169,11 +219,80 @@ impl Queue {
                 Class::Sum | Class::Latest => {}
             }
         }
-        self.bytes += newest.bytes().len();
-        self.entries.push_back(Some(Entry { frame: newest, count: total, queued_at_ms: now_ms }));
-        self.live += 1;
-        self.trim();
+        self.append(Entry { frame: newest, count: total, queued_at_ms: now_ms, sums: None });
         outcome
+    }
+
+    /// Adds one of class `sum`, which merges over keys.
+    fn push_sum(&mut self, frame: &Arc<Frame>, count: u64, now_ms: u64) -> Pushed {
+        let family = ByFamily(Arc::clone(frame));
+        let found = |queue: &Queue| queue.families.as_ref()?.get(&family).copied();
+        let old = found(self).and_then(|number| self.entry(number));
+        let mut outcome = if old.is_some() { Pushed::Merged } else { Pushed::Queued };
+        let is_new = old.is_none_or(|old| !old.has_keys_of(frame));
+        let is_full = self.bytes + frame.bytes().len() > self.bounds.bytes
+            && self.index.len() + self.sum_keys + frame.keys() > self.bounds.keys;
+        if is_new && is_full {
+            match self.displace_oldest_sum() {
+                Some(lost) => outcome = Pushed::Displaced(lost),
+                None => return Pushed::Overrun,
+            }
+        }
+        let old = found(self).and_then(|number| self.take(number));
+        let next = self.first + self.entries.len() as u64;
+        self.families.as_mut().expect("it merges over keys").insert(family, next);
+        let mut entry = Entry { frame: Arc::clone(frame), count, queued_at_ms: now_ms, sums: None };
+        if let Some(old) = old {
+            entry = old;
+            entry.merge(frame, count);
+            entry.queued_at_ms = now_ms;
+        }
+        self.append(entry);
+        outcome
+    }
+
+    fn append(&mut self, entry: Entry) {
+        self.add(&entry);
+        self.entries.push_back(Some(entry));
+        self.trim();
+    }
+
+    /// Counts an entry that is here now.
+    fn add(&mut self, entry: &Entry) {
+        self.live += 1;
+        self.bytes += entry.bytes();
+        self.sum_keys += self.keys_of(entry);
+    }
+
+    /// Counts an entry no more.
+    fn forget(&mut self, entry: &Entry) {
+        self.live -= 1;
+        self.bytes -= entry.bytes();
+        self.sum_keys -= self.keys_of(entry);
+    }
+
+    fn keys_of(&self, entry: &Entry) -> usize {
+        if self.families.is_some() && entry.frame.class() == Class::Sum { entry.keys() } else { 0 }
+    }
+
+    /// The table has an entry no more, if it was at this place.
+    fn unlist(&mut self, frame: &Arc<Frame>, number: u64) {
+        match (frame.class(), &mut self.families) {
+            (Class::Sum, Some(families)) => {
+                let family = ByFamily(Arc::clone(frame));
+                if families.get(&family) == Some(&number) {
+                    families.remove(&family);
+                }
+            }
+            (Class::Sum | Class::Latest, _) => {
+                let identity = ByIdentity(Arc::clone(frame));
+                // A later one of the same identity may wait by itself.
+                if self.index.get(&identity) == Some(&number) {
+                    self.index.remove(&identity);
+                }
+            }
+            _ => {}
+        }
     }
 
     fn entry(&self, number: u64) -> Option<&Entry> {
@@ -183,8 +302,7 @@ impl Queue {
     /// Takes the entry of this number out, leaving a hole.
     fn take(&mut self, number: u64) -> Option<Entry> {
         let entry = self.entries.get_mut((number - self.first) as usize)?.take()?;
-        self.live -= 1;
-        self.bytes -= entry.frame.bytes().len();
+        self.forget(&entry);
         Some(entry)
     }
 
@@ -193,9 +311,18 @@ impl Queue {
             .entries
             .iter()
             .position(|entry| entry.as_ref().is_some_and(|entry| entry.frame.class() == Class::Sum))?;
-        let entry = self.take(self.first + at as u64)?;
-        self.index.remove(&ByIdentity(entry.frame));
-        Some(entry.count)
+        let number = self.first + at as u64;
+        let mut entry = self.take(number)?;
+        let lost = entry.pass_first();
+        if entry.count > 0 {
+            self.add(&entry);
+            self.entries[at] = Some(entry);
+        } else if self.families.is_some() {
+            self.unlist(&entry.frame, number);
+        } else {
+            self.index.remove(&ByIdentity(entry.frame));
+        }
+        Some(lost)
     }
 
     /// Keeps holes from outnumbering what lives.
@@ -207,9 +334,11 @@ impl Queue {
         if self.entries.len() > 64 && self.entries.len() > 4 * self.live {
             self.entries.retain(Option::is_some);
             for (offset, entry) in self.entries.iter().enumerate() {
-                let entry = entry.as_ref().expect("holes are gone");
-                if matches!(entry.frame.class(), Class::Sum | Class::Latest) {
-                    self.index.insert(ByIdentity(Arc::clone(&entry.frame)), self.first + offset as u64);
+                let (frame, number) = (&entry.as_ref().expect("holes are gone").frame, self.first + offset as u64);
+                match (frame.class(), &mut self.families) {
+                    (Class::Sum, Some(families)) => drop(families.insert(ByFamily(Arc::clone(frame)), number)),
+                    (Class::Sum | Class::Latest, _) => drop(self.index.insert(ByIdentity(Arc::clone(frame)), number)),
+                    _ => {}
                 }
             }
         }
@@ -223,12 +352,20 @@ impl Queue {
                 drained.expired += 1;
                 continue;
             }
-            drained.frames += 1;
-            each(&entry.frame, entry.count);
+            match &entry.sums {
+                None => {
+                    drained.frames += 1;
+                    each(&entry.frame, entry.count);
+                }
+                Some(sums) => sums.frames().for_each(|frame| {
+                    drained.frames += 1;
+                    each(&frame, u64::from(frame.count()));
+                }),
+            }
         }
         self.index.clear();
-        self.bytes = 0;
-        self.live = 0;
+        self.families.as_mut().map(Map::clear);
+        (self.bytes, self.live, self.sum_keys) = (0, 0, 0);
         drained
     }
 
@@ -238,15 +375,8 @@ impl Queue {
             let front = self.entries.pop_front()?;
             self.first += 1;
             let Some(entry) = front else { continue };
-            self.live -= 1;
-            self.bytes -= entry.frame.bytes().len();
-            if matches!(entry.frame.class(), Class::Sum | Class::Latest) {
-                let identity = ByIdentity(Arc::clone(&entry.frame));
-                // A later one of the same identity may wait by itself.
-                if self.index.get(&identity) == Some(&(self.first - 1)) {
-                    self.index.remove(&identity);
-                }
-            }
+            self.forget(&entry);
+            self.unlist(&entry.frame, self.first - 1);
             return Some(entry);
         }
     }
@@ -282,12 +412,22 @@ impl Queue {
             let Some(Some(front)) = self.entries.front() else { return drained };
             if front.is_expired(now_ms) {
                 drained.expired += 1;
-            } else if takes(front.frame.recounted(front.count)) {
-                drained.frames += 1;
-            } else {
+                self.pop();
+                continue;
+            }
+            let frame = front.sums.as_ref().and_then(|sums| sums.first());
+            if !takes(frame.unwrap_or_else(|| front.frame.recounted(front.count))) {
                 return drained;
             }
-            self.pop();
+            drained.frames += 1;
+            let Some(mut front) = self.take(self.first) else { continue };
+            front.pass_first();
+            self.add(&front);
+            let is_over = front.count == 0;
+            self.entries[0] = Some(front);
+            if is_over {
+                self.pop();
+            }
         }
     }
 
@@ -295,18 +435,14 @@ impl Queue {
     #[must_use = "what is dropped is to be counted"]
     pub fn retain(&mut self, keeps: impl Fn(&Frame) -> bool) -> [u64; 4] {
         let mut dropped = [0; 4];
-        for entry in &mut self.entries {
-            let Some(Entry { frame, count, .. }) = entry else { continue };
-            if keeps(frame) {
+        for at in 0..self.entries.len() {
+            if self.entries[at].as_ref().is_none_or(|entry| keeps(&entry.frame)) {
                 continue;
             }
-            dropped[frame.class() as usize] += *count;
-            if matches!(frame.class(), Class::Sum | Class::Latest) {
-                self.index.remove(&ByIdentity(Arc::clone(frame)));
-            }
-            self.live -= 1;
-            self.bytes -= frame.bytes().len();
-            *entry = None;
+            let number = self.first + at as u64;
+            let Some(Entry { frame, count, .. }) = self.take(number) else { continue };
+            dropped[frame.class() as usize] += count;
+            self.unlist(&frame, number);
         }
         self.trim();
         dropped

@@ -270,7 +270,7 @@ impl TopicEntry {
     pub fn append(&mut self, frame: &Arc<Frame>, now_ms: u64) -> Pushed {
         if self.merges(frame, now_ms) {
             let bounds = Bounds { bytes: LOG_BYTES_MAX, keys: LOG_KEYS_MAX };
-            let new = || Box::new(Overflow { queue: Queue::new(bounds), unshown: None });
+            let new = || Box::new(Overflow { queue: Queue::for_viewers(bounds), unshown: None });
             let room = self.held.room();
             let overflow = self.overflow.get_or_insert_with(new);
             overflow.queue.limit(LOG_BYTES_MAX.min(overflow.queue.bytes().saturating_add(room)));

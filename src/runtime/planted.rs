@@ -37,6 +37,10 @@ pub enum Mistake {
     HandedOverTwice,
     /// What merges counts as one.
     MergedCountLost,
+    /// Of a key that comes again in what merges only the first ones count.
+    CountOfKeyDropped,
+    /// What came within a window is not sent at its end.
+    WindowUnsent,
     /// A topic that nobody watched for a moment is let go though somebody came back.
     TopicLetGo,
     /// A shard that looked into its mailbox is not woken again.
@@ -66,7 +70,7 @@ pub enum Mistake {
 }
 
 /// All of them.
-pub const ALL: [Mistake; 29] = [
+pub const ALL: [Mistake; 31] = [
     Mistake::PrevUnchecked,
     Mistake::HolesUnread,
     Mistake::EndsUncompared,
@@ -83,6 +87,8 @@ pub const ALL: [Mistake; 29] = [
     Mistake::OutboxOvertaken,
     Mistake::HandedOverTwice,
     Mistake::MergedCountLost,
+    Mistake::CountOfKeyDropped,
+    Mistake::WindowUnsent,
     Mistake::TopicLetGo,
     Mistake::WakeUpLost,
     Mistake::NodeLeaseKept,

@@ -5,6 +5,7 @@ mod doubting;
 mod ends;
 mod pages;
 mod registering;
+mod windows;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::dispatch::kv::{End, LatestValue, Page, Read, Request, Unavailable};
 use crate::frontend::asks::{Asking, Asks, Once};
 use crate::frontend::newest::{Keeping, Newest};
 use crate::frontend::order::{Effect, FramePage, Order, Recent};
+use crate::frontend::pauses::Pauses;
 use crate::frontend::registrar::Wish;
 use crate::limits::*;
 use crate::runtime::account::{Account, Held, Reservation, Use};
@@ -38,6 +40,8 @@ use crate::wire::version::Version;
 pub struct Home {
     order: Order,
     newest: Newest,
+    /// Windows of class `sum`.
+    pauses: Pauses,
     /// The newest values that the store held were heard.
     newest_known: bool,
     /// Of values up to this version, the store has none that was not heard.
@@ -81,6 +85,7 @@ impl Home {
         Home {
             order: Order::new(now),
             newest: Newest::default(),
+            pauses: Pauses::default(),
             newest_known: false,
             heard: 0,
             found_to: 0,
@@ -105,9 +110,10 @@ impl Home {
 
     /// Its recent events stay if there is memory for them.
     fn settle(&mut self) {
-        if self.held.resize(HOME_BYTES + self.order.bytes()).is_err() {
+        let waits = self.pauses.bytes();
+        if self.held.resize(HOME_BYTES + self.order.bytes() + waits).is_err() {
             self.order.forget_recent();
-            self.held.settle(HOME_BYTES + self.order.bytes());
+            self.held.settle(HOME_BYTES + self.order.bytes() + waits);
         }
     }
 
@@ -135,6 +141,8 @@ pub struct Homes {
     /// When to compare the ends of which topic, each once.
     compare: BTreeSet<(Instant, Topic)>,
     doubted: Doubted,
+    /// When windows end in which something waits, of which topics.
+    busy: BTreeSet<(Instant, Topic)>,
 }
 
 impl Homes {

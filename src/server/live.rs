@@ -42,7 +42,8 @@ impl Live {
             let ttl_ms = event.ttl.map_or(DEFAULT.ttl_ms, |ttl| u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX));
             let max_age_ms = event.max_age.map_or(DEFAULT.max_age_ms, |age| age.as_millis() as u64);
             let history = event.history.unwrap_or(DEFAULT.history);
-            types.set(name, TypeInfo { class: event.class, ttl_ms, history, max_age_ms });
+            let window = event.window.unwrap_or(DEFAULT.window);
+            types.set(name, TypeInfo { class: event.class, ttl_ms, history, max_age_ms, window });
         }
         Live {
             types,

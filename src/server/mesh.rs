@@ -258,9 +258,9 @@ impl Shard {
             // What there must be one of is kept at home: history's order, the newest values. Also while nobody watches, until
             // the topic is let go: whoever comes back meanwhile is given what home knows.
             Class::Every | Class::Latest => Some(self.node.home_of(frame.topic_hash())),
-            Class::Sum | Class::Ephemeral => {
-                self.routes.get(frame.topic()).and_then(|cores| cores.sequencer(frame.topic_hash()))
-            }
+            // So are windows, which are one for all that comes, from wherever.
+            Class::Sum => self.routes.get(frame.topic()).map(|_| self.node.home_of(frame.topic_hash())),
+            Class::Ephemeral => self.routes.get(frame.topic()).and_then(|cores| cores.sequencer(frame.topic_hash())),
         };
         match core {
             Some(core) if core == self.id => self.put_in_order(frame),
@@ -273,7 +273,8 @@ impl Shard {
     pub(super) fn put_in_order(&mut self, frame: &Arc<Frame>) {
         match frame.class() {
             Class::Every | Class::Latest => self.order(frame),
-            Class::Sum | Class::Ephemeral => self.sequence(frame),
+            Class::Sum => self.sum(frame),
+            Class::Ephemeral => self.sequence(frame),
         }
     }
 

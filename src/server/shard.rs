@@ -82,6 +82,8 @@ pub struct Shard {
     pub(super) mailbox: Mailbox<Message>,
     /// Topics that rest between rounds; a timer runs if there are some.
     pub(super) resting: Vec<TopicIndex>,
+    /// When the timer goes off, if it is set.
+    pub(super) timer: Option<Instant>,
     pub(super) doors: [Door; DOORS_MAX],
     /// Connections by TLS in the order of their accept, until after their handshakes; and the bytes that TLS holds.
     pub(super) shaking: VecDeque<Conn>,
@@ -229,6 +231,7 @@ impl Shard {
             net: parts.net,
             mailbox: parts.mailbox,
             resting: Vec::new(),
+            timer: None,
             doors: Default::default(),
             shaking: VecDeque::new(),
             slots: Slots::new(parts.key),

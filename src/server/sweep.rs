@@ -179,6 +179,7 @@ impl Shard {
             self.draining = Some(Draining { started, streams: self.streams, ended: 0, at: 0, done: false });
             self.posts.lines.spill_all(self.clock.instant);
             self.crowds.drains = true;
+            self.end_all_windows();
         }
     }
 
@@ -194,7 +195,9 @@ impl Shard {
         let least = if self.node.alone { Duration::ZERO } else { self.live.drain / 2 };
         let time = self.live.drain.saturating_sub(self.retry_max()).max(least);
         let share = if time.is_zero() { 1.0 } else { elapsed.as_secs_f64() / time.as_secs_f64() };
-        let due = (draining.streams as f64 * (share + 0.01).min(1.0)).ceil() as u64;
+        // What waited in other shards' windows reaches those who are told to go first, too.
+        let begins = elapsed >= TICK;
+        let due = if begins { (draining.streams as f64 * (share + 0.01).min(1.0)).ceil() as u64 } else { 0 };
         while draining.ended < due && draining.at < self.slots.capacity() {
             let number = draining.at;
             draining.at += 1;
@@ -224,7 +227,7 @@ impl Shard {
                 }
                 Kind::Lagging(_) => overdue,
                 // A stream that took the slot of one that left, while slots before it were ended.
-                Kind::Stream => share >= 1.0,
+                Kind::Stream => begins && share >= 1.0,
                 Kind::Free | Kind::Link(_) => false,
             };
             match (&self.slots.at(number).kind, end) {

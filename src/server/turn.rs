@@ -69,6 +69,7 @@ impl Shard {
             self.tick();
         }
         let posts = self.tell_posts();
+        let windows = self.end_windows();
         let crowds = self.serve_crowds();
         self.fan_out();
         self.keep_to_budget();
@@ -81,6 +82,7 @@ impl Shard {
             || pages
             || posts
             || crowds
+            || windows
             || !self.unserved.is_empty()
             || !self.ready.is_empty()
             || !self.again.is_empty()

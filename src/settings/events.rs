@@ -2,14 +2,14 @@
 
 use super::source::{Layers, Raw, Source};
 use super::values::{Fault, duration, fault};
-use crate::dispatch::types::BUILT_IN;
+use crate::dispatch::types::{self, BUILT_IN};
 use crate::error::SettingsError;
-use crate::limits::{EPHEMERAL_TTL, HISTORY_AGE, HISTORY_EVENTS, TYPE_BYTES_MAX};
+use crate::limits::{EPHEMERAL_TTL, HISTORY_AGE, HISTORY_EVENTS, SUM_WINDOW_MAX, TYPE_BYTES_MAX};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The keys of a table `[events.NAME]`.
-pub(super) const EVENT_KEYS: [&str; 4] = ["class", "ttl", "history", "max_age"];
+pub(super) const EVENT_KEYS: [&str; 5] = ["class", "window", "ttl", "history", "max_age"];
 
 /// What waits longer than an hour for a client is not ephemeral.
 const TTL_MAX: Duration = Duration::from_secs(3600);
@@ -25,6 +25,8 @@ pub use crate::wire::event::{Class, UnknownClass};
 pub struct EventSettings {
     /// The delivery class.
     pub class: Class,
+    /// Within how long a topic's events become one, at most 10 s; zero is none. `Some` for `sum` only.
+    pub window: Option<Duration>,
     /// How long an event may wait in queues; above 0, at most 1 h. `Some` for `ephemeral` only.
     pub ttl: Option<Duration>,
     /// How many events of a topic are kept, 1 to 1,000,000. `Some` for `every` only.
@@ -34,12 +36,12 @@ pub struct EventSettings {
 }
 
 impl EventSettings {
-    /// A type of this class with default bounds; `EventSettings::of(Class::Ephemeral)` is what every
-    /// type has that the settings do not name.
-    pub fn of(class: Class) -> EventSettings {
+    /// The type of this name and class with default bounds.
+    pub fn of(name: &str, class: Class) -> EventSettings {
         let every = class == Class::Every;
         EventSettings {
             class,
+            window: (class == Class::Sum).then(|| types::window(name)),
             ttl: (class == Class::Ephemeral).then_some(EPHEMERAL_TTL),
             history: every.then_some(HISTORY_EVENTS),
             max_age: every.then_some(HISTORY_AGE),
@@ -51,6 +53,7 @@ impl EventSettings {
         let time = |time: Duration| format!("\"{}\"", humantime::format_duration(time));
         [
             ("class", Some(format!("\"{}\"", self.class))),
+            ("window", self.window.map(time)),
             ("ttl", self.ttl.map(time)),
             ("history", self.history.map(|count| count.to_string())),
             ("max_age", self.max_age.map(time)),
@@ -63,7 +66,7 @@ impl EventSettings {
 /// The built-in types with what the layers change of them, and the layers' own types.
 pub(super) fn resolve(layers: &Layers) -> Result<BTreeMap<String, EventSettings>, SettingsError> {
     let mut events: BTreeMap<String, EventSettings> =
-        BUILT_IN.into_iter().map(|(name, class)| (name.to_owned(), EventSettings::of(class))).collect();
+        BUILT_IN.into_iter().map(|(name, class)| (name.to_owned(), EventSettings::of(name, class))).collect();
     for (event_type, given) in &layers.events {
         let built_in = events.get(event_type).map_or(Class::Ephemeral, |event| event.class);
         let event = one(event_type, given, built_in)?;
@@ -96,12 +99,15 @@ fn one(event_type: &str, given: &BTreeMap<&'static str, Raw>, built_in: Class) -
             invalid("class", raw, Fault { problem: "not a delivery class".to_owned(), remedy })
         })?,
     };
-    let mut event = EventSettings::of(class);
+    let mut event = EventSettings::of(event_type, class);
     for (field, raw) in given {
         let text = raw.values.concat();
         let outcome = match *field {
             "ttl" => {
                 belongs(class, Class::Ephemeral).and_then(|()| bounded(&text, TTL_MAX)).map(|ttl| event.ttl = Some(ttl))
+            }
+            "window" => {
+                belongs(class, Class::Sum).and_then(|()| window(&text)).map(|window| event.window = Some(window))
             }
             "max_age" => belongs(class, Class::Every)
                 .and_then(|()| bounded(&text, MAX_AGE_MAX))
@@ -132,6 +138,15 @@ fn bounded(text: &str, max: Duration) -> Result<Duration, Fault> {
     Ok(time)
 }
 
+fn window(text: &str) -> Result<Duration, Fault> {
+    let time = duration(text)?;
+    if time > SUM_WINDOW_MAX {
+        let max = humantime::format_duration(SUM_WINDOW_MAX);
+        return fault("out of bounds", format!("give at most {max}; 0s is none"));
+    }
+    Ok(time)
+}
+
 fn count(text: &str) -> Result<u32, Fault> {
     match text.parse::<u32>() {
         Ok(count) if (1..=HISTORY_MAX).contains(&count) => Ok(count),
@@ -154,7 +169,11 @@ mod tests {
     #[test]
     fn built_in_types_have_the_classes_of_the_design() {
         let events = resolve(&Layers::default()).unwrap();
-        assert_eq!(events["like"], EventSettings { class: Class::Sum, ttl: None, history: None, max_age: None });
+        let window = Some(Duration::from_millis(50));
+        assert_eq!(
+            events["like"],
+            EventSettings { class: Class::Sum, window, ttl: None, history: None, max_age: None }
+        );
         for name in ["viewers", "receipt", "presence", "unlike"] {
             assert_eq!(events[name].class, Class::Latest, "{name}");
         }

@@ -113,15 +113,19 @@ const figuresSoon = () => { figures ||= setTimeout(() => { figures = 0; showFigu
 // ---- events
 
 /** @param {import("./fanfare.js").Event} event */
-function onLike({ key, at, count, data }) {
+function onLike({ key, at, count, counts, members, data }) {
   const reaction = data.reaction ?? key ?? "like", many = Math.max(1, count ?? 1);
-  const known = REACTIONS.includes(reaction) ? reaction : "like";
+  const known = (/** @type {string} */ name) => REACTIONS.includes(name) ? name : "like";
   fresh.reactions += many;
+  // What merged has the newest one's total, and how many there were of each.
+  for (const [name, more] of Object.entries(counts ?? { [reaction]: many })) {
+    if (name !== reaction) tally.more(name, more, at);
+    hearts.rise(known(name), more, name === reaction && (members ?? [data.member]).includes(member));
+  }
   if (Number.isFinite(data.likes)) tally.like(reaction, data.likes, at);
   reactions.showCounts();
   stage.cheer(many);
-  hearts.rise(known, many, data.member === member);
-  reactions.feed(known, String(data.member ?? "someone"), many);
+  reactions.feed(known(reaction), (members ?? [data.member ?? "someone"]).map(String), many);
 }
 
 /** @param {number} value */

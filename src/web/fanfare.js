@@ -6,7 +6,8 @@
  *     const stream = connect({ topics: ["live:42"] });
  *     stream.on("comment", ({ data }) => show(data.text));
  *
- * @typedef {{id: string, topic: string, type: string, key?: string, at: number, count?: number, data: any}} Event
+ * @typedef {{id: string, topic: string, type: string, key?: string, at: number, count?: number,
+ *   counts?: Record<string, number>, members?: string[], data: any}} Event
  * @typedef {"connecting" | "open" | "reconnecting" | "refused" | "closed"} State
  * @typedef {object} Controls What `on` hands over beside events.
  * @property {{connection: string, node: string, heartbeat_ms: number, pending: string[]}} connected the stream is open

@@ -72,6 +72,16 @@ export class Tally {
   }
 
   /**
+   * So many likes came within one event that has another reaction's total.
+   * @param {string} reaction @param {number} count @param {number} at
+   */
+  more(reaction, count, at) {
+    const entry = this.#entry(reaction);
+    if (at > Math.max(entry.snapshotAt, entry.lowered ? entry.at : 0)) entry.total += count;
+    entry.at = Math.max(entry.at, at);
+  }
+
+  /**
    * An `unlike`: lowers the total, if it is newer than what was last applied. A client that lags may be sent it behind
    * newer likes, and a new subscriber is sent one of any age.
    * @param {string} reaction @param {number} total @param {number} at

@@ -12,6 +12,13 @@ const FEED_MAX = 4;
 const FEED_MS = 5_000;
 const FEED_EVERY_MS = 250;
 
+/** @param {string[]} names of some @param {number} count of all */
+function andOthers(names, count) {
+  const rest = count - names.length;
+  if (names.length === 0 || rest < 0) return `and ${number(count)} more`;
+  return rest > 0 ? `, ${names.join(", ")} and ${number(rest)} more` : `and ${names.join(" and ")}`;
+}
+
 export class Reactions {
   /** @type {Map<string, Press>} */ #presses = new Map();
   #tally; #notice; #key; #stored; #painted = false; #fedAt = 0; #unfed = 0;
@@ -95,17 +102,17 @@ export class Reactions {
     });
   }
 
-  /** Tells who reacted: at most one line in 250 ms can be read; those in between are counted into the next. @param {string} reaction @param {string} who @param {number} many */
-  feed(reaction, who, many) {
+  /** Tells who reacted: at most one line in 250 ms can be read; those in between are counted into the next. @param {string} reaction @param {string[]} names the newest first @param {number} many */
+  feed(reaction, names, many) {
     this.#unfed += many;
     if (document.hidden || performance.now() - this.#fedAt < FEED_EVERY_MS) return;
     this.#fedAt = performance.now();
-    const count = this.#unfed, item = element("li"), feed = $("feed");
+    const [who, ...others] = names, count = this.#unfed, item = element("li"), feed = $("feed");
     this.#unfed = 0;
     item.append(
       avatar(who),
       element("span", "who", who === this.member ? `${who} (you)` : who),
-      element("span", "said", count > 1 ? `and ${number(count - 1)} more` : NAMES[reaction]?.[1] ?? "reacts"),
+      element("span", "said", count > 1 ? andOthers(others, count - 1) : NAMES[reaction]?.[1] ?? "reacts"),
       icon(reaction),
     );
     feed.append(item);

@@ -1,7 +1,7 @@
 //! An event as viewers get it: encoded once a node, then only copied.
 
 use std::borrow::Cow;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hasher};
 use std::io::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,10 +15,12 @@ use crate::limits::{EVENT_BYTES_MAX, LINE_BYTES_MAX};
 use crate::runtime::random::Seeded;
 
 mod origins;
+mod sums;
 mod transfer;
 mod withdrawn;
 
 pub use origins::{ORIGINS_MAX, Origin, Stranger};
+pub use sums::{ByFamily, ByIdentity, Sums};
 pub use transfer::{FRAME_BYTES_MAX, RECORD_OVERHEAD_BYTES_MAX};
 pub use withdrawn::Withdrawn;
 
@@ -85,6 +87,8 @@ pub struct Frame {
     /// The data center that gave the version.
     dc: Option<Arc<str>>,
     origins: Option<Arc<[Origin]>>,
+    /// Class `sum`: how many of which keys, and whose, where several merged. It never leaves the node.
+    merged: Option<Arc<sums::Merged>>,
 }
 
 /// The hash of a topic that shards agree on; seeded at start, so that nobody outside can aim at one shard.
@@ -168,6 +172,7 @@ impl Frame {
                 _ => None,
             },
             origins: None,
+            merged: None,
         }
     }
 
@@ -195,6 +200,7 @@ impl Frame {
             version: 0,
             dc: None,
             origins: None,
+            merged: None,
         }
     }
 
@@ -311,6 +317,7 @@ impl Frame {
             count,
             dc: self.dc.clone(),
             origins: self.origins.clone(),
+            merged: self.merged.clone(),
             ..**self
         })
     }
@@ -376,24 +383,6 @@ impl<'a> Stored<'a> {
             place: None,
             version: Version::NONE,
         }
-    }
-}
-
-/// A frame as a key of a table of what merges with it.
-#[derive(Debug, Clone)]
-pub struct ByIdentity(pub Arc<Frame>);
-
-impl PartialEq for ByIdentity {
-    fn eq(&self, other: &ByIdentity) -> bool {
-        self.0.identity() == other.0.identity()
-    }
-}
-
-impl Eq for ByIdentity {}
-
-impl Hash for ByIdentity {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.identity().hash(state);
     }
 }
 

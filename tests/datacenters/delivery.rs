@@ -12,7 +12,7 @@ use crate::support::{becomes, eventually, reaction};
 
 /// Events of each type, at each dispatcher.
 const EACH: usize = 5;
-/// A type of each class, and one that nobody configured. Viewers that keep up get every one of them.
+/// A type of each class, and one that nobody configured. Viewers that keep up get every one of them, likes by windows.
 const TYPES: [&str; 5] = ["message", "like", "score", "typing", "note"];
 
 #[test]
@@ -32,7 +32,8 @@ fn everything_everywhere(names: &[&str]) {
 fn in_a_conversation(mesh: &Mesh) {
     let viewers = mesh.viewers(&["chat:7".to_owned()], 4);
     let each_published = 2 * EACH * TYPES.len() + 3;
-    let published = each_published * mesh.centers.len();
+    let likes = 2 * EACH * mesh.centers.len();
+    let others = each_published * mesh.centers.len() - likes;
     let mut ids = Vec::new();
     for center in &mesh.centers {
         for dispatcher in 0..2 {
@@ -40,7 +41,8 @@ fn in_a_conversation(mesh: &Mesh) {
                 // Of one key they might merge on the way.
                 let key = format!("{}-{dispatcher}-{number}", center.name);
                 let event = json!({"type": kind, "key": key, "data": {"member": key, "number": number}});
-                ids.push(center.publish(dispatcher, "chat:7", &event));
+                let id = center.publish(dispatcher, "chat:7", &event);
+                ids.extend((*kind != "like").then_some(id));
             }
         }
         let member = &center.name;
@@ -55,7 +57,8 @@ fn in_a_conversation(mesh: &Mesh) {
     }
     for viewers in &viewers {
         viewers.have(&ids);
-        viewers.until("to have those without a known id", |viewer| viewer.seen.len() >= published);
+        viewers.until("to have all likes", |viewer| viewer.sums.get("chat:7") == Some(&(likes as u64)));
+        viewers.until("to have those without a known id", |viewer| viewer.seen.len() > others);
     }
     for (center, other) in pairs(mesh) {
         becomes(&format!("frames from {} to {}", center.name, other.name), each_published as f64, || {
@@ -68,7 +71,9 @@ fn in_a_conversation(mesh: &Mesh) {
     for viewers in &viewers {
         viewers.without_gaps();
         for (number, viewer) in viewers.lock().iter().enumerate() {
-            assert_eq!((viewer.received, viewer.seen.len()), (published, published), "viewer {number}");
+            assert_eq!(viewer.received, viewer.seen.len(), "viewer {number} got something twice");
+            assert_eq!(viewer.sums["chat:7"], likes as u64, "viewer {number}");
+            assert!((others + 1..=others + likes).contains(&viewer.received), "viewer {number}: {}", viewer.received);
         }
     }
 }

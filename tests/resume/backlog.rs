@@ -69,7 +69,10 @@ fn part(part: usize) -> String {
 
 #[test]
 fn client_that_stops_reading_misses_something_or_costs_others() {
-    let (node, _folder) = configured("[events.comment]\nhistory = 1000\n[events.score]\nclass = \"latest\"\n");
+    // With windows there would be too few likes for a client to miss any.
+    let (node, _folder) = configured(
+        "[events.like]\nwindow = \"0s\"\n[events.comment]\nhistory = 1000\n[events.score]\nclass = \"latest\"\n",
+    );
     let (mut crowd, mut reader) = (Crowd::new(), node.stream("topic=room:1"));
     crowd.join(node.public, |_| "topic=room:2".to_owned(), OTHERS);
     let mut client = Client::connect(node.public);

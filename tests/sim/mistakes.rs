@@ -80,7 +80,9 @@ mistakes! {
     outbox_lease_kept: OutboxLeaseKept, 2022;
     outbox_overtaken: OutboxOvertaken, 2057;
     handed_over_twice: HandedOverTwice, 2004;
-    merged_count_lost: MergedCountLost, 2000;
+    merged_count_lost: MergedCountLost, 2018;
+    count_of_key_dropped: CountOfKeyDropped, 2029;
+    window_unsent: WindowUnsent, 2006;
     topic_let_go: TopicLetGo, 2000;
     wake_up_lost: WakeUpLost, 2000;
     node_lease_kept: NodeLeaseKept, 2000;

@@ -56,6 +56,19 @@ pub fn reaction(member: &str, reaction: &str) -> String {
     serde_json::json!({"member": member, "reaction": reaction}).to_string()
 }
 
+/// Adds up how many events of each key one of class `sum` stands for.
+pub fn add_counts(sums: &mut std::collections::BTreeMap<String, u64>, event: &serde_json::Value) {
+    let count = event["count"].as_u64().expect("a sum has a count");
+    match event["counts"].as_object() {
+        Some(counts) => {
+            let each = counts.iter().map(|(key, count)| (key.clone(), count.as_u64().expect("a number")));
+            assert_eq!(each.clone().map(|(_, count)| count).sum::<u64>(), count, "{event}");
+            each.for_each(|(key, count)| *sums.entry(key).or_default() += count);
+        }
+        None => *sums.entry(event["key"].as_str().expect("a sum of one key names it").to_owned()).or_default() += count,
+    }
+}
+
 /// What a program is started by to be shown a date that is off, by the words in `offset`, such as `+60s`, or by those in the
 /// file that `offset` names. Time that has passed is told truly; only the date is wrong.
 pub fn with_another_date(offset: &str) -> Vec<String> {

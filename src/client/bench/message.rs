@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn likes_are_found() {
-        let frame = br#"data: {"id":"x","topic":"live:1","type":"like","key":"like","at":5,"count":3,"data":{"member":"s17-99","reaction":"like","likes":20}}"#;
+        let frame = br#"data: {"id":"x","topic":"live:1","type":"like","key":"like","at":5,"count":3,"counts":{"like":2,"love":1},"members":["s17-99","s9-1"],"data":{"member":"s17-99","reaction":"like","likes":20}}"#;
         let sample = Sample { sequence: 17, due_us: 99, topic: None, count: 3, total: 20 };
         assert_eq!(Extractor::new(true).extract(frame), Some(sample));
     }

@@ -173,3 +173,69 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn past_its_keys_the_oldest_of_a_viewers_sums_go() {
+    let mut backlog = Queue::for_viewers(Bounds { bytes: 0, keys: 20 });
+    let like = |key: usize| frame("live:1", "like", Some(&key.to_string()), Class::Sum, "1");
+    for key in 0..20 {
+        assert_eq!(backlog.push(&like(key), 1, 0), if key == 0 { Pushed::Queued } else { Pushed::Merged });
+    }
+    assert_eq!(backlog.push(&like(3), 5, 0), Pushed::Merged, "that it has");
+    assert_eq!(backlog.push(&like(20), 1, 0), Pushed::Displaced(21), "sixteen keys are one event");
+    let mut left = Vec::new();
+    assert_eq!(backlog.drain(0, |frame, count| left.push((frame.json().to_owned(), count))).frames, 1);
+    assert!(
+        left[0].1 == 5 && left[0].0.contains("\"counts\":{\"16\":1,\"17\":1,\"18\":1,\"19\":1,\"20\":1}"),
+        "{left:?}"
+    );
+    assert_eq!((backlog.bytes(), backlog.sum_keys), (0, 0));
+}
+
+proptest! {
+    /// Of what viewers get: sums exact key by key, however events come merged already, and newest values.
+    #[test]
+    fn a_viewers_sums_are_exact_key_by_key(
+        ops in prop::collection::vec((0usize..2, 0usize..40, 1u64..4, 0usize..4), 1..300), passes: bool, budget in prop::sample::select(vec![0usize, 1 << 20]),
+    ) {
+        let mut backlog = Queue::for_viewers(Bounds { bytes: budget, keys: 1 << 10 });
+        let (mut sent, mut shown) = (std::collections::BTreeMap::new(), std::collections::BTreeMap::new());
+        let mut each = |frame: &Arc<Frame>| {
+            let event: serde_json::Value = serde_json::from_str(frame.json()).unwrap();
+            let topic = event["topic"].as_str().unwrap().to_owned();
+            let mut add = |key: &str, count: &serde_json::Value| *shown.entry((topic.clone(), key.to_owned())).or_insert(0) += count.as_u64().unwrap();
+            match event["counts"].as_object() {
+                Some(counts) => counts.iter().for_each(|(key, count)| add(key, count)),
+                None => add(event["key"].as_str().unwrap(), &event["count"]),
+            }
+        };
+        let mut sums: Option<Sums> = None;
+        for &(topic, key, count, op) in &ops {
+            let (topic, key) = (format!("t:{topic}"), key.to_string());
+            let one = frame(&topic, "like", Some(&key), Class::Sum, "1").recounted(count);
+            let mut push = |frame: &Arc<Frame>| assert!(matches!(backlog.push(frame, u64::from(frame.count()), 0), Pushed::Queued | Pushed::Merged));
+            *sent.entry((topic, key)).or_insert(0) += count;
+            match (&mut sums, op) {
+                // Some come merged, as windows make them.
+                (Some(sums), 1) if sums.first().is_some_and(|first| first.family() == one.family()) => sums.add(&one, count),
+                (_, 1) => if let Some(old) = sums.replace(Sums::of(&one, count)) { old.frames().for_each(|frame| push(&frame)) },
+                _ => push(&one),
+            }
+            if op == 3 {
+                let mut room = 2;
+                let _ = backlog.pass(0, |frame| { room -= 1; if room > 0 { each(&frame) } room > 0 });
+            }
+            let waits = backlog.entries.iter().flatten();
+            prop_assert_eq!(backlog.bytes(), waits.clone().map(Entry::bytes).sum::<usize>());
+            prop_assert_eq!(backlog.sum_keys, waits.map(Entry::keys).sum::<usize>());
+        }
+        sums.iter().flat_map(Sums::frames).for_each(|frame| { let _ = backlog.push(&frame, u64::from(frame.count()), 0); });
+        if passes {
+            let _ = backlog.pass(0, |frame| { each(&frame); true });
+        } else {
+            let _ = backlog.drain(0, |frame, count| { assert_eq!(u64::from(frame.count()), count); each(frame) });
+        }
+        prop_assert!(backlog.is_empty() && (backlog.bytes(), backlog.sum_keys) == (0, 0));
+        prop_assert_eq!(shown, sent);
+    }
+}

@@ -21,6 +21,7 @@ impl Shard {
             self.homes.homes.insert(topic.clone(), home);
             self.homes.new.push(topic.clone());
         } else {
+            // Nobody watches any more, so what waits in its windows is nobody's.
             let home = self.homes.homes.remove(&topic);
             shrink(&mut self.homes.homes);
             if let Some(home) = home {

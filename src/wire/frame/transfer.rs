@@ -23,7 +23,7 @@ const HAS_DC: u8 = 16;
 /// What precedes a topic within the identity.
 const TOPIC_LABEL: &[u8] = b"\"topic\":\"";
 /// What follows it.
-const TYPE_LABEL: &[u8] = b"\",\"type\":\"";
+pub(super) const TYPE_LABEL: &[u8] = b"\",\"type\":\"";
 const COUNT_LABEL: &[u8] = b",\"count\":";
 
 /// Longest frame: its places are `u16`s.
@@ -54,6 +54,7 @@ fn dc_from_wire(fields: &mut Reader<'_>) -> Result<Arc<str>, Malformed> {
 impl Frame {
     /// Appends it as a record.
     pub fn to_wire(&self, out: &mut Vec<u8>) {
+        debug_assert!(self.merged.is_none(), "what merged over keys is for this node's viewers");
         let record = out.len();
         out.extend_from_slice(&[0; 6]);
         let flags = if self.position.is_some() { HAS_POSITION } else { 0 }
@@ -139,6 +140,7 @@ impl Frame {
             version,
             dc,
             origins,
+            merged: None,
         };
         frame.check()?;
         frame.mend_topic()?;

@@ -1,0 +1,45 @@
+//! What viewers of a busy topic get less often, and then together.
+
+use std::time::Duration;
+
+use super::LOG_BYTES_MAX;
+
+/// What one round of a topic's viewers may write: where a topic has many, its log holds accordingly less. Half a second's
+/// work of a core or so; past it a write an event would keep viewers waiting for longer than they may.
+pub const ROUND_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// However many viewers: some events wait as they are.
+pub const LOG_BYTES_MIN: usize = 16 * 1024;
+const _: () = assert!(LOG_BYTES_MIN < LOG_BYTES_MAX);
+/// Same, of what comes within [`FLOOD`]: more than a core can write at all, so merging begins before the log is full.
+pub const FLOOD_BYTES: usize = ROUND_BYTES_MAX / 4;
+/// See [`FLOOD_BYTES`].
+pub const FLOOD: Duration = Duration::from_millis(50);
+/// A topic that merges goes on until in such a time less than two logs came.
+pub const MERGING: Duration = Duration::from_secs(1);
+/// Of what merges, viewers get what came in so much time as one event.
+pub const MERGING_SLICE: Duration = Duration::from_millis(10);
+/// Between two rounds of a topic that merges, at most.
+pub const MERGING_REST: Duration = Duration::from_millis(25);
+
+/// For how long what follows an event of class `sum` waits, of the types that speak of reactions: twenty a second are more than
+/// an eye tells apart, and half of it, which is what a like waits on average, is a third of what one may take to be shown.
+pub const SUM_WINDOW: Duration = Duration::from_millis(50);
+/// The longest that may be set: what viewers see is live.
+pub const SUM_WINDOW_MAX: Duration = Duration::from_secs(10);
+/// Keys whose counts one event has: some kinds of reactions, at most 20 KiB where each is as long as may be.
+pub const SUM_KEYS_MAX: usize = 16;
+/// Keys that wait for one window's end: what more come send the others on their way at once.
+pub const SUM_WINDOW_KEYS_MAX: usize = 256;
+const _: () = assert!(SUM_KEYS_MAX <= SUM_WINDOW_KEYS_MAX);
+/// Members that an event which merged names.
+pub const SUM_MEMBERS_MAX: usize = 3;
+/// Data in which a member's name is looked for: reactions have less.
+pub const SUM_MEMBER_DATA_BYTES_MAX: usize = 1024;
+/// Windows that end soon after another end with it: a timer for each would be one system call more an event.
+pub const SUM_WINDOW_GRAIN: Duration = Duration::from_millis(2);
+const _: () = assert!(SUM_WINDOW_GRAIN.as_millis() * 10 < SUM_WINDOW.as_millis());
+// A merged event fits a frame's places: its keys, escaped, its members, and its data.
+const _: () = assert!(
+    SUM_KEYS_MAX * (6 * super::KEY_BYTES_MAX + 24) + SUM_MEMBERS_MAX * SUM_MEMBER_DATA_BYTES_MAX + 4096
+        < super::LINE_BYTES_MAX
+);

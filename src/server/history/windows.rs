@@ -1,0 +1,75 @@
+//! Class `sum` at a topic's home: what comes within a window goes as one event.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::frontend::pauses::Taken;
+use crate::limits::CROWD_SLICE;
+use crate::server::shard::Shard;
+use crate::wire::frame::Frame;
+use crate::wire::topic::Topic;
+
+impl Shard {
+    /// An event of class `sum` comes: it goes on its way, or waits for its window's end.
+    pub(in crate::server) fn sum(&mut self, frame: &Arc<Frame>) {
+        let (now, length) = (self.clock.instant, self.live.types.get(frame.kind()).window);
+        // A node that ends keeps nothing back.
+        let home = self.homes.homes.get_mut(frame.topic()).filter(|_| !length.is_zero() && self.draining.is_none());
+        let Some(home) = home else { return self.sequence(frame) };
+        let taken = home.pauses.take(frame, length, now);
+        match taken {
+            Taken::Goes => return self.sequence(frame),
+            Taken::Until(at) => {
+                home.settle();
+                let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
+                self.homes.busy.insert((at, topic));
+                self.wake_at(at);
+            }
+            Taken::Joined => home.settle(),
+            Taken::Full => {
+                let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
+                self.end_window(&topic, now);
+            }
+        }
+        self.counters().windowed.add(1);
+    }
+
+    /// Sends what windows that ended have merged, for as long as one turn may. True if there is more.
+    pub(in crate::server) fn end_windows(&mut self) -> bool {
+        let now = self.clock.instant;
+        let due = |shard: &Shard| shard.homes.busy.first().is_some_and(|(at, _)| *at <= now);
+        if due(self) {
+            let mut slice = self.clock.slice(CROWD_SLICE);
+            while due(self)
+                && let Some((_, topic)) = self.homes.busy.pop_first()
+            {
+                self.end_window(&topic, now);
+                if slice.is_over() {
+                    break;
+                }
+            }
+        }
+        if due(self) {
+            return true;
+        }
+        if let Some((at, _)) = self.homes.busy.first() {
+            self.wake_at(*at);
+        }
+        false
+    }
+
+    /// Sends what waits for the end of any window.
+    pub(in crate::server) fn end_all_windows(&mut self) {
+        while let Some((at, topic)) = self.homes.busy.pop_first() {
+            self.end_window(&topic, at.max(self.clock.instant));
+        }
+    }
+
+    fn end_window(&mut self, topic: &Topic, now: Instant) {
+        let Some(home) = self.homes.homes.get_mut(topic) else { return };
+        let mut sums = Vec::new();
+        home.pauses.end(now, |frame| sums.push(frame));
+        home.settle();
+        sums.iter().for_each(|frame| self.sequence(frame));
+    }
+}
