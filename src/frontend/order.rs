@@ -358,7 +358,7 @@ impl Order {
             self.end = Some(Shown::told(history.since));
             self.target = Position::START;
             self.forget_ring(history.since.max(Reach::live_from(end)));
-        } else if history.since.lacks_after(known) && history.since > self.told {
+        } else if history.since.lacks_after(end) && history.since > self.told {
             // The same, but what it has from before is to be read.
             effects.push(Effect::Gap(end.place(), history.since));
             self.told = history.since;

@@ -132,7 +132,7 @@ fn promises_broken_by_the_first_seeds() {
 /// A plan that showed a fault, and what it was.
 type Story = (fn() -> Plan, &'static str);
 
-const ONCE_FAILED: [Story; 4] = [
+const ONCE_FAILED: [Story; 5] = [
     (
         || whole(1030),
         "a store that lost all twice took an event for the first one of its topic: what it lost in between went untold",
@@ -157,6 +157,10 @@ const ONCE_FAILED: [Story; 4] = [
         },
         "a Frontend that had been cut off gave events of one topic before it knew what it lacked of another, and a stream that was \
          cut then came back by the newer one's id",
+    ),
+    (
+        || Plan { viewers: 100, ..whole(426) },
+        "a topic that was compared before it was known where its history ends was told of a gap, and of another every five seconds",
     ),
 ];
 

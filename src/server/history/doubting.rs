@@ -34,10 +34,14 @@ impl Doubted {
 }
 
 impl Homes {
-    /// All topics are to be compared. Whether there are some.
+    /// All topics are to be compared but those that are new, whose viewers expect nothing yet. Whether there are some.
     fn doubt_all(&mut self) -> bool {
-        self.homes.values_mut().for_each(|home| home.doubted = true);
-        let (to_compare, count) = (self.homes.keys().cloned().collect(), self.homes.len());
+        let mut to_compare = VecDeque::new();
+        for (topic, home) in &mut self.homes {
+            home.doubted = home.order.end().is_some();
+            to_compare.extend(home.doubted.then(|| topic.clone()));
+        }
+        let count = to_compare.len();
         self.doubted = Doubted { to_compare, unsure: VecDeque::new(), count };
         count > 0
     }

@@ -9,7 +9,7 @@ use crate::frontend::crossing::Missed;
 use crate::limits::{ENDS_ACTIVE, ENDS_PER_QUESTION, ENDS_QUIET};
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::shrink::shrink;
-use crate::wire::position::{Position, Shown};
+use crate::wire::position::Shown;
 use crate::wire::topic::Topic;
 
 impl Homes {
@@ -30,9 +30,11 @@ impl Shard {
             let due = |homes: &mut Homes| is_due.then(|| homes.compare.pop_first()).flatten().map(|(_, topic)| topic);
             let Some(topic) = self.homes.doubted.to_compare.pop_front().or_else(|| due(&mut self.homes)) else { break };
             shrink(&mut self.homes.doubted.to_compare);
-            if let Some(home) = self.homes.homes.get(&topic) {
+            if let Some(home) = self.homes.homes.get(&topic)
+                && let Some(end) = home.order.end()
+            {
                 values.push((topic.clone(), home.heard));
-                topics.push((topic, home.order.end().unwrap_or(Shown::to(Position::START))));
+                topics.push((topic, end));
             }
         }
         if !topics.is_empty() {
