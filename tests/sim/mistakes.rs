@@ -14,6 +14,9 @@ const SEEDS: u64 = 100;
 /// Faults that leave callers without answers.
 const UNHEARD: [Fault; 3] = [Fault::Cut, Fault::Pause, Fault::Weather];
 
+/// Faults after which a backend's outbox has something.
+const AWAY: [Fault; 5] = [Fault::Cut, Fault::Dispatcher, Fault::Outage, Fault::Pause, Fault::Weather];
+
 /// A seed's plan with what it takes for a mistake to be made, and no more.
 fn fit(mistake: Mistake, seed: u64) -> Plan {
     let plan = whole(seed);
@@ -26,9 +29,9 @@ fn fit(mistake: Mistake, seed: u64) -> Plan {
             let kinds = Kinds { sums: true, ..small.kinds };
             Plan { faults: UNHEARD.into(), hurries: true, backends: 2, dispatchers: 2, posters: 3, kinds, ..small }
         }
-        Mistake::OutboxMarkedEarly | Mistake::OutboxLeaseKept | Mistake::OutboxOvertaken => {
-            Plan { backends: 2, ..small }
-        }
+        Mistake::OutboxMarkedEarly | Mistake::OutboxLeaseKept => Plan { backends: 2, ..small },
+        // One backend that lives and knows what it stored tells of posts in order.
+        Mistake::OutboxOvertaken => Plan { backends: 1, faults: AWAY.into(), ..small },
         Mistake::PeerRebroadcast => Plan { data_centers: 2, ..small },
         Mistake::TokenEndIgnored | Mistake::RightsUnchecked => Plan { tokens: true, ..small },
         Mistake::MemberKept => Plan { backends: 1, members: 3, ..small },
@@ -78,7 +81,7 @@ mistakes! {
     key_ignored: KeyIgnored, 2000;
     outbox_marked_early: OutboxMarkedEarly, 2013;
     outbox_lease_kept: OutboxLeaseKept, 2022;
-    outbox_overtaken: OutboxOvertaken, 2057;
+    outbox_overtaken: OutboxOvertaken, 2002;
     handed_over_twice: HandedOverTwice, 2004;
     merged_count_lost: MergedCountLost, 2018;
     count_of_key_dropped: CountOfKeyDropped, 2029;

@@ -44,8 +44,6 @@ struct Case<'a> {
     world: &'a World,
     /// What publishers had acknowledged, and what the databases have, by topic.
     sent: BTreeMap<String, Vec<Acked>>,
-    /// The places of events, as those viewers were told to whom a node could promise that nothing before them is missing.
-    places: BTreeMap<(&'a str, &'a str), Place>,
     /// Stores lost something.
     lost: bool,
     /// From when on nothing may be lost: nodes had time to find each other again.
@@ -145,14 +143,7 @@ impl<'a> Case<'a> {
             sent.entry(event.topic.clone()).or_default().push(event);
         }
         let calm = world.disturbed.map_or(0, |at| at + 15 * SECOND);
-        let shown = || world.present().filter_map(Client::viewer).flat_map(|viewer| &viewer.shown);
-        let doubts = shown().any(|shown| place(&shown.place).is_some_and(|(_, place)| is_floor(place)));
-        let places = shown().filter(|_| doubts).filter_map(|shown| {
-            let (dc, place) = place(&shown.place).filter(|(_, place)| !is_floor(*place))?;
-            Some(((&*shown.id, dc), place))
-        });
-        let places = places.collect();
-        Case { world, sent, places, lost: world.plan.faults.contains(&Fault::Empty), calm, wrong }
+        Case { world, sent, lost: world.plan.faults.contains(&Fault::Empty), calm, wrong }
     }
 
     fn of(&self, topic: &str) -> &[Acked] {
@@ -268,23 +259,18 @@ impl<'a> Case<'a> {
         let in_order = *backends == 1 && !breaks.iter().any(|fault| faults.contains(fault));
         for shown in &viewer.shown {
             let topic = shown.id.split(' ').next().unwrap_or_default();
-            let Some((dc, mut now)) = place(&shown.place) else {
+            let Some((dc, now)) = place(&shown.place) else {
                 wrong.push(format!("{name}: {} came with the place {:?}", shown.id, shown.place));
                 continue;
             };
-            if is_floor(now) {
-                let Some(own) = self.places.get(&(&*shown.id, dc)) else { continue };
-                if *own < now {
-                    wrong.push(format!("{name}: {} at {} came with the place {}", shown.id, own.0, shown.place));
-                }
-                now = *own;
-            }
-            // A resume goes back a little further than where the client was, and so to before its first connection.
-            if viewer.roams || viewer.since.get(topic).is_none_or(|since| now.0 <= self.unix_ms(dc, *since)) {
+            let begun = sent.get(&shown.id).copied().unwrap_or(0);
+            // A resume goes back a little further than where the client was, and so to before its first connection. An id that
+            // promises less says nothing of its event's own place.
+            let came = if is_floor(now) { self.unix_ms(dc, begun) } else { now.0 };
+            if viewer.roams || viewer.since.get(topic).is_none_or(|since| came <= self.unix_ms(dc, *since)) {
                 continue;
             }
             // What a gap told of may come later, with what the next resume goes back.
-            let begun = sent.get(&shown.id).copied().unwrap_or(0);
             let tells = |at: u64, of: &str| (of == topic || of.is_empty()) && (begun..=shown.at).contains(&at);
             let is_told = viewer.gaps.iter().any(|(at, of, _)| tells(*at, of));
             // One backend tells of a place's posts in the order in which it stored them, where it knows that it did.
@@ -297,6 +283,9 @@ impl<'a> Case<'a> {
                 && !is_told
             {
                 wrong.push(format!("{name}: {} came behind {before}", shown.id));
+            }
+            if is_floor(now) {
+                continue;
             }
             let before = last.get(&(topic, dc)).copied();
             if before.is_none_or(|(_, before)| before < now) || self.lost {
