@@ -2,6 +2,22 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The time of a world, in nanoseconds since it began, as all its parts read it.
+#[derive(Debug, Clone, Default)]
+pub struct Now(Arc<AtomicU64>);
+
+impl Now {
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub fn set(&self, now: u64) {
+        self.0.store(now, Ordering::Relaxed);
+    }
+}
 
 /// Something planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -94,7 +94,7 @@ impl Call {
             fabric.close(end);
         }
         self.sent = false;
-        self.next = fabric.now + (100 + random.number() % 400) * MILLISECOND;
+        self.next = fabric.now.get() + (100 + random.number() % 400) * MILLISECOND;
     }
 
     /// Goes on with a request to one of these. Gives the answer once it is there.
@@ -105,7 +105,7 @@ impl Call {
         to: &[SocketAddr],
         request: impl FnOnce(&str) -> String,
     ) -> Option<(u16, Vec<u8>)> {
-        let now = fabric.now;
+        let now = fabric.now.get();
         let Some(end) = self.end else {
             if now >= self.next && !to.is_empty() {
                 let to = to[random.number() as usize % to.len()];

@@ -10,6 +10,7 @@ use fanfare::runtime::clock::Times;
 use fanfare::runtime::random::Random;
 use fanfare::server::message::Ticket;
 
+use crate::agenda::Now;
 use crate::clients::MILLISECOND;
 
 /// The answer to a command, and whose it is.
@@ -32,7 +33,7 @@ pub struct Disk {
     /// That of its own machine.
     times: Times,
     random: Random,
-    pub now: u64,
+    pub now: Now,
     /// What befalls about half of all batches until then.
     pub befalls: (Befalls, u64),
     /// Somebody else holds its lock until then.
@@ -51,14 +52,14 @@ pub struct Way {
 }
 
 impl Disk {
-    pub fn new(seed: u64, times: Times) -> Disk {
+    pub fn new(seed: u64, now: Now, times: Times) -> Disk {
         let memory = Memory::new(seed as u32).expect("there is memory");
         let random = Random::new(seed);
         Disk {
             memory,
             times,
             random,
-            now: 0,
+            now,
             befalls: (Befalls::Nothing, 0),
             locked_until: 0,
             slow: (0, 0),
@@ -78,7 +79,7 @@ impl Disk {
 
     /// How long something takes.
     pub fn takes(&mut self) -> u64 {
-        let most = if self.now < self.slow.1 { self.slow.0 } else { MILLISECOND };
+        let most = if self.now.get() < self.slow.1 { self.slow.0 } else { MILLISECOND };
         20_000 + self.random.number() % most
     }
 
@@ -86,12 +87,12 @@ impl Disk {
         let strikes = self.random.number().is_multiple_of(2);
         // A full disk is full for all.
         let (befalls, until) = self.befalls;
-        if self.now < until && (strikes || befalls == Befalls::Full) { befalls } else { Befalls::Nothing }
+        if self.now.get() < until && (strikes || befalls == Befalls::Full) { befalls } else { Befalls::Nothing }
     }
 
     /// Does something while the lock may be another one's. Gives how long that takes.
     fn locked(&mut self, run: impl FnOnce()) -> u64 {
-        if self.now >= self.locked_until {
+        if self.now.get() >= self.locked_until {
             run();
             return self.takes();
         }
@@ -105,7 +106,7 @@ impl Disk {
     /// Stores what waits. Gives the answers, and after how long they come.
     pub fn run(&mut self, way: &mut Way) -> (u64, Vec<Answered>) {
         let befalls = self.befalls();
-        let is_locked = self.now < self.locked_until;
+        let is_locked = self.now.get() < self.locked_until;
         let what = match befalls {
             _ if is_locked => "batches locked out",
             Befalls::Nothing => "batches",
@@ -125,6 +126,6 @@ impl Disk {
     pub fn look(&mut self, way: &mut Way) -> u64 {
         let befalls = self.befalls();
         self.locked(|| way.batches.look(befalls));
-        self.now + (way.batches.next_look().as_nanos() as u64).max(MILLISECOND)
+        self.now.get() + (way.batches.next_look().as_nanos() as u64).max(MILLISECOND)
     }
 }

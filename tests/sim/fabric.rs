@@ -12,6 +12,7 @@ use fanfare::runtime::random::Random;
 use fanfare::runtime::readiness::Ready;
 pub use sockets::ShardNet;
 
+use crate::agenda::Now;
 use crate::streams::Streams;
 
 /// Bytes that wait in one direction of a connection before its sender is told to wait.
@@ -138,7 +139,7 @@ pub struct Fabric {
     listeners: BTreeMap<SocketAddr, Listener>,
     /// Of those who begin connections.
     streams: Streams,
-    pub now: u64,
+    pub now: Now,
     pub weather: Weather,
     /// Pairs of machines of which the second hears nothing of the first.
     cut: Vec<(usize, usize)>,
@@ -166,12 +167,12 @@ pub struct Fabric {
 pub struct Shared(Arc<Mutex<Fabric>>);
 
 impl Shared {
-    pub fn new(seed: u64) -> Shared {
+    pub fn new(seed: u64, now: Now) -> Shared {
         Shared(Arc::new(Mutex::new(Fabric {
             ends: Ends::default(),
             listeners: BTreeMap::new(),
             streams: Streams::new(seed),
-            now: 0,
+            now,
             weather: Weather::default(),
             cut: Vec::new(),
             held: Vec::new(),
@@ -226,7 +227,7 @@ impl Fabric {
         if self.is_cut(from, &transit) {
             return self.held.push((from, transit));
         }
-        let (now, jitter) = (self.now, self.weather.jitter);
+        let (now, jitter) = (self.now.get(), self.weather.jitter);
         let Some(end) = self.ends.get_mut(from) else { return };
         let jitter = end.random.number() % jitter.max(1);
         let at = (now + 20_000 + jitter).max(end.last_arrival + 1);

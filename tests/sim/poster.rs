@@ -133,7 +133,7 @@ impl Poster {
 
     /// Its turn.
     pub fn turn(&mut self, fabric: &mut Fabric, random: &mut Random, backends: &[SocketAddr]) {
-        let now = fabric.now;
+        let now = fabric.now.get();
         if self.current.is_none() {
             if (self.stops && self.last.is_empty()) || now < self.call.next {
                 return;

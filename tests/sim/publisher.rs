@@ -140,7 +140,7 @@ impl Publisher {
 
     /// Its turn.
     pub fn turn(&mut self, fabric: &mut Fabric, random: &mut Random, dispatchers: &[SocketAddr]) {
-        let now = fabric.now;
+        let now = fabric.now.get();
         if self.current.is_none() {
             if (self.stops && self.last.is_empty()) || now < self.call.next {
                 return;

@@ -9,6 +9,7 @@ use fanfare::dispatch::memory::MemoryKv;
 use fanfare::observe::trouble::Reason;
 use fanfare::runtime::clock::Times;
 
+use crate::agenda::Now;
 use crate::fabric::ShardId;
 use crate::streams::Streams;
 
@@ -31,7 +32,7 @@ pub struct Tables {
     streams: Streams,
     /// It answers nothing until then.
     pub down_until: u64,
-    pub now: u64,
+    pub now: Now,
     /// The most extra delay of anything, in nanoseconds.
     pub jitter: u64,
     /// Nothing of a shard passes what it asked before.
@@ -50,13 +51,13 @@ pub struct Tables {
 pub struct Shared(Arc<Mutex<Tables>>);
 
 impl Shared {
-    pub fn new(seed: u64, times: Times, ahead_ms: i64) -> Shared {
+    pub fn new(seed: u64, now: Now, times: Times, ahead_ms: i64) -> Shared {
         Shared(Arc::new(Mutex::new(Tables {
             kv: MemoryKv::new(HISTORY_MS, times.clone()),
             times,
             streams: Streams::new(seed),
             down_until: 0,
-            now: 0,
+            now,
             jitter: 1_000_000,
             asked: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -78,14 +79,14 @@ impl Tables {
     }
 
     fn ask(&mut self, who: ShardId, ticket: u64, request: Request) {
-        let at = (self.now + self.delay(who)).max(self.asked.get(&who).map_or(0, |last| last + 1));
+        let at = (self.now.get() + self.delay(who)).max(self.asked.get(&who).map_or(0, |last| last + 1));
         self.asked.insert(who, at);
         let life = self.lives[&who];
         self.steps.push((at, Step::Asked { who, life, ticket, request: Box::new(request) }));
     }
 
     fn say(&mut self, who: ShardId, life: u64, after: u64, heard: Heard) {
-        let at = (self.now + after).max(self.told.get(&who).map_or(0, |last| last + 1));
+        let at = (self.now.get() + after).max(self.told.get(&who).map_or(0, |last| last + 1));
         self.told.insert(who, at);
         self.steps.push((at, Step::Says { who, life, heard: Box::new(heard) }));
     }
@@ -93,7 +94,7 @@ impl Tables {
     /// A question came. Who asked is answered, and everybody is told what changed.
     pub fn asked(&mut self, who: ShardId, life: u64, ticket: u64, request: Request) {
         self.questions += 1;
-        if self.now < self.down_until {
+        if self.now.get() < self.down_until {
             let result = Err(Unavailable("simulated: it is away".to_owned()));
             let after = 1_000_000 + self.streams.of(who.number()).number() % 500_000_000;
             return self.say(who, life, after, Heard::Answer { ticket, result });
@@ -148,6 +149,6 @@ impl KeyValue for Way {
 
     fn trouble(&self) -> Option<Reason> {
         let tables = self.shared.lock();
-        (tables.now < tables.down_until).then(|| Reason::plain("simulated: it is away"))
+        (tables.now.get() < tables.down_until).then(|| Reason::plain("simulated: it is away"))
     }
 }

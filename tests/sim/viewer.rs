@@ -178,7 +178,7 @@ impl Viewer {
         self.abandon(fabric, random);
         self.parser.restart();
         let retry = self.parser.retry_ms.unwrap_or(3000);
-        self.next = fabric.now + (retry + random.number() % 500) * MILLISECOND;
+        self.next = fabric.now.get() + (retry + random.number() % 500) * MILLISECOND;
         if self.is_retired {
             self.next = u64::MAX;
         }
@@ -201,7 +201,7 @@ impl Viewer {
     }
 
     fn read(&mut self, fabric: &mut Fabric, random: &mut Random, frontends: &[SocketAddr]) {
-        let now = fabric.now;
+        let now = fabric.now.get();
         if std::mem::take(&mut self.reloads) {
             return self.leave(fabric, random);
         }

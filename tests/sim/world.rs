@@ -6,7 +6,7 @@ mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use fanfare::server::node::Node;
 use fanfare::server::shard::Shard;
 use fanfare::settings::Role;
 
-use crate::agenda::{Agenda, Planned};
+use crate::agenda::{Agenda, Now, Planned};
 use crate::clients::{MILLISECOND, SECOND};
 use crate::database::{self, Disk};
 use crate::fabric::{self, ShardId, Transit};
@@ -108,7 +108,7 @@ pub struct Machine {
 pub struct World {
     pub plan: Plan,
     pub now: u64,
-    shared_now: Arc<AtomicU64>,
+    shared_now: Now,
     agenda: Agenda<Event>,
     /// Shards whose next turn is planned, and clients.
     turning: BTreeMap<ShardId, Planned>,
@@ -176,23 +176,23 @@ impl World {
     pub fn new(plan: Plan, verbose: bool) -> World {
         let seed = plan.seed;
         seed_tables(part(seed, 0));
-        let shared_now = Arc::new(AtomicU64::new(0));
+        let shared_now = Now::default();
         let store = |dc: u64| {
             // The clock of the first is the world's. All began long ago.
             let ahead = if dc > 0 { Random::new(part(seed, 7 + dc)).number() as i64 % 3_000 } else { 0 };
             let clock = Arc::new(AtomicI64::new(-3_600_000));
-            let store = store::Shared::new(part(seed, 20 + dc), times(&shared_now, &clock), ahead);
+            let store = store::Shared::new(part(seed, 20 + dc), shared_now.clone(), times(&shared_now, &clock), ahead);
             clock.store(ahead, Ordering::Relaxed);
             store
         };
-        let disk = |dc| Disk::new(part(seed, 40 + dc), times(&shared_now, &Arc::default()));
+        let disk = |dc| Disk::new(part(seed, 40 + dc), shared_now.clone(), times(&shared_now, &Arc::default()));
         let stores = (0..plan.data_centers as u64).map(store).collect();
         let mut world = World {
             now: 0,
             agenda: Agenda::default(),
             turning: BTreeMap::new(),
             waking: Vec::new(),
-            fabric: fabric::Shared::new(part(seed, 1)),
+            fabric: fabric::Shared::new(part(seed, 1), shared_now.clone()),
             stores,
             disks: (0..plan.data_centers as u64).filter(|_| plan.backends > 0).map(disk).collect(),
             shared_now,
@@ -280,12 +280,11 @@ impl World {
     pub fn run(&mut self, until: u64) {
         while let Some((at, event)) = self.agenda.next(until) {
             self.now = at.max(self.now);
-            self.shared_now.store(self.now, Ordering::Relaxed);
-            self.fabric.lock().now = self.now;
-            self.stores.iter().for_each(|store| store.lock().now = self.now);
-            self.disks.iter_mut().for_each(|disk| disk.now = self.now);
+            self.shared_now.set(self.now);
+            // Only these may have asked a store.
+            let asks = !matches!(event, Event::Tick(..) | Event::Rest(..) | Event::Transit(_) | Event::Client(_));
             self.step(event);
-            self.gather();
+            self.gather(asks);
         }
         self.now = until;
     }
@@ -384,7 +383,7 @@ impl World {
     }
 
     /// Plans what the last step caused.
-    fn gather(&mut self) {
+    fn gather(&mut self, asks: bool) {
         let mut fabric = self.fabric.lock();
         let transits = std::mem::take(&mut fabric.transits);
         let mut roused = std::mem::take(&mut fabric.roused);
@@ -393,7 +392,7 @@ impl World {
         for (at, transit) in transits {
             self.at(at, Event::Transit(transit));
         }
-        for dc in 0..self.stores.len() {
+        for dc in (0..self.stores.len()).filter(|_| asks) {
             let steps = std::mem::take(&mut self.stores[dc].lock().steps);
             for (at, step) in steps {
                 self.at(at, Event::Store(step));
@@ -455,10 +454,10 @@ impl World {
     }
 }
 
-fn times(now: &Arc<AtomicU64>, clock: &Arc<AtomicI64>) -> Times {
-    let (now, clock, begin) = (Arc::clone(now), Arc::clone(clock), *BEGIN);
+fn times(now: &Now, clock: &Arc<AtomicI64>) -> Times {
+    let (now, clock, begin) = (now.clone(), Arc::clone(clock), *BEGIN);
     Times::simulated(move || {
-        let passed = Duration::from_nanos(now.load(Ordering::Relaxed));
+        let passed = Duration::from_nanos(now.get());
         let ahead = clock.load(Ordering::Relaxed);
         let wall = UNIX + passed;
         let wall = if ahead < 0 {

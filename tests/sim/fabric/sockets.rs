@@ -103,7 +103,7 @@ impl Simulated for ShardNet {
     }
 
     fn rest(&mut self, time: Duration) -> io::Result<()> {
-        let now = self.shared.lock().now;
+        let now = self.shared.lock().now.get();
         *self.rests.lock().unwrap_or_else(PoisonError::into_inner) = Some(now + time.as_nanos() as u64);
         Ok(())
     }

@@ -54,7 +54,7 @@ impl Viewer {
         self.call.again(fabric, random);
         if let Doing::Topics { add, remove } = doing {
             self.topics.extend(add);
-            remove.into_iter().for_each(|topic| self.lose(topic, fabric.now));
+            remove.into_iter().for_each(|topic| self.lose(topic, fabric.now.get()));
         }
     }
 
@@ -70,9 +70,9 @@ impl Viewer {
             return;
         }
         if self.doing.is_none() {
-            self.doing = self.next_doing(random, fabric.now);
+            self.doing = self.next_doing(random, fabric.now.get());
             self.call.begin();
-            self.call.next = fabric.now;
+            self.call.next = fabric.now.get();
         }
         let Some(doing) = &self.doing else { return };
         let (what, body) = match doing {
@@ -93,12 +93,12 @@ impl Viewer {
         };
         self.story.push(format!("{what}: {status}, {} tries", self.call.attempts));
         match status {
-            200 | 204 => self.done(&body, fabric.now),
+            200 | 204 => self.done(&body, fabric.now.get()),
             // The stream is gone, or the token has ended.
             401 | 412 => self.leave(fabric, random),
             503 => self.call.again(fabric, random),
             _ => {
-                let wrong = format!("{}: {doing:?} came to {status}", fabric.now);
+                let wrong = format!("{}: {doing:?} came to {status}", fabric.now.get());
                 self.faults.push(wrong);
                 self.abandon(fabric, random);
             }
