@@ -85,7 +85,7 @@ fn serve(way: &str) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     println!("{}", listener.local_addr().expect("it is bound"));
     let way = way.to_owned();
-    let executor = cores::spawn(0, cores::available()[0], move || {
+    let executor = cores::spawn(cores::Engine::Uring, 0, cores::available()[0], move || {
         Ok(async move { if way == "slot" { slots(listener).await } else { tasks(listener, &way).await } })
     });
     let _ = executor.expect("an executor starts").handle.join();

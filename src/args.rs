@@ -117,6 +117,9 @@ pub struct NodeArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", help_heading = "Listening")]
     pub reuse_port: Option<String>,
+    /// Wait for sockets by io_uring, by epoll, or by whichever this machine has [default: auto]
+    #[arg(long, value_name = "auto|uring|epoll", help_heading = "Listening")]
+    pub io: Option<String>,
     /// Run one shard on each of this many cores, or of those listed, such as 0,2-3 [default: all]
     #[arg(long, value_name = "CORES", help_heading = "Listening")]
     pub cores: Option<String>,

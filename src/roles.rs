@@ -30,6 +30,7 @@ use crate::observe::peers::{PeerCounters, PeerMetrics};
 use crate::observe::{exposition, log, process};
 use crate::runtime::account::{Common, Use};
 use crate::runtime::clock::Times;
+use crate::runtime::cores::Engine;
 use crate::runtime::listener::{self, Sharing};
 use crate::runtime::net::{Kernel, Net};
 use crate::runtime::resolver::Resolver;
@@ -41,7 +42,7 @@ use crate::server::message::{Message, Then, Ticket};
 use crate::server::node::{Node, Roles};
 use crate::server::peers::Peer;
 use crate::server::shard::{Parts, Shard};
-use crate::settings::{self, Auth, Cores, Database, Role, Settings};
+use crate::settings::{self, Auth, Cores, Database, Io, Role, Settings};
 use crate::wire::connection_id::NodeId;
 use crate::wire::node_url::NodeUrl;
 
@@ -162,6 +163,21 @@ pub(crate) fn choose_cores(settings: &Settings) -> Result<Vec<usize>, SettingsEr
         },
     };
     Ok(chosen.into_iter().take(SHARDS_MAX).collect())
+}
+
+/// By what shards wait, where these are their processors.
+fn choose_engine(settings: &Settings, cores: &[usize]) -> Result<Engine, StartError> {
+    if settings.io == Io::Epoll {
+        return Ok(Engine::Epoll);
+    }
+    match cores::try_rings(cores) {
+        Ok(()) => Ok(Engine::Uring),
+        Err(error) if settings.io == Io::Uring => Err(StartError::Executor(error)),
+        Err(error) => {
+            warn!(%error, remedy = cores::REMEDY, "io_uring is not to be had: {}", cores::COST_ON_EPOLL);
+            Ok(Engine::Epoll)
+        }
+    }
 }
 
 fn listen(
@@ -285,7 +301,8 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
     let open_files = open_files::raise();
     let cores = choose_cores(settings)?;
     // Before anybody is greeted, or a database made.
-    cores::probe().map_err(StartError::Executor)?;
+    abort_on_panic();
+    let engine = choose_engine(settings, &cores)?;
     let shards = cores.len();
     let sharing = if settings.reuse_port { Sharing::Processes } else { Sharing::Alone };
     let public = listen(settings, "listen", settings.listen, shards, sharing)?;
@@ -329,7 +346,6 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
     let (node, live) = assemble(settings, ways)?;
     let _secrets = secrets::watch(settings, &node)?;
 
-    abort_on_panic();
     signals::and_ends(&mut signals)?;
     let executors = cores
         .iter()
@@ -342,14 +358,14 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
             let (node, live) = (Arc::clone(&node), Arc::clone(&live));
             let (seed, key) = (random::kernel(), (random::kernel(), random::kernel()));
             let start = move || {
-                let net = Net::Kernel(Kernel::new(doors, offer, mailbox.signal())?);
+                let net = Net::Kernel(Kernel::new(engine, doors, offer, mailbox.signal())?);
                 Ok(Shard::start(Parts { id: shard, node, live, mailbox, net, times: Times::machine(), seed, key })
                     .run())
             };
-            cores::spawn(shard, core, start).map_err(StartError::Executor)
+            cores::spawn(engine, shard, core, start).map_err(StartError::Executor)
         })
         .collect::<Result<Vec<_>, _>>()?;
-    greeting::greet(&node, settings, secure_address, &cores, open_files);
+    greeting::greet(&node, settings, secure_address, engine, &cores, open_files);
     let notifier = notify::start(&node, executors.iter().map(|executor| executor.thread).collect())?;
 
     let told = signals::Told {

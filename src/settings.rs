@@ -21,7 +21,7 @@ pub use secret::{Secret, mask};
 pub use source::Source;
 pub use tls::Tls;
 pub use url::Url;
-pub use values::{Cores, CorsOrigins, Database, Kv};
+pub use values::{Cores, CorsOrigins, Database, Io, Kv};
 
 use crate::args::Flags;
 use source::{Layers, Raw, flag};
@@ -95,6 +95,8 @@ pub struct Settings {
     pub advertise: Option<Url>,
     /// Whether the public port may be shared with other processes.
     pub reuse_port: bool,
+    /// By what shards wait.
+    pub io: Io,
     /// Where shards run.
     pub cores: Cores,
     /// How long the closing of streams is spread over, 0 s to 1 h.
@@ -195,6 +197,7 @@ impl Settings {
             internal: layers.one("internal", values::address)?.expect(GIVEN),
             advertise: layers.one("advertise", values::node_url)?,
             reuse_port: layers.one("reuse_port", values::switch)?.expect(GIVEN),
+            io: layers.one("io", values::io)?.expect(GIVEN),
             cores: layers.one("cores", values::cores)?.expect(GIVEN),
             drain: layers.one("drain", values::drain)?.expect(GIVEN),
             idle_timeout: layers.one("idle_timeout", values::idle_timeout)?.expect(GIVEN),

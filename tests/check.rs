@@ -3,11 +3,11 @@
 mod support;
 
 use std::fs;
-use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use support::node::{Node, program, program_behind};
+use support::seccomp::refusing;
 
 fn fanfare() -> &'static str {
     env!("CARGO_BIN_EXE_fanfare")
@@ -211,7 +211,7 @@ fn connections_that_do_not_fit_are_exit_status_1() {
 #[test]
 fn what_is_blocked_does_not_start() {
     let limits = ["--memlock=65536:65536"];
-    let output = limited(&limits, &["--json"]);
+    let output = limited(&limits, &["--json", "--io", "uring"]);
     let report = json(&output);
     assert_eq!((output.status.code(), &report["verdict"]), (Some(1), &"blocked".into()));
     assert_eq!(item(&report, "locked memory")["status"], "blocked");
@@ -220,7 +220,7 @@ fn what_is_blocked_does_not_start() {
     let node = Command::new("prlimit")
         .args(limits)
         .arg(fanfare())
-        .args(["all", "--listen", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--db", "sqlite:f.db"])
+        .args(["all", "--io", "uring", "--listen", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--db", "sqlite:f.db"])
         .current_dir(folder.path())
         .output()
         .unwrap();
@@ -296,7 +296,7 @@ fn a_box_without_sys_is_told_of_and_does_not_panic() {
             "--mount",
             "sh",
             "-c",
-            "mount -t tmpfs tmpfs /sys && exec \"$0\" check --json",
+            "mount -t tmpfs tmpfs /sys && exec \"$0\" check --json --io uring",
             fanfare(),
         ])
         .output()
@@ -305,29 +305,6 @@ fn a_box_without_sys_is_told_of_and_does_not_panic() {
     assert_eq!((output.status.code(), &item(&report, "io_uring")["status"]), (Some(1), &"blocked".into()));
     assert!(found(&report, "io_uring").contains("mount /sys"), "{}", found(&report, "io_uring"));
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// Makes what becomes of this command get `errno` from one system call, as a container's seccomp profile does.
-fn refusing(mut command: Command, call: libc::c_long, errno: i32) -> Command {
-    let line = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
-    let mut filter = [
-        line(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call as u32),
-        line(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
-        line(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let refuse = move || {
-        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-        // SAFETY: two system calls that a child may make before it becomes another program; the filter outlives them.
-        let done = unsafe {
-            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-                && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
-        };
-        if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-    };
-    // SAFETY: the closure makes system calls only.
-    unsafe { command.pre_exec(refuse) };
-    command
 }
 
 #[test]
@@ -342,7 +319,7 @@ fn a_machine_without_io_uring_is_told_of_before_anybody_is_greeted() {
     for (name, call, errno) in refused {
         let mut node = program();
         let database = format!("sqlite:{}", folder.path().join("f.db").display());
-        node.args(["all", "--listen", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--db", &database]);
+        node.args(["all", "--io", "uring", "--listen", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--db", &database]);
         let output = refusing(node, call, errno).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!((output.status.code(), &*output.stdout), (Some(2), &b""[..]), "{errors}");
@@ -351,13 +328,15 @@ fn a_machine_without_io_uring_is_told_of_before_anybody_is_greeted() {
         assert!(errors.starts_with(&sentence) && errors.contains("seccomp") && errors.lines().count() == 1, "{errors}");
         assert!(!folder.path().join("f.db").exists(), "no database is left behind");
 
-        let mut check = program();
-        check.args(["check", "--json"]);
-        let output = refusing(check, call, errno).output().unwrap();
-        assert_eq!((output.status.code(), &*output.stderr), (Some(1), &b""[..]), "{output:?}");
-        let report = json(&output);
-        assert_eq!((&report["verdict"], &item(&report, "io_uring")["status"]), (&"blocked".into(), &"blocked".into()));
-        assert!(found(&report, "io_uring").starts_with(name), "{report}");
+        for (io, code, status) in [("uring", 1, "blocked"), ("auto", 0, "advice"), ("epoll", 0, "absent")] {
+            let mut check = program();
+            check.args(["check", "--json", "--io", io]);
+            let output = refusing(check, call, errno).output().unwrap();
+            assert_eq!((output.status.code(), &*output.stderr), (Some(code), &b""[..]), "{io}: {output:?}");
+            let report = json(&output);
+            assert_eq!(item(&report, "io_uring")["status"], status, "{io}");
+            assert!(io == "epoll" || found(&report, "io_uring").starts_with(name), "{report}");
+        }
     }
 }
 
@@ -366,7 +345,8 @@ fn too_little_lockable_memory_is_told_of_like_the_rest() {
     let folder = tempfile::tempdir().unwrap();
     let mut node = program_behind(&["prlimit".to_owned(), "--memlock=65536".to_owned()]);
     let database = format!("sqlite:{}", folder.path().join("f.db").display());
-    node.args(["all", "--cores", "1", "--listen", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--db", &database]);
+    node.args(["all", "--io", "uring", "--cores", "1", "--listen", "127.0.0.1:0", "--internal", "127.0.0.1:0"]);
+    node.args(["--db", &database]);
     node.env("PATH", std::env::var_os("PATH").unwrap());
     let output = node.output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -50,6 +50,7 @@ impl From<NodeArgs> for Flags {
             ("internal", one(node.internal)),
             ("advertise", one(node.advertise)),
             ("reuse_port", one(node.reuse_port)),
+            ("io", one(node.io)),
             ("cores", one(node.cores)),
             ("drain", one(node.drain)),
             ("idle_timeout", one(node.idle_timeout)),

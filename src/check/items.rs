@@ -10,6 +10,7 @@ use super::surroundings::ports_at_risk;
 use super::wanted::Wanted;
 use crate::limits::{CHECK_CLOCK_ERROR_MAX_US, FILES_PER_PROCESS, FILES_PER_SHARD, KERNEL_MIN, MEMLOCK_BYTES_MIN};
 use crate::runtime::cores;
+use crate::settings::Io;
 
 /// How a thing stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -71,36 +72,51 @@ pub fn number_or_none(number: Option<u64>) -> String {
     number.map_or("unlimited".to_owned(), |number| number.to_string())
 }
 
+/// How it stands with what io_uring needs, where that is not there.
+fn short(io: Io) -> Status {
+    match io {
+        Io::Uring => Status::Blocked,
+        Io::Auto => Status::Advice,
+        Io::Epoll => Status::Absent,
+    }
+}
+
+/// What that costs.
+fn cost(io: Io, otherwise: &'static str) -> &'static str {
+    if io == Io::Uring { otherwise } else { cores::COST_ON_EPOLL }
+}
+
 /// The kernel's version, as `/proc` has it.
-pub fn kernel(host: &Host) -> Item {
+pub fn kernel(host: &Host, io: Io) -> Item {
     let (major, minor) = KERNEL_MIN;
     let wanted = format!("{major}.{minor} or later");
     let release = host.text("proc/sys/kernel/osrelease").unwrap_or_default();
     let mut parts = release.split(|byte: char| !byte.is_ascii_digit()).map(|part| part.parse::<u32>().ok());
     let version = parts.next().flatten().zip(parts.next().flatten());
-    let status = version.map_or(Status::Unknown, |version| good_or(version >= KERNEL_MIN, Status::Blocked));
+    let status = version.map_or(Status::Unknown, |version| good_or(version >= KERNEL_MIN, short(io)));
     Item::new("kernel", status, release, wanted).costs(
-        "shards use io_uring operations that older kernels lack",
+        cost(io, "shards use io_uring operations that older kernels lack"),
         "boot a newer kernel, such as that of Debian 12 or 13",
     )
 }
 
-/// Whether an executor started on the first of the role's cores, as each shard will.
-pub fn executor(started: &io::Result<()>) -> Item {
-    let found = match started {
-        Ok(()) => "an executor started".to_owned(),
-        Err(error) => error.to_string(),
+/// Whether executors started on the role's cores, as shards will.
+pub fn executor(started: &io::Result<()>, io: Io) -> Item {
+    let (status, found) = match started {
+        _ if io == Io::Epoll => (Status::Absent, "--io epoll asks for none".to_owned()),
+        Ok(()) => (Status::Ok, "an executor started".to_owned()),
+        Err(error) => (short(io), error.to_string()),
     };
-    Item::new("io_uring", good_or(started.is_ok(), Status::Blocked), found, "an executor starts")
-        .costs(cores::COST, cores::REMEDY)
+    Item::new("io_uring", status, found, "an executor starts").costs(cost(io, cores::COST), cores::REMEDY)
 }
 
 /// Whether the kernel lets this user have io_uring, and whether it need not let everybody.
-pub fn io_uring(host: &Host, started: &io::Result<()>) -> Item {
+pub fn io_uring(host: &Host, started: &io::Result<()>, io: Io) -> Item {
     let (disabled, group) =
         (host.number("proc/sys/kernel/io_uring_disabled"), host.text("proc/sys/kernel/io_uring_group"));
     let status = match disabled {
         None => Status::Absent,
+        Some(_) if io == Io::Epoll => Status::Absent,
         // Restricted to a group, which is this user's if an executor started.
         Some(0) => Status::Ok,
         Some(_) => good_or(started.is_ok(), Status::Advice),
@@ -110,7 +126,7 @@ pub fn io_uring(host: &Host, started: &io::Result<()>) -> Item {
         (disabled, _) => disabled.map(|disabled| disabled.to_string()).unwrap_or_default(),
     };
     Item::new("kernel.io_uring_disabled", status, found, "0, or 1 with Fanfare's group as kernel.io_uring_group").costs(
-        cores::COST,
+        cost(io, cores::COST),
         format!(
             "{}, which lets the group fanfare have it and nobody else: kernel.io_uring_group = that group's number, then \
              kernel.io_uring_disabled = 1",
@@ -136,14 +152,13 @@ pub fn files_reserved(subject: &Subject) -> u64 {
 }
 
 /// Memory that may be locked. The executor refuses to start below a fixed bound, by the soft limit.
-pub fn locked_memory(limit: Limit) -> Item {
+pub fn locked_memory(limit: Limit, io: Io) -> Item {
     let enough = limit.soft.is_none_or(|soft| soft >= MEMLOCK_BYTES_MIN);
     let found = format!("soft {}, hard {}", number_or_none(limit.soft), number_or_none(limit.hard));
-    Item::new("locked memory", good_or(enough, Status::Blocked), found, format!("soft at least {MEMLOCK_BYTES_MIN}"))
-        .costs(
-            "shards register memory for io_uring, and do not start without",
-            "LimitMEMLOCK=64M in the unit, or memlock in /etc/security/limits.d (tuning/limits.conf)",
-        )
+    Item::new("locked memory", good_or(enough, short(io)), found, format!("soft at least {MEMLOCK_BYTES_MIN}")).costs(
+        cost(io, "shards register memory for io_uring, and do not start without"),
+        "LimitMEMLOCK=64M in the unit, or memlock in /etc/security/limits.d (tuning/limits.conf)",
+    )
 }
 
 /// A kernel setting of `tuning/sysctl.conf`.

@@ -21,7 +21,7 @@ use crate::args::CheckArgs;
 use crate::limits::{CHECK_CONNECTIONS_ALL, CHECK_CONNECTIONS_FRONTEND, CHECK_CONNECTIONS_OTHERS};
 use crate::roles::{self, certificates};
 use crate::runtime::cores;
-use crate::settings::{Database, Kv, Role, Settings, SettingsError, Url};
+use crate::settings::{Database, Io, Kv, Role, Settings, SettingsError, Url};
 use capacity::Measured;
 use host::Host;
 use report::Report;
@@ -35,6 +35,8 @@ const USAGE: u8 = 2;
 pub struct Subject {
     /// The role.
     pub role: Role,
+    /// By what its shards wait.
+    pub io: Io,
     /// The processors of one process's shards.
     pub cores: Vec<usize>,
     /// The processors that this process may use.
@@ -78,6 +80,7 @@ fn check(args: &CheckArgs, settings: &Settings) -> Result<Report, SettingsError>
     let configured = settings.most.connections.map(|connections| connections as u64);
     let subject = Subject {
         role: settings.role,
+        io: settings.io,
         cores: roles::choose_cores(settings)?,
         allowed: cores::available(),
         processes: args.processes,
@@ -86,10 +89,8 @@ fn check(args: &CheckArgs, settings: &Settings) -> Result<Report, SettingsError>
         expected: args.connections.or(configured).unwrap_or(usual(settings.role)),
         services: services(settings),
     };
-    // What the role does first: an executor on a core of its own, with the memory and the ring that it will have.
-    let first = subject.cores[0];
-    let executor = cores::spawn(0, first, || Ok(async {}))
-        .and_then(|executor| executor.handle.join().map_err(|_| io::Error::other("the executor broke")));
+    // What the role does first: executors on cores of their own, with the memory and the rings that they will have.
+    let executor = if subject.io == Io::Epoll { Ok(()) } else { cores::try_rings(&subject.cores) };
     let host = Host::this();
     let found = Found {
         executor,
@@ -148,10 +149,10 @@ fn evaluate(host: &Host, subject: &Subject, found: &Found, connections: Option<u
     let memory = host.memory("MemTotal");
     let expected = connections.unwrap_or(subject.expected);
     let mut items = vec![
-        items::kernel(host),
-        items::executor(&found.executor),
-        items::io_uring(host, &found.executor),
-        items::locked_memory(found.locked_memory),
+        items::kernel(host, subject.io),
+        items::executor(&found.executor, subject.io),
+        items::io_uring(host, &found.executor, subject.io),
+        items::locked_memory(found.locked_memory, subject.io),
         items::open_files(found.open_files, subject, expected),
         items::cores(subject),
         items::siblings(subject, host),

@@ -24,6 +24,7 @@ impl Fake {
             folder: tempfile::tempdir().unwrap(),
             subject: Subject {
                 role: Role::Frontend,
+                io: Io::Uring,
                 cores: vec![0, 2],
                 allowed: vec![0, 1, 2, 3],
                 processes: 1,
@@ -326,6 +327,21 @@ fn few_viewers_get_little_advice() {
     let report = fake.report();
     let wanted = &report.items.iter().find(|item| item.item == "net.core.somaxconn").unwrap().wanted;
     assert_eq!(wanted, "at least 13107");
+}
+
+#[test]
+fn what_io_uring_lacks_blocks_nothing_where_epoll_will_do() {
+    for (io, status) in [(Io::Auto, Status::Advice), (Io::Epoll, Status::Absent)] {
+        let mut fake = Fake::new();
+        fake.subject.io = io;
+        fake.put("proc/sys/kernel/osrelease", "4.19");
+        fake.put("proc/sys/kernel/io_uring_disabled", "2");
+        fake.found.executor = Err(io::ErrorKind::PermissionDenied.into());
+        fake.found.locked_memory.soft = Some(65_536);
+        let names = ["kernel", "io_uring", "kernel.io_uring_disabled", "locked memory"];
+        assert_eq!(fake.wanting(), names.map(|name| (name.to_owned(), status)));
+        assert!(fake.report().passes());
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use tracing::info;
 
 use crate::observe::log;
+use crate::runtime::cores::Engine;
 use crate::server::node::Node;
 use crate::settings::{Auth, Role, Settings};
 
@@ -14,6 +15,7 @@ pub(super) fn greet(
     node: &Node,
     settings: &Settings,
     secure: Option<SocketAddr>,
+    engine: Engine,
     cores: &[usize],
     open_files: Option<u64>,
 ) {
@@ -24,6 +26,7 @@ pub(super) fn greet(
         public = %public,
         internal = %internal,
         secure,
+        io = ?engine,
         shards = cores.len(),
         cores = ?cores,
         open_files,

@@ -1,7 +1,8 @@
-//! One pinned executor a core.
+//! One pinned executor a core: glommio's on io_uring, or a plain thread that waits by epoll.
 
 use std::any::Any;
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::num::NonZeroUsize;
@@ -12,15 +13,19 @@ use std::sync::{Once, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures_lite::future::block_on;
 use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement};
 use rustix::process::Pid;
-use rustix::thread::gettid;
+use rustix::thread::{CpuSet, gettid, sched_setaffinity};
 
 use crate::limits::SHARDS_MAX;
 
 /// What an executor that does not start costs.
 pub const COST: &str = "no shard starts, so no role runs";
+/// Same, where shards may wait by epoll.
+pub const COST_ON_EPOLL: &str =
+    "shards wait by epoll and not by io_uring; sockets go by system calls either way, so that only waiting differs";
 /// What an executor needs of its machine.
 pub const REMEDY: &str = "/sys must be mounted, with enough locked memory (ulimit -l), threads (ulimit -u) and open files, io_uring for this user (kernel.io_uring_disabled = 0, or 1 with its group as kernel.io_uring_group, see tuning/apply), and a container's seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register";
 
@@ -133,6 +138,41 @@ fn hush_starts() {
     });
 }
 
+/// By what shards wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// glommio's executor, on io_uring.
+    Uring,
+    /// A thread that waits for its epoll set itself.
+    Epoll,
+}
+
+/// Starts an executor on io_uring on each of these cores, all at once, and ends them.
+///
+/// # Errors
+/// The first that does not start.
+pub fn try_rings(cores: &[usize]) -> io::Result<()> {
+    let (hold, held) = crossbeam_channel::bounded::<Infallible>(0);
+    let start = |&core: &usize| {
+        let held = held.clone();
+        let wait = async move {
+            let _ = held.recv();
+        };
+        spawn(Engine::Uring, 0, core, move || Ok(wait))
+    };
+    let executors = cores.iter().map(start).collect::<io::Result<Vec<_>>>()?;
+    drop(hold);
+    let broke = |_| io::Error::other("an executor broke");
+    executors.into_iter().try_for_each(|executor| executor.handle.join().map_err(broke))
+}
+
+/// From now on the calling thread runs on this core only.
+fn stay(core: usize) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    Ok(sched_setaffinity(None, &set)?)
+}
+
 /// An executor that runs.
 #[derive(Debug)]
 pub struct Executor<T> {
@@ -142,14 +182,16 @@ pub struct Executor<T> {
     pub thread: Pid,
 }
 
-/// Starts an executor for shard `shard`, pinned to `core`, and runs there the future that `make` gives. Returns once the
-/// executor has waited for something, so that its rings are known to work, and `make` has made the future.
+/// Starts an executor for shard `shard`, pinned to `core`, and runs there the future that `make` gives. Returns once an
+/// executor with rings has waited for something, so that these are known to work, and `make` has made the future. On epoll the
+/// future waits by blocking its thread.
 ///
 /// What is to be done on a panic has to be set up before the first call.
 ///
 /// # Errors
 /// What the machine refuses, whether it is reported or makes the executor panic; or the error of `make`.
 pub fn spawn<F, T>(
+    engine: Engine,
     shard: usize,
     core: usize,
     make: impl FnOnce() -> io::Result<F> + Send + 'static,
@@ -158,14 +200,22 @@ where
     F: Future<Output = T> + 'static,
     T: Send + 'static,
 {
-    probe()?;
-    hush_starts();
+    if engine == Engine::Uring {
+        probe()?;
+        hush_starts();
+    }
     let (tell, told) = mpsc::sync_channel(1);
     let problem = move |what: String| io::Error::other(format!("the executor of core {core}: {what}"));
     let run = move || {
-        STARTING.set(true);
+        STARTING.set(engine == Engine::Uring);
         let started = tell.clone();
         let running = catch_unwind(AssertUnwindSafe(|| {
+            if engine == Engine::Epoll {
+                stay(core).map_err(|error| problem(error.to_string()))?;
+                let future = make()?;
+                let _ = started.send(Ok(gettid()));
+                return Ok(block_on(future));
+            }
             let executor = LocalExecutorBuilder::new(Placement::Fixed(core))
                 .name(&format!("shard-{shard}"))
                 .io_memory(IO_MEMORY_BYTES)

@@ -17,6 +17,7 @@ use rustix::time::{
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Type};
 
+use super::cores::Engine;
 use super::readiness::{Interest, Readiness, Ready};
 use super::secure::Secure;
 pub use super::socket::Socket;
@@ -89,15 +90,21 @@ pub struct Kernel {
     ticks: OwnedFd,
     rested: OwnedFd,
     secure: Option<Box<Secure>>,
+    engine: Engine,
 }
 
 impl Kernel {
-    /// With these listeners, by their doors' numbers, what the one that speaks TLS offers, and the signal of the mailbox that
-    /// wakes it.
+    /// For a shard on this engine, with these listeners, by their doors' numbers, what the one that speaks TLS offers, and the
+    /// signal of the mailbox that wakes it.
     ///
     /// # Errors
     /// Descriptors that the kernel refuses.
-    pub fn new(doors: Vec<TcpListener>, offer: Option<Arc<ServerConfig>>, signal: &Signal) -> io::Result<Kernel> {
+    pub fn new(
+        engine: Engine,
+        doors: Vec<TcpListener>,
+        offer: Option<Arc<ServerConfig>>,
+        signal: &Signal,
+    ) -> io::Result<Kernel> {
         assert!(doors.len() == if offer.is_some() { DOORS_MAX } else { SECURE }, "a listener a door");
         let readiness = Readiness::new()?;
         readiness.add(signal, MAILBOX, Interest::Read)?;
@@ -110,7 +117,7 @@ impl Kernel {
             readiness.add(door, token_of(number), Interest::ReadLevel)?;
         }
         let secure = offer.map(|offer| Box::new(Secure::new(offer)));
-        Ok(Kernel { readiness, doors, ticks, rested, secure })
+        Ok(Kernel { readiness, doors, ticks, rested, secure, engine })
     }
 }
 
@@ -388,9 +395,24 @@ impl Net {
     }
 
     /// Waits until something is ready.
-    pub async fn wait(&self) {
-        if let Net::Kernel(kernel) = self {
-            kernel.readiness.wait().await;
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn wait(&self) -> io::Result<()> {
+        match self {
+            Net::Kernel(Kernel { readiness, engine: Engine::Epoll, .. }) => readiness.block(),
+            Net::Kernel(kernel) => {
+                kernel.readiness.wait().await;
+                Ok(())
+            }
+            Net::Simulated(_) => Ok(()),
+        }
+    }
+
+    /// Lets other tasks of an executor have their turn; on epoll there are none.
+    pub async fn give_way(&self) {
+        if let Net::Kernel(Kernel { engine: Engine::Uring, .. }) = self {
+            glommio::executor().yield_now().await;
         }
     }
 }
@@ -405,7 +427,11 @@ mod tests {
         doors.iter().for_each(|door| door.set_nonblocking(true).expect("a listener can be"));
         let addresses = doors.each_ref().map(|door| door.local_addr().expect("it listens"));
         let (sender, mailbox) = mailbox::mailbox(8).expect("an eventfd");
-        (Net::Kernel(Kernel::new(doors.into(), None, mailbox.signal()).expect("descriptors")), sender, addresses)
+        (
+            Net::Kernel(Kernel::new(Engine::Epoll, doors.into(), None, mailbox.signal()).expect("descriptors")),
+            sender,
+            addresses,
+        )
     }
 
     /// Waits until a token is ready.

@@ -1,5 +1,5 @@
 //! Which of a shard's descriptors are ready: one epoll set, which is itself a descriptor whose readiness glommio waits
-//! for through io_uring.
+//! for through io_uring, or where there is none a thread by itself.
 //!
 //! A connection that waits in such a set costs this process nothing at all; a future a connection would cost its state,
 //! a waker and a pending submission each (docs/performance.md has the figures).
@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use futures_lite::AsyncReadExt;
 use glommio::net::TcpStream;
-use rustix::event::{Timespec, epoll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use crate::limits::READY_BATCH;
 
@@ -100,6 +100,17 @@ impl Readiness {
             }
         }));
         Ok(())
+    }
+
+    /// Waits on this thread until something in the set is ready, and takes nothing out.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn block(&self) -> io::Result<()> {
+        match poll(&mut [PollFd::new(&self.set, PollFlags::IN)], None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Waits, through glommio and so through io_uring, until something in the set is ready.

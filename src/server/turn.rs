@@ -30,13 +30,13 @@ impl Shard {
                     // that costs the executor a round through its rings.
                     if shard.clock.instant >= next_yield {
                         next_yield = shard.clock.instant + YIELD_EVERY;
-                        glommio::executor().yield_now().await;
+                        shard.net.give_way().await;
                     }
                     break;
                 }
                 shard.turn_time.rest(shard.clock.times.instant());
                 if !patience.watch(&mut shard.net, &mut ready)? {
-                    shard.net.wait().await;
+                    shard.net.wait().await?;
                     break;
                 }
             }

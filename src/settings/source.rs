@@ -65,7 +65,7 @@ const fn key(name: &'static str, shape: Shape, default: Option<&'static str>) ->
 }
 
 /// Every setting but the event types, in the order in which they are printed.
-pub(super) const KEYS: [Key; 34] = [
+pub(super) const KEYS: [Key; 35] = [
     key("listen", Shape::Text, Some("127.0.0.1:8080")),
     key("tls_listen", Shape::Text, None),
     key("tls_cert", Shape::List, None),
@@ -73,6 +73,7 @@ pub(super) const KEYS: [Key; 34] = [
     key("internal", Shape::Text, Some("127.0.0.1:8081")),
     key("advertise", Shape::Text, None),
     key("reuse_port", Shape::Switch, Some("false")),
+    key("io", Shape::Text, Some("auto")),
     key("cores", Shape::Text, Some("all")),
     key("drain", Shape::Text, Some("30s")),
     key("idle_timeout", Shape::Text, Some("75s")),

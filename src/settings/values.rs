@@ -186,6 +186,26 @@ pub(super) fn cores(text: &str) -> Result<Cores, Fault> {
     Ok(Cores::List(list))
 }
 
+/// By what shards wait for sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    /// io_uring, or epoll where that is not to be had.
+    Auto,
+    /// io_uring.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+pub(super) fn io(text: &str) -> Result<Io, Fault> {
+    match text {
+        "auto" => Ok(Io::Auto),
+        "uring" => Ok(Io::Uring),
+        "epoll" => Ok(Io::Epoll),
+        _ => fault("not a way to wait for sockets", "give auto, uring or epoll"),
+    }
+}
+
 pub(super) fn kv(text: &str) -> Result<Kv, Fault> {
     if text == "memory" {
         return Ok(Kv::Memory);

@@ -14,6 +14,7 @@ pub mod pgbouncer;
 pub mod ports;
 pub mod postgres;
 pub mod redis;
+pub mod seccomp;
 pub mod site;
 pub mod sse;
 pub mod tls;
