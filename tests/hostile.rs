@@ -283,9 +283,15 @@ fn pipelined_requests_answered_out_of_order() {
             _ => assert_eq!(answer.json()["accepted"], 1),
         }
     }
-    for _ in 0..300 {
-        stream.event();
+    let (mut likes, mut others) = (0, 0);
+    while likes < 100 || others < 200 {
+        let event = stream.event();
+        match event["type"] == "like" {
+            true => likes += event["count"].as_u64().expect("a number"),
+            false => others += 1,
+        }
     }
+    assert_eq!((likes, others), (100, 200));
     drop((client, stream));
     unharmed(&mut node);
 }

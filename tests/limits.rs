@@ -458,7 +458,7 @@ fn options_of_what_is_not_there() {
         ("/v1/events", "DELETE"),
         ("/v1/time", "POST"),
         ("/v1/received", "GET"),
-        ("/v1/topics/live:1/events", "GET"),
+        ("/v1/topics/live:1/events", "DELETE"),
         ("/v1/connections/x/topics", "GET"),
         ("/v1/connections/x/token", "GET"),
         ("/v1/videos/1/likes", "PUT"),

@@ -284,7 +284,14 @@ fn what_postgres_cannot_hold_spoils_a_batch() {
     let long = "x".repeat(STORE_NAME_BYTES_MAX + 1);
     let longest = &long[1..];
     let widest = Command::Like { video: longest.into(), member: longest.into(), reaction: longest.into(), at: 1 };
-    // One place, so that all share a lane, and most likely a batch.
+    // One place, so that all share a lane, and most likely a batch. A lane that is not connected yet refuses what it waits for in
+    // vain, so that one is asked for first.
+    [
+        like("42", "first"),
+        Command::Like { video: longest.into(), member: "first".into(), reaction: "like".into(), at: 1 },
+    ]
+    .into_iter()
+    .for_each(|first| drop(caller.run(first)));
     let answers = caller.ask_all([like("42", "ana"), like("42", "a\0b"), like("42", &long), like("42", "bo"), widest]);
     assert!(answers[0].is_ok() && answers[3].is_ok() && answers[4].is_ok(), "{answers:?}");
     assert!(matches!(&answers[1], Err(StoreError::Invalid { detail }) if detail.contains("U+0000")), "{answers:?}");
