@@ -68,6 +68,8 @@ pub struct Replay {
     topics: Vec<TopicReplay>,
     /// The place that the client came with.
     had: Position,
+    /// The newest place that was known as it came: a gap that it is told of at once is one of what lies before this.
+    began: Shown,
     /// Where its pages count.
     held: HeldPages,
     /// Everything was written once up to the topics' ends; what came meanwhile follows, topic by topic.
@@ -114,12 +116,13 @@ impl TopicReplay {
 
 impl Replay {
     /// For a stream of these topics that is to get everything after `after`. Its client comes with the place `had`, and has
-    /// surely seen all up to `seen`; none if nobody can say. Its pages are among those that are `held` on its shard.
+    /// surely seen all up to `seen`; none if nobody can say. Nothing newer than `began` was known then. Its pages are among those that are `held` on its shard.
     pub fn new(
         topics: impl IntoIterator<Item = Topic>,
         after: Position,
         had: Position,
         seen: Option<Shown>,
+        began: Shown,
         held: &HeldPages,
     ) -> Replay {
         let topic = |topic| TopicReplay {
@@ -135,7 +138,7 @@ impl Replay {
             gap: seen.is_none(),
             told: None,
         };
-        Replay { topics: topics.into_iter().map(topic).collect(), had, held: held.clone(), catching_up: false }
+        Replay { topics: topics.into_iter().map(topic).collect(), had, began, held: held.clone(), catching_up: false }
     }
 
     /// A page that was asked for. It holds nothing that viewers of the topic were not given yet.
@@ -150,7 +153,11 @@ impl Replay {
             // Later pages are compared, too: history may forget what comes next while a slow client takes the last one.
             Some(shown) if !is_all && page.lacks_after(shown) => entry.lost(page.reaches),
             Some(_) => {}
-            None => (entry.told, entry.complete_to) = (Some(page.reaches), Some(Shown::told(page.reaches))),
+            None => {
+                // What was lost while the page was on its way is another gap than the one that it was told of as it came.
+                entry.gap |= page.reaches.lacks_after(self.began);
+                (entry.told, entry.complete_to) = (Some(page.reaches), Some(Shown::told(page.reaches)));
+            }
         }
         entry.after = page.frames.last().and_then(|frame| frame.position()).unwrap_or_default().max(entry.after);
         entry.page_to = Shown::to(entry.after);

@@ -63,6 +63,7 @@ impl Replaying {
     /// `newest_ms` is at least the newest time of a place that was given out, as far as this shard knows. What was before `lost`
     /// the store lost.
     pub fn new(topics: Vec<Topic>, last: &LastEvent, newest_ms: u64, lost: Reach, held: &HeldPages) -> Replaying {
+        let began = Shown::to(Position::at(newest_ms));
         let (replay, last_id) = match last.resume.within(newest_ms) {
             Resume::After(position) => {
                 let after = position.earlier(if planted(Mistake::NoOverlap) { 0 } else { RESUME_OVERLAP_MS });
@@ -73,10 +74,10 @@ impl Replaying {
                 // Each topic's viewers are told of a loss when its end is compared with history's: perhaps this stream was not
                 // yet of all, though one of them had gone on with what the store has since.
                 let is_untold = of_one && lost.lacks_after(Shown::to(position.earlier(RESUME_LOST_MS)));
-                let replay = Replay::new(topics, after, position, (!is_untold).then_some(Shown::to(seen)), held);
+                let replay = Replay::new(topics, after, position, (!is_untold).then_some(Shown::to(seen)), began, held);
                 (replay, Some(last.id.clone()))
             }
-            Resume::Unreadable => (Replay::new(topics, Position::START, Position::START, None, held), None),
+            Resume::Unreadable => (Replay::new(topics, Position::START, Position::START, None, began, held), None),
         };
         Replaying { replay, last_id, waits: false }
     }
@@ -123,11 +124,16 @@ impl Shard {
             let given = query.all(Parameter::LastEventId).filter(|id| !id.is_empty());
             given.last().map(Cow::into_owned)
         });
-        let peers = &self.cluster.peers.states;
-        let here = |dc: &str, ms| peers.iter().find(|peer| peer.dc == dc).map_or(ms, |peer| peer.here(ms));
         // It is given back in a line of the stream, of which nobody may make two.
         let id = id.map(|id| if id.bytes().all(|byte| byte.is_ascii_graphic()) { id } else { NOTHING_YET.to_owned() });
-        Ok(id.map(|id| LastEvent { resume: Resume::read(&id, &self.node.dc, here), id }))
+        Ok(id.map(|id| LastEvent { resume: self.read_place(&id), id }))
+    }
+
+    /// What an id that a client has means here.
+    pub(super) fn read_place(&self, id: &str) -> Resume {
+        let peers = &self.cluster.peers.states;
+        let here = |dc: &str, ms| peers.iter().find(|peer| peer.dc == dc).map_or(ms, |peer| peer.here(ms));
+        Resume::read(id, &self.node.dc, here)
     }
 
     /// The id of a stream's `connected`: the place where it begins, or, until what it missed is replayed, the one that its

@@ -132,7 +132,7 @@ fn promises_broken_by_the_first_seeds() {
 /// A plan that showed a fault, and what it was.
 type Story = (fn() -> Plan, &'static str);
 
-const ONCE_FAILED: [Story; 5] = [
+const ONCE_FAILED: [Story; 6] = [
     (
         || whole(1030),
         "a store that lost all twice took an event for the first one of its topic: what it lost in between went untold",
@@ -161,6 +161,10 @@ const ONCE_FAILED: [Story; 5] = [
     (
         || Plan { viewers: 100, ..whole(426) },
         "a topic that was compared before it was known where its history ends was told of a gap, and of another every five seconds",
+    ),
+    (
+        || Plan { viewers: 60, ..whole(710) },
+        "a stream that was told of gaps as it came back waited 20 s for its first pages; what the store lost meanwhile went untold",
     ),
 ];
 

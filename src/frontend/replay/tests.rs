@@ -6,6 +6,9 @@ use proptest::prelude::*;
 
 const TOPICS: [&str; 3] = ["live:a", "live:b", "live:c"];
 
+/// Behind all that happens.
+const LATER: Shown = Shown::to(Position::at(u64::MAX));
+
 fn held() -> HeldPages {
     HeldPages::new(&Account::unbounded())
 }
@@ -13,7 +16,7 @@ fn held() -> HeldPages {
 /// A replay of topics for a client that comes with this place, and has all up to there.
 fn replay(topics: impl IntoIterator<Item = Topic>, after: u64, had: Option<u64>) -> Replay {
     let place = Position::at(had.unwrap_or(0));
-    Replay::new(topics, Position::at(after), place, had.map(|_| Shown::to(place)), &held())
+    Replay::new(topics, Position::at(after), place, had.map(|_| Shown::to(place)), LATER, &held())
 }
 
 /// A page that viewers were given, of a store that lost nothing since `since`.
@@ -82,7 +85,7 @@ proptest! {
         let topics = TOPICS.map(|topic| Topic::parse(topic).unwrap());
         let after = Position::at(seen * pace_ms);
         let held = held();
-        let mut replay = Replay::new(topics, after, after, Some(Shown::to(after)), &held);
+        let mut replay = Replay::new(topics, after, after, Some(Shown::to(after)), LATER, &held);
         let (mut asked, mut got, mut backlog, mut done) = (Vec::new(), Vec::new(), Vec::new(), false);
         let finish = std::iter::repeat_n([Op::Drain(200), Op::Answer], 200).flatten();
         for op in ops.into_iter().chain(finish) {
@@ -211,7 +214,7 @@ fn what_was_complete_does_not_begin_to_lack_as_time_goes_by() {
 fn whoever_has_a_place_of_a_young_store_is_told_of_no_gap() {
     let (had, seen) = (Position { ms: 50, seq: 1 }, Shown::to(Position::at(10)));
     for (reaches, since, gap) in [(40, 40, false), (45, 40, true), (60, 60, true)] {
-        let mut replay = Replay::new(topic(), Position::START, had, Some(seen), &held());
+        let mut replay = Replay::new(topic(), Position::START, had, Some(seen), LATER, &held());
         let got = told(&mut replay, [page(events(&[]), true, reaches, since)]);
         assert_eq!(got, vec![0; usize::from(gap)], "{reaches} {since}");
     }
@@ -223,7 +226,7 @@ fn what_is_taken_back_is_not_written_any_more() {
     let frames: Vec<_> = (1..=4).map(|number| event(&number.to_string(), "comment", number, "1")).collect();
     let held = held();
     let start = Position::START;
-    let mut replay = Replay::new(topic(), start, start, Some(Shown::to(start)), &held);
+    let mut replay = Replay::new(topic(), start, start, Some(Shown::to(start)), LATER, &held);
     assert!(matches!(replay.step(), Step::Ask(..)));
     replay.page("live:a", &page(frames.clone().into(), true, 0, 0), 0);
     let mut written = Vec::new();
@@ -241,4 +244,18 @@ fn what_is_taken_back_is_not_written_any_more() {
     assert_eq!(written, [1, 2]);
     // What takes them back is read from where the page ended.
     assert!(matches!(replay.step(), Step::Ask(_, after) if after == Position { ms: 4, seq: 1 }));
+}
+
+/// A client that is told of a gap as it comes knows nothing of what is lost before its first page comes.
+#[test]
+fn loss_before_the_first_page_hides_behind_the_gap_that_was_told_at_once() {
+    for (reaches, gaps) in [(99, vec![0]), (100, vec![0]), (101, vec![0, 0])] {
+        let topic = Topic::parse(TOPICS[0]).unwrap();
+        let (start, began) = (Position::START, Shown::to(Position::at(100)));
+        let mut replay = Replay::new([topic], start, start, None, began, &held());
+        assert!(matches!(replay.step(), Step::Gap(_)));
+        let after: Vec<u64> =
+            told(&mut replay, [page([].into(), true, reaches, reaches), page([].into(), true, reaches, reaches)]);
+        assert_eq!([vec![0], after].concat(), gaps, "{reaches}");
+    }
 }
