@@ -8,36 +8,17 @@ use rustix::process::Signal;
 use serde_json::json;
 use support::node::{Node, program, program_behind};
 use support::seccomp::refusing;
+use support::shards::{allowed, works};
 use support::tls::Secured;
 
 /// The like path, a stream on each shard, a change of topics, by a node that waits by epoll; and that it ends as it should.
-fn works(mut node: Node, shards: usize) {
-    let mut streams = node.stream_on_each_shard("topic=live:1");
-    assert_eq!(streams.len(), shards);
-    assert_eq!(node.post("/v1/videos/1/likes", support::reaction("ana", "like")).status, 201);
-    for stream in &mut streams {
-        assert_eq!(stream.event()["type"], "like");
-        let target = format!("/v1/connections/{}/topics", stream.connection());
-        assert_eq!(node.post(&target, json!({"add": ["live:2"]}).to_string()).status, 200);
-    }
-    let id = node.publish("live:2", &json!({"type": "note"}));
-    for stream in &mut streams {
-        assert_eq!(stream.event()["id"], json!(id));
-    }
-    let mut pinned: Vec<(String, String)> = std::fs::read_dir(format!("/proc/{}/task", node.pid()))
-        .unwrap()
-        .map(|thread| {
-            let read = |name| std::fs::read_to_string(thread.as_ref().unwrap().path().join(name)).unwrap();
-            let list =
-                read("status").lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t").map(str::to_owned));
-            (read("comm").trim().to_owned(), list.unwrap())
-        })
-        .filter(|(name, _)| name.starts_with("shard-"))
-        .collect();
+fn ends_well(mut node: Node, shards: usize) {
+    works(&node, shards);
+    let mut pinned: Vec<(String, String)> =
+        allowed(node.pid()).into_iter().filter(|(name, _)| name.starts_with("shard-")).collect();
     pinned.sort();
     pinned.dedup_by(|one, other| one.1 == other.1);
     assert!(pinned.len() == shards && pinned.iter().all(|(_, list)| list.parse::<usize>().is_ok()), "{pinned:?}");
-    drop(streams);
     node.signal(Signal::TERM);
     assert_eq!(node.ended().code(), Some(0));
 }
@@ -64,7 +45,7 @@ fn node_without_io_uring_does_not_start() {
     ] {
         let (node, _folder) = start(refusing(program(), call, errno), &[]);
         assert_eq!(told(&node), (1, 0));
-        works(node, 2);
+        ends_well(node, 2);
     }
 }
 
@@ -74,7 +55,7 @@ fn too_little_lockable_memory_keeps_a_node_from_starting() {
     command.env("PATH", std::env::var_os("PATH").unwrap());
     let (node, _folder) = start(command, &[]);
     assert_eq!(told(&node), (1, 0));
-    works(node, 2);
+    ends_well(node, 2);
 }
 
 #[test]
@@ -86,7 +67,7 @@ fn epoll_that_was_asked_for_is_warned_of_or_has_rings() {
         link.to_string_lossy().contains("io_uring")
     });
     assert_eq!(rings.count(), 0);
-    works(node, 2);
+    ends_well(node, 2);
 }
 
 #[test]

@@ -7,9 +7,9 @@ pub const LISTED_DEFAULT: usize = 100;
 /// Same, at most: an answer of some hundred KiB.
 pub const LISTED_MAX: usize = 1_000;
 /// Events that a listing of history gives unless it is asked for another number.
-pub const PAST_DEFAULT: usize = 50;
+pub const PAST_DEFAULT: u32 = 50;
 /// The most that it gives.
-pub const PAST_MAX: usize = 200;
+pub const PAST_MAX: u32 = 200;
 /// Bytes past which it gives fewer, but at least one.
 pub const PAST_BYTES: usize = 128 * 1024;
-const _: () = assert!(EVENT_BYTES_MAX <= PAST_BYTES && PAST_BYTES + PAST_MAX * 64 <= ANSWER_BYTES_MAX);
+const _: () = assert!(EVENT_BYTES_MAX <= PAST_BYTES && PAST_BYTES + PAST_MAX as usize * 64 <= ANSWER_BYTES_MAX);

@@ -114,19 +114,14 @@ impl Shard {
             (Some(after), None) => Part::After(after),
             (None, before) => Part::Before(before.unwrap_or(Position::at(u64::MAX))),
         };
-        let limit = query.last(Parameter::Limit).map_or(Ok(PAST_DEFAULT), |text| {
-            let number = text.parse().ok().filter(|number| *number > 0);
-            number.ok_or_else(|| HttpError::bad("\"limit\" must be a number from 1"))
-        })?;
-        self.read_past(Past::new(conn, topic, part, limit.min(PAST_MAX)))?;
+        let limit = query.limit(PAST_DEFAULT)?.min(PAST_MAX) as usize;
+        self.read_past(Past::new(conn, topic, part, limit))?;
         Ok(Handled::Later)
     }
 
     /// The place that a client names: that of an event, or the id of a stream.
     fn place_of(&self, parameter: Parameter, text: &str) -> Result<Position, HttpError> {
-        let peers = &self.cluster.peers.states;
-        let here = |dc: &str, ms| peers.iter().find(|peer| peer.dc == dc).map_or(ms, |peer| peer.here(ms));
-        match Resume::read(text, &self.node.dc, here) {
+        match self.read_place(text) {
             Resume::After(position) => Ok(position),
             Resume::Unreadable => Err(HttpError::bad(format!(
                 "\"{}\" must be the \"position\" of an event, or the id of a stream, such as {}:{}-1",

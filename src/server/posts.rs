@@ -123,14 +123,7 @@ impl Shard {
                     (None, Some(id)) => Part::Before(id.into_owned()),
                     (None, None) => Part::Newest,
                 };
-                let limit = match query.last(Parameter::Limit) {
-                    None => POSTS_PAGE_DEFAULT,
-                    Some(value) => value
-                        .parse()
-                        .ok()
-                        .filter(|limit| *limit > 0)
-                        .ok_or(HttpError::bad("\"limit\" must be a number from 1"))?,
-                };
+                let limit = query.limit(POSTS_PAGE_DEFAULT)?;
                 let command = Command::ListPosts { kind, place: place.to_owned(), part, limit };
                 self.store(command, conn, Then::Listed(kind))
             }

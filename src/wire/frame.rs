@@ -293,22 +293,27 @@ impl Frame {
         if self.count_at.is_empty() || count == self.count {
             return Arc::clone(self);
         }
+        Arc::new(self.spelled(count, None))
+    }
+
+    /// The same event with this count, and behind it, where `more` is given, that instead of what merged.
+    fn spelled(&self, count: u32, more: Option<&[u8]>) -> Frame {
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(count).as_bytes();
-        let place_of = |at: u16| usize::from(at - self.start);
-        let (head, tail) = (place_of(self.count_at.start), place_of(self.count_at.end));
-        let event = self.event();
-        let size = head + digits.len() + event.len() - tail;
+        let (event, place_of) = (self.event(), |at: u16| usize::from(at - self.start));
+        let merged = self.merged.as_ref().filter(|_| more.is_some()).map_or(0, |merged| usize::from(merged.len));
+        let (head, tail) = (place_of(self.count_at.start), place_of(self.count_at.end) + merged);
+        let more = more.unwrap_or(b"");
+        let size = head + digits.len() + more.len() + event.len() - tail;
         let mut bytes = Vec::with_capacity(size + SIZE_LINE_BYTES_MAX + 2);
         push_size_line(&mut bytes, size);
         let start = place(bytes.len());
-        bytes.extend_from_slice(&event[..head]);
-        bytes.extend_from_slice(digits);
-        bytes.extend_from_slice(&event[tail..]);
-        bytes.extend_from_slice(b"\r\n");
+        for part in [&event[..head], digits, more, &event[tail..], b"\r\n"] {
+            bytes.extend_from_slice(part);
+        }
         let moved = |range: &Range<u16>| range.start - self.start + start..range.end - self.start + start;
         let count_start = self.count_at.start - self.start + start;
-        Arc::new(Frame {
+        Frame {
             bytes: bytes.into_boxed_slice(),
             start,
             identity: moved(&self.identity),
@@ -318,8 +323,8 @@ impl Frame {
             dc: self.dc.clone(),
             origins: self.origins.clone(),
             merged: self.merged.clone(),
-            ..**self
-        })
+            ..*self
+        }
     }
 }
 

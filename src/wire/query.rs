@@ -65,6 +65,16 @@ pub struct Query<'a> {
 }
 
 impl<'a> Query<'a> {
+    /// How much is asked for; `default` where that is not said.
+    ///
+    /// # Errors
+    /// 400 for what is no number, or none from 1.
+    pub fn limit(self, default: u32) -> Result<u32, HttpError> {
+        let Some(text) = self.last(Parameter::Limit) else { return Ok(default) };
+        let number = text.parse().ok().filter(|number| *number > 0);
+        number.ok_or_else(|| HttpError::bad("\"limit\" must be a number from 1"))
+    }
+
     /// Checks a request's query.
     ///
     /// # Errors

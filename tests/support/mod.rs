@@ -15,6 +15,7 @@ pub mod ports;
 pub mod postgres;
 pub mod redis;
 pub mod seccomp;
+pub mod shards;
 pub mod site;
 pub mod sse;
 pub mod tls;

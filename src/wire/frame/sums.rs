@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use super::{Frame, SIZE_LINE_BYTES_MAX, place, push_size_line};
+use super::{Frame, place};
 use crate::limits::{SUM_KEYS_MAX, SUM_MEMBER_DATA_BYTES_MAX, SUM_MEMBERS_MAX};
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::Map;
@@ -127,33 +127,8 @@ impl Frame {
             more.extend_from_slice(&members.join(&b','));
             more.push(b']');
         }
-        let mut digits = itoa::Buffer::new();
-        let digits = digits.format(count).as_bytes();
-        let (event, place_of) = (self.event(), |at: u16| usize::from(at - self.start));
-        let (head, tail) = (place_of(self.count_at.start), place_of(self.count_at.end));
-        let tail = tail + self.merged.as_ref().map_or(0, |merged| usize::from(merged.len));
-        let size = head + digits.len() + more.len() + event.len() - tail;
-        let mut bytes = Vec::with_capacity(size + SIZE_LINE_BYTES_MAX + 2);
-        push_size_line(&mut bytes, size);
-        let start = place(bytes.len());
-        for part in [&event[..head], digits, &more, &event[tail..], b"\r\n"] {
-            bytes.extend_from_slice(part);
-        }
-        let moved = |range: &std::ops::Range<u16>| range.start - self.start + start..range.end - self.start + start;
-        let count_start = self.count_at.start - self.start + start;
-        let len = place(more.len());
-        Arc::new(Frame {
-            bytes: bytes.into_boxed_slice(),
-            start,
-            identity: moved(&self.identity),
-            topic: moved(&self.topic),
-            count_at: count_start..count_start + place(digits.len()),
-            count,
-            dc: None,
-            origins: None,
-            merged: Some(Arc::new(Merged { counts, members, len })),
-            ..**self
-        })
+        let merged = Some(Arc::new(Merged { counts, members, len: place(more.len()) }));
+        Arc::new(Frame { dc: None, origins: None, merged, ..self.spelled(count, Some(&more)) })
     }
 }
 
