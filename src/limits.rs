@@ -374,8 +374,10 @@ pub const STORE_NAME_BYTES_MAX: usize = 512;
 const _: () = assert!(NAME_BYTES_MAX <= STORE_NAME_BYTES_MAX && 3 * STORE_NAME_BYTES_MAX < 2_600);
 /// Connections to PostgreSQL, and lanes of the store on it: while one commits, others work. More would make batches smaller.
 pub const POSTGRES_CONNECTIONS: usize = 4;
-/// How long connecting may take, and a peer may leave data unacknowledged.
+/// How long connecting may take, and each step of making a connection ready at first, and a peer may leave data unacknowledged.
 pub const POSTGRES_CONNECT: Duration = Duration::from_secs(2);
+/// How long a step may take at most, once others took too long.
+pub const POSTGRES_CONNECT_MAX: Duration = Duration::from_secs(32);
 /// Quiet time after which the kernel asks whether the server's machine is still there.
 pub const POSTGRES_KEEPALIVE: Duration = Duration::from_secs(10);
 /// How long one statement may run or wait for a lock, by the server's own watch. A batch takes milliseconds.

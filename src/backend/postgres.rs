@@ -31,7 +31,7 @@ use super::store::{Outcome, Store, StoreError};
 use crate::limits::{POSTGRES_CONNECTIONS, POSTGRES_IDLE};
 use lane::{Lane, Wellness};
 use options::Options;
-use session::{Failed, Session};
+use session::{Failed, Opener, Session};
 
 /// Why a store did not start: the database can be reached and will not do, or the URL is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,18 +67,17 @@ where
     T: Send + 'static,
     A: Fn(T, Result<Outcome, StoreError>) + Send + 'static,
 {
-    let options = Options::parse(url)?;
+    let opener = Opener::new(Options::parse(url)?);
     let unable = |error: std::io::Error| {
         Refused::new(format!("its thread cannot be started: {error}"), "allow this process more threads and open files")
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unable)?;
     let mut sessions: Vec<Option<Session>> = Vec::with_capacity(POSTGRES_CONNECTIONS);
-    match runtime.block_on(Session::open(&options)) {
+    match runtime.block_on(opener.open()) {
         Ok(session) => {
             sessions.push(Some(session));
             // One that does not get its connection tries again by itself.
-            let open = || async { Session::open(&options).await.ok() };
-            sessions.extend((1..POSTGRES_CONNECTIONS).map(|_| runtime.block_on(open())));
+            sessions.extend((1..POSTGRES_CONNECTIONS).map(|_| runtime.block_on(opener.open()).ok()));
         }
         Err(Failed::Refused(refused)) => return Err(refused),
         Err(Failed::Away(detail)) => {
@@ -96,12 +95,12 @@ where
         .name("store".into())
         .spawn(move || {
             let wellness = Rc::new(Wellness::new(POSTGRES_CONNECTIONS, health));
-            let (options, answer) = (Rc::new(options), Rc::new(answer));
+            let (opener, answer) = (Rc::new(opener), Rc::new(answer));
             let lanes = LocalSet::new();
             for (number, (end, session)) in ends.into_iter().zip(sessions).enumerate() {
-                let (options, answer, wellness) = (Rc::clone(&options), Rc::clone(&answer), Rc::clone(&wellness));
+                let (opener, answer, wellness) = (Rc::clone(&opener), Rc::clone(&answer), Rc::clone(&wellness));
                 let probe_at = tokio::time::Instant::now() + POSTGRES_IDLE;
-                lanes.spawn_local(Lane { number, options, end, answer, wellness, session, probe_at }.serve());
+                lanes.spawn_local(Lane { number, opener, end, answer, wellness, session, probe_at }.serve());
             }
             runtime.block_on(lanes);
         })

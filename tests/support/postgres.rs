@@ -12,6 +12,9 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use super::ports::free_port;
 use super::{becomes, eventually};
 
+/// Memory that its processes share is in its folder. Elsewhere, one that is killed would leave it behind for good.
+const OWN_FILES: &str = "dynamic_shared_memory_type = mmap";
+
 /// A running server that takes everybody from 127.0.0.1 without a password, but for `locked`, who has one: `secret`.
 pub struct Postgres {
     child: Option<Child>,
@@ -48,7 +51,8 @@ impl Postgres {
         std::fs::write(&access, format!("host all locked 127.0.0.1/32 scram-sha-256\n{rules}")).expect("written");
         let configuration = data.join("postgresql.conf");
         let defaults = std::fs::read_to_string(&configuration).expect("initdb made it");
-        std::fs::write(&configuration, format!("{defaults}\n{}\n", settings.join("\n"))).expect("written");
+        std::fs::write(&configuration, format!("{defaults}\n{}\n{}\n", OWN_FILES, settings.join("\n")))
+            .expect("written");
         Postgres { child: None, port: free_port(), folder }
     }
 

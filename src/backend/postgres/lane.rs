@@ -6,8 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::batch::{self, Failure};
-use super::options::Options;
-use super::session::{Failed, Session};
+use super::session::{Failed, Opener, Session};
 use crate::backend::health::{Failing, Health, Work};
 use crate::backend::store::{Command, LaneEnd, Outcome, StoreError};
 use crate::limits::{
@@ -63,7 +62,7 @@ impl Wellness {
 
 pub(super) struct Lane<T, A> {
     pub(super) number: usize,
-    pub(super) options: Rc<Options>,
+    pub(super) opener: Rc<Opener>,
     pub(super) end: LaneEnd<T>,
     pub(super) answer: Rc<A>,
     pub(super) wellness: Rc<Wellness>,
@@ -140,7 +139,7 @@ where
     async fn reconnect(&mut self) -> bool {
         let mut pause = POSTGRES_PAUSE_MIN;
         loop {
-            let opening = async { Some(Session::open(&self.options).await) };
+            let opening = async { Some(self.opener.open().await) };
             let opened = futures_lite::future::or(opening, async {
                 self.refuse_all().await;
                 None
@@ -255,7 +254,7 @@ where
         let failure = |detail| Failure { detail, kept: false, again: false, refused: false };
         let late = || failure(format!("the server did not answer within {} ms", POSTGRES_BATCH.as_millis()));
         if self.session.is_none() {
-            let opened = timeout_at(deadline, Session::open(&self.options)).await.map_err(|_| late())?;
+            let opened = timeout_at(deadline, self.opener.open()).await.map_err(|_| late())?;
             self.session = Some(opened.map_err(|failed| failure(detail(failed)))?);
         }
         let session = self.session.as_ref().expect("it was opened if there was none");

@@ -1,6 +1,8 @@
 //! A connection that is ready to work: checked, migrated, its statements prepared.
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, NoTls};
 
@@ -10,7 +12,7 @@ use super::pooler;
 use super::schema;
 use super::statements::Statements;
 use crate::backend::post_id::PostIds;
-use crate::limits::{POSTGRES_CONNECT, POSTGRES_MIGRATION, POSTGRES_STATEMENT};
+use crate::limits::{POSTGRES_CONNECT, POSTGRES_CONNECT_MAX, POSTGRES_MIGRATION, POSTGRES_STATEMENT};
 
 /// Why there is no session.
 #[derive(Debug)]
@@ -48,6 +50,34 @@ impl From<Error> for Failed {
     }
 }
 
+/// Opens connections, one at a time. A server that has just started, on a machine that is short of time, needs seconds for the
+/// first and little for what comes after it; of many that are all given up too early, it would never have finished one.
+pub(super) struct Opener {
+    options: Options,
+    /// How long each step of the next one may take.
+    patience: Mutex<Duration>,
+}
+
+impl Opener {
+    pub(super) fn new(options: Options) -> Opener {
+        Opener { options, patience: Mutex::new(POSTGRES_CONNECT) }
+    }
+
+    /// Opens one, when those before it are done. Who was too slow is given twice the time by the next, to
+    /// [`POSTGRES_CONNECT_MAX`].
+    pub(super) async fn open(&self) -> Result<Session, Failed> {
+        let mut patience = self.patience.lock().await;
+        let begun = Instant::now();
+        let opened = Session::open(&self.options, *patience).await;
+        *patience = match begun.elapsed() {
+            took if opened.is_err() && took >= *patience => (*patience * 2).min(POSTGRES_CONNECT_MAX),
+            took if opened.is_ok() && took < *patience / 4 => (*patience / 2).max(POSTGRES_CONNECT),
+            _ => *patience,
+        };
+        opened
+    }
+}
+
 /// A connection with what belongs to it; dropping it closes it.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -70,9 +100,8 @@ impl Drop for Session {
 }
 
 impl Session {
-    /// Connects and makes the database ready. Each step ends within [`POSTGRES_CONNECT`], unless there is something to
-    /// migrate.
-    pub(super) async fn open(options: &Options) -> Result<Session, Failed> {
+    /// Connects and makes the database ready. Each step ends within `patience`, unless there is something to migrate.
+    async fn open(options: &Options, patience: Duration) -> Result<Session, Failed> {
         let config = options.config()?;
         let connecting = async {
             match &options.tls {
@@ -86,12 +115,12 @@ impl Session {
                 }
             }
         };
-        let (client, driver) = within(POSTGRES_CONNECT, connecting).await.map_err(connecting_failed)?;
+        let (client, driver) = within(patience, connecting).await.map_err(connecting_failed)?;
         // From here on, whatever fails closes the connection.
         let driver = Abort(Some(driver));
-        let keeps = within(POSTGRES_CONNECT, async { Ok(!pooler::is_between(&client).await?) }).await?;
+        let keeps = within(patience, async { Ok(!pooler::is_between(&client).await?) }).await?;
         let begin = if keeps {
-            within(POSTGRES_CONNECT, async { Ok(client.batch_execute(&settings(false)).await?) }).await?;
+            within(patience, async { Ok(client.batch_execute(&settings(false, patience)).await?) }).await?;
             "BEGIN".to_owned()
         } else {
             // Once, not with every connection.
@@ -99,20 +128,22 @@ impl Session {
             TOLD.call_once(|| {
                 tracing::info!("a connection pooler stands before the database: statements are not prepared");
             });
-            format!("BEGIN; {}", settings(true))
+            format!("BEGIN; {}", settings(true, POSTGRES_STATEMENT))
         };
-        let name = match within(POSTGRES_CONNECT, schema::current(&client)).await? {
+        let name = match within(patience, schema::current(&client)).await? {
             Some(name) => name,
             None => within(POSTGRES_MIGRATION, schema::open(&client)).await?,
         };
         let ready = async {
             let statements = Statements::ready(&client, keeps).await.map_err(schema::shape)?;
-            if !keeps {
+            if keeps {
+                client.batch_execute(&limits(false, POSTGRES_STATEMENT)).await?;
+            } else {
                 schema::fits(&client, &begin, &statements).await?;
             }
             Ok(statements)
         };
-        let statements = within(POSTGRES_CONNECT, ready).await?;
+        let statements = within(patience, ready).await?;
         if let Some(column) = statements.odd_column() {
             return Err(schema::odd(&format!("the type of {column:?}")).into());
         }
@@ -141,20 +172,26 @@ impl Session {
     }
 }
 
+/// How long a statement may run or wait for a lock.
+fn limits(of_transaction: bool, limit: Duration) -> String {
+    let (set, limit) = (if of_transaction { "SET LOCAL" } else { "SET" }, limit.as_millis());
+    format!("{set} statement_timeout = {limit}; {set} lock_timeout = {limit}")
+}
+
 /// What statements go by, for a transaction or for all of them.
-fn settings(of_transaction: bool) -> String {
+fn settings(of_transaction: bool, limit: Duration) -> String {
     let set = if of_transaction { "SET LOCAL" } else { "SET" };
     let isolation = if of_transaction { "transaction_isolation" } else { "default_transaction_isolation" };
     format!(
         "{set} {isolation} = 'read committed';
-         {set} statement_timeout = {limit}; {set} lock_timeout = {limit};
+         {limits};
          {set} idle_in_transaction_session_timeout = {idle};
          -- Whatever is looked up has an index. A plan made while a table was small must not read all of it once it is large.
          {set} enable_seqscan = off; {set} enable_hashjoin = off; {set} enable_mergejoin = off;
          {set} client_min_messages = warning;
          -- An answer means that a power cut loses nothing; what is stricter than that stays.
          SELECT set_config('synchronous_commit', 'on', {of_transaction}) WHERE current_setting('synchronous_commit') = 'off'",
-        limit = POSTGRES_STATEMENT.as_millis(),
+        limits = limits(of_transaction, limit),
         idle = 4 * POSTGRES_STATEMENT.as_millis(),
     )
 }

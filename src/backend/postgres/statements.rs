@@ -67,9 +67,11 @@ macro_rules! statements {
         }
 
         impl Statements {
-            /// Readies them; `keeps` says whether the connection keeps what is prepared.
+            /// Readies them, all at once; `keeps` says whether the connection keeps what is prepared.
             pub(super) async fn ready(client: &Client, keeps: bool) -> Result<Statements, Error> {
-                Ok(Statements { $($name: Asked::ready(client, $sql.to_string(), &[$(Type::$type),*], keeps).await?,)* })
+                let ($($name,)*) =
+                    tokio::try_join!($(Asked::ready(client, $sql.to_string(), &[$(Type::$type),*], keeps)),*)?;
+                Ok(Statements { $($name),* })
             }
 
             /// Whether the tables fit those that are not prepared.
