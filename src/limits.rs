@@ -146,7 +146,9 @@ pub const READY_BATCH: usize = 256;
 /// Sends of a fan-out before the shard looks at sockets and its mailbox again: about half a millisecond.
 pub const FANOUT_BURST: usize = 128;
 /// Sends for one topic before the next topic's turn, within a burst.
-pub const FANOUT_SLICE: usize = 32;
+pub const FANOUT_SLICE: usize = 64;
+/// Sends that one system call may make, where the kernel has a way for it.
+pub const SENDS_BATCH: usize = FANOUT_SLICE;
 /// How often a shard that never sleeps lets other tasks of its executor run.
 pub const YIELD_EVERY: Duration = Duration::from_millis(1);
 /// How long a shard looks for more before it sleeps, where that has paid: about what a sleep costs.

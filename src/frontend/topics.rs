@@ -412,6 +412,11 @@ impl TopicEntry {
         if self.remaining > 0 { self.merging.rest_ms(now_ms) } else { None }
     }
 
+    /// The log is cut before the next viewer is served: who was given a place in it until now is to have what it lacks.
+    pub fn ends_round(&self) -> bool {
+        self.remaining == 0 || self.next as usize >= self.viewers.len()
+    }
+
     /// The place of the viewer to serve next; `None` when all have all, and then the log is empty, or when
     /// what waits is to wait on.
     pub fn next_viewer(&mut self, now_ms: u64) -> Option<u32> {

@@ -1,6 +1,8 @@
 //! What every role runs on: pinned executors, readiness, mailboxes between threads, listeners, time.
 
 pub mod account;
+#[expect(clippy::disallowed_types, reason = "sockets")]
+mod calls;
 #[expect(clippy::disallowed_methods, reason = "the time")]
 pub mod clock;
 #[expect(unsafe_code, clippy::disallowed_methods, clippy::disallowed_types, reason = "threads")]
@@ -24,6 +26,8 @@ pub mod random;
 pub mod readiness;
 #[expect(clippy::disallowed_methods, reason = "a thread of its own")]
 pub mod resolver;
+#[expect(unsafe_code, clippy::disallowed_types, reason = "sockets, and memory that the kernel reads")]
+mod ring;
 #[expect(clippy::disallowed_methods, reason = "sockets, and files of certificates")]
 pub mod secure;
 #[expect(clippy::disallowed_types, reason = "it is for tables of any order")]

@@ -3,22 +3,22 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{
-    RecvFlags, SendFlags, Shutdown, SocketFlags, accept_with, getpeername, recv, send, shutdown, sockopt,
-};
+use rustix::net::{SocketFlags, accept_with, getpeername, sockopt};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Type};
 
+use super::calls::{of, receive, shut_down, transmit};
 use super::cores::Engine;
 use super::readiness::{Interest, Readiness, Ready};
+use super::ring::Ring;
 use super::secure::Secure;
 pub use super::socket::Socket;
 use super::sync::Signal;
@@ -91,6 +91,8 @@ pub struct Kernel {
     rested: OwnedFd,
     secure: Option<Box<Secure>>,
     engine: Engine,
+    /// None where the kernel refuses it, and on epoll: each send is a system call then.
+    ring: Option<Ring>,
 }
 
 impl Kernel {
@@ -117,7 +119,8 @@ impl Kernel {
             readiness.add(door, token_of(number), Interest::ReadLevel)?;
         }
         let secure = offer.map(|offer| Box::new(Secure::new(offer)));
-        Ok(Kernel { readiness, doors, ticks, rested, secure, engine })
+        let ring = if engine == Engine::Uring { Ring::new().ok() } else { None };
+        Ok(Kernel { readiness, doors, ticks, rested, secure, engine, ring })
     }
 }
 
@@ -136,42 +139,6 @@ fn set(timer: &OwnedFd, first: Duration, every: Duration) -> io::Result<()> {
     let times = Itimerspec { it_value: spec(first), it_interval: spec(every) };
     timerfd_settime(timer, TimerfdTimerFlags::empty(), &times)?;
     Ok(())
-}
-
-/// The descriptor of a socket that is the kernel's.
-pub(super) fn of(socket: &Socket) -> BorrowedFd<'_> {
-    socket.descriptor().expect("the kernel's sockets have descriptors")
-}
-
-/// See [`Net::recv`].
-pub(super) fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Option<usize>> {
-    loop {
-        return match recv(socket, &mut *into, RecvFlags::DONTWAIT) {
-            Ok((count, _)) => Ok(Some(count)),
-            Err(Errno::AGAIN) => Ok(None),
-            Err(Errno::INTR) => continue,
-            Err(error) => Err(error.into()),
-        };
-    }
-}
-
-/// See [`Net::send_before`].
-#[inline]
-pub(super) fn transmit(socket: BorrowedFd<'_>, bytes: &[u8], more: bool) -> io::Result<usize> {
-    let more = if more { SendFlags::MORE } else { SendFlags::empty() };
-    loop {
-        return match send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL | more) {
-            Ok(taken) => Ok(taken),
-            Err(Errno::AGAIN) => Ok(0),
-            Err(Errno::INTR) => continue,
-            Err(error) => Err(error.into()),
-        };
-    }
-}
-
-/// See [`Net::shut`].
-pub(super) fn shut_down(socket: BorrowedFd<'_>) {
-    let _ = shutdown(socket, Shutdown::Write);
 }
 
 /// A shard's sockets, listeners and timers.
@@ -281,6 +248,27 @@ impl Net {
         match self.secure(socket) {
             Some(secure) => secure.send(socket, bytes),
             None => transmit(of(socket), bytes, more),
+        }
+    }
+
+    /// Same as [`send`](Net::send) to each of up to [`SENDS_BATCH`](crate::limits::SENDS_BATCH) connections, none of which speaks
+    /// TLS. What each took is added to `taken`, in the same order.
+    pub fn send_each<'a>(
+        &mut self,
+        mut sends: impl Iterator<Item = (&'a Socket, &'a [u8])>,
+        taken: &mut Vec<io::Result<usize>>,
+    ) {
+        match self {
+            Net::Kernel(kernel) => {
+                if let Some(ring) = &mut kernel.ring
+                    && let Err(error) = ring.send_each(&mut sends, taken)
+                {
+                    tracing::warn!(%error, "io_uring fails; each send is a system call from now on");
+                    kernel.ring = None;
+                }
+                taken.extend(sends.map(|(socket, bytes)| transmit(of(socket), bytes, false)));
+            }
+            Net::Simulated(net) => taken.extend(sends.map(|(socket, bytes)| net.send(socket, bytes))),
         }
     }
 

@@ -1,5 +1,6 @@
 //! To the viewers: each gets, in one write, all that it lacks at that moment, of all its topics.
 
+use std::io;
 use std::sync::Arc;
 
 use super::paging::Made;
@@ -27,6 +28,15 @@ struct Served {
     classes: ByClass,
     /// What followed a cursor up to an end of the log, which mostly is the same for the next viewer.
     last: Option<(Cursor, Cursor, ByClass)>,
+    /// When the newest of what the first viewer got was accepted, and its class.
+    sample: Option<(u64, Class)>,
+}
+
+/// A viewer whose turn came, and that is to get what its topic's log has for it in one go with others.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Picked {
+    place: u32,
+    slot: u32,
 }
 
 impl Served {
@@ -83,46 +93,55 @@ impl Shard {
         time: &mut Slice,
         counted: &mut Served,
     ) -> (usize, bool) {
+        let served = self.serve_turns(index, slice, time, counted);
+        self.send_picked(index, counted);
+        if let Some((at, class)) = counted.sample.filter(|(at, _)| *at > 0) {
+            let took_ms = self.clock.times.unix_ms().saturating_sub(at);
+            self.node.counters[self.id].delivery[class as usize].observe(took_ms * 1000);
+        }
+        served
+    }
+
+    fn serve_turns(
+        &mut self,
+        index: TopicIndex,
+        slice: usize,
+        time: &mut Slice,
+        counted: &mut Served,
+    ) -> (usize, bool) {
         let now_ms = self.clock.unix_ms;
         for served in 0..slice {
             // The last viewer may have left since the topic was put in the queue.
+            if self.topics.try_get_mut(index).is_none_or(|entry| entry.ends_round()) {
+                self.send_picked(index, counted);
+            }
             let Some(entry) = self.topics.try_get_mut(index) else { return (served, false) };
-            match entry.next_viewer(now_ms) {
-                // One delivery of each slice has its time taken: that costs some 50 ns in a slice of 32 writes.
-                Some(place) if served == 0 && MEASURES => {
-                    self.sampled = self.sampled.wrapping_add(1);
-                    let cursor = entry.viewers[place as usize].cursor;
-                    let sample = entry.log.sample(cursor, self.sampled).map(|frame| (frame.at(), frame.class()));
-                    self.serve_viewer(index, place, counted);
-                    if let Some((at, class)) = sample.filter(|(at, _)| *at > 0) {
-                        let took_ms = self.clock.times.unix_ms().saturating_sub(at);
-                        self.node.counters[self.id].delivery[class as usize].observe(took_ms * 1000);
-                    }
+            let Some(place) = entry.next_viewer(now_ms) else {
+                entry.queued = false;
+                let (behind, rest) = (entry.should_catch_up(), entry.rest_ms(now_ms));
+                self.node.counters[self.id].dropped_expired.add(std::mem::take(&mut entry.expired));
+                if behind {
+                    self.catch_up_topic(index);
                 }
-                Some(place) => {
-                    let is_long = self.serve_viewer(index, place, counted);
-                    if is_long && time.is_over() {
-                        return (served + 1, true);
-                    }
+                if let Some(ms) = rest {
+                    self.rest_topic(index, ms);
                 }
-                None => {
-                    entry.queued = false;
-                    let (behind, rest) = (entry.should_catch_up(), entry.rest_ms(now_ms));
-                    self.node.counters[self.id].dropped_expired.add(std::mem::take(&mut entry.expired));
-                    if behind {
-                        self.catch_up_topic(index);
-                    }
-                    if let Some(ms) = rest {
-                        self.rest_topic(index, ms);
-                    }
-                    return (served, false);
-                }
+                return (served, false);
+            };
+            // One delivery of each slice has its time taken: that costs some 50 ns in a slice of 32 writes.
+            if served == 0 && MEASURES {
+                self.sampled = self.sampled.wrapping_add(1);
+                let cursor = entry.viewers[place as usize].cursor;
+                counted.sample = entry.log.sample(cursor, self.sampled).map(|frame| (frame.at(), frame.class()));
+            }
+            if self.serve_viewer(index, place, counted) && time.is_over() {
+                return (served + 1, true);
             }
         }
         (slice, true)
     }
 
-    /// Writes what one viewer lacks. True if that may have taken long.
+    /// Writes what one viewer lacks, or puts it among those that get it together. True if that may have taken long.
     fn serve_viewer(&mut self, index: TopicIndex, place: u32, counted: &mut Served) -> bool {
         let entry = self.topics.get_mut(index);
         let viewers = entry.viewers.len();
@@ -143,30 +162,66 @@ impl Shard {
             return true;
         }
         let bytes = entry.log.since(viewer.cursor);
+        if bytes.len() >= SENDFILE_BYTES_MIN
+            && viewers >= SENDFILE_VIEWERS_MIN
+            && let Some(taken) = self.pages.send(index, &entry.log, viewer.cursor, slot.socket(), self.clock.seconds())
+        {
+            return self.took(index, Picked { place, slot: number }, taken, counted);
+        }
+        if slot.socket().is_secure() {
+            let taken = self.net.send(slot.socket(), bytes);
+            return self.took(index, Picked { place, slot: number }, taken, counted);
+        }
+        self.picked.push(Picked { place, slot: number });
+        false
+    }
+
+    /// Writes what those lack that were picked, all of one topic, whose log is as it was when they were.
+    fn send_picked(&mut self, index: TopicIndex, counted: &mut Served) {
+        if self.picked.is_empty() {
+            return;
+        }
+        let (mut picked, mut taken) = (std::mem::take(&mut self.picked), std::mem::take(&mut self.taken));
+        let entry = self.topics.get(index);
+        let sends = picked.iter().map(|picked| {
+            let cursor = entry.viewers[picked.place as usize].cursor;
+            (self.slots.at(picked.slot).socket(), entry.log.since(cursor))
+        });
+        self.net.send_each(sends, &mut taken);
+        for (picked, taken) in picked.drain(..).zip(taken.drain(..)) {
+            self.took(index, picked, taken, counted);
+        }
+        (self.picked, self.taken) = (picked, taken);
+    }
+
+    /// So much of what a viewer lacked was taken. True if that it was not all has taken long.
+    fn took(
+        &mut self,
+        index: TopicIndex,
+        Picked { place, slot: number }: Picked,
+        taken: io::Result<usize>,
+        counted: &mut Served,
+    ) -> bool {
+        let entry = self.topics.get_mut(index);
+        let viewer = &mut entry.viewers[place as usize];
+        let slot = self.slots.at_mut(number);
         counted.writes += 1;
-        let large = bytes.len() >= SENDFILE_BYTES_MIN && viewers >= SENDFILE_VIEWERS_MIN;
-        let paged = if large {
-            self.pages.send(index, &entry.log, viewer.cursor, slot.socket(), self.clock.seconds())
-        } else {
-            None
-        };
-        match paged.unwrap_or_else(|| self.net.send(slot.socket(), bytes)) {
-            Ok(taken) if taken == bytes.len() => {
+        match taken {
+            Ok(taken) => {
                 counted.bytes += taken as u64;
+                if taken < entry.log.since(viewer.cursor).len() {
+                    self.fall_behind(number, taken);
+                    return true;
+                }
                 if MEASURES {
                     counted.all(&entry.log, viewer.cursor);
                 }
-                viewer.cursor = end;
+                viewer.cursor = entry.log.end();
                 slot.due = self.clock.seconds() + HEARTBEAT.as_secs() as u32;
-            }
-            Ok(taken) => {
-                counted.bytes += taken as u64;
-                self.fall_behind(number, taken);
-                return true;
             }
             Err(_) => {
                 let conn = Conn { slot: number, generation: slot.generation };
-                viewer.cursor = end;
+                viewer.cursor = entry.log.end();
                 self.broken.push(conn);
             }
         }

@@ -1,6 +1,7 @@
 //! One shard: its state, and its turn.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use super::asking::Asked;
 use super::cluster::Cluster;
 use super::comparing::Comparing;
 use super::crowds::Crowds;
+use super::fanout::Picked;
 use super::history::Homes;
 use super::listing::Gathering;
 use super::live::Live;
@@ -37,7 +39,7 @@ use crate::frontend::registry::{CoreSet, Effect, Registry};
 use crate::frontend::topics::{TopicIndex, Topics};
 use crate::frontend::typists::Typists;
 use crate::frontend::waiting::Waiting;
-use crate::limits::{READ_BYTES, SOCKETS_SLICE, TICK};
+use crate::limits::{READ_BYTES, SENDS_BATCH, SOCKETS_SLICE, TICK};
 use crate::observe::metrics::Counters;
 use crate::observe::trouble::Told;
 use crate::runtime::account::{Account, Held, Reservation, Use};
@@ -170,6 +172,9 @@ pub struct Shard {
     pub(super) out: Vec<u8>,
     /// A write of several topics being put together.
     pub(super) scratch: Vec<u8>,
+    /// Viewers that get what they lack together, and what each took.
+    pub(super) picked: Vec<Picked>,
+    pub(super) taken: Vec<io::Result<usize>>,
     /// The id of the event being published.
     pub(super) new_id: String,
     pub(super) event_number: u64,
@@ -279,6 +284,8 @@ impl Shard {
             pages: PageLogs::default(),
             out: Vec::new(),
             scratch: Vec::new(),
+            picked: Vec::with_capacity(SENDS_BATCH),
+            taken: Vec::with_capacity(SENDS_BATCH),
             new_id: String::new(),
             event_number: 0,
             stored_last: 0,

@@ -14,7 +14,8 @@ use std::time::Instant;
 
 use rustls::ServerConfig;
 
-use super::net::{Socket, of, receive, shut_down, transmit};
+use super::calls::{of, receive, shut_down, transmit};
+use super::net::Socket;
 use super::random::Map;
 use crate::limits::{TLS_OWED_MAX, TLS_OWED_TIMEOUT};
 use session::{Common, Handshakes, Session, Wire};
