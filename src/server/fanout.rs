@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::paging::Made;
 use super::resume::Replaying;
 use super::shard::Shard;
-use super::slots::{Conn, Kind};
+use super::slots::{Conn, Kind, Subscription};
 use super::streams::{Ended, bye};
 use crate::frontend::log::{ByClass, Cursor, Log};
 use crate::frontend::topics::TopicIndex;
@@ -144,7 +144,6 @@ impl Shard {
     /// Writes what one viewer lacks, or puts it among those that get it together. True if that may have taken long.
     fn serve_viewer(&mut self, index: TopicIndex, place: u32, counted: &mut Served) -> bool {
         let entry = self.topics.get_mut(index);
-        let viewers = entry.viewers.len();
         let viewer = &mut entry.viewers[place as usize];
         let end = entry.log.end();
         if viewer.cursor == end {
@@ -156,14 +155,20 @@ impl Shard {
             viewer.cursor = end;
             return false;
         }
-        let single = slot.subscriptions.as_slice().len() == 1;
-        if !(single && matches!(slot.kind, Kind::Stream) && !slot.unframed) {
+        let lacks = |subscription: &Subscription| {
+            let entry = self.topics.get(subscription.topic);
+            subscription.topic != index && entry.viewers[subscription.place as usize].cursor != entry.log.end()
+        };
+        let only = matches!(slot.kind, Kind::Stream) && !slot.unframed;
+        if !only || slot.subscriptions.as_slice().iter().any(lacks) {
             self.serve_viewer_of_many(number);
             return true;
         }
+        let entry = self.topics.get(index);
+        let viewer = &entry.viewers[place as usize];
         let bytes = entry.log.since(viewer.cursor);
         if bytes.len() >= SENDFILE_BYTES_MIN
-            && viewers >= SENDFILE_VIEWERS_MIN
+            && entry.viewers.len() >= SENDFILE_VIEWERS_MIN
             && let Some(taken) = self.pages.send(index, &entry.log, viewer.cursor, slot.socket(), self.clock.seconds())
         {
             return self.took(index, Picked { place, slot: number }, taken, counted);
@@ -228,7 +233,7 @@ impl Shard {
         false
     }
 
-    /// Same for a viewer of several topics, one that lags, or one without chunks.
+    /// Same for a viewer that lacks something of several topics, one that lags, or one without chunks.
     fn serve_viewer_of_many(&mut self, number: u32) {
         let slot = self.slots.at(number);
         match slot.kind {

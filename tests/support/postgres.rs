@@ -4,13 +4,14 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use super::ports::free_port;
-use super::{becomes, eventually};
+use super::{DEADLINE, becomes, eventually};
 
 /// Memory that its processes share is in its folder. Elsewhere, one that is killed would leave it behind for good.
 const OWN_FILES: &str = "dynamic_shared_memory_type = mmap";
@@ -161,6 +162,15 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
+        let Some(pid) = self.child.as_ref().map(Child::id) else { return };
+        // One that is killed leaves a piece of shared memory to the machine, which has room for some thousand.
+        self.signal_all(Signal::CONT);
+        signal(pid, Signal::QUIT);
+        let deadline = Instant::now() + DEADLINE;
+        let runs = |child: &mut Child| child.try_wait().is_ok_and(|ended| ended.is_none());
+        while self.child.as_mut().is_some_and(runs) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         self.kill();
     }
 }
