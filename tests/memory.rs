@@ -68,7 +68,7 @@ fn newest_values_go_out_in_pages() {
     let data = "x".repeat(15_900);
     for topic in 0..wide {
         let value =
-            |key| json!({"topic": format!("bomb:{topic}"), "type": "unlike", "key": format!("k{key}"), "data": data});
+            |key| json!({"topic": format!("bomb:{topic}"), "type": "receipt", "key": format!("k{key}"), "data": data});
         assert_eq!(publish_lines(&node, (0..deep).map(value))["accepted"], deep);
     }
     let query = topics("bomb", wide);
@@ -79,7 +79,7 @@ fn newest_values_go_out_in_pages() {
     let mut shown = std::collections::HashSet::new();
     while shown.len() < wide * deep {
         let event = keen.event();
-        if event["type"] == "unlike" {
+        if event["type"] == "receipt" {
             shown.insert((event["topic"].to_string(), event["key"].to_string()));
         }
     }

@@ -146,7 +146,7 @@ fn metrics_of(expression: &str) -> impl Iterator<Item = &str> {
 /// A little of everything that the dashboard shows.
 fn load(all: &Node, frontend: &Node, round: u64) {
     let _stream = frontend.stream("topic=live:1&member=ana");
-    for kind in ["like", "comment", "note", "unlike"] {
+    for kind in ["like", "comment", "note", "receipt"] {
         publish_inside(all, "live:1", &json!({"type": kind, "data": round}));
     }
     let like = all.post("/v1/videos/1/likes", reaction(&format!("member-{round}"), "like"));

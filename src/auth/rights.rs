@@ -90,7 +90,7 @@ impl Types {
             }
             match OWNED.iter().position(|(known, _)| *known == name) {
                 Some(index) if OWNED[index].1 == Owner::Nodes => {
-                    return Err("likes, unlike, viewers, presence, receipt and rules come only from nodes");
+                    return Err("likes, viewers, presence, receipt and rules come only from nodes");
                 }
                 Some(index) => types.0 |= 1 << index,
                 None => {}

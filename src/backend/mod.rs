@@ -14,3 +14,4 @@ pub mod postgres;
 pub mod sqlite;
 pub mod store;
 pub mod telling;
+pub mod totals;

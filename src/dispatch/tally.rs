@@ -23,6 +23,8 @@ struct Counts {
     told: Option<Told>,
     /// In the list of those to look at.
     changed: bool,
+    /// In the list of those whose totals of likes are to be told.
+    unsure: bool,
 }
 
 /// What was told of a topic.
@@ -54,6 +56,13 @@ impl Counts {
         }
     }
 
+    /// Somebody who watches it may not know its totals of likes.
+    fn doubt(&mut self, topic: &Topic, unsure: &mut VecDeque<Topic>) {
+        if !std::mem::replace(&mut self.unsure, true) {
+            unsure.push_back(topic.clone());
+        }
+    }
+
     fn own(&self) -> u32 {
         self.nodes.iter().fold(0, |total: u32, (_, count)| total.saturating_add(*count))
     }
@@ -78,6 +87,9 @@ pub struct Tally {
     stale: bool,
     /// Topics to tell again once the store can be read: it did not take what was told last.
     untold: Set<Topic>,
+    /// Topics whose totals of likes somebody who watches may not know, each once: somebody watches where nobody did, or what
+    /// was told may be lost.
+    unsure: VecDeque<Topic>,
 }
 
 impl Tally {
@@ -134,9 +146,13 @@ impl Tally {
             return;
         }
         let counts = self.topics.entry(topic.clone()).or_default();
+        let is_first = counts.nodes.is_empty();
         counts.nodes.retain(|(other, _)| *other != node);
         if count > 0 {
             counts.nodes.push((node, count));
+        }
+        if is_first && count > 0 {
+            counts.doubt(topic, &mut self.unsure);
         }
         counts.mark(topic, &mut self.changed);
     }
@@ -147,8 +163,12 @@ impl Tally {
             return;
         }
         let counts = self.topics.entry(topic.clone()).or_default();
+        let before = counts.peers.len();
         counts.peers.retain(|(other, _)| **other != *dc);
         if count > 0 {
+            if counts.peers.len() == before {
+                counts.doubt(topic, &mut self.unsure);
+            }
             counts.peers.push((dc.into(), count));
         }
         counts.mark(topic, &mut self.changed);
@@ -189,6 +209,8 @@ impl Tally {
         let known: Set<NodeId> = nodes.iter().map(|counts| counts.node).collect();
         let gone: Vec<NodeId> = self.numbers.keys().copied().filter(|node| !known.contains(node)).collect();
         gone.into_iter().for_each(|node| self.forget(node));
+        // The store may be an empty one.
+        self.doubt_totals();
         for topic in std::mem::take(&mut self.untold) {
             let Some(counts) = self.topics.get_mut(&topic) else { continue };
             if let Some(told) = &mut counts.told {
@@ -220,6 +242,35 @@ impl Tally {
         for (topic, counts) in &mut self.topics {
             counts.mark(topic, &mut self.changed);
         }
+    }
+
+    /// Of all topics totals of likes may have been lost on their way to who watches.
+    pub fn doubt_totals(&mut self) {
+        for (topic, counts) in &mut self.topics {
+            counts.doubt(topic, &mut self.unsure);
+        }
+    }
+
+    /// Nobody told the totals of a topic, though that was asked for.
+    pub fn doubt_totals_of(&mut self, topic: &Topic) {
+        if let Some(counts) = self.topics.get_mut(topic) {
+            counts.doubt(topic, &mut self.unsure);
+        }
+    }
+
+    /// So many topics, at most, whose totals of likes are to be told. `is_ours` says for which topics this node sees to that.
+    pub fn totals_due(&mut self, most: usize, is_ours: impl Fn(&Topic) -> bool) -> Vec<Topic> {
+        let mut due = Vec::new();
+        for _ in 0..most.min(self.unsure.len()) {
+            let Some(topic) = self.unsure.pop_front() else { break };
+            shrink(&mut self.unsure);
+            let Some(counts) = self.topics.get_mut(&topic) else { continue };
+            counts.unsure = false;
+            if !(counts.nodes.is_empty() && counts.peers.is_empty()) && is_ours(&topic) {
+                due.push(topic);
+            }
+        }
+        due
     }
 
     /// Topics to look at.
@@ -418,5 +469,32 @@ mod tests {
         tally.read_peer("c", &[], |_| true);
         tally.change(&change(3, 0), |_| true);
         assert_eq!(due(&mut tally), [(Some(0), Some(0))]);
+    }
+
+    #[test]
+    fn totals_are_told_where_somebody_watches_whom_nobody_told_them() {
+        let mut tally = Tally::new();
+        let change =
+            |number, count| NodeCounts { node: NodeId(1), number, full: false, counts: vec![(topic(1), count)] };
+        let due = |tally: &mut Tally| tally.totals_due(ALL, |_| true);
+        tally.change(&change(1, 2), |_| true);
+        assert_eq!(due(&mut tally), [topic(1)], "the first who watches here");
+        tally.change(&change(2, 3), |_| true);
+        assert_eq!(due(&mut tally), [], "others have them already");
+        tally.set_peer("b", &topic(1), 1);
+        tally.set_peer("b", &topic(1), 2);
+        assert_eq!(due(&mut tally), [topic(1)], "the first who watches there");
+        tally.read_peer("b", &[(topic(1), 2)], |_| true);
+        assert_eq!(due(&mut tally), [topic(1)], "the peer forgot what it was told");
+        tally.doubt_totals();
+        assert_eq!(tally.totals_due(ALL, |_| false), [], "another node sees to it");
+        tally.doubt_totals();
+        tally.doubt_totals_of(&topic(2));
+        tally.set_peer("b", &topic(1), 0);
+        assert_eq!(due(&mut tally), [topic(1)], "a node died");
+        tally.change(&change(3, 1), |_| true);
+        tally.change(&change(4, 0), |_| true);
+        tally.doubt_totals();
+        assert_eq!(due(&mut tally), [], "nobody watches");
     }
 }

@@ -30,7 +30,7 @@ pub struct Types {
 /// The types the platform itself publishes.
 pub const BUILT_IN: [(&str, Class); 9] = [
     ("like", Class::Sum),
-    ("unlike", Class::Latest),
+    ("likes", Class::Latest),
     ("viewers", Class::Latest),
     ("receipt", Class::Latest),
     ("presence", Class::Latest),

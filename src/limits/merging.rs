@@ -43,3 +43,16 @@ const _: () = assert!(
     SUM_KEYS_MAX * (6 * super::KEY_BYTES_MAX + 24) + SUM_MEMBERS_MAX * SUM_MEMBER_DATA_BYTES_MAX + 4096
         < super::LINE_BYTES_MAX
 );
+
+/// Between two totals of one video's likes.
+pub const TOTALS_PAUSE: Duration = Duration::from_millis(250);
+/// After this long without a change they are told once more: what was lost with a node, or came in another order, is right
+/// then, within the 5 s in which displays agree.
+pub const TOTALS_SETTLE: Duration = Duration::from_secs(3);
+const _: () = assert!(TOTALS_PAUSE.as_millis() < TOTALS_SETTLE.as_millis());
+/// Videos of a shard whose likes changed lately: some 16 MiB. Past it viewers of others go by single likes, and it is counted.
+pub const TOTALS_MAX: usize = 65_536;
+/// Videos whose totals are read in one tick: what a database reads in some milliseconds.
+pub const TOTALS_READ_MAX: usize = 512;
+/// Videos whose totals a shard asks backends for in one tick. Some may get lost, so a death asks for those of all.
+pub const TOTALS_ASKED_MAX: usize = 256;

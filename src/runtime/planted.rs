@@ -67,10 +67,14 @@ pub enum Mistake {
     CountsUnrepaired,
     /// A member who went is not said to be gone.
     MemberKept,
+    /// That a like was taken back is not told.
+    UnlikeUntold,
+    /// Of totals of likes those of one data center are shown for those of all.
+    SubtotalShown,
 }
 
 /// All of them.
-pub const ALL: [Mistake; 31] = [
+pub const ALL: [Mistake; 33] = [
     Mistake::PrevUnchecked,
     Mistake::HolesUnread,
     Mistake::EndsUncompared,
@@ -102,6 +106,8 @@ pub const ALL: [Mistake; 31] = [
     Mistake::GhostsCounted,
     Mistake::CountsUnrepaired,
     Mistake::MemberKept,
+    Mistake::UnlikeUntold,
+    Mistake::SubtotalShown,
 ];
 
 thread_local! {

@@ -59,6 +59,7 @@ impl Shard {
         }
         if self.node.roles.dispatcher {
             self.read_counts();
+            self.ask_totals();
             self.crowds.counts = self.tally.changed();
         }
     }

@@ -102,6 +102,13 @@ impl Shard {
                 self.cluster.databases.insert(0, database.clone());
             }
         }
+        let counts = |node: &&NodeInfo| node.is("dispatcher") || node.is("backend");
+        // What a dispatcher or a backend that is gone did not tell, and what was asked for while there was none.
+        let differ =
+            self.alive.iter().filter(counts).map(|node| node.id).ne(nodes.iter().filter(counts).map(|node| node.id));
+        if differ {
+            self.tally.doubt_totals();
+        }
         self.alive = nodes;
         self.on_peers(peers, lost);
     }

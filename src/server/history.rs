@@ -5,6 +5,7 @@ mod doubting;
 mod ends;
 mod pages;
 mod registering;
+mod totals;
 mod windows;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -19,6 +20,7 @@ use super::asking::Asked;
 use super::comparing::PRESENCE;
 use super::message::{Asker, Message, ReplayAsk, Replayed};
 use super::shard::Shard;
+use super::totals::Shown as Totals;
 use crate::dispatch::kv::{End, LatestValue, Page, Read, Request, Unavailable};
 use crate::frontend::asks::{Asking, Asks, Once};
 use crate::frontend::newest::{Keeping, Newest};
@@ -42,6 +44,8 @@ pub struct Home {
     newest: Newest,
     /// Windows of class `sum`.
     pauses: Pauses,
+    /// Totals of likes, added up over data centers: viewers are shown these, and not what each told.
+    totals: Totals,
     /// The newest values that the store held were heard.
     newest_known: bool,
     /// Of values up to this version, the store has none that was not heard.
@@ -86,6 +90,7 @@ impl Home {
             order: Order::new(now),
             newest: Newest::default(),
             pauses: Pauses::default(),
+            totals: Totals::default(),
             newest_known: false,
             heard: 0,
             found_to: 0,
@@ -110,7 +115,7 @@ impl Home {
 
     /// Its recent events stay if there is memory for them.
     fn settle(&mut self) {
-        let waits = self.pauses.bytes();
+        let waits = self.pauses.bytes() + self.totals.bytes();
         if self.held.resize(HOME_BYTES + self.order.bytes() + waits).is_err() {
             self.order.forget_recent();
             self.held.settle(HOME_BYTES + self.order.bytes() + waits);
@@ -164,11 +169,6 @@ impl Homes {
     /// Whether there are topics to begin with.
     pub fn are_new(&self) -> bool {
         !self.new.is_empty()
-    }
-
-    /// All newest values of a topic.
-    pub fn newest_values(&self, topic: &Topic) -> Vec<Arc<Frame>> {
-        self.homes.get(topic).map_or_else(Vec::new, |home| home.newest.values())
     }
 
     /// Streams and cores that wait for a part of a topic's history.
@@ -285,9 +285,11 @@ impl Shard {
             let began = home.newest_known;
             home.found_to = home.found_to.max(value.version);
             // Who came before this was known hears of it with the rest.
-            if home.newest.take(&frame, Keeping::Own, &self.account).is_news() && began {
-                self.counters().latest_healed.add(1);
-                self.sequence(&frame);
+            if home.newest.take(&frame, Keeping::Own, &self.account).is_news() {
+                if began {
+                    self.counters().latest_healed.add(1);
+                }
+                self.show_value(&frame, began);
             }
         }
     }
@@ -312,7 +314,7 @@ impl Shard {
         if frame.class() == Class::Latest {
             home.order.stir(now);
             if home.newest.take(frame, Keeping::Own, &self.account).is_news() {
-                self.sequence(frame);
+                self.show_value(frame, true);
             }
             return;
         }

@@ -63,6 +63,7 @@ impl Shard {
         let is_known = match what {
             "frames" | "connections" => roles.frontend,
             "kv" => self.node.kv.is_some(),
+            "totals" => roles.backend,
             _ => false,
         };
         if !is_known {
@@ -72,6 +73,7 @@ impl Shard {
         match what {
             "frames" => self.frames_request(conn, to, body, None),
             "kv" => self.relay_questions(conn, to, body),
+            "totals" => self.totals_request(to, body),
             _ => self.take_change(conn, body),
         }
     }

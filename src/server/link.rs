@@ -18,6 +18,7 @@ use crate::server::peers::hello::Told;
 use crate::server::peers::queue::Sent;
 use crate::wire::connection_id::NodeId;
 use crate::wire::reply::Replies;
+use crate::wire::topic::Topic;
 
 /// Another node, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,6 +52,8 @@ pub enum Lane {
     History,
     /// What peers tell each other again and again.
     Hello,
+    /// Topics whose totals of likes a backend is to tell.
+    Totals,
 }
 
 impl Lane {
@@ -63,6 +66,7 @@ impl Lane {
             Lane::Changes => "changes",
             Lane::History => "history",
             Lane::Hello => "hello",
+            Lane::Totals => "totals",
         }
     }
 }
@@ -97,6 +101,8 @@ pub enum Called {
     PeerPage(Sent),
     /// That this data center lives.
     Hello(Told),
+    /// Topics whose totals of likes a backend is to tell.
+    Totals(Vec<Topic>),
 }
 
 /// A request to another node. Always a POST.

@@ -309,13 +309,13 @@ pub enum Then {
     },
     /// Tell those who wait for changes of history to be kept.
     Kept(Batch),
-    /// Tell the viewers of a like that was taken back.
+    /// Tell the viewers that a like was taken back.
     Unliked {
         /// Where they are.
         topic: Topic,
-        /// Which reaction.
-        reaction: String,
     },
+    /// Tell the viewers of this topic the totals of likes.
+    Totals(Topic),
     /// Answer only.
     Counts,
     /// Tell the viewers of a comment or message.

@@ -73,4 +73,5 @@ pub mod telling;
 pub mod tls;
 pub mod token_cache;
 pub mod topic_changes;
+mod totals;
 mod turn;

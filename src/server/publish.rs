@@ -11,6 +11,7 @@ use super::resources::Resource;
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
+use super::totals::LIKES;
 use crate::dispatch::core::Routed;
 use crate::dispatch::kv::Request as KvRequest;
 use crate::wire::connection_id::NodeId;
@@ -177,12 +178,15 @@ impl Shard {
         publisher: Publisher,
     ) -> Result<Published, HttpError> {
         let info = self.live.types.get(&draft.kind);
+        let node = Arc::clone(&self.node);
+        // Totals are by data center, whatever name a backend of it goes by.
+        let key = if draft.kind == LIKES { Some(&*node.dc) } else { draft.key.as_deref() };
         self.counters().events_in[info.class as usize].add(1);
         let event = Event {
             id,
             topic: &draft.topic,
             kind: &draft.kind,
-            key: draft.key.as_deref(),
+            key,
             at: self.clock.unix_ms,
             data: draft.data,
             class: info.class,
@@ -202,7 +206,6 @@ impl Shard {
                     }
                     // Each data center's viewers are told by peers themselves.
                     version => {
-                        let node = Arc::clone(&self.node);
                         let version = Version { number: version.unwrap_or(0), dc: &node.dc };
                         self.version(&Event { version, ..event }, event.kind != "viewers")?;
                     }

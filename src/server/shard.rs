@@ -25,6 +25,7 @@ use super::slots::{Conn, Slots};
 use super::streams::Waiter;
 use super::telling::Posts;
 use super::token_cache::TokenCache;
+use crate::backend::totals::Totals;
 use crate::dispatch::core::Dispatcher;
 use crate::dispatch::kv::{Answer, NodeInfo, Unavailable};
 use crate::dispatch::tally::Tally;
@@ -113,6 +114,8 @@ pub struct Shard {
     pub(super) next_ticket: u64,
     pub(super) next_heartbeat: Instant,
     pub(super) posts: Posts,
+    /// Of a backend: videos at home here whose likes changed.
+    pub(super) totals: Totals,
     pub(super) typists: Typists,
     /// On the first shard: the node's viewers.
     pub(super) audience: Audience,
@@ -221,6 +224,7 @@ impl Shard {
             id: parts.id,
             topics: Topics::new(&account),
             posts: Posts::new(&account, clock_start),
+            totals: Totals::default(),
             held_pages: HeldPages::new(&account),
             sealed: account.open(Use::Requests),
             account,

@@ -51,6 +51,7 @@ impl Shard {
         self.tick_cluster();
         self.tick_homes();
         self.tick_outbox();
+        self.tick_totals();
         self.tick_audience();
         self.tick_presence();
         self.end_late_waits(now);

@@ -174,7 +174,7 @@ mod tests {
             events["like"],
             EventSettings { class: Class::Sum, window, ttl: None, history: None, max_age: None }
         );
-        for name in ["viewers", "receipt", "presence", "unlike"] {
+        for name in ["viewers", "receipt", "presence", "likes"] {
             assert_eq!(events[name].class, Class::Latest, "{name}");
         }
         assert_eq!(events["typing"].ttl, Some(Duration::from_secs(5)));

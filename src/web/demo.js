@@ -64,22 +64,16 @@ const dots = new Dots(stream, now);
 const reactions = new Reactions({
   url: likesUrl, video, member, tally, notice,
   // Without a stream nobody tells this page the new total.
-  stored: () => { if (stream.state !== "open") loadCounts(); },
+  stored: () => { if (stream.state !== "open") counts.read(); },
 });
 const comments = new Comments({ url: `${videoUrl}/comments`, member, notice, dots });
 const chat = new Chat({ url: `/v1/conversations/${encode(conversation)}`, member, conversation, notice, dots, now });
 const viewers = new Newest();
 
-const counts = new Reader(() => likesUrl, ({ reactions: totals }, sentAt) => {
-  tally.snapshot(totals ?? {}, sentAt);
+const counts = new Reader(() => likesUrl, ({ reactions: totals }) => {
+  tally.snapshot(totals ?? {});
   reactions.showCounts();
 }, now);
-
-async function loadCounts() {
-  // Totals are compared with events by the server's time.
-  await clockReady;
-  counts.read();
-}
 
 // ---- latency
 
@@ -113,17 +107,14 @@ const figuresSoon = () => { figures ||= setTimeout(() => { figures = 0; showFigu
 // ---- events
 
 /** @param {import("./fanfare.js").Event} event */
-function onLike({ key, at, count, counts, members, data }) {
+function onLike({ key, count, counts, members, data }) {
   const reaction = data.reaction ?? key ?? "like", many = Math.max(1, count ?? 1);
   const known = (/** @type {string} */ name) => REACTIONS.includes(name) ? name : "like";
   fresh.reactions += many;
-  // What merged has the newest one's total, and how many there were of each.
+  // The totals come by themselves, as `likes`.
   for (const [name, more] of Object.entries(counts ?? { [reaction]: many })) {
-    if (name !== reaction) tally.more(name, more, at);
     hearts.rise(known(name), more, name === reaction && (members ?? [data.member]).includes(member));
   }
-  if (Number.isFinite(data.likes)) tally.like(reaction, data.likes, at);
-  reactions.showCounts();
   stage.cheer(many);
   reactions.feed(known(reaction), (members ?? [data.member ?? "someone"]).map(String), many);
 }
@@ -140,12 +131,12 @@ stream.on("*", (event) => {
   if (typeof event.data !== "object" || event.data === null) return;
   const { topic, type, at, key, data } = event;
   received += Math.max(1, event.count ?? 1);
-  if (type !== "viewers" && type !== "presence") measure(at);
+  if (type !== "viewers" && type !== "presence" && type !== "likes") measure(at);
   figuresSoon();
   if (topic === live) {
     if (type === "like") onLike(event);
-    else if (type === "unlike" && Number.isFinite(data.likes)) {
-      tally.unlike(data.reaction ?? key, data.likes, at);
+    else if (type === "likes" && typeof data.reactions === "object" && data.reactions !== null) {
+      tally.told(data.reactions);
       reactions.showCounts();
     } else if (type === "comment") {
       if (comments.added(event) && data.member !== member) fresh.comments++;
@@ -171,6 +162,7 @@ function setState(next, text) {
 let busy = false;
 stream.on("bye", ({ reason }) => { busy = reason === "busy"; });
 stream.on("state", ({ state, status, detail }) => {
+  if (state !== "open") tally.away();
   if (state === "open") setState("live", "Live");
   else if (state === "refused") {
     setState("offline", "Refused");
@@ -184,7 +176,6 @@ stream.on("connected", async () => {
   await clockReady;
   // What was missed while away shows in the lists and totals, and events count from here on.
   openedAt = clock.now();
-  tally.opened(openedAt);
   loadAll();
 });
 stream.on("gap", () => loadAll());
@@ -192,7 +183,7 @@ addEventListener("offline", () => setState("offline", "Offline"));
 addEventListener("online", () => { if (stream.state !== "open") setState("reconnecting", "Reconnecting"); else setState("live", "Live"); });
 
 function loadAll() {
-  loadCounts();
+  counts.read();
   comments.load();
   chat.load();
   dots.reload();

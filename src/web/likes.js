@@ -4,94 +4,41 @@ import { request } from "./api.js";
 /** @type {import("./context.js").Reaction[]} */
 export const REACTIONS = ["like", "celebrate", "support", "love", "insightful", "funny"];
 
-// Messages within this time of each other are taken in the order they arrive, since clocks of nodes differ and likes
-// that are stored together need not be stored in the order they were accepted. Beyond it, `at` decides.
-const CLOCK_SLACK_MS = 1_000;
 const RETRIES_MAX = 6;
 
-/** @typedef {{total: number, at: number, snapshotAt: number, lowered: boolean}} Entry */
-
-/** Totals a reaction. Messages may be late, merged or repeated; the total shown never goes back because of one. */
+/** Totals a reaction: those that the stream tells, which are over all data centers, and those that were asked for before. */
 export class Tally {
-  /** @type {Map<string, Entry>} */ #totals = new Map();
-  #openedAt = 0;
-
-  /** @param {string} reaction @returns {Entry} */
-  #entry(reaction) {
-    let entry = this.#totals.get(reaction);
-    if (!entry) this.#totals.set(reaction, (entry = { total: 0, at: 0, snapshotAt: 0, lowered: false }));
-    return entry;
-  }
+  /** @type {Map<string, number>} */ #totals = new Map();
+  #told = false;
+  #live = false;
 
   /** @param {string} reaction */
-  get(reaction) { return this.#totals.get(reaction)?.total ?? 0; }
+  get(reaction) { return this.#totals.get(reaction) ?? 0; }
 
   get sum() {
     let sum = 0;
-    for (const { total } of this.#totals.values()) sum += total;
+    for (const total of this.#totals.values()) sum += total;
     return sum;
   }
 
-  /**
-   * A stream opened at this server time, and totals are asked for. Until now may have been sent: the newest `unlike`, of
-   * whatever time, with a total that later likes have passed. The totals know of it.
-   * @param {number} at
-   */
-  opened(at) { this.#openedAt = at; }
-
-  /**
-   * What `GET …/likes` answered to a request sent at `sentAt` (server time): newer events win over it.
-   * @param {Record<string, number>} reactions @param {number} sentAt
-   */
-  snapshot(reactions, sentAt) {
-    for (const reaction of new Set([...REACTIONS, ...this.#totals.keys(), ...Object.keys(reactions)])) {
-      const entry = this.#entry(reaction), total = reactions[reaction] ?? 0;
-      if (entry.at < sentAt - CLOCK_SLACK_MS) {
-        entry.total = total;
-        entry.lowered = false;
-      } else if (!entry.lowered) {
-        entry.total = Math.max(entry.total, total);
-      }
-      entry.snapshotAt = sentAt;
-    }
+  /** What a `likes` says: all of it, and the newest, whatever its time. @param {Record<string, number>} reactions */
+  told(reactions) {
+    this.#told = this.#live = true;
+    this.#totals = new Map(Object.entries(reactions));
   }
 
-  /**
-   * A `like`: raises the total. It lowers it only if it is clearly newer than what is shown, which heals a missed `unlike`.
-   * @param {string} reaction @param {number} total @param {number} at
-   */
-  like(reaction, total, at) {
-    const entry = this.#entry(reaction);
-    const late = entry.lowered && at < entry.at;
-    const newer = at > Math.max(entry.at, entry.snapshotAt) + CLOCK_SLACK_MS;
-    if (!late && (total > entry.total || newer)) {
-      entry.total = total;
-      entry.lowered = false;
-    }
-    entry.at = Math.max(entry.at, at);
-  }
+  /** There is no stream that would tell what changes. */
+  away() { this.#live = false; }
 
   /**
-   * So many likes came within one event that has another reaction's total.
-   * @param {string} reaction @param {number} count @param {number} at
+   * What `GET …/likes` answered, which is of one data center: where a stream told totals it lowers none.
+   * @param {Record<string, number>} reactions
    */
-  more(reaction, count, at) {
-    const entry = this.#entry(reaction);
-    if (at > Math.max(entry.snapshotAt, entry.lowered ? entry.at : 0)) entry.total += count;
-    entry.at = Math.max(entry.at, at);
-  }
-
-  /**
-   * An `unlike`: lowers the total, if it is newer than what was last applied. A client that lags may be sent it behind
-   * newer likes, and a new subscriber is sent one of any age.
-   * @param {string} reaction @param {number} total @param {number} at
-   */
-  unlike(reaction, total, at) {
-    const entry = this.#entry(reaction);
-    if (at < entry.at || at < this.#openedAt || at < entry.snapshotAt - CLOCK_SLACK_MS) return;
-    entry.total = total;
-    entry.at = at;
-    entry.lowered = true;
+  snapshot(reactions) {
+    if (this.#live) return;
+    const least = this.#told ? this.#totals : new Map();
+    this.#totals = new Map([...least, ...Object.entries(reactions).map(([reaction, total]) =>
+      /** @type {[string, number]} */ ([reaction, Math.max(total, least.get(reaction) ?? 0)]))]);
   }
 }
 

@@ -68,7 +68,7 @@ pub enum Owner {
 }
 
 /// The platform's own types, and who may publish them.
-pub const OWNED: [(&str, Owner); 12] = [
+pub const OWNED: [(&str, Owner); 11] = [
     ("like", Owner::Named),
     ("tap", Owner::Named),
     ("comment", Owner::Named),
@@ -76,7 +76,6 @@ pub const OWNED: [(&str, Owner); 12] = [
     ("deleted", Owner::Named),
     ("typing", Owner::Named),
     ("likes", Owner::Nodes),
-    ("unlike", Owner::Nodes),
     ("viewers", Owner::Nodes),
     ("presence", Owner::Nodes),
     ("receipt", Owner::Nodes),

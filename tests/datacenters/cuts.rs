@@ -61,14 +61,16 @@ impl Publishers {
     }
 }
 
-/// Waits until each viewer has seen exactly these likes of each video.
+/// Waits until each viewer has seen exactly these likes of each video, and knows the total.
 pub fn wait_likes(viewers: &Viewers, videos: &[String], likes: &[String]) {
-    viewers.until("to have all likes", |viewer| {
-        videos.iter().all(|video| {
-            let likes = likes.iter().filter(|like| like.starts_with(&format!("{video}/"))).count() as u64;
-            viewer.sums.get(&format!("live:{video}")).copied().unwrap_or_default() == likes
-        })
-    });
+    let wanted = |video: &String| likes.iter().filter(|like| like.starts_with(&format!("{video}/"))).count() as u64;
+    for what in ["to have all likes", "to be told their totals"] {
+        viewers.until(what, |viewer| {
+            let shown = if what == "to have all likes" { &viewer.sums } else { &viewer.likes };
+            let shown = |video| shown.get(&format!("live:{video}")).copied().unwrap_or_default();
+            videos.iter().all(|video| shown(video) == wanted(video))
+        });
+    }
 }
 
 /// Some videos, and their topics.
@@ -105,7 +107,8 @@ fn events_lost_or_doubled_or_going_round_after_a_cut() {
     let (mut every, mut likes, mut published) = (Vec::new(), Vec::new(), Vec::new());
     for side in sides {
         let (of_side, likes_of_side) = side.stop();
-        published.push((of_side.len() + likes_of_side.len()) as f64);
+        // A like is told by itself, and perhaps once more in a total.
+        published.push((of_side.len() + 2 * likes_of_side.len()) as f64);
         every.extend(of_side);
         likes.extend(likes_of_side);
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::mesh::{Center, Mesh};
+use crate::support::http::Client;
 use crate::support::load::{Load, What};
 use crate::support::site::post;
 use crate::support::{becomes, eventually, reaction};
@@ -98,6 +99,18 @@ fn of_a_video(mesh: &Mesh) {
         viewers.have(&comments);
         viewers.until("to have all likes", |viewer| viewer.sums.get("live:7") == Some(&likes));
         viewers.without_repeats(&comments);
+        viewers.until("to be told the total of all data centers", |viewer| viewer.likes.get("live:7") == Some(&likes));
+    }
+    for center in &mesh.centers {
+        let body = reaction(&format!("{}0", center.name), "like");
+        let backend = center.site.backends[0].public;
+        let request = || Client::connect(backend).request("DELETE", "/v1/videos/7/likes", &[], body.as_bytes());
+        let answer = center.network.inside(request);
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    let left = likes - mesh.centers.len() as u64;
+    for viewers in &viewers {
+        viewers.until("to be told that likes were taken back", |viewer| viewer.likes.get("live:7") == Some(&left));
     }
 }
 

@@ -15,5 +15,6 @@ mod ready;
 mod restarts;
 mod setup;
 mod store;
+mod totals;
 
 use support::{load, viewers};

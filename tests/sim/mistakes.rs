@@ -22,7 +22,7 @@ fn fit(mistake: Mistake, seed: u64) -> Plan {
     let plan = whole(seed);
     let small = Plan { data_centers: 1, backends: 0, ..plan.clone() };
     match mistake {
-        Mistake::CommitUnchecked | Mistake::KeyIgnored => Plan { backends: 1, ..small },
+        Mistake::CommitUnchecked | Mistake::KeyIgnored | Mistake::UnlikeUntold => Plan { backends: 1, ..small },
         Mistake::QueueNumberIgnored => plan,
         // Calls whose answers are lost again and again, and nothing for which less may be shown.
         Mistake::HandedOverTwice => {
@@ -33,6 +33,7 @@ fn fit(mistake: Mistake, seed: u64) -> Plan {
         // One backend that lives and knows what it stored tells of posts in order.
         Mistake::OutboxOvertaken => Plan { backends: 1, faults: AWAY.into(), ..small },
         Mistake::PeerRebroadcast => Plan { data_centers: 2, ..small },
+        Mistake::SubtotalShown => Plan { data_centers: 2, backends: 1, ..small },
         Mistake::TokenEndIgnored | Mistake::RightsUnchecked => Plan { tokens: true, ..small },
         Mistake::MemberKept => Plan { backends: 1, members: 3, ..small },
         _ => small,
@@ -99,4 +100,6 @@ mistakes! {
     ghosts_counted: GhostsCounted, 2000;
     counts_unrepaired: CountsUnrepaired, 2000;
     member_kept: MemberKept, 2000;
+    unlike_untold: UnlikeUntold, 2000;
+    subtotal_shown: SubtotalShown, 2000;
 }

@@ -57,16 +57,20 @@ pub fn lacking(world: &World) -> Vec<String> {
     for viewer in world.present().filter_map(Client::viewer).filter(|viewer| !viewer.is_retired) {
         case.missing(viewer);
         case.total(viewer);
+        case.totals(viewer);
         case.presence(viewer);
         case.viewers(viewer);
     }
     case.wrong
 }
 
-/// What is wrong with counts of viewers, long enough after some went or a Frontend died.
+/// What is wrong with counts of viewers, and with totals of likes, long enough after some went or a Frontend died.
 pub fn counted(world: &World) -> Vec<String> {
     let mut case = Case::new(world);
-    world.present().filter_map(Client::viewer).for_each(|viewer| case.viewers(viewer));
+    for viewer in world.present().filter_map(Client::viewer) {
+        case.viewers(viewer);
+        case.totals(viewer);
+    }
     case.wrong
 }
 
@@ -364,6 +368,25 @@ impl<'a> Case<'a> {
             if shown != Some(stored) {
                 let wrong = format!("viewer {} sees {shown:?} likes of {video}, which has {stored}", viewer.number);
                 self.wrong.push(wrong);
+            }
+        }
+    }
+
+    /// Who watches a video knows how many like it in all data centers together, whatever was taken back.
+    fn totals(&mut self, viewer: &Viewer) {
+        let world = self.world;
+        let Some(stream) = viewer.streams.last().filter(|_| !viewer.is_retired && !world.disks.is_empty()) else {
+            return;
+        };
+        let lasts = |topic: &&String| stream.since.get(*topic).is_some_and(|at| at + 5 * SECOND < world.now);
+        for topic in viewer.topics.iter().filter(lasts) {
+            let Some(video) = topic.strip_prefix("live:") else { continue };
+            let shown = stream.totals.get(topic).copied();
+            let stored: u64 = (0..world.disks.len()).map(|dc| stored::count(world, dc, video)).sum();
+            if shown != Some(stored) {
+                let name = format!("viewer {}", viewer.number);
+                self.wrong
+                    .push(format!("{name} was told that {shown:?} like {video}, and {stored} do in all data centers"));
             }
         }
     }

@@ -40,8 +40,10 @@ pub struct Stream {
     pub every: BTreeMap<String, u64>,
     /// How often somebody's like was told alone, by topic and member.
     pub likers: BTreeMap<(String, String), u64>,
-    /// How many like it, by topic.
+    /// How many like it where the newest like was stored, by topic.
     pub likes: BTreeMap<String, u64>,
+    /// How many like it in all data centers, by topic.
+    pub totals: BTreeMap<String, u64>,
 }
 
 /// Something that may have been shown too late.
@@ -334,6 +336,16 @@ impl Viewer {
             return;
         }
         let stream = self.stream();
+        if kind == "likes" {
+            let likes = data["data"]["likes"].as_u64().unwrap_or(u64::MAX);
+            let sum: u64 =
+                data["data"]["reactions"].as_object().into_iter().flatten().filter_map(|(_, n)| n.as_u64()).sum();
+            stream.totals.insert(topic.to_owned(), likes);
+            if sum != likes {
+                self.faults.push(format!("likes of {topic} that are no sum: {data}"));
+            }
+            return self.story.push(format!("is told likes of {topic}: {likes}"));
+        }
         if let Some(likes) = data["data"]["likes"].as_u64() {
             stream.likes.insert(topic.to_owned(), likes);
             if data["count"] == 1 {
@@ -366,7 +378,9 @@ impl Viewer {
         }
         match data["type"].as_str().unwrap_or_default() {
             "message" | "note" | "comment" | "deleted" => {}
-            kind @ ("like" | "beat" | "score" | "viewers" | "presence") => return self.tell(kind, topic, data),
+            kind @ ("like" | "likes" | "beat" | "score" | "viewers" | "presence") => {
+                return self.tell(kind, topic, data);
+            }
             _ => return,
         }
         *self.stream().every.entry(format!("{topic} {id}")).or_default() += 1;

@@ -104,6 +104,8 @@ pub struct Messages {
     /// Hand over viewer counts too: they come with every stream of `live:` that opens or ends, which most tests are not
     /// about.
     pub viewers: bool,
+    /// Hand over totals of likes too: they come with every first stream of `live:`, and behind likes.
+    pub totals: bool,
 }
 
 impl Messages {
@@ -126,12 +128,13 @@ impl Messages {
         match field {
             "" if line.is_empty() => {
                 let (name, data) = (std::mem::take(&mut self.name), std::mem::take(&mut self.data));
-                let counts = name.is_empty()
-                    && data.first().is_some_and(|data| {
-                        data.contains("\"topic\":\"live:") && data.contains("\"type\":\"viewers\"")
-                    });
+                let is_of = |kind: &str| {
+                    let head = data.first().filter(|data| name.is_empty() && data.contains("\"topic\":\"live:"));
+                    head.is_some_and(|data| data.contains(&format!("\"type\":\"{kind}\"")))
+                };
+                let counts = (is_of("viewers") && !self.viewers) || (is_of("likes") && !self.totals);
                 assert!(!data.is_empty(), "a block without data, which some clients take for an event");
-                if self.viewers || !counts {
+                if !counts {
                     let name = if name.is_empty() { "message".to_owned() } else { name };
                     each(Message { id: self.id.clone(), name, data: data.join("\n") });
                 }

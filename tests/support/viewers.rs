@@ -39,6 +39,8 @@ pub struct Viewer {
     /// The number of viewers that was told last, by topic. It is no event that counts: it comes when anybody comes or
     /// leaves.
     pub counts: HashMap<String, u64>,
+    /// The total of likes over all data centers that was told last, by topic; no event that counts, either.
+    pub likes: HashMap<String, u64>,
     /// Topics of `gap`.
     pub gaps: Vec<String>,
     pub connected: usize,
@@ -222,7 +224,7 @@ impl Viewer {
         let Ok(socket) = opened() else { return self.leave() };
         epoll::add(epoll, &socket, epoll::EventData::new_u64(number), epoll::EventFlags::IN).expect("it is ours");
         let (chunks, mut messages): (Chunks, Messages) = Default::default();
-        messages.viewers = true;
+        (messages.viewers, messages.totals) = (true, true);
         self.line = Some(Line { socket, head: Some(Vec::new()), chunks, messages });
     }
 
@@ -286,6 +288,10 @@ impl Viewer {
             "message" if json["type"] == "viewers" => {
                 let count = json["data"]["viewers"].as_u64().expect("a number");
                 self.counts.insert(json["topic"].as_str().expect("a topic").to_owned(), count);
+            }
+            "message" if json["type"] == "likes" => {
+                let total = json["data"]["likes"].as_u64().expect("a number");
+                self.likes.insert(json["topic"].as_str().expect("a topic").to_owned(), total);
             }
             "message" => {
                 self.received += 1;

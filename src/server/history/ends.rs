@@ -16,7 +16,7 @@ impl Homes {
     /// Up to where viewers of a topic were given class `every`, and the highest version of class `latest`.
     pub fn given(&self, topic: &Topic) -> Option<(Shown, u64)> {
         let home = self.homes.get(topic).filter(|home| home.is_ready())?;
-        Some((home.order.end()?, home.newest.version()))
+        Some((home.order.end()?, home.shown_version()))
     }
 }
 

@@ -70,6 +70,10 @@ impl Shard {
         let mut sums = Vec::new();
         home.pauses.end(now, |frame| sums.push(frame));
         home.settle();
+        let totals = home.totals.is_due(now);
         sums.iter().for_each(|frame| self.sequence(frame));
+        if totals {
+            self.show_totals(topic);
+        }
     }
 }

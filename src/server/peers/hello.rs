@@ -27,12 +27,14 @@ pub struct Hello {
     /// By which the peer says whether it still knows what it was told.
     number: Option<u64>,
     restart: bool,
+    /// It did not answer the last one, so that what was sent to it since may be lost.
+    missed: bool,
 }
 
 impl Hello {
     /// One that is due.
     pub fn new(now: Instant) -> Hello {
-        Hello { next: now, under_way: false, viewers: BTreeMap::new(), number: None, restart: false }
+        Hello { next: now, under_way: false, viewers: BTreeMap::new(), number: None, restart: false, missed: false }
     }
 }
 
@@ -136,6 +138,7 @@ impl Shard {
     fn untold(&mut self, told: Told) {
         let hello = &mut self.cluster.peers.lines[told.peer].hello;
         hello.under_way = false;
+        hello.missed = true;
         hello.restart |= told.restart;
         for (topic, viewers) in told.viewers {
             hello.viewers.entry(topic).or_insert(viewers);
@@ -165,6 +168,9 @@ impl Shard {
         let hello = &mut self.cluster.peers.lines[told.peer].hello;
         hello.under_way = false;
         let forgot = hello.number.replace(heard.number) != Some(heard.number);
+        if std::mem::take(&mut hello.missed) | forgot {
+            self.tally.doubt_totals();
+        }
         if forgot {
             let own = self.tally.own();
             let hello = &mut self.cluster.peers.lines[told.peer].hello;
@@ -180,6 +186,13 @@ impl Shard {
         for state in states.iter().filter(|state| !state.alive) {
             self.tally.forget_peer(&state.dc);
         }
+        let silent = |states: &[PeerState]| {
+            states.iter().filter(|state| !state.alive).map(|state| state.dc.clone()).collect::<Vec<_>>()
+        };
+        let differ = silent(&self.cluster.peers.states) != silent(&states);
         self.cluster.peers.states = states;
+        if differ {
+            self.sum_all_totals();
+        }
     }
 }

@@ -18,6 +18,7 @@ use crate::runtime::account::Held;
 use crate::runtime::planted::{Mistake, planted};
 use crate::server::audience::VIEWERS;
 use crate::server::likes::kv_error;
+use crate::server::totals::LIKES;
 use crate::wire::batch::Header;
 use crate::wire::event::Class;
 use crate::wire::frame::{Frame, Origin, Stored, Stranger, Withdrawn};
@@ -109,6 +110,10 @@ impl Shard {
             Class::Latest => {
                 let node = Arc::clone(&self.node);
                 event.version = Version { number: version, dc: &node.peers[peer].name };
+                if stored.kind == LIKES {
+                    // It speaks for itself only.
+                    event.key = Some(&node.peers[peer].name);
+                }
                 if self.version(&event, false).is_err() {
                     self.counters().dropped_backlog.add(1);
                 }
