@@ -87,8 +87,7 @@ pub struct Tally {
     stale: bool,
     /// Topics to tell again once the store can be read: it did not take what was told last.
     untold: Set<Topic>,
-    /// Topics whose totals of likes somebody who watches may not know, each once: somebody watches where nobody did, or what
-    /// was told may be lost.
+    /// Topics of which somebody who watches may not know the totals of likes, each once.
     unsure: VecDeque<Topic>,
 }
 
