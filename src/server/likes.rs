@@ -105,8 +105,12 @@ impl Shard {
                 return self.on_marked(marking, result.is_ok());
             }
             (then, Ok(outcome)) => self.tell(then, outcome),
-            (_, Err(error)) => {
+            (then, Err(error)) => {
                 self.counters().store_errors.add(1);
+                if let Then::Liked { topic, .. } | Then::Unliked { topic } = then {
+                    // It may be stored all the same, and who asks again is told that it was, which is no change.
+                    self.likes_changed(&topic);
+                }
                 Err(store_error(error, self.clock.instant))
             }
         };

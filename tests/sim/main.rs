@@ -132,7 +132,7 @@ fn promises_broken_by_the_first_seeds() {
 /// A plan that showed a fault, and what it was.
 type Story = (fn() -> Plan, &'static str);
 
-const ONCE_FAILED: [Story; 6] = [
+const ONCE_FAILED: [Story; 7] = [
     (
         || whole(1030),
         "a store that lost all twice took an event for the first one of its topic: what it lost in between went untold",
@@ -165,6 +165,10 @@ const ONCE_FAILED: [Story; 6] = [
     (
         || Plan { viewers: 60, ..whole(710) },
         "a stream that was told of gaps as it came back waited 20 s for its first pages; what the store lost meanwhile went untold",
+    ),
+    (
+        || plan(220),
+        "a like whose commit had no answer was stored; who gave it again was told so, and viewers were never told of its total",
     ),
 ];
 
