@@ -96,22 +96,23 @@ impl Viewers {
     /// Waits until each is as it should be.
     #[track_caller]
     pub fn until(&self, what: &str, fits: impl Fn(&Viewer) -> bool) {
-        self.until_seen(what, fits, |_| String::new());
+        self.until_seen(what, |_, viewer| fits(viewer), |_| String::new());
     }
 
     #[track_caller]
-    fn until_seen(&self, what: &str, fits: impl Fn(&Viewer) -> bool, says: impl Fn(&Viewer) -> String) {
+    fn until_seen(&self, what: &str, mut fits: impl FnMut(usize, &Viewer) -> bool, says: impl Fn(&Viewer) -> String) {
         eventually(&format!("all viewers {what}"), || {
             assert!(!self.thread.as_ref().is_some_and(JoinHandle::is_finished), "the viewers' thread ended");
             let viewers = self.lock();
-            match viewers.iter().position(|viewer| !fits(viewer)) {
+            let left: Vec<usize> = (0..viewers.len()).filter(|&at| !fits(at, &viewers[at])).collect();
+            match left.first() {
                 None => Ok(()),
-                Some(at) => {
-                    let left = viewers.iter().filter(|viewer| !fits(viewer)).count();
+                Some(&at) => {
                     let viewer = &viewers[at];
                     let last = viewer.seen.last();
                     Err(format!(
-                        "{left} of {} do not; viewer {at} at {} saw {}, last {last:?}, connected {} times, gaps {:?}{}",
+                        "{} of {} do not; viewer {at} at {} saw {}, last {last:?}, connected {} times, gaps {:?}{}",
+                        left.len(),
                         viewers.len(),
                         viewer.door,
                         viewer.seen.len(),
@@ -128,7 +129,14 @@ impl Viewers {
     #[track_caller]
     pub fn have(&self, ids: &[String]) {
         let missing = |viewer: &Viewer| ids.iter().filter(|id| !viewer.has(id)).cloned().collect::<Vec<String>>();
-        let has_all = |viewer: &Viewer| ids.iter().all(|id| viewer.has(id));
+        // How many each was seen to have: looked up anew every time, with all viewers held, they would keep the
+        // viewers' thread from reading.
+        let mut had = HashMap::<usize, usize>::new();
+        let has_all = |number: usize, viewer: &Viewer| {
+            let had = had.entry(number).or_default();
+            *had += ids[*had..].iter().take_while(|id| viewer.has(id)).count();
+            *had == ids.len()
+        };
         self.until_seen(&format!("to have all {}", ids.len()), has_all, |viewer| {
             format!(", lacks {:?}", missing(viewer))
         });
