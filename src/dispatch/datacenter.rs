@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kv::{Append, Turn};
 use crate::limits::RESUME_FOREIGN_MS;
+use crate::wire::connection_id::NodeId;
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
@@ -68,11 +69,25 @@ pub struct Taking {
 /// [`Answer::Appended`]: super::kv::Answer::Appended
 pub type Placed = Option<(Position, Position)>;
 
+/// Which hello of those that one shard of one of a peer's dispatchers says, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HelloNumber {
+    /// The dispatcher.
+    pub node: NodeId,
+    /// Its shard.
+    pub shard: u16,
+    /// Ascending from 1.
+    pub number: u64,
+}
+
 /// News of a peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerNote {
     /// Its name.
     pub dc: String,
+    /// Where it was heard of: nothing counts of a hello that was given up and is older than one of the same shard that
+    /// came another way.
+    pub hello: Option<HelloNumber>,
     /// It was heard of, and its clock is so far ahead of this data center's, in ms.
     pub heard: Option<i64>,
     /// It lacks events of class `every` that this data center has had since this time, in Unix ms.

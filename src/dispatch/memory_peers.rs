@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::datacenter::{PeerNote, PeerState, PeerTurns, PeerViewers, QueueAsk, QueuePage, Queued, anywhere};
+use super::datacenter::{
+    HelloNumber, PeerNote, PeerState, PeerTurns, PeerViewers, QueueAsk, QueuePage, Queued, anywhere,
+};
 use super::kv::Turn;
 use crate::limits::{
-    PEER_LACKED_AGE, PEER_QUEUE_AGE, PEER_QUEUE_BYTES, PEER_QUEUE_ENTRY_BYTES, PEER_QUEUE_PAGE_BYTES, PEER_SILENT,
-    PRESENCE_AGE,
+    PEER_HELLO_AGE, PEER_LACKED_AGE, PEER_QUEUE_AGE, PEER_QUEUE_BYTES, PEER_QUEUE_ENTRY_BYTES, PEER_QUEUE_PAGE_BYTES,
+    PEER_SILENT, PRESENCE_AGE,
 };
 use crate::runtime::random::Map;
 use crate::runtime::shrink::shrink;
+use crate::wire::connection_id::NodeId;
 use crate::wire::frame::Withdrawn;
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
@@ -73,11 +76,26 @@ struct Known {
     /// Since when it has been heard of without a break.
     since: u64,
     viewers: Map<Topic, u32>,
+    /// The newest hello of each shard of its dispatchers, and when it came.
+    hellos: Map<(NodeId, u16), (u64, u64)>,
 }
 
 impl Known {
     fn is_alive(&self, now_ms: u64) -> bool {
         self.heard_ms + PEER_SILENT.as_millis() as u64 > now_ms
+    }
+
+    /// Whether a newer hello of the same shard came before; remembers this one if not.
+    fn is_late(&mut self, hello: &HelloNumber, now_ms: u64) -> bool {
+        let shard = (hello.node, hello.shard);
+        if self.hellos.get(&shard).is_some_and(|(newest, _)| hello.number < *newest) {
+            return true;
+        }
+        if self.hellos.insert(shard, (hello.number, now_ms)).is_none() {
+            let age = PEER_HELLO_AGE.as_millis() as u64;
+            self.hellos.retain(|_, (_, came)| *came + age > now_ms);
+        }
+        false
     }
 }
 
@@ -153,6 +171,9 @@ impl Peers {
     /// News of a peer. Gives the number that changes when its viewers were dropped.
     pub fn note(&mut self, note: &PeerNote, now_ms: u64) -> u64 {
         let known = self.known.entry(note.dc.clone()).or_default();
+        if note.hello.is_some_and(|hello| known.is_late(&hello, now_ms)) {
+            return known.since;
+        }
         if let Some(ahead) = note.heard {
             if note.restart || !known.is_alive(now_ms) {
                 known.viewers.clear();
@@ -254,7 +275,8 @@ mod tests {
     fn a_peer_that_was_silent_says_all_again() {
         let (mut peers, silent) = (Peers::default(), PEER_SILENT.as_millis() as u64);
         let topic = Topic::parse("live:1").unwrap();
-        let note = |viewers| PeerNote { dc: "b".into(), heard: Some(7), lacks: None, restart: false, viewers };
+        let note =
+            |viewers| PeerNote { dc: "b".into(), hello: None, heard: Some(7), lacks: None, restart: false, viewers };
         let start = 1_000_000;
         assert_eq!(peers.note(&note(vec![(topic.clone(), 4)]), start), start);
         assert_eq!(peers.note(&note(vec![]), start + silent - 1), start);
@@ -262,8 +284,14 @@ mod tests {
         let later = start + 2 * silent - 1;
         assert!(peers.viewers(later).is_empty() && !peers.states(later)[0].alive);
         assert_eq!((peers.note(&note(vec![]), later), peers.viewers(later)[0].viewers.len()), (later, 0));
-        let lacks =
-            |since| PeerNote { dc: "b".into(), heard: None, lacks: Some(since), restart: false, viewers: vec![] };
+        let lacks = |since| PeerNote {
+            dc: "b".into(),
+            hello: None,
+            heard: None,
+            lacks: Some(since),
+            restart: false,
+            viewers: vec![],
+        };
         peers.note(&lacks(500), later);
         peers.note(&lacks(800), later + 5);
         assert_eq!(peers.states(later + 5)[0].lacked, Some((500, later + 5)));

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use fanfare::dispatch::datacenter::{PeerNote, PeerState, PeerViewers};
+use fanfare::dispatch::datacenter::{HelloNumber, PeerNote, PeerState, PeerViewers};
 use fanfare::dispatch::kv::{Answer, Notice, Request};
 use fanfare::limits::{PEER_LACKED_AGE, PEER_SILENT, REDIS_COUNTS};
+use fanfare::wire::connection_id::NodeId;
 use fanfare::wire::topic::Topic;
 
 use crate::driver::{Store, topic};
@@ -17,7 +18,7 @@ fn viewers(list: &[(&str, u32)]) -> Vec<(Topic, u32)> {
 
 #[track_caller]
 fn note(store: &Store, dc: &str, heard: Option<i64>, lacks: Option<u64>, list: &[(&str, u32)]) -> u64 {
-    let note = PeerNote { dc: dc.to_owned(), heard, lacks, restart: false, viewers: viewers(list) };
+    let note = PeerNote { dc: dc.to_owned(), hello: None, heard, lacks, restart: false, viewers: viewers(list) };
     let Answer::Noted(number) = store.ask(Request::NotePeer(note)) else { panic!("noted") };
     number
 }
@@ -78,6 +79,7 @@ pub fn are_known(store: &Store) {
     // Who said so before is gone: it says all again.
     let restart = PeerNote {
         dc: "eu".to_owned(),
+        hello: None,
         heard: Some(7),
         lacks: None,
         restart: true,
@@ -87,6 +89,15 @@ pub fn are_known(store: &Store) {
     assert!(later > number, "{later} follows {number}");
     store.hears(&Notice::PeerViewers(Arc::new(part("eu", true, &[("live:4", 1)]))));
     assert_eq!(held(store)[0], part("eu", true, &[("live:4", 1)]));
+    // One that was given up comes after a newer one; of another shard there is no newer one.
+    for (shard, number, count, counts) in [(0, 2, 7, 7), (0, 1, 8, 7), (0, 2, 9, 9), (0, 3, 6, 6), (1, 1, 5, 5)] {
+        let hello = Some(HelloNumber { node: NodeId(42), shard, number });
+        let viewers = viewers(&[("live:5", count)]);
+        let late = counts != count;
+        let hello = PeerNote { dc: "eu".to_owned(), hello, heard: Some(7), lacks: None, restart: late, viewers };
+        assert_eq!(store.ask(Request::NotePeer(hello)), Answer::Noted(later));
+        assert_eq!(held(store)[0], part("eu", true, &[("live:4", 1), ("live:5", counts)]));
+    }
 }
 
 fn peers_key(redis: &Redis, dc: &str) -> Vec<u64> {

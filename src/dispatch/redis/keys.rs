@@ -116,6 +116,11 @@ impl Keys {
         self.key(Place::Nodes, &format!("p:{dc}"))
     }
 
+    /// The number of the newest hello of a shard of a peer's dispatcher.
+    pub fn peer_hello(&self, dc: &str, node: NodeId, shard: u16) -> String {
+        self.key(Place::Nodes, &format!("h:{dc}:{node}:{shard}"))
+    }
+
     /// What of a bucket waits for a peer, and the state of that queue.
     pub fn queue(&self, bucket: u8, peer: &str) -> [String; 2] {
         ["", ":state"].map(|rest| self.key(Place::Bucket(bucket), &format!("q:{peer}{rest}")))

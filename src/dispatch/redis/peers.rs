@@ -15,7 +15,7 @@ use super::withdrawal::Withdrawal;
 use crate::dispatch::datacenter::{PeerNote, PeerState, PeerViewers, Placed, QueueAsk, QueuePage, Queued, Taking};
 use crate::dispatch::kv::{Answer, Unavailable, bucket};
 use crate::limits::{
-    PEER_FORGOTTEN, PEER_LACKED_AGE, PEER_QUEUE_AGE, PEER_QUEUE_PAGE_BYTES, PEER_SILENT, REDIS_COUNTS,
+    PEER_FORGOTTEN, PEER_HELLO_AGE, PEER_LACKED_AGE, PEER_QUEUE_AGE, PEER_QUEUE_PAGE_BYTES, PEER_SILENT, REDIS_COUNTS,
 };
 
 /// A peer, and for how long nobody has heard of it, in ms.
@@ -89,7 +89,8 @@ impl Store {
 
     /// News of a peer. Where they list very many viewers, who listens reads all.
     pub async fn note_peer(&self, note: PeerNote) -> Result<Answer, Unavailable> {
-        let keys = vec![self.keys.peers(), self.keys.peer_viewers(&note.dc)];
+        let mut keys = vec![self.keys.peers(), self.keys.peer_viewers(&note.dc)];
+        keys.extend(note.hello.map(|hello| self.keys.peer_hello(&note.dc, hello.node, hello.shard)));
         let last = note.viewers.len().div_ceil(REDIS_COUNTS).max(1) - 1;
         let calls = (0..=last).map(|at| {
             let slice = note.viewers.chunks(REDIS_COUNTS).nth(at).unwrap_or(&[]);
@@ -107,6 +108,8 @@ impl Store {
                 text(PEER_LACKED_AGE.as_millis()),
                 text(kind),
                 text(u8::from(note.restart && at == 0)),
+                text(note.hello.map_or(0, |hello| hello.number)),
+                text(PEER_HELLO_AGE.as_millis()),
             ];
             arguments.extend(slice.iter().flat_map(|(topic, count)| [text(topic), text(count)]));
             Call::Script(Script::NotePeer, keys.clone(), arguments)

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::super::asking::Asked;
 use super::super::link::{Call, Called, Lane, Outcome};
 use super::super::shard::Shard;
-use crate::dispatch::datacenter::{PeerNote, PeerState};
+use crate::dispatch::datacenter::{HelloNumber, PeerNote, PeerState};
 use crate::dispatch::kv::Request;
 use crate::limits::{PEER_HELLO, PEER_LACKS, PEER_TIMEOUT, PEER_VIEWERS};
 use crate::wire::pack::pack;
@@ -29,12 +29,22 @@ pub struct Hello {
     restart: bool,
     /// It did not answer the last one, so that what was sent to it since may be lost.
     missed: bool,
+    /// How many were said.
+    said: u64,
 }
 
 impl Hello {
     /// One that is due.
     pub fn new(now: Instant) -> Hello {
-        Hello { next: now, under_way: false, viewers: BTreeMap::new(), number: None, restart: false, missed: false }
+        Hello {
+            next: now,
+            under_way: false,
+            viewers: BTreeMap::new(),
+            number: None,
+            restart: false,
+            missed: false,
+            said: 0,
+        }
     }
 }
 
@@ -43,6 +53,9 @@ impl Hello {
 pub struct Said {
     /// Unix ms there.
     pub now: u64,
+    /// Which one it is; none of a version that did not say so.
+    #[serde(default)]
+    pub hello: Option<HelloNumber>,
     /// What was said of viewers before counts no more: who said it is gone.
     #[serde(default)]
     pub restart: bool,
@@ -109,7 +122,9 @@ impl Shard {
         let viewers: Vec<(Topic, u32)> =
             topics.into_iter().filter_map(|topic| hello.viewers.remove_entry(&topic)).collect();
         let restart = std::mem::take(&mut hello.restart);
-        let said = Said { now: at, restart, viewers };
+        hello.said += 1;
+        let number = HelloNumber { node: self.node.id, shard: self.id as u16, number: hello.said };
+        let said = Said { now: at, hello: Some(number), restart, viewers };
         let body = pack(serde_json::to_vec(&said).expect("it is plain data"));
         let call = Call {
             path: "/v1/internal/peer/hello",
@@ -129,7 +144,7 @@ impl Shard {
         let long_ago = self.clock.unix_ms.saturating_sub(PEER_LACKS.as_millis() as u64);
         if self.id == 0 && since.is_some_and(|since| since < long_ago) {
             let dc = self.node.peers[peer].name.clone();
-            let note = PeerNote { dc, heard: None, lacks: since, restart: false, viewers: Vec::new() };
+            let note = PeerNote { dc, hello: None, heard: None, lacks: since, restart: false, viewers: Vec::new() };
             self.ask(Request::NotePeer(note), Asked::PeerNoted);
         }
     }

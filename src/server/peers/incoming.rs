@@ -259,7 +259,8 @@ impl Shard {
             .map_err(|error| HttpError::bad(format!("the body must be a hello: {error}")))?;
         let ahead = clock_ahead(said.now, self.clock.unix_ms).ok_or(HttpError::bad("now is no time in Unix ms"))?;
         let dc = self.node.peers[peer].name.clone();
-        let note = PeerNote { dc, heard: Some(ahead), lacks: None, restart: said.restart, viewers: said.viewers };
+        let Said { hello, restart, viewers, .. } = said;
+        let note = PeerNote { dc, hello, heard: Some(ahead), lacks: None, restart, viewers };
         let held = self.reserve_question(0)?;
         match self.submit(Question::NotePeer(note)) {
             Ok(result) => {
