@@ -133,7 +133,7 @@ fn admit(bench: &mut Criterion) {
     bench.bench_function("limit: one of a rate", |bench| {
         bench.iter(|| {
             now += 20;
-            rates.take(black_box(0x0123_4567_89ab_cdef), now)
+            rates.take(black_box(0x0123_4567_89ab_cdef), 1, now)
         })
     });
     bench.bench_function("limit: a connection comes and goes", |bench| {

@@ -42,15 +42,15 @@ fn like_taken_back_shown_on() {
     like(&node, "ana", "like");
     like(&node, "bo", "love");
     for stream in &mut streams {
-        told(stream, &json!({"likes": 2, "reactions": {"like": 1, "love": 1}}));
+        told(stream, &json!({"likes": 2, "reactions": {"like": 1, "love": 1}, "taps": {}}));
     }
     unlike(&node, "ana", "like");
     for stream in &mut streams {
-        told(stream, &json!({"likes": 1, "reactions": {"love": 1}}));
+        told(stream, &json!({"likes": 1, "reactions": {"love": 1}, "taps": {}}));
     }
     unlike(&node, "bo", "love");
     for stream in &mut streams {
-        told(stream, &json!({"likes": 0, "reactions": {}}));
+        told(stream, &json!({"likes": 0, "reactions": {}, "taps": {}}));
     }
 }
 
@@ -83,5 +83,5 @@ fn topic_that_is_no_videos_ends_the_shard() {
     let mut stream = node.stream("topic=live:9");
     stream.messages.totals = true;
     like(&node, "ana", "like");
-    told(&mut stream, &json!({"likes": 1, "reactions": {"like": 1}}));
+    told(&mut stream, &json!({"likes": 1, "reactions": {"like": 1}, "taps": {}}));
 }

@@ -161,6 +161,7 @@ pub struct Admission {
     address_connections: Counts,
     address_connects: Rates,
     publishes: Rates,
+    taps: Rates,
     memory_max: AtomicU64,
     /// What was resident at the last look, and what shards held then.
     memory: AtomicU64,
@@ -203,6 +204,7 @@ impl Admission {
             address_connections: Counts::new(0, keys),
             address_connects: Rates::new(0),
             publishes: Rates::new(0),
+            taps: Rates::new(0),
             memory_max: AtomicU64::new(0),
             memory: AtomicU64::new(0),
             held_then: AtomicU64::new(0),
@@ -356,7 +358,7 @@ impl Admission {
     /// # Errors
     /// Why it is not to be let in.
     pub fn enter(&self, key: u64, now: Instant) -> Result<Option<u64>, Refusal> {
-        let connects = self.address_connects.take(key, self.now_us(now));
+        let connects = self.address_connects.take(key, 1, self.now_us(now));
         connects.map_err(|wait| Refusal::AddressConnects(seconds(wait)))?;
         match self.address_connections.enter(key) {
             Entered::Full => Err(Refusal::AddressConnections),
@@ -378,7 +380,17 @@ impl Admission {
         if key == 0 {
             return Ok(());
         }
-        self.publishes.take(key, self.now_us(now)).map_err(|wait| Refusal::Publishes(seconds(wait)))
+        self.publishes.take(key, 1, self.now_us(now)).map_err(|wait| Refusal::Publishes(seconds(wait)))
+    }
+
+    /// A member gives so many taps at once, at most [`TAPS_MAX`].
+    ///
+    /// # Errors
+    /// It is too fast.
+    pub fn tap(&self, member: &str, taps: u32, now: Instant) -> Result<(), Refusal> {
+        self.taps.bound(TAPS_MAX);
+        let key = self.hasher.hash_one((3, member)).max(1);
+        self.taps.take(key, taps, self.now_us(now)).map_err(|wait| Refusal::Publishes(seconds(wait)))
     }
 
     /// A shard holds `now` bytes on behalf of others, and held `before` when it last said so.

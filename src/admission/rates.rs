@@ -52,11 +52,11 @@ impl Rates {
         self.rate.load(Ordering::Relaxed) > 0
     }
 
-    /// Takes one from the allowance of the key with this hash, at `now_us`, microseconds of a clock that all shards share.
+    /// Takes so many from the allowance of the key with this hash, no more than there ever is at once, at `now_us`, microseconds of a clock that all shards share.
     ///
     /// # Errors
-    /// The microseconds after which one will be allowed. Nothing is taken then, so who waits is served.
-    pub fn take(&self, hash: u64, now_us: u64) -> Result<(), u64> {
+    /// The microseconds after which that will be allowed. Nothing is taken then, so who waits is served.
+    pub fn take(&self, hash: u64, count: u32, now_us: u64) -> Result<(), u64> {
         let rate = self.rate.load(Ordering::Acquire);
         let Some(table) = self.table.get().filter(|_| rate > 0) else { return Ok(()) };
         // In microseconds: for one, and by how much one may be ahead.
@@ -78,7 +78,7 @@ impl Rates {
                 }
             }
             let owes = if seen >> TIME_BITS == tag && seen != 0 { debt } else { 0 };
-            let after = owes + interval;
+            let after = owes + interval * u64::from(count);
             if after > burst {
                 return Err(after - burst);
             }
@@ -101,23 +101,23 @@ mod tests {
         let rates = Rates::new(10);
         let start = TIME_MASK - 3_000_000; // The time comes round meanwhile.
         for _ in 0..10 {
-            assert_eq!(rates.take(7, start), Ok(()));
+            assert_eq!(rates.take(7, 1, start), Ok(()));
         }
-        assert_eq!(rates.take(7, start), Err(100_000));
-        assert_eq!(rates.take(7 << TIME_BITS, start), Ok(()), "another key");
-        assert_eq!(rates.take(7, start + 99_999), Err(1));
+        assert_eq!(rates.take(7, 1, start), Err(100_000));
+        assert_eq!(rates.take(7 << TIME_BITS, 1, start), Ok(()), "another key");
+        assert_eq!(rates.take(7, 1, start + 99_999), Err(1));
         for tenth in 1..100 {
-            assert_eq!(rates.take(7, start + tenth * 100_000), Ok(()));
-            assert!(rates.take(7, start + tenth * 100_000).is_err());
+            assert_eq!(rates.take(7, 1, start + tenth * 100_000), Ok(()));
+            assert!(rates.take(7, 1, start + tenth * 100_000).is_err());
         }
-        assert_eq!(rates.take(7, start + 20_000_000), Ok(()));
+        assert_eq!(rates.take(7, 1, start + 20_000_000), Ok(()));
     }
 
     #[test]
     fn one_in_two_seconds_would_be_too_slow_to_set_and_one_a_second_works() {
         let rates = Rates::new(1);
-        assert_eq!((rates.take(1, 5), rates.take(1, 5)), (Ok(()), Err(1_000_000)));
-        assert_eq!(rates.take(1, 1_000_005), Ok(()));
+        assert_eq!((rates.take(1, 1, 5), rates.take(1, 1, 5)), (Ok(()), Err(1_000_000)));
+        assert_eq!(rates.take(1, 1, 1_000_005), Ok(()));
     }
 
     #[test]
@@ -128,7 +128,7 @@ mod tests {
         for _ in 0..1_000_000 {
             hash = hash.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             // A tag of 20 bits may stand for another key once in a while, which then shares its allowance of five.
-            assert_eq!(rates.take(hash.rotate_left(29), 0), Ok(()));
+            assert_eq!(rates.take(hash.rotate_left(29), 1, 0), Ok(()));
         }
         assert_eq!((rates.table.get().unwrap().bytes(), bytes), (RATE_KEYS * 8, RATE_KEYS * 8));
     }
@@ -137,7 +137,7 @@ mod tests {
     fn shards_that_meet_on_a_key_share_its_allowance() {
         let rates = Rates::new(1_000);
         let granted: u32 = std::thread::scope(|scope| {
-            let take = || (0..5_000).map(|_| u32::from(rates.take(42, 0).is_ok())).sum::<u32>();
+            let take = || (0..5_000).map(|_| u32::from(rates.take(42, 1, 0).is_ok())).sum::<u32>();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
@@ -158,7 +158,7 @@ mod tests {
                 let next = due[key as usize].max(now) + interval;
                 let expected = if next > now + burst { Err(next - now - burst) } else { Ok(()) };
                 // All in one line, told apart by their tags.
-                prop_assert_eq!(rates.take((key + 1) << TIME_BITS, now), expected);
+                prop_assert_eq!(rates.take((key + 1) << TIME_BITS, 1, now), expected);
                 if expected.is_ok() {
                     due[key as usize] = next;
                 }

@@ -13,5 +13,6 @@ pub mod postgres;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a thread of its own")]
 pub mod sqlite;
 pub mod store;
+pub mod taps;
 pub mod telling;
 pub mod totals;

@@ -52,6 +52,8 @@ pub enum Command {
     },
     /// Takes that reaction back; one that is not there changes nothing.
     Unlike { video: String, member: String, reaction: String },
+    /// Adds taps to those of a video and reaction. Repeating it adds them again.
+    Taps { video: String, reaction: String, taps: u64 },
     /// Reads the counts of a video, with every command submitted before it on the same thread applied.
     Counts { video: String },
     /// Stores a comment or message as a new one, unpublished. Repeating it stores another.
@@ -143,7 +145,10 @@ impl Command {
     fn lane_key(&self) -> (u8, &str) {
         match self {
             Command::Once { command, .. } => command.lane_key(),
-            Command::Like { video, .. } | Command::Unlike { video, .. } | Command::Counts { video } => (0, video),
+            Command::Like { video, .. }
+            | Command::Unlike { video, .. }
+            | Command::Taps { video, .. }
+            | Command::Counts { video } => (0, video),
             Command::Post { kind, place, .. }
             | Command::DeletePost { kind, place, .. }
             | Command::ListPosts { kind, place, .. } => (1 + *kind as u8, place),
@@ -185,7 +190,11 @@ pub enum Outcome {
         likes: u64,
         /// Each reaction that has any, by name.
         reactions: Vec<(String, u64)>,
+        /// Taps of each reaction that has any, by name.
+        taps: Vec<(String, u64)>,
     },
+    /// The taps are added.
+    Tapped,
     Posted {
         /// Its identity, and that of the event that tells of it.
         id: String,

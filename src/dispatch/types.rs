@@ -28,8 +28,9 @@ pub struct Types {
 }
 
 /// The types the platform itself publishes.
-pub const BUILT_IN: [(&str, Class); 9] = [
+pub const BUILT_IN: [(&str, Class); 10] = [
     ("like", Class::Sum),
+    ("tap", Class::Sum),
     ("likes", Class::Latest),
     ("viewers", Class::Latest),
     ("receipt", Class::Latest),
@@ -51,7 +52,7 @@ pub const DEFAULT: TypeInfo = TypeInfo {
 
 /// How long the windows of a type are that the settings say nothing of.
 pub fn window(name: &str) -> Duration {
-    if name == "like" { SUM_WINDOW } else { Duration::ZERO }
+    if matches!(name, "like" | "tap") { SUM_WINDOW } else { Duration::ZERO }
 }
 
 impl Default for Types {

@@ -52,6 +52,12 @@ pub const TOTALS_SETTLE: Duration = Duration::from_secs(3);
 const _: () = assert!(TOTALS_PAUSE.as_millis() < TOTALS_SETTLE.as_millis());
 /// Videos of a shard whose likes changed lately: some 16 MiB. Past it viewers of others go by single likes, and it is counted.
 pub const TOTALS_MAX: usize = 65_536;
+/// A video's taps are written to the database no more often than this; so much of them is lost with a process.
+pub const TAPS_PAUSE: Duration = Duration::from_secs(1);
+/// Taps of one request, and of one member in a second: more than fingers can.
+pub const TAPS_MAX: u32 = 100;
+/// What taps of a video and reaction take until the database has them, beside the reaction's name.
+pub const TAPPED_BYTES: usize = 192;
 /// Videos whose totals are read in one tick: what a database reads in some milliseconds.
 pub const TOTALS_READ_MAX: usize = 512;
 /// Videos whose totals a shard asks backends for in one tick. Some may get lost, so a death asks for those of all.

@@ -157,6 +157,7 @@ metrics! {
     gauge outbox_frames "fanfare_frames_waiting" "" "Frames that other nodes have not acknowledged.";
     counter link_failures "fanfare_link_failures_total" "" "Connections to other nodes that failed.";
     counter likes_stored "fanfare_likes_stored_total" "" "Likes stored and taken back.";
+    counter taps "fanfare_taps_total" "" "Taps taken.";
     counter presence_beats "fanfare_presence_beats_total" "" "Signs of life of members given to the key-value store.";
     counter presence_turns "fanfare_presence_turns_total" "" "Members that came online or went offline, as told by this node.";
     counter latest_healed "fanfare_latest_healed_total" "" "Values of class `latest` that viewers on this node got from the key-value store, since they were lost or late on their way.";

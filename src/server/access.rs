@@ -183,7 +183,7 @@ impl Access {
                 format!("ids such as {id} are given by nodes; give another one, or none"),
             ));
         }
-        draft.version = None;
+        (draft.version, draft.count) = (None, 1);
         Ok(Allowed(draft))
     }
 

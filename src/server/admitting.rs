@@ -271,7 +271,7 @@ impl Shard {
         Ok(access)
     }
 
-    fn count_refusal(&self, refusal: Refusal) -> HttpError {
+    pub(super) fn count_refusal(&self, refusal: Refusal) -> HttpError {
         self.counters().refused[refusal.index()].add(1);
         refusal.error()
     }

@@ -99,6 +99,10 @@ fn line(draft: &Draft<'_>, id: &str) -> Vec<u8> {
         line.extend_from_slice(b",\"version\":");
         line.extend_from_slice(itoa::Buffer::new().format(version).as_bytes());
     }
+    if draft.count != 1 {
+        line.extend_from_slice(b",\"count\":");
+        line.extend_from_slice(itoa::Buffer::new().format(draft.count).as_bytes());
+    }
     line.extend_from_slice(b",\"data\":");
     let data = line.len();
     line.extend_from_slice(draft.data);
@@ -245,6 +249,7 @@ mod tests {
             key: Some("a\"\n".into()),
             id: None,
             version: Some(7),
+            count: 3,
             data: b"{\n\"member\":\r\n\"\xc3\xa9\"}",
         };
         let line = line(&draft, "id-1");
@@ -252,8 +257,8 @@ mod tests {
         let read = Draft::parse(&line, None).unwrap();
         assert_eq!((&*read.topic, &*read.kind, read.key.as_deref()), ("live:1", "like", Some("a\"\n")));
         assert_eq!(
-            (read.id.as_deref(), read.version, read.data),
-            (Some("id-1"), Some(7), &b"{ \"member\":  \"\xc3\xa9\"}"[..])
+            (read.id.as_deref(), read.version, read.count, read.data),
+            (Some("id-1"), Some(7), 3, &b"{ \"member\":  \"\xc3\xa9\"}"[..])
         );
     }
 }

@@ -34,7 +34,7 @@ struct LikeBody {
     reaction: String,
 }
 
-fn default_reaction() -> String {
+pub(super) fn default_reaction() -> String {
     "like".to_owned()
 }
 
@@ -64,10 +64,7 @@ impl Shard {
                 let member =
                     access.member(member)?.ok_or(HttpError::bad("the field \"member\" is missing: who likes?"))?;
                 check_name("member", &member)?;
-                if !self.live.reactions.contains(&reaction) {
-                    let known = self.live.reactions.join(", ");
-                    return Err(HttpError::bad(format!("unknown reaction; this node takes {known}")));
-                }
+                self.check_reaction(&reaction)?;
                 let video = video.to_owned();
                 if request.method == Method::Post {
                     let command = Command::Like {
@@ -86,6 +83,15 @@ impl Shard {
         self.store(command, conn, then)
     }
 
+    /// Only reactions that are configured: the database keeps a count of each.
+    pub(super) fn check_reaction(&self, reaction: &str) -> Result<(), HttpError> {
+        if self.live.reactions.iter().any(|known| known == reaction) {
+            return Ok(());
+        }
+        let known = self.live.reactions.join(", ");
+        Err(HttpError::bad(format!("unknown reaction; this node takes {known}")))
+    }
+
     /// The database answered: tell the viewers what is stored now, then the one who asked.
     pub(super) fn on_stored(&mut self, ticket: Ticket, result: Result<Outcome, StoreError>) {
         let took = self.clock.instant.saturating_duration_since(ticket.asked_at);
@@ -99,6 +105,10 @@ impl Shard {
             (Then::Totals(topic), result) => {
                 self.counters().store_errors.add(result.is_err().into());
                 return self.on_totals(&topic, result);
+            }
+            (Then::Tapped { tapped, taps }, result) => {
+                self.counters().store_errors.add(result.is_err().into());
+                return self.on_taps_stored(tapped, taps, result);
             }
             (Then::Marked(marking), result) => {
                 self.counters().store_errors.add(result.is_err().into());
@@ -154,7 +164,7 @@ impl Shard {
                 }
                 (Status::Ok, json!({"likes": likes}).to_string())
             }
-            (Then::Counts, Outcome::Counts { likes, reactions }) => {
+            (Then::Counts, Outcome::Counts { likes, reactions, .. }) => {
                 let reactions: serde_json::Map<_, _> =
                     reactions.into_iter().map(|(reaction, likes)| (reaction, likes.into())).collect();
                 (Status::Ok, json!({"likes": likes, "reactions": reactions}).to_string())

@@ -10,6 +10,7 @@ use super::live::Live;
 use super::mesh::Told;
 use super::slots::Conn;
 use crate::backend::store::{Outcome, PostKind, StoreError};
+use crate::backend::taps::Tapped;
 use crate::backend::telling::{Marking, News};
 use crate::dispatch::datacenter::PeerState;
 use crate::dispatch::kv::{Heard, NodeInfo};
@@ -148,6 +149,13 @@ pub enum Message {
         conn: Conn,
         /// Whether they were understood.
         result: Result<(), Malformed>,
+    },
+    /// To a video's home: taps for the database.
+    Tapped {
+        /// Of what.
+        tapped: Tapped,
+        /// How many.
+        taps: u32,
     },
     /// From the database.
     Stored(Ticket, Result<Outcome, StoreError>),
@@ -313,6 +321,13 @@ pub enum Then {
     Unliked {
         /// Where they are.
         topic: Topic,
+    },
+    /// Have them counted with the next where they are not.
+    Tapped {
+        /// What was tapped.
+        tapped: Tapped,
+        /// How often.
+        taps: u64,
     },
     /// Tell the viewers of this topic the totals of likes.
     Totals(Topic),

@@ -69,6 +69,7 @@ pub mod shard;
 pub mod slots;
 pub mod streams;
 pub mod sweep;
+mod taps;
 pub mod telling;
 pub mod tls;
 pub mod token_cache;

@@ -25,6 +25,11 @@ use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 use crate::wire::version::Version;
 
+fn own_draft<'a>(topic: &'a Topic, kind: &'a str, key: Option<&'a str>, data: &'a str) -> Draft<'a> {
+    let (topic, kind, key) = (topic.as_str().into(), kind.into(), key.map(Into::into));
+    Draft { topic, kind, key, id: None, version: None, count: 1, data: data.as_bytes() }
+}
+
 impl Shard {
     /// `POST /v1/topics/{topic}/events`
     pub(super) fn publish_one(
@@ -97,14 +102,16 @@ impl Shard {
         version: Option<u64>,
         data: &str,
     ) {
-        let draft = Allowed::own(Draft {
-            topic: topic.as_str().into(),
-            kind: kind.into(),
-            key: key.map(Into::into),
-            id: None,
-            version,
-            data: data.as_bytes(),
-        });
+        self.publish_draft(Draft { version, ..own_draft(topic, kind, key, data) });
+    }
+
+    /// The same of one that stands for so many of class `sum`.
+    pub(super) fn publish_counted(&mut self, topic: &Topic, kind: &str, key: Option<&str>, count: u32, data: &str) {
+        self.publish_draft(Draft { count, ..own_draft(topic, kind, key, data) });
+    }
+
+    fn publish_draft(&mut self, draft: Draft<'_>) {
+        let draft = Allowed::own(draft);
         let (published, id) = self.publish_named(&draft, Publisher::Own);
         self.new_id = id;
         if published.is_err() {
@@ -197,6 +204,10 @@ impl Shard {
                 ..Version::NONE
             },
         };
+        let encode = || match draft.count {
+            1 => Arc::new(Frame::encode(&event)),
+            count => Arc::new(Frame::encode(&event)).recounted(count.into()),
+        };
         match info.class {
             Class::Every => self.append(&event, publisher),
             Class::Latest => {
@@ -213,13 +224,13 @@ impl Shard {
                 Ok(Published::Taken)
             }
             Class::Sum | Class::Ephemeral if self.has_peers() => {
-                let frame = Arc::new(Frame::encode(&event));
+                let frame = encode();
                 // Once it is surely taken: who is refused tries again.
                 self.route_frame(&frame)?;
                 self.broadcast(&frame);
                 Ok(Published::Taken)
             }
-            Class::Sum | Class::Ephemeral => self.route(&event).map(|()| Published::Taken),
+            Class::Sum | Class::Ephemeral => self.route_made(&draft.topic, encode).map(|()| Published::Taken),
         }
     }
 

@@ -30,6 +30,8 @@ pub enum Resource<'a> {
     Time,
     /// `/v1/videos/{video}/likes`
     Likes(&'a str),
+    /// `/v1/videos/{video}/taps`
+    Taps(&'a str),
     /// `/v1/videos/{video}/comments` and `/v1/conversations/{conversation}/messages`
     Posts(PostKind, &'a str),
     /// One of them.
@@ -91,6 +93,7 @@ impl<'a> Resource<'a> {
             (["v1", "received"], false) if frontend => Resource::Received,
             (["v1", "time"], false) if frontend => Resource::Time,
             (["v1", "videos", video, "likes"], false) if backend => Resource::Likes(video),
+            (["v1", "videos", video, "taps"], false) if backend => Resource::Taps(video),
             (["v1", "videos", video, "comments"], false) if backend => Resource::Posts(comment, video),
             (["v1", "videos", video, "comments", id], false) if backend => Resource::Post(comment, video, id),
             (["v1", "conversations", of, "messages"], false) if backend => Resource::Posts(message, of),
@@ -129,7 +132,7 @@ impl<'a> Resource<'a> {
             Resource::TopicEvents(_) if roles.dispatcher => &[PAGE, POST],
             Resource::TopicEvents(_) => &[PAGE],
             Resource::StreamTopics(_) | Resource::StreamToken(_) | Resource::Received => &[POST],
-            Resource::Typing(_) => &[POST],
+            Resource::Typing(_) | Resource::Taps(_) => &[POST],
             Resource::Time => &[GET],
             Resource::Likes(_) => &[GET, POST, DELETE],
             Resource::Posts(..) => &[PAGE, POST],

@@ -88,6 +88,11 @@ impl Shard {
                 let access = self.publisher(conn, request, query)?;
                 self.likes(conn, request, &access, &decode(video)?, body)
             }
+            Resource::Taps(video) => {
+                let access = self.publisher(conn, request, query)?;
+                self.taps(&access, &decode(video)?, body)?;
+                Ok(Handled::Answered(self.answers().json(to, Status::Accepted, b"{}")))
+            }
             Resource::Posts(kind, place) => {
                 let access = self.publisher(conn, request, query)?;
                 self.posts(conn, request, query, &access, kind, &decode(place)?, body)

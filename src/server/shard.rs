@@ -25,6 +25,7 @@ use super::slots::{Conn, Slots};
 use super::streams::Waiter;
 use super::telling::Posts;
 use super::token_cache::TokenCache;
+use crate::backend::taps::Taps;
 use crate::backend::totals::Totals;
 use crate::dispatch::core::Dispatcher;
 use crate::dispatch::kv::{Answer, NodeInfo, Unavailable};
@@ -116,6 +117,7 @@ pub struct Shard {
     pub(super) posts: Posts,
     /// Of a backend: videos at home here whose likes changed.
     pub(super) totals: Totals,
+    pub(super) taps: Taps,
     pub(super) typists: Typists,
     /// On the first shard: the node's viewers.
     pub(super) audience: Audience,
@@ -225,6 +227,7 @@ impl Shard {
             topics: Topics::new(&account),
             posts: Posts::new(&account, clock_start),
             totals: Totals::default(),
+            taps: Taps::default(),
             held_pages: HeldPages::new(&account),
             sealed: account.open(Use::Requests),
             account,
@@ -356,6 +359,7 @@ impl Shard {
             Message::Found(found) => self.on_found(found),
             Message::Frames { bytes, peer, asker } => self.on_frames(&bytes, peer, asker),
             Message::PeerFrame(frame) => self.on_peer_frame(&frame),
+            Message::Tapped { tapped, taps } => self.on_tapped(tapped, taps.into()),
             Message::FramesTaken { conn, result } => self.on_frames_taken(conn, result),
             Message::Stored(ticket, result) => self.on_stored(ticket, result),
             Message::Answer { conn, answer } => self.answer_json_later(conn, answer),

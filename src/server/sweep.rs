@@ -51,6 +51,7 @@ impl Shard {
         self.tick_cluster();
         self.tick_homes();
         self.tick_outbox();
+        self.tick_taps();
         self.tick_totals();
         self.tick_audience();
         self.tick_presence();
@@ -247,6 +248,7 @@ impl Shard {
         let owes = !overdue && self.net.all_secure().is_some_and(|secure| secure.owing() > 0);
         let is_empty = self.slots.len() == self.cluster.links.connections() && !owes;
         let is_settled = !self.registrar.is_busy() && self.has_nothing_for_others() && self.posts.lines.is_settled();
+        let is_settled = is_settled && self.taps.is_empty();
         if !draining.done && is_empty && (is_settled || overdue) {
             draining.done = true;
             self.node.drained.fetch_add(1, Ordering::AcqRel);

@@ -97,6 +97,7 @@ impl Shard {
             kind: event.into(),
             key: None,
             id: Some(id.into()),
+            count: 1,
             version: None,
             data: data.as_bytes(),
         });

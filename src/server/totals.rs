@@ -34,14 +34,17 @@ pub const LIKES: &str = "likes";
 struct Sums {
     likes: u64,
     reactions: BTreeMap<String, u64>,
+    taps: BTreeMap<String, u64>,
 }
 
 impl Sums {
     fn add(&mut self, more: Sums) {
         self.likes = self.likes.saturating_add(more.likes);
-        for (name, count) in more.reactions {
-            let sum = self.reactions.entry(name).or_default();
-            *sum = sum.saturating_add(count);
+        for (sums, more) in [(&mut self.reactions, more.reactions), (&mut self.taps, more.taps)] {
+            for (name, count) in more {
+                let sum = sums.entry(name).or_default();
+                *sum = sum.saturating_add(count);
+            }
         }
     }
 }
@@ -136,7 +139,7 @@ impl Shown {
 }
 
 /// The video whose viewers watch a topic; none where no request could name it.
-fn video_of(topic: &Topic) -> Option<String> {
+pub(super) fn video_of(topic: &Topic) -> Option<String> {
     let video = percent_decode(topic.as_str().strip_prefix("live:")?, false).ok()?.into_owned();
     (check_name("video", &video).is_ok() && Topic::encode("live", &video).ok()? == *topic).then_some(video)
 }
@@ -170,10 +173,10 @@ impl Shard {
 
     /// The database said what a video has, or could not.
     pub(super) fn on_totals(&mut self, topic: &Topic, result: Result<Outcome, StoreError>) {
-        let Ok(Outcome::Counts { likes, reactions }) = result else {
+        let Ok(Outcome::Counts { likes, reactions, taps }) = result else {
             return self.totals.failed(topic, self.clock.instant);
         };
-        let sums = Sums { likes, reactions: reactions.into_iter().collect() };
+        let sums = Sums { likes, reactions: reactions.into_iter().collect(), taps: taps.into_iter().collect() };
         let data = serde_json::to_string(&sums).expect("it is plain data");
         // The dispatcher that takes it puts its data center's name there.
         let dc = self.node.dc.clone();
@@ -273,10 +276,14 @@ mod tests {
             assert!(event.get("key").is_none(), "{event}");
             Some((event["data"].to_string(), event["at"].as_u64().expect("a time"), frame.version().number))
         };
-        let here = told("a", 50, 50, r#"{"likes":3,"reactions":{"like":2,"love":1}}"#);
-        let there = told("b", 40, 40, r#"{"likes":1,"reactions":{"love":1},"more":7}"#);
-        let own = |at, version| Some((r#"{"likes":3,"reactions":{"like":2,"love":1}}"#.to_owned(), at, version));
-        let all = |at, version| Some((r#"{"likes":4,"reactions":{"like":2,"love":2}}"#.to_owned(), at, version));
+        let here = told("a", 50, 50, r#"{"likes":3,"reactions":{"like":2,"love":1},"taps":{"like":7}}"#);
+        let there = told("b", 40, 40, r#"{"likes":1,"reactions":{"love":1},"taps":{"like":1,"love":1},"more":7}"#);
+        let own = |at, version| {
+            Some((r#"{"likes":3,"reactions":{"like":2,"love":1},"taps":{"like":7}}"#.to_owned(), at, version))
+        };
+        let all = |at, version| {
+            Some((r#"{"likes":4,"reactions":{"like":2,"love":2},"taps":{"like":8,"love":1}}"#.to_owned(), at, version))
+        };
         assert_eq!(sum(&[&here], "", 60), own(50, 60));
         assert_eq!(sum(&[&here], "", 70), None, "it is no news");
         assert_eq!(sum(&[&here, &there], "", 60), all(60, 61), "versions grow, whatever clocks say");

@@ -170,10 +170,10 @@ mod tests {
     fn built_in_types_have_the_classes_of_the_design() {
         let events = resolve(&Layers::default()).unwrap();
         let window = Some(Duration::from_millis(50));
-        assert_eq!(
-            events["like"],
-            EventSettings { class: Class::Sum, window, ttl: None, history: None, max_age: None }
-        );
+        for name in ["like", "tap"] {
+            let wanted = EventSettings { class: Class::Sum, window, ttl: None, history: None, max_age: None };
+            assert_eq!(events[name], wanted, "{name}");
+        }
         for name in ["viewers", "receipt", "presence", "likes"] {
             assert_eq!(events[name].class, Class::Latest, "{name}");
         }
@@ -182,6 +182,6 @@ mod tests {
             assert_eq!((events[name].class, events[name].history), (Class::Every, Some(1_000)), "{name}");
             assert_eq!(events[name].max_age, Some(Duration::from_secs(3600)), "{name}");
         }
-        assert_eq!(events.len(), 9);
+        assert_eq!(events.len(), 10);
     }
 }

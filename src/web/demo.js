@@ -107,7 +107,7 @@ const figuresSoon = () => { figures ||= setTimeout(() => { figures = 0; showFigu
 // ---- events
 
 /** @param {import("./fanfare.js").Event} event */
-function onLike({ key, count, counts, members, data }) {
+function onLike({ type, key, count, counts, members, data }) {
   const reaction = data.reaction ?? key ?? "like", many = Math.max(1, count ?? 1);
   const known = (/** @type {string} */ name) => REACTIONS.includes(name) ? name : "like";
   fresh.reactions += many;
@@ -116,7 +116,7 @@ function onLike({ key, count, counts, members, data }) {
     hearts.rise(known(name), more, name === reaction && (members ?? [data.member]).includes(member));
   }
   stage.cheer(many);
-  reactions.feed(known(reaction), (members ?? [data.member ?? "someone"]).map(String), many);
+  if (type === "like") reactions.feed(known(reaction), (members ?? [data.member ?? "someone"]).map(String), many);
 }
 
 /** @param {number} value */
@@ -134,7 +134,7 @@ stream.on("*", (event) => {
   if (type !== "viewers" && type !== "presence" && type !== "likes") measure(at);
   figuresSoon();
   if (topic === live) {
-    if (type === "like") onLike(event);
+    if (type === "like" || type === "tap") onLike(event);
     else if (type === "likes" && typeof data.reactions === "object" && data.reactions !== null) {
       tally.told(data.reactions);
       reactions.showCounts();
@@ -149,6 +149,9 @@ stream.on("*", (event) => {
     else if (type === "receipt") chat.read(String(data.member ?? key), String(data.message), at);
   }
 });
+
+// Whoever presses the stage gives hearts, as many as fingers can.
+$("hearts").parentElement?.addEventListener("pointerdown", () => stream.tap(video, reactions.last));
 
 // ---- the state of the stream
 

@@ -21,6 +21,7 @@ function andOthers(names, count) {
 
 export class Reactions {
   /** @type {Map<string, Press>} */ #presses = new Map();
+  /** What was pressed last, and the stage gives. */ last = "love";
   #tally; #notice; #key; #stored; #painted = false; #fedAt = 0; #unfed = 0;
 
   /**
@@ -63,7 +64,10 @@ export class Reactions {
       button.setAttribute("aria-label", `${label}, ${number(value)}`);
       button.toggleAttribute("data-waiting", press.waiting);
     };
-    button.addEventListener("click", () => press.toggle());
+    button.addEventListener("click", () => {
+      this.last = reaction;
+      press.toggle();
+    });
     return button;
   }
 

@@ -131,6 +131,8 @@ pub struct Draft<'a> {
     pub id: Option<Cow<'a, str>>,
     /// From other nodes: the version that the event's origin gave a value of class `latest`, or a like.
     pub version: Option<u64>,
+    /// From other nodes: how many events of class `sum` it stands for.
+    pub count: u32,
     /// Any JSON value, as written; line breaks between tokens are still in it.
     pub data: &'a [u8],
 }
@@ -173,7 +175,8 @@ impl<'a> Draft<'a> {
         if let Err(error) = std::str::from_utf8(text) {
             return Err(EventError::Utf8(error.valid_up_to()));
         }
-        let (mut named, mut kind, mut key, mut id, mut data, mut version) = (None, None, None, None, None, None);
+        let (mut named, mut kind, mut key, mut id, mut data, mut version, mut count) =
+            (None, None, None, None, None, None, None);
         let mut twice = None;
         json::members(text, |name, value| {
             let (slot, field) = match name {
@@ -183,6 +186,7 @@ impl<'a> Draft<'a> {
                 b"id" => (&mut id, "id"),
                 b"data" => (&mut data, "data"),
                 b"version" => (&mut version, "version"),
+                b"count" => (&mut count, "count"),
                 _ => return Ok(()),
             };
             if slot.replace(value).is_some() {
@@ -196,6 +200,8 @@ impl<'a> Draft<'a> {
         }
         let version = version.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
         let version = version.filter(|number| *number <= VERSION_MAX);
+        let count =
+            count.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).filter(|count| *count > 0).unwrap_or(1);
         let topic = match topic {
             Some(topic) => Cow::Borrowed(topic),
             None => {
@@ -213,7 +219,7 @@ impl<'a> Draft<'a> {
         if data.len() > EVENT_BYTES_MAX {
             return Err(EventError::TooLarge(data.len()));
         }
-        Ok(Draft { topic, kind, key, id: id.filter(|id| !id.is_empty()), version, data })
+        Ok(Draft { topic, kind, key, id: id.filter(|id| !id.is_empty()), version, count, data })
     }
 }
 

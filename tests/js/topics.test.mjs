@@ -190,3 +190,18 @@ test("two spellings of a topic are one topic", async (t) => {
   assert.deepEqual(stream.topics, ["live:caf%C3%A9"]);
   assert.deepEqual(world.source.query.getAll("topic"), ["live:caf%C3%A9"]);
 });
+
+test("taps of a quarter of a second are one request", async (t) => {
+  const world = browser(t);
+  const { stream } = await world.open({ member: "ana" });
+  for (let tap = 0; tap < 150; tap++) stream.tap("a b", "love");
+  stream.tap("a b");
+  await world.tick(249);
+  assert.deepEqual(world.posts("/taps"), []);
+  await world.tick(1);
+  const taps = world.posts("/v1/videos/a%20b/taps").map(({ body }) => body);
+  assert.deepEqual(taps, [{ member: "ana", reaction: "love", count: 100 }, { member: "ana", reaction: "like", count: 1 }]);
+  stream.tap("a b");
+  await world.tick(250);
+  assert.equal(world.posts("/taps").length, 3);
+});

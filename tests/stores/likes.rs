@@ -12,6 +12,7 @@ on_both! {
     counts_are_exact_with_two_backends
     the_same_like_by_two_backends_is_created_once
     a_refused_command_does_not_touch_the_others
+    taps_are_added_up_by_video_and_reaction
     what_is_stored_stays_after_a_restart
 }
 
@@ -50,7 +51,7 @@ impl Model {
         match command {
             Command::Like { .. } => Outcome::Liked { created: changed, likes, reaction_likes },
             Command::Unlike { .. } => Outcome::Unliked { removed: changed, likes, reaction_likes },
-            _ => Outcome::Counts { likes, reactions: reactions.into_iter().collect() },
+            _ => Outcome::Counts { likes, reactions: reactions.into_iter().collect(), taps: vec![] },
         }
     }
 }
@@ -148,7 +149,10 @@ fn counts_are_exact_with_two_backends(database: &Database) {
     let all = (THREADS * LIKES) as u64;
     assert_eq!(totals, (1..=all).collect::<Vec<_>>(), "every like has a total of its own");
     for caller in &callers {
-        assert_eq!(caller.run(counts("42")), Outcome::Counts { likes: all, reactions: vec![("like".into(), all)] });
+        assert_eq!(
+            caller.run(counts("42")),
+            Outcome::Counts { likes: all, reactions: vec![("like".into(), all)], taps: vec![] }
+        );
     }
     check_tables(database);
 }
@@ -212,8 +216,30 @@ fn a_refused_command_does_not_touch_the_others(database: &Database) {
     assert_eq!(answers[0], liked(1));
     assert!(matches!(&answers[1], Err(StoreError::Invalid { detail }) if detail.contains("18446744073709551615")));
     assert_eq!(answers[2], liked(2));
-    assert_eq!(answers[3], Ok(Outcome::Counts { likes: 2, reactions: vec![("like".into(), 2)] }));
+    assert_eq!(answers[3], Ok(Outcome::Counts { likes: 2, reactions: vec![("like".into(), 2)], taps: vec![] }));
     assert_eq!(caller.store.health(), Ok(()), "the database is well");
+}
+
+fn taps_are_added_up_by_video_and_reaction(database: &Database) {
+    let caller = database.open();
+    let tap =
+        |video: &str, reaction: &str, taps| Command::Taps { video: video.into(), reaction: reaction.into(), taps };
+    let counted = |likes: u64, taps: &[(&str, u64)]| {
+        let reactions = if likes > 0 { vec![("like".into(), likes)] } else { vec![] };
+        let taps = taps.iter().map(|(reaction, taps)| ((*reaction).into(), *taps)).collect();
+        Outcome::Counts { likes, reactions, taps }
+    };
+    assert_eq!(caller.run(counts("42")), counted(0, &[]));
+    let commands = [tap("42", "love", 7), counts("42"), tap("43", "love", 1), tap("42", "like", 2), like("42", "ana")];
+    let answers = caller.ask_all(commands.into_iter().chain([tap("42", "love", 3), counts("42"), counts("43")]));
+    assert_eq!(answers[0], Ok(Outcome::Tapped));
+    assert_eq!(answers[1], Ok(counted(0, &[("love", 7)])));
+    assert_eq!(answers[6], Ok(counted(1, &[("like", 2), ("love", 10)])));
+    assert_eq!(answers[7], Ok(counted(0, &[("love", 1)])));
+    drop(caller);
+    let caller = database.open();
+    assert_eq!(caller.run(tap("42", "like", 1)), Outcome::Tapped);
+    assert_eq!(caller.run(counts("42")), counted(1, &[("like", 3), ("love", 10)]));
 }
 
 fn what_is_stored_stays_after_a_restart(database: &Database) {

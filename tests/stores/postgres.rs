@@ -161,7 +161,10 @@ fn command_fails_on_a_connection_that_died_unnoticed() {
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'fanfare'",
         );
     }
-    assert_eq!(caller.run(counts("42")), Outcome::Counts { likes: 5, reactions: vec![("like".into(), 5)] });
+    assert_eq!(
+        caller.run(counts("42")),
+        Outcome::Counts { likes: 5, reactions: vec![("like".into(), 5)], taps: vec![] }
+    );
 }
 
 #[test]
@@ -308,7 +311,10 @@ fn what_postgres_cannot_hold_spoils_a_batch() {
             other => assert!(member != "poison" && other.is_ok(), "{member}: {other:?}"),
         }
     }
-    assert_eq!(caller.run(counts("43")), Outcome::Counts { likes: 49, reactions: vec![("like".into(), 49)] });
+    assert_eq!(
+        caller.run(counts("43")),
+        Outcome::Counts { likes: 49, reactions: vec![("like".into(), 49)], taps: vec![] }
+    );
     assert_eq!(caller.store.health(), Ok(()), "the database is well");
     check_tables(&Database::Postgres(Box::new(server)));
 }
@@ -330,7 +336,7 @@ fn server_that_refuses_writes_is_taken_for_well() {
     assert!(unavailable(&caller.ask(like("42", "bo"))));
     assert!(caller.store.health().is_err());
     // One place, so that all share a lane, and most likely a batch; while the lane connects anew, it answers none.
-    let stored = Ok(Outcome::Counts { likes: 1, reactions: vec![("like".into(), 1)] });
+    let stored = Ok(Outcome::Counts { likes: 1, reactions: vec![("like".into(), 1)], taps: vec![] });
     eventually("reads in the company of writes", || {
         let answers = caller.ask_all([like("42", "bo"), counts("42"), like("42", "cy"), counts("42")]);
         assert!(unavailable(&answers[0]) && unavailable(&answers[2]), "{answers:?}");

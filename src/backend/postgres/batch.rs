@@ -71,6 +71,7 @@ pub(super) fn refuse(session: &Session, command: &Command) -> Result<(), StoreEr
         Command::Like { video, member, reaction, .. } | Command::Unlike { video, member, reaction } => {
             ([video, member, reaction], none)
         }
+        Command::Taps { video, reaction, .. } => ([video, reaction, none], none),
         Command::Counts { video } => ([video, none, none], none),
         Command::Post { place, member, text, .. } => ([place, member, none], text),
         Command::DeletePost { place, by, .. } => ([place, by.as_deref().unwrap_or(none), none], none),
@@ -186,6 +187,9 @@ impl<'a> Batch<'a> {
         for row in &found.counts {
             self.likes.count(row.get(0), row.get(1), row.get::<_, i64>(2).max(0).cast_unsigned());
         }
+        for row in &found.taps {
+            self.likes.tapped(row.get(0), row.get(1), row.get::<_, i64>(2).max(0).cast_unsigned());
+        }
         let known = found.posts.iter().map(|row| {
             (row.get(0), Known { kind: row.get(1), place: row.get(2), member: row.get(3), deleted: row.get(4) })
         });
@@ -227,12 +231,14 @@ impl<'a> Batch<'a> {
                 gone.1.push(reaction);
             }
         }
+        let taps = self.likes.added_taps();
         let posts = &self.posts.inserted;
         let (deleted_posts, deleted_at): (Vec<i64>, Vec<i64>) = self.posts.deleted.iter().unzip();
         let (unrecorded, unrecorded_changes): (Vec<i64>, Vec<i16>) = self.posts.unrecorded.iter().copied().unzip();
         let (recorded, recorded_changes) = self.posts.recorded();
         let receipts = self.posts.moved_receipts();
-        let likes_changed = !(deleted.is_empty() && inserted.is_empty() && kept.0.is_empty() && gone.0.is_empty());
+        let likes_changed =
+            !(deleted.is_empty() && inserted.is_empty() && kept.0.is_empty() && gone.0.is_empty() && taps.0.is_empty());
         // Every new post and every deletion is recorded.
         let (left, left_changes): (Vec<i64>, Vec<i16>) = self.posts.left.iter().copied().unzip();
         let posts_changed = !(recorded.is_empty() && unrecorded.is_empty() && left.is_empty() && receipts.0.is_empty());
@@ -241,7 +247,7 @@ impl<'a> Batch<'a> {
             (onces.0.len() as i64 * ONCE_SWEPT, once::oldest(self.onces.newest().cast_unsigned()).cast_signed());
         let mut changed = likes_changed || posts_changed || !onces.0.is_empty();
         // Records are taken out before others are made: nobody can have published what is made here.
-        let (.., removed, _, _, _, _, _) = tokio::try_join!(
+        let (.., removed, _, _, _, _, _, _) = tokio::try_join!(
             biased;
             query(session, &statements.delete_likes, deleted.is_empty(), [&deleted.videos, &deleted.members, &deleted.reactions]),
             query(session, &statements.insert_likes,
@@ -266,6 +272,7 @@ impl<'a> Batch<'a> {
                 onces.0.is_empty(),
                 [&onces.0, &onces.1, &onces.2, &onces.3, &onces.4],
             ),
+            query(session, &statements.add_taps, taps.0.is_empty(), [&taps.0, &taps.1, &taps.2]),
             query(session, &statements.sweep_once, onces.0.is_empty(), [&most, &oldest, &ONCE_KEPT_MAX]),
         )?;
         let mut removed: HashSet<Record> = removed.iter().map(|row| (row.get(0), row.get(1))).collect();
@@ -397,6 +404,7 @@ impl<'a> Batch<'a> {
 struct Found {
     likes: Vec<Row>,
     counts: Vec<Row>,
+    taps: Vec<Row>,
     numbers: Vec<Row>,
     posts: Vec<Row>,
     receipts: Vec<Row>,
@@ -411,22 +419,23 @@ async fn look_up(
     onces: &Onces<'_>,
 ) -> Result<Found, Error> {
     let statements = &session.statements;
-    let (keys, videos) = (likes.keys(), likes.videos());
+    let (keys, videos, counted) = (likes.keys(), likes.videos(), likes.counted_videos());
     let new = commands.iter().filter(|command| matches!(command.inner(), Command::Post { .. })).count() as i64;
     let needed: BTreeSet<i64> = commands.iter().filter_map(|command| posts.needed(command)).collect();
     let needed: Vec<i64> = needed.into_iter().collect();
     let (conversations, members) = posts.receipt_keys();
     let onces = onces.keys();
-    let (likes, counts, numbers, posts, receipts, onces) = tokio::try_join!(
+    let (likes, counts, taps, numbers, posts, receipts, onces) = tokio::try_join!(
         biased;
         query(session, &statements.find_likes, keys.is_empty(), [&keys.videos, &keys.members, &keys.reactions]),
         query(session, &statements.read_counts, videos.is_empty(), [&videos]),
+        query(session, &statements.read_taps, counted.is_empty(), [&counted]),
         query(session, &statements.take_ids, new == 0, [&new]),
         query(session, &statements.find_posts, needed.is_empty(), [&needed]),
         query(session, &statements.find_receipts, conversations.is_empty(), [&conversations, &members]),
         query(session, &statements.find_once, onces.is_empty(), [&onces]),
     )?;
-    Ok(Found { likes, counts, numbers, posts, receipts, onces })
+    Ok(Found { likes, counts, taps, numbers, posts, receipts, onces })
 }
 
 /// Asks, unless there is nothing to ask about.

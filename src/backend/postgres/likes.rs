@@ -32,6 +32,10 @@ struct Video<'a> {
     reactions: Map<&'a str, Count>,
     /// Of reactions that no command of the batch is about.
     others: Vec<(String, u64)>,
+    /// Whether a command asks for its taps.
+    counted: bool,
+    /// Taps by reaction: those that are stored, where they are asked for, and what the batch adds.
+    taps: BTreeMap<String, (u64, u64)>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -50,9 +54,8 @@ impl<'a> Likes<'a> {
                 video.written = true;
                 video.reactions.entry(reaction).or_default();
             }
-            Command::Counts { video } => {
-                self.videos.entry(video).or_default();
-            }
+            Command::Taps { video, .. } => self.videos.entry(video).or_default().written = true,
+            Command::Counts { video } => self.videos.entry(video).or_default().counted = true,
             _ => {}
         }
     }
@@ -65,6 +68,11 @@ impl<'a> Likes<'a> {
     /// The videos whose counts have to be read.
     pub(super) fn videos(&self) -> Vec<&'a str> {
         self.videos.keys().copied().collect()
+    }
+
+    /// The videos whose taps have to be read.
+    pub(super) fn counted_videos(&self) -> Vec<&'a str> {
+        self.videos.iter().filter(|(_, video)| video.counted).map(|(name, _)| *name).collect()
     }
 
     /// The videos that have to be locked, in order.
@@ -90,6 +98,13 @@ impl<'a> Likes<'a> {
         }
     }
 
+    /// Takes in taps that are stored.
+    pub(super) fn tapped(&mut self, video: &str, reaction: &str, taps: u64) {
+        if let Some(video) = self.videos.get_mut(video) {
+            video.taps.insert(reaction.to_owned(), (taps, 0));
+        }
+    }
+
     /// Runs one command, if it is about likes.
     pub(super) fn run(&mut self, command: &'a Command) -> Option<Result<Outcome, StoreError>> {
         Some(match command {
@@ -112,12 +127,18 @@ impl<'a> Likes<'a> {
                 let reaction_likes = video.change(reaction, |likes| likes.saturating_sub(u64::from(removed)));
                 Ok(Outcome::Unliked { removed, likes: video.likes(), reaction_likes })
             }
+            Command::Taps { video, reaction, taps } => {
+                let video = self.videos.get_mut(video.as_str()).expect(ADDED);
+                video.taps.entry(reaction.clone()).or_default().1 += taps;
+                Ok(Outcome::Tapped)
+            }
             Command::Counts { video } => {
                 let video = &self.videos[video.as_str()];
                 let given = video.reactions.iter().map(|(reaction, count)| ((*reaction).to_owned(), count.likes));
                 let mut reactions: Vec<_> = given.filter(|(_, likes)| *likes > 0).chain(video.others.clone()).collect();
                 reactions.sort_unstable();
-                Ok(Outcome::Counts { likes: video.likes(), reactions })
+                let taps = video.taps.iter().map(|(reaction, (stored, added))| (reaction.clone(), stored + added));
+                Ok(Outcome::Counts { likes: video.likes(), reactions, taps: taps.collect() })
             }
             _ => return None,
         })
@@ -144,6 +165,19 @@ impl<'a> Likes<'a> {
             changed[before..].sort_unstable();
         }
         changed
+    }
+
+    /// The taps to add, in order: the video, the reaction, how many.
+    pub(super) fn added_taps(&self) -> (Vec<&'a str>, Vec<&str>, Vec<i64>) {
+        let mut columns = (Vec::new(), Vec::new(), Vec::new());
+        for (name, video) in &self.videos {
+            for (reaction, (_, added)) in video.taps.iter().filter(|(_, (_, added))| *added > 0) {
+                columns.0.push(*name);
+                columns.1.push(reaction.as_str());
+                columns.2.push(added.cast_signed());
+            }
+        }
+        columns
     }
 }
 

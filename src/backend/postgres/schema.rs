@@ -67,6 +67,11 @@ const MIGRATIONS: &[&str] = &["
     CREATE TABLE fanfare.outbox_lease (
         one smallint PRIMARY KEY CHECK (one = 0), holder bigint NOT NULL, until bigint NOT NULL
     );
+", "
+    CREATE TABLE fanfare.taps (
+        video text COLLATE \"C\" NOT NULL, reaction text COLLATE \"C\" NOT NULL, taps bigint NOT NULL CHECK (taps > 0),
+        PRIMARY KEY (video, reaction)
+    ) WITH (fillfactor = 50);
 "];
 
 /// The name in ids of a database that has the newest version already.

@@ -115,6 +115,10 @@ statements! {
         ON CONFLICT (video, reaction) DO UPDATE SET likes = excluded.likes";
     delete_counts [TEXT_ARRAY, TEXT_ARRAY] = "DELETE FROM fanfare.like_counts USING unnest($1::text[], $2::text[]) AS wanted (video, reaction)
         WHERE like_counts.video = wanted.video AND like_counts.reaction = wanted.reaction";
+    read_taps [TEXT_ARRAY] = "SELECT video, reaction, taps FROM fanfare.taps WHERE video = ANY ($1::text[])";
+    add_taps [TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY] = "INSERT INTO fanfare.taps (video, reaction, taps)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[])
+        ON CONFLICT (video, reaction) DO UPDATE SET taps = taps.taps + excluded.taps";
     /// Numbers for new posts. Taken while their places are locked, so that they grow in the order of commits.
     take_ids [INT8] = "SELECT nextval('fanfare.post_ids') FROM generate_series(1, $1::bigint)";
     find_posts [INT8_ARRAY] = "SELECT id, kind::smallint, place, member, deleted_at IS NOT NULL FROM fanfare.posts WHERE id = ANY ($1::bigint[])";

@@ -3,7 +3,7 @@ use rusqlite::{Connection, ErrorCode};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::likes::Counts;
+use super::likes::{self, Counts};
 use super::memory::Befalls;
 use super::place::{Claim, Claimant, Files};
 use super::posts::Tables;
@@ -336,6 +336,7 @@ fn execute(database: &Database, counts: &mut Counts, command: &Command) -> Resul
         }
         Command::Like { video, member, reaction, at } => counts.like(connection, video, member, reaction, *at),
         Command::Unlike { video, member, reaction } => counts.unlike(connection, video, member, reaction),
+        Command::Taps { video, reaction, taps } => likes::tap(connection, video, reaction, *taps),
         Command::Counts { video } => counts.counts(connection, video),
         Command::Post { kind, place, member, text, at } => {
             posts::post(database.posts(), *kind, place, member, text, *at)

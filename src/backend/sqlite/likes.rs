@@ -72,7 +72,12 @@ impl Counts {
         let mut reactions: Vec<_> =
             counts.iter().filter(|count| count.likes > 0).map(|count| (count.reaction.clone(), count.likes)).collect();
         reactions.sort_unstable();
-        Ok(Outcome::Counts { likes: total(counts), reactions })
+        let likes = total(counts);
+        let taps = connection
+            .prepare_cached("SELECT reaction, taps FROM taps WHERE video = ?1 ORDER BY reaction")?
+            .query_map([video], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.max(0).cast_unsigned())))?
+            .collect::<rusqlite::Result<Vec<_>>>()?;
+        Ok(Outcome::Counts { likes, reactions, taps })
     }
 
     /// Writes what changed; must come before the commit.
@@ -110,6 +115,17 @@ impl Counts {
         }
         Ok(self.videos.get_mut(video).expect("it was there or has just been inserted"))
     }
+}
+
+/// Adds taps.
+pub(super) fn tap(connection: &Connection, video: &str, reaction: &str, taps: u64) -> Result<Outcome, Failure> {
+    connection
+        .prepare_cached(
+            "INSERT INTO taps (video, reaction, taps) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET taps = taps + excluded.taps",
+        )?
+        .execute(params![video, reaction, taps.cast_signed()])?;
+    Ok(Outcome::Tapped)
 }
 
 /// Applies `step` to the count of `reaction` if `changed`, and returns it. A video has a handful of reactions, so a

@@ -62,6 +62,10 @@ const MIGRATIONS: &[&str] = &[
     "CREATE TABLE outbox_lease (
          one INTEGER PRIMARY KEY CHECK (one = 0), holder INTEGER NOT NULL, until INTEGER NOT NULL
      ) STRICT;",
+    "CREATE TABLE taps (
+         video TEXT NOT NULL, reaction TEXT NOT NULL, taps INTEGER NOT NULL CHECK (taps > 0),
+         PRIMARY KEY (video, reaction)
+     ) STRICT, WITHOUT ROWID;",
 ];
 
 /// Statements that a connection keeps prepared.

@@ -69,7 +69,7 @@ impl Model {
         match command {
             Command::Like { .. } => Outcome::Liked { created: changed, likes, reaction_likes },
             Command::Unlike { .. } => Outcome::Unliked { removed: changed, likes, reaction_likes },
-            _ => Outcome::Counts { likes, reactions: reactions.into_iter().collect() },
+            _ => Outcome::Counts { likes, reactions: reactions.into_iter().collect(), taps: vec![] },
         }
     }
 
@@ -274,7 +274,7 @@ fn a_command_that_is_refused_does_not_touch_the_others_of_its_batch() {
     assert!(matches!(&results[1], Err(StoreError::Refused { detail }) if detail.contains("poisoned")), "{results:?}");
     assert!(matches!(&results[2], Err(StoreError::Invalid { detail }) if detail.contains("18446744073709551615")));
     assert_eq!(results[3], liked(2));
-    assert_eq!(results[4], Ok(Outcome::Counts { likes: 2, reactions: vec![("like".into(), 2)] }));
+    assert_eq!(results[4], Ok(Outcome::Counts { likes: 2, reactions: vec![("like".into(), 2)], taps: vec![] }));
     let connection = Connection::open(&path).expect("reopens");
     assert_eq!(number(&connection, "SELECT count(*) FROM likes"), 2);
     check_counts(&connection);

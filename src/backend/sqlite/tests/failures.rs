@@ -34,7 +34,7 @@ fn a_full_disk_is_unavailable_until_there_is_room() {
     assert!(stored > 0);
     let results = writer.run(&batch(full));
     assert!(matches!(&results[0], Err(StoreError::Unavailable { detail }) if detail.contains("full")), "{results:?}");
-    let expected = Ok(Outcome::Counts { likes: stored, reactions: vec![("like".into(), stored)] });
+    let expected = Ok(Outcome::Counts { likes: stored, reactions: vec![("like".into(), stored)], taps: vec![] });
     assert_eq!(writer.run(&[counts("42")]), std::slice::from_ref(&expected), "reads go on");
     let mut mixed = batch(full);
     mixed.insert(7, counts("42"));
@@ -209,7 +209,7 @@ fn a_lock_of_another_process_is_unavailable_and_a_short_one_is_waited_for() {
 
     let mut child = locked_by_child(&path);
     store.try_submit(counts("42"), 0).expect("room");
-    let nothing = Outcome::Counts { likes: 0, reactions: vec![] };
+    let nothing = Outcome::Counts { likes: 0, reactions: vec![], taps: vec![] };
     assert_eq!(answers.recv().expect("an answer"), (0, Ok(nothing)), "reads need no lock");
     store.try_submit(like("42", "ana"), 1).expect("room");
     let (_, result) = answers.recv().expect("an answer");

@@ -1,0 +1,93 @@
+//! Taps: hearts that a member may give again and again. They are shown as they come, and the database gets their number
+//! within a second; a process that dies takes those of its last second with it.
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::access::Access;
+use super::likes::check_name;
+use super::message::{Message, Then};
+use super::shard::Shard;
+use super::slots::Conn;
+use super::totals::video_of;
+use crate::backend::store::{Command, Outcome, StoreError};
+use crate::backend::taps::Tapped;
+use crate::limits::{ASKED_BYTES, TAPS_MAX};
+use crate::wire::http::HttpError;
+use crate::wire::json;
+use crate::wire::topic::Topic;
+
+#[derive(Debug, Deserialize)]
+struct TapBody {
+    member: Option<String>,
+    #[serde(default = "super::likes::default_reaction")]
+    reaction: String,
+    #[serde(default = "one")]
+    count: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Shard {
+    /// `POST /v1/videos/{video}/taps`
+    pub(super) fn taps(&mut self, access: &Access, video: &str, body: &[u8]) -> Result<(), HttpError> {
+        check_name("video", video)?;
+        let topic =
+            Topic::encode("live", video).map_err(|error| HttpError::bad(format!("the video's name: {error}")))?;
+        access.require_publish(topic.as_str())?;
+        let TapBody { member, reaction, count } = json::object(body).map_err(|error| {
+            let example = "{\"member\":\"…\",\"reaction\":\"like\",\"count\":7}";
+            HttpError::bad(format!("the body must be {example}: {error}"))
+        })?;
+        let member = access.member(member)?.ok_or(HttpError::bad("the field \"member\" is missing: who taps?"))?;
+        check_name("member", &member)?;
+        self.check_reaction(&reaction)?;
+        if !(1..=TAPS_MAX).contains(&count) {
+            return Err(HttpError::bad(format!(
+                "the field \"count\" must be 1 to {TAPS_MAX}; gather taps for a moment"
+            )));
+        }
+        let admitted = self.node.admission.tap(&member, count, self.clock.instant);
+        admitted.map_err(|refusal| self.count_refusal(refusal))?;
+        let data = json!({"member": member, "reaction": reaction}).to_string();
+        self.publish_counted(&topic, "tap", Some(&reaction), count, &data);
+        self.counters().taps.add(count.into());
+        let tapped = (topic, reaction);
+        match self.node.home(tapped.0.as_str()) {
+            home if home == self.id => self.on_tapped(tapped, count.into()),
+            home => self.send(home, Message::Tapped { tapped, taps: count }),
+        }
+        Ok(())
+    }
+
+    /// At the home of a video's topic, which alone has the database count its taps.
+    pub(super) fn on_tapped(&mut self, tapped: Tapped, taps: u64) {
+        if self.taps.add(tapped, taps, self.clock.instant, &self.account).is_err() {
+            self.counters().dropped_backlog.add(1);
+        }
+    }
+
+    /// Once a tick: has the database count what came.
+    pub(super) fn tick_taps(&mut self) {
+        let ends = self.is_draining();
+        for (tapped, taps) in self.taps.take(self.clock.instant, ends) {
+            let (Some(store), Some(video)) = (&self.node.store, video_of(&tapped.0)) else { continue };
+            let held = self.node.storing.settle(ASKED_BYTES);
+            let command = Command::Taps { video, reaction: tapped.1.clone(), taps };
+            let ticket = self.ticket(Conn::NOBODY, Then::Tapped { tapped: tapped.clone(), taps }, held);
+            if store.try_submit(command, ticket).is_err() {
+                self.on_tapped(tapped, taps);
+            }
+        }
+    }
+
+    /// The database counted taps, or could not: then it gets them with the next.
+    pub(super) fn on_taps_stored(&mut self, tapped: Tapped, taps: u64, result: Result<Outcome, StoreError>) {
+        match result {
+            Err(StoreError::Unavailable { .. }) => self.on_tapped(tapped, taps),
+            _ => self.likes_changed(&tapped.0),
+        }
+    }
+}
