@@ -82,6 +82,49 @@ fn good_lines_lost_beside_bad_ones() {
     assert_eq!(seen, [1, 2, 3, 4]);
 }
 
+/// Of each class, and under one id everywhere, so that viewers know a repeat.
+#[test]
+fn event_for_several_topics_that_misses_one() {
+    let node = Node::start();
+    let topics = ["live:1", "chat:2", "room:3"];
+    let mut streams = topics.map(|topic| node.stream(&format!("topic={topic}")));
+    for kind in ["message", "note", "like", "receipt"] {
+        let line = json!({"topics": ["live:1", "chat:2", "room:3", "chat:2"], "type": kind, "data": {"n": 7}});
+        let answer = node.post(LINES, line.to_string());
+        let taken = json!({"accepted": 1, "rejected_total": 0, "rejected": []});
+        if kind == "receipt" {
+            // It comes only from nodes, to whatever topic.
+            assert_eq!(answer.json()["rejected_total"], 1, "{answer:?}");
+            continue;
+        }
+        assert_eq!((answer.status, answer.json()), (202, taken), "{kind}");
+        let mut ids = Vec::new();
+        for (stream, topic) in streams.iter_mut().zip(topics) {
+            let event = stream.event();
+            assert_eq!((&event["topic"], &event["type"]), (&json!(topic), &json!(kind)));
+            assert_eq!(event["data"], json!({"n": 7}));
+            ids.push(event["id"].to_string());
+        }
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    }
+    let given = json!({"topics": topics, "type": "message", "id": "once"}).to_string();
+    let (again, last) = (given.clone(), json!({"topics": topics, "type": "message", "id": "last"}).to_string());
+    assert_eq!(node.post(LINES, [given, again, last].join("\n")).json()["accepted"], 3);
+    for stream in &mut streams {
+        assert_eq!([(); 3].map(|()| stream.event()["id"].as_str().unwrap().to_owned()), ["once", "once", "last"]);
+    }
+    // One that it may not go to keeps it from all.
+    for bad in [r#"["live:1","x"]"#, "[]", r#""live:1""#] {
+        let answer = node.post(LINES, format!(r#"{{"topics":{bad},"type":"message"}}"#)).json();
+        assert_eq!((&answer["accepted"], &answer["rejected_total"]), (&json!(0), &json!(1)), "{bad}: {answer}");
+    }
+    let in_path = node.post("/v1/topics/live:1/events", r#"{"topics":["chat:2"],"type":"message"}"#);
+    assert_eq!(in_path.status, 400);
+    assert!(in_path.json()["detail"].as_str().unwrap().contains("POST /v1/events"), "{in_path:?}");
+    node.publish("live:1", &json!({"type": "message", "id": "end"}));
+    assert_eq!(streams[0].event()["id"], "end");
+}
+
 #[test]
 fn rejected_lines_listed_without_bound() {
     let node = Node::start();

@@ -1,6 +1,7 @@
 //! A body of lines (NDJSON), taken one by one as they come: never more than a line of it is held.
 
 use crate::limits::{LINE_BYTES_MAX, REJECTED_LISTED_MAX};
+use crate::runtime::random::Map;
 use crate::wire::chunked::Chunked;
 use crate::wire::response::AnswerTo;
 
@@ -14,12 +15,17 @@ pub enum Remaining {
 }
 
 /// What became of a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taken {
     /// Its event is where it must be before the answer.
     Now,
-    /// It will be.
-    Later,
+    /// So many will be: one for each of its topics that keeps history.
+    Later {
+        /// How many.
+        events: u32,
+        /// Why one more cannot be.
+        failed: Option<String>,
+    },
 }
 
 /// The state between two reads of such a body.
@@ -40,6 +46,8 @@ pub struct Lines {
     accepted: u64,
     /// Lines whose events are on their way into history.
     pending: u64,
+    /// Of those the ones of several topics: events on their way, and what is wrong with one.
+    several: Map<u64, (u32, Option<String>)>,
     rejected: u64,
     listed: Vec<serde_json::Value>,
 }
@@ -56,6 +64,7 @@ impl Lines {
             line: 0,
             accepted: 0,
             pending: 0,
+            several: Map::default(),
             rejected: 0,
             listed: Vec::new(),
         }
@@ -127,7 +136,12 @@ impl Lines {
         }
         match each(self.line, line) {
             Ok(Taken::Now) => self.accepted += 1,
-            Ok(Taken::Later) => self.pending += 1,
+            Ok(Taken::Later { events, failed }) => {
+                self.pending += 1;
+                if events > 1 || failed.is_some() {
+                    self.several.insert(self.line, (events, failed));
+                }
+            }
             Err(detail) => self.reject(self.line, detail),
         }
     }
@@ -137,8 +151,17 @@ impl Lines {
         self.pending
     }
 
-    /// The event of a line is in history, or could not be put there.
-    pub fn settle(&mut self, line: u64, result: Result<(), String>) {
+    /// An event of a line is in history, or could not be put there.
+    pub fn settle(&mut self, line: u64, mut result: Result<(), String>) {
+        if let Some((left, failed)) = self.several.get_mut(&line) {
+            *left -= 1;
+            *failed = failed.take().or(result.err());
+            if *left > 0 {
+                return;
+            }
+            result = failed.take().map_or(Ok(()), Err);
+            self.several.remove(&line);
+        }
         self.pending -= 1;
         match result {
             Ok(()) => self.accepted += 1,

@@ -1,5 +1,6 @@
 //! The dispatcher's requests: an event to a topic, or a line an event.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::access::{Access, Allowed};
@@ -85,12 +86,14 @@ impl Shard {
             self.new_event_id(&mut new_id);
         }
         let id = draft.id.as_deref().unwrap_or(&new_id);
-        let published = if self.node.roles.dispatcher {
-            self.publish(draft, id, publisher)
-        } else {
-            self.hand_over(draft, id, publisher)
-        };
-        (published, new_id)
+        (self.publish_as(draft, id, publisher), new_id)
+    }
+
+    fn publish_as(&mut self, draft: &Draft<'_>, id: &str, publisher: Publisher) -> Result<Published, HttpError> {
+        match self.node.roles.dispatcher {
+            true => self.publish(draft, id, publisher),
+            false => self.hand_over(draft, id, publisher),
+        }
     }
 
     /// Publishes an event of this node's own, which nobody is answered for.
@@ -151,7 +154,10 @@ impl Shard {
         number: u64,
         line: &[u8],
     ) -> Result<Taken, String> {
-        let draft = Draft::parse(line, None).map_err(|error| error.to_string())?;
+        let (draft, more) = Draft::parse_line(line).map_err(|error| error.to_string())?;
+        if !more.is_empty() {
+            return self.publish_to_many(access, publisher, Publisher::Line(conn, number), draft, more);
+        }
         let allowed = access.require_unexpired(self.clock.unix_ms).and_then(|()| access.allow(draft));
         let draft = allowed
             .and_then(|draft| self.admit_event(publisher).map(|()| draft))
@@ -160,8 +166,51 @@ impl Shard {
         self.new_id = id;
         match published {
             Ok(Published::Taken | Published::Repeated(_)) => Ok(Taken::Now),
-            Ok(Published::Pending) => Ok(Taken::Later),
+            Ok(Published::Pending) => Ok(Taken::Later { events: 1, failed: None }),
             Err(error) => Err(error.detail.into_owned()),
+        }
+    }
+
+    /// An event for several topics, under one id. It goes to none of them where it may not go to one; where one of them
+    /// cannot take it now, those before it have it, and viewers know by the id what is repeated.
+    fn publish_to_many<'a>(
+        &mut self,
+        access: &Access,
+        publisher: u64,
+        line: Publisher,
+        draft: Draft<'a>,
+        more: Vec<Cow<'a, str>>,
+    ) -> Result<Taken, String> {
+        let mut drafts: Vec<Draft<'a>> = more.into_iter().map(|topic| Draft { topic, ..draft.clone() }).collect();
+        drafts.push(draft);
+        let allowed = access
+            .require_unexpired(self.clock.unix_ms)
+            .and_then(|()| drafts.into_iter().map(|draft| access.allow(draft)).collect());
+        let drafts: Vec<Allowed<'_>> = allowed.map_err(|error: HttpError| error.detail.into_owned())?;
+        for _ in &drafts {
+            self.admit_event(publisher).map_err(|error| error.detail.into_owned())?;
+        }
+        let mut id = String::new();
+        match &drafts[0].id {
+            Some(given) => id.push_str(given),
+            None => self.new_event_id(&mut id),
+        }
+        let (mut events, mut failed) = (0, None);
+        for draft in &drafts {
+            match self.publish_as(draft, &id, line.clone()) {
+                Ok(Published::Pending) => events += 1,
+                Ok(Published::Taken | Published::Repeated(_)) => {}
+                Err(error) => {
+                    failed = Some(error.detail.into_owned());
+                    break;
+                }
+            }
+        }
+        match failed {
+            Some(failed) if events == 0 => Err(failed),
+            None if events == 0 => Ok(Taken::Now),
+            // The line is answered with those of its events that are on their way.
+            failed => Ok(Taken::Later { events, failed }),
         }
     }
 

@@ -7,7 +7,9 @@ use std::str::FromStr;
 use super::connection_id::NodeId;
 use super::json::{self, JsonError};
 use super::topic::{self, TopicError};
-use crate::limits::{EVENT_BYTES_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, TYPE_BYTES_MAX, VERSION_MAX};
+use crate::limits::{
+    EVENT_BYTES_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, TOPICS_PER_CONNECTION_MAX, TYPE_BYTES_MAX, VERSION_MAX,
+};
 
 /// What an event type promises a client; see the table in docs/delivery.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -172,15 +174,29 @@ impl<'a> Draft<'a> {
     /// Reads one event. `topic` is the one of the request's path (already checked); without one, the text must have a
     /// field `topic`. Fields that Fanfare does not know are ignored.
     pub fn parse(text: &'a [u8], topic: Option<&'a str>) -> Result<Draft<'a>, EventError> {
+        match Draft::read(text, topic)? {
+            (draft, more) if more.is_empty() => Ok(draft),
+            _ => Err(EventError::Field { field: "topics", expected: "in a line of POST /v1/events" }),
+        }
+    }
+
+    /// Reads one event that may be for several topics, in the field `topics`: for the first, with the others beside it.
+    pub fn parse_line(text: &'a [u8]) -> Result<(Draft<'a>, Vec<Cow<'a, str>>), EventError> {
+        Draft::read(text, None)
+    }
+
+    fn read(text: &'a [u8], topic: Option<&'a str>) -> Result<(Draft<'a>, Vec<Cow<'a, str>>), EventError> {
         if let Err(error) = std::str::from_utf8(text) {
             return Err(EventError::Utf8(error.valid_up_to()));
         }
         let (mut named, mut kind, mut key, mut id, mut data, mut version, mut count) =
             (None, None, None, None, None, None, None);
+        let mut topics = None;
         let mut twice = None;
         json::members(text, |name, value| {
             let (slot, field) = match name {
                 b"topic" => (&mut named, "topic"),
+                b"topics" => (&mut topics, "topics"),
                 b"type" => (&mut kind, "type"),
                 b"key" => (&mut key, "key"),
                 b"id" => (&mut id, "id"),
@@ -202,8 +218,14 @@ impl<'a> Draft<'a> {
         let version = version.filter(|number| *number <= VERSION_MAX);
         let count =
             count.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).filter(|count| *count > 0).unwrap_or(1);
+        let mut more = topics.map_or(Ok(Vec::new()), read_topics)?;
         let topic = match topic {
-            Some(topic) => Cow::Borrowed(topic),
+            Some(topic) if more.is_empty() => Cow::Borrowed(topic),
+            Some(_) => return Err(EventError::Field { field: "topics", expected: "in a line of POST /v1/events" }),
+            None if !more.is_empty() && named.is_some() => {
+                return Err(EventError::Field { field: "topics", expected: "there alone, without \"topic\"" });
+            }
+            None if !more.is_empty() => more.remove(0),
             None => {
                 let raw = named.ok_or(EventError::Missing("topic"))?;
                 let text = json::string(raw).ok_or(EventError::Field { field: "topic", expected: "a string" })?;
@@ -219,8 +241,25 @@ impl<'a> Draft<'a> {
         if data.len() > EVENT_BYTES_MAX {
             return Err(EventError::TooLarge(data.len()));
         }
-        Ok(Draft { topic, kind, key, id: id.filter(|id| !id.is_empty()), version, count, data })
+        Ok((Draft { topic, kind, key, id: id.filter(|id| !id.is_empty()), version, count, data }, more))
     }
+}
+
+/// A list of topics, each once.
+fn read_topics<'a>(raw: &'a [u8]) -> Result<Vec<Cow<'a, str>>, EventError> {
+    let field = EventError::Field { field: "topics", expected: "a list of 1 to 100 topics" };
+    let list: Vec<String> = serde_json::from_slice(raw).map_err(|_| field.clone())?;
+    if !(1..=TOPICS_PER_CONNECTION_MAX).contains(&list.len()) {
+        return Err(field);
+    }
+    let mut topics = Vec::with_capacity(list.len());
+    for text in list {
+        let topic = topic::normalise(Cow::Owned(text))?;
+        if !topics.contains(&topic) {
+            topics.push(topic);
+        }
+    }
+    Ok(topics)
 }
 
 fn optional<'a>(
@@ -256,6 +295,20 @@ mod tests {
         assert_eq!((draft.id.as_deref(), draft.data), (Some("x"), &br#"{"a":1}"#[..]));
         let draft = Draft::parse(br#"{"topic":"live:1","type":"x","key":null}"#, None).unwrap();
         assert_eq!((&*draft.topic, draft.key, draft.data), ("live:1", None, &b"null"[..]));
+    }
+
+    #[test]
+    fn one_event_for_several_topics() {
+        let line = Draft::parse_line(br#"{"topics":["live:1","chat:%41","live:1"],"type":"x"}"#).unwrap();
+        assert_eq!((&*line.0.topic, line.1), ("live:1", vec![Cow::Borrowed("chat:A")]));
+        let many: Vec<String> = (0..=TOPICS_PER_CONNECTION_MAX).map(|topic| format!("\"a:{topic}\"")).collect();
+        for bad in ["[]", "7", "[7]", "[\"x\"]", "null", &format!("[{}]", many.join(","))] {
+            assert!(Draft::parse_line(format!(r#"{{"topics":{bad},"type":"x"}}"#).as_bytes()).is_err(), "{bad}");
+        }
+        let both = br#"{"topics":["live:1"],"topic":"live:2","type":"x"}"#;
+        assert!(matches!(Draft::parse_line(both), Err(EventError::Field { field: "topics", .. })));
+        let in_path = br#"{"topics":["live:1"],"type":"x"}"#;
+        assert!(matches!(Draft::parse(in_path, Some("live:1")), Err(EventError::Field { field: "topics", .. })));
     }
 
     #[test]

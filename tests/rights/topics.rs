@@ -112,11 +112,12 @@ fn line_without_a_right_published() {
         r#"{"topic":"chat:1","type":"presence","data":8}"#,
         r#"{"topic":"LIVE:42","type":"note","data":9}"#,
         r#"{"topic":"live:\u0034\u0032","type":"note","data":10}"#,
+        r#"{"topics":["live:42","live:43"],"type":"note","data":11}"#,
     ];
     let answer = as_bearer(node, &token, "POST", "/v1/events", &lines.join("\n"));
     assert_eq!(answer.status, 202, "{}", answer.text());
     let answer = answer.json();
-    assert_eq!((&answer["accepted"], &answer["rejected_total"]), (&json!(2), &json!(8)));
+    assert_eq!((&answer["accepted"], &answer["rejected_total"]), (&json!(2), &json!(9)));
     let rejected: Vec<(u64, &str)> = answer["rejected"]
         .as_array()
         .unwrap()
@@ -124,7 +125,7 @@ fn line_without_a_right_published() {
         .map(|line| (line["line"].as_u64().unwrap(), line["detail"].as_str().unwrap()))
         .collect();
     let numbers: Vec<u64> = rejected.iter().map(|(line, _)| *line).collect();
-    assert_eq!(numbers, [2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(numbers, [2, 3, 4, 5, 6, 7, 8, 9, 11]);
     for (line, detail) in rejected {
         let says = match line {
             4 => "\"topic\" is given twice",
