@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::datacenter::{PeerTurns, PeerViewers, Placed, Taking};
+use super::datacenter::{PeerTurns, Placed, Taking};
 use super::kept::{Keep, Keeper, Kept, KeptEvent};
 use super::kv::{
     Alive, Answer, Append, Batch, Heartbeat, KEPT, KeyValue, Losses, NodeCounts, NodeInfo, Notice, Request, Turn,
@@ -369,12 +369,8 @@ impl KeyValue for MemoryKv {
             Request::Queue(ask) => Answer::Queue(tables.peers.waiting(&ask, now_ms)),
             Request::Take(taking) => Answer::Taken(tables.take(taking, now_ms, notices)),
             Request::NotePeer(note) => {
-                let number = tables.peers.note(&note, now_ms);
-                if note.restart || !note.viewers.is_empty() {
-                    // What was left after a restart is what it says now.
-                    let said = PeerViewers { dc: note.dc, full: note.restart, viewers: note.viewers };
-                    notices.push(Notice::PeerViewers(Arc::new(said)));
-                }
+                let (number, news) = tables.peers.note(note, now_ms);
+                notices.extend(news.map(|news| Notice::PeerViewers(Arc::new(news))));
                 Answer::Noted(number)
             }
             Request::PeerViewers => Answer::PeerViewers(tables.peers.viewers(now_ms)),

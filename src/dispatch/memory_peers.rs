@@ -168,11 +168,12 @@ impl Peers {
         is_new
     }
 
-    /// News of a peer. Gives the number that changes when its viewers were dropped.
-    pub fn note(&mut self, note: &PeerNote, now_ms: u64) -> u64 {
+    /// News of a peer. Gives the number that changes when its viewers were dropped, and what others are to hear of its
+    /// viewers.
+    pub fn note(&mut self, note: PeerNote, now_ms: u64) -> (u64, Option<PeerViewers>) {
         let known = self.known.entry(note.dc.clone()).or_default();
         if note.hello.is_some_and(|hello| known.is_late(&hello, now_ms)) {
-            return known.since;
+            return (known.since, None);
         }
         if let Some(ahead) = note.heard {
             if note.restart || !known.is_alive(now_ms) {
@@ -194,7 +195,9 @@ impl Peers {
                 known.viewers.insert(topic.clone(), *count);
             }
         }
-        known.since
+        // What was left after a restart is what it says now.
+        let news = PeerViewers { dc: note.dc, full: note.restart, viewers: note.viewers };
+        (known.since, Some(news).filter(|news| news.full || !news.viewers.is_empty()))
     }
 
     /// All peers' viewers.
@@ -278,12 +281,12 @@ mod tests {
         let note =
             |viewers| PeerNote { dc: "b".into(), hello: None, heard: Some(7), lacks: None, restart: false, viewers };
         let start = 1_000_000;
-        assert_eq!(peers.note(&note(vec![(topic.clone(), 4)]), start), start);
-        assert_eq!(peers.note(&note(vec![]), start + silent - 1), start);
+        assert_eq!(peers.note(note(vec![(topic.clone(), 4)]), start).0, start);
+        assert_eq!(peers.note(note(vec![]), start + silent - 1).0, start);
         assert_eq!(peers.viewers(start + silent)[0].viewers, [(topic, 4)]);
         let later = start + 2 * silent - 1;
         assert!(peers.viewers(later).is_empty() && !peers.states(later)[0].alive);
-        assert_eq!((peers.note(&note(vec![]), later), peers.viewers(later)[0].viewers.len()), (later, 0));
+        assert_eq!((peers.note(note(vec![]), later).0, peers.viewers(later)[0].viewers.len()), (later, 0));
         let lacks = |since| PeerNote {
             dc: "b".into(),
             hello: None,
@@ -292,8 +295,8 @@ mod tests {
             restart: false,
             viewers: vec![],
         };
-        peers.note(&lacks(500), later);
-        peers.note(&lacks(800), later + 5);
+        peers.note(lacks(500), later);
+        peers.note(lacks(800), later + 5);
         assert_eq!(peers.states(later + 5)[0].lacked, Some((500, later + 5)));
     }
 

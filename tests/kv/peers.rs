@@ -92,11 +92,16 @@ pub fn are_known(store: &Store) {
     // One that was given up comes after a newer one; of another shard there is no newer one.
     for (shard, number, count, counts) in [(0, 2, 7, 7), (0, 1, 8, 7), (0, 2, 9, 9), (0, 3, 6, 6), (1, 1, 5, 5)] {
         let hello = Some(HelloNumber { node: NodeId(42), shard, number });
-        let viewers = viewers(&[("live:5", count)]);
-        let late = counts != count;
+        let (late, list) = (counts != count, [("live:5", count)]);
+        let viewers = viewers(&list);
+        is_told(store);
         let hello = PeerNote { dc: "eu".to_owned(), hello, heard: Some(7), lacks: None, restart: late, viewers };
         assert_eq!(store.ask(Request::NotePeer(hello)), Answer::Noted(later));
         assert_eq!(held(store)[0], part("eu", true, &[("live:4", 1), ("live:5", counts)]));
+        match late {
+            true => assert!(!is_told(store), "others hear of what is known to be old"),
+            false => store.hears(&Notice::PeerViewers(Arc::new(part("eu", false, &list)))),
+        }
     }
 }
 
