@@ -4,6 +4,7 @@
 //! database is made (default: the build directory, so that it is a real disk and not a tmpfs). With
 //! `FANFARE_BENCH_POSTGRES=postgres://…` the same runs on that database too, and leaves its rows there.
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use fanfare::backend::rules::Standing;
 use fanfare::backend::store::{Command, Outcome, PostKind, Store, StoreError};
 use fanfare::backend::{postgres, sqlite};
 use std::fs::File;
@@ -220,7 +221,8 @@ fn serve(
         let command = match scenario.what {
             What::Likes => Command::Like { video, member, reaction: "like".into(), at },
             What::Comments => {
-                Command::Post { kind: PostKind::Comment, place: video, member, text: "What a goal! ".repeat(4), at }
+                let (kind, text, standing) = (PostKind::Comment, "What a goal! ".repeat(4), Standing::Guest);
+                Command::Post { kind, place: video, member, text, standing, at }
             }
         };
         store.try_submit(command, (submitter, Instant::now())).expect("64 fit into the queue");

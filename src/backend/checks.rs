@@ -12,7 +12,10 @@ pub(super) fn time(at: u64) -> Result<i64, StoreError> {
 pub(super) fn command(command: &Command, ids: &PostIds) -> Result<(), StoreError> {
     match command {
         Command::Once { once, command: inner } => time(once.at).and_then(|_| self::command(inner, ids)),
-        Command::Like { at, .. } | Command::DeletePost { at, .. } => time(*at).map(drop),
+        Command::Like { at, .. }
+        | Command::DeletePost { at, .. }
+        | Command::SetRules { at, .. }
+        | Command::TimeOut { at, .. } => time(*at).map(drop),
         Command::Post { text, at, .. } => {
             if text.len() > POST_TEXT_BYTES_MAX {
                 return Err(invalid(format!("a text of {} bytes; at most {POST_TEXT_BYTES_MAX} are kept", text.len())));

@@ -7,9 +7,11 @@ mod open_error;
 mod outbox;
 mod part;
 pub mod passes;
+mod post;
 mod post_id;
 #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a thread of its own")]
 pub mod postgres;
+pub mod rules;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a thread of its own")]
 pub mod sqlite;
 pub mod store;

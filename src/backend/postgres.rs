@@ -19,6 +19,7 @@ mod options;
 mod passfile;
 mod pooler;
 mod posts;
+mod rules;
 mod schema;
 mod session;
 mod statements;

@@ -12,6 +12,7 @@ mod once;
 mod place;
 mod posts;
 mod receipts;
+mod rules;
 mod schema;
 #[cfg(test)]
 mod tests;

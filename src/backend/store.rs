@@ -17,19 +17,12 @@ use super::once::Once;
 pub use super::open_error::OpenError;
 pub use super::outbox::{Change, Marks, OutboxAsk, Record, Unpublished};
 pub use super::part::Part;
+pub use super::post::{Deletion, Post, PostKind, Receipt};
+use super::rules::{self, Bar, Rules, Standing};
 use crate::dispatch::kept::Keep;
 use crate::limits::STORE_QUEUE_COMMANDS;
 use crate::runtime::random::Seeded;
 use crate::wire::status::Status;
-
-/// Whether a post is a comment of a video or a message of a conversation. The two never mix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PostKind {
-    /// Of a video; its viewers are told on `live:…`.
-    Comment,
-    /// Of a conversation; its members are told on `chat:…`.
-    Message,
-}
 
 /// One thing to do. The caller has checked lengths and characters; the store keeps any valid UTF-8, except that
 /// PostgreSQL refuses U+0000 and names of more than [`crate::limits::STORE_NAME_BYTES_MAX`] ([`StoreError::Invalid`]).
@@ -56,7 +49,7 @@ pub enum Command {
     Taps { video: String, reaction: String, taps: u64 },
     /// Reads the counts of a video, with every command submitted before it on the same thread applied.
     Counts { video: String },
-    /// Stores a comment or message as a new one, unpublished. Repeating it stores another.
+    /// Stores a comment or message as a new one, unpublished, unless the video's rules bar its author. Repeating it stores another.
     Post {
         kind: PostKind,
         /// The video or conversation.
@@ -65,6 +58,8 @@ pub enum Command {
         member: String,
         /// At most [`crate::limits::POST_TEXT_BYTES_MAX`] bytes.
         text: String,
+        /// As whom the author comments, which decides what rules of the video bind them; nothing binds who writes a message.
+        standing: Standing,
         /// Unix milliseconds, at most `i64::MAX`.
         at: u64,
     },
@@ -119,6 +114,24 @@ pub enum Command {
         /// At most so many, taken as 1 to [`crate::limits::RECEIPTS_PAGE_MAX`].
         limit: u32,
     },
+    /// Reads the rules of a video, with every command submitted before it for the same video applied.
+    Rules { video: String },
+    /// Changes the rules of a video. They bind each comment that is stored after this, by whichever backend.
+    SetRules {
+        video: String,
+        change: rules::Change,
+        /// Unix milliseconds, at most `i64::MAX`.
+        at: u64,
+    },
+    /// From now on `member` may not comment on `video` for a time, whatever was said before.
+    TimeOut {
+        video: String,
+        member: String,
+        /// 0 ends a time-out.
+        seconds: u32,
+        /// Unix milliseconds, at most `i64::MAX`.
+        at: u64,
+    },
     /// A [`Command::Like`] or [`Command::Post`] that is done once: what it came to is stored in the same commit, and the same
     /// again within [`crate::limits::ONCE_AGE`] is [`Outcome::Again`]. Of one that is refused nothing is stored.
     Once { once: Once, command: Box<Command> },
@@ -138,7 +151,10 @@ impl Command {
 
     /// Whether it may change the database, so that its batch needs the write lock.
     pub fn writes(&self) -> bool {
-        !matches!(self.inner(), Command::Counts { .. } | Command::ListPosts { .. } | Command::Receipts { .. })
+        !matches!(
+            self.inner(),
+            Command::Counts { .. } | Command::ListPosts { .. } | Command::Receipts { .. } | Command::Rules { .. }
+        )
     }
 
     /// What decides its lane: commands that must keep their order have it in common.
@@ -152,6 +168,10 @@ impl Command {
             Command::Post { kind, place, .. }
             | Command::DeletePost { kind, place, .. }
             | Command::ListPosts { kind, place, .. } => (1 + *kind as u8, place),
+            // Beside the comments that rules are about.
+            Command::Rules { video } | Command::SetRules { video, .. } | Command::TimeOut { video, .. } => {
+                (1 + PostKind::Comment as u8, video)
+            }
             // Beside the messages that receipts are about.
             Command::Receipt { conversation, .. } | Command::Receipts { conversation, .. } => {
                 (1 + PostKind::Message as u8, conversation)
@@ -201,6 +221,18 @@ pub enum Outcome {
         /// As given.
         at: u64,
     },
+    /// The video's rules do not let its author comment now; nothing is stored.
+    Barred(Bar),
+    Rules {
+        rules: Rules,
+        /// Greater than that of all that were there before them; 0 where they were never set.
+        version: u64,
+    },
+    /// A time-out is stored, or ended.
+    TimedOut {
+        /// When it ends, in Unix milliseconds; none if there is none any more.
+        until: Option<u64>,
+    },
     /// What came of deleting a post.
     Deletion(Deletion),
     Posts {
@@ -239,43 +271,6 @@ pub enum Outcome {
     Again { status: Status, answer: String },
     /// A request of the same key had another body; nothing changed.
     OtherBody,
-}
-
-/// What came of deleting a post.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deletion {
-    /// It is deleted, and viewers are to be told.
-    Deleted,
-    /// It was deleted before; nothing changed, and whoever deleted it tells the viewers.
-    Already,
-    /// Who asks is not the author (also of one that was deleted).
-    Forbidden,
-    /// The place never had it.
-    NotFound,
-}
-
-/// A comment or message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Post {
-    /// Its identity.
-    pub id: String,
-    /// Its author.
-    pub member: String,
-    /// What was written.
-    pub text: String,
-    /// When, in Unix milliseconds.
-    pub at: u64,
-}
-
-/// How far a member has read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receipt {
-    /// Who.
-    pub member: String,
-    /// The newest message that was read.
-    pub message: String,
-    /// When that was said, in Unix milliseconds.
-    pub at: u64,
 }
 
 /// Why a command was not done. Nothing of it is stored.

@@ -32,6 +32,17 @@ struct Video {
     read: Option<Instant>,
     /// They changed, so that they are to be told once more later.
     settles: bool,
+    /// Somebody asked for them, who may know nothing of the video.
+    is_asked: bool,
+}
+
+/// A video whose totals are to be read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Due {
+    /// The topic of its viewers.
+    pub topic: Topic,
+    /// Some of them may know nothing of it, its rules included.
+    pub is_asked: bool,
 }
 
 /// The videos of a backend's shard.
@@ -59,11 +70,13 @@ impl Totals {
             if self.videos.len() >= TOTALS_MAX {
                 return false;
             }
-            self.videos.insert(topic.clone(), Video { step: Step::Tell, due: now, read: None, settles });
+            let video = Video { step: Step::Tell, due: now, read: None, settles, is_asked: !settles };
+            self.videos.insert(topic.clone(), video);
             self.due.insert((now, topic.clone()));
             return true;
         };
         video.settles |= settles || video.step == Step::Settle;
+        video.is_asked |= !settles;
         if video.step != Step::Tell {
             let due = video.read.map_or(now, |read| now.max(read + TOTALS_PAUSE));
             self.due.remove(&(video.due, topic.clone()));
@@ -74,11 +87,11 @@ impl Totals {
     }
 
     /// The next video whose totals are to be read now.
-    pub fn next(&mut self, now: Instant) -> Option<Topic> {
+    pub fn next(&mut self, now: Instant) -> Option<Due> {
         while self.due.first().is_some_and(|(due, _)| *due <= now) {
             let (_, topic) = self.due.pop_first()?;
             let Some(video) = self.videos.get_mut(&topic) else { continue };
-            let settles = std::mem::take(&mut video.settles);
+            let (settles, is_asked) = (std::mem::take(&mut video.settles), std::mem::take(&mut video.is_asked));
             let (step, due) = match video.step {
                 // What changes while they are being read is read again.
                 Step::Tell if settles => (Step::Settle, now + TOTALS_SETTLE),
@@ -91,15 +104,15 @@ impl Totals {
             };
             (video.step, video.due, video.read) = (step, due, Some(now));
             self.due.insert((due, topic.clone()));
-            return Some(topic);
+            return Some(Due { topic, is_asked });
         }
         None
     }
 
-    /// A video's totals could not be read: that is tried again.
+    /// A video's totals could not be read: that is tried again, with whatever may have been asked for.
     pub fn failed(&mut self, topic: &Topic, now: Instant) {
         let due = now + TOTALS_PAUSE;
-        let video = Video { step: Step::Tell, due, read: Some(now), settles: true };
+        let video = Video { step: Step::Tell, due, read: Some(now), settles: true, is_asked: true };
         if let Some(old) = self.videos.insert(topic.clone(), video) {
             self.due.remove(&(old.due, topic.clone()));
         }
@@ -132,7 +145,7 @@ mod tests {
                     prop_assert!(is_noted);
                     changed[usize::from(number)].get_or_insert(now);
                 }
-                while let Some(topic) = totals.next(now) {
+                while let Some(Due { topic, .. }) = totals.next(now) {
                     let at = topics.iter().position(|one| *one == topic).expect("it is one of them");
                     if let Some(last) = read[at].last() {
                         prop_assert!(now - *last >= TOTALS_PAUSE);
@@ -154,12 +167,13 @@ mod tests {
     fn they_are_told_once_more_when_it_is_quiet() {
         let (mut totals, now) = (Totals::default(), Instant::now());
         let topic = Topic::parse("live:1").expect("it is one");
+        let due = |is_asked| Some(Due { topic: topic.clone(), is_asked });
         assert!(totals.changed(&topic, now));
-        assert_eq!((totals.next(now), totals.next(now)), (Some(topic.clone()), None));
+        assert_eq!((totals.next(now), totals.next(now)), (due(false), None));
         assert!(totals.asked(&topic, now));
-        assert_eq!((totals.next(now), totals.next(now + TOTALS_PAUSE)), (None, Some(topic.clone())));
+        assert_eq!((totals.next(now), totals.next(now + TOTALS_PAUSE)), (None, due(true)));
         let later = now + TOTALS_PAUSE + TOTALS_SETTLE;
-        assert_eq!((totals.next(later), totals.next(later + 9 * TOTALS_SETTLE)), (Some(topic), None));
+        assert_eq!((totals.next(later), totals.next(later + 9 * TOTALS_SETTLE)), (due(false), None));
     }
 
     #[test]
@@ -167,6 +181,17 @@ mod tests {
         let (mut totals, now) = (Totals::default(), Instant::now());
         let topic = Topic::parse("live:1").expect("it is one");
         assert!(totals.asked(&topic, now));
-        assert_eq!((totals.next(now), totals.next(now + 9 * TOTALS_SETTLE)), (Some(topic), None));
+        let due = Some(Due { topic, is_asked: true });
+        assert_eq!((totals.next(now), totals.next(now + 9 * TOTALS_SETTLE)), (due, None));
+    }
+
+    #[test]
+    fn who_asks_while_likes_come_is_forgotten() {
+        let (mut totals, now) = (Totals::default(), Instant::now());
+        let topic = Topic::parse("live:1").expect("it is one");
+        assert!(totals.changed(&topic, now) && totals.asked(&topic, now));
+        assert!(totals.next(now).expect("it is due").is_asked);
+        totals.failed(&topic, now);
+        assert!(totals.next(now + TOTALS_PAUSE).expect("it is due").is_asked);
     }
 }

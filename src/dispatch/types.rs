@@ -28,13 +28,14 @@ pub struct Types {
 }
 
 /// The types the platform itself publishes.
-pub const BUILT_IN: [(&str, Class); 10] = [
+pub const BUILT_IN: [(&str, Class); 11] = [
     ("like", Class::Sum),
     ("tap", Class::Sum),
     ("likes", Class::Latest),
     ("viewers", Class::Latest),
     ("receipt", Class::Latest),
     ("presence", Class::Latest),
+    ("rules", Class::Latest),
     ("typing", Class::Ephemeral),
     ("comment", Class::Every),
     ("message", Class::Every),

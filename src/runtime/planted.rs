@@ -71,10 +71,14 @@ pub enum Mistake {
     UnlikeUntold,
     /// Of totals of likes those of one data center are shown for those of all.
     SubtotalShown,
+    /// A member's comments follow one another as fast as in a video without slow mode.
+    SlowModeForgotten,
+    /// Who comes to a video later is not told its rules.
+    RulesUntold,
 }
 
 /// All of them.
-pub const ALL: [Mistake; 33] = [
+pub const ALL: [Mistake; 35] = [
     Mistake::PrevUnchecked,
     Mistake::HolesUnread,
     Mistake::EndsUncompared,
@@ -108,6 +112,8 @@ pub const ALL: [Mistake; 33] = [
     Mistake::MemberKept,
     Mistake::UnlikeUntold,
     Mistake::SubtotalShown,
+    Mistake::SlowModeForgotten,
+    Mistake::RulesUntold,
 ];
 
 thread_local! {

@@ -264,7 +264,7 @@ impl Shard {
     ) -> Result<Access, HttpError> {
         let access = self.access(request, query)?;
         match request.method {
-            Method::Post => self.admit_event(self.publisher_key(conn, request, &access))?,
+            Method::Post | Method::Put => self.admit_event(self.publisher_key(conn, request, &access))?,
             Method::Delete => self.admit_rate(self.publisher_key(conn, request, &access))?,
             _ => {}
         }

@@ -12,6 +12,7 @@ use super::message::{Message, Then, Ticket};
 use super::once::other_body;
 use super::posts::listed;
 use super::routes::Handled;
+use super::rules;
 use super::shard::Shard;
 use super::slots::Conn;
 use crate::backend::store::{Change, Command, Outcome, Record, StoreError};
@@ -110,6 +111,10 @@ impl Shard {
                 self.counters().store_errors.add(result.is_err().into());
                 return self.on_taps_stored(tapped, taps, result);
             }
+            (Then::RulesAsked(topic), result) => {
+                self.counters().store_errors.add(result.is_err().into());
+                return self.on_rules(&topic, result);
+            }
             (Then::Marked(marking), result) => {
                 self.counters().store_errors.add(result.is_err().into());
                 return self.on_marked(marking, result.is_ok());
@@ -174,6 +179,10 @@ impl Shard {
                 self.tell_of_post(&topic, Telling { kind, record, member, text });
                 told(answer)
             }
+            (Then::Posted { topic, .. }, Outcome::Barred(bar)) => return Err(rules::barred(&topic, bar)),
+            (Then::Rules, Outcome::Rules { rules, .. }) => rules::read(rules),
+            (Then::RulesSet { topic }, Outcome::Rules { rules, version }) => self.rules_set(&topic, rules, version),
+            (Then::TimedOut { member }, Outcome::TimedOut { until }) => rules::timed_out(&member, until),
             (Then::Deleted { kind, topic, id }, Outcome::Deletion(deletion)) => {
                 return self.tell_deleted(kind, &topic, id, deletion);
             }

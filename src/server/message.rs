@@ -364,6 +364,20 @@ pub enum Then {
     },
     /// Answer with a list of receipts.
     Receipts,
+    /// Answer with a video's rules.
+    Rules,
+    /// Tell the viewers that a video has other rules.
+    RulesSet {
+        /// Where they are.
+        topic: Topic,
+    },
+    /// Tell the viewers of this topic its rules, which some of them may not know.
+    RulesAsked(Topic),
+    /// Answer when a time-out ends.
+    TimedOut {
+        /// Whose it is.
+        member: String,
+    },
     /// The outbox knows what became of posts.
     Marked(Marking),
     /// Publish what the outbox has.

@@ -4,7 +4,7 @@
 //! In the order of a connection's life: [`slots`] (what a connection is), [`accept`], [`admitting`] (who is let in),
 //! [`receive`] (bytes to requests), [`routes`] (requests to resources), [`access`] (who asks), [`streams`] (a request becomes a
 //! stream), [`resume`] (one that comes back), [`renewal`] (its rights), [`publish`] and [`appending`] (events), [`likes`] and
-//! [`posts`] (what is stored), [`answering`] (what comes later), [`asking`] (the key-value store), [`mesh`] (between cores), [`history`] (a topic's home),
+//! [`posts`] (what is stored), `rules` (what binds who comments), [`answering`] (what comes later), [`asking`] (the key-value store), [`mesh`] (between cores), [`history`] (a topic's home),
 //! [`fanout`] and [`pages`] (to viewers), [`audience`] and [`presence`] (who is here), [`past`] (what history has), `turn` and `crowds` (what comes when, and how
 //! much of it at once), [`sweep`] (time), [`admin`] (what a node tells).
 //!
@@ -64,6 +64,7 @@ pub mod renewal;
 pub mod resources;
 pub mod resume;
 pub mod routes;
+mod rules;
 mod shaking;
 pub mod shard;
 pub mod slots;

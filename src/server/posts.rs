@@ -10,6 +10,7 @@ use super::access::Access;
 use super::likes::check_name;
 use super::message::{Message, Then, Ticket};
 use super::routes::Handled;
+use super::rules::standing;
 use super::shard::Shard;
 use super::slots::Conn;
 use crate::backend::store::{Change, Command, Deletion, Outcome, Part, Post, PostKind, Record};
@@ -140,8 +141,8 @@ impl Shard {
                 let text = text.replace("\r\n", "\n");
                 check_text(&text)?;
                 let at = self.clock.unix_ms;
-                let command =
-                    Command::Post { kind, place: place.to_owned(), member: member.clone(), text: text.clone(), at };
+                let (standing, place) = (standing(access, &topic), place.to_owned());
+                let command = Command::Post { kind, place, member: member.clone(), text: text.clone(), standing, at };
                 let command = self.once(request, &member, [kind.list(), topic.as_str()], body, command)?;
                 self.store(command, conn, Then::Posted { kind, topic, member, text })
             }
@@ -308,9 +309,9 @@ impl Shard {
     }
 }
 
-/// What one must be allowed to publish to for deleting others' posts on a topic. It names the whole topic, since a video and a
+/// What one must be allowed to publish to for deleting others' posts on a topic, and for saying who posts there. It names the whole topic, since a video and a
 /// conversation may have the same name. It is longer than a topic where that is as long as can be; then nobody has it.
-fn moderated(topic: &Topic) -> String {
+pub(super) fn moderated(topic: &Topic) -> String {
     format!("moderate:{topic}")
 }
 

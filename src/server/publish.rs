@@ -6,10 +6,12 @@ use std::sync::Arc;
 use super::access::{Access, Allowed};
 use super::appending::{Published, Publisher};
 use super::asking::Asked;
+use super::audience::VIEWERS;
 use super::lines::Taken;
 use super::once;
 use super::resources::Resource;
 use super::routes::Handled;
+use super::rules::RULES;
 use super::shard::Shard;
 use super::slots::Conn;
 use super::totals::LIKES;
@@ -264,10 +266,10 @@ impl Shard {
                     Some(version) if event.kind == "presence" && self.has_peers() => {
                         self.tell_presence(&event, version)
                     }
-                    // Each data center's viewers are told by peers themselves.
+                    // Each data center's viewers are told by peers themselves, and its rules are those of its database.
                     version => {
                         let version = Version { number: version.unwrap_or(0), dc: &node.dc };
-                        self.version(&Event { version, ..event }, event.kind != "viewers")?;
+                        self.version(&Event { version, ..event }, !matches!(event.kind, VIEWERS | RULES))?;
                     }
                 }
                 Ok(Published::Taken)

@@ -40,6 +40,10 @@ pub enum Resource<'a> {
     Receipts(&'a str),
     /// `/v1/conversations/{conversation}/typing`
     Typing(&'a str),
+    /// `/v1/videos/{video}/rules`
+    Rules(&'a str),
+    /// `/v1/videos/{video}/timeouts`
+    Timeouts(&'a str),
     /// `/v1/presence`
     Presence,
     /// A file of the demo page, and whether it is the page itself.
@@ -96,6 +100,8 @@ impl<'a> Resource<'a> {
             (["v1", "videos", video, "taps"], false) if backend => Resource::Taps(video),
             (["v1", "videos", video, "comments"], false) if backend => Resource::Posts(comment, video),
             (["v1", "videos", video, "comments", id], false) if backend => Resource::Post(comment, video, id),
+            (["v1", "videos", video, "rules"], false) if backend => Resource::Rules(video),
+            (["v1", "videos", video, "timeouts"], false) if backend => Resource::Timeouts(video),
             (["v1", "conversations", of, "messages"], false) if backend => Resource::Posts(message, of),
             (["v1", "conversations", of, "messages", id], false) if backend => Resource::Post(message, of, id),
             (["v1", "conversations", of, "receipts"], false) if backend => Resource::Receipts(of),
@@ -118,6 +124,7 @@ impl<'a> Resource<'a> {
     fn takes(self, roles: Roles, internal: bool) -> &'static [Takes] {
         const GET: Takes = (Method::Get, &[AccessToken]);
         const POST: Takes = (Method::Post, &[AccessToken]);
+        const PUT: Takes = (Method::Put, &[AccessToken]);
         const DELETE: Takes = (Method::Delete, &[AccessToken]);
         const STREAM: Takes = (Method::Get, &[Parameter::Topic, Member, LastEventId, AccessToken]);
         const PAGE: Takes = (Method::Get, &[After, Before, Limit, AccessToken]);
@@ -132,7 +139,8 @@ impl<'a> Resource<'a> {
             Resource::TopicEvents(_) if roles.dispatcher => &[PAGE, POST],
             Resource::TopicEvents(_) => &[PAGE],
             Resource::StreamTopics(_) | Resource::StreamToken(_) | Resource::Received => &[POST],
-            Resource::Typing(_) | Resource::Taps(_) => &[POST],
+            Resource::Typing(_) | Resource::Taps(_) | Resource::Timeouts(_) => &[POST],
+            Resource::Rules(_) => &[GET, PUT],
             Resource::Time => &[GET],
             Resource::Likes(_) => &[GET, POST, DELETE],
             Resource::Posts(..) => &[PAGE, POST],
@@ -154,6 +162,7 @@ impl<'a> Resource<'a> {
         for (method, _) in self.takes(roles, internal) {
             names.extend(match method {
                 Method::Get => &["GET", "HEAD"][..],
+                Method::Put => &["PUT"],
                 Method::Delete => &["DELETE"],
                 _ => &["POST"],
             });
@@ -197,7 +206,7 @@ impl Shard {
     ) -> Result<Handled, HttpError> {
         let allow = match request.path {
             // Of the server as a whole (RFC 9110 section 9.3.7).
-            "*" => "GET, HEAD, POST, DELETE, OPTIONS".to_owned(),
+            "*" => "GET, HEAD, POST, PUT, DELETE, OPTIONS".to_owned(),
             _ => resource.ok_or_else(HttpError::not_found)?.allow(self.node.roles, internal),
         };
         let mut headers = format!("Allow: {allow}\r\n");
@@ -245,6 +254,9 @@ mod tests {
             "HEAD /v1/videos/1/comments",
             "POST /v1/videos/1/comments",
             "DELETE /v1/videos/1/comments/x",
+            "GET /v1/videos/1/rules",
+            "PUT /v1/videos/1/rules",
+            "POST /v1/videos/1/timeouts",
             "GET /v1/conversations/1/messages",
             "POST /v1/conversations/1/messages",
             "DELETE /v1/conversations/1/messages/x",

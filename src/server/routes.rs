@@ -101,6 +101,14 @@ impl Shard {
                 let access = self.publisher(conn, request, query)?;
                 self.delete_post(conn, &access, kind, &decode(place)?, &decode(id)?, body)
             }
+            Resource::Rules(video) => {
+                let access = self.publisher(conn, request, query)?;
+                self.rules(conn, request, &access, &decode(video)?, body)
+            }
+            Resource::Timeouts(video) => {
+                let access = self.publisher(conn, request, query)?;
+                self.timeout(conn, &access, &decode(video)?, body)
+            }
             Resource::Presence => {
                 let access = self.access(request, query)?;
                 self.presence(conn, query, &access, to)

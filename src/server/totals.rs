@@ -14,6 +14,7 @@ use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
 use crate::backend::store::{Command, Outcome, StoreError};
+use crate::backend::totals::Due;
 use crate::dispatch::kv::highest;
 use crate::limits::{ASKED_BYTES, EVENT_BYTES_MAX, QUESTIONS_TIMEOUT, TOTALS_ASKED_MAX, TOTALS_PAUSE, TOTALS_READ_MAX};
 use crate::runtime::planted::{Mistake, planted};
@@ -156,19 +157,21 @@ impl Shard {
     pub(super) fn tick_totals(&mut self) {
         let now = self.clock.instant;
         for _ in 0..TOTALS_READ_MAX {
-            let Some(topic) = self.totals.next(now) else { return };
-            if !self.read_totals(&topic) {
-                return self.totals.failed(&topic, now);
+            let Some(due) = self.totals.next(now) else { return };
+            if !self.read_totals(&due) {
+                return self.totals.failed(&due.topic, now);
             }
         }
     }
 
     /// False if the database's queue is full.
-    fn read_totals(&self, topic: &Topic) -> bool {
+    fn read_totals(&self, due: &Due) -> bool {
+        let Due { topic, is_asked } = due;
         let (Some(store), Some(video)) = (&self.node.store, video_of(topic)) else { return true };
         let held = self.node.storing.settle(ASKED_BYTES);
         let ticket = self.ticket(Conn::NOBODY, Then::Totals(topic.clone()), held);
-        store.try_submit(Command::Counts { video }, ticket).is_ok()
+        store.try_submit(Command::Counts { video: video.clone() }, ticket).is_ok()
+            && (!is_asked || self.read_rules(topic, video))
     }
 
     /// The database said what a video has, or could not.
@@ -236,7 +239,7 @@ impl Shard {
         Ok(Handled::Answered(self.answers().whole(to, Status::NoContent, "", "", b"")))
     }
 
-    fn on_asked_totals(&mut self, topics: &[Topic]) {
+    pub(super) fn on_asked_totals(&mut self, topics: &[Topic]) {
         for topic in topics {
             if !self.totals.asked(topic, self.clock.instant) {
                 self.counters().dropped_backlog.add(1);

@@ -174,7 +174,7 @@ mod tests {
             let wanted = EventSettings { class: Class::Sum, window, ttl: None, history: None, max_age: None };
             assert_eq!(events[name], wanted, "{name}");
         }
-        for name in ["viewers", "receipt", "presence", "likes"] {
+        for name in ["viewers", "receipt", "presence", "likes", "rules"] {
             assert_eq!(events[name].class, Class::Latest, "{name}");
         }
         assert_eq!(events["typing"].ttl, Some(Duration::from_secs(5)));
@@ -182,6 +182,6 @@ mod tests {
             assert_eq!((events[name].class, events[name].history), (Class::Every, Some(1_000)), "{name}");
             assert_eq!(events[name].max_age, Some(Duration::from_secs(3600)), "{name}");
         }
-        assert_eq!(events.len(), 10);
+        assert_eq!(events.len(), 11);
     }
 }

@@ -75,12 +75,13 @@ export class Reader {
 /**
  * Posts something that a repeat would post twice: made again only where the server surely did not take it.
  * @param {string} url @param {object} body @param {(detail: string, retryMs: number) => void} waiting told of each wait
+ * @param {number} slowMsMax who is too fast waits so long, and is told where it is to be longer
  * @returns {Promise<Answer>}
  */
-export async function postOnce(url, body, waiting) {
+export async function postOnce(url, body, waiting, slowMsMax = Infinity) {
   for (let tries = 1; ; tries++) {
     const answer = await request("POST", url, body);
-    const refused = !answer.ok && (answer.status === 429 || answer.status === 503);
+    const refused = !answer.ok && (answer.status === 503 || (answer.status === 429 && answer.retryMs <= slowMsMax));
     if (answer.ok || !refused || tries === 5) return answer;
     waiting(answer.detail, answer.retryMs);
     await new Promise((resolve) => setTimeout(resolve, answer.retryMs * (1 + Math.random() / 4)));

@@ -4,19 +4,21 @@ import { $, avatar, clockTime, element, number } from "./context.js";
 import { PostLog } from "./posts.js";
 
 const LISTED = 100;
+const SLOW_MS_MAX = 2_000;
 
 export class Comments {
-  #log = new PostLog(); #member; #url; #notice; #dots; #reader; #painting = false; #unseen = 0;
+  #log = new PostLog(); #member; #url; #notice; #dots; #timeOut; #reader; #painting = false; #unseen = 0;
   /** @type {Map<string, HTMLElement>} */ #items = new Map();
 
   /**
-   * @param {{url: string, member: string, notice: (text: string, ms?: number) => void, dots: import("./dots.js").Dots}} page
+   * @param {{url: string, member: string, notice: (text: string, ms?: number) => void, dots: import("./dots.js").Dots, timeOut: (member: string) => void}} page
    */
-  constructor({ url, member, notice, dots }) {
+  constructor({ url, member, notice, dots, timeOut }) {
     this.#url = url;
     this.#member = member;
     this.#notice = notice;
     this.#dots = dots;
+    this.#timeOut = timeOut;
     this.#reader = new Reader(() => `${url}?limit=${LISTED}`, ({ comments }) => {
       this.#log.snapshot(comments ?? []);
       this.#show(true);
@@ -51,8 +53,9 @@ export class Comments {
     pending.classList.add("pending");
     $("comments").append(pending);
     this.#toEnd();
+    // Where rules ask for a longer wait, what to do with the text meanwhile is the person's to say.
     const answer = await postOnce(this.#url, { member: this.#member, text }, (detail, ms) =>
-      this.#notice(`Your comment is not stored yet: ${detail} Trying again in ${Math.ceil(ms / 1_000)} s.`));
+      this.#notice(`Your comment is not stored yet: ${detail} Trying again in ${Math.ceil(ms / 1_000)} s.`), SLOW_MS_MAX);
     pending.remove();
     if (answer.ok) {
       this.#notice("");
@@ -65,11 +68,11 @@ export class Comments {
     this.#show(true);
   }
 
-  /** @param {string} id */
-  async #delete(id) {
+  /** @param {string} id @param {string} author whose comment it is: another's is deleted as a moderator, and not as oneself */
+  async #delete(id, author) {
     const item = this.#items.get(id);
     item?.classList.add("pending");
-    const answer = await request("DELETE", `${this.#url}/${encodeURIComponent(id)}`, { member: this.#member });
+    const answer = await request("DELETE", `${this.#url}/${encodeURIComponent(id)}`, author === this.#member ? { member: author } : undefined);
     // One that is not there is what was wanted.
     if (answer.ok || answer.status === 404) {
       this.removed(id);
@@ -89,15 +92,20 @@ export class Comments {
     head.append(element("b", "who", member), online, clockTime(at));
     body.append(head, element("p", "text", text));
     item.append(avatar(member), body);
-    if (member === this.#member) {
-      item.classList.add("mine");
-      if (id) {
-        const remove = element("button", "delete", "Delete");
-        remove.type = "button";
-        remove.setAttribute("aria-label", `Delete your comment: ${text.slice(0, 60)}`);
-        remove.addEventListener("click", () => this.#delete(id));
-        item.append(remove);
-      }
+    const mine = member === this.#member;
+    item.classList.toggle("mine", mine);
+    if (id) {
+      const actions = element("div", "actions");
+      const action = (/** @type {string} */ name, /** @type {string} */ label, /** @type {() => void} */ act) => {
+        const button = element("button", "delete", name);
+        button.type = "button";
+        button.setAttribute("aria-label", label);
+        button.addEventListener("click", act);
+        actions.append(button);
+      };
+      if (!mine) action("Time out", `Give ${member} a time-out`, () => this.#timeOut(member));
+      action("Delete", `Delete ${mine ? "your" : `${member}'s`} comment: ${text.slice(0, 60)}`, () => this.#delete(id, member));
+      item.append(actions);
     }
     return item;
   }

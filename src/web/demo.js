@@ -9,6 +9,7 @@ import { Dots } from "./dots.js";
 import { connect } from "./fanfare.js";
 import { Hearts } from "./hearts.js";
 import { REACTIONS, Tally } from "./likes.js";
+import { Moderation } from "./moderation.js";
 import { Reactions } from "./reactions.js";
 import { Stage } from "./stage.js";
 import { Newest } from "./talk.js";
@@ -66,7 +67,8 @@ const reactions = new Reactions({
   // Without a stream nobody tells this page the new total.
   stored: () => { if (stream.state !== "open") counts.read(); },
 });
-const comments = new Comments({ url: `${videoUrl}/comments`, member, notice, dots });
+const moderation = new Moderation({ url: videoUrl, notice });
+const comments = new Comments({ url: `${videoUrl}/comments`, member, notice, dots, timeOut: (other) => moderation.timeOut(other) });
 const chat = new Chat({ url: `/v1/conversations/${encode(conversation)}`, member, conversation, notice, dots, now });
 const viewers = new Newest();
 
@@ -131,7 +133,7 @@ stream.on("*", (event) => {
   if (typeof event.data !== "object" || event.data === null) return;
   const { topic, type, at, key, data } = event;
   received += Math.max(1, event.count ?? 1);
-  if (type !== "viewers" && type !== "presence" && type !== "likes") measure(at);
+  if (type !== "viewers" && type !== "presence" && type !== "likes" && type !== "rules") measure(at);
   figuresSoon();
   if (topic === live) {
     if (type === "like" || type === "tap") onLike(event);
@@ -141,6 +143,7 @@ stream.on("*", (event) => {
     } else if (type === "comment") {
       if (comments.added(event) && data.member !== member) fresh.comments++;
     } else if (type === "deleted") comments.removed(String(data.id));
+    else if (type === "rules") moderation.told(data);
     else if (type === "viewers" && Number.isFinite(data.viewers) && viewers.set(data.viewers, at)) showViewers(data.viewers);
   } else if (topic === chatTopic) {
     if (type === "message") chat.added(event);
@@ -222,4 +225,5 @@ setInterval(() => { clockReady = clock.sync(); }, CLOCK_EVERY_MS);
 // Totals and comments show even if the stream cannot be had.
 loadAll();
 if (chatAsked && matchMedia("(min-width: 961px)").matches) chat.open();
+moderation.reader.read();
 if (crowd > 0) new Crowd(crowd, videoUrl);

@@ -83,6 +83,7 @@ pub fn asset(path: &str) -> Option<Asset> {
         "/fanfare.js" => asset!("fanfare.js", SCRIPT),
         "/hearts.js" => asset!("hearts.js", SCRIPT),
         "/likes.js" => asset!("likes.js", SCRIPT),
+        "/moderation.js" => asset!("moderation.js", SCRIPT),
         "/posts.js" => asset!("posts.js", SCRIPT),
         "/reactions.js" => asset!("reactions.js", SCRIPT),
         "/stage.js" => asset!("stage.js", SCRIPT),
@@ -98,7 +99,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    const PATHS: [&str; 20] = [
+    const PATHS: [&str; 21] = [
         "/",
         "/demo.css",
         "/talk.css",
@@ -114,6 +115,7 @@ mod tests {
         "/fanfare.js",
         "/hearts.js",
         "/likes.js",
+        "/moderation.js",
         "/posts.js",
         "/reactions.js",
         "/stage.js",

@@ -12,6 +12,8 @@ pub enum Method {
     Head,
     /// POST
     Post,
+    /// PUT
+    Put,
     /// DELETE
     Delete,
     /// OPTIONS
@@ -27,6 +29,7 @@ impl Method {
             "GET" => Method::Get,
             "HEAD" => Method::Head,
             "POST" => Method::Post,
+            "PUT" => Method::Put,
             "DELETE" => Method::Delete,
             "OPTIONS" => Method::Options,
             _ => Method::Other,

@@ -52,6 +52,7 @@ fn small(seed: u64) -> Plan {
         seconds: 0,
         faults: Default::default(),
         hurries: false,
+        slow: 0,
         ends_soon: false,
         without: Default::default(),
     }

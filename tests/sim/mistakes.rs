@@ -33,6 +33,7 @@ fn fit(mistake: Mistake, seed: u64) -> Plan {
         // One backend that lives and knows what it stored tells of posts in order.
         Mistake::OutboxOvertaken => Plan { backends: 1, faults: AWAY.into(), ..small },
         Mistake::PeerRebroadcast => Plan { data_centers: 2, ..small },
+        Mistake::SlowModeForgotten | Mistake::RulesUntold => Plan { backends: 1, slow: 2, ..small },
         Mistake::SubtotalShown => Plan { data_centers: 2, backends: 1, ..small },
         Mistake::TokenEndIgnored | Mistake::RightsUnchecked => Plan { tokens: true, ..small },
         Mistake::MemberKept => Plan { backends: 1, members: 3, ..small },
@@ -102,4 +103,6 @@ mistakes! {
     member_kept: MemberKept, 2000;
     unlike_untold: UnlikeUntold, 2000;
     subtotal_shown: SubtotalShown, 2000;
+    slow_mode_forgotten: SlowModeForgotten, 2000;
+    rules_untold: RulesUntold, 2000;
 }

@@ -11,7 +11,7 @@ use crate::clients::{MILLISECOND, SECOND};
 use crate::faults::Fault;
 use crate::publisher::Acked;
 use crate::viewer::{Stream, Viewer};
-use crate::world::{Client, Plan, UNIX, World, dc_name};
+use crate::world::{Client, Plan, SLOW_VIDEO, UNIX, World, dc_name};
 
 /// What places of one topic in one data center are compared by.
 type Place = (u64, u64);
@@ -58,6 +58,7 @@ pub fn lacking(world: &World) -> Vec<String> {
         case.missing(viewer);
         case.total(viewer);
         case.totals(viewer);
+        case.rules(viewer);
         case.presence(viewer);
         case.viewers(viewer);
     }
@@ -70,6 +71,7 @@ pub fn counted(world: &World) -> Vec<String> {
     for viewer in world.present().filter_map(Client::viewer) {
         case.viewers(viewer);
         case.totals(viewer);
+        case.rules(viewer);
     }
     case.wrong
 }
@@ -96,6 +98,7 @@ pub fn judge(world: &mut World) -> Vec<String> {
                 case.wrong.extend(poster.faults.iter().cloned());
                 count("deeds", poster.done.len() as u64);
                 count("refused deeds", poster.refused);
+                count("barred", poster.done.iter().filter(|done| done.is_barred).count() as u64);
             }
             Client::Viewer(viewer) => {
                 count("connects", viewer.connects);
@@ -388,6 +391,19 @@ impl<'a> Case<'a> {
                 self.wrong
                     .push(format!("{name} was told that {shown:?} like {video}, and {stored} do in all data centers"));
             }
+        }
+    }
+
+    /// Who watches a video knows its rules, which were there before all else.
+    fn rules(&mut self, viewer: &Viewer) {
+        let (world, slow) = (self.world, self.world.plan.slow);
+        if slow == 0 || world.disks.is_empty() {
+            return;
+        }
+        let told: Vec<_> = self.told(viewer, "live:", "rules").collect();
+        for (_, told) in told.into_iter().filter(|(video, told)| *video == SLOW_VIDEO && *told != Some(slow)) {
+            let name = format!("viewer {}", viewer.number);
+            self.wrong.push(format!("{name} was told that {told:?} s lie between comments, which is {slow} s"));
         }
     }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::clients::{Call, SECOND};
 use crate::fabric::Fabric;
 use crate::tokens::token;
+use crate::world::SLOW_VIDEO;
 
 /// Something that a member does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct Done {
     pub attempts: u64,
     /// It was sent with an `Idempotency-Key`, so that it is done once.
     pub once: bool,
+    /// Slow mode refused it, which does not say that no earlier try of it was stored.
+    pub is_barred: bool,
 }
 
 /// A member, who does one thing after the other.
@@ -56,6 +59,8 @@ pub struct Poster {
     pub refused: u64,
     pub stops: bool,
     pub shows_tokens: bool,
+    /// [`SLOW_VIDEO`] has slow mode.
+    pub slow: bool,
     pace: u64,
     /// What no backend may do.
     pub faults: Vec<String>,
@@ -75,6 +80,7 @@ impl Poster {
             refused: 0,
             stops: false,
             shows_tokens: false,
+            slow: false,
             pace,
             faults: Vec::new(),
         }
@@ -109,7 +115,16 @@ impl Poster {
         self.count += 1;
         let mark = format!("p{}-{}", self.number, self.count);
         let once = self.once;
-        let new = |deed, place| Done { deed, place, mark, id: String::new(), begun: now, attempts: 0, once };
+        let new = |deed, place| Done {
+            deed,
+            place,
+            mark,
+            id: String::new(),
+            begun: now,
+            attempts: 0,
+            once,
+            is_barred: false,
+        };
         if let Some(place) = self.last.pop() {
             return new(Deed::Like, place);
         }
@@ -123,7 +138,8 @@ impl Poster {
             15 => (Deed::Delete, Deed::Comment),
             _ => return new(Deed::Like, place),
         };
-        let known: Vec<&Done> = self.done.iter().filter(|done| done.deed == earlier && !self.is_undone(done)).collect();
+        let known: Vec<&Done> =
+            self.done.iter().filter(|done| done.deed == earlier && !done.is_barred && !self.is_undone(done)).collect();
         match known.get((draw >> 16) % known.len().max(1)) {
             // The key was the first one's.
             Some(&done) => Done { deed, begun: now, attempts: 0, once: false, ..done.clone() },
@@ -158,7 +174,9 @@ impl Poster {
         }
         let mut done = self.current.take().expect("it is under way");
         done.attempts = self.call.attempts;
+        let is_slow = self.slow && done.place == SLOW_VIDEO;
         let wanted: &[u16] = match done.deed {
+            Deed::Comment if is_slow => &[201, 429],
             Deed::Comment | Deed::Message => &[201],
             // One that was stored by a try without an answer is not new any more.
             Deed::Like if !done.once && done.attempts > 1 => &[200, 201],
@@ -168,6 +186,7 @@ impl Poster {
         if !wanted.contains(&status) {
             self.faults.push(format!("{done:?} came to {status}, {}", String::from_utf8_lossy(&body)));
         }
+        done.is_barred = status == 429;
         if matches!(done.deed, Deed::Comment | Deed::Message) {
             let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
             done.id = answer["id"].as_str().unwrap_or_default().to_owned();

@@ -51,6 +51,7 @@ pub fn whole(seed: u64) -> Plan {
         data_centers: [1, 1, 2, 3][draw(0, 3)],
         members: draw(0, 3),
         tokens: draw(0, 2) == 0,
+        slow: Random::new(seed ^ 0x510e).number() % 3,
         seconds: 40,
         faults,
         hurries: draw(0, 2) == 0,

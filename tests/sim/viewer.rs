@@ -324,6 +324,7 @@ impl Viewer {
         let (key, newest) = match kind {
             "score" => (key, data["data"]["number"].as_u64()),
             "viewers" => (kind.to_owned(), data["data"]["viewers"].as_u64()),
+            "rules" => (kind.to_owned(), data["data"]["slow_seconds"].as_u64()),
             "presence" => (kind.to_owned(), data["data"]["online"].as_bool().map(u64::from)),
             _ => (key, None),
         };
@@ -378,7 +379,7 @@ impl Viewer {
         }
         match data["type"].as_str().unwrap_or_default() {
             "message" | "note" | "comment" | "deleted" => {}
-            kind @ ("like" | "likes" | "beat" | "score" | "viewers" | "presence") => {
+            kind @ ("like" | "likes" | "beat" | "score" | "viewers" | "presence" | "rules") => {
                 return self.tell(kind, topic, data);
             }
             _ => return,

@@ -55,6 +55,8 @@ pub struct Plan {
     pub members: usize,
     /// Who asks shows a token.
     pub tokens: bool,
+    /// How many seconds lie between a member's comments on [`SLOW_VIDEO`]; 0 is no slow mode.
+    pub slow: u64,
     /// How long clients work, and parts fail, in seconds.
     pub seconds: u64,
     pub faults: BTreeSet<Fault>,
@@ -64,6 +66,9 @@ pub struct Plan {
     pub ends_soon: bool,
     pub without: Without,
 }
+
+/// The video that has slow mode, if one has.
+pub const SLOW_VIDEO: &str = "0";
 
 /// What a plan leaves out, though all else is as it would be with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -239,6 +244,10 @@ impl World {
             backends: world.addresses(Role::Backend, dc, 8080),
         };
         world.doors = (0..world.plan.data_centers).map(doors).collect();
+        for disk in world.disks.iter().filter(|_| world.plan.slow > 0) {
+            let sql = "INSERT INTO rules (video, slow_seconds, comments, version) VALUES (?1, ?2, 0, 1)";
+            disk.memory.connection().execute(sql, (SLOW_VIDEO, world.plan.slow)).expect("the table is there");
+        }
         (0..world.machines.len()).for_each(|number| world.start(number));
         world.people();
         world.at(3 * SECOND, Event::Fault);

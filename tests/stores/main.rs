@@ -6,6 +6,7 @@ mod once;
 mod pooler;
 mod postgres;
 mod posts;
+mod rules;
 #[path = "../support/mod.rs"]
 mod support;
 

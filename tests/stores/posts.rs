@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use fanfare::backend::rules::Standing;
 use fanfare::backend::store::{
     Change, Command, Deletion, Marks, OutboxAsk, Outcome, Part, Post, PostKind, Record, StoreError, Unpublished,
 };
@@ -23,7 +24,8 @@ on_both! {
 }
 
 pub fn post(kind: PostKind, place: &str, member: &str, text: &str) -> Command {
-    Command::Post { kind, place: place.into(), member: member.into(), text: text.into(), at: 1_732_313_131_123 }
+    let (place, member, text, standing) = (place.into(), member.into(), text.into(), Standing::Guest);
+    Command::Post { kind, place, member, text, standing, at: 1_732_313_131_123 }
 }
 
 fn comment(place: &str, text: &str) -> Command {
@@ -480,6 +482,7 @@ fn bad_post_is_stored(database: &Database) {
         place: "v".into(),
         member: "ana".into(),
         text: "x".into(),
+        standing: Standing::Guest,
         at: u64::MAX,
     };
     let answers = caller.ask_all([comment("v", "one"), comment("v", &long), late, comment("v", "two")]);

@@ -8,9 +8,13 @@ use super::likes::Likes;
 use super::once::Onces;
 use super::options::cause;
 use super::posts::{Known, Posts, Record, change_number, kind_number, kind_of};
+use super::rules::Rules;
 use super::session::{Session, ends_session};
 use super::statements::Asked;
-use crate::backend::store::{self, Change, Command, OutboxAsk, Outcome, Part, Post, Receipt, StoreError, Unpublished};
+use crate::backend::rules::Past;
+use crate::backend::store::{
+    self, Change, Command, OutboxAsk, Outcome, Part, Post, PostKind, Receipt, StoreError, Unpublished,
+};
 use crate::backend::{checks, once};
 use crate::limits::{
     ONCE_KEPT_MAX, ONCE_SWEEP_PAGE, ONCE_SWEPT, OUTBOX_PAGE_BYTES, OUTBOX_PAGE_MAX, POSTS_PAGE_BYTES_MAX,
@@ -79,6 +83,8 @@ pub(super) fn refuse(session: &Session, command: &Command) -> Result<(), StoreEr
         Command::Mark(_) | Command::Unpublished(_) => ([none; 3], none),
         Command::Receipt { conversation, member, .. } => ([conversation, member, none], none),
         Command::Receipts { conversation, after, .. } => ([conversation, after.as_deref().unwrap_or(none), none], none),
+        Command::Rules { video } | Command::SetRules { video, .. } => ([video, none, none], none),
+        Command::TimeOut { video, member, .. } => ([video, member, none], none),
     };
     if let Some(name) = names.iter().find(|name| name.len() > STORE_NAME_BYTES_MAX) {
         let detail = format!("a name of {} bytes; at most {STORE_NAME_BYTES_MAX} are kept", name.len());
@@ -125,21 +131,27 @@ struct Batch<'a> {
     likes: Likes<'a>,
     posts: Posts<'a>,
     onces: Onces<'a>,
+    rules: Rules<'a>,
     places: Places<'a>,
 }
 
 impl<'a> Batch<'a> {
     fn of(session: &'a Session, commands: &'a [Command]) -> Batch<'a> {
         let (mut likes, mut posts, mut onces) = (Likes::default(), Posts::new(&session.ids), Onces::default());
-        let mut places = BTreeSet::new();
+        let (mut rules, mut places) = (Rules::default(), BTreeSet::new());
         for command in commands {
             onces.add(command);
             let command = command.inner();
             likes.add(command);
             posts.add(command);
+            rules.add(command);
             match command {
                 Command::Post { kind, place, .. } | Command::DeletePost { kind, place, .. } => {
                     places.insert((COMMENTS + kind_number(*kind), place.as_str()));
+                }
+                // What binds the video's comments.
+                Command::SetRules { video, .. } | Command::TimeOut { video, .. } => {
+                    places.insert((COMMENTS + kind_number(PostKind::Comment), video.as_str()));
                 }
                 Command::Receipt { conversation, .. } => {
                     places.insert((RECEIPTS, conversation.as_str()));
@@ -149,7 +161,7 @@ impl<'a> Batch<'a> {
         }
         places.extend(likes.written_videos().map(|video| (LIKES, video)));
         let (kinds, names) = places.into_iter().unzip();
-        Batch { session, commands, likes, posts, onces, places: Places { kinds, names } }
+        Batch { session, commands, likes, posts, onces, rules, places: Places { kinds, names } }
     }
 
     /// Begins the transaction, locks, and reads. All of it is on its way before the first answer comes; the server does one
@@ -162,7 +174,7 @@ impl<'a> Batch<'a> {
             session.client.batch_execute(&session.begin),
             query(session, &statements.make_places, names.is_empty(), [kinds, names]),
             query(session, &statements.lock_places, names.is_empty(), [kinds, names]),
-            look_up(session, self.commands, &self.likes, &self.posts, &self.onces),
+            look_up(self),
         )?;
         self.take_in(found);
         Ok(())
@@ -174,7 +186,7 @@ impl<'a> Batch<'a> {
         let ((), found) = tokio::try_join!(
             biased;
             begin,
-            look_up(session, self.commands, &self.likes, &self.posts, &self.onces),
+            look_up(self),
         )?;
         self.take_in(found);
         Ok(())
@@ -193,13 +205,19 @@ impl<'a> Batch<'a> {
         let known = found.posts.iter().map(|row| {
             (row.get(0), Known { kind: row.get(1), place: row.get(2), member: row.get(3), deleted: row.get(4) })
         });
+        let members = found.members.iter();
+        let members = members.map(|row| (position(row), Past { until: row.get(1), commented: row.get(2) }));
+        self.rules.found(&found.rules, members);
         let numbers = found.numbers.iter().map(|row| row.get(0)).collect();
         self.posts.found(numbers, known, found.receipts.iter().map(|row| (position(row), row.get(1))));
     }
 
     fn work_out(&mut self) -> Results {
         let commands = self.commands;
-        let mut run = |command: &'a Command| self.likes.run(command).or_else(|| self.posts.run(command));
+        let mut run = |command: &'a Command| {
+            // Before posts, since rules may bar one.
+            self.likes.run(command).or_else(|| self.rules.run(command)).or_else(|| self.posts.run(command))
+        };
         let once = |command: &'a Command| match command {
             Command::Once { once, command } => Some(match self.onces.repeated(once) {
                 Some(outcome) => Ok(outcome),
@@ -245,9 +263,11 @@ impl<'a> Batch<'a> {
         let onces = self.onces.kept();
         let (most, oldest) =
             (onces.0.len() as i64 * ONCE_SWEPT, once::oldest(self.onces.newest().cast_unsigned()).cast_signed());
-        let mut changed = likes_changed || posts_changed || !onces.0.is_empty();
+        let (rules, (timed_out, ended)) = (self.rules.changed(), self.rules.timed_out());
+        let rules_changed = !(rules.0.is_empty() && timed_out.0.is_empty());
+        let mut changed = likes_changed || posts_changed || rules_changed || !onces.0.is_empty();
         // Records are taken out before others are made: nobody can have published what is made here.
-        let (.., removed, _, _, _, _, _, _) = tokio::try_join!(
+        let (.., removed, _, _, _, _, _, _, _, _, _) = tokio::try_join!(
             biased;
             query(session, &statements.delete_likes, deleted.is_empty(), [&deleted.videos, &deleted.members, &deleted.reactions]),
             query(session, &statements.insert_likes,
@@ -274,6 +294,9 @@ impl<'a> Batch<'a> {
             ),
             query(session, &statements.add_taps, taps.0.is_empty(), [&taps.0, &taps.1, &taps.2]),
             query(session, &statements.sweep_once, onces.0.is_empty(), [&most, &oldest, &ONCE_KEPT_MAX]),
+            query(session, &statements.write_rules, rules.0.is_empty(), [&rules.0, &rules.1, &rules.2, &rules.3]),
+            query(session, &statements.write_timeouts, timed_out.0.is_empty(), [&timed_out.0, &timed_out.1, &timed_out.2]),
+            query(session, &statements.end_timeouts, timed_out.0.is_empty(), [&timed_out.0, &ended]),
         )?;
         let mut removed: HashSet<Record> = removed.iter().map(|row| (row.get(0), row.get(1))).collect();
         for (command, result) in self.commands.iter().zip(results) {
@@ -409,15 +432,12 @@ struct Found {
     posts: Vec<Row>,
     receipts: Vec<Row>,
     onces: Vec<Row>,
+    rules: Vec<Row>,
+    members: Vec<Row>,
 }
 
-async fn look_up(
-    session: &Session,
-    commands: &[Command],
-    likes: &Likes<'_>,
-    posts: &Posts<'_>,
-    onces: &Onces<'_>,
-) -> Result<Found, Error> {
+async fn look_up(batch: &Batch<'_>) -> Result<Found, Error> {
+    let Batch { session, commands, likes, posts, onces, rules, .. } = batch;
     let statements = &session.statements;
     let (keys, videos, counted) = (likes.keys(), likes.videos(), likes.counted_videos());
     let new = commands.iter().filter(|command| matches!(command.inner(), Command::Post { .. })).count() as i64;
@@ -425,7 +445,8 @@ async fn look_up(
     let needed: Vec<i64> = needed.into_iter().collect();
     let (conversations, members) = posts.receipt_keys();
     let onces = onces.keys();
-    let (likes, counts, taps, numbers, posts, receipts, onces) = tokio::try_join!(
+    let ((videos_ruled, changing), (member_videos, names)) = (rules.videos(), rules.members());
+    let (likes, counts, taps, numbers, posts, receipts, onces, rules, members) = tokio::try_join!(
         biased;
         query(session, &statements.find_likes, keys.is_empty(), [&keys.videos, &keys.members, &keys.reactions]),
         query(session, &statements.read_counts, videos.is_empty(), [&videos]),
@@ -434,8 +455,10 @@ async fn look_up(
         query(session, &statements.find_posts, needed.is_empty(), [&needed]),
         query(session, &statements.find_receipts, conversations.is_empty(), [&conversations, &members]),
         query(session, &statements.find_once, onces.is_empty(), [&onces]),
+        query(session, &statements.find_rules, videos_ruled.is_empty(), [&videos_ruled]),
+        query(session, &statements.find_members, names.is_empty(), [&member_videos, &names, &changing]),
     )?;
-    Ok(Found { likes, counts, taps, numbers, posts, receipts, onces })
+    Ok(Found { likes, counts, taps, numbers, posts, receipts, onces, rules, members })
 }
 
 /// Asks, unless there is nothing to ask about.

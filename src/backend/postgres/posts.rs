@@ -128,7 +128,7 @@ impl<'a> Posts<'a> {
     /// Runs one command, if it changes posts or receipts.
     pub(super) fn run(&mut self, command: &'a Command) -> Option<Result<Outcome, StoreError>> {
         Some(match command {
-            Command::Post { kind, place, member, text, at } => checks::time(*at).map(|stored_at| {
+            Command::Post { kind, place, member, text, at, .. } => checks::time(*at).map(|stored_at| {
                 let number = self.numbers.next().expect("a number was taken for every post");
                 self.inserted.numbers.push(number);
                 self.inserted.kinds.push(kind_number(*kind));

@@ -72,6 +72,16 @@ const MIGRATIONS: &[&str] = &["
         video text COLLATE \"C\" NOT NULL, reaction text COLLATE \"C\" NOT NULL, taps bigint NOT NULL CHECK (taps > 0),
         PRIMARY KEY (video, reaction)
     ) WITH (fillfactor = 50);
+", "
+    -- What binds who comments on a video. The index finds a member's newest comment, deleted or not, for slow mode.
+    CREATE TABLE fanfare.rules (
+        video text COLLATE \"C\" PRIMARY KEY, slow_seconds bigint NOT NULL, comments smallint NOT NULL, version bigint NOT NULL
+    );
+    CREATE TABLE fanfare.timeouts (
+        video text COLLATE \"C\" NOT NULL, member text COLLATE \"C\" NOT NULL, until bigint NOT NULL,
+        PRIMARY KEY (video, member)
+    );
+    CREATE INDEX comments_of_member ON fanfare.posts (place, member, id) WHERE kind = 0;
 "];
 
 /// The name in ids of a database that has the newest version already.
@@ -198,7 +208,8 @@ pub(super) async fn fits(client: &Client, begin: &str, statements: &Statements) 
 const ODD_COLUMNS: &str = "SELECT attname::text FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
         JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE nspname = 'fanfare' AND attnum > 0
-        AND relname IN ('places', 'likes', 'like_counts', 'posts', 'outbox', 'outbox_lease', 'receipts', 'once')
+        AND relname IN ('places', 'likes', 'like_counts', 'posts', 'outbox', 'outbox_lease', 'receipts', 'once',
+            'rules', 'timeouts', 'taps')
         AND atttypid NOT IN ('bigint'::regtype, 'smallint'::regtype, 'text'::regtype)";
 
 /// Errors of the class of those about tables that are not about tables: no right, and a statement's name that is taken.

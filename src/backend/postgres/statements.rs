@@ -183,6 +183,26 @@ statements! {
                 AS oldest
             WHERE at <= $2::bigint OR number <= (SELECT max(number) FROM fanfare.once) - $3::bigint
         )";
+    find_rules [TEXT_ARRAY] = "SELECT video, slow_seconds, comments, version FROM fanfare.rules WHERE video = ANY ($1::text[])";
+    /// Of members of videos, by their places in the arrays from 1, when a time-out ends, and when they commented last: the latter
+    /// where slow mode is on, or may come on with this batch, that is, on the videos of the third array.
+    find_members [TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY] = "SELECT wanted.position, timeouts.until, CASE WHEN slow_seconds > 0 OR wanted.video = ANY ($3::text[])
+            THEN (
+                SELECT at FROM fanfare.posts WHERE kind = 0 AND place = wanted.video AND posts.member = wanted.member
+                ORDER BY id DESC LIMIT 1
+            ) END
+        FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (video, member, position)
+        LEFT JOIN fanfare.rules ON rules.video = wanted.video
+        LEFT JOIN fanfare.timeouts ON timeouts.video = wanted.video AND timeouts.member = wanted.member";
+    write_rules [TEXT_ARRAY, INT8_ARRAY, INT2_ARRAY, INT8_ARRAY] = "INSERT INTO fanfare.rules (video, slow_seconds, comments, version)
+        SELECT * FROM unnest($1::text[], $2::bigint[], $3::smallint[], $4::bigint[])
+        ON CONFLICT (video) DO UPDATE SET slow_seconds = excluded.slow_seconds, comments = excluded.comments,
+            version = excluded.version";
+    write_timeouts [TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY] = "INSERT INTO fanfare.timeouts (video, member, until)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[])
+        ON CONFLICT (video, member) DO UPDATE SET until = excluded.until";
+    /// Those of these videos that are over.
+    end_timeouts [TEXT_ARRAY, INT8] = "DELETE FROM fanfare.timeouts WHERE video = ANY ($1::text[]) AND until <= $2";
     list_receipts [TEXT, TEXT, INT8] = "SELECT member, message, at FROM fanfare.receipts
         WHERE conversation = $1 AND member > $2 ORDER BY member LIMIT $3";
 }

@@ -8,11 +8,11 @@ use super::memory::Befalls;
 use super::place::{Claim, Claimant, Files};
 use super::posts::Tables;
 use super::schema::{self, Missing};
-use super::{history, once, posts, receipts};
+use super::{history, once, posts, receipts, rules};
 use crate::backend::checks;
 use crate::backend::health::{Failing, Health, Work};
 use crate::backend::post_id::PostIds;
-use crate::backend::store::{Command, OpenError, Outcome, StoreError};
+use crate::backend::store::{Command, OpenError, Outcome, PostKind, StoreError};
 use crate::limits::{
     ONCE_SWEEP_PAGE, STORE_IDLE, STORE_LOOK, STORE_LOOK_BUSY, STORE_PROBE, STORE_PROBE_BYTES, STORE_PROBE_FAILED_BYTES,
 };
@@ -338,7 +338,12 @@ fn execute(database: &Database, counts: &mut Counts, command: &Command) -> Resul
         Command::Unlike { video, member, reaction } => counts.unlike(connection, video, member, reaction),
         Command::Taps { video, reaction, taps } => likes::tap(connection, video, reaction, *taps),
         Command::Counts { video } => counts.counts(connection, video),
-        Command::Post { kind, place, member, text, at } => {
+        Command::Post { kind, place, member, text, standing, at } => {
+            if *kind == PostKind::Comment
+                && let Some(bar) = rules::bar(connection, place, member, *standing, *at)?
+            {
+                return Ok(Outcome::Barred(bar));
+            }
             posts::post(database.posts(), *kind, place, member, text, *at)
         }
         Command::DeletePost { kind, place, id, by, at } => {
@@ -358,6 +363,11 @@ fn execute(database: &Database, counts: &mut Counts, command: &Command) -> Resul
         }
         Command::Receipts { conversation, after, limit } => {
             receipts::receipts(connection, ids, conversation, after.as_deref(), *limit)
+        }
+        Command::Rules { video } => rules::rules(connection, video),
+        Command::SetRules { video, change, at } => rules::set(connection, video, *change, *at),
+        Command::TimeOut { video, member, seconds, at } => {
+            whole(connection, || rules::time_out(connection, video, member, *seconds, *at))
         }
         Command::Keep(changes) => whole(connection, || history::keep(connection, changes)),
     }

@@ -66,6 +66,15 @@ const MIGRATIONS: &[&str] = &[
          video TEXT NOT NULL, reaction TEXT NOT NULL, taps INTEGER NOT NULL CHECK (taps > 0),
          PRIMARY KEY (video, reaction)
      ) STRICT, WITHOUT ROWID;",
+    // What binds who comments on a video. The index finds a member's newest comment, deleted or not, for slow mode.
+    "CREATE TABLE rules (
+         video TEXT PRIMARY KEY, slow_seconds INTEGER NOT NULL, comments INTEGER NOT NULL, version INTEGER NOT NULL
+     ) STRICT, WITHOUT ROWID;
+     CREATE TABLE timeouts (
+         video TEXT NOT NULL, member TEXT NOT NULL, until INTEGER NOT NULL,
+         PRIMARY KEY (video, member)
+     ) STRICT, WITHOUT ROWID;
+     CREATE INDEX comments_of_member ON posts (place, member, id) WHERE kind = 0;",
 ];
 
 /// Statements that a connection keeps prepared.

@@ -6,7 +6,7 @@ use fanfare::wire::event::DELETED_SUFFIX;
 
 use crate::poster::{Deed, Done};
 use crate::publisher::Acked;
-use crate::world::{Client, World};
+use crate::world::{Client, SLOW_VIDEO, World};
 
 /// What members did in a data center.
 fn deeds(world: &World, dc: usize) -> impl Iterator<Item = &Done> {
@@ -27,6 +27,7 @@ pub fn judge(world: &World, wrong: &mut Vec<String>) -> Vec<Acked> {
     let mut told = Vec::new();
     for dc in 0..world.disks.len() {
         posts(world, dc, wrong, &mut told);
+        slow(world, dc, wrong);
         likes(world, dc, wrong, &mut told);
     }
     told
@@ -74,7 +75,7 @@ fn posts(world: &World, dc: usize, wrong: &mut Vec<String>, told: &mut Vec<Acked
         }
     }
     for done in posts.values() {
-        if !known.contains(&done.id) && !deleted.contains_key(&*done.id) {
+        if !done.is_barred && !known.contains(&done.id) && !deleted.contains_key(&*done.id) {
             wrong.push(format!("the database lacks what was acknowledged: {done:?}"));
         }
         let copies = copies.get(&*done.mark).copied().unwrap_or(0);
@@ -86,6 +87,25 @@ fn posts(world: &World, dc: usize, wrong: &mut Vec<String>, told: &mut Vec<Acked
         connection.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0)).expect("the table is there");
     if left > 0 {
         wrong.push(format!("{left} records are in the outbox long after all works"));
+    }
+}
+
+/// Where slow mode is on a member's comments lie so far apart, by the times that they have. A time that is far before another one
+/// is of a clock that was changed, or is another one.
+fn slow(world: &World, dc: usize, wrong: &mut Vec<String>) {
+    let (connection, slow_ms) = (world.disks[dc].memory.connection(), world.plan.slow as i64 * 1_000);
+    let sql = "SELECT member, at FROM posts WHERE kind = 0 AND place = ?1 ORDER BY id";
+    let mut statement = connection.prepare(sql).expect("the table is there");
+    let rows = statement.query_map([SLOW_VIDEO], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)));
+    let mut last: BTreeMap<String, i64> = BTreeMap::new();
+    for row in rows.expect("they can be read") {
+        let (member, at) = row.expect("it can be read");
+        if let Some(before) = last.insert(member.clone(), at)
+            && (-slow_ms..slow_ms).contains(&(at - before))
+        {
+            wrong
+                .push(format!("{member} commented {} ms after the comment before, in spite of slow mode", at - before));
+        }
     }
 }
 

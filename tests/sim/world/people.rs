@@ -83,7 +83,7 @@ impl World {
             let pace = [50, 200, 600][self.workload.number() as usize % 3] * MILLISECOND;
             let (number, once) = (self.clients.len(), self.workload.number().is_multiple_of(2));
             let mut poster = Poster::new(number, places.clone(), once, pace, next);
-            poster.shows_tokens = self.plan.tokens;
+            (poster.shows_tokens, poster.slow) = (self.plan.tokens, self.plan.slow > 0);
             self.move_in(Client::Poster(poster));
         }
         for number in 0..self.clients.len() {

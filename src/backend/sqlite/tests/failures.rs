@@ -3,6 +3,7 @@ use super::super::batch::Writer;
 use super::super::start;
 use super::{check_counts, collecting, counts, like, number};
 use crate::backend::health::Health;
+use crate::backend::rules::Standing;
 use crate::backend::store::{Command, Outcome, PostKind, StoreError};
 use crossbeam_channel::unbounded;
 use rusqlite::Connection;
@@ -135,7 +136,10 @@ fn load(path: &Path) {
     let submit = |ticket: u64| {
         let (place, name) = (format!("v{}", ticket % 5), format!("{salt}-{ticket}"));
         let command = match ticket % 4 {
-            0 => Command::Post { kind: PostKind::Comment, place, member: "ana".into(), text: name, at: 5 },
+            0 => {
+                let (kind, member, standing) = (PostKind::Comment, "ana".into(), Standing::Guest);
+                Command::Post { kind, place, member, text: name, standing, at: 5 }
+            }
             _ => like(&place, &name),
         };
         store.try_submit(command, ticket).expect("there is room");

@@ -1,11 +1,13 @@
 //! Posts under failures: what is stored is in the outbox, and what is not stored is nowhere.
 use super::super::batch::Writer;
 use super::number;
+use crate::backend::rules::Standing;
 use crate::backend::store::{Command, Deletion, Outcome, PostKind, StoreError};
 use rusqlite::Connection;
 
 fn comment(text: &str) -> Command {
-    Command::Post { kind: PostKind::Comment, place: "42".into(), member: "ana".into(), text: text.into(), at: 5 }
+    let (kind, place, member, text) = (PostKind::Comment, "42".into(), "ana".into(), text.into());
+    Command::Post { kind, place, member, text, standing: Standing::Guest, at: 5 }
 }
 
 fn delete(id: &str) -> Command {
