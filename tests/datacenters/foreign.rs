@@ -9,6 +9,7 @@ use fanfare::wire::event::Class;
 use fanfare::wire::frame::{Event, Frame};
 use fanfare::wire::version::Version;
 
+use crate::support::eventually;
 use crate::support::http::{Answer, Client};
 use crate::support::node::Node;
 use crate::support::ports::free_port;
@@ -52,8 +53,12 @@ fn dropped(node: &Node) -> u64 {
 
 #[track_caller]
 fn says(node: &Node, text: &str) {
-    let log = node.log();
-    assert!(log.iter().any(|line| line.contains("\"WARN\"") && line.contains(text)), "{text} in {log:#?}");
+    // What a node did is in its log a moment later.
+    eventually("a warning", || {
+        let log = node.log();
+        let fits = |line: &String| line.contains("\"WARN\"") && line.contains(text);
+        if log.iter().any(fits) { Ok(()) } else { Err(log) }
+    });
 }
 
 #[test]
