@@ -134,7 +134,8 @@ fn event_published_again() {
         // Of each delivery class, but what comes from nodes only.
         for kind in ["comment", "note", "like"] {
             let target = "/v1/topics/live:7/events";
-            let event = |data: u64| json!({"type": kind, "data": data}).to_string();
+            // How many it stands for is for nodes to say.
+            let event = |data: u64| json!({"type": kind, "data": data, "count": 1000}).to_string();
             let key = format!("of-{kind}");
             let first = post(node, target, &key, &event(1));
             assert_eq!(first.status, 202, "{first:?}");

@@ -168,7 +168,7 @@ impl Access {
     ///
     /// # Errors
     /// 403, naming the right and the topic, the type, or the id; 400 for data that may be read in two ways.
-    pub fn allow<'a>(&self, mut draft: Draft<'a>) -> Result<Allowed<'a>, HttpError> {
+    pub fn allow<'a>(&self, draft: Draft<'a>) -> Result<Allowed<'a>, HttpError> {
         if Withdrawn::is_named_twice(&draft.kind, draft.data) {
             return Err(HttpError::bad(EventError::Twice("id of data").to_string()));
         }
@@ -183,8 +183,7 @@ impl Access {
                 format!("ids such as {id} are given by nodes; give another one, or none"),
             ));
         }
-        (draft.version, draft.count) = (None, 1);
-        Ok(Allowed(draft))
+        Ok(Allowed(draft.of_client()))
     }
 
     /// Refuses a type of events that belongs to others.

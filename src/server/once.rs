@@ -146,8 +146,7 @@ impl Shard {
             Err(unavailable) => return Err(kv_error(&unavailable, self.clock.instant)),
         }
         let draft = Draft::parse(body, Some(claim.topic.as_str())).expect("it was read before");
-        // It was allowed before, without what only nodes say of an event.
-        let draft = Allowed::own(Draft { version: None, ..draft });
+        let draft = Allowed::own(draft.of_client());
         match self.publish(&draft, &claim.id, Publisher::Own) {
             Ok(_) => Ok(told(&claim.id)),
             Err(error) => {

@@ -180,6 +180,11 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// The same without what only nodes say of an event.
+    pub fn of_client(self) -> Draft<'a> {
+        Draft { version: None, count: 1, ..self }
+    }
+
     /// Reads one event that may be for several topics, in the field `topics`: for the first, with the others beside it.
     pub fn parse_line(text: &'a [u8]) -> Result<(Draft<'a>, Vec<Cow<'a, str>>), EventError> {
         Draft::read(text, None)
