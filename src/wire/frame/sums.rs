@@ -110,16 +110,16 @@ impl Frame {
         }
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let mut more = Vec::new();
-        if counts.len() > 1 {
+        // The newest of a group may have merged before, and be named after a key that another group counts.
+        if counts.len() > 1 || counts.iter().any(|(key, _)| key.as_deref() != self.key()) {
             more.extend_from_slice(b",\"counts\":{");
-            for (key, count) in &counts {
-                let Some(key) = key else { continue };
+            let keyed = counts.iter().filter_map(|(key, count)| Some((key.as_ref()?, count)));
+            for (at, (key, count)) in keyed.enumerate() {
+                more.extend_from_slice(if at > 0 { b"," } else { b"" });
                 more.extend_from_slice(key);
                 more.push(b':');
                 more.extend_from_slice(itoa::Buffer::new().format(*count).as_bytes());
-                more.push(b',');
             }
-            more.pop();
             more.push(b'}');
         }
         if members.len() > 1 {
@@ -432,5 +432,21 @@ mod tests {
         );
         sums.pass_first();
         assert!(sums.is_empty() && (sums.keys(), sums.count(), sums.bytes()) == (0, 0, 0));
+    }
+
+    #[test]
+    fn what_merged_before_is_counted_as_of_the_newest_key() {
+        for (first, counts) in [(Some("new"), json!({"new": 1})), (None, json!({}))] {
+            let key = |number: usize| number.to_string();
+            let mut sums = Sums::of(&like(Some(&key(0)), "ana"), 1);
+            (1..SUM_KEYS_MAX).for_each(|number| sums.add(&like(Some(&key(number)), "ana"), 1));
+            // Its first key begins a group, and its newest is one of the group before.
+            sums.add(&merged(&[like(first, "bob"), like(Some("3"), "bob")]), 2);
+            assert_eq!((sums.keys(), sums.count(), sums.frames().count()), (17, 18, 2));
+            assert_eq!(read(&sums.first().unwrap())["counts"]["3"], 2);
+            sums.pass_first();
+            let own = read(&sums.first().unwrap());
+            assert_eq!((&own["count"], &own["counts"]), (&json!(1), &counts), "{own}");
+        }
     }
 }
