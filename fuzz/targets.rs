@@ -105,9 +105,12 @@ pub fn ndjson(data: &[u8]) {
     let to = AnswerTo { is_head: false, closes: false, is_http10: false, idle_seconds: 0, cors: Default::default() };
     let read = |size: usize| {
         let (mut lines, mut taken) = (Lines::new(to, Remaining::Known(data.len() as u64)), Vec::new());
-        let mut each = |number: u64, line: &[u8]| match Draft::parse(line, None) {
-            Ok(_) => {
-                taken.push((number, line.to_vec()));
+        let mut each = |number: u64, line: &[u8]| match Draft::parse_line(line) {
+            Ok((_, more)) => {
+                // Nodes store and hand over an event for several topics once for each.
+                if more.is_empty() {
+                    taken.push((number, line.to_vec()));
+                }
                 Ok(Taken::Now)
             }
             Err(error) => Err(error.to_string()),

@@ -162,7 +162,7 @@ fn balancer_sends_viewers_to_a_node_that_turns_them_away() {
     streams.iter_mut().for_each(|stream| assert_eq!(stream.event()["type"], "note"));
     drop(streams);
     becomes("ready", "ready".to_owned(), || ready(&node));
-    becomes("the log has it", true, || node.log().iter().any(|line| line.contains("there is room again")));
+    node.until_logged(&["there is room again"]);
 }
 
 /// Clients that ask for a stream and keep their sockets whatever they are told, one after another over some seconds: long
@@ -200,9 +200,7 @@ fn open_files_run_out_for_those_who_look_after_the_node() {
     let command = program_behind(&["prlimit".to_owned(), "--nofile=400:400".to_owned()]);
     let flags = ["--cores", "2", "--max-connections", "100000"];
     let node = Node::launch(command, folder.path(), &flags);
-    becomes("the log has it", true, || {
-        node.log().iter().any(|line| line.contains("too few open files for max_connections"))
-    });
+    node.until_logged(&["too few open files for max_connections"]);
     let mut clients = Vec::new();
     for _ in 0..6 {
         clients.extend(keep_coming(&node, 100));

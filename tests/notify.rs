@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal};
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use support::http::Client;
 use support::node::{Node, program};
-use support::{DEADLINE, becomes, eventually};
+use support::{DEADLINE, eventually};
 use tempfile::TempDir;
 
 /// The watchdog's interval in these tests.
@@ -107,7 +107,7 @@ fn beats_stop_while_one_shard_is_stuck() {
         let text = manager.next(INTERVAL / 8).unwrap_or_default();
         assert!(!text.contains("WATCHDOG"), "a beat while a shard is stopped: {text}");
     }
-    becomes("the log has it", true, || node.log().iter().any(|line| line.contains("a shard does not turn")));
+    node.until_logged(&["a shard does not turn"]);
     drop(stopped);
     manager.until("WATCHDOG=1");
     // What kept the shard from turning is in its metric for a minute.

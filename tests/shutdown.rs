@@ -11,7 +11,7 @@ use serde_json::json;
 use support::http::{Client, request};
 use support::node::{Node, program};
 use support::sse::Stream;
-use support::{becomes, eventually, reaction};
+use support::{eventually, reaction};
 
 fn ready(client: &mut Client) -> u16 {
     client.request("GET", "/health/ready", &[], b"").status
@@ -47,7 +47,7 @@ fn streams_cut_without_a_word() {
             streams.iter_mut().map(|stream| said_bye(stream, "drain")).collect();
         assert!(retries.len() > 1, "clients do not all come back in the same moment");
         assert_eq!(node.ended().code(), Some(0));
-        becomes("the log has it", true, || node.log().iter().any(|line| line.contains("\"drained\"")));
+        node.until_logged(&["\"drained\""]);
     }
 }
 

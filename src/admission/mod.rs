@@ -388,7 +388,10 @@ impl Admission {
     /// # Errors
     /// It is too fast.
     pub fn tap(&self, member: &str, taps: u32, now: Instant) -> Result<(), Refusal> {
-        self.taps.bound(TAPS_MAX);
+        // Their table is made with the first tap.
+        if !self.taps.is_bounded() {
+            self.taps.bound(TAPS_MAX);
+        }
         let key = self.hasher.hash_one((3, member)).max(1);
         self.taps.take(key, taps, self.now_us(now)).map_err(|wait| Refusal::Publishes(seconds(wait)))
     }

@@ -52,7 +52,8 @@ impl Rates {
         self.rate.load(Ordering::Relaxed) > 0
     }
 
-    /// Takes so many from the allowance of the key with this hash, no more than there ever is at once, at `now_us`, microseconds of a clock that all shards share.
+    /// Takes so many from the allowance of the key with this hash, no more than there ever is at once, at `now_us`,
+    /// microseconds of a clock that all shards share.
     ///
     /// # Errors
     /// The microseconds after which that will be allowed. Nothing is taken then, so who waits is served.

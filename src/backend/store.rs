@@ -49,7 +49,8 @@ pub enum Command {
     Taps { video: String, reaction: String, taps: u64 },
     /// Reads the counts of a video, with every command submitted before it on the same thread applied.
     Counts { video: String },
-    /// Stores a comment or message as a new one, unpublished, unless the video's rules bar its author. Repeating it stores another.
+    /// Stores a comment or message as a new one, unpublished, unless the video's rules bar its author. Repeating it stores
+    /// another.
     Post {
         kind: PostKind,
         /// The video or conversation.

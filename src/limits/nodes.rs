@@ -184,7 +184,6 @@ pub const PEER_SILENT: Duration = Duration::from_secs(10);
 /// How often a dispatcher says to each peer that it lives, and how its clock stands. Some may get lost.
 pub const PEER_HELLO: Duration = Duration::from_secs(2);
 const _: () = assert!(PEER_HELLO.as_millis() * 4 < PEER_SILENT.as_millis());
-
 /// For how long it is remembered which hello of a peer's shard was the newest, so that one that lay in the socket of a
 /// dispatcher that hung meanwhile counts no more.
 pub const PEER_HELLO_AGE: Duration = Duration::from_secs(600);

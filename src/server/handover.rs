@@ -95,13 +95,12 @@ fn line(draft: &Draft<'_>, id: &str) -> Vec<u8> {
             push_string(&mut line, text);
         }
     }
-    if let Some(version) = draft.version {
-        line.extend_from_slice(b",\"version\":");
-        line.extend_from_slice(itoa::Buffer::new().format(version).as_bytes());
-    }
-    if draft.count != 1 {
-        line.extend_from_slice(b",\"count\":");
-        line.extend_from_slice(itoa::Buffer::new().format(draft.count).as_bytes());
+    let count = (draft.count != 1).then_some(draft.count.into());
+    for (name, number) in [(",\"version\":", draft.version), (",\"count\":", count)] {
+        if let Some(number) = number {
+            line.extend_from_slice(name.as_bytes());
+            line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        }
     }
     line.extend_from_slice(b",\"data\":");
     let data = line.len();

@@ -10,12 +10,12 @@ use tracing::warn;
 use super::access::Access;
 use super::message::{Message, Then, Ticket};
 use super::once::other_body;
-use super::posts::listed;
+use super::posts::{listed, place_topic};
 use super::routes::Handled;
 use super::rules;
 use super::shard::Shard;
 use super::slots::Conn;
-use crate::backend::store::{Change, Command, Outcome, Record, StoreError};
+use crate::backend::store::{Change, Command, Outcome, PostKind, Record, StoreError};
 use crate::backend::telling::Telling;
 use crate::dispatch::kv::Unavailable;
 use crate::limits::NAME_BYTES_MAX;
@@ -25,7 +25,6 @@ use crate::wire::http::{HttpError, Method};
 use crate::wire::json;
 use crate::wire::request::Request;
 use crate::wire::status::Status;
-use crate::wire::topic::Topic;
 
 /// The body of a like, and of taking it back.
 #[derive(Debug, Deserialize)]
@@ -49,9 +48,7 @@ impl Shard {
         video: &str,
         body: &[u8],
     ) -> Result<Handled, HttpError> {
-        check_name("video", video)?;
-        let topic =
-            Topic::encode("live", video).map_err(|error| HttpError::bad(format!("the video's name: {error}")))?;
+        let topic = place_topic(PostKind::Comment, video)?;
         let (command, then) = match request.method {
             Method::Get | Method::Head => {
                 access.require_subscribe(&topic)?;
@@ -97,31 +94,18 @@ impl Shard {
     pub(super) fn on_stored(&mut self, ticket: Ticket, result: Result<Outcome, StoreError>) {
         let took = self.clock.instant.saturating_duration_since(ticket.asked_at);
         self.counters().store_answer.observe(took.as_micros() as u64);
+        if !matches!(ticket.then, Then::OutboxHeld) {
+            self.counters().store_errors.add(result.is_err().into());
+        }
         let answer = match (ticket.then, result) {
-            (Then::Outbox, result) => {
-                self.counters().store_errors.add(result.is_err().into());
-                return self.on_outbox(result);
-            }
+            (Then::Outbox, result) => return self.on_outbox(result),
             (Then::OutboxHeld, _) => return,
-            (Then::Totals(topic), result) => {
-                self.counters().store_errors.add(result.is_err().into());
-                return self.on_totals(&topic, result);
-            }
-            (Then::Tapped { tapped, taps }, result) => {
-                self.counters().store_errors.add(result.is_err().into());
-                return self.on_taps_stored(tapped, taps, result);
-            }
-            (Then::RulesAsked(topic), result) => {
-                self.counters().store_errors.add(result.is_err().into());
-                return self.on_rules(&topic, result);
-            }
-            (Then::Marked(marking), result) => {
-                self.counters().store_errors.add(result.is_err().into());
-                return self.on_marked(marking, result.is_ok());
-            }
+            (Then::Totals(topic), result) => return self.on_totals(&topic, result),
+            (Then::Tapped { tapped, taps }, result) => return self.on_taps_stored(tapped, taps, result),
+            (Then::RulesAsked(topic), result) => return self.on_rules(&topic, result),
+            (Then::Marked(marking), result) => return self.on_marked(marking, result.is_ok()),
             (then, Ok(outcome)) => self.tell(then, outcome),
             (then, Err(error)) => {
-                self.counters().store_errors.add(1);
                 if let Then::Liked { topic, .. } | Then::Unliked { topic } = then {
                     // It may be stored all the same, and who asks again is told that it was, which is no change.
                     self.likes_changed(&topic);

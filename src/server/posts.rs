@@ -195,6 +195,13 @@ impl Shard {
         Ok(Handled::Later)
     }
 
+    /// The same on nobody's behalf. False if the database's queue is full; true also on a node without a database.
+    pub(super) fn store_own(&self, command: Command, then: Then) -> bool {
+        let Some(store) = &self.node.store else { return true };
+        let held = self.node.storing.settle(ASKED_BYTES);
+        store.try_submit(command, self.ticket(Conn::NOBODY, then, held)).is_ok()
+    }
+
     pub(super) fn ticket(&self, conn: Conn, then: Then, held: Share) -> Ticket {
         let shard = match &then {
             Then::Liked { topic, .. }

@@ -28,7 +28,8 @@ use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 use crate::wire::version::Version;
 
-fn own_draft<'a>(topic: &'a Topic, kind: &'a str, key: Option<&'a str>, data: &'a str) -> Draft<'a> {
+/// An event of this node's own.
+pub(super) fn own_draft<'a>(topic: &'a Topic, kind: &'a str, key: Option<&'a str>, data: &'a str) -> Draft<'a> {
     let (topic, kind, key) = (topic.as_str().into(), kind.into(), key.map(Into::into));
     Draft { topic, kind, key, id: None, version: None, count: 1, data: data.as_bytes() }
 }
@@ -184,7 +185,7 @@ impl Shard {
         more: Vec<Cow<'a, str>>,
     ) -> Result<Taken, String> {
         let mut drafts: Vec<Draft<'a>> = more.into_iter().map(|topic| Draft { topic, ..draft.clone() }).collect();
-        drafts.push(draft);
+        drafts.insert(0, draft);
         let allowed = access
             .require_unexpired(self.clock.unix_ms)
             .and_then(|()| drafts.into_iter().map(|draft| access.allow(draft)).collect());

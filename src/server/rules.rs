@@ -13,7 +13,7 @@ use super::shard::Shard;
 use super::slots::Conn;
 use crate::backend::rules::{Bar, Change, Comments, Rules, Standing};
 use crate::backend::store::{Command, Outcome, PostKind, StoreError};
-use crate::limits::{ASKED_BYTES, SLOW_SECONDS_MAX, TIMEOUT_SECONDS_MAX};
+use crate::limits::{SLOW_SECONDS_MAX, TIMEOUT_SECONDS_MAX};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::http::{HttpError, Method};
 use crate::wire::json;
@@ -77,6 +77,13 @@ fn membership(topic: &Topic) -> String {
     format!("members:{topic}")
 }
 
+/// The topic of a video that whoever asks may moderate.
+fn moderated_topic(access: &Access, video: &str) -> Result<Topic, HttpError> {
+    let topic = place_topic(PostKind::Comment, video)?;
+    access.require_publish(&moderated(&topic))?;
+    Ok(topic)
+}
+
 /// As whom somebody comments.
 pub(super) fn standing(access: &Access, topic: &Topic) -> Standing {
     match access {
@@ -125,8 +132,7 @@ impl Shard {
         video: &str,
         body: &[u8],
     ) -> Result<Handled, HttpError> {
-        let topic = place_topic(PostKind::Comment, video)?;
-        access.require_publish(&moderated(&topic))?;
+        let topic = moderated_topic(access, video)?;
         let video = video.to_owned();
         if request.method != Method::Put {
             return self.store(Command::Rules { video }, conn, Then::Rules);
@@ -146,8 +152,7 @@ impl Shard {
         video: &str,
         body: &[u8],
     ) -> Result<Handled, HttpError> {
-        let topic = place_topic(PostKind::Comment, video)?;
-        access.require_publish(&moderated(&topic))?;
+        moderated_topic(access, video)?;
         let read: TimeoutBody = json::object(body).map_err(|error| {
             HttpError::bad(format!("the body must be {{\"member\":\"…\",\"seconds\":60}}: {error}"))
         })?;
@@ -168,15 +173,7 @@ impl Shard {
         self.publish_own(topic, RULES, None, Some(version), &body(rules));
     }
 
-    /// Has the rules read of a video whose viewers may not know them. False if the database's queue is full.
-    pub(super) fn read_rules(&self, topic: &Topic, video: String) -> bool {
-        let Some(store) = &self.node.store else { return true };
-        let held = self.node.storing.settle(ASKED_BYTES);
-        let ticket = self.ticket(Conn::NOBODY, Then::RulesAsked(topic.clone()), held);
-        store.try_submit(Command::Rules { video }, ticket).is_ok()
-    }
-
-    /// The database said what they are, or could not.
+    /// The database said what the rules are of a video whose viewers may not know them, or could not.
     pub(super) fn on_rules(&mut self, topic: &Topic, result: Result<Outcome, StoreError>) {
         match result {
             // Where none were ever set there is nothing to tell.

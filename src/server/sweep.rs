@@ -247,8 +247,8 @@ impl Shard {
         let overdue = elapsed > self.live.drain + DRAIN_GRACE;
         let owes = !overdue && self.net.all_secure().is_some_and(|secure| secure.owing() > 0);
         let is_empty = self.slots.len() == self.cluster.links.connections() && !owes;
-        let is_settled = !self.registrar.is_busy() && self.has_nothing_for_others() && self.posts.lines.is_settled();
-        let is_settled = is_settled && self.taps.is_empty();
+        let is_stored = self.posts.lines.is_settled() && self.taps.is_empty();
+        let is_settled = !self.registrar.is_busy() && self.has_nothing_for_others() && is_stored;
         if !draining.done && is_empty && (is_settled || overdue) {
             draining.done = true;
             self.node.drained.fetch_add(1, Ordering::AcqRel);

@@ -7,15 +7,14 @@ use serde_json::json;
 use super::access::Access;
 use super::likes::check_name;
 use super::message::{Message, Then};
+use super::posts::place_topic;
 use super::shard::Shard;
-use super::slots::Conn;
 use super::totals::video_of;
-use crate::backend::store::{Command, Outcome, StoreError};
+use crate::backend::store::{Command, Outcome, PostKind, StoreError};
 use crate::backend::taps::Tapped;
-use crate::limits::{ASKED_BYTES, TAPS_MAX};
+use crate::limits::TAPS_MAX;
 use crate::wire::http::HttpError;
 use crate::wire::json;
-use crate::wire::topic::Topic;
 
 #[derive(Debug, Deserialize)]
 struct TapBody {
@@ -33,9 +32,7 @@ fn one() -> u32 {
 impl Shard {
     /// `POST /v1/videos/{video}/taps`
     pub(super) fn taps(&mut self, access: &Access, video: &str, body: &[u8]) -> Result<(), HttpError> {
-        check_name("video", video)?;
-        let topic =
-            Topic::encode("live", video).map_err(|error| HttpError::bad(format!("the video's name: {error}")))?;
+        let topic = place_topic(PostKind::Comment, video)?;
         access.require_publish(topic.as_str())?;
         let TapBody { member, reaction, count } = json::object(body).map_err(|error| {
             let example = "{\"member\":\"…\",\"reaction\":\"like\",\"count\":7}";
@@ -73,11 +70,9 @@ impl Shard {
     pub(super) fn tick_taps(&mut self) {
         let ends = self.is_draining();
         for (tapped, taps) in self.taps.take(self.clock.instant, ends) {
-            let (Some(store), Some(video)) = (&self.node.store, video_of(&tapped.0)) else { continue };
-            let held = self.node.storing.settle(ASKED_BYTES);
+            let Some(video) = video_of(&tapped.0) else { continue };
             let command = Command::Taps { video, reaction: tapped.1.clone(), taps };
-            let ticket = self.ticket(Conn::NOBODY, Then::Tapped { tapped: tapped.clone(), taps }, held);
-            if store.try_submit(command, ticket).is_err() {
+            if !self.store_own(command, Then::Tapped { tapped: tapped.clone(), taps }) {
                 self.on_tapped(tapped, taps);
             }
         }

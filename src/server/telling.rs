@@ -12,6 +12,7 @@ use super::appending::{Published, Publisher};
 use super::likes::is_due;
 use super::message::{Message, Then};
 use super::posts::place_topic;
+use super::publish::own_draft;
 use super::shard::Shard;
 use super::slots::Conn;
 use crate::backend::passes::{Passes, Step};
@@ -92,15 +93,7 @@ impl Shard {
             Change::Deleted => ("deleted", format!("{}{DELETED_SUFFIX}", record.id), json!({"id": record.id})),
         };
         let data = data.to_string();
-        let draft = Allowed::own(Draft {
-            topic: topic.as_str().into(),
-            kind: event.into(),
-            key: None,
-            id: Some(id.into()),
-            count: 1,
-            version: None,
-            data: data.as_bytes(),
-        });
+        let draft = Allowed::own(Draft { id: Some(id.into()), ..own_draft(topic, event, None, &data) });
         let publisher = Publisher::Post(topic.clone(), record.clone());
         let (published, new_id) = self.publish_named(&draft, publisher);
         self.new_id = new_id;
@@ -167,8 +160,7 @@ impl Shard {
             older_than_ms: OUTBOX_AGE.as_millis() as u64,
             limit,
         });
-        let store = self.node.store.as_ref().expect("a backend has a database");
-        store.try_submit(command, self.ticket(Conn::NOBODY, then, self.node.storing.settle(ASKED_BYTES))).is_ok()
+        self.store_own(command, then)
     }
 
     /// The pass is over: every topic that waits for it learns so, behind all that it listed.

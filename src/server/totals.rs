@@ -12,11 +12,10 @@ use super::link::{Call, Called, Destination, Lane, Outcome as CallOutcome};
 use super::message::Then;
 use super::routes::Handled;
 use super::shard::Shard;
-use super::slots::Conn;
 use crate::backend::store::{Command, Outcome, StoreError};
 use crate::backend::totals::Due;
 use crate::dispatch::kv::highest;
-use crate::limits::{ASKED_BYTES, EVENT_BYTES_MAX, QUESTIONS_TIMEOUT, TOTALS_ASKED_MAX, TOTALS_PAUSE, TOTALS_READ_MAX};
+use crate::limits::{EVENT_BYTES_MAX, QUESTIONS_TIMEOUT, TOTALS_ASKED_MAX, TOTALS_PAUSE, TOTALS_READ_MAX};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::event::Class;
 use crate::wire::frame::{Event, Frame, Stored};
@@ -167,11 +166,9 @@ impl Shard {
     /// False if the database's queue is full.
     fn read_totals(&self, due: &Due) -> bool {
         let Due { topic, is_asked } = due;
-        let (Some(store), Some(video)) = (&self.node.store, video_of(topic)) else { return true };
-        let held = self.node.storing.settle(ASKED_BYTES);
-        let ticket = self.ticket(Conn::NOBODY, Then::Totals(topic.clone()), held);
-        store.try_submit(Command::Counts { video: video.clone() }, ticket).is_ok()
-            && (!is_asked || self.read_rules(topic, video))
+        let Some(video) = video_of(topic) else { return true };
+        self.store_own(Command::Counts { video: video.clone() }, Then::Totals(topic.clone()))
+            && (!is_asked || self.store_own(Command::Rules { video }, Then::RulesAsked(topic.clone())))
     }
 
     /// The database said what a video has, or could not.

@@ -478,12 +478,12 @@ class Stream {
    * @param {string} video @param {string} [reaction]
    */
   tap(video, reaction = "like") {
-    const key = `${encodeURIComponent(video)} ${reaction}`, taps = this.#taps.get(key) ?? 0;
+    const key = JSON.stringify([video, reaction]), taps = this.#taps.get(key) ?? 0;
     this.#taps.set(key, Math.min(taps + 1, TAPS_MAX));
     if (taps === 0) setTimeout(() => {
-      const count = this.#taps.get(key), [of] = key.split(" ", 1);
+      const count = this.#taps.get(key);
       this.#taps.delete(key);
-      this.#post(`/v1/videos/${of}/taps`, { member: this.#options.member, reaction, count }, true);
+      this.#post(`/v1/videos/${encodeURIComponent(video)}/taps`, { member: this.#options.member, reaction, count }, true);
     }, TAPS_MS);
   }
 

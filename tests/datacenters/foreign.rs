@@ -9,7 +9,6 @@ use fanfare::wire::event::Class;
 use fanfare::wire::frame::{Event, Frame};
 use fanfare::wire::version::Version;
 
-use crate::support::eventually;
 use crate::support::http::{Answer, Client};
 use crate::support::node::Node;
 use crate::support::ports::free_port;
@@ -53,12 +52,7 @@ fn dropped(node: &Node) -> u64 {
 
 #[track_caller]
 fn says(node: &Node, text: &str) {
-    // What a node did is in its log a moment later.
-    eventually("a warning", || {
-        let log = node.log();
-        let fits = |line: &String| line.contains("\"WARN\"") && line.contains(text);
-        if log.iter().any(fits) { Ok(()) } else { Err(log) }
-    });
+    node.until_logged(&["\"WARN\"", text]);
 }
 
 #[test]

@@ -177,6 +177,16 @@ impl Node {
         lock(&self.log).clone()
     }
 
+    /// Waits until a line of its log has all of these: what it did is in the log a moment later.
+    #[track_caller]
+    pub fn until_logged(&self, texts: &[&str]) {
+        eventually(&format!("{texts:?} to be logged"), || {
+            let log = self.log();
+            let fits = |line: &String| texts.iter().all(|text| line.contains(text));
+            if log.iter().any(fits) { Ok(()) } else { Err(log) }
+        });
+    }
+
     /// Where its log is put. Nobody reads it for as long as this is locked.
     pub fn log_lines(&self) -> Arc<Mutex<Vec<String>>> {
         Arc::clone(&self.log)
