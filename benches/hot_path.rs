@@ -11,6 +11,7 @@ use fanfare::auth::Token;
 use fanfare::dispatch::core::{Dispatcher, Routed};
 use fanfare::frontend::backlog::Backlog;
 use fanfare::frontend::topics::Topics;
+use fanfare::frontend::views::All;
 use fanfare::runtime::account::Account;
 use fanfare::server::token_cache::TokenCache;
 use fanfare::wire::connection_id::NodeId;
@@ -75,7 +76,7 @@ fn look_up(bench: &mut Criterion) {
     });
     let mut table = Topics::new(&Account::unbounded());
     for (slot, topic) in topics.iter().enumerate() {
-        table.join(topic, slot as u32);
+        table.join(topic, &All::default(), slot as u32);
     }
     bench.bench_function("frontend: find one of 10,000 topics", |bench| {
         bench.iter(|| {
@@ -89,7 +90,7 @@ fn fan_out(bench: &mut Criterion) {
     let topic = Topic::parse("live:42").expect("it is valid");
     let mut table = Topics::new(&Account::unbounded());
     for slot in 0..10_000 {
-        table.join(&topic, slot);
+        table.join(&topic, &All::default(), slot);
     }
     let index = table.find("live:42").expect("it has viewers");
     let like = frame(7);

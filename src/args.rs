@@ -29,7 +29,7 @@ in the environment, and so for every other. An empty variable counts as not set.
 in the file only, such as:
   [events.wave]
   class = \"ephemeral\"   # sum, latest, ephemeral or every
-  ttl = \"5s\"            # ephemeral only; window = \"50ms\" belongs to sum, history = 1000 and max_age = \"1h\" to every
+  ttl = \"5s\"            # ephemeral only; window = \"50ms\" belongs to sum, history = 1000, max_age = \"1h\" and pace = \"10/s\" to every
 
 SIGHUP reads them again: limits, log, drain, origins, reactions and event types hold at once, and the log names
 what waits for a restart.

@@ -35,6 +35,8 @@ pub struct Telling {
     pub member: String,
     /// Its text; empty for a deletion.
     pub text: String,
+    /// Its author may moderate the topic. The outbox does not keep that.
+    pub always: bool,
 }
 
 impl Telling {
@@ -46,7 +48,7 @@ impl Telling {
 
 impl From<Unpublished> for Telling {
     fn from(post: Unpublished) -> Telling {
-        Telling { kind: post.kind, record: post.record, member: post.member, text: post.text }
+        Telling { kind: post.kind, record: post.record, member: post.member, text: post.text, always: false }
     }
 }
 

@@ -9,9 +9,11 @@ pub use super::alive::{Alive, Heartbeat, Losses};
 pub use super::buckets::{BUCKETS, bucket, digest, highest, stable_hash};
 use super::datacenter::{PeerNote, PeerTurns, PeerViewers, Placed, QueueAsk, QueuePage, Taking};
 pub use super::nodes::NodeInfo;
+use super::pace::Pace;
 use crate::limits::VERSION_MAX;
 use crate::observe::trouble::Reason;
 use crate::wire::connection_id::NodeId;
+use crate::wire::frame::Paced;
 use crate::wire::position::{Position, Reach};
 use crate::wire::topic::Topic;
 
@@ -146,6 +148,9 @@ pub struct Append {
     /// Peers for which it is queued by the same change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<String>,
+    /// The pace of its type, by which it is decided whether it is shown; none where it was decided before, or its type has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<Pace>,
 }
 
 /// An event that is published once (`Idempotency-Key`), as [`crate::backend::once::Once`] names it.
@@ -211,6 +216,9 @@ pub enum Answer {
         /// Nothing of its topic lies between this place and the event: the place of the one before it, or that back to which
         /// the store lost nothing, whichever is later.
         prev: Position,
+        /// What its topic's pace made of it.
+        #[serde(default)]
+        paced: Paced,
     },
     /// The key is new, and known from now on for [`crate::limits::ONCE_AGE`].
     Claimed,

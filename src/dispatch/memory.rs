@@ -25,7 +25,8 @@ use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::{Map, Set};
 use crate::runtime::shrink::shrink;
 use crate::wire::connection_id::NodeId;
-use crate::wire::frame::{Stored, Withdrawn};
+use crate::wire::frame::{Paced, Stored, Withdrawn};
+use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
 /// A key-value store in memory, of one node.
@@ -208,10 +209,16 @@ impl Tables {
     }
 
     /// Puts an event into its topic's history, and into the queues of peers, unless it was taken back before it came.
-    fn append(&mut self, append: Append, now_ms: u64, notices: &mut Vec<Notice>) -> Placed {
+    fn append(
+        &mut self,
+        mut append: Append,
+        now_ms: u64,
+        notices: &mut Vec<Notice>,
+    ) -> Option<(Position, Position, Paced)> {
         if self.histories.refuses(&append, now_ms) {
             return None;
         }
+        let paced = self.histories.pace(&mut append, now_ms);
         let number = bucket(append.topic.as_str());
         if let Some(id) = &append.withdraws {
             self.peers.withdraw(number, &Withdrawn::of(id));
@@ -228,14 +235,14 @@ impl Tables {
             let event = KeptEvent { topic, kind, position, prev, event: Some(event), age_max_ms };
             keeps.push(Keep { event, withdraws, forgets: self.histories.take_forgotten() });
         }
-        Some((position, self.histories.follows(prev)))
+        Some((position, self.histories.follows(prev), paced))
     }
 
     /// The same, as it is answered: one that was taken back is one that came before.
     fn appended(&mut self, append: Append, now_ms: u64, notices: &mut Vec<Notice>) -> Answer {
         let event = Arc::clone(&append.event);
         match self.append(append, now_ms, notices) {
-            Some((position, prev)) => Answer::Appended { position, prev },
+            Some((position, prev, paced)) => Answer::Appended { position, prev, paced },
             None => Answer::Repeated { id: Stored::read(&event).map(|stored| stored.id.into_owned()) },
         }
     }
@@ -245,7 +252,8 @@ impl Tables {
         let mut placed = Vec::with_capacity(events.len());
         for (number, append) in events {
             let is_new = self.peers.take(&dc, bucket, epoch, number) || planted(Mistake::QueueNumberIgnored);
-            placed.push(if is_new { self.append(append, now_ms, notices) } else { None });
+            let put = if is_new { self.append(append, now_ms, notices) } else { None };
+            placed.push(put.map(|(position, prev, _)| (position, prev)));
         }
         placed
     }

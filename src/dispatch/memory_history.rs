@@ -1,6 +1,7 @@
 //! History in memory: what the embedded key-value store keeps of each topic.
 
 mod kept;
+mod pacing;
 mod withdrawals;
 
 use std::collections::VecDeque;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use self::kept::Forgets;
 use super::kept::Forgotten;
 use super::kv::{Append, End, Page, Read, Stored};
+use super::pace::Room;
 use crate::limits::{MEMORY_HISTORY_BYTES, WITHDRAWN_REFUSED};
 use crate::runtime::random::Map;
 use crate::runtime::shrink::shrink;
@@ -68,6 +70,8 @@ struct History {
     gone: Vec<Position>,
     /// What was taken back, by how its JSON begins, and where the deletion stands: should it only come now, it is refused.
     withdrawn: Map<Box<str>, Position>,
+    /// What is left to show, of each type that has a pace.
+    rooms: Map<Box<str>, Room>,
 }
 
 /// All topics' histories.

@@ -14,6 +14,7 @@ mod memory_presence;
 mod memory_values;
 mod nodes;
 pub mod outbox;
+pub mod pace;
 #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a thread of its own")]
 pub mod redis;
 pub mod tally;

@@ -1,5 +1,6 @@
 //! The delivery class of each event type: built in, then as configured; unknown types are `ephemeral`.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::limits::{EPHEMERAL_TTL, HISTORY_AGE, HISTORY_EVENTS, SUM_WINDOW};
@@ -19,6 +20,8 @@ pub struct TypeInfo {
     pub max_age_ms: u64,
     /// For class `sum`: how long its windows are; zero is none.
     pub window: Duration,
+    /// For class `every`: how many of a topic's events of the type are shown a second, if not all are.
+    pub pace: Option<NonZeroU32>,
 }
 
 /// Event types by name.
@@ -49,6 +52,7 @@ pub const DEFAULT: TypeInfo = TypeInfo {
     history: HISTORY_EVENTS,
     max_age_ms: HISTORY_AGE.as_millis() as u64,
     window: Duration::ZERO,
+    pace: None,
 };
 
 /// How long the windows of a type are that the settings say nothing of.

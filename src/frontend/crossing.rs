@@ -241,7 +241,7 @@ impl<M: Control> Crossing<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::frame::{Event, Place};
+    use crate::wire::frame::{Event, Paced, Place};
     use crate::wire::version::Version;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -284,7 +284,12 @@ mod tests {
             data: data.as_bytes(),
             class,
             ttl_ms: 5_000,
-            place: (class == Class::Every).then(|| Place { dc: "dc", position: at(number), prev: Position::START }),
+            place: (class == Class::Every).then(|| Place {
+                dc: "dc",
+                position: at(number),
+                prev: Position::START,
+                paced: Paced::SHOWN,
+            }),
             version: Version { number: if class == Class::Latest { number } else { 0 }, dc: "" },
         };
         Arc::new(Frame::encode(&event))

@@ -19,5 +19,6 @@ pub mod registry;
 pub mod replay;
 pub mod topics;
 pub mod typists;
+pub mod views;
 pub mod waiting;
 pub mod window;

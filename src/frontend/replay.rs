@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::held_pages::{HeldPage, HeldPages};
 use super::order::FramePage;
+use super::views::All;
 use crate::limits::{REPLAY_BYTES, REPLAY_EVENT_BYTES, REPLAY_LEAD_MS};
+use crate::runtime::planted::{Mistake, planted};
 use crate::wire::frame::{Frame, Withdrawn};
 use crate::wire::position::{Position, Reach, Shown};
 use crate::wire::topic::Topic;
@@ -42,6 +44,8 @@ enum State {
 #[derive(Debug)]
 struct TopicReplay {
     topic: Topic,
+    /// What the stream gets of types that have a pace.
+    all: All,
     /// Where the next page begins.
     after: Position,
     page: Option<HeldPage>,
@@ -118,15 +122,16 @@ impl Replay {
     /// For a stream of these topics that is to get everything after `after`. Its client comes with the place `had`, and has
     /// surely seen all up to `seen`; none if nobody can say. Nothing newer than `began` was known then. Its pages are among those that are `held` on its shard.
     pub fn new(
-        topics: impl IntoIterator<Item = Topic>,
+        topics: impl IntoIterator<Item = (Topic, All)>,
         after: Position,
         had: Position,
         seen: Option<Shown>,
         began: Shown,
         held: &HeldPages,
     ) -> Replay {
-        let topic = |topic| TopicReplay {
+        let topic = |(topic, all)| TopicReplay {
             topic,
+            all,
             after,
             page: None,
             at: 0,
@@ -164,8 +169,14 @@ impl Replay {
         if page.complete {
             entry.page_to = entry.page_to.max(page.shown);
         }
-        if from < page.frames.len() {
-            (entry.page, entry.at) = (Some(self.held.hold(Arc::clone(&page.frames))), from);
+        let left_out = |frame: &Arc<Frame>| entry.all.leaves_out(frame) && !planted(Mistake::PaceForgottenOnResume);
+        let (frames, from) = if page.frames[from.min(page.frames.len())..].iter().any(left_out) {
+            (page.frames[from..].iter().filter(|frame| !left_out(frame)).cloned().collect(), 0)
+        } else {
+            (Arc::clone(&page.frames), from)
+        };
+        if from < frames.len() {
+            (entry.page, entry.at) = (Some(self.held.hold(frames)), from);
         } else {
             entry.read_out();
         }

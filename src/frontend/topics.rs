@@ -10,6 +10,7 @@ use super::log::{Cursor, Log};
 use super::merging::{Merging, log_bytes_max};
 use super::newest::Newest;
 use super::queue::{Bounds, Pushed, Queue};
+use super::views::All;
 use crate::limits::{LOG_BYTES_MAX, LOG_KEYS_MAX, WATCHED_BYTES};
 use crate::runtime::account::{Account, Reservation, Use};
 use crate::runtime::random::Map;
@@ -68,6 +69,10 @@ pub struct TopicEntry {
     pub behind: Option<Box<Behind>>,
     /// Viewers were told that something before this place may be missing, which is not to say that they were given the rest.
     pub told: Reach,
+    /// What its viewers get of types that have a pace.
+    pub all: All,
+    /// Another place of the topic, whose viewers get another part of it.
+    pub other: Option<TopicIndex>,
 }
 
 /// What waits behind a full log.
@@ -94,6 +99,8 @@ pub struct Behind {
 pub struct Left {
     /// At most two moves.
     pub moved: [Option<(u32, u32)>; 2],
+    /// Nobody watches this part of the topic any more, and whether its history was being asked for.
+    pub gone: Option<bool>,
     /// Nobody watches any more; the topic is forgotten on this shard.
     pub empty: Option<Topic>,
 }
@@ -131,7 +138,7 @@ impl Topics {
         self.viewers
     }
 
-    /// The place of a topic, if it has viewers here.
+    /// A place of a topic, if it has viewers here; see [`Topics::views`].
     pub fn find(&self, topic: &str) -> Option<TopicIndex> {
         self.names.get(topic).copied()
     }
@@ -151,10 +158,22 @@ impl Topics {
         self.entries.get_mut(index as usize)?.as_deref_mut()
     }
 
-    /// Adds a viewer. Gives the topic's place, the viewer's place in it, and whether it is the first on this shard.
-    pub fn join(&mut self, topic: &Topic, slot: u32) -> (TopicIndex, u32, bool) {
-        let (index, first) = match self.names.get(topic) {
-            Some(&index) => (index, false),
+    /// The place by which a topic's others are found; none if it has none any more.
+    pub(super) fn set_first(&mut self, topic: &Topic, first: Option<TopicIndex>) {
+        match first {
+            Some(index) => drop(self.names.insert(topic.clone(), index)),
+            None => {
+                self.names.remove(topic);
+                shrink(&mut self.names);
+            }
+        }
+    }
+
+    /// Adds a viewer, who gets all of these types. Gives the topic's place, the viewer's place in it, and whether it is the first
+    /// there.
+    pub fn join(&mut self, topic: &Topic, all: &All, slot: u32) -> (TopicIndex, u32, bool) {
+        let (index, first) = match self.view(topic.as_str(), all) {
+            Some(index) => (index, false),
             None => {
                 let mut held = self.account.open(Use::Topics);
                 // Whoever let the viewer in saw that there is room.
@@ -177,6 +196,8 @@ impl Topics {
                     logged_to: None,
                     behind: None,
                     told: Reach::START,
+                    all: all.clone(),
+                    other: self.find(topic.as_str()),
                 });
                 let index = match self.free.pop() {
                     Some(index) => {
@@ -231,11 +252,12 @@ impl Topics {
             entry.remaining = entry.viewers.len() as u32;
         }
         if entry.viewers.is_empty() {
+            let (topic, other) = (entry.topic.clone(), entry.other);
+            let is_last = self.unlink(&topic, index, other);
             let entry = self.entries[index as usize].take().expect("it was just changed");
-            self.names.remove(&entry.topic);
-            shrink(&mut self.names);
             self.free.push(index);
-            left.empty = Some(entry.topic);
+            left.gone = Some(entry.behind.is_some_and(|behind| behind.asked));
+            left.empty = is_last.then_some(topic);
         }
         left
     }
@@ -298,7 +320,13 @@ impl TopicEntry {
             return None;
         }
         let lacks = !read && self.delivered_to.is_some_and(|to| !to.has(frame.prev()));
-        let pushed = if lacks { Pushed::Overrun } else { self.append(frame, now_ms) };
+        let pushed = if lacks {
+            Pushed::Overrun
+        } else if self.all.leaves_out(frame) {
+            Pushed::Queued
+        } else {
+            self.append(frame, now_ms)
+        };
         if pushed == Pushed::Overrun {
             let after = self.delivered_to.unwrap_or(Shown::to(frame.prev()));
             self.fall_behind(after);

@@ -117,6 +117,7 @@ metrics! {
     counter history_reads "fanfare_history_reads_total" "" "Look-ups in history.";
     counter gaps "fanfare_gaps_total" "" "Gaps that viewers were told of: one for a stream that came back, or for all who watch a topic.";
     counter merged "fanfare_merged_total" "" "Events that merged with a newer one for a reader that lags.";
+    counter left_out "fanfare_left_out_total" "" "Events of class every that their type's pace left out: only streams get them that ask for all.";
     counter windowed "fanfare_windowed_total" "" "Events of class sum that waited for their window's end and went with others.";
     counter dropped_overrun "fanfare_dropped_total" r#"reason="overrun""# "Events dropped.";
     counter dropped_displaced "fanfare_dropped_total" r#"reason="displaced""# "Events dropped.";

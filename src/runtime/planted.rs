@@ -41,6 +41,10 @@ pub enum Mistake {
     CountOfKeyDropped,
     /// What came within a window is not sent at its end.
     WindowUnsent,
+    /// Whatever its pace, all of a type is shown.
+    PaceUnbounded,
+    /// What a pace left out is shown to those who come back.
+    PaceForgottenOnResume,
     /// A topic that nobody watched for a moment is let go though somebody came back.
     TopicLetGo,
     /// A shard that looked into its mailbox is not woken again.
@@ -78,7 +82,7 @@ pub enum Mistake {
 }
 
 /// All of them.
-pub const ALL: [Mistake; 35] = [
+pub const ALL: [Mistake; 37] = [
     Mistake::PrevUnchecked,
     Mistake::HolesUnread,
     Mistake::EndsUncompared,
@@ -97,6 +101,8 @@ pub const ALL: [Mistake; 35] = [
     Mistake::MergedCountLost,
     Mistake::CountOfKeyDropped,
     Mistake::WindowUnsent,
+    Mistake::PaceUnbounded,
+    Mistake::PaceForgottenOnResume,
     Mistake::TopicLetGo,
     Mistake::WakeUpLost,
     Mistake::NodeLeaseKept,

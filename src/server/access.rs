@@ -15,6 +15,7 @@ use crate::wire::response::{Cors, Origins};
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
+use super::posts::moderated;
 use super::shard::Shard;
 
 /// What tokens are checked by, with `--auth jwt`.
@@ -175,6 +176,7 @@ impl Access {
         if matches!(self, Access::Node) {
             return Ok(Allowed(draft));
         }
+        draft.always = false;
         self.require_publish(&draft.topic)?;
         self.require_type(&draft.kind)?;
         if let Some(id) = draft.id.as_deref().filter(|id| giver(id).is_some()) {
@@ -222,6 +224,23 @@ impl Access {
         Ok(Some(member.to_owned()))
     }
 
+    /// Whether its token lets it moderate a topic. Without tokens nobody is told from others.
+    pub fn is_moderator(&self, topic: &Topic) -> bool {
+        matches!(self, Access::Token(_)) && self.require_publish(&moderated(topic)).is_ok()
+    }
+
+    /// Refuses a topic that it may not moderate.
+    ///
+    /// # Errors
+    /// 403, naming the right.
+    pub fn require_moderator(&self, topic: &Topic) -> Result<(), HttpError> {
+        if !matches!(self, Access::Token(_)) || self.is_moderator(topic) {
+            return Ok(());
+        }
+        let right = moderated(topic);
+        Err(HttpError::new(Status::Forbidden, format!("all of a type is for those who may publish to {right}")))
+    }
+
     /// Refuses to watch as a member other than the token's. Nobody in particular may watch too.
     ///
     /// # Errors
@@ -235,6 +254,18 @@ impl Access {
 }
 
 impl Shard {
+    /// [`Access::allow`], and whether the event is shown whatever its type's pace.
+    ///
+    /// # Errors
+    /// As [`Access::allow`].
+    pub(super) fn allow<'a>(&self, access: &Access, draft: Draft<'a>) -> Result<Allowed<'a>, HttpError> {
+        let Allowed(mut draft) = access.allow(draft)?;
+        if !draft.always && self.live.types.get(&draft.kind).pace.is_some() {
+            draft.always = Topic::parse(&draft.topic).is_ok_and(|topic| access.is_moderator(&topic));
+        }
+        Ok(Allowed(draft))
+    }
+
     /// What a request to the public listener may do.
     ///
     /// # Errors

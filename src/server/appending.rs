@@ -16,6 +16,7 @@ use super::shard::Shard;
 use super::slots::Conn;
 use crate::backend::store::Record;
 use crate::dispatch::kv::{Answer, Append, Claim, Request, SetLatest, Unavailable, latest_field};
+use crate::dispatch::pace::Pace;
 use crate::limits::{APPENDS_WAITING_MAX, VIEWERS_NONE_AGE};
 use crate::runtime::account::Held;
 use crate::runtime::planted::{Mistake, planted};
@@ -94,7 +95,13 @@ impl StoreClock {
 
 impl Shard {
     /// Puts an event of class `every` into history, and then on its way.
-    pub(super) fn append(&mut self, event: &Event<'_>, publisher: Publisher) -> Result<Published, HttpError> {
+    /// Its author may moderate the topic, if it is shown `always`.
+    pub(super) fn append(
+        &mut self,
+        event: &Event<'_>,
+        always: bool,
+        publisher: Publisher,
+    ) -> Result<Published, HttpError> {
         if self.appends_waiting >= APPENDS_WAITING_MAX {
             return Err(HttpError::unavailable("too many events wait for the key-value store"));
         }
@@ -106,7 +113,8 @@ impl Shard {
         let held = self.reserve_question(json.len())?;
         let kind = event.kind.to_owned();
         let withdraws = Withdrawn::id(event.kind, event.data);
-        let append = Append { topic, event: Arc::clone(&json), kind, count_max, age_max_ms, withdraws, peers };
+        let pace = info.pace.map(|per_second| Pace { per_second, always });
+        let append = Append { topic, event: Arc::clone(&json), kind, count_max, age_max_ms, withdraws, peers, pace };
         let request = match &publisher {
             Publisher::Once(_, claim) => Request::AppendOnce((**claim).clone(), append),
             _ => Request::Append(append),
@@ -154,13 +162,16 @@ impl Shard {
     }
 
     fn place(&mut self, json: &str, result: Result<Answer, Unavailable>) -> Result<Published, HttpError> {
-        let (position, prev) = match result {
-            Ok(Answer::Appended { position, prev }) => (position, prev),
+        let (position, prev, paced) = match result {
+            Ok(Answer::Appended { position, prev, paced }) => (position, prev, paced),
             Ok(Answer::Repeated { id }) => return id.map(Published::Repeated).ok_or_else(other_body),
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
             Err(unavailable) => return Err(kv_error(&unavailable, self.clock.instant)),
         };
-        self.send_placed(json, position, prev);
+        if !paced.is_shown() {
+            self.counters().left_out.add(1);
+        }
+        self.send_placed(&paced.mark(json), position, prev);
         Ok(Published::Taken)
     }
 
@@ -169,7 +180,7 @@ impl Shard {
         let dc = self.node.dc.clone();
         let stored = Stored::read(json).expect("it was written by this node, or read before");
         let mut event = stored.event(Class::Every, 0);
-        event.place = Some(Place { dc: &dc, position, prev });
+        event.place = Some(Place { dc: &dc, position, prev, paced: stored.paced });
         // It is in history: should its way be too full, whoever wants it reads it there.
         if self.route(&event).is_err() {
             self.counters().dropped_overrun.add(1);

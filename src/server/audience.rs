@@ -46,7 +46,7 @@ impl Shard {
         if !self.recounted.is_empty() {
             let recounted = std::mem::take(&mut self.recounted);
             let count = |topic: &Topic| {
-                self.topics.find(topic.as_str()).map_or(0, |index| self.topics.get(index).viewers.len() as u32)
+                self.topics.views(topic.as_str()).map(|index| self.topics.get(index).viewers.len() as u32).sum()
             };
             let counts = recounted.into_iter().map(|topic| (count(&topic), topic)).map(|(count, topic)| (topic, count));
             let counts = counts.collect();

@@ -102,6 +102,9 @@ fn line(draft: &Draft<'_>, id: &str) -> Vec<u8> {
             line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
         }
     }
+    if draft.always {
+        line.extend_from_slice(b",\"always\":true");
+    }
     line.extend_from_slice(b",\"data\":");
     let data = line.len();
     line.extend_from_slice(draft.data);
@@ -249,6 +252,7 @@ mod tests {
             id: None,
             version: Some(7),
             count: 3,
+            always: true,
             data: b"{\n\"member\":\r\n\"\xc3\xa9\"}",
         };
         let line = line(&draft, "id-1");
@@ -256,8 +260,8 @@ mod tests {
         let read = Draft::parse(&line, None).unwrap();
         assert_eq!((&*read.topic, &*read.kind, read.key.as_deref()), ("live:1", "like", Some("a\"\n")));
         assert_eq!(
-            (read.id.as_deref(), read.version, read.count, read.data),
-            (Some("id-1"), Some(7), 3, &b"{ \"member\":  \"\xc3\xa9\"}"[..])
+            (read.id.as_deref(), read.version, read.count, read.always, read.data),
+            (Some("id-1"), Some(7), 3, true, &b"{ \"member\":  \"\xc3\xa9\"}"[..])
         );
     }
 }

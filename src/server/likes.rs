@@ -158,9 +158,9 @@ impl Shard {
                     reactions.into_iter().map(|(reaction, likes)| (reaction, likes.into())).collect();
                 (Status::Ok, json!({"likes": likes, "reactions": reactions}).to_string())
             }
-            (Then::Posted { kind, topic, member, text }, Outcome::Posted { id, .. }) => {
+            (Then::Posted { kind, topic, member, text, always }, Outcome::Posted { id, .. }) => {
                 let record = Record { id, change: Change::Posted };
-                self.tell_of_post(&topic, Telling { kind, record, member, text });
+                self.tell_of_post(&topic, Telling { kind, record, member, text, always });
                 told(answer)
             }
             (Then::Posted { topic, .. }, Outcome::Barred(bar)) => return Err(rules::barred(&topic, bar)),

@@ -162,14 +162,16 @@ impl Shard {
 
     /// This shard's part of a topic; nothing if nobody watches it here.
     fn topic_rows(&self, topic: &Topic) -> Vec<(u64, Value)> {
-        let Some(index) = self.topics.find(topic.as_str()) else { return Vec::new() };
-        let entry = self.topics.get(index);
+        let entries: Vec<_> = self.topics.views(topic.as_str()).map(|index| self.topics.get(index)).collect();
+        if entries.is_empty() {
+            return Vec::new();
+        }
         let row = json!({
             "shard": self.id,
-            "viewers": entry.viewers.len(),
-            "log_bytes": entry.log.len(),
-            "registered": entry.registered,
-            "reads_history": entry.behind.is_some(),
+            "viewers": entries.iter().map(|entry| entry.viewers.len()).sum::<usize>(),
+            "log_bytes": entries.iter().map(|entry| entry.log.len()).sum::<usize>(),
+            "registered": entries.iter().all(|entry| entry.registered),
+            "reads_history": entries.iter().any(|entry| entry.behind.is_some()),
             "waiting_for_history": self.homes.waiting(topic),
         });
         vec![(self.id as u64, row)]

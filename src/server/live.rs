@@ -43,7 +43,7 @@ impl Live {
             let max_age_ms = event.max_age.map_or(DEFAULT.max_age_ms, |age| age.as_millis() as u64);
             let history = event.history.unwrap_or(DEFAULT.history);
             let window = event.window.unwrap_or(DEFAULT.window);
-            types.set(name, TypeInfo { class: event.class, ttl_ms, history, max_age_ms, window });
+            types.set(name, TypeInfo { class: event.class, ttl_ms, history, max_age_ms, window, pace: event.pace });
         }
         Live {
             types,

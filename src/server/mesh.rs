@@ -12,6 +12,7 @@ use crate::backend::telling::News;
 use crate::dispatch::kv::{Heard, Notice};
 use crate::frontend::crossing::{Control, Crossed, Crossing, Missed, Way};
 use crate::frontend::newest::Keeping;
+use crate::frontend::topics::TopicIndex;
 use crate::limits::{APPENDS_AHEAD, MAIL_SLICE};
 use crate::runtime::shrink::shrink;
 use crate::wire::event::Class;
@@ -200,16 +201,19 @@ impl Shard {
     /// The queue to this core was full, and something of a topic was left out: class `every` comes from history, and the
     /// newest values came with this.
     pub(super) fn on_missed(&mut self, topic: &Topic, missed: Missed, newest: &[Arc<Frame>]) {
-        let Some(index) = self.topics.find(topic.as_str()) else { return };
-        self.take_newest(index, newest);
-        let entry = self.topics.get_mut(index);
-        let lacks = missed.every.is_some_and(|to| entry.reaches(to));
-        // Without a place to go on from this core is not ready, and promised nothing.
-        if let Some(had) = entry.delivered_to.filter(|_| missed.gap) {
-            entry.fall_behind(had).gap = true;
-        }
-        if lacks || missed.gap {
-            self.queue_topic(index);
+        let mut next = self.topics.find(topic.as_str());
+        while let Some(index) = next {
+            self.take_newest(index, newest);
+            let entry = self.topics.get_mut(index);
+            next = entry.other;
+            let lacks = missed.every.is_some_and(|to| entry.reaches(to));
+            // Without a place to go on from this core is not ready, and promised nothing.
+            if let Some(had) = entry.delivered_to.filter(|_| missed.gap) {
+                entry.fall_behind(had).gap = true;
+            }
+            if lacks || missed.gap {
+                self.queue_topic(index);
+            }
         }
     }
 
@@ -232,14 +236,17 @@ impl Shard {
     /// What this core's viewers should have.
     pub(super) fn on_compare(&mut self, told: Vec<Told>) {
         for (topic, end, newest) in told {
-            let Some(index) = self.topics.find(topic.as_str()) else { continue };
-            let entry = self.topics.get_mut(index);
-            if !entry.registered {
-                continue;
-            }
-            let lacks_newer = entry.newest.version() < newest;
-            if entry.reaches(end) {
-                self.queue_topic(index);
+            let (mut next, mut lacks_newer) = (self.topics.find(topic.as_str()), false);
+            while let Some(index) = next {
+                let entry = self.topics.get_mut(index);
+                next = entry.other;
+                if !entry.registered {
+                    continue;
+                }
+                lacks_newer |= entry.newest.version() < newest;
+                if entry.reaches(end) {
+                    self.queue_topic(index);
+                }
             }
             if lacks_newer {
                 // Answered with all that the home knows.
@@ -292,7 +299,15 @@ impl Shard {
 
     /// Viewers of this core are to get an event.
     pub(super) fn deliver(&mut self, frame: &Arc<Frame>) {
-        let Some(index) = self.topics.find(frame.topic()) else { return };
+        let mut next = self.topics.find(frame.topic());
+        while let Some(index) = next {
+            next = self.topics.get(index).other;
+            self.deliver_to(index, frame);
+        }
+    }
+
+    /// The same, of those who get one part of a topic.
+    fn deliver_to(&mut self, index: TopicIndex, frame: &Arc<Frame>) {
         let now_ms = self.clock.unix_ms;
         let entry = self.topics.get_mut(index);
         let pushed = match frame.class() {

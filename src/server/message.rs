@@ -18,6 +18,7 @@ use crate::frontend::crossing::Missed;
 use crate::frontend::order::FramePage;
 use crate::frontend::registrar::Wish;
 use crate::frontend::registry::CoreSet;
+use crate::frontend::topics::TopicIndex;
 use crate::runtime::account::Share;
 use crate::runtime::resolver::Found;
 use crate::wire::binary::Malformed;
@@ -217,6 +218,8 @@ pub enum Asker {
     Core {
         /// The core.
         shard: usize,
+        /// The topic's place there.
+        view: TopicIndex,
     },
 }
 
@@ -224,7 +227,7 @@ impl Asker {
     /// Where the answer goes.
     pub fn shard(self) -> usize {
         match self {
-            Asker::Stream { shard, .. } | Asker::Core { shard } => shard,
+            Asker::Stream { shard, .. } | Asker::Core { shard, .. } => shard,
         }
     }
 }
@@ -343,6 +346,8 @@ pub enum Then {
         member: String,
         /// What.
         text: String,
+        /// Its author may moderate the topic.
+        always: bool,
     },
     /// Tell the viewers that one was deleted.
     Deleted {

@@ -76,7 +76,7 @@ impl Shard {
             return;
         }
         let newest = topics.iter().filter_map(|topic| {
-            let index = self.topics.find(topic.as_str())?;
+            let index = self.watched(conn, topic.as_str())?;
             let until = self.topics.get(index).newest.end();
             (until > 0).then_some(Showing { topic: index, at: 0, until })
         });

@@ -13,6 +13,7 @@ use super::routes::Handled;
 use super::rules::standing;
 use super::shard::Shard;
 use super::slots::Conn;
+use crate::backend::rules::Standing;
 use crate::backend::store::{Change, Command, Deletion, Outcome, Part, Post, PostKind, Record};
 use crate::backend::telling::Telling;
 use crate::limits::{ASKED_BYTES, POST_TEXT_BYTES_MAX, POSTS_PAGE_BYTES_MAX, POSTS_PAGE_DEFAULT, TEXT_BYTES_MAX};
@@ -143,8 +144,9 @@ impl Shard {
                 let at = self.clock.unix_ms;
                 let (standing, place) = (standing(access, &topic), place.to_owned());
                 let command = Command::Post { kind, place, member: member.clone(), text: text.clone(), standing, at };
+                let always = standing == Standing::Moderator;
                 let command = self.once(request, &member, [kind.list(), topic.as_str()], body, command)?;
-                self.store(command, conn, Then::Posted { kind, topic, member, text })
+                self.store(command, conn, Then::Posted { kind, topic, member, text, always })
             }
         }
     }
@@ -160,7 +162,6 @@ impl Shard {
         body: &[u8],
     ) -> Result<Handled, HttpError> {
         let topic = place_topic(kind, place)?;
-        let moderated = moderated(&topic);
         let DeleteBody { member } = if body.trim_ascii().is_empty() {
             DeleteBody::default()
         } else {
@@ -170,7 +171,7 @@ impl Shard {
         let by = match access {
             // Everyone may do everything; who names a member acts as that one.
             Access::Open | Access::Node => member,
-            Access::Token(_) if access.require_publish(&moderated).is_ok() => None,
+            Access::Token(_) if access.is_moderator(&topic) => None,
             Access::Token(_) => {
                 access.require_publish(topic.as_str())?;
                 access.member(member)?
@@ -240,7 +241,10 @@ impl Shard {
             Deletion::Deleted => {
                 let answer = json!({"id": id}).to_string();
                 let record = Record { id, change: Change::Deleted };
-                self.tell_of_post(topic, Telling { kind, record, member: String::new(), text: String::new() });
+                self.tell_of_post(
+                    topic,
+                    Telling { kind, record, member: String::new(), text: String::new(), always: false },
+                );
                 Ok((Status::Ok, answer))
             }
         }
@@ -316,7 +320,8 @@ impl Shard {
     }
 }
 
-/// What one must be allowed to publish to for deleting others' posts on a topic, and for saying who posts there. It names the whole topic, since a video and a
+/// What one must be allowed to publish to for moderating a topic: deleting others' posts there, saying who posts, being shown whatever the
+/// pace. It names the whole topic, since a video and a
 /// conversation may have the same name. It is longer than a topic where that is as long as can be; then nobody has it.
 pub(super) fn moderated(topic: &Topic) -> String {
     format!("moderate:{topic}")

@@ -31,7 +31,7 @@ use crate::wire::version::Version;
 /// An event of this node's own.
 pub(super) fn own_draft<'a>(topic: &'a Topic, kind: &'a str, key: Option<&'a str>, data: &'a str) -> Draft<'a> {
     let (topic, kind, key) = (topic.as_str().into(), kind.into(), key.map(Into::into));
-    Draft { topic, kind, key, id: None, version: None, count: 1, data: data.as_bytes() }
+    Draft { topic, kind, key, id: None, version: None, count: 1, always: false, data: data.as_bytes() }
 }
 
 impl Shard {
@@ -50,7 +50,7 @@ impl Shard {
             crate::wire::event::EventError::TooLarge(_) => HttpError::new(Status::ContentTooLarge, error.to_string()),
             error => HttpError::bad(error.to_string()),
         })?;
-        let draft = access.allow(draft)?;
+        let draft = self.allow(access, draft)?;
         if let Some(key) = once::key(request)? {
             return self.publish_once(conn, to, key, access, &draft, body);
         }
@@ -161,7 +161,7 @@ impl Shard {
         if !more.is_empty() {
             return self.publish_to_many(access, publisher, Publisher::Line(conn, number), draft, more);
         }
-        let allowed = access.require_unexpired(self.clock.unix_ms).and_then(|()| access.allow(draft));
+        let allowed = access.require_unexpired(self.clock.unix_ms).and_then(|()| self.allow(access, draft));
         let draft = allowed
             .and_then(|draft| self.admit_event(publisher).map(|()| draft))
             .map_err(|error| error.detail.into_owned())?;
@@ -188,7 +188,7 @@ impl Shard {
         drafts.insert(0, draft);
         let allowed = access
             .require_unexpired(self.clock.unix_ms)
-            .and_then(|()| drafts.into_iter().map(|draft| access.allow(draft)).collect());
+            .and_then(|()| drafts.into_iter().map(|draft| self.allow(access, draft)).collect());
         let drafts: Vec<Allowed<'_>> = allowed.map_err(|error: HttpError| error.detail.into_owned())?;
         for _ in &drafts {
             self.admit_event(publisher).map_err(|error| error.detail.into_owned())?;
@@ -261,7 +261,7 @@ impl Shard {
             count => Arc::new(Frame::encode(&event)).recounted(count.into()),
         };
         match info.class {
-            Class::Every => self.append(&event, publisher),
+            Class::Every => self.append(&event, draft.always, publisher),
             Class::Latest => {
                 match draft.version {
                     Some(version) if event.kind == "presence" && self.has_peers() => {

@@ -10,6 +10,8 @@ use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
 use crate::auth::{Rights, Token, expired};
+use crate::frontend::topics::TopicEntry;
+use crate::frontend::views::All;
 use crate::limits::TOKEN_NOTICE;
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::http::HttpError;
@@ -23,6 +25,8 @@ use crate::wire::sse;
 pub struct StreamRights {
     /// The token's member.
     pub member: Option<Box<str>>,
+    /// The types of which it gets every event of the topics that it may moderate.
+    pub all: All,
     /// When they end, in Unix ms.
     expires_at_ms: u64,
     /// When the client is to be told of it, in Unix ms; `None` once it was.
@@ -40,15 +44,16 @@ pub enum Due {
 
 impl StreamRights {
     /// Those of a stream that is opened, or renewed, at `now_ms` (Unix ms).
-    pub fn new(rights: &Rights, now_ms: u64) -> StreamRights {
+    pub fn new(rights: &Rights, all: All, now_ms: u64) -> StreamRights {
         // A verified token has an end.
         let expires_at_ms = rights.expires_at_ms.unwrap_or(u64::MAX);
-        StreamRights { member: rights.sub.clone(), expires_at_ms, notice_at_ms: Some(notice_at(expires_at_ms, now_ms)) }
+        let notice_at_ms = Some(notice_at(expires_at_ms, now_ms));
+        StreamRights { member: rights.sub.clone(), all, expires_at_ms, notice_at_ms }
     }
 
-    /// Those of a stream without a token that watches as a member; they never end.
-    pub fn of_member(member: &str) -> StreamRights {
-        StreamRights { member: Some(member.into()), expires_at_ms: u64::MAX, notice_at_ms: None }
+    /// Those of a stream without a token that watches as a member, or all of some types; they never end.
+    pub fn of_member(member: Option<String>, all: All) -> StreamRights {
+        StreamRights { member: member.map(Into::into), all, expires_at_ms: u64::MAX, notice_at_ms: None }
     }
 
     /// They end no later than at `expires_at_ms`: a topic came by a token that ends then.
@@ -124,11 +129,16 @@ impl Shard {
         let Access::Token(rights) = &renewal.access else { return Ok(()) };
         let now_ms = self.clock.unix_ms;
         let slot = self.slots.get_mut(renewal.conn).expect("it was just checked");
-        slot.rights = Some(Box::new(StreamRights::new(rights, now_ms)));
+        let all = slot.rights.take().map_or_else(All::default, |rights| rights.all);
+        slot.rights = Some(Box::new(StreamRights::new(rights, all, now_ms)));
         let subscriptions = slot.subscriptions.as_slice().iter();
         let lost: Vec<_> = subscriptions
             .map(|subscription| subscription.topic)
-            .filter(|&index| !rights.may_subscribe(&self.topics.get(index).topic) && !planted(Mistake::RightsUnchecked))
+            .filter(|&index| {
+                let TopicEntry { topic, all, .. } = self.topics.get(index);
+                let keeps_all = all.is_none() || renewal.access.require_moderator(topic).is_ok();
+                !(rights.may_subscribe(topic) && keeps_all || planted(Mistake::RightsUnchecked))
+            })
             .collect();
         for index in lost {
             self.unwatch(renewal.conn, index);
@@ -151,7 +161,12 @@ mod tests {
     use crate::auth::LEEWAY;
 
     fn rights(expires_at_ms: u64, now_ms: u64) -> StreamRights {
-        StreamRights { member: None, expires_at_ms, notice_at_ms: Some(notice_at(expires_at_ms, now_ms)) }
+        StreamRights {
+            member: None,
+            all: All::default(),
+            expires_at_ms,
+            notice_at_ms: Some(notice_at(expires_at_ms, now_ms)),
+        }
     }
 
     #[test]

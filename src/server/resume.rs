@@ -12,6 +12,7 @@ use crate::frontend::held_pages::HeldPages;
 use crate::frontend::queue::Pushed;
 use crate::frontend::replay::{Replay, Step};
 use crate::frontend::topics::TopicIndex;
+use crate::frontend::views::All;
 use crate::limits::{PAGE_BYTES, REPLAY_WRITE_BYTES, RESUME_LOST_MS, RESUME_OVERLAP_MS, RESUME_SKEW_MS};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::frame::Frame;
@@ -62,7 +63,13 @@ impl Replaying {
     /// For a stream of these topics.
     /// `newest_ms` is at least the newest time of a place that was given out, as far as this shard knows. What was before `lost`
     /// the store lost.
-    pub fn new(topics: Vec<Topic>, last: &LastEvent, newest_ms: u64, lost: Reach, held: &HeldPages) -> Replaying {
+    pub fn new(
+        topics: Vec<(Topic, All)>,
+        last: &LastEvent,
+        newest_ms: u64,
+        lost: Reach,
+        held: &HeldPages,
+    ) -> Replaying {
         let began = Shown::to(Position::at(newest_ms));
         let (replay, last_id) = match last.resume.within(newest_ms) {
             Resume::After(position) => {
@@ -153,7 +160,7 @@ impl Shard {
         let entries = slot.subscriptions.as_slice().iter().map(|subscription| self.topics.get(subscription.topic));
         let shown_ms = entries.clone().filter_map(|entry| entry.delivered_to).map(|to| to.place().ms).max();
         let newest_ms = self.clock.unix_ms.max(self.given_ms).max(shown_ms.unwrap_or(0));
-        let topics: Vec<Topic> = entries.map(|entry| entry.topic.clone()).collect();
+        let topics: Vec<_> = entries.map(|entry| (entry.topic.clone(), entry.all.clone())).collect();
         if topics.is_empty() {
             return;
         }
@@ -194,18 +201,18 @@ impl Shard {
                 self.tell_of_loss(replayed.topic.as_str(), replayed.page.since);
                 // What the topics' logs hold is on the page, or comes from history as well.
                 self.merge_what_waits(conn.slot);
+                let topic = replayed.topic.as_str();
+                let shown = self.watched(conn, topic).and_then(|index| self.topics.get(index).shown_to());
                 let Some(Kind::Lagging(lag)) = self.slots.get_mut(conn).map(|slot| &mut slot.kind) else { return };
                 let Some(replaying) = &mut lag.replay else { return };
-                let topic = replayed.topic.as_str();
-                let shown = self.topics.find(topic).and_then(|index| self.topics.get(index).shown_to());
                 let page = shown.map_or_else(|| replayed.page.clone(), |shown| replayed.page.up_to(shown));
                 replaying.replay.page(topic, &page, replayed.from.min(page.frames.len()));
                 self.on_stream_writable(conn);
             }
-            Asker::Core { .. } => {
-                let Some(index) = self.topics.find(replayed.topic.as_str()) else { return };
+            Asker::Core { view: index, .. } => {
                 let (now_ms, floor) = (self.clock.unix_ms, self.floor());
-                let entry = self.topics.get_mut(index);
+                let entry = self.topics.try_get_mut(index).filter(|entry| entry.topic == replayed.topic);
+                let Some(entry) = entry else { return };
                 let Some(behind) = entry.behind.as_mut() else { return };
                 behind.asked = false;
                 let (had, page) = (entry.delivered_to.unwrap_or(behind.after), &replayed.page);
@@ -232,16 +239,19 @@ impl Shard {
     /// A page that a stream asked for says that the store lost all from before `since`. All who watch the topic on this core
     /// are told at once, that stream among them, so that it is not told again when its home finds out.
     fn tell_of_loss(&mut self, topic: &str, since: Reach) {
-        let Some(index) = self.topics.find(topic) else { return };
-        let now_ms = self.clock.unix_ms;
-        let entry = self.topics.get_mut(index);
-        let Some(had) = entry.delivered_to.filter(|had| since.lacks_after(*had) && since > entry.told) else { return };
-        let gap = Arc::new(Frame::gap(topic, &format!("{}:{}", self.node.dc, had.place()), since));
-        if let Some(pushed) = entry.append_ordered(&gap, false, now_ms) {
-            self.node.counters[self.id].count_pushed(pushed);
+        let (now_ms, mut next) = (self.clock.unix_ms, self.topics.find(topic));
+        while let Some(index) = next {
+            let entry = self.topics.get_mut(index);
+            next = entry.other;
+            let untold = entry.delivered_to.filter(|had| since.lacks_after(*had) && since > entry.told);
+            let Some(had) = untold else { continue };
+            let gap = Arc::new(Frame::gap(topic, &format!("{}:{}", self.node.dc, had.place()), since));
+            if let Some(pushed) = entry.append_ordered(&gap, false, now_ms) {
+                self.node.counters[self.id].count_pushed(pushed);
+            }
+            self.node.counters[self.id].gaps.add(1);
+            self.queue_topic(index);
         }
-        self.node.counters[self.id].gaps.add(1);
-        self.queue_topic(index);
     }
 
     /// Viewers of a topic on this core lack events that were too many for a queue: reads them from the topic's home, once
@@ -253,7 +263,7 @@ impl Shard {
         let after = entry.delivered_to.unwrap_or(behind.after).place();
         let topic = entry.topic.clone();
         let home = self.node.home(topic.as_str());
-        let asker = Asker::Core { shard: self.id };
+        let asker = Asker::Core { shard: self.id, view: index };
         self.send(home, Message::Replay(Box::new(ReplayAsk { topic, after, bytes: PAGE_BYTES, asker })));
     }
 

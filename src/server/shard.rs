@@ -17,7 +17,7 @@ use super::fanout::Picked;
 use super::history::Homes;
 use super::listing::Gathering;
 use super::live::Live;
-use super::message::{Asker, Message};
+use super::message::Message;
 use super::node::Node;
 use super::pages::PageLogs;
 use super::past::Past;
@@ -318,9 +318,6 @@ impl Shard {
             Message::Sequence(frame) => self.put_in_order(&frame),
             Message::Deliver(frame) => self.deliver(&frame),
             Message::Want { topic, core, wanted } => {
-                if !wanted {
-                    self.on_replay_ends(&topic, Asker::Core { shard: core });
-                }
                 self.registry.want(&topic, core, wanted, self.clock.instant, &mut self.effects);
                 self.apply_effects();
             }

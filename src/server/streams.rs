@@ -5,17 +5,20 @@ use std::time::{Duration, Instant};
 
 use super::access::Access;
 use super::http_connection::Http;
-use super::message::Message;
+use super::message::{Asker, Message};
 use super::renewal::StreamRights;
 use super::resume::LastEvent;
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::{Conn, Kind, Lag, Showing, Subscription};
 use crate::frontend::backlog::Backlog;
+use crate::frontend::topics::TopicIndex;
+use crate::frontend::views::All;
 use crate::limits::*;
 use crate::runtime::account::Use;
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::connection_id::ConnectionId;
+use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 use crate::wire::http::{HttpError, Method};
 use crate::wire::position::Shown;
@@ -36,6 +39,8 @@ pub struct Opening {
     pub last: Option<LastEvent>,
     /// Without tokens: the member as whom it watches.
     pub member: Option<String>,
+    /// The types of which it gets every event.
+    pub all: All,
 }
 
 /// Something that waits until topics are registered, or a second has passed.
@@ -109,6 +114,10 @@ impl Shard {
         for topic in &topics {
             access.require_subscribe(topic)?;
         }
+        let all = self.all_of(query)?;
+        if !all.is_none() {
+            topics.iter().try_for_each(|topic| access.require_moderator(topic))?;
+        }
         if let Some(own) = access.own_topic()
             && !topics.contains(&own)
         {
@@ -121,7 +130,7 @@ impl Shard {
             return Ok(Handled::AnsweredLast(self.answers().stream_head(to)));
         }
         self.admit_stream(conn, request, &topics)?;
-        Ok(Handled::Stream(Opening { topics, access, last, member }))
+        Ok(Handled::Stream(Opening { topics, access, last, member, all }))
     }
 
     /// The longest reconnection time that it tells.
@@ -146,10 +155,9 @@ impl Shard {
         slot.unframed = framing == Framing::Close;
         slot.waiting = true;
         slot.rights = match &opening.access {
-            Access::Open | Access::Node => {
-                opening.member.as_deref().map(|member| Box::new(StreamRights::of_member(member)))
-            }
-            Access::Token(rights) => Some(Box::new(StreamRights::new(rights, now_ms))),
+            Access::Open | Access::Node if opening.member.is_none() && opening.all.is_none() => None,
+            Access::Open | Access::Node => Some(Box::new(StreamRights::of_member(opening.member, opening.all))),
+            Access::Token(rights) => Some(Box::new(StreamRights::new(rights, opening.all, now_ms))),
         };
         if let Some(member) = slot.rights.as_ref().and_then(|rights| rights.member.as_deref()) {
             self.members.join(member, self.clock.instant);
@@ -159,7 +167,7 @@ impl Shard {
         let mut early = std::mem::take(&mut http.output);
         early.drain(..http.sent);
         self.set_due(conn, HEARTBEAT.as_secs() as u32);
-        let missing = self.subscribe(conn, &opening.topics);
+        let missing = self.subscribe(conn, &opening.topics, &opening.access);
         let showing = if missing.is_empty() { self.write_connected(conn, opening.last.as_ref()) } else { Vec::new() };
         early.append(&mut self.out);
         self.write_stream(conn, &early);
@@ -172,10 +180,16 @@ impl Shard {
     }
 
     /// Adds a stream to topics. Gives the places of those that are not registered yet.
-    pub(super) fn subscribe(&mut self, conn: Conn, topics: &[Topic]) -> Vec<u32> {
-        let mut missing = Vec::new();
+    pub(super) fn subscribe(&mut self, conn: Conn, topics: &[Topic], access: &Access) -> Vec<u32> {
+        let (mut missing, shown) = (Vec::new(), All::default());
+        let all = self
+            .slots
+            .get(conn)
+            .and_then(|slot| slot.rights.as_ref())
+            .map_or(shown.clone(), |rights| rights.all.clone());
         for topic in topics {
-            let (index, place, first) = self.topics.join(topic, conn.slot);
+            let whole = !all.is_none() && access.require_moderator(topic).is_ok();
+            let (index, place, first) = self.topics.join(topic, if whole { &all } else { &shown }, conn.slot);
             let slot = self.slots.get_mut(conn).expect("the stream is open");
             slot.subscriptions.push(Subscription { topic: index, place });
             self.recount(topic);
@@ -189,6 +203,24 @@ impl Shard {
         missing
     }
 
+    /// The types of which a stream is to get every event.
+    fn all_of(&self, query: Query<'_>) -> Result<All, HttpError> {
+        let kinds = query.all(Parameter::All).filter(|kind| !kind.is_empty()).map(|kind| {
+            if self.live.types.get(&kind).class == Class::Every {
+                Ok(kind.as_ref().into())
+            } else {
+                Err(HttpError::bad("\"all\" must name a type of class every, such as comment"))
+            }
+        });
+        kinds.collect::<Result<_, _>>().map(All::of)
+    }
+
+    /// The place of a topic that a stream watches.
+    pub(super) fn watched(&self, conn: Conn, topic: &str) -> Option<TopicIndex> {
+        let watched = self.slots.get(conn)?.subscriptions.as_slice().iter().map(|watched| watched.topic);
+        watched.into_iter().find(|index| self.topics.get(*index).topic.as_str() == topic)
+    }
+
     /// Takes a stream out of a topic.
     pub(super) fn unsubscribe(&mut self, subscription: Subscription) {
         let topic = self.topics.get(subscription.topic).topic.clone();
@@ -199,8 +231,15 @@ impl Shard {
             let moved = moved.iter_mut().find(|moved| moved.topic == subscription.topic);
             moved.expect("a viewer's slot knows its topics").place = place;
         }
-        if let Some(topic) = left.empty {
+        if let Some(asked) = left.gone {
             self.pages.forget(subscription.topic);
+            if asked {
+                let (home, asker) =
+                    (self.node.home(topic.as_str()), Asker::Core { shard: self.id, view: subscription.topic });
+                self.send(home, Message::ReplayEnds { topic, asker });
+            }
+        }
+        if let Some(topic) = left.empty {
             self.want(&topic, false);
         }
     }
@@ -225,18 +264,21 @@ impl Shard {
 
     /// A topic is registered: whoever waited for it waits for one less.
     pub(super) fn on_topic_ready(&mut self, topic: &Topic, end: Option<Shown>, newest: &[Arc<Frame>]) {
-        let Some(index) = self.topics.find(topic.as_str()) else { return };
-        self.take_newest(index, newest);
-        let entry = self.topics.get_mut(index);
-        if !std::mem::replace(&mut entry.registered, true) {
-            // Nothing was promised until now: what its viewers may count on begins here.
-            entry.delivered_to = entry.delivered_to.max(end);
-        } else if end.is_some_and(|end| entry.reaches(end.place())) {
-            self.queue_topic(index);
-        }
         self.given_ms = self.given_ms.max(end.map_or(0, |end| end.place().ms));
-        let over = self.waiting.ready(index);
-        self.end_later(over);
+        let mut next = self.topics.find(topic.as_str());
+        while let Some(index) = next {
+            self.take_newest(index, newest);
+            let entry = self.topics.get_mut(index);
+            next = entry.other;
+            if !std::mem::replace(&mut entry.registered, true) {
+                // Nothing was promised until now: what its viewers may count on begins here.
+                entry.delivered_to = entry.delivered_to.max(end);
+            } else if end.is_some_and(|end| entry.reaches(end.place())) {
+                self.queue_topic(index);
+            }
+            let over = self.waiting.ready(index);
+            self.end_later(over);
+        }
     }
 
     /// Ends the waits whose second has passed.

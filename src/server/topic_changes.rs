@@ -114,6 +114,9 @@ impl Shard {
         let removed: Vec<&Topic> =
             current.iter().filter(|topic| change.remove.contains(topic) && !change.add.contains(topic)).collect();
         let added: Vec<Topic> = change.add.iter().filter(|topic| !current.contains(topic)).cloned().collect();
+        if slot.rights.as_ref().is_some_and(|rights| !rights.all.is_none()) {
+            added.iter().try_for_each(|topic| change.access.require_moderator(topic))?;
+        }
         let own = change.access.own_topic();
         let count = |topics: &[&Topic]| topics.iter().filter(|topic| own.as_ref() != Some(**topic)).count();
         let all: Vec<&Topic> = current.iter().chain(&added).collect();
@@ -121,13 +124,14 @@ impl Shard {
             return Err(too_many_topics(self.live.topics_max));
         }
         self.admit_topics(&added)?;
-        let mut missing = self.subscribe(change.conn, &added);
+        let mut missing = self.subscribe(change.conn, &added, &change.access);
         // A topic asked for again while it is still pending is waited for again.
         for topic in change.add.iter().filter(|topic| current.contains(topic)) {
-            missing.extend(self.topics.find(topic.as_str()).filter(|&index| !self.topics.get(index).registered));
+            let watched = self.watched(change.conn, topic.as_str());
+            missing.extend(watched.filter(|&index| !self.topics.get(index).registered));
         }
         for topic in removed {
-            let index = self.topics.find(topic.as_str()).expect("the stream watches it");
+            let index = self.watched(change.conn, topic.as_str()).expect("the stream watches it");
             self.unwatch(change.conn, index);
         }
         let now_ms = self.clock.unix_ms;

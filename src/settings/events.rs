@@ -6,10 +6,11 @@ use crate::dispatch::types::{self, BUILT_IN};
 use crate::error::SettingsError;
 use crate::limits::{EPHEMERAL_TTL, HISTORY_AGE, HISTORY_EVENTS, SUM_WINDOW_MAX, TYPE_BYTES_MAX};
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// The keys of a table `[events.NAME]`.
-pub(super) const EVENT_KEYS: [&str; 5] = ["class", "window", "ttl", "history", "max_age"];
+pub(super) const EVENT_KEYS: [&str; 6] = ["class", "window", "ttl", "history", "max_age", "pace"];
 
 /// What waits longer than an hour for a client is not ephemeral.
 const TTL_MAX: Duration = Duration::from_secs(3600);
@@ -17,6 +18,8 @@ const TTL_MAX: Duration = Duration::from_secs(3600);
 const HISTORY_MAX: u32 = 1_000_000;
 /// History is for reconnecting, not an archive: thirty days.
 const MAX_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Nobody reads a hundred a second; what a machine reads has no pace.
+const PACE_MAX: u32 = 1000;
 
 pub use crate::wire::event::{Class, UnknownClass};
 
@@ -33,6 +36,8 @@ pub struct EventSettings {
     pub history: Option<u32>,
     /// How long they are kept; above 0, at most 30 days. `Some` for `every` only.
     pub max_age: Option<Duration>,
+    /// How many of a topic's events are shown a second, at most [`PACE_MAX`]; all of them without. For `every` only.
+    pub pace: Option<NonZeroU32>,
 }
 
 impl EventSettings {
@@ -45,6 +50,7 @@ impl EventSettings {
             ttl: (class == Class::Ephemeral).then_some(EPHEMERAL_TTL),
             history: every.then_some(HISTORY_EVENTS),
             max_age: every.then_some(HISTORY_AGE),
+            pace: None,
         }
     }
 
@@ -57,6 +63,7 @@ impl EventSettings {
             ("ttl", self.ttl.map(time)),
             ("history", self.history.map(|count| count.to_string())),
             ("max_age", self.max_age.map(time)),
+            ("pace", self.pace.map(|pace| format!("\"{pace}/s\""))),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
@@ -115,6 +122,7 @@ fn one(event_type: &str, given: &BTreeMap<&'static str, Raw>, built_in: Class) -
             "history" => {
                 belongs(class, Class::Every).and_then(|()| count(&text)).map(|count| event.history = Some(count))
             }
+            "pace" => belongs(class, Class::Every).and_then(|()| pace(&text)).map(|pace| event.pace = Some(pace)),
             _ => Ok(()),
         };
         outcome.map_err(|fault| invalid(field, raw, fault))?;
@@ -154,6 +162,17 @@ fn count(text: &str) -> Result<u32, Fault> {
     }
 }
 
+fn pace(text: &str) -> Result<NonZeroU32, Fault> {
+    let count = text.strip_suffix("/s").and_then(|count| count.trim().parse().ok());
+    match count.filter(|count: &NonZeroU32| count.get() <= PACE_MAX) {
+        Some(count) => Ok(count),
+        None => fault(
+            "no pace",
+            format!("give events a second, such as \"10/s\", 1/s to {PACE_MAX}/s; leave it out to show all"),
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,7 +190,8 @@ mod tests {
         let events = resolve(&Layers::default()).unwrap();
         let window = Some(Duration::from_millis(50));
         for name in ["like", "tap"] {
-            let wanted = EventSettings { class: Class::Sum, window, ttl: None, history: None, max_age: None };
+            let (ttl, history, max_age, pace) = (None, None, None, None);
+            let wanted = EventSettings { class: Class::Sum, window, ttl, history, max_age, pace };
             assert_eq!(events[name], wanted, "{name}");
         }
         for name in ["viewers", "receipt", "presence", "likes", "rules"] {

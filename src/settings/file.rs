@@ -157,6 +157,9 @@ impl File<'_> {
                     ("class", _) => {
                         return Err(self.wrong(&setting, value, &origin, "give a string"));
                     }
+                    ("pace", _) => {
+                        return Err(self.wrong(&setting, value, &origin, "give events a second, such as \"10/s\""));
+                    }
                     _ => {
                         return Err(self.wrong(&setting, value, &origin, "give a duration such as \"5s\""));
                     }

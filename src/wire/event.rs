@@ -135,6 +135,8 @@ pub struct Draft<'a> {
     pub version: Option<u64>,
     /// From other nodes: how many events of class `sum` it stands for.
     pub count: u32,
+    /// From other nodes: its author may moderate the topic, so it is shown whatever its type's pace.
+    pub always: bool,
     /// Any JSON value, as written; line breaks between tokens are still in it.
     pub data: &'a [u8],
 }
@@ -182,7 +184,7 @@ impl<'a> Draft<'a> {
 
     /// The same without what only nodes say of an event.
     pub fn of_client(self) -> Draft<'a> {
-        Draft { version: None, count: 1, ..self }
+        Draft { version: None, count: 1, always: false, ..self }
     }
 
     /// Reads one event that may be for several topics, in the field `topics`: for the first, with the others beside it.
@@ -196,7 +198,7 @@ impl<'a> Draft<'a> {
         }
         let (mut named, mut kind, mut key, mut id, mut data, mut version, mut count) =
             (None, None, None, None, None, None, None);
-        let mut topics = None;
+        let (mut topics, mut always) = (None, None);
         let mut twice = None;
         json::members(text, |name, value| {
             let (slot, field) = match name {
@@ -208,6 +210,7 @@ impl<'a> Draft<'a> {
                 b"data" => (&mut data, "data"),
                 b"version" => (&mut version, "version"),
                 b"count" => (&mut count, "count"),
+                b"always" => (&mut always, "always"),
                 _ => return Ok(()),
             };
             if slot.replace(value).is_some() {
@@ -219,6 +222,7 @@ impl<'a> Draft<'a> {
         if let Some(field) = twice {
             return Err(EventError::Twice(field));
         }
+        let always = always == Some(&b"true"[..]);
         let version = version.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
         let version = version.filter(|number| *number <= VERSION_MAX);
         let count =
@@ -246,7 +250,7 @@ impl<'a> Draft<'a> {
         if data.len() > EVENT_BYTES_MAX {
             return Err(EventError::TooLarge(data.len()));
         }
-        Ok((Draft { topic, kind, key, id: id.filter(|id| !id.is_empty()), version, count, data }, more))
+        Ok((Draft { topic, kind, key, id: id.filter(|id| !id.is_empty()), version, count, always, data }, more))
     }
 }
 

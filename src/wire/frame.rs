@@ -14,12 +14,15 @@ use super::version::Version;
 use crate::limits::{EVENT_BYTES_MAX, LINE_BYTES_MAX};
 use crate::runtime::random::Seeded;
 
+mod again;
 mod origins;
+mod paced;
 mod sums;
 mod transfer;
 mod withdrawn;
 
 pub use origins::{ORIGINS_MAX, Origin, Stranger};
+pub use paced::Paced;
 pub use sums::{ByFamily, ByIdentity, Sums};
 pub use transfer::{FRAME_BYTES_MAX, RECORD_OVERHEAD_BYTES_MAX};
 pub use withdrawn::Withdrawn;
@@ -59,6 +62,8 @@ pub struct Place<'a> {
     /// Nothing of its topic lies between this place and the event. Whoever was shown less lacks something, be it an event
     /// or to be told that the store lost some.
     pub prev: Position,
+    /// What its topic's pace made of it.
+    pub paced: Paced,
 }
 
 /// One event's bytes on an SSE stream, with the places that delivery looks at.
@@ -84,6 +89,7 @@ pub struct Frame {
     position: Option<Position>,
     prev: Position,
     version: u64,
+    paced: Paced,
     /// The data center that gave the version.
     dc: Option<Arc<str>>,
     origins: Option<Arc<[Origin]>>,
@@ -132,6 +138,8 @@ impl Frame {
         let identity_end = place(bytes.len());
         bytes.extend_from_slice(b",\"at\":");
         bytes.extend_from_slice(itoa::Buffer::new().format(event.at).as_bytes());
+        let paced = event.place.map_or(Paced::SHOWN, |place| place.paced);
+        paced.push(&mut bytes);
         let mut count_at = 0..0;
         if event.class == Class::Sum {
             bytes.extend_from_slice(b",\"count\":");
@@ -167,6 +175,7 @@ impl Frame {
             position: event.place.map(|place| place.position),
             prev: event.place.map_or(Position::START, |place| place.prev),
             version: event.version.number,
+            paced,
             dc: match event.version {
                 Version { number: 1.., dc } if event.class == Class::Latest && !dc.is_empty() => Some(dc.into()),
                 _ => None,
@@ -198,19 +207,11 @@ impl Frame {
             position: None,
             prev: told.place(),
             version: 0,
+            paced: Paced::SHOWN,
             dc: None,
             origins: None,
             merged: None,
         }
-    }
-
-    /// The same event, of class `every`, from which a client comes back to an earlier place. `None` if it is not to be read, as
-    /// no event is.
-    pub fn resuming_from(&self, dc: &str, position: Position) -> Option<Frame> {
-        let stored = Stored::read(self.json())?;
-        let place = Some(Place { dc, position, prev: self.prev });
-        let encoded = Frame::encode(&Event { place, ..stored.event(self.class, self.ttl_ms) });
-        Some(Frame { position: self.position, ..encoded })
     }
 
     /// What is written to a stream: the event as one chunk.
@@ -357,6 +358,8 @@ pub struct Stored<'a> {
     pub at: u64,
     /// Its data.
     pub data: &'a [u8],
+    /// What its topic's pace made of it.
+    pub paced: Paced,
 }
 
 impl<'a> Stored<'a> {
@@ -371,7 +374,8 @@ impl<'a> Stored<'a> {
             Ok(())
         })
         .ok()?;
-        Some(Stored { id: draft.id?, topic: draft.topic, kind: draft.kind, key: draft.key, at: at?, data: draft.data })
+        let Draft { id, topic, kind, key, data, .. } = draft;
+        Some(Stored { id: id?, topic, kind, key, at: at?, data, paced: Paced::of(text) })
     }
 
     /// To be encoded again.
@@ -412,7 +416,7 @@ pub(crate) mod tests {
         data: &str,
     ) -> Arc<Frame> {
         let (data, class, version) = (data.as_bytes(), Class::Every, Version::NONE);
-        let place = place.map(|(position, prev)| Place { dc: "dc", position, prev });
+        let place = place.map(|(position, prev)| Place { dc: "dc", position, prev, paced: Paced::SHOWN });
         Arc::new(Frame::encode(&Event { id, topic, kind, key: None, at: 7, data, class, ttl_ms: 0, place, version }))
     }
 
@@ -438,7 +442,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_place_in_history_is_the_streams_id() {
-        let place = Place { dc: "dc1", position: Position { ms: 5, seq: 2 }, prev: Position::at(4) };
+        let place =
+            Place { dc: "dc1", position: Position { ms: 5, seq: 2 }, prev: Position::at(4), paced: Paced::SHOWN };
         let event = Event {
             id: "i",
             topic: "live:42",

@@ -12,6 +12,8 @@ pub enum Parameter {
     AccessToken,
     /// Where a page begins.
     After,
+    /// A type of which a stream gets every event, whatever its pace.
+    All,
     /// What a listing ends before.
     Before,
     /// The demo page's conversation.
@@ -38,6 +40,7 @@ impl Parameter {
         match self {
             Parameter::AccessToken => &["access_token"],
             Parameter::After => &["after"],
+            Parameter::All => &["all"],
             Parameter::Before => &["before"],
             Parameter::Chat => &["chat"],
             // event-source-polyfill's name, and Mercure's two.

@@ -233,3 +233,27 @@ fn member_online_elsewhere_shown_as_offline() {
         });
     }
 }
+
+/// Many at once, of which few are shown: those that the data center shows where they came in.
+#[test]
+fn events_shown_in_one_data_center_and_left_out_in_another() {
+    let mesh = Mesh::start(&["a", "b"]);
+    mesh.wait_joined();
+    let mut viewers: Vec<_> = mesh.centers.iter().map(|center| center.stream(0, "topic=chat:7")).collect();
+    let mut all = mesh.centers[1].stream(0, "topic=chat:7&all=cheer");
+    for number in 0..20 {
+        mesh.centers[0].publish(number % 2, "chat:7", &json!({"type": "cheer", "data": number}));
+    }
+    // Behind them in a queue of the same topic.
+    mesh.centers[0].publish(0, "chat:7", &json!({"type": "message", "id": "end"}));
+    let mut until_end = |stream: &mut crate::support::sse::Stream| -> Vec<Value> {
+        std::iter::from_fn(|| Some(stream.event())).take_while(|event| event["id"] != "end").collect()
+    };
+    let shown: Vec<Vec<Value>> = viewers.iter_mut().map(&mut until_end).collect();
+    let given = until_end(&mut all);
+    assert_eq!(given.len(), 20);
+    assert!(!shown[0].is_empty() && shown[0].len() < 20, "{shown:?}");
+    assert_eq!(shown[0], shown[1]);
+    let for_all: Vec<Value> = given.into_iter().filter(|event| event["shown"] != false).collect();
+    assert_eq!(for_all, shown[1]);
+}

@@ -125,6 +125,7 @@ fn event_not_sent(beneath: &Store) {
         age_max_ms: 3_600_000,
         withdraws: None,
         peers: Vec::new(),
+        pace: None,
     };
     assert!(store.submit(0, 1, Request::Append(append), &mut Vec::new()).is_none(), "it answers later");
     let appended = |heard: &Heard| matches!(heard, Heard::Answer { ticket: 1, result: Ok(Answer::Appended { .. }) });

@@ -1,9 +1,11 @@
 //! What holds for every store.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use fanfare::dispatch::datacenter::Taking;
 use fanfare::dispatch::kv::{Answer, Append, BUCKETS, Notice, Page, Request, bucket, digest};
+use fanfare::dispatch::pace::{Pace, Room};
 use fanfare::limits::LATEST_KEYS_MAX;
 use fanfare::wire::connection_id::NodeId;
 use fanfare::wire::position::Position;
@@ -18,7 +20,7 @@ use crate::support::redis::{Cluster, Redis};
 type Behaviour = (&'static str, fn(&Store));
 
 /// Each one gets a store of its own that is empty.
-const ALL: [Behaviour; 20] = [
+const ALL: [Behaviour; 21] = [
     ("subscriptions", subscriptions),
     ("full_batches", full_batches),
     ("heartbeats", heartbeats),
@@ -27,6 +29,7 @@ const ALL: [Behaviour; 20] = [
     ("history_says_what_is_missing", history_says_what_is_missing),
     ("each_type_by_itself", each_type_by_itself),
     ("taken_back", taken_back),
+    ("pace", pace),
     ("odd_positions", odd_positions),
     ("ends", ends),
     ("newest_values", newest_values),
@@ -223,7 +226,7 @@ fn taken_back(store: &Store) {
     let one = topic("live:1");
     let from = store.read(&one, Position::START, 9).reaches.place();
     let append = |append: Append| {
-        let Answer::Appended { position, prev } = store.ask(Request::Append(append)) else { panic!("appended") };
+        let Answer::Appended { position, prev, .. } = store.ask(Request::Append(append)) else { panic!("appended") };
         (position, prev)
     };
     let place = |id: &str| append(event_for(&one, &with_id(id), 99, &["eu"])).0;
@@ -362,7 +365,7 @@ fn order(store: &Store) {
     let subscribers = store.submit(0, Request::Subscribers(one.clone()));
     let mut last = None;
     for ticket in tickets {
-        let Ok(Answer::Appended { position, prev }) = store.wait(ticket) else { panic!("appended") };
+        let Ok(Answer::Appended { position, prev, .. }) = store.wait(ticket) else { panic!("appended") };
         assert_eq!(event_at(prev), last);
         last = Some(position);
     }
@@ -373,4 +376,26 @@ fn order(store: &Store) {
     assert_eq!(ends[1].position, last);
     assert_eq!(store.wait(applied), Ok(Answer::Applied));
     assert_eq!(store.wait(subscribers), Ok(Answer::Subscribers([NodeId(7)].into())));
+}
+
+/// Which events are shown is decided by their places' times alone, and stands in history and in what waits for peers.
+fn pace(store: &Store) {
+    let one = topic("live:1");
+    let (mut room, mut texts) = (Room::default(), Vec::new());
+    for number in 0..300u32 {
+        let pace = Pace { per_second: NonZeroU32::new(9).expect("not 0"), always: number % 100 == 7 };
+        let text = with_id(&number.to_string());
+        let append = Append { pace: Some(pace), ..event_for(&one, &text, 999, &["eu"]) };
+        let Answer::Appended { position, paced, .. } = store.ask(Request::Append(append)) else { panic!("appended") };
+        assert_eq!(paced, room.decide(pace, position.ms), "{number}");
+        texts.push(paced.mark(&text).into_owned());
+    }
+    assert!(
+        texts.iter().any(|text| text.contains("\"shown\":false"))
+            && texts.iter().any(|text| text.contains("\"skipped\":"))
+    );
+    let page = store.read(&one, Position::START, 999);
+    assert_eq!(page.events.iter().map(|event| event.event.to_string()).collect::<Vec<_>>(), texts);
+    let queue = store.waiting("eu", None, 999);
+    assert_eq!(queue.events.iter().map(|event| event.event.to_string()).collect::<Vec<_>>(), texts);
 }

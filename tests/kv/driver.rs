@@ -113,6 +113,7 @@ pub fn event_for(topic: &Topic, event: &str, count_max: u32, peers: &[&str]) -> 
         age_max_ms: AGE_MS,
         withdraws: None,
         peers,
+        pace: None,
     }
 }
 
@@ -283,7 +284,9 @@ impl Store {
 
     #[track_caller]
     pub fn append(&self, topic: &Topic, event: &str, count_max: u32) -> (Position, Option<Position>) {
-        let Answer::Appended { position, prev } = self.ask(append(topic, event, count_max)) else { panic!("appended") };
+        let Answer::Appended { position, prev, .. } = self.ask(append(topic, event, count_max)) else {
+            panic!("appended")
+        };
         (position, event_at(prev))
     }
 
@@ -298,7 +301,7 @@ impl Store {
         age_max_ms: u64,
     ) -> (Position, Option<Position>) {
         let answer = self.ask(append_of(topic, kind, event, count_max, age_max_ms));
-        let Answer::Appended { position, prev } = answer else { panic!("appended") };
+        let Answer::Appended { position, prev, .. } = answer else { panic!("appended") };
         (position, event_at(prev))
     }
 

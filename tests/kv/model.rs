@@ -43,7 +43,9 @@ impl Places<'_> {
 
     fn take_back(&mut self, topic: &Topic, which: usize, count_max: u32) -> (usize, Option<usize>) {
         let append = deletion(topic, &which.to_string(), count_max, &[]);
-        let Answer::Appended { position, prev } = self.store.ask(Request::Append(append)) else { panic!("appended") };
+        let Answer::Appended { position, prev, .. } = self.store.ask(Request::Append(append)) else {
+            panic!("appended")
+        };
         self.placed((position, event_at(prev)))
     }
 

@@ -11,6 +11,7 @@ mod deleted;
 mod followers;
 mod losses;
 mod newest;
+mod pace;
 mod replays;
 
 use serde_json::json;

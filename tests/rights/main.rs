@@ -4,5 +4,6 @@
 mod support;
 
 mod endpoints;
+mod pace;
 mod speaking;
 mod topics;

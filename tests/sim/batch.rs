@@ -11,7 +11,7 @@ use crate::run::{self, Told};
 use crate::world::Plan;
 
 /// What every batch is to see.
-const EXERCISED: [&str; 19] = [
+const EXERCISED: [&str; 20] = [
     "acknowledged",
     "changes of streams",
     "clock jumps",
@@ -21,6 +21,7 @@ const EXERCISED: [&str; 19] = [
     "doubtful ids",
     "emptied",
     "gaps",
+    "left out",
     "newest",
     "outages",
     "pauses",

@@ -32,6 +32,10 @@ fn fit(mistake: Mistake, seed: u64) -> Plan {
         Mistake::OutboxMarkedEarly | Mistake::OutboxLeaseKept => Plan { backends: 2, ..small },
         // One backend that lives and knows what it stored tells of posts in order.
         Mistake::OutboxOvertaken => Plan { backends: 1, faults: AWAY.into(), ..small },
+        Mistake::PaceUnbounded | Mistake::PaceForgottenOnResume => {
+            let kinds = Kinds { notes: true, ..small.kinds };
+            Plan { kinds, tokens: false, viewers: small.viewers.max(4), ..small }
+        }
         Mistake::PeerRebroadcast => Plan { data_centers: 2, ..small },
         Mistake::SlowModeForgotten | Mistake::RulesUntold => Plan { backends: 1, slow: 2, ..small },
         Mistake::SubtotalShown => Plan { data_centers: 2, backends: 1, ..small },
@@ -88,6 +92,8 @@ mistakes! {
     merged_count_lost: MergedCountLost, 2018;
     count_of_key_dropped: CountOfKeyDropped, 2029;
     window_unsent: WindowUnsent, 2006;
+    pace_unbounded: PaceUnbounded, 2000;
+    pace_forgotten_on_resume: PaceForgottenOnResume, 2000;
     topic_let_go: TopicLetGo, 2000;
     wake_up_lost: WakeUpLost, 2000;
     node_lease_kept: NodeLeaseKept, 2000;

@@ -1,8 +1,9 @@
 //! What must hold of what clients saw, by the design and docs/delivery.md, whatever happened in between.
 
+mod paced;
 mod stored;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fanfare::limits::HISTORY_EVENTS;
 use fanfare::wire::event::DELETED_SUFFIX;
@@ -44,6 +45,8 @@ struct Case<'a> {
     world: &'a World,
     /// What publishers had acknowledged, and what the databases have, by topic.
     sent: BTreeMap<String, Vec<Acked>>,
+    /// What of a type with a pace is for all.
+    noted: BTreeSet<&'a str>,
     /// Stores lost something.
     lost: bool,
     /// From when on nothing may be lost: nodes had time to find each other again.
@@ -113,7 +116,9 @@ pub fn judge(world: &mut World) -> Vec<String> {
                 count("changes of streams", viewer.changes);
                 count("rights lost", viewer.rights_lost);
                 count("strays", viewer.strays.len() as u64);
+                count("left out", viewer.left_out.len() as u64);
                 case.viewer(viewer);
+                case.paced(viewer);
                 for (number, stream) in viewer.streams.iter().enumerate() {
                     count("sums", stream.sums.len() as u64);
                     count("newest", stream.latest.len() as u64);
@@ -150,7 +155,8 @@ impl<'a> Case<'a> {
             sent.entry(event.topic.clone()).or_default().push(event);
         }
         let calm = world.disturbed.map_or(0, |at| at + 15 * SECOND);
-        Case { world, sent, lost: world.plan.faults.contains(&Fault::Empty), calm, wrong }
+        let noted = paced::shown(world);
+        Case { world, sent, noted, lost: world.plan.faults.contains(&Fault::Empty), calm, wrong }
     }
 
     fn of(&self, topic: &str) -> &[Acked] {
@@ -345,7 +351,8 @@ impl<'a> Case<'a> {
                 // What history keeps is shown whatever else is gone: a gap excuses no more than what could be lost.
                 let may_be_lost = self.lost || event.kind == "note" || kinds[event.kind] > HISTORY_EVENTS as usize;
                 let is_told = may_be_lost && last_gap.is_some_and(|at| at + SECOND >= event.begun);
-                if event.begun > since && !is_told && !viewer.seen.contains(&id) {
+                let is_for_all = event.kind != paced::PACED || viewer.whole || self.noted.contains(&*id);
+                if event.begun > since && is_for_all && !is_told && !viewer.seen.contains(&id) {
                     wrong.push(format!(
                         "{name}, connected since {:.3} s, never saw {id}, which was sent at {:.3} s ({} attempts) and acknowledged",
                         since as f64 / 1e9,

@@ -23,6 +23,7 @@ pub struct Shown {
     pub at: u64,
     /// The stream's `id:` line: the place in history.
     pub place: String,
+    pub kind: String,
 }
 
 /// What came on one connection of the classes that are not repeated.
@@ -67,6 +68,10 @@ pub struct Viewer {
     asked: bool,
     /// Reads so many bytes every 50 ms only; 0 reads all.
     pub slow: usize,
+    /// It asks for all notes, whatever their pace.
+    pub whole: bool,
+    /// What it was given that others are not shown.
+    pub left_out: BTreeSet<String>,
     /// Its page is loaded anew with its next turn.
     pub reloads: bool,
     /// Connects to any data center.
@@ -130,6 +135,8 @@ impl Viewer {
             parser: Parser::new(None),
             asked: false,
             slow: 0,
+            whole: false,
+            left_out: BTreeSet::new(),
             reloads: false,
             roams: false,
             is_connected: false,
@@ -223,6 +230,7 @@ impl Viewer {
         if !self.asked && fabric.is_open(end) {
             let mut query: Vec<String> = self.topics.iter().map(|topic| format!("topic={topic}")).collect();
             query.extend(self.member.iter().filter(|_| self.pass.is_none()).map(|member| format!("member={member}")));
+            query.extend(self.whole.then(|| "all=note".to_owned()));
             let resume = match &self.parser.last_event_id {
                 Some(id) => {
                     self.resumes += 1;
@@ -384,12 +392,19 @@ impl Viewer {
             }
             _ => return,
         }
+        if data["shown"] == false {
+            if !self.whole {
+                self.faults.push(format!("{now}: {topic} {id}, which is not for all"));
+            }
+            self.left_out.insert(format!("{topic} {id}"));
+        }
         *self.stream().every.entry(format!("{topic} {id}")).or_default() += 1;
         if !self.seen.insert(format!("{topic} {id}")) {
             self.repeats += 1;
             return;
         }
         let place = self.parser.last_event_id.clone().unwrap_or_default();
-        self.shown.push(Shown { id: format!("{topic} {id}"), at: now, place });
+        let kind = data["type"].as_str().unwrap_or_default().to_owned();
+        self.shown.push(Shown { id: format!("{topic} {id}"), at: now, place, kind });
     }
 }

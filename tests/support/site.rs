@@ -51,6 +51,9 @@ impl Plan {
     }
 }
 
+/// One type of class `latest`, and one with a pace.
+const CONFIG: &str = "[events.score]\nclass = \"latest\"\n[events.cheer]\nclass = \"every\"\npace = \"1/s\"\n";
+
 /// Dispatchers, Frontends and Backends, all ready. Backends share a database.
 pub struct Site {
     pub dispatchers: Vec<Node>,
@@ -74,8 +77,7 @@ impl Site {
     /// Of this plan, once its nodes know each other.
     pub fn of(plan: Plan) -> Site {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("fanfare.toml"), "[events.score]\nclass = \"latest\"\n")
-            .expect("the folder is ours");
+        std::fs::write(folder.path().join("fanfare.toml"), CONFIG).expect("the folder is ours");
         let (dispatchers, frontends, backends) = Default::default();
         let mut site = Site { dispatchers, frontends, backends, plan, folder };
         site.dispatchers = (0..site.plan.dispatchers.len()).map(|at| site.dispatcher(at)).collect();

@@ -13,7 +13,7 @@ fn topic(number: usize) -> Topic {
 
 fn telling(number: u64, change: Change) -> Telling {
     let record = Record { id: number.to_string(), change };
-    Telling { kind: PostKind::Comment, record, member: "ana".into(), text: "x".repeat(100) }
+    Telling { kind: PostKind::Comment, record, member: "ana".into(), text: "x".repeat(100), always: false }
 }
 
 /// A database with its outbox, a store that fails at times, and what viewers saw.

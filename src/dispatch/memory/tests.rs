@@ -104,6 +104,7 @@ fn what_it_keeps_is_a_part_of_what_the_process_may_have() {
             age_max_ms: 1_000_000,
             withdraws: None,
             peers: Vec::new(),
+            pace: None,
         };
         ask(kv, Request::Append(append));
         let latest =
@@ -145,6 +146,7 @@ fn history_that_expired_goes_while_nothing_is_appended() {
             age_max_ms: 1000,
             withdraws: None,
             peers: Vec::new(),
+            pace: None,
         };
         ask(&kv, Request::Append(append));
     }

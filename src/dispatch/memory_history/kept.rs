@@ -55,6 +55,7 @@ impl Histories {
             }
             if let Some(event) = &kept.event {
                 history.hold_back_again(&kept.kind, event, kept.position);
+                history.saw_paced(&kept.kind, event);
             }
             let (at, shelf_bytes) = history.shelf(kept.kind);
             let entry = Entry { position: kept.position, prev: kept.prev, event: kept.event };
@@ -142,7 +143,7 @@ mod tests {
                 let (kind, count_max, age_max_ms) = KINDS[kind];
                 let text: std::sync::Arc<str> = format!("{{\"id\":\"{number}\"}}").into();
                 let append = Append {
-                    topic: topic(at), event: text.clone(), kind: kind.to_owned(), count_max, age_max_ms, withdraws: None, peers: Vec::new(),
+                    topic: topic(at), event: text.clone(), kind: kind.to_owned(), count_max, age_max_ms, withdraws: None, peers: Vec::new(), pace: None,
                 };
                 if sweeps {
                     never.sweep(now_ms);

@@ -7,7 +7,7 @@ fn topic() -> Topic {
 
 fn event(topic: Topic, kind: &str, event: &str, count_max: u32, age_max_ms: u64) -> Append {
     let (event, kind) = (event.into(), kind.to_owned());
-    Append { topic, event, kind, count_max, age_max_ms, withdraws: None, peers: Vec::new() }
+    Append { topic, event, kind, count_max, age_max_ms, withdraws: None, peers: Vec::new(), pace: None }
 }
 
 fn append(histories: &mut Histories, text: &str, count_max: u32, now_ms: u64) -> (Position, Option<Position>) {

@@ -70,7 +70,7 @@ mod tests {
         let topic = Topic::parse("live:1").unwrap();
         let withdraws = withdraws.map(str::to_owned);
         let (kind, event) = (kind.to_owned(), event.into());
-        Append { topic, event, kind, count_max: 2, age_max_ms: AGE_MS, withdraws, peers: Vec::new() }
+        Append { topic, event, kind, count_max: 2, age_max_ms: AGE_MS, withdraws, peers: Vec::new(), pace: None }
     }
 
     const COMMENT: &str = r#"{"id":"c \"1\"","topic":"live:1","type":"comment","at":1,"data":1}"#;

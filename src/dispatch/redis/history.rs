@@ -15,6 +15,7 @@ use crate::dispatch::kv::{Answer, Append, Claim, End, Page, Read, Request, Store
 use crate::limits::{
     ONCE_AGE, ONCE_KEPT_EVENTS, PEER_QUEUE_AGE, PEER_QUEUE_BYTES, PEER_QUEUE_ENTRY_BYTES, REDIS_BARRIERS, REDIS_ENDS,
 };
+use crate::wire::frame::Paced;
 use crate::wire::position::{Position, Reach};
 use crate::wire::topic::Topic;
 
@@ -94,6 +95,10 @@ impl Store {
             text(append.age_max_ms),
             text(self.config.history_age_ms),
             Argument::RunId,
+            text(append.pace.map_or(0, |pace| {
+                let rate = i64::from(pace.per_second.get());
+                if pace.always { -rate } else { rate }
+            })),
         ];
         if !append.peers.is_empty() {
             keys.extend(append.peers.iter().flat_map(|peer| self.keys.queue(number, peer)));
@@ -248,5 +253,7 @@ fn appended(list: Vec<redis::Value>) -> Option<Answer> {
     if let Some(known) = repeated(&list) {
         return Some(known);
     }
-    placed(list).map(|(position, prev)| Answer::Appended { position, prev })
+    let said: i64 = replies::text(list.get(2)?.clone())?.parse().ok()?;
+    let paced = u32::try_from(said).map_or(Paced::LEFT_OUT, Paced::shown);
+    placed(list).map(|(position, prev)| Answer::Appended { position, prev, paced })
 }

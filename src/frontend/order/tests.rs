@@ -37,6 +37,7 @@ impl World {
             age_max_ms: 1_000_000,
             withdraws: None,
             peers: Vec::new(),
+            pace: None,
         };
         let (position, prev) = self.histories.append(append, self.now_ms);
         let frame = frame(number, position, self.histories.follows(prev));

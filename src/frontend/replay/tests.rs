@@ -13,10 +13,15 @@ fn held() -> HeldPages {
     HeldPages::new(&Account::unbounded())
 }
 
+/// What is shown of these topics.
+fn shown(topics: impl IntoIterator<Item = Topic>) -> impl Iterator<Item = (Topic, All)> {
+    topics.into_iter().map(|topic| (topic, All::default()))
+}
+
 /// A replay of topics for a client that comes with this place, and has all up to there.
 fn replay(topics: impl IntoIterator<Item = Topic>, after: u64, had: Option<u64>) -> Replay {
     let place = Position::at(had.unwrap_or(0));
-    Replay::new(topics, Position::at(after), place, had.map(|_| Shown::to(place)), LATER, &held())
+    Replay::new(shown(topics), Position::at(after), place, had.map(|_| Shown::to(place)), LATER, &held())
 }
 
 /// A page that viewers were given, of a store that lost nothing since `since`.
@@ -85,7 +90,7 @@ proptest! {
         let topics = TOPICS.map(|topic| Topic::parse(topic).unwrap());
         let after = Position::at(seen * pace_ms);
         let held = held();
-        let mut replay = Replay::new(topics, after, after, Some(Shown::to(after)), LATER, &held);
+        let mut replay = Replay::new(shown(topics), after, after, Some(Shown::to(after)), LATER, &held);
         let (mut asked, mut got, mut backlog, mut done) = (Vec::new(), Vec::new(), Vec::new(), false);
         let finish = std::iter::repeat_n([Op::Drain(200), Op::Answer], 200).flatten();
         for op in ops.into_iter().chain(finish) {
@@ -214,7 +219,7 @@ fn what_was_complete_does_not_begin_to_lack_as_time_goes_by() {
 fn whoever_has_a_place_of_a_young_store_is_told_of_no_gap() {
     let (had, seen) = (Position { ms: 50, seq: 1 }, Shown::to(Position::at(10)));
     for (reaches, since, gap) in [(40, 40, false), (45, 40, true), (60, 60, true)] {
-        let mut replay = Replay::new(topic(), Position::START, had, Some(seen), LATER, &held());
+        let mut replay = Replay::new(shown(topic()), Position::START, had, Some(seen), LATER, &held());
         let got = told(&mut replay, [page(events(&[]), true, reaches, since)]);
         assert_eq!(got, vec![0; usize::from(gap)], "{reaches} {since}");
     }
@@ -226,7 +231,7 @@ fn what_is_taken_back_is_not_written_any_more() {
     let frames: Vec<_> = (1..=4).map(|number| event(&number.to_string(), "comment", number, "1")).collect();
     let held = held();
     let start = Position::START;
-    let mut replay = Replay::new(topic(), start, start, Some(Shown::to(start)), LATER, &held);
+    let mut replay = Replay::new(shown(topic()), start, start, Some(Shown::to(start)), LATER, &held);
     assert!(matches!(replay.step(), Step::Ask(..)));
     replay.page("live:a", &page(frames.clone().into(), true, 0, 0), 0);
     let mut written = Vec::new();
@@ -252,10 +257,37 @@ fn loss_before_the_first_page_hides_behind_the_gap_that_was_told_at_once() {
     for (reaches, gaps) in [(99, vec![0]), (100, vec![0]), (101, vec![0, 0])] {
         let topic = Topic::parse(TOPICS[0]).unwrap();
         let (start, began) = (Position::START, Shown::to(Position::at(100)));
-        let mut replay = Replay::new([topic], start, start, None, began, &held());
+        let mut replay = Replay::new(shown([topic]), start, start, None, began, &held());
         assert!(matches!(replay.step(), Step::Gap(_)));
         let after: Vec<u64> =
             told(&mut replay, [page([].into(), true, reaches, reaches), page([].into(), true, reaches, reaches)]);
         assert_eq!([vec![0], after].concat(), gaps, "{reaches}");
+    }
+}
+
+#[test]
+fn what_a_pace_left_out_is_given_to_those_who_ask_for_all() {
+    use crate::wire::event::Class;
+    use crate::wire::frame::{Event, Paced, Place};
+    use crate::wire::version::Version;
+    let frame = |ms, paced| {
+        let place = Some(Place { dc: "dc", position: Position::at(ms), prev: Position::at(ms - 1), paced });
+        let (topic, kind, data, class) = (TOPICS[0], "comment", &b"1"[..], Class::Every);
+        let (id, version) = ("i", Version::NONE);
+        Arc::new(Frame::encode(&Event { id, topic, kind, key: None, at: 1, data, class, ttl_ms: 0, place, version }))
+    };
+    let frames: Arc<[_]> =
+        [frame(2, Paced::SHOWN), frame(3, Paced::LEFT_OUT), frame(4, Paced::LEFT_OUT), frame(5, Paced::shown(2))]
+            .into();
+    for (all, wanted) in [(All::default(), &[2, 5][..]), (All::of(vec!["comment".into()]), &[2, 3, 4, 5])] {
+        let (topic, start) = (Topic::parse(TOPICS[0]).unwrap(), Position::at(1));
+        let mut replay = Replay::new([(topic, all)], start, start, Some(Shown::to(start)), LATER, &held());
+        assert!(matches!(replay.step(), Step::Ask(..)));
+        replay.page(TOPICS[0], &page(Arc::clone(&frames), true, 1, 1), 0);
+        let given = std::iter::from_fn(|| match replay.step() {
+            Step::Frame(frame) => frame.position().map(|position| position.ms),
+            _ => None,
+        });
+        assert_eq!(given.collect::<Vec<_>>(), wanted);
     }
 }

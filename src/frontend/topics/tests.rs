@@ -5,7 +5,7 @@ use crate::runtime::account::{Account, Use};
 use crate::runtime::random::Map;
 use crate::wire::event::Class;
 use crate::wire::frame::tests::frame;
-use crate::wire::frame::{Event, Place};
+use crate::wire::frame::{Event, Paced, Place};
 use crate::wire::version::Version;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 fn without_memory_one_event_at_a_time_is_served_and_the_rest_is_told_of() {
     let account = Account::new([60_000; Use::ALL.len()]);
     let mut topics = Topics::new(&account);
-    let (index, place, _) = topics.join(&Topic::parse("live:1").unwrap(), 0);
+    let (index, place, _) = topics.join(&Topic::parse("live:1").unwrap(), &All::default(), 0);
     let large = frame("live:1", "x", None, Class::Every, &format!("\"{}\"", "y".repeat(16_000)));
     let like = frame("live:1", "like", Some("like"), Class::Sum, "1");
     let mut others = account.open(Use::Topics);
@@ -60,7 +60,7 @@ fn without_memory_one_event_at_a_time_is_served_and_the_rest_is_told_of() {
 #[test]
 fn what_expires_behind_a_full_log_is_counted() {
     let mut topics = Topics::new(&Account::unbounded());
-    let (index, place, _) = topics.join(&Topic::parse("live:1").unwrap(), 0);
+    let (index, place, _) = topics.join(&Topic::parse("live:1").unwrap(), &All::default(), 0);
     let entry = topics.get_mut(index);
     let large = frame("live:1", "x", None, Class::Every, &format!("\"{}\"", "y".repeat(16_000)));
     while entry.log.len() < LOG_BYTES_MAX {
@@ -94,6 +94,7 @@ fn comment(number: u64, bytes: usize) -> Arc<Frame> {
             dc: "dc",
             position: at(number),
             prev: if number > 1 { at(number - 1) } else { Position::START },
+            paced: Paced::SHOWN,
         }),
         data: data.as_bytes(),
     };
@@ -104,7 +105,7 @@ fn comment(number: u64, bytes: usize) -> Arc<Frame> {
 fn values_that_find_no_room_behind_a_full_log_follow_once_there_is_some() {
     let mut topics = Topics::new(&Account::unbounded());
     let account = Account::unbounded();
-    let (index, place, _) = topics.join(&Topic::parse("live:1").unwrap(), 0);
+    let (index, place, _) = topics.join(&Topic::parse("live:1").unwrap(), &All::default(), 0);
     let entry = topics.get_mut(index);
     let value = |key: usize, version: u64, size: usize| {
         let (key, data) = (key.to_string(), format!("\"{}\"", "y".repeat(size)));
@@ -147,7 +148,7 @@ fn values_that_find_no_room_behind_a_full_log_follow_once_there_is_some() {
 fn what_history_holds_follows_in_order_wherever_room_ends() {
     for floods in [false, true] {
         let mut topics = Topics::new(&Account::unbounded());
-        let (index, place, _) = topics.join(&Topic::parse("live:1").unwrap(), 0);
+        let (index, place, _) = topics.join(&Topic::parse("live:1").unwrap(), &All::default(), 0);
         let entry = topics.get_mut(index);
         let history: Vec<Arc<Frame>> =
             (1..=400).map(|number| comment(number, if number % 2 == 0 { 16_000 } else { 10 })).collect();
@@ -188,7 +189,7 @@ fn what_history_holds_follows_in_order_wherever_room_ends() {
 #[test]
 fn a_gap_says_up_to_where() {
     let mut topics = Topics::new(&Account::unbounded());
-    let (index, ..) = topics.join(&Topic::parse("live:1").unwrap(), 0);
+    let (index, ..) = topics.join(&Topic::parse("live:1").unwrap(), &All::default(), 0);
     let entry = topics.get_mut(index);
     let at = |number| Reach::back_to(Position { ms: number, seq: 0 });
     let gap = |told| Arc::new(Frame::gap("live:1", "dc:1-0", told));
@@ -208,7 +209,7 @@ fn a_burst_beyond_what_can_be_written_merges_round_by_round() {
     let topic = Topic::parse("live:1").unwrap();
     let mut topics = Topics::new(&Account::unbounded());
     let viewers = 8_192;
-    let index = (0..viewers).map(|slot| topics.join(&topic, slot).0).last().unwrap();
+    let index = (0..viewers).map(|slot| topics.join(&topic, &All::default(), slot).0).last().unwrap();
     let entry = topics.get_mut(index);
     let like = frame("live:1", "like", Some("like"), Class::Sum, "1");
     let mut counts = vec![0; viewers as usize];
@@ -275,7 +276,7 @@ proptest! {
         for op in ops {
             match op {
                 Op::Join => {
-                    let (_, place, first) = topics.join(&topic, slots);
+                    let (_, place, first) = topics.join(&topic, &All::default(), slots);
                     prop_assert_eq!(first, places.is_empty());
                     places.insert(slots, place);
                     got.insert(slots, Vec::new());

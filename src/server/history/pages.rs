@@ -35,6 +35,6 @@ pub(super) fn place(dc: &str, found: &Found, reaches: Reach) -> Option<Arc<Frame
     let mut event = stored.event(Class::Every, 0);
     let whole = Some(reaches.place()).filter(|place| *place < found.position);
     let prev = found.prev.max(whole).unwrap_or_default();
-    event.place = Some(Place { dc, position: found.position, prev });
+    event.place = Some(Place { dc, position: found.position, prev, paced: stored.paced });
     Some(Arc::new(Frame::encode(&event)))
 }

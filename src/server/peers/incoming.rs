@@ -197,14 +197,17 @@ impl Shard {
         if bucket(topic.as_str()) != in_bucket {
             return Err("its topic is of another bucket".to_owned());
         }
+        let event = Frame::encode(&stored.event(Class::Every, 0));
         Ok(Append {
             topic,
-            event: Frame::encode(&stored.event(Class::Every, 0)).json().into(),
+            // What is shown was decided where it came in.
+            event: stored.paced.mark(event.json()).into(),
             kind: stored.kind.to_string(),
             count_max: info.history,
             age_max_ms: info.max_age_ms,
             withdraws: Withdrawn::id(&stored.kind, stored.data),
             peers: Vec::new(),
+            pace: None,
         })
     }
 

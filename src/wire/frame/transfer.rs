@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::origins::{ORIGIN_BYTES, ORIGINS_MAX};
-use super::{Frame, SIZE_LINE_BYTES_MAX, place, push_size_line, topic_hash};
+use super::{Frame, Paced, SIZE_LINE_BYTES_MAX, place, push_size_line, topic_hash};
 use crate::wire::binary::{Malformed, Reader};
 use crate::wire::event::Class;
 use crate::wire::position::Position;
@@ -19,6 +19,7 @@ const HAS_PREV: u8 = 2;
 const HAS_VERSION: u8 = 4;
 const HAS_ORIGINS: u8 = 8;
 const HAS_DC: u8 = 16;
+const HAS_PACED: u8 = 32;
 
 /// What precedes a topic within the identity.
 const TOPIC_LABEL: &[u8] = b"\"topic\":\"";
@@ -31,7 +32,7 @@ pub const FRAME_BYTES_MAX: usize = u16::MAX as usize;
 
 /// Bytes of a record beside its frame, at most.
 pub const RECORD_OVERHEAD_BYTES_MAX: usize =
-    4 + 2 + 32 + 16 + 16 + 8 + 1 + ORIGINS_MAX * ORIGIN_BYTES + 1 + u8::MAX as usize;
+    4 + 2 + 32 + 16 + 16 + 8 + 1 + ORIGINS_MAX * ORIGIN_BYTES + 1 + u8::MAX as usize + 4;
 
 /// The numbers of classes between nodes never change.
 fn class_number(class: Class) -> u8 {
@@ -54,6 +55,14 @@ fn dc_from_wire(fields: &mut Reader<'_>) -> Result<Arc<str>, Malformed> {
 impl Frame {
     /// Appends it as a record.
     pub fn to_wire(&self, out: &mut Vec<u8>) {
+        if self.paced != Paced::SHOWN {
+            // Nodes of older versions take no event whose text says this, so it goes beside the text.
+            return self.clone().paced_as(Paced::SHOWN).record(self.paced, out);
+        }
+        self.record(Paced::SHOWN, out);
+    }
+
+    fn record(&self, paced: Paced, out: &mut Vec<u8>) {
         debug_assert!(self.merged.is_none(), "what merged over keys is for this node's viewers");
         let record = out.len();
         out.extend_from_slice(&[0; 6]);
@@ -61,7 +70,8 @@ impl Frame {
             | if !self.prev.is_start() { HAS_PREV } else { 0 }
             | if self.version != 0 { HAS_VERSION } else { 0 }
             | if self.origins.is_some() { HAS_ORIGINS } else { 0 }
-            | if self.dc.is_some() { HAS_DC } else { 0 };
+            | if self.dc.is_some() { HAS_DC } else { 0 }
+            | if paced != Paced::SHOWN { HAS_PACED } else { 0 };
         out.extend_from_slice(&[class_number(self.class), flags]);
         out.extend_from_slice(&self.ttl_ms.to_le_bytes());
         out.extend_from_slice(&self.count.to_le_bytes());
@@ -82,6 +92,9 @@ impl Frame {
         if let Some(dc) = &self.dc {
             out.push(u8::try_from(dc.len()).expect("a data center's name is short"));
             out.extend_from_slice(dc.as_bytes());
+        }
+        if paced != Paced::SHOWN {
+            out.extend_from_slice(&paced.number().to_le_bytes());
         }
         let described = (out.len() - record - 6) as u16;
         out.extend_from_slice(&self.bytes);
@@ -124,6 +137,7 @@ impl Frame {
         let origins =
             if flags & HAS_ORIGINS == 0 { None } else { Frame::origins_from_wire(&mut fields, class, count)? };
         let dc = if flags & HAS_DC == 0 { None } else { Some(dc_from_wire(&mut fields)?) };
+        let paced = if flags & HAS_PACED == 0 { Paced::SHOWN } else { Paced::of_number(fields.u32()?) };
         let mut frame = Frame {
             bytes: bytes.into(),
             start,
@@ -138,12 +152,16 @@ impl Frame {
             position,
             prev: prev.unwrap_or_default(),
             version,
+            paced: Paced::SHOWN,
             dc,
             origins,
             merged: None,
         };
         frame.check()?;
         frame.mend_topic()?;
+        if class == Class::Every {
+            frame = frame.paced_as(paced);
+        }
         frame.topic_hash = topic_hash(frame.topic());
         Ok(frame)
     }
@@ -267,13 +285,17 @@ mod tests {
     use super::*;
     use crate::wire::connection_id::NodeId;
     use crate::wire::frame::tests::frame;
-    use crate::wire::frame::{Event, Origin, Place, Stranger};
+    use crate::wire::frame::{Event, Origin, Paced, Place, Stranger};
     use crate::wire::version::Version;
     use proptest::prelude::*;
 
     fn of(class: Class, key: Option<&str>, data: &str, seq: u64, count: u64) -> Arc<Frame> {
+        of_pace(class, key, data, seq, count, Paced::SHOWN)
+    }
+
+    fn of_pace(class: Class, key: Option<&str>, data: &str, seq: u64, count: u64, paced: Paced) -> Arc<Frame> {
         let position = Position { ms: 1_700_000_000_000, seq };
-        let place = Place { dc: "eu-1", position, prev: Position::at(seq) };
+        let place = Place { dc: "eu-1", position, prev: Position::at(seq), paced };
         let event = Event {
             id: "node-0-1",
             topic: "live:42",
@@ -307,8 +329,8 @@ mod tests {
             == (read.bytes(), read.event(), read.topic(), read.identity(), read.topic_hash())
             && (frame.class(), frame.ttl_ms(), frame.count(), frame.at())
                 == (read.class(), read.ttl_ms(), read.count(), read.at())
-            && (frame.position(), frame.prev(), frame.version(), frame.origins())
-                == (read.position(), read.prev(), read.version(), read.origins())
+            && (frame.position(), frame.prev(), frame.version(), frame.origins(), frame.paced())
+                == (read.position(), read.prev(), read.version(), read.origins(), read.paced())
     }
 
     #[test]
@@ -326,8 +348,12 @@ mod tests {
             {
                 let of = |topic: &str| {
                     let position = Position { ms: 1_700_000_000_000, seq: 1 };
-                    let place =
-                        (class == Class::Every).then_some(Place { dc: "eu-1", position, prev: Position::START });
+                    let place = (class == Class::Every).then_some(Place {
+                        dc: "eu-1",
+                        position,
+                        prev: Position::START,
+                        paced: Paced::SHOWN,
+                    });
                     let event = Event {
                         id: "x",
                         topic,
@@ -387,7 +413,7 @@ mod tests {
         #[test]
         fn arrives_as_it_was_sent(
             class in 0usize..4, key in any::<Option<String>>(), data in any::<String>(), seq: u64, count in 1u64..1_000_000,
-            parts in 0usize..=ORIGINS_MAX,
+            parts in 0usize..=ORIGINS_MAX, paced in prop::sample::select(vec![0, 0, 1, 12_345, u32::MAX - 1, u32::MAX]),
         ) {
             let data = serde_json::Value::from(data).to_string();
             let class = Class::ALL[class];
@@ -397,7 +423,8 @@ mod tests {
             };
             let origin = |number| Origin { sender: Stranger::of("b", NodeId(seq)), shard: 3, number, count: 1 };
             let origins: Vec<Origin> = (0..parts as u64).map(origin).collect();
-            let frame = of(class, key.as_deref(), &data, seq >> 1, count).with_origins(&origins);
+            let paced = Paced::of_number(if class == Class::Every { paced } else { 0 });
+            let frame = of_pace(class, key.as_deref(), &data, seq >> 1, count, paced).with_origins(if class == Class::Every { &[] } else { &origins });
             let read = Frame::from_wire(&record(&frame)).unwrap();
             prop_assert!(is_same(&frame, &read));
             let (a, b) = (frame.recounted(77), Arc::new(read).recounted(77));

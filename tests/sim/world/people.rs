@@ -57,6 +57,7 @@ impl World {
             let mine = (0..count).map(|step| all[(first + step) % all.len()].clone()).collect();
             let mut viewer = Viewer::new(number, mine, SECOND + draw(2 * SECOND as usize) as u64);
             viewer.slow = if draw(4) == 0 { 200 } else { 0 };
+            viewer.whole = !self.plan.tokens && number.is_multiple_of(3);
             viewer.roams = draw(4) == 0 && self.plan.data_centers > 1;
             viewer.all.clone_from(&all);
             viewer.member = members.get(draw(2 * members.len().max(1))).cloned();

@@ -1,7 +1,8 @@
 -- A topic's history is a stream, in which each event is kept for its own type's count and time. What that takes lies beside
 -- it. "<history> of <type>" is a list of the places of that type's events, oldest first. "<history> kept" is a hash: under
 -- "=<type>" for how long that type is kept, in ms, and when its list expires; under '<' the newest place that was dropped;
--- under '>' the newest one that was given out; under '!' that some event was taken back. "<history> withdrawn" is a hash of the
+-- under '>' the newest one that was given out; under '!' that some event was taken back; under "~<type>" what is left to
+-- show of a type that has a pace. "<history> withdrawn" is a hash of the
 -- places of events that were taken back, each with the place before it: they count as if the events were still there, so that
 -- nothing seems to be missing. All of them expire once nothing that they tell of could be kept any more.
 
@@ -71,11 +72,40 @@ local function drop_old(history, kept, now)
   return noted
 end
 
+-- What the pace of a type makes of its next event, as `pace.rs` says: the events that were left out before it, or -1 if it is
+-- left out as well. `pace` is how many are shown a second, less than 0 if this one is shown in any case.
+local function decide(kept, kind, pace, now)
+  local always, rate = pace < 0, math.abs(pace)
+  local quarter, most = math.floor(now / 250), rate + 3
+  local field = '~' .. kind
+  local at, left, skipped = string.match(redis.call('HGET', kept, field) or '', '^(%d+) (%d+) (%d+)$')
+  at, left, skipped = tonumber(at or quarter), tonumber(left or most), tonumber(skipped or 0)
+  left = math.min(left + math.max(0, quarter - at) * rate, most)
+  local said = -1
+  if left >= 4 or always then
+    left, said, skipped = math.max(0, left - 4), skipped, 0
+  else
+    skipped = skipped + 1
+  end
+  redis.call('HSET', kept, field, string.format('%.0f %.0f %.0f', math.max(at, quarter), left, skipped))
+  return said
+end
+
+-- The text of an event, with what its pace made of it in front of its data.
+local function mark(event, said)
+  if said == 0 then return event end
+  local at = string.find(event, ',"data":', 1, true)
+  if not at then return event end
+  local mark = said < 0 and ',"shown":false' or string.format(',"skipped":%.0f', said)
+  return string.sub(event, 1, at - 1) .. mark .. string.sub(event, at)
+end
+
 -- Puts an event into a topic's history, which keeps so many of its type, for so many ms; `longest` is for how long any type is
 -- kept. Gives its place, and that of the one before it, or the time since which nothing was lost if that is later; nothing of
--- one that was taken back before it came, but then its id.
+-- one that was taken back before it came, but then its id. Behind its place stands what its pace made of it, and as a second
+-- value the text that says so; `pace` is 0 where nothing is to be decided.
 -- `now` is the time of the bucket with this mark, `began` since when it lost nothing.
-local function put(history, mark, kept, places, event, kind, count, age, longest, now, began)
+local function put(history, bucket, kept, places, event, kind, count, age, longest, now, began, pace)
   age = tonumber(age)
   longest = math.max(age, tonumber(longest))
   local given, known, withdraws = unpack(redis.call('HMGET', kept, '>', '=' .. kind, '!'))
@@ -89,7 +119,9 @@ local function put(history, mark, kept, places, event, kind, count, age, longest
     if a >= now then ms, seq = a, b + 1 end
   end
   local id = string.format('%.0f-%.0f', ms, seq)
-  redis.call('SET', mark .. ':given', string.format('%.0f', ms))
+  local said = pace == 0 and 0 or decide(kept, kind, pace, now)
+  event = mark(event, said)
+  redis.call('SET', bucket .. ':given', string.format('%.0f', ms))
   -- Each entry names the one before it: so whoever reads the first one that is left knows what an earlier version, which
   -- notes nothing, trimmed last.
   redis.call('XADD', history, id, 'e', event, 'p', prev)
@@ -111,5 +143,5 @@ local function put(history, mark, kept, places, event, kind, count, age, longest
   if age == longest or redis.call('PEXPIRETIME', history) < last then
     redis.call('PEXPIREAT', history, string.format('%.0f', last))
   end
-  return {id, later(prev, string.format('%.0f-0', began))}
+  return {id, later(prev, string.format('%.0f-0', began)), said}, event
 end

@@ -22,7 +22,7 @@ for at = 5, #ARGV, 7 do
     ms, seq = a, b
     local which = tonumber(ARGV[at])
     placed[#placed + 1] = put(KEYS[which], KEYS[1], KEYS[which + 1], KEYS[which + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5],
-      ARGV[at + 6], ARGV[4], now, began) or {}
+      ARGV[at + 6], ARGV[4], now, began, 0) or {}
   else
     placed[#placed + 1] = {}
   end

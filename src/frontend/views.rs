@@ -1,0 +1,97 @@
+//! What a stream gets of topics whose types have a pace: what is shown, or all of some types. Streams of a topic that get the
+//! same share one entry of a shard's table; nearly always that is all of them.
+
+use std::sync::Arc;
+
+use super::topics::{TopicIndex, Topics};
+use crate::wire::frame::Frame;
+use crate::wire::topic::Topic;
+
+/// The types of which a stream gets every event, also those that their pace leaves out; none for nearly all streams.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct All(Option<Arc<[Box<str>]>>);
+
+impl All {
+    /// All of these types.
+    pub fn of(mut kinds: Vec<Box<str>>) -> All {
+        kinds.sort_unstable();
+        kinds.dedup();
+        All((!kinds.is_empty()).then(|| kinds.into()))
+    }
+
+    /// Whether only what is shown is wanted.
+    pub fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether an event goes to other streams only.
+    pub fn leaves_out(&self, frame: &Frame) -> bool {
+        let wants = |kinds: &Arc<[Box<str>]>| kinds.iter().any(|kind| **kind == *frame.kind());
+        !frame.paced().is_shown() && !self.0.as_ref().is_some_and(wants)
+    }
+}
+
+impl Topics {
+    /// The places of a topic, one for each part of it that somebody watches here.
+    pub fn views(&self, topic: &str) -> impl Iterator<Item = TopicIndex> {
+        std::iter::successors(self.find(topic), |index| self.get(*index).other)
+    }
+
+    /// The same of those who get all of these types.
+    pub fn view(&self, topic: &str, all: &All) -> Option<TopicIndex> {
+        self.views(topic).find(|index| self.get(*index).all == *all)
+    }
+
+    /// A topic's place that nobody watches any more is no longer one of the topic's. True if it was the last.
+    pub(super) fn unlink(&mut self, topic: &Topic, index: TopicIndex, other: Option<TopicIndex>) -> bool {
+        let before = self.views(topic.as_str()).take_while(|view| *view != index).last();
+        match before {
+            Some(before) => self.get_mut(before).other = other,
+            None => self.set_first(topic, other),
+        }
+        before.is_none() && other.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::runtime::account::Account;
+    use crate::wire::event::Class;
+    use crate::wire::frame::{Event, Paced, Place};
+    use crate::wire::position::{Position, Shown};
+    use crate::wire::version::Version;
+
+    fn comment(number: u64, paced: Paced) -> Arc<Frame> {
+        let (position, prev) = (Position::at(number), Position::at(number - 1));
+        let place = Some(Place { dc: "dc", position, prev, paced });
+        let (id, topic, kind, data) = ("i", "live:1", "comment", &b"1"[..]);
+        let (class, version) = (Class::Every, Version::NONE);
+        Arc::new(Frame::encode(&Event { id, topic, kind, key: None, at: 1, data, class, ttl_ms: 0, place, version }))
+    }
+
+    #[test]
+    fn each_part_of_a_topic_has_its_own_log_and_goes_by_itself() {
+        let mut topics = Topics::new(&Account::unbounded());
+        let topic = Topic::parse("live:1").unwrap();
+        let parts = [All::default(), All::of(vec!["comment".into()]), All::of(vec!["note".into()])];
+        let places: Vec<TopicIndex> = parts.iter().map(|all| topics.join(&topic, all, 0).0).collect();
+        assert!(!topics.join(&topic, &parts[1], 1).2);
+        assert_eq!((topics.len(), topics.views("live:1").count()), (1, 3));
+        for index in &places {
+            let entry = topics.get_mut(*index);
+            entry.delivered_to = Some(Shown::to(Position::at(1)));
+            entry.append_ordered(&comment(2, Paced::LEFT_OUT), false, 0);
+            entry.append_ordered(&comment(3, Paced::shown(1)), false, 0);
+            assert!(entry.behind.is_none(), "what is left out is no hole");
+        }
+        let lengths: Vec<usize> = places.iter().map(|index| topics.get(*index).log.frames_since(0)).collect();
+        assert_eq!(lengths, [1, 2, 1]);
+        for (left, wanted) in [(1, 3), (1, 2), (0, 1), (2, 0)] {
+            let gone = topics.leave(places[left], 0);
+            assert_eq!((topics.views("live:1").count(), gone.empty.is_some()), (wanted, wanted == 0));
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Events that are encoded again, since something else is to be said of them.
+
+use super::{Event, Frame, Paced, Place, Stored};
+use crate::wire::position::Position;
+
+impl Frame {
+    /// The same event, of class `every`, from which a client comes back to an earlier place. `None` if it is not to be read, as
+    /// no event is.
+    pub fn resuming_from(&self, dc: &str, position: Position) -> Option<Frame> {
+        let stored = Stored::read(self.json())?;
+        let place = Some(Place { dc, position, prev: self.prev, paced: self.paced });
+        let encoded = Frame::encode(&Event { place, ..stored.event(self.class, self.ttl_ms) });
+        Some(Frame { position: self.position, ..encoded })
+    }
+
+    /// The same event, of class `every`, with this said of it; as it is where it cannot be read, as any event can.
+    pub(super) fn paced_as(self, paced: Paced) -> Frame {
+        if paced == self.paced {
+            return self;
+        }
+        let encoded = self.position.and_then(|position| {
+            let stored = Stored::read(self.json())?;
+            let event = std::str::from_utf8(self.event()).expect("an event is UTF-8");
+            let (dc, _) = event.strip_prefix("id: ")?.split_once('\n')?.0.rsplit_once(':')?;
+            let place = Some(Place { dc, position, prev: self.prev, paced });
+            Some(Frame::encode(&Event { place, ..stored.event(self.class, self.ttl_ms) }))
+        });
+        encoded.unwrap_or(self)
+    }
+}
