@@ -49,6 +49,8 @@ pub struct Unpublished {
     pub member: String,
     /// The post's text; empty for a deletion.
     pub text: String,
+    /// Its author may moderate the topic, so that viewers are shown it whatever its pace.
+    pub always: bool,
 }
 
 /// A backend's question for what is due.

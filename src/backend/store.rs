@@ -59,7 +59,8 @@ pub enum Command {
         member: String,
         /// At most [`crate::limits::POST_TEXT_BYTES_MAX`] bytes.
         text: String,
-        /// As whom the author comments, which decides what rules of the video bind them; nothing binds who writes a message.
+        /// As whom the author comments, which decides what rules of the video bind them, and that a moderator is shown whatever
+        /// the pace; nothing binds who writes a message.
         standing: Standing,
         /// Unix milliseconds, at most `i64::MAX`.
         at: u64,

@@ -35,7 +35,7 @@ pub struct Telling {
     pub member: String,
     /// Its text; empty for a deletion.
     pub text: String,
-    /// Its author may moderate the topic. The outbox does not keep that.
+    /// Its author may moderate the topic.
     pub always: bool,
 }
 
@@ -48,7 +48,8 @@ impl Telling {
 
 impl From<Unpublished> for Telling {
     fn from(post: Unpublished) -> Telling {
-        Telling { kind: post.kind, record: post.record, member: post.member, text: post.text, always: false }
+        let Unpublished { kind, record, member, text, always, place: _ } = post;
+        Telling { kind, record, member, text, always }
     }
 }
 

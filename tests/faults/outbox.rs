@@ -16,6 +16,7 @@ use crate::support::http::Client;
 use crate::support::node::{Node, program};
 use crate::support::postgres::Postgres;
 use crate::support::redis::Redis;
+use crate::support::token::{SECRET, as_bearer, token};
 use crate::support::{becomes, eventually};
 
 /// Ids by topic, in order.
@@ -173,4 +174,47 @@ fn comment_told_before_those_that_a_dead_process_left() {
     let seen = follow(&node, &topics, "&last_event_id=0");
     assert_eq!(shown(&seen, 340), posted, "in the order of posting, each once");
     becomes("what a dead process left is counted", true, || node.metric("fanfare_outbox_resent_total", "") >= 300);
+}
+
+#[test]
+fn moderators_comments_left_out_after_an_outage() {
+    let mut redis = Redis::durable();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("the folder is ours");
+        path.into_os_string().into_string().expect("a path of the tests")
+    };
+    let (key, config) = (write("secret", SECRET), write("fanfare.toml", "[events.comment]\npace = \"1/s\"\n"));
+    let kv = redis.url();
+    let flags = ["--cores", "2", "--kv", &kv, "--auth", "jwt", "--jwt-key-file", &key, "--config", &config];
+    let ana = token("ana", &["live:1"], &["live:1"]);
+    let eve = token("eve", &["live:1"], &["live:1", "moderate:live:1"]);
+    let comment = |node: &Node, token: &str| {
+        let answer = as_bearer(node, token, "POST", &path("live:1"), r#"{"text":"hi"}"#);
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        answer.json()["id"].as_str().expect("an id").to_owned()
+    };
+    let node = Node::in_folder(folder.path(), &flags);
+    redis.kill();
+    let (mut everybodys, mut moderators) = (Vec::new(), Vec::new());
+    for _ in 0..20 {
+        everybodys.push(comment(&node, &ana));
+        moderators.push(comment(&node, &eve));
+    }
+    let file = folder.path().join("fanfare.db");
+    becomes("comments that are left", 40, || rows(&file, "SELECT count(*) FROM outbox WHERE stored_at = 0"));
+    node.kill();
+    redis.restart();
+    let node = Node::in_folder(folder.path(), &flags);
+    let last = comment(&node, &eve);
+    let mut stream = node.stream(&format!("topic=live:1&last_event_id=0&access_token={ana}"));
+    let ids =
+        std::iter::from_fn(|| stream.next()).filter_map(|message| message.json()["id"].as_str().map(str::to_owned));
+    let shown: Vec<String> = ids.take_while(|id| *id != last).collect();
+    assert_eq!(
+        shown.iter().filter(|id| moderators.contains(id)).collect::<Vec<_>>(),
+        moderators.iter().collect::<Vec<_>>()
+    );
+    assert!(shown.iter().filter(|id| everybodys.contains(id)).count() < everybodys.len(), "{shown:?}");
 }

@@ -18,6 +18,7 @@ on_both! {
     reader_misses_a_post_that_is_committed_late
     post_is_deleted_by_a_stranger_or_twice
     outbox_forgets_or_repeats
+    moderators_comment_is_one_of_many_once_it_was_in_the_outbox
     outbox_given_to_two_backends_at_once
     receipt_goes_back
     bad_post_is_stored
@@ -274,6 +275,25 @@ fn post_is_deleted_by_a_stranger_or_twice(database: &Database) {
     }
 }
 
+fn moderators_comment_is_one_of_many_once_it_was_in_the_outbox(database: &Database) {
+    let caller = database.open();
+    let said = |text: &str, standing| {
+        let (place, member, text) = ("v".into(), "ana".into(), text.into());
+        Command::Post { kind: PostKind::Comment, place, member, text, standing, at: 1_732_313_131_123 }
+    };
+    let ids: Vec<String> = caller
+        .ask_all([said("one", Standing::Guest), said("two", Standing::Moderator), said("three", Standing::Member)])
+        .into_iter()
+        .map(|answer| posted(answer.unwrap()))
+        .collect();
+    let listed = pending(caller.run(unpublished(0, 10)));
+    let listed: Vec<(String, bool)> = listed.into_iter().map(|due| (due.record.id, due.always)).collect();
+    assert_eq!(listed, ids.iter().cloned().zip([false, true, false]).collect::<Vec<_>>());
+    // It is deleted: of that nothing is said.
+    caller.run(delete("v", &ids[1], None));
+    assert!(pending(caller.run(unpublished(0, 10))).iter().all(|due| !due.always));
+}
+
 fn outbox_forgets_or_repeats(database: &Database) {
     let caller = database.open();
     assert_eq!(pending(caller.run(unpublished(0, 10))), []);
@@ -287,6 +307,7 @@ fn outbox_forgets_or_repeats(database: &Database) {
         record: Record { id: first.clone(), change: Change::Posted },
         member: "ana".into(),
         text: "one".into(),
+        always: false,
     };
     let two = Unpublished {
         kind: PostKind::Message,
@@ -294,6 +315,7 @@ fn outbox_forgets_or_repeats(database: &Database) {
         record: Record { id: second.clone(), change: Change::Posted },
         member: "bo".into(),
         text: "two".into(),
+        always: false,
     };
     assert_eq!(listed, [one.clone(), two.clone()], "in the order of ids");
     assert_eq!(page_of_outbox(caller.run(unpublished(0, 1))), (vec![one.clone()], true), "the limit");

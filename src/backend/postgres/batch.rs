@@ -253,7 +253,7 @@ impl<'a> Batch<'a> {
         let posts = &self.posts.inserted;
         let (deleted_posts, deleted_at): (Vec<i64>, Vec<i64>) = self.posts.deleted.iter().unzip();
         let (unrecorded, unrecorded_changes): (Vec<i64>, Vec<i16>) = self.posts.unrecorded.iter().copied().unzip();
-        let (recorded, recorded_changes) = self.posts.recorded();
+        let (recorded, recorded_changes, always) = self.posts.recorded();
         let receipts = self.posts.moved_receipts();
         let likes_changed =
             !(deleted.is_empty() && inserted.is_empty() && kept.0.is_empty() && gone.0.is_empty() && taps.0.is_empty());
@@ -283,7 +283,7 @@ impl<'a> Batch<'a> {
             query(session, &statements.delete_posts, deleted_posts.is_empty(), [&deleted_posts, &deleted_at]),
             query(session, &statements.unrecord, unrecorded.is_empty(), [&unrecorded, &unrecorded_changes]),
             query(session, &statements.leave, left.is_empty(), [&left, &left_changes]),
-            query(session, &statements.record, recorded.is_empty(), [&recorded, &recorded_changes]),
+            query(session, &statements.record, recorded.is_empty(), [&recorded, &recorded_changes, &always]),
             query(session, &statements.write_receipts,
                 receipts.0.is_empty(),
                 [&receipts.0, &receipts.1, &receipts.2, &receipts.3],
@@ -419,6 +419,7 @@ impl<'a> Batch<'a> {
             },
             member: row.get(4),
             text: row.get(5),
+            always: row.get::<_, i16>(6) != 0,
         }
     }
 }

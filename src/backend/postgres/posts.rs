@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::backend::checks;
 use crate::backend::post_id::PostIds;
+use crate::backend::rules::Standing;
 use crate::backend::store::{self, Change, Command, Deletion, Outcome, PostKind, StoreError};
 
 /// As it is stored.
@@ -70,6 +71,8 @@ pub(super) struct Inserted<'a> {
     pub(super) places: Vec<&'a str>,
     pub(super) members: Vec<&'a str>,
     pub(super) texts: Vec<&'a str>,
+    /// Not of the post, but of its record.
+    pub(super) always: Vec<i16>,
     pub(super) at: Vec<i64>,
 }
 
@@ -128,13 +131,14 @@ impl<'a> Posts<'a> {
     /// Runs one command, if it changes posts or receipts.
     pub(super) fn run(&mut self, command: &'a Command) -> Option<Result<Outcome, StoreError>> {
         Some(match command {
-            Command::Post { kind, place, member, text, at, .. } => checks::time(*at).map(|stored_at| {
+            Command::Post { kind, place, member, text, standing, at } => checks::time(*at).map(|stored_at| {
                 let number = self.numbers.next().expect("a number was taken for every post");
                 self.inserted.numbers.push(number);
                 self.inserted.kinds.push(kind_number(*kind));
                 self.inserted.places.push(place);
                 self.inserted.members.push(member);
                 self.inserted.texts.push(text);
+                self.inserted.always.push(i16::from(*standing == Standing::Moderator));
                 self.inserted.at.push(stored_at);
                 Outcome::Posted { id: self.ids.text(number), at: *at }
             }),
@@ -207,10 +211,11 @@ impl<'a> Posts<'a> {
         columns
     }
 
-    /// The records to make: of new posts and of deletions.
-    pub(super) fn recorded(&self) -> (Vec<i64>, Vec<i16>) {
-        let posted = self.inserted.numbers.iter().map(|number| (*number, change_number(Change::Posted)));
-        let deleted = self.deleted.keys().map(|number| (*number, change_number(Change::Deleted)));
-        posted.chain(deleted).unzip()
+    /// The records to make: of new posts and of deletions. Posts, changes, and which are shown whatever the pace.
+    pub(super) fn recorded(&self) -> (Vec<i64>, Vec<i16>, Vec<i16>) {
+        let posted = self.inserted.numbers.iter().zip(&self.inserted.always);
+        let posted = posted.map(|(number, always)| (*number, change_number(Change::Posted), *always));
+        let deleted = self.deleted.keys().map(|number| (*number, change_number(Change::Deleted), 0));
+        posted.chain(deleted).collect()
     }
 }

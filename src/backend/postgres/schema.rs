@@ -82,6 +82,9 @@ const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (video, member)
     );
     CREATE INDEX comments_of_member ON fanfare.posts (place, member, id) WHERE kind = 0;
+", "
+    -- 1 of what is shown whatever the pace: its author may moderate the topic.
+    ALTER TABLE fanfare.outbox ADD COLUMN always smallint NOT NULL DEFAULT 0;
 "];
 
 /// The name in ids of a database that has the newest version already.

@@ -126,8 +126,9 @@ statements! {
         SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::bigint[])";
     delete_posts [INT8_ARRAY, INT8_ARRAY] = "UPDATE fanfare.posts SET text = '', deleted_at = wanted.at
         FROM unnest($1::bigint[], $2::bigint[]) AS wanted (id, at) WHERE posts.id = wanted.id";
-    record [INT8_ARRAY, INT2_ARRAY] = format!("INSERT INTO fanfare.outbox (post, change, stored_at)
-        SELECT post, change, {NOW} FROM unnest($1::bigint[], $2::smallint[]) AS new (post, change)");
+    record [INT8_ARRAY, INT2_ARRAY, INT2_ARRAY] = format!("INSERT INTO fanfare.outbox (post, change, always, stored_at)
+        SELECT post, change, always, {NOW}
+        FROM unnest($1::bigint[], $2::smallint[], $3::smallint[]) AS new (post, change, always)");
     /// Takes records out of the outbox. They are locked in order first.
     unrecord [INT8_ARRAY, INT2_ARRAY] = "WITH held AS (
             SELECT outbox.post, outbox.change FROM fanfare.outbox
@@ -154,9 +155,9 @@ statements! {
         DO UPDATE SET holder = excluded.holder, until = excluded.until WHERE lease.holder = excluded.holder OR lease.until <= {NOW}
         RETURNING lease.holder");
     /// By the key and not by age, since the order of ids is what counts.
-    list_outbox [INT8, INT8, INT2, INT8] = format!("SELECT due.post, due.change::smallint, kind::smallint, place, member, text
+    list_outbox [INT8, INT8, INT2, INT8] = format!("SELECT due.post, due.change::smallint, kind::smallint, place, member, text, due.always::smallint
         FROM (
-            SELECT post, change FROM fanfare.outbox
+            SELECT post, change, always FROM fanfare.outbox
             WHERE stored_at + 0 <= {NOW} - $1::bigint AND (post, change) > ($2::bigint, $3::smallint)
             ORDER BY post, change LIMIT $4::bigint
         ) AS due JOIN fanfare.posts ON posts.id = due.post

@@ -344,7 +344,7 @@ fn execute(database: &Database, counts: &mut Counts, command: &Command) -> Resul
             {
                 return Ok(Outcome::Barred(bar));
             }
-            posts::post(database.posts(), *kind, place, member, text, *at)
+            posts::post(database.posts(), *kind, place, member, text, *standing, *at)
         }
         Command::DeletePost { kind, place, id, by, at } => {
             posts::delete(database.posts(), *kind, place, id, by.as_deref(), *at)

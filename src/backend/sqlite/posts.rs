@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::batch::{Failure, whole};
 use crate::backend::checks;
 use crate::backend::post_id::PostIds;
+use crate::backend::rules::Standing;
 use crate::backend::store::{Change, Deletion, Marks, OutboxAsk, Outcome, Part, Post, PostKind, Record, Unpublished};
 use crate::limits::{OUTBOX_PAGE_BYTES, OUTBOX_PAGE_MAX, POSTS_PAGE_BYTES_MAX, POSTS_PAGE_MAX};
 use crate::runtime::planted::{Mistake, planted};
@@ -39,6 +40,7 @@ pub(super) fn post(
     place: &str,
     member: &str,
     text: &str,
+    standing: Standing,
     at: u64,
 ) -> Result<Outcome, Failure> {
     let Tables { connection, ids, now } = tables;
@@ -48,7 +50,7 @@ pub(super) fn post(
             .prepare_cached("INSERT INTO posts (kind, place, member, text, at) VALUES (?1, ?2, ?3, ?4, ?5)")?
             .execute(params![kind_number(kind), place, member, text, stored_at])?;
         let number = connection.last_insert_rowid();
-        record(connection, number, Change::Posted, now)?;
+        record(connection, number, Change::Posted, standing == Standing::Moderator, now)?;
         Ok(Outcome::Posted { id: ids.text(number), at })
     })
 }
@@ -79,7 +81,7 @@ pub(super) fn delete(
                     .prepare_cached("UPDATE posts SET text = '', deleted_at = ?2 WHERE id = ?1")?
                     .execute(params![number, at])?;
                 unrecord(connection, number, Change::Posted)?;
-                record(connection, number, Change::Deleted, now)
+                record(connection, number, Change::Deleted, false, now)
             })?;
             Deletion::Deleted
         }
@@ -158,7 +160,7 @@ pub(super) fn unpublished(tables: Tables<'_>, ask: &OutboxAsk) -> Result<Outcome
     // By the key and not by age, since the order of ids is what counts.
     let (mut posts, mut bytes, mut more) = (Vec::new(), 0, false);
     let mut statement = connection.prepare_cached(
-        "SELECT post, change, kind, place, member, text
+        "SELECT post, change, kind, place, member, text, always
          FROM outbox JOIN posts ON posts.id = outbox.post
          WHERE +stored_at <= ?1 AND (post, change) > (?2, ?3) ORDER BY post, change LIMIT ?4",
     )?;
@@ -180,6 +182,7 @@ pub(super) fn unpublished(tables: Tables<'_>, ask: &OutboxAsk) -> Result<Outcome
             },
             member: row.get(4)?,
             text,
+            always: row.get::<_, i64>(6)? != 0,
         });
     }
     let ended = if planted(Mistake::OutboxLeaseKept) { 0 } else { now };
@@ -195,10 +198,12 @@ pub(super) fn unpublished(tables: Tables<'_>, ask: &OutboxAsk) -> Result<Outcome
     Ok(Outcome::Unpublished { posts, more, elsewhere })
 }
 
-fn record(connection: &Connection, number: i64, change: Change, now: i64) -> Result<(), Failure> {
+fn record(connection: &Connection, number: i64, change: Change, always: bool, now: i64) -> Result<(), Failure> {
     connection
-        .prepare_cached("INSERT INTO outbox (post, change, stored_at, claimed_until) VALUES (?1, ?2, ?3, 0)")?
-        .execute(params![number, change_number(change), now])?;
+        .prepare_cached(
+            "INSERT INTO outbox (post, change, stored_at, claimed_until, always) VALUES (?1, ?2, ?3, 0, ?4)",
+        )?
+        .execute(params![number, change_number(change), now, always])?;
     Ok(())
 }
 

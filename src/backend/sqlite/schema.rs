@@ -75,6 +75,8 @@ const MIGRATIONS: &[&str] = &[
          PRIMARY KEY (video, member)
      ) STRICT, WITHOUT ROWID;
      CREATE INDEX comments_of_member ON posts (place, member, id) WHERE kind = 0;",
+    // 1 of what is shown whatever the pace: its author may moderate the topic.
+    "ALTER TABLE outbox ADD COLUMN always INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// Statements that a connection keeps prepared.
