@@ -12,6 +12,7 @@ mod followers;
 mod losses;
 mod newest;
 mod pace;
+mod paced_crowd;
 mod replays;
 
 use serde_json::json;
