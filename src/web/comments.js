@@ -1,4 +1,5 @@
-// The comments of a video: the past by a list, the present by the stream, and a field to write one.
+// The comments of a video: the past by a list, the present by the stream, and a field to write one. Where more come than
+// anybody can read, the stream brings some of them, "Top"; who asks for "All" gets every one.
 import { Reader, postOnce, request } from "./api.js";
 import { $, avatar, clockTime, element, number } from "./context.js";
 import { PostLog } from "./posts.js";
@@ -7,14 +8,17 @@ const LISTED = 100;
 const SLOW_MS_MAX = 2_000;
 
 export class Comments {
-  #log = new PostLog(); #member; #url; #notice; #dots; #timeOut; #reader; #painting = false; #unseen = 0;
+  #log = new PostLog(); #member; #url; #notice; #dots; #timeOut; #reader; #painting = false; #all = false; #leftOut = 0; #isPart = false; #ask;
   /** @type {Map<string, HTMLElement>} */ #items = new Map();
 
   /**
-   * @param {{url: string, member: string, notice: (text: string, ms?: number) => void, dots: import("./dots.js").Dots, timeOut: (member: string) => void}} page
+   * @param {{url: string, member: string, notice: (text: string, ms?: number) => void, dots: import("./dots.js").Dots,
+   *   timeOut: (member: string) => void, ask: (all: boolean) => void}} page `ask` asks the stream for all comments, or for
+   *   those that all are shown
    */
-  constructor({ url, member, notice, dots, timeOut }) {
+  constructor({ url, member, notice, dots, timeOut, ask }) {
     this.#url = url;
+    this.#ask = ask;
     this.#member = member;
     this.#notice = notice;
     this.#dots = dots;
@@ -28,22 +32,48 @@ export class Comments {
       event.preventDefault();
       this.#send();
     });
-    $("comments").addEventListener("scroll", () => { if (this.#atEnd()) this.#seen(); }, { passive: true });
-    $("comments-new").addEventListener("click", () => { this.#toEnd(); $("comments").focus(); });
+    $("comments").addEventListener("scroll", () => { if (this.#atEnd()) this.#show(); }, { passive: true });
+    $("comments-new").addEventListener("click", () => { $("comments").focus(); this.#show(true); });
+    $("comments-top").addEventListener("click", () => this.want(false));
+    $("comments-all").addEventListener("click", () => this.want(true));
   }
 
-  /** Reads the list: after the page, or the stream, opened. */
-  load() { this.#reader.read(); }
+  /**
+   * Reads the list: after the page, or the stream, opened. Where the stream brings some of many, these do not make room for
+   * the newest hundred of all.
+   * @param {boolean} lost whether some may be missing that the stream does not bring
+   */
+  load(lost = false) { if (lost || this.#all || !this.#isPart) this.#reader.read(); }
 
   /** @param {import("./fanfare.js").Event} event of type `comment` @returns {boolean} whether it is new */
-  added({ id, at, data }) {
+  added({ id, at, skipped, shown, data }) {
     const isNew = this.#log.add({ id, at, member: String(data?.member ?? "someone"), text: String(data?.text ?? "") });
-    if (isNew) this.#show();
+    if (isNew) {
+      this.#isPart ||= shown === false || skipped !== undefined;
+      if (!this.#all) this.#leftOut += skipped ?? 0;
+      this.#show();
+    }
     return isNew;
   }
 
+  get all() { return this.#all; }
+
+  /** Which comments are wanted: all, or those that can be read. @param {boolean} all */
+  want(all) {
+    if (all === this.#all) return;
+    this.#all = all;
+    this.#leftOut = 0;
+    this.#ask(all);
+    this.#show(true);
+  }
+
   /** @param {string} id */
-  removed(id) { if (this.#log.remove(id)) this.#show(); }
+  removed(id) {
+    this.#log.remove(id);
+    this.#items.get(id)?.remove();
+    this.#items.delete(id);
+    this.#show();
+  }
 
   async #send() {
     const field = /** @type {HTMLInputElement} */ ($("comment-text")), text = field.value.trim();
@@ -117,11 +147,6 @@ export class Comments {
 
   #toEnd() {
     $("comments").scrollTop = $("comments").scrollHeight;
-    this.#seen();
-  }
-
-  #seen() {
-    this.#unseen = 0;
     $("comments-new").hidden = true;
   }
 
@@ -138,9 +163,14 @@ export class Comments {
 
   #paint() {
     this.#painting = false;
-    const list = $("comments"), stick = this.#stick || this.#atEnd(), before = this.#items.size;
+    const list = $("comments"), stick = this.#stick || this.#atEnd(), posts = this.#log.posts;
     this.#stick = false;
-    const posts = this.#log.posts, ids = new Set(posts.map(({ id }) => id));
+    this.#which();
+    $("comments-empty").hidden = posts.length > 0;
+    $("comments-count").textContent = posts.length > 0 ? number(posts.length) : "";
+    $("comments-count").dataset.value = String(posts.length);
+    if (!stick && this.#items.size > 0) return this.#hold(posts);
+    const ids = new Set(posts.map(({ id }) => id));
     for (const [id, item] of this.#items) {
       if (ids.has(id)) continue;
       item.remove();
@@ -156,16 +186,23 @@ export class Comments {
     }
     // What is on its way to the server stays last.
     for (const pending of list.querySelectorAll(".comment.pending[data-id='']")) list.append(pending);
-    $("comments-empty").hidden = posts.length > 0;
-    $("comments-count").textContent = posts.length > 0 ? number(posts.length) : "";
-    $("comments-count").dataset.value = String(posts.length);
-    if (stick) this.#toEnd();
-    else if (this.#items.size > before) {
-      this.#unseen += this.#items.size - before;
-      $("comments-new").hidden = false;
-      $("comments-new").textContent = `${number(this.#unseen)} new ${this.#unseen === 1 ? "comment" : "comments"} ↓`;
-    }
+    this.#toEnd();
     // The newest writers are the ones on screen.
     this.#dots.follow(posts.slice(-30).map(({ member }) => member));
+  }
+
+  /** Whoever reads further up is not to have the text move away: what is new follows at the end. @param {import("./posts.js").Post[]} posts */
+  #hold(posts) {
+    const unseen = posts.filter(({ id }) => !this.#items.has(id)).length;
+    $("comments-new").hidden = unseen === 0;
+    $("comments-new").textContent = `${number(unseen)} new ${unseen === 1 ? "comment" : "comments"} ↓`;
+  }
+
+  /** There is a choice once something was left out. */
+  #which() {
+    $("comments-which").hidden = !this.#isPart;
+    $("comments-top").setAttribute("aria-pressed", String(!this.#all));
+    $("comments-all").setAttribute("aria-pressed", String(this.#all));
+    $("comments-all").textContent = this.#leftOut > 0 ? `All +${number(this.#leftOut)}` : "All";
   }
 }

@@ -68,7 +68,10 @@ const reactions = new Reactions({
   stored: () => { if (stream.state !== "open") counts.read(); },
 });
 const moderation = new Moderation({ url: videoUrl, notice });
-const comments = new Comments({ url: `${videoUrl}/comments`, member, notice, dots, timeOut: (other) => moderation.timeOut(other) });
+const comments = new Comments({
+  url: `${videoUrl}/comments`, member, notice, dots,
+  timeOut: (other) => moderation.timeOut(other), ask: (all) => stream.all(...all ? ["comment"] : []),
+});
 const chat = new Chat({ url: `/v1/conversations/${encode(conversation)}`, member, conversation, notice, dots, now });
 const viewers = new Newest();
 
@@ -171,7 +174,10 @@ stream.on("bye", ({ reason }) => { busy = reason === "busy"; });
 stream.on("state", ({ state, status, detail }) => {
   if (state !== "open") tally.away();
   if (state === "open") setState("live", "Live");
-  else if (state === "refused") {
+  else if (state === "refused" && comments.all) {
+    notice(`Only some comments are for you: ${detail}`);
+    comments.want(false);
+  } else if (state === "refused") {
     setState("offline", "Refused");
     notice(`This page may not watch: ${detail}`);
   } else if (!navigator.onLine) setState("offline", "Offline");
@@ -185,13 +191,14 @@ stream.on("connected", async () => {
   openedAt = clock.now();
   loadAll();
 });
-stream.on("gap", () => loadAll());
+stream.on("gap", () => loadAll(true));
 addEventListener("offline", () => setState("offline", "Offline"));
 addEventListener("online", () => { if (stream.state !== "open") setState("reconnecting", "Reconnecting"); else setState("live", "Live"); });
 
-function loadAll() {
+/** @param {boolean} lost whether events may be missing */
+function loadAll(lost = false) {
   counts.read();
-  comments.load();
+  comments.load(lost);
   chat.load();
   dots.reload();
 }

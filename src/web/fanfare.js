@@ -7,7 +7,8 @@
  *     stream.on("comment", ({ data }) => show(data.text));
  *
  * @typedef {{id: string, topic: string, type: string, key?: string, at: number, count?: number,
- *   counts?: Record<string, number>, members?: string[], data: any}} Event
+ *   counts?: Record<string, number>, members?: string[], skipped?: number, shown?: false, data: any}} Event `skipped`: so
+ *   many of its topic and type were left out before it; `shown` false: it comes only since all of its type was asked for
  * @typedef {"connecting" | "open" | "reconnecting" | "refused" | "closed"} State
  * @typedef {object} Controls What `on` hands over beside events.
  * @property {{connection: string, node: string, heartbeat_ms: number, pending: string[]}} connected the stream is open
@@ -20,6 +21,7 @@
  * @typedef {object} Options
  * @property {string} [url] where Fanfare is; default this page's origin
  * @property {Iterable<string>} [topics] up to 100; default none, to be added later
+ * @property {Iterable<string>} [all] types with a pace of which every event is wanted, for who may moderate the topics
  * @property {string} [member] who watches, where the server has `--auth none`
  * @property {string | (() => string | Promise<string>)} [token] a function is asked again when it ends
  * @property {boolean} [withCredentials] send cookies to another origin too; default false
@@ -37,7 +39,10 @@ const CONNECT_MS_MAX = 20_000;
 const REQUEST_MS_MAX = 15_000;
 // A stream that lived shorter than this does not count as a success, or a server that falls over at once is hammered.
 const STABLE_MS = 10_000;
-const SEEN_MAX = 1_000;
+// A resume repeats what came in the ten seconds before it, of another data center in the minute before it.
+const SEEN_MIN = 1_000;
+const SEEN_MS = 70_000;
+const SEEN_MAX = 20_000;
 const SAMPLES_MAX = 100;
 const SAMPLES_EVERY_MS = 10_000;
 const PROBES = 4;
@@ -99,7 +104,8 @@ class Stream {
   #heartbeatMs = Infinity;
   #heardAt = 0;
   /** The last `id:` line, from where to resume. */ #position = "";
-  /** @type {Map<string, Set<string>>} */ #seen = new Map();
+  /** Names of what came of each topic, with the server's time. @type {Map<string, Map<string, number>>} */ #seen = new Map();
+  /** Types of which every event is wanted. @type {Set<string>} */ #all;
   /** Types whose events have positions. @type {Set<string>} */ #placed = new Set();
   /** @type {string | undefined} */ #token;
   /** @type {Promise<string> | undefined} */ #asking;
@@ -118,6 +124,7 @@ class Stream {
     this.#options = options;
     this.#base = (options.url ?? location.origin).replace(/\/+$/, "");
     this.#topics = new Set([...options.topics ?? []].map(normal));
+    this.#all = new Set(options.all);
     if (typeof options.token === "string") this.#token = options.token;
     if (options.onevent) this.on("*", options.onevent);
     const listen = (/** @type {string} */ name, /** @type {(event: any) => void} */ act) =>
@@ -173,6 +180,12 @@ class Stream {
     this.#changed();
   }
 
+  /** Every event of these types is wanted from now on, also what their pace leaves out; none is what all are shown. @param {...string} types */
+  all(...types) {
+    this.#all = new Set(types);
+    this.reconnect();
+  }
+
   /** Connects anew at once: after a sign-in, or to try again what was refused. Does nothing once closed. */
   reconnect() {
     if (this.#state === "closed") return;
@@ -207,6 +220,7 @@ class Stream {
     await null;
     if (run !== this.#run) return;
     const topics = [...this.#topics], query = new URLSearchParams(topics.map((topic) => ["topic", topic]));
+    for (const type of this.#all) query.append("all", type);
     if (this.#options.member) query.set("member", this.#options.member);
     // EventSource cannot set headers.
     if (token) query.set("access_token", token);
@@ -390,11 +404,14 @@ class Stream {
     // Events of a removed topic can be on their way still.
     if (!this.#topics.has(event.topic)) return;
     // A type has one class, so with the type in its name only an event of class `every` is ever taken for a repeat.
-    const name = `${event.type} ${event.id}`, seen = this.#seen.get(event.topic) ?? new Set();
+    const name = `${event.type} ${event.id}`, seen = this.#seen.get(event.topic) ?? new Map();
     if (seen.has(name)) return;
     if (placed && event.count === undefined) {
-      this.#seen.set(event.topic, seen.add(name));
-      if (seen.size > SEEN_MAX) seen.delete(/** @type {string} */ (seen.keys().next().value));
+      this.#seen.set(event.topic, seen.set(name, event.at));
+      for (const [oldest, at] of seen) {
+        if (seen.size <= SEEN_MIN || (seen.size <= SEEN_MAX && at > event.at - SEEN_MS)) break;
+        seen.delete(oldest);
+      }
     }
     this.#measure(event.at);
     if (!CONTROLS.has(event.type)) this.#emit(event.type, event);

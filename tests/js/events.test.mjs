@@ -1,7 +1,7 @@
 // Repeats, order, latency and its samples: `node --test tests/js/`.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { browser, json, settle } from "./fakes.mjs";
+import { T, browser, json, settle } from "./fakes.mjs";
 
 const ids = (events) => events.map(({ id }) => id);
 
@@ -12,8 +12,8 @@ async function reopen(world) {
   world.source.connected();
 }
 
-function comment(world, n, topic = "live:42") {
-  world.source.event({ type: "comment", id: `c${n}`, topic }, `eu:${n}-0`);
+function comment(world, n, topic = "live:42", more = {}) {
+  world.source.event({ type: "comment", id: `c${n}`, topic, ...more }, `eu:${n}-0`);
 }
 
 test("each event goes to its type's handlers, to * and to onevent, until they are taken off", async (t) => {
@@ -110,17 +110,49 @@ test("a topic that is removed and added again starts afresh", async (t) => {
   assert.deepEqual(ids(events), ["c1", "c2", "c1"]);
 });
 
-test("the last 1,000 ids of a topic are known, and no more", async (t) => {
+test("the last 1,000 ids of a quiet topic are known, and no more", async (t) => {
   const world = browser(t);
   const { events } = await world.open({ topics: ["live:42", "chat:1"] });
+  const slowly = (n) => comment(world, n, "live:42", { at: T + n * 100 });
   comment(world, 0, "chat:1");
-  for (let n = 0; n <= 1_000; n++) comment(world, n);
+  for (let n = 0; n <= 1_000; n++) slowly(n);
   await reopen(world);
   events.length = 0;
   // In this order: a forgotten one that comes again is remembered again, and pushes out the oldest.
-  for (let n = 1_000; n >= 0; n--) comment(world, n);
+  for (let n = 1_000; n >= 0; n--) slowly(n);
   comment(world, 0, "chat:1");
   assert.deepEqual(ids(events), ["c0"]);
+});
+
+test("what a resume repeats of a topic with hundreds of comments a second is dropped, and no more is kept than that", async (t) => {
+  const world = browser(t);
+  const { events } = await world.open();
+  const quickly = (n) => comment(world, n, "live:42", { at: T + n * 2 });
+  for (let n = 0; n < 20_500; n++) quickly(n);
+  await reopen(world);
+  events.length = 0;
+  for (let n = 500; n <= 20_500; n++) quickly(n);
+  quickly(0);
+  assert.deepEqual(ids(events), ["c20500", "c0"]);
+});
+
+test("what is left out comes to who asks for all, from where the stream was, until it is asked for no longer", async (t) => {
+  const world = browser(t);
+  const { stream, events } = await world.open();
+  comment(world, 1, "live:42", { skipped: 40 });
+  assert.equal(events[0].skipped, 40);
+  assert.deepEqual(world.source.query.getAll("all"), []);
+  stream.all("comment", "note");
+  await settle();
+  assert.deepEqual(world.source.query.getAll("all"), ["comment", "note"]);
+  assert.equal(world.source.query.get("last_event_id"), "eu:1-0");
+  world.source.connected();
+  comment(world, 1);
+  comment(world, 2, "live:42", { shown: false });
+  assert.deepEqual(events.map(({ id, shown }) => [id, shown]), [["c1", undefined], ["c2", false]]);
+  stream.all();
+  await settle();
+  assert.deepEqual(world.source.query.getAll("all"), []);
 });
 
 test("an event that was on its way when its topic was removed reaches nobody", async (t) => {

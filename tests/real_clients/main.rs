@@ -52,15 +52,23 @@ fn needs(path: &str) -> PathBuf {
     path
 }
 
+/// A node with these settings, which lie in the folder.
+fn configured(settings: &str) -> (Node, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("fanfare.toml");
+    std::fs::write(&config, settings).unwrap();
+    (Node::with(&["--cores", "2", "--config", config.to_str().unwrap()]), folder)
+}
+
 fn base(node: &Node) -> String {
     format!("http://{}", node.public)
 }
 
-/// Runs a script of `tests/browser` against a node of its own; its screenshots stay in `target/screenshots`.
+/// Runs a script of `tests/browser` against a node of its own with these settings; its screenshots stay in `target/screenshots`.
 #[track_caller]
-fn in_chromium(script: &str, says: &str, last_screenshot: &str) {
+fn in_chromium(script: &str, settings: &str, says: &str, last_screenshot: &str) {
     needs("tests/browser/node_modules/playwright-core");
-    let node = Node::start();
+    let (node, _folder) = configured(settings);
     let screenshots = here("target/screenshots");
     let printed = run(&here("tests/browser"), "node", &[script, &base(&node), screenshots.to_str().unwrap()]);
     assert!(printed.contains(says), "{printed}");
@@ -70,21 +78,24 @@ fn in_chromium(script: &str, says: &str, last_screenshot: &str) {
 
 #[test]
 fn demo_page_broken_in_chromium() {
-    in_chromium("demo_page.mjs", "ok   a like in one tab is seen in the other", "crowd.png");
+    in_chromium("demo_page.mjs", "", "ok   a like in one tab is seen in the other", "crowd.png");
 }
 
 #[test]
 fn what_people_say_is_not_seen_in_chromium() {
-    in_chromium("talk_page.mjs", "ok   comments are there after a reload, and none twice", "simulated-crowd.png");
+    in_chromium("talk_page.mjs", "", "ok   comments are there after a reload, and none twice", "simulated-crowd.png");
+}
+
+#[test]
+fn comments_too_many_to_be_read_in_chromium() {
+    let says = "ok   of too many comments both are shown the same few, and told of the others";
+    in_chromium("many_comments.mjs", "[events.comment]\npace = \"10/s\"\n", says, "phone-top-comments.png");
 }
 
 #[test]
 fn browser_that_comes_back_misses_comments() {
     needs("tests/browser/node_modules/playwright-core");
-    let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("fanfare.toml");
-    std::fs::write(&config, "[events.comment]\nhistory = 50\n").unwrap();
-    let node = Node::with(&["--cores", "2", "--config", config.to_str().unwrap()]);
+    let (node, _folder) = configured("[events.comment]\nhistory = 50\n");
     let printed = run(&here("tests/browser"), "node", &["resume.mjs", &base(&node)]);
     for way in ["a plain EventSource", "fanfare.js"] {
         assert!(printed.contains(&format!("ok   {way} is told of comments that history forgot")), "{printed}");
