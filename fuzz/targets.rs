@@ -1,4 +1,4 @@
-//! What is fed with anything, and what holds whatever it is fed with. `tests/corpora.rs` runs the committed corpora through
+//! What is fed with anything, and what holds whatever it is fed with. `tests/single/corpora.rs` runs the committed corpora through
 //! the same functions.
 
 use std::path::PathBuf;

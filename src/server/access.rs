@@ -176,7 +176,6 @@ impl Access {
         if matches!(self, Access::Node) {
             return Ok(Allowed(draft));
         }
-        draft.always = false;
         self.require_publish(&draft.topic)?;
         self.require_type(&draft.kind)?;
         if let Some(id) = draft.id.as_deref().filter(|id| giver(id).is_some()) {

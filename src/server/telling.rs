@@ -93,7 +93,8 @@ impl Shard {
             Change::Deleted => ("deleted", format!("{}{DELETED_SUFFIX}", record.id), json!({"id": record.id})),
         };
         let data = data.to_string();
-        let draft = Allowed::own(Draft { id: Some(id.into()), always: *always, ..own_draft(topic, event, None, &data) });
+        let draft =
+            Allowed::own(Draft { id: Some(id.into()), always: *always, ..own_draft(topic, event, None, &data) });
         let publisher = Publisher::Post(topic.clone(), record.clone());
         let (published, new_id) = self.publish_named(&draft, publisher);
         self.new_id = new_id;

@@ -1,9 +1,0 @@
-//! Who may do what, with `--auth jwt`, on every endpoint. Each test is named after what it prevents.
-
-#[path = "../support/mod.rs"]
-mod support;
-
-mod endpoints;
-mod pace;
-mod speaking;
-mod topics;

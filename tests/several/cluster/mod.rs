@@ -1,0 +1,6 @@
+//! Roles in processes of their own. Each test is named after what it prevents.
+
+mod delivery;
+mod refusals;
+mod setup;
+mod trouble;
