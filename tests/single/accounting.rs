@@ -42,7 +42,7 @@ fn child_that_holds_viewers() {
 
 fn start_child(node: &Node) -> Child {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_that_holds_viewers", "--ignored", "--nocapture", "--test-threads=1"])
+        .args(["--exact", "accounting::child_that_holds_viewers", "--ignored", "--nocapture", "--test-threads=1"])
         .env(CHILD_ADDRESS, node.public.to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
