@@ -245,6 +245,12 @@ pub const PRESENCE_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// A topic's viewers are told of their number at most once in this time; so is the key-value store of a node's, which is read no
 /// more often after something was missed.
 pub const COUNTS_PAUSE: Duration = Duration::from_secs(1);
+/// Bytes of members that one change of a node's counts tells, or one hello to a peer; what does not fit follows.
+pub const COUNTS_BYTES: usize = 1024 * 1024;
+const _: () = assert!(2 * COUNTS_BYTES < INTERNAL_BODY_BYTES_MAX);
+/// Members of a topic that are told one by one, so that their number is exact: of more only an estimate of it is kept, which is
+/// no larger than so many of their hashes.
+pub const MEMBERS_EXACT: usize = 2_048;
 
 // ---- History -----------------------------------------------------------------------------------
 

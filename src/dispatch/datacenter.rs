@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::crowd::Crowd;
 use super::kv::{Append, Turn};
 use crate::limits::RESUME_FOREIGN_MS;
 use crate::wire::connection_id::NodeId;
@@ -96,7 +97,7 @@ pub struct PeerNote {
     #[serde(default)]
     pub restart: bool,
     /// Topics, and how many viewers the peer has of each now; 0 for one that has none any more.
-    pub viewers: Vec<(Topic, u32)>,
+    pub viewers: Vec<(Topic, Crowd)>,
 }
 
 /// What is known of a peer.
@@ -130,8 +131,8 @@ pub struct PeerViewers {
     pub dc: String,
     /// These are all.
     pub full: bool,
-    /// Topics, and how many viewers the peer has of each.
-    pub viewers: Vec<(Topic, u32)>,
+    /// Topics, and who watches each there.
+    pub viewers: Vec<(Topic, Crowd)>,
 }
 
 /// Turns of a peer's members.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::alive::{Alive, Heartbeat, Losses};
 pub use super::buckets::{BUCKETS, bucket, digest, highest, stable_hash};
+use super::crowd::Crowd;
 use super::datacenter::{PeerNote, PeerTurns, PeerViewers, Placed, QueueAsk, QueuePage, Taking};
 pub use super::nodes::NodeInfo;
 use super::pace::Pace;
@@ -268,8 +269,8 @@ pub struct NodeCounts {
     pub number: u64,
     /// These are all; what else is held for the node goes.
     pub full: bool,
-    /// Topics, and how many viewers each has now; 0 for one that has none any more.
-    pub counts: Vec<(Topic, u32)>,
+    /// Topics, and who watches each now; nobody for one that has no viewers any more.
+    pub counts: Vec<(Topic, Crowd)>,
 }
 
 /// A member came online or went offline.

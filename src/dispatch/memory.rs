@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::crowd::Crowd;
 use super::datacenter::{PeerTurns, Placed, Taking};
 use super::kept::{Keep, Keeper, Kept, KeptEvent};
 use super::kv::{
@@ -43,12 +44,12 @@ pub struct MemoryKv {
 struct Counted {
     /// The number of its last change.
     number: u64,
-    topics: Map<Topic, u32>,
+    topics: Map<Topic, Crowd>,
 }
 
 impl Counted {
     fn told(&self, node: NodeId) -> NodeCounts {
-        let counts = self.topics.iter().map(|(topic, count)| (topic.clone(), *count)).collect();
+        let counts = self.topics.iter().map(|(topic, crowd)| (topic.clone(), crowd.clone())).collect();
         NodeCounts { node, number: self.number, full: true, counts }
     }
 }
@@ -162,11 +163,11 @@ impl Tables {
         if change.full {
             held.topics.clear();
         }
-        for (topic, count) in &change.counts {
-            if *count > 0 {
-                held.topics.insert(topic.clone(), *count);
-            } else {
+        for (topic, crowd) in &change.counts {
+            if crowd.is_none() {
                 held.topics.remove(topic);
+            } else {
+                held.topics.insert(topic.clone(), crowd.clone());
             }
         }
         shrink(&mut held.topics);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::crowd::Crowd;
 use super::datacenter::{
     HelloNumber, PeerNote, PeerState, PeerTurns, PeerViewers, QueueAsk, QueuePage, Queued, anywhere,
 };
@@ -75,7 +76,7 @@ struct Known {
     lacked: Option<(u64, u64)>,
     /// Since when it has been heard of without a break.
     since: u64,
-    viewers: Map<Topic, u32>,
+    viewers: Map<Topic, Crowd>,
     /// The newest hello of each shard of its dispatchers, and when it came.
     hellos: Map<(NodeId, u16), (u64, u64)>,
 }
@@ -188,11 +189,11 @@ impl Peers {
             let before = known.lacked.filter(|(_, until)| until + age > now_ms);
             known.lacked = Some((before.map_or(since, |(from, _)| from.min(since)), now_ms));
         }
-        for (topic, count) in &note.viewers {
-            if *count == 0 {
+        for (topic, crowd) in &note.viewers {
+            if crowd.is_none() {
                 known.viewers.remove(topic);
             } else {
-                known.viewers.insert(topic.clone(), *count);
+                known.viewers.insert(topic.clone(), crowd.clone());
             }
         }
         // What was left after a restart is what it says now.
@@ -205,7 +206,7 @@ impl Peers {
         let alive = self.known.iter().filter(|(_, known)| known.is_alive(now_ms));
         alive
             .map(|(dc, known)| {
-                let viewers = known.viewers.iter().map(|(topic, count)| (topic.clone(), *count)).collect();
+                let viewers = known.viewers.iter().map(|(topic, crowd)| (topic.clone(), crowd.clone())).collect();
                 PeerViewers { dc: dc.clone(), full: true, viewers }
             })
             .collect()
@@ -281,9 +282,9 @@ mod tests {
         let note =
             |viewers| PeerNote { dc: "b".into(), hello: None, heard: Some(7), lacks: None, restart: false, viewers };
         let start = 1_000_000;
-        assert_eq!(peers.note(note(vec![(topic.clone(), 4)]), start).0, start);
+        assert_eq!(peers.note(note(vec![(topic.clone(), Crowd::nameless(4))]), start).0, start);
         assert_eq!(peers.note(note(vec![]), start + silent - 1).0, start);
-        assert_eq!(peers.viewers(start + silent)[0].viewers, [(topic, 4)]);
+        assert_eq!(peers.viewers(start + silent)[0].viewers, [(topic, Crowd::nameless(4))]);
         let later = start + 2 * silent - 1;
         assert!(peers.viewers(later).is_empty() && !peers.states(later)[0].alive);
         assert_eq!((peers.note(note(vec![]), later).0, peers.viewers(later)[0].viewers.len()), (later, 0));

@@ -3,6 +3,7 @@
 mod alive;
 pub mod buckets;
 pub mod core;
+pub mod crowd;
 pub mod datacenter;
 pub mod kept;
 pub mod kv;

@@ -5,8 +5,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::crowd::Crowd;
 use super::kv::NodeCounts;
 use crate::limits::{COUNTS_PAUSE, WINDOWS_MAX};
+use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::{Map, Set};
 use crate::runtime::shrink::shrink;
 use crate::wire::connection_id::NodeId;
@@ -16,9 +18,9 @@ use crate::wire::topic::Topic;
 #[derive(Debug, Default)]
 struct Counts {
     /// Few nodes mostly, so a list.
-    nodes: Vec<(NodeId, u32)>,
+    nodes: Vec<(NodeId, Crowd)>,
     /// What other data centers have.
-    peers: Vec<(Arc<str>, u32)>,
+    peers: Vec<(Arc<str>, Crowd)>,
     /// What this node told last.
     told: Option<Told>,
     /// In the list of those to look at.
@@ -28,12 +30,12 @@ struct Counts {
 }
 
 /// What was told of a topic.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Told {
     /// To viewers: all. None if they were perhaps not all told.
-    total: Option<u32>,
+    total: Option<(u32, u32)>,
     /// To other data centers: those of this one.
-    own: u32,
+    own: Crowd,
     at: Instant,
 }
 
@@ -42,10 +44,10 @@ struct Told {
 pub struct Due {
     /// The topic.
     pub topic: Topic,
-    /// To this data center's viewers: all viewers.
-    pub total: Option<u32>,
+    /// To this data center's viewers: how many viewers there are, and how many members.
+    pub total: Option<(u32, u32)>,
     /// To other data centers: this one's viewers.
-    pub own: Option<u32>,
+    pub own: Option<Crowd>,
 }
 
 impl Counts {
@@ -63,12 +65,12 @@ impl Counts {
         }
     }
 
-    fn own(&self) -> u32 {
-        self.nodes.iter().fold(0, |total: u32, (_, count)| total.saturating_add(*count))
+    fn own(&self) -> Crowd {
+        self.nodes.iter().fold(Crowd::default(), |sum, (_, crowd)| sum.and(crowd))
     }
 
-    fn total(&self) -> u32 {
-        self.peers.iter().fold(self.own(), |total, (_, count)| total.saturating_add(*count))
+    fn total(&self) -> Crowd {
+        self.peers.iter().fold(self.own(), |sum, (_, crowd)| sum.and(crowd))
     }
 }
 
@@ -133,61 +135,67 @@ impl Tally {
             let held = |counts: &Counts| counts.nodes.iter().any(|(node, _)| *node == change.node);
             let gone = self.topics.iter().filter(|(topic, counts)| held(counts) && !listed.contains(topic));
             let gone: Vec<Topic> = gone.map(|(topic, _)| topic.clone()).collect();
-            gone.iter().for_each(|topic| self.set(topic, change.node, 0));
+            gone.iter().for_each(|topic| self.set(topic, change.node, &Crowd::default()));
         }
-        for (topic, count) in change.counts.iter().filter(|(topic, _)| is_home(topic)) {
-            self.set(topic, change.node, *count);
+        for (topic, crowd) in change.counts.iter().filter(|(topic, _)| is_home(topic)) {
+            self.set(topic, change.node, crowd);
         }
     }
 
-    fn set(&mut self, topic: &Topic, node: NodeId, count: u32) {
-        if count == 0 && !self.topics.contains_key(topic) {
+    fn set(&mut self, topic: &Topic, node: NodeId, crowd: &Crowd) {
+        if crowd.is_none() && !self.topics.contains_key(topic) {
             return;
         }
         let counts = self.topics.entry(topic.clone()).or_default();
-        let is_first = counts.nodes.is_empty();
+        let (is_first, known) = (counts.nodes.is_empty(), counts.nodes.len());
         counts.nodes.retain(|(other, _)| *other != node);
-        if count > 0 {
-            counts.nodes.push((node, count));
+        if !crowd.is_none() {
+            if counts.nodes.len() == known
+                && let Some(told) = &mut counts.told
+            {
+                // Who watches there first was told nothing, and is told though the sum may be the same.
+                told.total = None;
+            }
+            counts.nodes.push((node, crowd.clone()));
         }
-        if is_first && count > 0 {
+        if is_first && !crowd.is_none() {
             counts.doubt(topic, &mut self.unsure);
         }
         counts.mark(topic, &mut self.changed);
     }
 
     /// A peer's viewers of a topic, of which it says the sum.
-    pub fn set_peer(&mut self, dc: &str, topic: &Topic, count: u32) {
-        if count == 0 && !self.topics.contains_key(topic) {
+    pub fn set_peer(&mut self, dc: &str, topic: &Topic, crowd: &Crowd) {
+        if crowd.is_none() && !self.topics.contains_key(topic) {
             return;
         }
         let counts = self.topics.entry(topic.clone()).or_default();
         let before = counts.peers.len();
         counts.peers.retain(|(other, _)| **other != *dc);
-        if count > 0 {
+        if !crowd.is_none() {
             if counts.peers.len() == before {
                 counts.doubt(topic, &mut self.unsure);
             }
-            counts.peers.push((dc.into(), count));
+            counts.peers.push((dc.into(), crowd.clone()));
         }
         counts.mark(topic, &mut self.changed);
     }
 
     /// All that a peer has.
-    pub fn read_peer(&mut self, dc: &str, viewers: &[(Topic, u32)], is_home: impl Fn(&Topic) -> bool) {
+    pub fn read_peer(&mut self, dc: &str, viewers: &[(Topic, Crowd)], is_home: impl Fn(&Topic) -> bool) {
         self.forget_peer(dc);
-        viewers.iter().filter(|(topic, _)| is_home(topic)).for_each(|(topic, count)| self.set_peer(dc, topic, *count));
+        viewers.iter().filter(|(topic, _)| is_home(topic)).for_each(|(topic, crowd)| self.set_peer(dc, topic, crowd));
     }
 
     /// Nothing is heard of a peer any more.
     pub fn forget_peer(&mut self, dc: &str) {
         let held = self.topics.iter().filter(|(_, counts)| counts.peers.iter().any(|(other, _)| **other == *dc));
         let held: Vec<Topic> = held.map(|(topic, _)| topic.clone()).collect();
-        held.iter().for_each(|topic| self.set_peer(dc, topic, 0));
+        held.iter().for_each(|topic| self.set_peer(dc, topic, &Crowd::default()));
     }
 
     /// Topics that this node tells of, and this data center's viewers of each.
-    pub fn own(&self) -> Vec<(Topic, u32)> {
+    pub fn own(&self) -> Vec<(Topic, Crowd)> {
         let told = self.topics.iter().filter(|(_, counts)| counts.told.is_some());
         told.map(|(topic, counts)| (topic.clone(), counts.own())).collect()
     }
@@ -233,7 +241,7 @@ impl Tally {
         self.numbers.remove(&node);
         let held = self.topics.iter().filter(|(_, counts)| counts.nodes.iter().any(|(other, _)| *other == node));
         let held: Vec<Topic> = held.map(|(topic, _)| topic.clone()).collect();
-        held.iter().for_each(|topic| self.set(topic, node, 0));
+        held.iter().for_each(|topic| self.set(topic, node, &Crowd::default()));
     }
 
     /// Other dispatchers came or went: what others told before may be this node's to tell now.
@@ -272,6 +280,16 @@ impl Tally {
         due
     }
 
+    /// Who watches a topic, anywhere or in this data center, the nodes that have them, and the other data centers.
+    pub fn watched(&self, topic: &Topic, anywhere: bool) -> (Crowd, Vec<NodeId>, Vec<Arc<str>>) {
+        let Some(counts) = self.topics.get(topic) else { return Default::default() };
+        let nodes = counts.nodes.iter().map(|(node, _)| *node).collect();
+        match anywhere {
+            true => (counts.total(), nodes, counts.peers.iter().map(|(dc, _)| Arc::clone(dc)).collect()),
+            false => (counts.own(), nodes, Vec::new()),
+        }
+    }
+
     /// Topics to look at.
     pub fn changed(&self) -> usize {
         self.changed.len()
@@ -291,18 +309,25 @@ impl Tally {
                 continue;
             }
             counts.changed = false;
-            let (own, total) = (counts.own(), counts.total());
             let ours = is_ours(&topic);
-            let told = counts.told;
-            // Where nobody watches here, other data centers' viewers are nobody's news.
-            let is_watched = own > 0 || told.is_some_and(|told| told.own > 0) || counts.peers.is_empty();
-            let was_told = told.and_then(|told| told.total);
-            let news = (is_watched && was_told != Some(total)).then_some(total);
-            let own_news = told.is_none_or(|told| told.own != own).then_some(own);
-            if ours && (news.is_some() || own_news.is_some()) {
-                // What nobody was told of is not taken for told: it is news to who comes later.
-                counts.told = Some(Told { total: news.or(was_told), own, at: now });
-                due.push(Due { topic: topic.clone(), total: news, own: own_news });
+            if ours {
+                let (own, total, told) = (counts.own(), counts.total(), counts.told.as_ref());
+                let members = match planted(Mistake::MemberCountedTwice) {
+                    true => counts.nodes.iter().map(|(_, crowd)| crowd.members.count()).sum(),
+                    false => total.members.count(),
+                };
+                let total = (total.viewers, members);
+                // Where nobody watches here, other data centers' viewers are nobody's news.
+                let is_watched =
+                    !own.is_none() || told.is_some_and(|told| !told.own.is_none()) || counts.peers.is_empty();
+                let was_told = told.and_then(|told| told.total);
+                let news = (is_watched && was_told != Some(total)).then_some(total);
+                let own_news = told.is_none_or(|told| told.own != own).then(|| own.clone());
+                if news.is_some() || own_news.is_some() {
+                    // What nobody was told of is not taken for told: it is news to who comes later.
+                    counts.told = Some(Told { total: news.or(was_told), own, at: now });
+                    due.push(Due { topic: topic.clone(), total: news, own: own_news });
+                }
             }
             if !ours {
                 // Should it become ours, what another node told is not known here.
@@ -324,176 +349,4 @@ impl Tally {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
-    use std::time::Duration;
-
-    const ALL: usize = usize::MAX;
-
-    fn topic(number: u8) -> Topic {
-        Topic::parse(&format!("live:{number}")).unwrap()
-    }
-
-    #[derive(Debug, Clone)]
-    enum Op {
-        Set { node: u8, topic: u8, count: u32, lost: bool },
-        Read,
-        Die(u8),
-        Return(u8),
-        Wait(u64),
-    }
-
-    proptest! {
-        /// Changes get lost, nodes die: at most one telling a topic a second, only on change, and in the end the last one
-        /// told is right.
-        #[test]
-        fn viewers_are_told_the_truth(ops in prop::collection::vec(prop_oneof![
-            6 => (0u8..3, 0u8..3, 0u32..5, prop::bool::weighted(0.1)).prop_map(|(node, topic, count, lost)| Op::Set { node, topic, count, lost }),
-            1 => Just(Op::Read),
-            1 => (0u8..3).prop_map(Op::Die),
-            1 => (0u8..3).prop_map(Op::Return),
-            3 => (0u64..1500).prop_map(Op::Wait),
-        ], 1..150)) {
-            let (mut tally, mut now) = (Tally::new(), Instant::now());
-            let mut store: BTreeMap<u8, NodeCounts> = BTreeMap::new();
-            let mut alive = std::collections::BTreeSet::from([0, 1, 2]);
-            let mut told: BTreeMap<Topic, (u32, Instant)> = BTreeMap::new();
-            let settle = [Op::Wait(1000), Op::Read, Op::Wait(1000), Op::Wait(1000)];
-            for op in ops.into_iter().chain(settle) {
-                match op {
-                    Op::Set { node, topic: number, count, lost } => {
-                        let id = NodeId(node.into());
-                        let held = store.entry(node).or_insert(NodeCounts { node: id, number: 0, full: true, counts: vec![] });
-                        held.number += 1;
-                        held.counts.retain(|(other, _)| *other != topic(number));
-                        if count > 0 { held.counts.push((topic(number), count)); }
-                        let counts = vec![(topic(number), count)];
-                        let change = NodeCounts { node: id, number: held.number, full: false, counts };
-                        if !lost { tally.change(&change, |_| true); }
-                    }
-                    Op::Read => tally.doubt(),
-                    // The store still has what it had.
-                    Op::Die(node) => {
-                        alive.remove(&node);
-                        tally.keep(|id| alive.contains(&(id.0 as u8)));
-                    }
-                    Op::Return(node) => {
-                        alive.insert(node);
-                        tally.keep(|id| alive.contains(&(id.0 as u8)));
-                    }
-                    Op::Wait(ms) => now += Duration::from_millis(ms),
-                }
-                if tally.take_stale() {
-                    let held: Vec<NodeCounts> = store.values().cloned().collect();
-                    tally.read(&held, |id| alive.contains(&(id.0 as u8)), |_| true);
-                }
-                // However few are looked at at once.
-                let one_by_one = (0..tally.changed()).flat_map(|_| tally.due(now, 1, |_| true)).collect::<Vec<_>>();
-                for Due { topic, total, own } in one_by_one {
-                    prop_assert_eq!(total, own);
-                    let Some(total) = total else { continue };
-                    if let Some((before, at)) = told.insert(topic, (total, now)) {
-                        prop_assert!(before != total && now - at >= COUNTS_PAUSE);
-                    }
-                }
-            }
-            for number in 0..3 {
-                let total: u32 = store.iter().filter(|(node, _)| alive.contains(node)).map(|(_, node)| node).flat_map(|node| &node.counts).filter(|(t, _)| *t == topic(number)).map(|(_, count)| count).sum();
-                prop_assert_eq!(told.get(&topic(number)).map_or(0, |(told, _)| *told), total);
-            }
-        }
-    }
-
-    /// A viewer in another data center goes, and one comes here: the total is as it was, and nobody here was told of it.
-    #[test]
-    fn first_viewer_here_is_told_a_total_that_others_had() {
-        let (mut tally, now) = (Tally::new(), Instant::now());
-        let due = |total, own| [Due { topic: topic(1), total, own }];
-        tally.set_peer("b", &topic(1), 1);
-        assert_eq!(tally.due(now, ALL, |_| true), due(None, Some(0)), "nobody watches here");
-        tally.set_peer("b", &topic(1), 0);
-        let change = NodeCounts { node: NodeId(1), number: 1, full: false, counts: vec![(topic(1), 1)] };
-        tally.change(&change, |_| true);
-        assert_eq!(tally.due(now + COUNTS_PAUSE, ALL, |_| true), due(Some(1), Some(1)));
-    }
-
-    #[test]
-    fn only_the_owner_tells_and_a_new_one_tells_at_once() {
-        let (mut tally, now) = (Tally::new(), Instant::now());
-        let change = NodeCounts { node: NodeId(1), number: 1, full: false, counts: vec![(topic(1), 7)] };
-        tally.change(&change, |_| true);
-        assert_eq!(tally.due(now, ALL, |_| false), []);
-        tally.look_again();
-        assert_eq!(tally.due(now, ALL, |_| true), [Due { topic: topic(1), total: Some(7), own: Some(7) }]);
-        tally.look_again();
-        assert_eq!(tally.due(now + COUNTS_PAUSE, ALL, |_| true), [], "nothing changed");
-    }
-
-    #[test]
-    fn what_the_store_did_not_take_is_told_again_when_it_can_be_read() {
-        let (mut tally, now) = (Tally::new(), Instant::now());
-        let change = NodeCounts { node: NodeId(1), number: 1, full: true, counts: vec![(topic(1), 7)] };
-        tally.change(&change, |_| true);
-        assert!(tally.take_stale() && tally.due(now, ALL, |_| true).len() == 1);
-        tally.untold(topic(1));
-        assert_eq!(tally.due(now + COUNTS_PAUSE, ALL, |_| true), [], "not yet");
-        assert!(tally.take_stale());
-        tally.read(&[change], |_| true, |_| true);
-        let again = Due { topic: topic(1), total: Some(7), own: None };
-        assert_eq!(tally.due(now + COUNTS_PAUSE, ALL, |_| true), [again]);
-        assert_eq!(tally.due(now + 2 * COUNTS_PAUSE, ALL, |_| true), []);
-    }
-
-    #[test]
-    fn peers_count_for_viewers_and_are_not_told_back() {
-        let (mut tally, mut now) = (Tally::new(), Instant::now());
-        let mut due = |tally: &mut Tally| {
-            now += COUNTS_PAUSE;
-            tally.due(now, ALL, |_| true).into_iter().map(|due| (due.total, due.own)).collect::<Vec<_>>()
-        };
-        let change =
-            |number, count| NodeCounts { node: NodeId(1), number, full: false, counts: vec![(topic(1), count)] };
-        tally.set_peer("b", &topic(1), 5);
-        assert_eq!(due(&mut tally), [(None, Some(0))], "nobody watches here");
-        tally.change(&change(1, 2), |_| true);
-        assert_eq!(due(&mut tally), [(Some(7), Some(2))]);
-        tally.set_peer("c", &topic(1), 1);
-        assert_eq!(due(&mut tally), [(Some(8), None)]);
-        tally.forget_peer("b");
-        tally.change(&change(2, 7), |_| true);
-        assert_eq!(due(&mut tally), [(None, Some(7))], "the sum is the same");
-        assert_eq!(tally.own(), [(topic(1), 7)]);
-        tally.read_peer("c", &[], |_| true);
-        tally.change(&change(3, 0), |_| true);
-        assert_eq!(due(&mut tally), [(Some(0), Some(0))]);
-    }
-
-    #[test]
-    fn totals_are_told_where_somebody_watches_whom_nobody_told_them() {
-        let mut tally = Tally::new();
-        let change =
-            |number, count| NodeCounts { node: NodeId(1), number, full: false, counts: vec![(topic(1), count)] };
-        let due = |tally: &mut Tally| tally.totals_due(ALL, |_| true);
-        tally.change(&change(1, 2), |_| true);
-        assert_eq!(due(&mut tally), [topic(1)], "the first who watches here");
-        tally.change(&change(2, 3), |_| true);
-        assert_eq!(due(&mut tally), [], "others have them already");
-        tally.set_peer("b", &topic(1), 1);
-        tally.set_peer("b", &topic(1), 2);
-        assert_eq!(due(&mut tally), [topic(1)], "the first who watches there");
-        tally.read_peer("b", &[(topic(1), 2)], |_| true);
-        assert_eq!(due(&mut tally), [topic(1)], "the peer forgot what it was told");
-        tally.doubt_totals();
-        assert_eq!(tally.totals_due(ALL, |_| false), [], "another node sees to it");
-        tally.doubt_totals();
-        tally.doubt_totals_of(&topic(2));
-        tally.set_peer("b", &topic(1), 0);
-        assert_eq!(due(&mut tally), [topic(1)], "a node died");
-        tally.change(&change(3, 1), |_| true);
-        tally.change(&change(4, 0), |_| true);
-        tally.doubt_totals();
-        assert_eq!(due(&mut tally), [], "nobody watches");
-    }
-}
+mod tests;

@@ -13,3 +13,11 @@ pub const PAST_MAX: u32 = 200;
 /// Bytes past which it gives fewer, but at least one.
 pub const PAST_BYTES: usize = 128 * 1024;
 const _: () = assert!(EVENT_BYTES_MAX <= PAST_BYTES && PAST_BYTES + PAST_MAX as usize * 64 <= ANSWER_BYTES_MAX);
+/// Members of a topic's viewers that are named unless another number is asked for.
+pub const PRESENT_DEFAULT: u32 = 50;
+/// The most that are named.
+pub const PRESENT_MAX: u32 = 500;
+/// Viewers that a core looks at for them: most may be nobody known.
+pub const PRESENT_LOOKS: usize = 4_096;
+/// Members of whom one request may ask whether they watch.
+pub const PRESENT_NAMES_MAX: usize = 500;

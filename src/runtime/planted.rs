@@ -79,10 +79,14 @@ pub enum Mistake {
     SlowModeForgotten,
     /// Who comes to a video later is not told its rules.
     RulesUntold,
+    /// A member who watches on two nodes counts twice.
+    MemberCountedTwice,
+    /// A member whose last stream is gone counts on while others watch.
+    MemberGoneCounted,
 }
 
 /// All of them.
-pub const ALL: [Mistake; 37] = [
+pub const ALL: [Mistake; 39] = [
     Mistake::PrevUnchecked,
     Mistake::HolesUnread,
     Mistake::EndsUncompared,
@@ -120,6 +124,8 @@ pub const ALL: [Mistake; 37] = [
     Mistake::SubtotalShown,
     Mistake::SlowModeForgotten,
     Mistake::RulesUntold,
+    Mistake::MemberCountedTwice,
+    Mistake::MemberGoneCounted,
 ];
 
 thread_local! {

@@ -115,6 +115,7 @@ impl Shard {
         }
         self.net.close(self.slots.remove(conn));
         self.gathering.remove(&conn);
+        self.presents.remove(&conn);
         let key = self.admitting.addresses.get_mut(conn.slot as usize).map_or(0, std::mem::take);
         if key != 0 {
             self.node.admission.leave(key);

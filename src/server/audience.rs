@@ -12,32 +12,37 @@ use super::shard::Shard;
 use crate::dispatch::datacenter::PeerViewers;
 use crate::dispatch::kv::{Alive, Answer, NodeCounts, Request, Unavailable, highest};
 use crate::dispatch::tally::Due;
+use crate::frontend::audience::Move;
 use crate::limits::{COUNTS_PAUSE, CROWD_BURST, CROWD_SLICE};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::frame::Event;
 use crate::wire::topic::Topic;
 
 /// The kind of topics whose viewers are counted.
-const COUNTED: &str = "live:";
+pub const COUNTED: &str = "live:";
 
 /// The type of what viewers are told of their number.
 pub const VIEWERS: &str = "viewers";
 
-/// What they are told.
-fn viewers_data(viewers: u32) -> String {
-    json!({"viewers": viewers}).to_string()
+/// What they are told. Nothing of members where no stream says whose it is.
+fn viewers_data(viewers: u32, members: u32) -> String {
+    match members {
+        0 => json!({"viewers": viewers}),
+        _ => json!({"viewers": viewers, "members": members}),
+    }
+    .to_string()
 }
 
 /// Whether this is what is told of a topic that nobody watches any more.
 pub fn says_that_nobody_watches(event: &Event<'_>) -> bool {
-    event.kind == VIEWERS && event.data == viewers_data(0).as_bytes()
+    event.kind == VIEWERS && event.data == viewers_data(0, 0).as_bytes()
 }
 
 impl Shard {
-    /// The number of this core's viewers of a topic changed.
-    pub(super) fn recount(&mut self, topic: &Topic) {
+    /// A stream came to a topic or left it, of this member, if it names one.
+    pub(super) fn recount(&mut self, topic: &Topic, moved: Option<Move>) {
         if topic.as_str().starts_with(COUNTED) {
-            self.recounted.insert(topic.clone());
+            self.recounted.entry(topic.clone()).or_default().extend(moved);
         }
     }
 
@@ -48,8 +53,7 @@ impl Shard {
             let count = |topic: &Topic| {
                 self.topics.views(topic.as_str()).map(|index| self.topics.get(index).viewers.len() as u32).sum()
             };
-            let counts = recounted.into_iter().map(|topic| (count(&topic), topic)).map(|(count, topic)| (topic, count));
-            let counts = counts.collect();
+            let counts = recounted.into_iter().map(|(topic, moves)| (count(&topic), topic, moves)).collect();
             self.send(0, Message::Counts { core: self.id, counts });
         }
         if self.id == 0
@@ -65,9 +69,9 @@ impl Shard {
     }
 
     /// A core's counts.
-    pub(super) fn on_counts(&mut self, core: usize, counts: Vec<(Topic, u32)>) {
-        for (topic, count) in counts {
-            self.audience.report(topic, core, count);
+    pub(super) fn on_counts(&mut self, core: usize, counts: Vec<(u32, Topic, Vec<Move>)>) {
+        for (count, topic, moves) in counts {
+            self.audience.report(topic, core, count, &moves);
         }
     }
 
@@ -106,8 +110,8 @@ impl Shard {
         if said.full {
             return self.tally.read_peer(&said.dc, &said.viewers, is_home);
         }
-        for (topic, count) in said.viewers.iter().filter(|(topic, _)| is_home(topic)) {
-            self.tally.set_peer(&said.dc, topic, *count);
+        for (topic, crowd) in said.viewers.iter().filter(|(topic, _)| is_home(topic)) {
+            self.tally.set_peer(&said.dc, topic, crowd);
         }
     }
 
@@ -156,11 +160,11 @@ impl Shard {
             self.crowds.counts -= looks;
             let is_ours = |topic: &Topic| alone || highest(topic.as_str(), dispatchers()) == Some(own);
             for Due { topic, total, own } in self.tally.due(self.clock.instant, looks, is_ours) {
-                if let Some(viewers) = total {
-                    self.publish_own(&topic, VIEWERS, None, None, &viewers_data(viewers));
+                if let Some((viewers, members)) = total {
+                    self.publish_own(&topic, VIEWERS, None, None, &viewers_data(viewers, members));
                 }
-                if let Some(viewers) = own {
-                    self.tell_peers_viewers(&topic, viewers);
+                if let Some(crowd) = own {
+                    self.tell_peers_viewers(&topic, &crowd);
                 }
             }
             if slice.is_over() {

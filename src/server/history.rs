@@ -17,6 +17,7 @@ pub(super) use doubting::within;
 use pages::{bound, page_events, place};
 
 use super::asking::Asked;
+use super::audience::VIEWERS;
 use super::comparing::PRESENCE;
 use super::message::{Asker, Message, ReplayAsk, Replayed};
 use super::shard::Shard;
@@ -284,6 +285,10 @@ impl Shard {
             let Some(home) = self.homes.homes.get_mut(topic) else { return values.clear() };
             let began = home.newest_known;
             home.found_to = home.found_to.max(value.version);
+            // How many watched once is no news to the first viewer here, who changes that and is told.
+            if !began && event.kind == VIEWERS {
+                continue;
+            }
             // Who came before this was known hears of it with the rest.
             if home.newest.take(&frame, Keeping::Own, &self.account).is_news() {
                 if began {

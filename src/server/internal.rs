@@ -63,6 +63,7 @@ impl Shard {
         let is_known = match what {
             "frames" | "connections" => roles.frontend,
             "kv" => self.node.kv.is_some(),
+            "members" => roles.frontend || roles.dispatcher,
             "totals" => roles.backend,
             _ => false,
         };
@@ -73,6 +74,7 @@ impl Shard {
         match what {
             "frames" => self.frames_request(conn, to, body, None),
             "kv" => self.relay_questions(conn, to, body),
+            "members" => self.members_asked(conn, false, body),
             "totals" => self.totals_request(to, body),
             _ => self.take_change(conn, body),
         }

@@ -101,6 +101,10 @@ pub enum Called {
     PeerPage(Sent),
     /// That this data center lives.
     Hello(Told),
+    /// Who watches a topic on another node; a part of the answer to this request.
+    Members(Conn),
+    /// Who watches a topic, as a dispatcher answers this request.
+    MembersRelayed(Conn),
     /// Topics whose totals of likes a backend is to tell.
     Totals(Vec<Topic>),
 }

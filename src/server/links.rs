@@ -348,6 +348,8 @@ impl Shard {
                 Called::PeerFrames { peer, first } => self.on_broadcast_answered(peer, first, outcome),
                 Called::PeerPage(sent) => self.on_page_answered(sent, outcome),
                 Called::Hello(told) => self.on_hello_answered(told, outcome),
+                Called::Members(conn) => self.on_members_answered(conn, outcome),
+                Called::MembersRelayed(conn) => self.on_members_relayed(conn, outcome),
                 Called::Totals(topics) => self.on_totals_asked(&topics, &outcome),
             }
         }

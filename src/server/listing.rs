@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::message::Message;
+use super::present::{Present, PresentAsk};
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::{Conn, Kind, Lag};
@@ -24,6 +25,8 @@ pub enum Listing {
     Pending(usize),
     /// A topic.
     Topic(Topic),
+    /// Members who watch a topic.
+    Members(PresentAsk),
 }
 
 /// A question to a shard.
@@ -67,7 +70,7 @@ impl Shard {
         Ok(Handled::Later)
     }
 
-    fn gather(&mut self, conn: Conn, listing: Listing) {
+    pub(super) fn gather(&mut self, conn: Conn, listing: Listing) {
         let shards = self.node.shards();
         self.gathering.insert(conn, Gathering { listing: listing.clone(), missing: shards, rows: Vec::new() });
         for shard in 0..shards {
@@ -81,6 +84,7 @@ impl Shard {
         let rows = match &ask.listing {
             Listing::Pending(limit) => self.pending(*limit),
             Listing::Topic(topic) => self.topic_rows(topic),
+            Listing::Members(ask) => vec![(0, json!(self.present_here(ask)))],
         };
         let (shard, conn) = ask.asker;
         self.send(shard, Message::Listed(conn, rows));
@@ -96,6 +100,13 @@ impl Shard {
         }
         let Some(Gathering { listing, mut rows, .. }) = self.gathering.remove(&conn) else { return };
         let answer = match listing {
+            Listing::Members(_) => {
+                let mut all = Present::default();
+                rows.into_iter()
+                    .filter_map(|(_, row)| serde_json::from_value(row).ok())
+                    .for_each(|part| all.take(part));
+                return self.on_members_found(conn, Some(all));
+            }
             Listing::Pending(limit) => {
                 rows.sort_by_key(|(pending, _)| std::cmp::Reverse(*pending));
                 rows.truncate(limit);

@@ -8,12 +8,14 @@ use super::keeping::Batch;
 use super::listing::ListingAsk;
 use super::live::Live;
 use super::mesh::Told;
+use super::present::Whereabouts;
 use super::slots::Conn;
 use crate::backend::store::{Outcome, PostKind, StoreError};
 use crate::backend::taps::Tapped;
 use crate::backend::telling::{Marking, News};
 use crate::dispatch::datacenter::PeerState;
 use crate::dispatch::kv::{Heard, NodeInfo};
+use crate::frontend::audience::Move;
 use crate::frontend::crossing::Missed;
 use crate::frontend::order::FramePage;
 use crate::frontend::registrar::Wish;
@@ -182,8 +184,8 @@ pub enum Message {
     Counts {
         /// The core.
         core: usize,
-        /// Topics whose viewers changed.
-        counts: Vec<(Topic, u32)>,
+        /// Topics whose viewers changed, with what their members did.
+        counts: Vec<(u32, Topic, Vec<Move>)>,
     },
     /// To a conversation's home: somebody types there.
     Typing {
@@ -192,6 +194,17 @@ pub enum Message {
         /// Who.
         member: String,
     },
+    /// To a topic's home: who has its viewers?
+    Whereabouts {
+        /// The topic.
+        topic: Topic,
+        /// Other data centers' count, too.
+        anywhere: bool,
+        /// The shard that asks, and the connection whose request it is.
+        asker: (usize, Conn),
+    },
+    /// Back to it.
+    WhereaboutsKnown(Conn, Box<Whereabouts>),
     /// An operator asks all shards.
     List(Box<ListingAsk>),
     /// Back to the shard that was asked, for the connection whose request it was: this shard's part.

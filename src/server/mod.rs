@@ -56,6 +56,7 @@ mod patience;
 pub mod peers;
 pub mod posts;
 pub mod presence;
+pub mod present;
 pub mod publish;
 pub mod questions;
 pub mod receive;

@@ -20,6 +20,8 @@ pub enum Resource<'a> {
     Events,
     /// `/v1/topics/{topic}/events`
     TopicEvents(&'a str),
+    /// `/v1/topics/{topic}/members`
+    TopicMembers(&'a str),
     /// `/v1/connections/{connection}/topics`
     StreamTopics(&'a str),
     /// `/v1/connections/{connection}/token`
@@ -90,6 +92,7 @@ impl<'a> Resource<'a> {
         Some(match (&parts[..count], internal) {
             (["v1", "topics", topic, "events"], false) => Resource::TopicEvents(topic),
             (["v1", "topics", topic, "events"], true) if dispatcher => Resource::TopicEvents(topic),
+            (["v1", "topics", topic, "members"], false) => Resource::TopicMembers(topic),
             (["v1", "events"], false) if frontend || dispatcher => Resource::Events,
             (["v1", "events"], true) if dispatcher => Resource::Events,
             (["v1", "connections", connection, "topics"], false) if frontend => Resource::StreamTopics(connection),
@@ -138,6 +141,7 @@ impl<'a> Resource<'a> {
             Resource::Events => &[POST],
             Resource::TopicEvents(_) if roles.dispatcher => &[PAGE, POST],
             Resource::TopicEvents(_) => &[PAGE],
+            Resource::TopicMembers(_) => &[(Method::Get, &[Limit, Of, AccessToken])],
             Resource::StreamTopics(_) | Resource::StreamToken(_) | Resource::Received => &[POST],
             Resource::Typing(_) | Resource::Taps(_) | Resource::Timeouts(_) => &[POST],
             Resource::Rules(_) => &[GET, PUT],

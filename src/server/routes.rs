@@ -62,6 +62,12 @@ impl Shard {
                 access.require_subscribe(&topic)?;
                 self.past(conn, query, topic)
             }
+            Resource::TopicMembers(topic) => {
+                let (access, topic) = (self.access(request, query)?, self.path_topic(topic)?);
+                let topic = Topic::parse(&topic).map_err(|error| HttpError::bad(error.to_string()))?;
+                access.require_subscribe(&topic)?;
+                self.list_members(conn, query, topic)
+            }
             Resource::TopicEvents(topic) => {
                 let access = self.publisher(conn, request, query)?;
                 self.publish_one(conn, request, topic, &access, to, body)

@@ -21,6 +21,7 @@ use super::message::Message;
 use super::node::Node;
 use super::pages::PageLogs;
 use super::past::Past;
+use super::present::Presents;
 use super::slots::{Conn, Slots};
 use super::streams::Waiter;
 use super::telling::Posts;
@@ -31,7 +32,7 @@ use crate::dispatch::core::Dispatcher;
 use crate::dispatch::kv::{Answer, NodeInfo, Unavailable};
 use crate::dispatch::tally::Tally;
 use crate::frontend::asks::Once;
-use crate::frontend::audience::Audience;
+use crate::frontend::audience::{Audience, Move};
 use crate::frontend::crossing::Crossing;
 use crate::frontend::doubt::Doubt;
 use crate::frontend::held_pages::HeldPages;
@@ -49,7 +50,7 @@ use crate::runtime::clock::{Clock, Slice, Times};
 use crate::runtime::mailbox::Mailbox;
 use crate::runtime::net::{DOORS_MAX, Net};
 use crate::runtime::planted::{Mistake, planted};
-use crate::runtime::random::{Map, Random, Set};
+use crate::runtime::random::{Map, Random};
 use crate::runtime::readiness::Ready;
 use crate::runtime::shrink::shrink;
 use crate::runtime::turn_time::TurnTime;
@@ -122,7 +123,7 @@ pub struct Shard {
     /// On the first shard: the node's viewers.
     pub(super) audience: Audience,
     /// Topics whose viewers on this core changed since that was said.
-    pub(super) recounted: Set<Topic>,
+    pub(super) recounted: Map<Topic, Vec<Move>>,
     /// All nodes' viewers of the topics at home here.
     pub(super) tally: Tally,
     /// All counts are being read.
@@ -211,6 +212,7 @@ pub struct Shard {
     pub(super) pasts: VecDeque<(Held<Past>, Result<Answer, Unavailable>)>,
     /// Questions of operators that other shards have not answered.
     pub(super) gathering: Map<Conn, Gathering>,
+    pub(super) presents: Map<Conn, Held<Box<Presents>>>,
     /// When questions to the key-value store were asked.
     pub(super) asked_at: Map<u64, Instant>,
 }
@@ -261,7 +263,7 @@ impl Shard {
             next_heartbeat: clock_start,
             typists: Typists::default(),
             audience: Audience::default(),
-            recounted: Set::default(),
+            recounted: Map::default(),
             tally: Tally::new(),
             reading_counts: false,
             counts_due: clock_start,
@@ -307,6 +309,7 @@ impl Shard {
             sampled: 0,
             pasts: VecDeque::new(),
             gathering: Map::default(),
+            presents: Map::default(),
             asked_at: Map::default(),
         };
         shard.open_peers();
@@ -365,6 +368,8 @@ impl Shard {
             Message::StreamChanged { asker, result } => self.on_stream_changed(asker, result),
             Message::Counts { core, counts } => self.on_counts(core, counts),
             Message::Typing { topic, member } => self.on_typing(topic, member),
+            Message::Whereabouts { topic, anywhere, asker } => self.on_whereabouts_asked(&topic, anywhere, asker),
+            Message::WhereaboutsKnown(conn, whereabouts) => self.on_whereabouts(conn, *whereabouts),
             Message::List(ask) => self.on_list(*ask),
             Message::Listed(conn, rows) => self.on_listed(conn, rows),
             Message::Live(live) => self.take_up(live),

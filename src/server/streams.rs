@@ -11,6 +11,7 @@ use super::resume::LastEvent;
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::{Conn, Kind, Lag, Showing, Subscription};
+use crate::dispatch::crowd::member_hash;
 use crate::frontend::backlog::Backlog;
 use crate::frontend::topics::TopicIndex;
 use crate::frontend::views::All;
@@ -187,12 +188,13 @@ impl Shard {
             .get(conn)
             .and_then(|slot| slot.rights.as_ref())
             .map_or(shown.clone(), |rights| rights.all.clone());
+        let member = self.member_hash(conn);
         for topic in topics {
             let whole = !all.is_none() && access.require_moderator(topic).is_ok();
             let (index, place, first) = self.topics.join(topic, if whole { &all } else { &shown }, conn.slot);
             let slot = self.slots.get_mut(conn).expect("the stream is open");
             slot.subscriptions.push(Subscription { topic: index, place });
-            self.recount(topic);
+            self.recount(topic, member.map(|member| (member, true)));
             if first {
                 self.want(topic, true);
             }
@@ -221,10 +223,15 @@ impl Shard {
         watched.into_iter().find(|index| self.topics.get(*index).topic.as_str() == topic)
     }
 
-    /// Takes a stream out of a topic.
-    pub(super) fn unsubscribe(&mut self, subscription: Subscription) {
+    /// By which the member of a stream is known, if it names one.
+    pub(super) fn member_hash(&self, conn: Conn) -> Option<u64> {
+        self.slots.get(conn)?.rights.as_ref()?.member.as_deref().map(member_hash)
+    }
+
+    /// Takes a stream of this member out of a topic.
+    pub(super) fn unsubscribe(&mut self, subscription: Subscription, member: Option<u64>) {
         let topic = self.topics.get(subscription.topic).topic.clone();
-        self.recount(&topic);
+        self.recount(&topic, member.map(|member| (member, false)));
         let left = self.topics.leave(subscription.topic, subscription.place);
         for (slot, place) in left.moved.into_iter().flatten() {
             let moved = self.slots.at_mut(slot).subscriptions.as_mut_slice();
@@ -437,6 +444,7 @@ impl Shard {
 
     /// Ends a stream: out of its topics, socket closed, slot free.
     pub(super) fn close_stream(&mut self, conn: Conn, why: Ended) {
+        let hash = self.member_hash(conn);
         let Some(slot) = self.slots.get_mut(conn) else { return };
         let subscriptions = std::mem::take(&mut slot.subscriptions);
         if let Some(member) = slot.rights.take().and_then(|rights| rights.member) {
@@ -456,7 +464,7 @@ impl Shard {
             self.end_replay(conn, topic);
         }
         for &subscription in subscriptions.as_slice() {
-            self.unsubscribe(subscription);
+            self.unsubscribe(subscription, hash);
         }
         self.forget(conn);
         waiters.into_iter().for_each(|waiter| self.end_wait(waiter));

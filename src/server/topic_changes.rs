@@ -157,7 +157,8 @@ impl Shard {
             self.end_replay(conn, self.topics.get(index).topic.clone());
         }
         self.settle(conn.slot);
-        self.unsubscribe(subscription);
+        let member = self.member_hash(conn);
+        self.unsubscribe(subscription, member);
         for waiter in self.waiting.left(conn.slot, index) {
             self.end_wait(waiter);
         }

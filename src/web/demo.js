@@ -124,12 +124,16 @@ function onLike({ type, key, count, counts, members, data }) {
   if (type === "like") reactions.feed(known(reaction), (members ?? [data.member ?? "someone"]).map(String), many);
 }
 
-/** @param {number} value */
-function showViewers(value) {
+/**
+ * @param {number} value
+ * @param {number} [members] as far as streams name theirs
+ */
+function showViewers(value, members) {
   $("viewers").hidden = false;
   $("viewers-value").textContent = number(value);
   $("viewers").dataset.value = String(value);
   $("viewers-label").textContent = value === 1 ? "viewer" : "viewers";
+  $("viewers").title = members === undefined ? "" : `${number(members)} ${members === 1 ? "member" : "members"}`;
 }
 
 stream.on("*", (event) => {
@@ -148,7 +152,7 @@ stream.on("*", (event) => {
       if (comments.added(event) && data.member !== member) fresh.comments++;
     } else if (type === "deleted") comments.removed(String(data.id));
     else if (type === "rules") moderation.told(data);
-    else if (type === "viewers" && Number.isFinite(data.viewers) && viewers.set(data.viewers, at)) showViewers(data.viewers);
+    else if (type === "viewers" && Number.isFinite(data.viewers) && viewers.set(data.viewers, at)) showViewers(data.viewers, data.members);
   } else if (topic === chatTopic) {
     if (type === "message") chat.added(event);
     else if (type === "deleted") chat.removed(String(data.id));

@@ -26,6 +26,8 @@ pub enum Parameter {
     Member,
     /// How many members the demo page shows.
     Members,
+    /// Members of whom something is asked, with commas between them.
+    Of,
     /// What a listing is sorted by.
     Sort,
     /// A topic; any number of them.
@@ -48,6 +50,7 @@ impl Parameter {
             Parameter::Limit => &["limit"],
             Parameter::Member => &["member"],
             Parameter::Members => &["members"],
+            Parameter::Of => &["of"],
             Parameter::Sort => &["sort"],
             Parameter::Topic => &["topic"],
             Parameter::Video => &["video"],

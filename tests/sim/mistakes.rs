@@ -40,6 +40,9 @@ fn fit(mistake: Mistake, seed: u64) -> Plan {
         Mistake::SlowModeForgotten | Mistake::RulesUntold => Plan { backends: 1, slow: 2, ..small },
         Mistake::SubtotalShown => Plan { data_centers: 2, backends: 1, ..small },
         Mistake::TokenEndIgnored | Mistake::RightsUnchecked => Plan { tokens: true, ..small },
+        Mistake::MemberCountedTwice | Mistake::MemberGoneCounted => {
+            Plan { members: 2, frontends: 2, viewers: small.viewers.max(6), ..small }
+        }
         Mistake::MemberKept => Plan { backends: 1, members: 3, ..small },
         _ => small,
     }
@@ -111,4 +114,6 @@ mistakes! {
     subtotal_shown: SubtotalShown, 2000;
     slow_mode_forgotten: SlowModeForgotten, 2000;
     rules_untold: RulesUntold, 2000;
+    member_counted_twice: MemberCountedTwice, 2000;
+    member_gone_counted: MemberGoneCounted, 2000;
 }

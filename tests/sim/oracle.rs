@@ -11,7 +11,7 @@ use fanfare::wire::event::DELETED_SUFFIX;
 use crate::clients::{MILLISECOND, SECOND};
 use crate::faults::Fault;
 use crate::publisher::Acked;
-use crate::viewer::{Stream, Viewer};
+use crate::viewer::{MEMBERS, Stream, Viewer};
 use crate::world::{Client, Plan, SLOW_VIDEO, UNIX, World, dc_name};
 
 /// What places of one topic in one data center are compared by.
@@ -457,12 +457,14 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Who watches a video knows how many do.
+    /// Who watches a video knows how many do, and how many members, each counted once however many streams.
     fn viewers(&mut self, viewer: &Viewer) {
         let told: Vec<_> = self.told(viewer, "live:", "viewers").collect();
         for (video, told) in told {
             let topic = format!("live:{video}");
-            let count = self.watching().filter(|other| other.topics.contains(&topic)).count() as u64;
+            let watching = || self.watching().filter(|other| other.topics.contains(&topic));
+            let members: BTreeSet<&str> = watching().filter_map(|other| other.member.as_deref()).collect();
+            let count = watching().count() as u64 + MEMBERS * members.len() as u64;
             if told != Some(count) {
                 let name = format!("viewer {}", viewer.number);
                 self.wrong.push(format!("{name} was told that {told:?} watch {video}, and {count} do"));

@@ -125,6 +125,9 @@ pub struct Viewer {
     next: u64,
 }
 
+/// One member, in a number that says how many streams and members watch.
+pub const MEMBERS: u64 = 1_000_000;
+
 impl Viewer {
     pub fn new(number: usize, topics: Vec<String>, next: u64) -> Viewer {
         Viewer {
@@ -331,7 +334,7 @@ impl Viewer {
         let key = data["key"].as_str().unwrap_or_default().to_owned();
         let (key, newest) = match kind {
             "score" => (key, data["data"]["number"].as_u64()),
-            "viewers" => (kind.to_owned(), data["data"]["viewers"].as_u64()),
+            "viewers" => (kind.to_owned(), crowd(&data["data"])),
             "rules" => (kind.to_owned(), data["data"]["slow_seconds"].as_u64()),
             "presence" => (kind.to_owned(), data["data"]["online"].as_bool().map(u64::from)),
             _ => (key, None),
@@ -407,4 +410,9 @@ impl Viewer {
         let kind = data["type"].as_str().unwrap_or_default().to_owned();
         self.shown.push(Shown { id: format!("{topic} {id}"), at: now, place, kind });
     }
+}
+
+/// Streams and members who watch, as one number.
+fn crowd(data: &Value) -> Option<u64> {
+    Some(data["viewers"].as_u64()? + MEMBERS * data["members"].as_u64().unwrap_or(0))
 }

@@ -21,6 +21,7 @@ mod notify;
 mod observability;
 mod once;
 mod past;
+mod present;
 mod publishing;
 mod reload;
 mod requests;

@@ -1,5 +1,6 @@
 //! What dispatchers hear on their data center's channel: how viewer counts change, here and at peers, and what waits for those.
 
+use crate::dispatch::crowd::Crowd;
 use crate::dispatch::datacenter::PeerViewers;
 use crate::dispatch::kv::{BUCKETS, NodeCounts};
 use crate::wire::connection_id::NodeId;
@@ -40,7 +41,7 @@ pub fn told(message: &str) -> Option<Told> {
     }
 }
 
-fn counts<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Vec<(Topic, u32)>> {
+fn counts<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Vec<(Topic, Crowd)>> {
     let mut counts = Vec::new();
     while let Some(topic) = words.next() {
         counts.push((Topic::parse(topic).ok()?, words.next()?.parse().ok()?));
@@ -51,18 +52,22 @@ fn counts<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Vec<(Topic, u3
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dispatch::crowd::Members;
 
     #[test]
     fn reads_what_the_channel_says() {
         let topic = |text| Topic::parse(text).unwrap();
         let node = NodeId(7);
-        let counts = vec![(topic("live:a%20b"), 3), (topic("live:2"), 0)];
+        let counts = vec![
+            (topic("live:a%20b"), Crowd { viewers: 3, members: Members::of([7].into_iter()) }),
+            (topic("live:2"), Crowd::default()),
+        ];
         let viewers = PeerViewers { dc: "eu-1".to_owned(), full: false, viewers: counts.clone() };
-        assert_eq!(told("v eu-1 live:a%20b 3 live:2 0"), Some(Told::PeerViewers(viewers)));
+        assert_eq!(told("v eu-1 live:a%20b 3/eAAAAAAc live:2 0"), Some(Told::PeerViewers(viewers)));
         assert_eq!(told("V eu-1"), Some(Told::ReadPeer("eu-1".to_owned())));
         assert_eq!(told("q 63"), Some(Told::Queued(63)));
         let change = NodeCounts { node, number: 5, full: false, counts };
-        assert_eq!(told(&format!("{node} 5 d live:a%20b 3 live:2 0")), Some(Told::Change(change)));
+        assert_eq!(told(&format!("{node} 5 d live:a%20b 3/eAAAAAAc live:2 0")), Some(Told::Change(change)));
         let empty = NodeCounts { node, number: 6, full: true, counts: vec![] };
         assert_eq!(told(&format!("{node} 6 f")), Some(Told::Change(empty)));
         assert_eq!(told(&format!("{node} 7 r")), Some(Told::Read(node, 7)));

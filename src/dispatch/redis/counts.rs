@@ -10,6 +10,7 @@ use super::replies;
 use super::scripts::Script;
 use super::store::Store;
 use super::subscriptions::{join_all, text, unreadable, value};
+use crate::dispatch::crowd::Crowd;
 use crate::dispatch::kv::{Answer, NodeCounts, Unavailable};
 use crate::limits::{REDIS_COUNTS, REDIS_STAGED};
 use crate::wire::connection_id::NodeId;
@@ -40,24 +41,24 @@ impl Store {
         Ok(Answer::Applied)
     }
 
-    fn change_call(&self, node: NodeId, number: u64, kind: &str, counts: &[(Topic, u32)]) -> Call {
+    fn change_call(&self, node: NodeId, number: u64, kind: &str, counts: &[(Topic, Crowd)]) -> Call {
         let mut arguments = vec![text(self.keys.counts_channel()), text(node), text(number), text(kind)];
         arguments.extend(counts.iter().flat_map(|(topic, count)| [text(topic), text(count)]));
         Call::Script(Script::Counts, vec![self.keys.counts(node), self.keys.counted()], arguments)
     }
 
     /// The calls that gather all of a node's counts, and then put them in their place at once.
-    fn gather(&self, node: NodeId, number: u64, counts: Vec<(Topic, u32)>) -> Vec<Call> {
+    fn gather(&self, node: NodeId, number: u64, counts: Vec<(Topic, Crowd)>) -> Vec<Call> {
         // The last word on a topic counts. None comes twice, so that it can be seen whether all are there.
-        let counts: HashMap<Topic, u32> = counts.into_iter().collect();
-        let counts: Vec<(Topic, u32)> = counts.into_iter().filter(|(_, count)| *count > 0).collect();
+        let counts: HashMap<Topic, Crowd> = counts.into_iter().collect();
+        let counts: Vec<(Topic, Crowd)> = counts.into_iter().filter(|(_, crowd)| !crowd.is_none()).collect();
         let staged = self.keys.staged_counts(node, number);
         let mut calls = Vec::new();
         for slice in counts.chunks(REDIS_COUNTS) {
             let mut command = cmd("HSET");
             command.arg(&staged);
             slice.iter().for_each(|(topic, count)| {
-                command.arg(topic.as_str()).arg(*count);
+                command.arg(topic.as_str()).arg(count.to_string());
             });
             calls.push(Call::Plain(command));
             let mut command = cmd("PEXPIRE");
@@ -99,7 +100,7 @@ impl Store {
     }
 
     /// Topics and their viewers, as a hash has them, in slices that are short for the server.
-    pub async fn viewers(&self, key: String) -> Result<Vec<(Topic, u32)>, Unavailable> {
+    pub async fn viewers(&self, key: String) -> Result<Vec<(Topic, Crowd)>, Unavailable> {
         let broken = || unreadable("HSCAN");
         // A slice may repeat what an earlier one had, and is the newer one then.
         let (mut counts, mut cursor) = (HashMap::new(), "0".to_owned());
@@ -111,8 +112,7 @@ impl Store {
             cursor = fields.next().and_then(replies::text).ok_or_else(broken)?;
             let pairs = fields.next().and_then(replies::pairs).ok_or_else(broken)?;
             counts.extend(pairs.into_iter().filter_map(|(topic, count)| {
-                let count = u32::try_from(replies::number(&count)?).ok()?;
-                Some((Topic::parse(&replies::text(topic)?).ok()?, count))
+                Some((Topic::parse(&replies::text(topic)?).ok()?, replies::text(count)?.parse().ok()?))
             }));
             if cursor == "0" {
                 return Ok(counts.into_iter().collect());

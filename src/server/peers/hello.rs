@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::super::asking::Asked;
 use super::super::link::{Call, Called, Lane, Outcome};
 use super::super::shard::Shard;
+use crate::dispatch::crowd::Crowd;
 use crate::dispatch::datacenter::{HelloNumber, PeerNote, PeerState};
 use crate::dispatch::kv::Request;
-use crate::limits::{PEER_HELLO, PEER_LACKS, PEER_TIMEOUT, PEER_VIEWERS};
+use crate::limits::{COUNTS_BYTES, PEER_HELLO, PEER_LACKS, PEER_TIMEOUT, PEER_VIEWERS};
 use crate::wire::pack::pack;
 use crate::wire::topic::Topic;
 
@@ -23,7 +24,7 @@ pub struct Hello {
     next: Instant,
     under_way: bool,
     /// Topics whose viewers the peer does not know yet.
-    viewers: BTreeMap<Topic, u32>,
+    viewers: BTreeMap<Topic, Crowd>,
     /// By which the peer says whether it still knows what it was told.
     number: Option<u64>,
     restart: bool,
@@ -60,7 +61,7 @@ pub struct Said {
     #[serde(default)]
     pub restart: bool,
     /// Topics, and how many viewers the data center has of each; 0 for one that has none any more.
-    pub viewers: Vec<(Topic, u32)>,
+    pub viewers: Vec<(Topic, Crowd)>,
 }
 
 /// The answer.
@@ -80,7 +81,7 @@ pub struct Told {
     /// When, in Unix ms.
     pub at: u64,
     /// Topics and viewers.
-    pub viewers: Vec<(Topic, u32)>,
+    pub viewers: Vec<(Topic, Crowd)>,
     /// See [`Said::restart`].
     pub restart: bool,
 }
@@ -92,9 +93,9 @@ pub(super) fn clock_ahead(there: u64, here: u64) -> Option<i64> {
 
 impl Shard {
     /// This data center's viewers of a topic changed.
-    pub(in crate::server) fn tell_peers_viewers(&mut self, topic: &Topic, viewers: u32) {
+    pub(in crate::server) fn tell_peers_viewers(&mut self, topic: &Topic, viewers: &Crowd) {
         for line in &mut self.cluster.peers.lines {
-            line.hello.viewers.insert(topic.clone(), viewers);
+            line.hello.viewers.insert(topic.clone(), viewers.clone());
         }
     }
 
@@ -118,9 +119,14 @@ impl Shard {
         let hello = &mut self.cluster.peers.lines[peer].hello;
         hello.next = now + PEER_HELLO;
         hello.under_way = true;
-        let topics: Vec<Topic> = hello.viewers.keys().take(PEER_VIEWERS).cloned().collect();
-        let viewers: Vec<(Topic, u32)> =
-            topics.into_iter().filter_map(|topic| hello.viewers.remove_entry(&topic)).collect();
+        let (mut viewers, mut bytes) = (Vec::new(), 0);
+        while bytes < COUNTS_BYTES
+            && viewers.len() < PEER_VIEWERS
+            && let Some((topic, crowd)) = hello.viewers.pop_first()
+        {
+            bytes += crowd.members.bytes();
+            viewers.push((topic, crowd));
+        }
         let restart = std::mem::take(&mut hello.restart);
         hello.said += 1;
         let number = HelloNumber { node: self.node.id, shard: self.id as u16, number: hello.said };

@@ -66,7 +66,7 @@ impl Shard {
         to: AnswerTo,
         body: &[u8],
     ) -> Result<Handled, HttpError> {
-        if !self.node.roles.dispatcher || !matches!(what, "frames" | "history" | "hello") {
+        if !self.node.roles.dispatcher || !matches!(what, "frames" | "history" | "hello" | "members") {
             return Err(HttpError::not_found());
         }
         let peer = self.peer_of(request)?;
@@ -75,6 +75,7 @@ impl Shard {
         match what {
             "frames" => self.frames_request(conn, to, &body, Some(peer)),
             "history" => self.history_of_peer(conn, peer, to, &body),
+            "members" => self.members_asked(conn, true, &body),
             _ => self.hello_of_peer(conn, peer, to, &body),
         }
     }

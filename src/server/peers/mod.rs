@@ -111,7 +111,7 @@ impl Shard {
     }
 
     /// Where to send to a peer: the URL in use, or, where that takes no calls, the next one that does.
-    fn pick_url(&mut self, peer: usize, lane: Lane) -> Option<Destination> {
+    pub(super) fn pick_url(&mut self, peer: usize, lane: Lane) -> Option<Destination> {
         let (count, first) = (self.node.peers[peer].urls.len(), self.cluster.peers.lines[peer].url);
         let mut urls = (0..count).map(|step| (first + step) % count);
         let url = urls.find(|url| self.link_takes((Destination::Peer { peer, url: *url }, lane)))?;

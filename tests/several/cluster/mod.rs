@@ -1,6 +1,7 @@
 //! Roles in processes of their own. Each test is named after what it prevents.
 
 mod delivery;
+mod present;
 mod refusals;
 mod setup;
 mod trouble;

@@ -7,6 +7,7 @@ mod foreign;
 mod forgotten;
 mod mesh;
 mod network;
+mod present;
 mod refusals;
 mod rotation;
 mod tls;

@@ -65,7 +65,7 @@ impl Sorted for Notice {
         match self {
             Notice::Counts(counts) => {
                 let mut counts = Arc::unwrap_or_clone(counts);
-                counts.counts.sort();
+                counts.counts.sort_by(|one, other| one.0.cmp(&other.0));
                 Notice::Counts(Arc::new(counts))
             }
             other => other,

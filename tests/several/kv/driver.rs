@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use fanfare::dispatch::crowd::{Crowd, Members};
 use fanfare::dispatch::datacenter::{Placed, QueueAsk, QueuePage, Taking};
 use fanfare::dispatch::kv::{
     Alive, Answer, Append, Batch, End, Heard, Heartbeat, KeyValue, NodeCounts, NodeInfo, Notice, Page, Read, Request,
@@ -67,8 +68,13 @@ pub fn batch(node: u64, number: u64, full: bool, changes: &[(&Topic, bool)]) -> 
     Request::Apply(Batch { node: NodeId(node), bucket, number, full, changes })
 }
 
+/// So many viewers, of whom some are members.
+pub fn crowd(viewers: u32) -> Crowd {
+    Crowd { viewers, members: Members::of((0..viewers.min(3) as usize).map(|member| member as u64)) }
+}
+
 pub fn counts(node: u64, number: u64, full: bool, counts: &[(&str, u32)]) -> NodeCounts {
-    let counts = counts.iter().map(|(name, count)| (topic(name), *count)).collect();
+    let counts = counts.iter().map(|(name, count)| (topic(name), crowd(*count))).collect();
     NodeCounts { node: NodeId(node), number, full, counts }
 }
 
@@ -260,7 +266,7 @@ impl Store {
     pub fn counts(&self) -> Vec<NodeCounts> {
         let Answer::Counts(mut all) = self.ask(Request::Counts) else { panic!("counts") };
         all.sort_by_key(|counts| counts.node);
-        all.iter_mut().for_each(|counts| counts.counts.sort());
+        all.iter_mut().for_each(|counts| counts.counts.sort_by(|one, other| one.0.cmp(&other.0)));
         all
     }
 

@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
+use fanfare::dispatch::crowd::Crowd;
 use fanfare::dispatch::datacenter::{HelloNumber, PeerNote, PeerState, PeerViewers};
 use fanfare::dispatch::kv::{Answer, Notice, Request};
 use fanfare::limits::{PEER_LACKED_AGE, PEER_SILENT, REDIS_COUNTS};
 use fanfare::wire::connection_id::NodeId;
 use fanfare::wire::topic::Topic;
 
-use super::driver::{Store, topic};
+use super::driver::{Store, crowd, topic};
 use crate::support::eventually;
 use crate::support::redis::Redis;
 
-fn viewers(list: &[(&str, u32)]) -> Vec<(Topic, u32)> {
-    list.iter().map(|(name, count)| (topic(name), *count)).collect()
+fn viewers(list: &[(&str, u32)]) -> Vec<(Topic, Crowd)> {
+    list.iter().map(|(name, count)| (topic(name), crowd(*count))).collect()
 }
 
 #[track_caller]
@@ -32,7 +33,7 @@ fn part(dc: &str, full: bool, list: &[(&str, u32)]) -> PeerViewers {
 fn held(store: &Store) -> Vec<PeerViewers> {
     let Answer::PeerViewers(mut all) = store.ask(Request::PeerViewers) else { panic!("viewers") };
     all.sort_by(|one, other| one.dc.cmp(&other.dc));
-    all.iter_mut().for_each(|peer| peer.viewers.sort());
+    all.iter_mut().for_each(|peer| peer.viewers.sort_by(|one, other| one.0.cmp(&other.0)));
     all
 }
 
@@ -161,7 +162,7 @@ fn one_process_hears_of_a_peers_viewers() {
         let read = other.notices().into_iter().any(|(_, notice)| match notice {
             Notice::PeerViewers(viewers) => {
                 let mut viewers = Arc::unwrap_or_clone(viewers);
-                viewers.viewers.sort();
+                viewers.viewers.sort_by(|one, other| one.0.cmp(&other.0));
                 viewers == full
             }
             _ => false,
