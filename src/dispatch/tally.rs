@@ -317,11 +317,9 @@ impl Tally {
                     false => total.members.count(),
                 };
                 let total = (total.viewers, members);
-                // Where nobody watches here, other data centers' viewers are nobody's news.
-                let is_watched =
-                    !own.is_none() || told.is_some_and(|told| !told.own.is_none()) || counts.peers.is_empty();
+                // Where nobody watches here nobody is told, and who comes next is told anew.
                 let was_told = told.and_then(|told| told.total);
-                let news = (is_watched && was_told != Some(total)).then_some(total);
+                let news = (!own.is_none() && was_told != Some(total)).then_some(total);
                 let own_news = told.is_none_or(|told| told.own != own).then(|| own.clone());
                 if news.is_some() || own_news.is_some() {
                     // What nobody was told of is not taken for told: it is news to who comes later.

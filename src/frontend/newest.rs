@@ -108,6 +108,14 @@ impl Newest {
         Taken::Kept
     }
 
+    /// Those of a type are of no use any more to who comes.
+    pub fn forget(&mut self, kind: &str, keeping: Keeping) {
+        let Some(table) = &mut self.table else { return };
+        let of_kind = table.values.iter().filter(|(_, frame)| frame.kind() == kind);
+        let turns: Vec<Turn> = of_kind.map(|(turn, _)| *turn).collect();
+        turns.into_iter().for_each(|turn| drop(table.remove(turn, keeping)));
+    }
+
     /// How far those newer than a version are beyond it, added up; nothing where some are not kept.
     pub fn beyond(&self, version: u64) -> Option<u64> {
         let Some(table) = &self.table else { return Some(0) };

@@ -128,6 +128,11 @@ impl Registry {
         self.entries.is_empty()
     }
 
+    /// Whether some core has viewers of a topic.
+    pub fn is_watched(&self, topic: &Topic) -> bool {
+        self.entries.get(topic).is_some_and(|entry| !entry.cores.is_empty())
+    }
+
     /// A core's first viewer of `topic` came, or its last one left.
     pub fn want(&mut self, topic: &Topic, core: usize, wanted: bool, now: Instant, effects: &mut Vec<Effect>) {
         let Some(entry) = self.entries.get_mut(topic) else {

@@ -94,8 +94,8 @@ pub const VALUES_LOOKED_AT: usize = 64;
 pub const VALUES_SWEPT: usize = 4;
 /// Topics of each kind that it looks at for what is too old with each heartbeat: a few milliseconds.
 pub const SWEPT_AT_ONCE: usize = 16_384;
-/// That nobody watches a topic is kept for so long after they all left: who comes then is told anew.
-pub const VIEWERS_NONE_AGE: Duration = Duration::from_secs(10);
+/// How many watched a topic is kept for so long after they all left: who comes then is told anew.
+pub const VIEWERS_AGE: Duration = Duration::from_secs(10);
 /// Values of class `latest` may come so much later than their versions say: those of other data centers do.
 pub const LATEST_LATE: Duration = Duration::from_secs(60);
 /// Types and keys of class `latest` that a topic keeps; past it the oldest goes.

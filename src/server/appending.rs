@@ -7,7 +7,7 @@ use std::time::Instant;
 use tracing::warn;
 
 use super::asking::Asked;
-use super::audience::{VIEWERS, says_that_nobody_watches};
+use super::audience::VIEWERS;
 use super::cluster::Trouble;
 use super::http_connection::Body;
 use super::likes::kv_error;
@@ -17,7 +17,7 @@ use super::slots::Conn;
 use crate::backend::store::Record;
 use crate::dispatch::kv::{Answer, Append, Claim, Request, SetLatest, Unavailable, latest_field};
 use crate::dispatch::pace::Pace;
-use crate::limits::{APPENDS_WAITING_MAX, VIEWERS_NONE_AGE};
+use crate::limits::{APPENDS_WAITING_MAX, VIEWERS_AGE};
 use crate::runtime::account::Held;
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::event::Class;
@@ -216,7 +216,7 @@ impl Shard {
         let json: Arc<str> = Frame::encode(event).json().into();
         let topic = Topic::parse(event.topic).expect("the topic was checked");
         let field = latest_field(event.kind, event.key);
-        let age_ms = says_that_nobody_watches(event).then_some(VIEWERS_NONE_AGE.as_millis() as u64);
+        let age_ms = (event.kind == VIEWERS).then_some(VIEWERS_AGE.as_millis() as u64);
         let held = self.reserve_question(json.len())?;
         let (number, dc) = (Some(event.version.number).filter(|number| *number > 0), event.version.dc.to_owned());
         let latest = SetLatest { topic, field, event: Arc::clone(&json), version: number, dc: dc.clone(), age_ms };

@@ -15,7 +15,6 @@ use crate::dispatch::tally::Due;
 use crate::frontend::audience::Move;
 use crate::limits::{COUNTS_PAUSE, CROWD_BURST, CROWD_SLICE};
 use crate::runtime::planted::{Mistake, planted};
-use crate::wire::frame::Event;
 use crate::wire::topic::Topic;
 
 /// The kind of topics whose viewers are counted.
@@ -31,11 +30,6 @@ fn viewers_data(viewers: u32, members: u32) -> String {
         _ => json!({"viewers": viewers, "members": members}),
     }
     .to_string()
-}
-
-/// Whether this is what is told of a topic that nobody watches any more.
-pub fn says_that_nobody_watches(event: &Event<'_>) -> bool {
-    event.kind == VIEWERS && event.data == viewers_data(0, 0).as_bytes()
 }
 
 impl Shard {

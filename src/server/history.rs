@@ -167,6 +167,13 @@ impl Homes {
         self.homes.get(topic).map(|home| home.newest.values().pop())
     }
 
+    /// Nobody watches a topic here any more: how many did is nothing to who comes next.
+    pub fn left(&mut self, topic: &Topic) {
+        if let Some(home) = self.homes.get_mut(topic) {
+            home.newest.forget(VIEWERS, Keeping::Own);
+        }
+    }
+
     /// Whether there are topics to begin with.
     pub fn are_new(&self) -> bool {
         !self.new.is_empty()

@@ -322,6 +322,9 @@ impl Shard {
             Message::Deliver(frame) => self.deliver(&frame),
             Message::Want { topic, core, wanted } => {
                 self.registry.want(&topic, core, wanted, self.clock.instant, &mut self.effects);
+                if !wanted && !self.registry.is_watched(&topic) {
+                    self.homes.left(&topic);
+                }
                 self.apply_effects();
             }
             Message::Announce { topic, cores } => {

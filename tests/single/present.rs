@@ -98,3 +98,14 @@ fn first_viewer_is_told_how_many_watched_once() {
     let mut first = stream(&after, "topic=live:1");
     assert_eq!(told(&mut first), json!({"viewers": 1}));
 }
+
+/// All leave, and somebody comes before the topic is let go: it is told of now, and not of those who left.
+#[test]
+fn viewer_who_comes_after_all_left_is_told_of_them() {
+    let node = Node::start();
+    let mut streams = [stream(&node, "topic=live:1"), stream(&node, "topic=live:1&member=ana")];
+    until_told(&mut streams[0], &json!({"viewers": 2, "members": 1}));
+    drop(streams);
+    becomes("nobody to be here", json!(0), || present(&node, "")["viewers"].clone());
+    assert_eq!(told(&mut stream(&node, "topic=live:1")), json!({"viewers": 1}));
+}
