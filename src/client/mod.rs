@@ -6,3 +6,6 @@ pub mod http;
 pub mod publish;
 pub mod sse;
 pub mod subscribe;
+
+/// Reactions that a server offers unless it is told otherwise.
+const REACTIONS: [&str; 6] = ["like", "celebrate", "support", "love", "insightful", "funny"];

@@ -11,6 +11,8 @@ const HOLES_MAX: usize = 64;
 pub struct Tally {
     /// Events received, merged ones with their count.
     pub received: u64,
+    /// Bytes of streams, of whatever they are.
+    pub bytes: u64,
     /// Frames that stood for more than one event.
     pub merged_frames: u64,
     /// Events that came in such frames.
@@ -32,6 +34,7 @@ pub struct Tally {
 impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.received += other.received;
+        self.bytes += other.bytes;
         self.merged_frames += other.merged_frames;
         self.merged += other.merged;
         self.lost += other.lost;
@@ -125,9 +128,13 @@ impl Checker {
         self.shown
     }
 
-    /// Takes a frame of `count` likes, whose order is not known: only how many came is checked, and what they add up to.
-    pub fn take_unordered(&mut self, count: u64, total: u64, tally: &mut Tally) {
+    /// Likes: a total was told.
+    pub fn show(&mut self, total: u64) {
         self.shown = self.shown.max(total);
+    }
+
+    /// Takes a frame of `count` likes, whose order is not known: only how many came is checked.
+    pub fn take_unordered(&mut self, count: u64, tally: &mut Tally) {
         tally.received += count;
         if count != 1 {
             tally.merged_frames += 1;

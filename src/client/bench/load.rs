@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use hdrhistogram::Histogram;
 
+use super::super::REACTIONS;
 use super::args::PublishMode;
 use super::message::Encoder;
 use super::poster::{Load, Next, Tag};
@@ -309,7 +310,8 @@ impl Load for Likes {
         if due_us > now_us {
             return Next::Wait(due_us);
         }
-        let body = format!("{{\"member\":\"s{}-{due_us}\",\"reaction\":\"like\"}}", self.next);
+        let reaction = REACTIONS[(self.next / self.step) as usize % REACTIONS.len()];
+        let body = format!("{{\"member\":\"s{}-{due_us}\",\"reaction\":\"{reaction}\"}}", self.next);
         self.next += self.step;
         self.made[connection] += 1;
         self.request.write(out, "", body.as_bytes());

@@ -15,8 +15,6 @@ pub struct Sample {
     pub topic: Option<u32>,
     /// Events in the frame: more than one when the server merged.
     pub count: u64,
-    /// Likes: how many there are by now.
-    pub total: u64,
 }
 
 /// Writes one event's data: `{"seq":…,"sent":…,"t":…}`, padded to `bytes_min`.
@@ -105,7 +103,8 @@ pub struct Extractor {
 const EVENT: &[u8] = b"\"data\":{\"seq\":";
 const LIKE: &[u8] = b"\"member\":\"s";
 const COUNT: &[u8] = b"\"count\":";
-const TOTAL: &[u8] = b"\"likes\":";
+const TOTAL: &[u8] = b"\"type\":\"likes\",";
+const TOTAL_DATA: &[u8] = b"\"data\":{\"likes\":";
 
 impl Extractor {
     /// An extractor of published events, or of likes that came through the backend.
@@ -127,11 +126,16 @@ impl Extractor {
                 let at = finder.find(frame)?;
                 let (sequence, rest) = number(&frame[at + LIKE.len()..])?;
                 let (due_us, _) = number(rest.strip_prefix(b"-")?)?;
-                let total = self.total.find(frame).and_then(|at| number(&frame[at + TOTAL.len()..]));
-                let total = total.map_or(0, |(total, _)| total);
-                Some(Sample { sequence, due_us, topic: None, count: self.count_in(&frame[..at]), total })
+                Some(Sample { sequence, due_us, topic: None, count: self.count_in(&frame[..at]) })
             }
         }
+    }
+
+    /// The total over all reactions that a frame tells, if it is an event `likes`.
+    pub fn total(&self, frame: &[u8]) -> Option<u64> {
+        let at = self.total.find(frame)? + TOTAL.len();
+        let data = memmem::find(&frame[at..], TOTAL_DATA)? + TOTAL_DATA.len();
+        Some(number(&frame[at + data..])?.0)
     }
 
     fn event(&mut self, frame: &[u8]) -> Option<Sample> {
@@ -148,7 +152,7 @@ impl Extractor {
         let (due_us, rest) = number(rest.strip_prefix(b",\"sent\":")?)?;
         let (topic, _) = number(rest.strip_prefix(b",\"t\":")?)?;
         let topic = Some(u32::try_from(topic).ok()?);
-        Some(Sample { sequence, due_us, topic, count: self.count_in(&frame[..at]), total: 0 })
+        Some(Sample { sequence, due_us, topic, count: self.count_in(&frame[..at]) })
     }
 
     /// The count, which stands right before the data where the server keeps the design's order; 1 if there is none.
@@ -223,7 +227,7 @@ mod tests {
             let text = String::from_utf8(data).unwrap();
             for (count, field) in [(1, "\"count\":1,"), (1, ""), (1234, "\"count\":1234,"), (11, "\"count\":11,")] {
                 let frame = format!("data: {{\"id\":\"x\",\"topic\":\"live:1\",\"at\":1,{field}\"data\":{text}}}\n\n");
-                let sample = Sample { sequence, due_us: 1_732_313_131_123_456, topic: Some(7), count, total: 0 };
+                let sample = Sample { sequence, due_us: 1_732_313_131_123_456, topic: Some(7), count };
                 assert_eq!(extractor.extract(frame.as_bytes()), Some(sample), "{frame}");
             }
         }
@@ -234,7 +238,10 @@ mod tests {
     #[test]
     fn likes_are_found() {
         let frame = br#"data: {"id":"x","topic":"live:1","type":"like","key":"like","at":5,"count":3,"counts":{"like":2,"love":1},"members":["s17-99","s9-1"],"data":{"member":"s17-99","reaction":"like","likes":20}}"#;
-        let sample = Sample { sequence: 17, due_us: 99, topic: None, count: 3, total: 20 };
-        assert_eq!(Extractor::new(true).extract(frame), Some(sample));
+        let sample = Sample { sequence: 17, due_us: 99, topic: None, count: 3 };
+        let mut extractor = Extractor::new(true);
+        assert_eq!((extractor.extract(frame), extractor.total(frame)), (Some(sample), None));
+        let told = br#"data: {"id":"x","topic":"live:1","type":"likes","at":5,"data":{"likes":20,"reactions":{"like":20},"taps":{}}}"#;
+        assert_eq!((extractor.extract(told), extractor.total(told)), (None, Some(20)));
     }
 }

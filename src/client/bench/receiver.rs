@@ -351,6 +351,7 @@ impl Shard {
                 Ok(0) => Err(Broken::Ended.to_string()),
                 Ok(read) => {
                     let now_us = now_us();
+                    self.sink.measured.tally.bytes += read as u64;
                     let (topic, checker) = (connection.topic, &mut connection.checker);
                     let mut connected = false;
                     let mut bytes = &buffer[..read];

@@ -101,6 +101,7 @@ fn step_rows(report: &mut Report, setup: &Setup, step: &Step) {
     if tally.late > 0 {
         report.count("late", tally.late);
     }
+    report.number("bytes/s a viewer", "", step.bytes_per_second / f64::from(setup.connections.max(1)));
     report.latency("latency", &step.total.latency);
     report.cpu("delivery", tally.received, &step.before, &step.after);
     report.number("kernel TCP buffers", "MB", step.after.tcp_bytes as f64 / 1e6);
@@ -355,6 +356,8 @@ fn likes_of_one(name: &'static str, common: &Common) -> Result<Report, Error> {
         report.count("lost", total.tally.lost);
         report.count("duplicated", total.tally.duplicated);
         report.number("merged", "%", share(total.tally.merged, total.tally.received));
+        let bytes_per_second = total.tally.bytes as f64 * 1e6 / duration_us as f64;
+        report.number("bytes/s a viewer", "", bytes_per_second / f64::from(viewers));
         report.latency("latency", &total.latency);
         if !total.tally.is_clean() {
             report.problem(format!("{} likes lost, {} duplicated", total.tally.lost, total.tally.duplicated));

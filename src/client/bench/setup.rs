@@ -78,6 +78,8 @@ pub struct Step {
     pub before: Usage,
     pub after: Usage,
     pub status: Status,
+    /// Bytes that viewers were sent, a second of the load.
+    pub bytes_per_second: f64,
     /// Events that were timed, a second.
     pub deliveries_per_second: f64,
 }
@@ -298,6 +300,7 @@ impl Setup {
         let taken_us = status.last_event_us.saturating_sub(timed_us).max(u64::from(duration_s) * 1_000_000);
         Ok(Step {
             deliveries_per_second: total.timed as f64 * 1e6 / taken_us as f64,
+            bytes_per_second: total.tally.bytes as f64 * 1e6 / duration_us as f64,
             total,
             posted: std::mem::take(&mut events.posted),
             before,

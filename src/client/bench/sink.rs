@@ -53,10 +53,16 @@ impl Sink {
     pub fn take(&mut self, frame: &[u8], topic: u32, chunked: bool, checker: &mut Checker, now_us: u64) -> bool {
         if let Some(seen) = self.seen.get_mut(frame) {
             seen.came(now_us);
-            checker.take_unordered(seen.sample.count, seen.sample.total, &mut self.measured.tally);
+            checker.take_unordered(seen.sample.count, &mut self.measured.tally);
             return false;
         }
         let Some(sample) = self.extractor.extract(frame) else {
+            if self.likes
+                && let Some(total) = self.extractor.total(frame)
+            {
+                checker.show(total);
+                return false;
+            }
             self.note_control(frame);
             return frame.starts_with(b"event: connected")
                 || memchr::memmem::find(frame, b"\nevent: connected").is_some();
@@ -66,7 +72,7 @@ impl Sink {
             return false;
         }
         if self.likes {
-            checker.take_unordered(sample.count, sample.total, &mut self.measured.tally);
+            checker.take_unordered(sample.count, &mut self.measured.tally);
             if self.seen.len() == SEEN_MAX {
                 self.settle();
             }

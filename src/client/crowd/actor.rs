@@ -10,10 +10,10 @@ use serde_json::json;
 use super::script::{Act, Script};
 use super::texts::{self, Run};
 use super::viewer::Acknowledged;
+use crate::client::REACTIONS;
 use crate::client::bench::poster::{Load, Next, Tag};
 use crate::client::bench::receiver::latencies;
 
-const REACTIONS: [&str; 6] = ["like", "celebrate", "support", "love", "insightful", "funny"];
 /// How long a reader takes for a message, and how long a refused comment waits before it is posted again, in µs.
 const READING_US: u64 = 700_000;
 const AGAIN_US: u64 = 1_000_000;
