@@ -16,7 +16,7 @@ const FEED_EVERY_MS = 250;
 function andOthers(names, count) {
   const rest = count - names.length;
   if (names.length === 0 || rest < 0) return `and ${number(count)} more`;
-  return rest > 0 ? `, ${names.join(", ")} and ${number(rest)} more` : `and ${names.join(" and ")}`;
+  return rest > 0 ? `${names.join(", ")} and ${number(rest)} more` : `and ${names.join(" and ")}`;
 }
 
 export class Reactions {
@@ -111,11 +111,12 @@ export class Reactions {
     this.#unfed += many;
     if (document.hidden || performance.now() - this.#fedAt < FEED_EVERY_MS) return;
     this.#fedAt = performance.now();
-    const [who, ...others] = names, count = this.#unfed, item = element("li"), feed = $("feed");
+    const [who, ...others] = names, count = this.#unfed, comma = others.length > 0 && count > names.length ? "," : "",
+      item = element("li"), feed = $("feed");
     this.#unfed = 0;
     item.append(
       avatar(who),
-      element("span", "who", who === this.member ? `${who} (you)` : who),
+      element("span", "who", (who === this.member ? `${who} (you)` : who) + comma),
       element("span", "said", count > 1 ? andOthers(others, count - 1) : NAMES[reaction]?.[1] ?? "reacts"),
       icon(reaction),
     );
