@@ -1,4 +1,6 @@
 //! The scenarios: what is opened, what is published, what is reported.
+use std::time::Duration;
+
 use std::sync::Arc;
 use std::thread;
 
@@ -16,6 +18,8 @@ const SEARCH_FROM: f64 = 100_000.0;
 const SEARCH_TO: f64 = 100_000_000.0;
 /// Steps that narrow the highest rate down, each by half.
 const SEARCH_HALVINGS: u32 = 4;
+/// How long after the last like viewers may be told the total at last.
+const TOTAL_WITHIN: Duration = Duration::from_secs(1);
 /// A rate holds if at least this share of it was delivered by the time that the last event came.
 const SUSTAINED: f64 = 0.9;
 /// Grace after the last answer of a flood.
@@ -343,6 +347,10 @@ fn likes_of_one(name: &'static str, common: &Common) -> Result<Report, Error> {
     let published = Published { topics: 1, lanes: vec![posted.accepted] };
     let status = setup.drain(received_before, published.deliveries(viewers))?;
     let after = setup.server.usage();
+    if viewers > 0 {
+        // The last total follows the last like.
+        std::thread::sleep(TOTAL_WITHIN);
+    }
     let total = setup.fleet.collect(&published)?;
     let stored = setup.likes_of(&video)?;
     setup.finish();
