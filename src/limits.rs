@@ -3,6 +3,7 @@
 //! A bound without a reason beside it is a defect. Sizes are bytes unless the name says otherwise.
 
 mod check;
+mod control;
 mod full;
 mod listing;
 mod memory;
@@ -16,6 +17,7 @@ mod tls;
 mod turn;
 
 pub use check::*;
+pub use control::*;
 pub use full::*;
 pub use listing::*;
 pub use memory::*;

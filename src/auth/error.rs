@@ -58,6 +58,9 @@ pub enum TokenError {
     /// Before its `nbf`. 401.
     #[error("the token is not valid yet, for another {0} s (more than {leeway} s)", leeway = LEEWAY.as_secs())]
     NotYetValid(u64),
+    /// Its member, or it alone, was revoked. 401.
+    #[error("the token was revoked: its member (sub) up to when it was issued (iat), or it alone (jti)")]
+    Revoked,
     /// A claim that will not do. 401.
     #[error("a claim of the token will not do: {0}")]
     Claim(&'static str),
@@ -148,6 +151,7 @@ mod tests {
             (TokenError::BadSignature, 401, Some("invalid_token")),
             (TokenError::Expired(7), 401, Some("invalid_token")),
             (TokenError::NotYetValid(7), 401, Some("invalid_token")),
+            (TokenError::Revoked, 401, Some("invalid_token")),
             (TokenError::Claim("x"), 401, Some("invalid_token")),
             (TokenError::Forbidden { right: Right::Publish, topic }, 403, Some("insufficient_scope")),
             (TokenError::Type("like"), 403, Some("insufficient_scope")),

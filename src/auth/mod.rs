@@ -8,6 +8,7 @@
 //! | [`token`] | a token is checked, and its claims become rights |
 //! | `signing` | signatures, and the forms of keys |
 //! | [`rights`] | who it is, and which topics they may subscribe to and publish to |
+//! | [`revoked`] | tokens that count no more although they have not run out |
 //! | [`error`] | what the client is told: 400, 401 or 403, and what is missing |
 //! | [`mint`] | `fanfare token`: a token for testing |
 //!
@@ -39,6 +40,7 @@ pub mod jwks;
 pub mod keys;
 #[expect(clippy::disallowed_methods, reason = "a command of its own")]
 pub mod mint;
+pub mod revoked;
 pub mod rights;
 mod signing;
 pub mod token;
@@ -48,6 +50,7 @@ pub mod watch;
 pub use credentials::{Credential, Source, credentials};
 pub use error::{Right, TokenError};
 pub use keys::{Algorithm, KeyError, Keys, READABLE};
+pub use revoked::{Revocation, Revocations};
 pub use rights::{Patterns, Rights, TokenId, Types, expired};
 pub use token::Token;
 pub use watch::{SharedKeys, Watcher};

@@ -90,7 +90,7 @@ impl Types {
             }
             match OWNED.iter().position(|(known, _)| *known == name) {
                 Some(index) if OWNED[index].1 == Owner::Nodes => {
-                    return Err("likes, viewers, presence, receipt and rules come only from nodes");
+                    return Err("likes, viewers, presence, receipt, rules and control events come only from nodes");
                 }
                 Some(index) => types.0 |= 1 << index,
                 None => {}
@@ -122,25 +122,34 @@ fn check(pattern: &str) -> Result<(), &'static str> {
 pub struct TokenId([u8; 16]);
 
 impl TokenId {
-    /// That of a token with this header and these claims, as they were signed.
-    pub(super) fn of(signed: &str) -> TokenId {
+    /// That of a token with this header and these claims, as they were signed; or what stands for a `jti`.
+    pub fn of(signed: &str) -> TokenId {
         TokenId(Sha256::digest(signed)[..16].try_into().expect("a hash has 32 bytes"))
     }
 
+    /// One of which these are the bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> TokenId {
+        TokenId(bytes)
+    }
+
     /// Its bytes.
-    pub fn as_bytes(&self) -> &[u8] {
+    pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 }
 
 /// What a verified token allows, or anyone with `--auth none`. Only [`Token::verify`](super::Token::verify),
-/// [`Rights::everything`] and [`Rights::handed_on`] make one. Less than 100 bytes and its texts: share it in an `Rc` or `Arc`, a connection each.
+/// [`Rights::everything`] and [`Rights::handed_on`] make one. 120 bytes and its texts: share it in an `Rc` or `Arc`, a connection each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rights {
     /// The member, 1 to 128 bytes without control characters; `None` for nobody in particular.
     pub sub: Option<Box<str>>,
     /// The token that they were read from; `None` where another node read it, or there is none.
     pub token: Option<TokenId>,
+    /// `iat`, in Unix ms, if the token says it.
+    pub issued_at_ms: Option<u64>,
+    /// What stands for its `jti`, if it has one.
+    pub jti: Option<TokenId>,
     /// `exp`, in Unix ms. Every token has one; `None` is for `--auth none`. See [`is_expired`](Rights::is_expired).
     pub expires_at_ms: Option<u64>,
     /// Topics whose events they may get.
@@ -167,15 +176,22 @@ impl Rights {
         publish: Patterns,
         types: Types,
     ) -> Rights {
-        let (token, expires_at_ms) = (Some(token), Some(expires_at_ms));
-        Rights { sub, token, expires_at_ms, subscribe, publish, types, unchecked: false }
+        let (token, expires_at_ms, issued_at_ms) = (Some(token), Some(expires_at_ms), None);
+        Rights { sub, token, issued_at_ms, jti: None, expires_at_ms, subscribe, publish, types, unchecked: false }
+    }
+
+    /// Of a token that says when it was issued, in Unix ms, or has a `jti`.
+    #[must_use]
+    pub fn issued(self, issued_at_ms: Option<u64>, jti: Option<TokenId>) -> Rights {
+        Rights { issued_at_ms, jti, ..self }
     }
 
     /// What another node of the cluster verified, and handed on behind the cluster's secret: a stream's rights, which publish no
     /// events, so that the types that they may send are not among them.
     pub fn handed_on(sub: Option<&str>, expires_at_ms: Option<u64>, subscribe: Patterns, publish: Patterns) -> Rights {
         let (sub, types) = (sub.map(Box::from), Types::default());
-        Rights { sub, token: None, expires_at_ms, subscribe, publish, types, unchecked: false }
+        let (token, issued_at_ms, jti) = (None, None, None);
+        Rights { sub, token, issued_at_ms, jti, expires_at_ms, subscribe, publish, types, unchecked: false }
     }
 
     /// With `--auth none`: everything, for ever, as whatever member the request says (`member=ana`), if any.
@@ -184,6 +200,8 @@ impl Rights {
         Rights {
             sub: member.map(Box::from),
             token: None,
+            issued_at_ms: None,
+            jti: None,
             expires_at_ms: None,
             subscribe: all.clone(),
             publish: all,
@@ -379,8 +397,8 @@ mod tests {
 
     #[test]
     fn rights_are_small() {
-        // Every connection has them.
-        assert!(size_of::<Rights>() <= 96);
+        // A shard keeps them of each token that it knows.
+        assert!(size_of::<Rights>() <= 120);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::error::TokenError;
 use super::keys::{Algorithm, Keys};
 use super::rights::{OWN, Patterns, Rights, TokenId, Types, expired};
 use super::{LEEWAY, TOKEN_BYTES_MAX};
-use crate::limits::{NAME_BYTES_MAX, TOKEN_EXPIRY_MAX};
+use crate::limits::{JTI_BYTES_MAX, NAME_BYTES_MAX, TOKEN_EXPIRY_MAX};
 use crate::wire::topic::Topic;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -69,6 +69,10 @@ struct Claims {
     exp: Option<Value>,
     #[serde(default, deserialize_with = "present")]
     nbf: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    iat: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    jti: Option<Value>,
     fanfare: Option<Object<Nested>>,
     #[serde(default, rename = "fanfare.subscribe", deserialize_with = "present")]
     subscribe: Option<Value>,
@@ -100,7 +104,8 @@ impl Token<'_> {
     /// - Rights are lists of topics, `{"fanfare":{"subscribe":[…],"publish":[…]}}` or
     ///   `{"fanfare.subscribe":[…],"fanfare.publish":[…]}`, a right in one of the forms only; an absent one allows
     ///   nothing. `types`, in either form, lists the types of the platform's own that they may publish to a topic itself.
-    /// - `iss`, `aud` and `iat` are not looked at: what a key of the file signed is meant for this service.
+    /// - `iat` and `jti` may be absent. By them a token can be revoked before its end.
+    /// - `iss` and `aud` are not looked at: what a key of the file signed is meant for this service.
     ///
     /// # Errors
     /// Each is answered with 401; its text says nothing of the token's content.
@@ -159,15 +164,29 @@ fn rights(token: TokenId, claims: Claims, now_ms: u64) -> Result<Rights, TokenEr
         Some(Value::String(name)) => Some(member(name)?),
         Some(_) => return Err(TokenError::Claim("sub is not a text")),
     };
+    let issued_at_ms = match claims.iat {
+        None => None,
+        Some(iat) => Some(time(&iat).ok_or(TokenError::Claim("iat is not a time in Unix seconds"))?),
+    };
+    let jti = match claims.jti {
+        None => None,
+        Some(Value::String(id)) if is_jti(&id) => Some(TokenId::of(&id)),
+        Some(_) => return Err(TokenError::Claim("jti is not a text of 1 to 256 bytes")),
+    };
     let nested = claims.fanfare.map(|object| object.0).unwrap_or_default();
     let subscribe = list(claims.subscribe, nested.subscribe, |topics| Patterns::parse(topics))?;
     let publish = list(claims.publish, nested.publish, |topics| Patterns::parse(topics))?;
     let types = list(claims.types, nested.types, |types| Types::parse(types))?;
-    Ok(Rights::verified(token, sub, expires_at_ms, subscribe, publish, types))
+    Ok(Rights::verified(token, sub, expires_at_ms, subscribe, publish, types).issued(issued_at_ms, jti))
+}
+
+/// Whether this can be a token's `jti`.
+pub fn is_jti(text: &str) -> bool {
+    (1..=JTI_BYTES_MAX).contains(&text.len())
 }
 
 /// A NumericDate (RFC 7519 section 2), perhaps with a fraction, in Unix ms; one that is too large is the end of time.
-fn time(value: &Value) -> Option<u64> {
+pub fn time(value: &Value) -> Option<u64> {
     match (value.as_u64(), value.as_f64()) {
         (Some(seconds), _) => Some(seconds.saturating_mul(1000)),
         // The cast saturates.
@@ -177,7 +196,7 @@ fn time(value: &Value) -> Option<u64> {
 }
 
 /// Checks a member's name. A stream gets the topic `user:{sub}` without asking, so it must be one.
-pub(super) fn member(name: String) -> Result<Box<str>, TokenError> {
+pub fn member(name: String) -> Result<Box<str>, TokenError> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
         return Err(TokenError::Claim("sub has 1 to 128 bytes and no control characters"));
     }
@@ -204,4 +223,4 @@ fn list<T: Default>(
     let texts: Option<Vec<&str>> = value.as_array().ok_or(LIST)?.iter().map(Value::as_str).collect();
     parse(texts.ok_or(LIST)?).map_err(TokenError::Claim)
 }
-const _: () = assert!(NAME_BYTES_MAX == 128, "the text of member() says so");
+const _: () = assert!(NAME_BYTES_MAX == 128 && JTI_BYTES_MAX == 256, "texts say so");

@@ -14,6 +14,7 @@ use super::pace::Room;
 use crate::limits::{MEMORY_HISTORY_BYTES, WITHDRAWN_REFUSED};
 use crate::runtime::random::Map;
 use crate::runtime::shrink::shrink;
+use crate::wire::event::CONTROL_KIND;
 use crate::wire::frame::Withdrawn;
 use crate::wire::position::{Position, Reach};
 use crate::wire::topic::Topic;
@@ -104,6 +105,12 @@ fn of<'a>(
         round.push_back(topic.clone());
         History { bytes: own, ..History::default() }
     })
+}
+
+/// Whether a topic's events are not given up for those of others: a revocation that is forgotten lets somebody in again. Their
+/// number is bounded.
+fn stays(topic: &Topic) -> bool {
+    topic.kind() == CONTROL_KIND
 }
 
 impl Shelf {
@@ -286,14 +293,15 @@ impl Histories {
         self.sweep_some(usize::MAX, now_ms);
         // Over all topics the oldest go first, down to nine tenths, so that this is rare.
         while self.bytes > self.bytes_max / 10 * 9 {
-            let shelves = self.topics.values().flat_map(|history| &history.shelves);
+            let shelves =
+                self.topics.iter().filter(|(topic, _)| !stays(topic)).flat_map(|(_, history)| &history.shelves);
             let mut fronts: Vec<Position> = shelves.map(|shelf| shelf.oldest().position).collect();
             if fronts.is_empty() {
                 return self.forget_emptied();
             }
             let middle = fronts.len() / 2;
             let before = *fronts.select_nth_unstable(middle).1;
-            for (topic, history) in &mut self.topics {
+            for (topic, history) in self.topics.iter_mut().filter(|(topic, _)| !stays(topic)) {
                 while let Some(at) = history.oldest().filter(|at| history.shelves[*at].oldest().position <= before) {
                     self.bytes -= history.drop_oldest(at);
                 }
@@ -306,7 +314,8 @@ impl Histories {
     /// Only topics without events are left, which are kept to say that something is missing: half of them are forgotten, and
     /// of whatever is not known that is said from now on.
     fn forget_emptied(&mut self) {
-        let mut ends: Vec<Position> = self.topics.values().filter_map(|history| history.end).collect();
+        let others = self.topics.iter().filter(|(topic, _)| !stays(topic));
+        let mut ends: Vec<Position> = others.filter_map(|(_, history)| history.end).collect();
         if ends.is_empty() {
             return;
         }
@@ -318,7 +327,7 @@ impl Histories {
         let (bytes, forgets) = (&mut self.bytes, &mut self.forgets);
         forgets.push(|| Forgotten::Before(before));
         self.topics.retain(|topic, history| {
-            let stays = history.end > Some(before);
+            let stays = stays(topic) || history.end > Some(before);
             if !stays {
                 forgets.push(|| Forgotten::Topic(topic.clone()));
             }

@@ -3,9 +3,11 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::limits::{EPHEMERAL_TTL, HISTORY_AGE, HISTORY_EVENTS, SUM_WINDOW};
+use crate::limits::{
+    CONTROL_CHANGES_KEPT, EPHEMERAL_TTL, HISTORY_AGE, HISTORY_EVENTS, REVOCATIONS_AGE, REVOCATIONS_KEPT, SUM_WINDOW,
+};
 use crate::runtime::random::Map;
-use crate::wire::event::Class;
+use crate::wire::event::{CONTROL_REVOKE, CONTROL_STREAMS, Class};
 
 /// What is known of one event type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +47,15 @@ pub const BUILT_IN: [(&str, Class); 11] = [
     ("deleted", Class::Every),
 ];
 
+/// What nodes tell each other, which no settings change. Both are kept for as long: a topic's history may drop what is older
+/// than the type of the newest event is kept.
+pub const CONTROL: [(&str, TypeInfo); 2] =
+    [(CONTROL_REVOKE, control(REVOCATIONS_KEPT as u32)), (CONTROL_STREAMS, control(CONTROL_CHANGES_KEPT))];
+
+const fn control(history: u32) -> TypeInfo {
+    TypeInfo { class: Class::Every, history, max_age_ms: REVOCATIONS_AGE.as_millis() as u64, ..DEFAULT }
+}
+
 /// What is not configured.
 pub const DEFAULT: TypeInfo = TypeInfo {
     class: Class::Ephemeral,
@@ -63,7 +74,9 @@ pub fn window(name: &str) -> Duration {
 impl Default for Types {
     fn default() -> Types {
         let info = |name, class| TypeInfo { class, window: window(name), ..DEFAULT };
-        Types { known: BUILT_IN.into_iter().map(|(name, class)| (name.to_owned(), info(name, class))).collect() }
+        let built_in = BUILT_IN.into_iter().map(|(name, class)| (name.to_owned(), info(name, class)));
+        let control = CONTROL.into_iter().map(|(name, info)| (name.to_owned(), info));
+        Types { known: built_in.chain(control).collect() }
     }
 }
 
@@ -87,6 +100,9 @@ mod tests {
     fn every_built_in_type_has_an_owner() {
         for (name, _) in BUILT_IN {
             assert_ne!(crate::wire::event::owner(name), crate::wire::event::Owner::Anyone, "{name}");
+        }
+        for (name, _) in CONTROL {
+            assert_eq!(crate::wire::event::owner(name), crate::wire::event::Owner::Nodes, "{name}");
         }
     }
 

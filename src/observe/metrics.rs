@@ -136,6 +136,7 @@ metrics! {
     counter closed_backlog "fanfare_disconnects_total" r#"reason="backlog""# "Streams ended.";
     counter closed_drain "fanfare_disconnects_total" r#"reason="drain""# "Streams ended.";
     counter closed_token "fanfare_disconnects_total" r#"reason="token""# "Streams ended.";
+    counter closed_disconnected "fanfare_disconnects_total" r#"reason="disconnect""# "Streams ended.";
     counter closed_budget "fanfare_disconnects_total" r#"reason="budget""# "Streams ended.";
     counter closed_http_evicted "fanfare_evicted_total" "" "Connections without a request that were closed for others, since the node was full.";
     gauge tls_handshaking "fanfare_tls_handshaking" "" "Connections by TLS whose handshake is not done.";
@@ -151,6 +152,7 @@ metrics! {
     gauge backlog_bytes "fanfare_backlog_bytes" "" "Bytes that wait for streams that lag.";
     counter samples_ignored "fanfare_received_ignored_total" "" "Receive times reported by clients that cannot be right.";
     counter tokens_verified "fanfare_tokens_verified_total" "" "Tokens whose signature was checked, and not remembered from before.";
+    gauge revocations "fanfare_revocations" "" "Revocations that are kept, on the first shard.";
     gauge mesh_waiting "fanfare_mesh_waiting" "" "Messages and events that wait for a full mailbox of another core.";
     counter frames_sent "fanfare_frames_sent_total" "" "Frames sent to other nodes, however often.";
     counter frames_received "fanfare_frames_received_total" "" "Frames taken from other nodes.";

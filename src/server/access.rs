@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::token_cache::TokenCache;
 use crate::auth::{Rights, SharedKeys, Token, TokenError, credentials};
 use crate::wire::authority::Authority;
-use crate::wire::event::{Draft, EventError, Owner, giver, owner};
+use crate::wire::event::{CONTROL_KIND, Draft, EventError, Owner, giver, owner};
 use crate::wire::frame::Withdrawn;
 use crate::wire::http::HttpError;
 use crate::wire::query::{Parameter, Query};
@@ -149,6 +149,9 @@ impl Access {
     /// 403, naming the right and the topic.
     pub fn require_subscribe(&self, topic: &Topic) -> Result<(), HttpError> {
         match self {
+            Access::Open if topic.kind() == CONTROL_KIND => {
+                Err(HttpError::new(Status::Forbidden, "control: topics are for who has a token for them"))
+            }
             Access::Open | Access::Node => Ok(()),
             Access::Token(rights) => Ok(rights.require_subscribe(topic)?),
         }
@@ -177,6 +180,9 @@ impl Access {
             return Ok(Allowed(draft));
         }
         self.require_publish(&draft.topic)?;
+        if draft.topic.split_once(':').is_some_and(|(kind, _)| kind == CONTROL_KIND) {
+            return Err(HttpError::new(Status::Forbidden, "events of control: topics come only from nodes"));
+        }
         self.require_type(&draft.kind)?;
         if let Some(id) = draft.id.as_deref().filter(|id| giver(id).is_some()) {
             return Err(HttpError::new(
@@ -268,7 +274,7 @@ impl Shard {
     /// What a request to the public listener may do.
     ///
     /// # Errors
-    /// As [`Tokens::access`].
+    /// As [`Tokens::access`], and as [`Shard::require_unrevoked`].
     pub(super) fn access(&mut self, request: &Request<'_>, query: Query<'_>) -> Result<Access, HttpError> {
         let Some(tokens) = &self.node.tokens else { return Ok(Access::Open) };
         let (origins, own_port, now_ms) = (&self.live.origins, self.node.public.port(), self.clock.unix_ms);
@@ -289,6 +295,7 @@ impl Shard {
     fn count_checked(&self, checked: Result<(Access, bool), HttpError>) -> Result<Access, HttpError> {
         let (access, is_new) = checked?;
         self.counters().tokens_verified.add(u64::from(is_new));
+        self.require_unrevoked(&access)?;
         Ok(access)
     }
 }

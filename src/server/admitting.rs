@@ -9,7 +9,6 @@ use super::access::Access;
 use super::http_connection::Http;
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
-use super::streams::bye;
 use crate::admission::Refusal;
 use crate::admission::full::Fullness;
 use crate::admission::turns::Turns;
@@ -20,7 +19,7 @@ use crate::wire::http::{HttpError, Method};
 use crate::wire::query::Query;
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
-use crate::wire::sse::ByeReason;
+use crate::wire::sse::{self, ByeReason, Framing};
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
@@ -335,4 +334,10 @@ impl Shard {
             _ => {}
         }
     }
+}
+
+/// Appends the last event of a stream, and the end of its body.
+pub(super) fn bye(out: &mut Vec<u8>, framing: Framing, reason: ByeReason, retry_ms: u32) {
+    framing.wrap(out, |out| sse::bye(out, reason, retry_ms));
+    out.extend_from_slice(framing.end());
 }

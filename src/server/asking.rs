@@ -39,6 +39,8 @@ pub enum Asked {
     Ends(u64, Vec<(Topic, Shown)>),
     /// Whether topics have newer values than these versions.
     Newer(Vec<(Topic, u64)>),
+    /// What is to end or to change on all nodes.
+    Control,
     /// A part of a topic's history.
     Page(Topic),
     /// The same, for who lists it.
@@ -216,6 +218,8 @@ impl Shard {
             (Asked::Newer(topics), Ok(Answer::Newer(found))) => self.on_newer(topics, found),
             (Asked::Page(topic), Ok(Answer::Page(page))) => self.on_page(topic, Ok(page)),
             (Asked::Page(topic), Err(error)) => self.on_page(topic, Err(error)),
+            (Asked::Control, Ok(Answer::Page(page))) => self.on_control_read(Ok(page)),
+            (Asked::Control, Err(error)) => self.on_control_read(Err(error)),
             (Asked::SetCounts, result) => self.on_counts_set(result),
             (Asked::Counts, Ok(Answer::Counts(counts))) => self.on_all_counts(Ok(counts)),
             (Asked::Counts, Err(error)) => self.on_all_counts(Err(error)),

@@ -56,7 +56,8 @@ impl Shard {
         let counts = self.crowds.counts > 0 && self.tell_counts();
         let topics = self.registry.is_due(self.clock.instant) && self.let_go();
         let drains = self.crowds.drains && self.go_on_draining();
-        waits | shows | counts | topics | drains
+        let told = self.has_streams_to_look_at() && self.look_at_streams();
+        waits | shows | counts | topics | drains | told
     }
 
     /// What waited for topics waits no more.

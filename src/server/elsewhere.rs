@@ -12,7 +12,7 @@ use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
 use super::topic_changes::gone;
-use crate::auth::{Patterns, Rights};
+use crate::auth::{Patterns, Rights, TokenId};
 use crate::limits::CHANGE_TIMEOUT;
 use crate::wire::connection_id::{ConnectionId, NodeId};
 use crate::wire::http::{HttpError, percent_decode};
@@ -51,6 +51,12 @@ pub(super) enum What {
 struct HandedRights {
     member: Option<String>,
     expires_at_ms: Option<u64>,
+    /// When it was issued; none from a node of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    issued_at_ms: Option<u64>,
+    /// What stands for its `jti`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    jti: Option<[u8; 16]>,
     subscribe: Vec<String>,
     publish: Vec<String>,
 }
@@ -61,6 +67,8 @@ impl HandedRights {
         HandedRights {
             member: rights.sub.as_deref().map(str::to_owned),
             expires_at_ms: rights.expires_at_ms,
+            issued_at_ms: rights.issued_at_ms,
+            jti: rights.jti.map(|jti| *jti.as_bytes()),
             subscribe: list(&rights.subscribe),
             publish: list(&rights.publish),
         }
@@ -70,6 +78,7 @@ impl HandedRights {
         let list = |patterns: &[String]| Patterns::parse(patterns.iter().map(String::as_str)).map_err(HttpError::bad);
         let (subscribe, publish) = (list(&self.subscribe)?, list(&self.publish)?);
         let rights = Rights::handed_on(self.member.as_deref(), self.expires_at_ms, subscribe, publish);
+        let rights = rights.issued(self.issued_at_ms, self.jti.map(TokenId::from_bytes));
         Ok(Access::Token(Arc::new(rights)))
     }
 }
@@ -162,6 +171,7 @@ mod tests {
     fn rights_arrive_as_they_were_checked() {
         let patterns = |text: &str| Patterns::parse(text.split(',')).unwrap();
         let rights = Rights::handed_on(Some("ana"), Some(99), patterns("live:*,chat:7"), patterns("live:1"));
+        let rights = rights.issued(Some(7), Some(TokenId::of("x")));
         let what = What::Topics { add: vec![Topic::parse("live:1").unwrap()], remove: Vec::new() };
         let change = Change { connection: "x".to_owned(), rights: Some(HandedRights::of(&rights)), what };
         let text = serde_json::to_string(&change).unwrap();

@@ -3,11 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
+use super::admitting::bye;
 use super::paging::Made;
 use super::resume::Replaying;
 use super::shard::Shard;
 use super::slots::{Conn, Kind, Subscription};
-use super::streams::{Ended, bye};
+use super::streams::Ended;
 use crate::frontend::log::{ByClass, Cursor, Log};
 use crate::frontend::topics::TopicIndex;
 use crate::limits::{

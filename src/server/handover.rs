@@ -219,10 +219,20 @@ impl Shard {
         lost.into_iter().for_each(|event| self.handed(event, false));
     }
 
-    /// An event was taken, or given up: of a post the outbox takes care then.
+    /// An event was taken, or given up: of a post the outbox takes care then, and who asked for another is answered.
     fn handed(&mut self, event: Handed, is_taken: bool) {
-        if let Publisher::Post(topic, record) = event.publisher {
-            self.on_told(&topic, &record, is_taken);
+        match event.publisher {
+            Publisher::Post(topic, record) => self.on_told(&topic, &record, is_taken),
+            Publisher::Request(conn) => {
+                let id = Draft::parse_line(&event.line).ok().and_then(|(draft, _)| Some(draft.id?.into_owned()));
+                self.answer_later(conn, |shard, to| match id.filter(|_| is_taken) {
+                    Some(id) => shard.answer_id(to, &id),
+                    None => {
+                        shard.answer_problem(to, &HttpError::unavailable("no dispatcher took it; nothing was done"))
+                    }
+                });
+            }
+            _ => {}
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::access::Access;
+use super::control::News as ControlNews;
 use super::keeping::Batch;
 use super::listing::ListingAsk;
 use super::live::Live;
@@ -209,6 +210,13 @@ pub enum Message {
     List(Box<ListingAsk>),
     /// Back to the shard that was asked, for the connection whose request it was: this shard's part.
     Listed(Conn, Vec<(u64, serde_json::Value)>),
+    /// From the first shard: what is to end or to change on all nodes.
+    Control {
+        /// What it read.
+        news: Arc<Vec<ControlNews>>,
+        /// That is all there is.
+        known: bool,
+    },
     /// Settings changed: from now on these hold.
     Live(Arc<Live>),
     /// Between the shard that looks into the outbox and the homes of the topics that it has posts of.

@@ -5,7 +5,7 @@
 //! [`receive`] (bytes to requests), [`routes`] (requests to resources), [`access`] (who asks), [`streams`] (a request becomes a
 //! stream), [`resume`] (one that comes back), [`renewal`] (its rights), [`publish`] and [`appending`] (events), [`likes`] and
 //! [`posts`] (what is stored), `rules` (what binds who comments), [`answering`] (what comes later), [`asking`] (the key-value store), [`mesh`] (between cores), [`history`] (a topic's home),
-//! [`fanout`] and [`pages`] (to viewers), [`audience`] and [`presence`] (who is here), [`past`] (what history has), `turn` and `crowds` (what comes when, and how
+//! [`fanout`] and [`pages`] (to viewers), [`audience`] and [`presence`] (who is here), [`control`] (who is to go), [`past`] (what history has), `turn` and `crowds` (what comes when, and how
 //! much of it at once), [`sweep`] (time), [`admin`] (what a node tells).
 //!
 //! Other nodes: [`cluster`] (what is known of them), [`links`] and [`link`] (calls to them), [`internal`] (their requests),
@@ -23,6 +23,7 @@ pub mod audience;
 pub mod budget;
 pub mod cluster;
 pub mod comparing;
+pub mod control;
 mod crowds;
 pub mod elsewhere;
 pub mod fanout;

@@ -161,7 +161,7 @@ impl Shard {
         if !more.is_empty() {
             return self.publish_to_many(access, publisher, Publisher::Line(conn, number), draft, more);
         }
-        let allowed = access.require_unexpired(self.clock.unix_ms).and_then(|()| self.allow(access, draft));
+        let allowed = self.require_still(access).and_then(|()| self.allow(access, draft));
         let draft = allowed
             .and_then(|draft| self.admit_event(publisher).map(|()| draft))
             .map_err(|error| error.detail.into_owned())?;
@@ -186,8 +186,8 @@ impl Shard {
     ) -> Result<Taken, String> {
         let mut drafts: Vec<Draft<'a>> = more.into_iter().map(|topic| Draft { topic, ..draft.clone() }).collect();
         drafts.insert(0, draft);
-        let allowed = access
-            .require_unexpired(self.clock.unix_ms)
+        let allowed = self
+            .require_still(access)
             .and_then(|()| drafts.into_iter().map(|draft| self.allow(access, draft)).collect());
         let drafts: Vec<Allowed<'_>> = allowed.map_err(|error: HttpError| error.detail.into_owned())?;
         for _ in &drafts {

@@ -9,16 +9,17 @@ use super::message::{Message, Renewal};
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::Conn;
-use crate::auth::{Rights, Token, expired};
+use crate::auth::{Revocations, Rights, Token, TokenId, expired};
 use crate::frontend::topics::TopicEntry;
 use crate::frontend::views::All;
-use crate::limits::TOKEN_NOTICE;
+use crate::limits::{STREAM_TOKENS_MAX, TOKEN_NOTICE};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::http::HttpError;
 use crate::wire::json;
 use crate::wire::query::Query;
 use crate::wire::request::Request;
 use crate::wire::sse;
+use crate::wire::status::Status;
 
 /// What of a token's rights an open stream needs to remember: its topics were checked when they were added.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +28,10 @@ pub struct StreamRights {
     pub member: Option<Box<str>>,
     /// The types of which it gets every event of the topics that it may moderate.
     pub all: All,
+    /// When the oldest of its tokens was issued, in Unix ms; none if one does not say so, or there is none.
+    issued_at_ms: Option<u64>,
+    /// What stands for the `jti` of those that brought topics.
+    jtis: Vec<TokenId>,
     /// When they end, in Unix ms.
     expires_at_ms: u64,
     /// When the client is to be told of it, in Unix ms; `None` once it was.
@@ -48,16 +53,43 @@ impl StreamRights {
         // A verified token has an end.
         let expires_at_ms = rights.expires_at_ms.unwrap_or(u64::MAX);
         let notice_at_ms = Some(notice_at(expires_at_ms, now_ms));
-        StreamRights { member: rights.sub.clone(), all, expires_at_ms, notice_at_ms }
+        let (issued_at_ms, jtis) = (rights.issued_at_ms, rights.jti.into_iter().collect());
+        StreamRights { member: rights.sub.clone(), all, issued_at_ms, jtis, expires_at_ms, notice_at_ms }
     }
 
     /// Those of a stream without a token that watches as a member, or all of some types; they never end.
     pub fn of_member(member: Option<String>, all: All) -> StreamRights {
-        StreamRights { member: member.map(Into::into), all, expires_at_ms: u64::MAX, notice_at_ms: None }
+        let (member, issued_at_ms, jtis) = (member.map(Into::into), None, Vec::new());
+        StreamRights { member, all, issued_at_ms, jtis, expires_at_ms: u64::MAX, notice_at_ms: None }
+    }
+
+    /// Whether a token may bring topics to the stream, which then ends when this one does, or is revoked.
+    ///
+    /// # Errors
+    /// 403 where too many did.
+    pub fn may_join(&self, rights: &Rights) -> Result<(), HttpError> {
+        let is_new = |jti| !self.jtis.contains(&jti);
+        if rights.jti.is_some_and(is_new) && self.jtis.len() >= STREAM_TOKENS_MAX {
+            let detail = "topics of this stream came by too many tokens; renew its own, POST …/token, and try again";
+            return Err(HttpError::new(Status::Forbidden, detail));
+        }
+        Ok(())
+    }
+
+    /// A token brought topics.
+    pub fn join(&mut self, rights: &Rights, now_ms: u64) {
+        self.end_by(rights.expires_at_ms.unwrap_or(u64::MAX), now_ms);
+        self.issued_at_ms = self.issued_at_ms.min(rights.issued_at_ms);
+        self.jtis.extend(rights.jti.filter(|jti| !self.jtis.contains(jti)));
+    }
+
+    /// Whether one of its tokens is revoked.
+    pub fn are_revoked(&self, revoked: &Revocations) -> bool {
+        revoked.has(self.member.as_deref(), self.issued_at_ms, &self.jtis)
     }
 
     /// They end no later than at `expires_at_ms`: a topic came by a token that ends then.
-    pub fn end_by(&mut self, expires_at_ms: u64, now_ms: u64) {
+    fn end_by(&mut self, expires_at_ms: u64, now_ms: u64) {
         if expires_at_ms < self.expires_at_ms {
             self.expires_at_ms = expires_at_ms;
             self.notice_at_ms = Some(notice_at(expires_at_ms, now_ms));
@@ -164,6 +196,8 @@ mod tests {
         StreamRights {
             member: None,
             all: All::default(),
+            issued_at_ms: None,
+            jtis: Vec::new(),
             expires_at_ms,
             notice_at_ms: Some(notice_at(expires_at_ms, now_ms)),
         }

@@ -48,6 +48,8 @@ pub enum Resource<'a> {
     Timeouts(&'a str),
     /// `/v1/presence`
     Presence,
+    /// `/v1/members/{member}/…` and `/v1/tokens/{jti}/revoke`: for all nodes.
+    Order(Order<'a>),
     /// A file of the demo page, and whether it is the page itself.
     Asset(Asset, bool),
     /// Internal: `/metrics`
@@ -66,6 +68,19 @@ pub enum Resource<'a> {
     Neighbour(&'a str),
     /// Internal: `/v1/internal/peer/{what}`, for those of others.
     Peer(&'a str),
+}
+
+/// What all nodes are to do, with the part of the path that names for whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order<'a> {
+    /// `/v1/members/{member}/disconnect`
+    Disconnect(&'a str),
+    /// `/v1/members/{member}/revoke`
+    Revoke(&'a str),
+    /// `/v1/members/{member}/topics`
+    Topics(&'a str),
+    /// `/v1/tokens/{jti}/revoke`
+    RevokeToken(&'a str),
 }
 
 /// A method that a resource takes, and the query parameters that it knows then.
@@ -110,6 +125,10 @@ impl<'a> Resource<'a> {
             (["v1", "conversations", of, "receipts"], false) if backend => Resource::Receipts(of),
             (["v1", "conversations", of, "typing"], false) if backend => Resource::Typing(of),
             (["v1", "presence"], false) if backend => Resource::Presence,
+            (["v1", "members", member, "disconnect"], false) => Resource::Order(Order::Disconnect(member)),
+            (["v1", "members", member, "revoke"], false) => Resource::Order(Order::Revoke(member)),
+            (["v1", "members", member, "topics"], false) => Resource::Order(Order::Topics(member)),
+            (["v1", "tokens", jti, "revoke"], false) => Resource::Order(Order::RevokeToken(jti)),
             (["metrics"], true) => Resource::Metrics,
             (["health", "live"], true) => Resource::Live,
             (["health", "ready"], true) => Resource::Ready,
@@ -143,7 +162,7 @@ impl<'a> Resource<'a> {
             Resource::TopicEvents(_) => &[PAGE],
             Resource::TopicMembers(_) => &[(Method::Get, &[Limit, Of, AccessToken])],
             Resource::StreamTopics(_) | Resource::StreamToken(_) | Resource::Received => &[POST],
-            Resource::Typing(_) | Resource::Taps(_) | Resource::Timeouts(_) => &[POST],
+            Resource::Typing(_) | Resource::Taps(_) | Resource::Timeouts(_) | Resource::Order(_) => &[POST],
             Resource::Rules(_) => &[GET, PUT],
             Resource::Time => &[GET],
             Resource::Likes(_) => &[GET, POST, DELETE],
@@ -268,6 +287,10 @@ mod tests {
             "GET /v1/conversations/1/receipts",
             "POST /v1/conversations/1/receipts",
             "GET /v1/presence",
+            "POST /v1/members/ana/disconnect",
+            "POST /v1/members/ana/revoke",
+            "POST /v1/members/ana/topics",
+            "POST /v1/tokens/x/revoke",
             "GET /",
             "GET /index.html",
             "GET /fanfare.js",

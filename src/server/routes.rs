@@ -128,6 +128,10 @@ impl Shard {
                 self.typing(&access, &decode(conversation)?, body)?;
                 Ok(Handled::Answered(self.answers().json(to, Status::Accepted, b"{}")))
             }
+            Resource::Order(order) => {
+                let access = self.publisher(conn, request, query)?;
+                self.order_all(conn, &access, order, to, body)
+            }
             Resource::Asset(asset, _) => Ok(self.asset(asset, request, to)),
             _ => Err(HttpError::not_found()),
         }
@@ -161,6 +165,9 @@ impl Shard {
         }
         if let Some(trouble) = self.trouble() {
             return Some(trouble);
+        }
+        if !self.knows_revoked() {
+            return Some(Reason::plain("waiting for the key-value store to tell which tokens are revoked"));
         }
         if let Some(database) = self.node.store.as_ref().and_then(|store| store.health().err()) {
             return Some(Reason::new("the database fails", database));

@@ -12,6 +12,7 @@ use super::appending::StoreClock;
 use super::asking::Asked;
 use super::cluster::Cluster;
 use super::comparing::Comparing;
+use super::control::Control;
 use super::crowds::Crowds;
 use super::fanout::Picked;
 use super::history::Homes;
@@ -202,6 +203,8 @@ pub struct Shard {
     pub(super) time_had: Duration,
     pub(super) admitting: Admitting,
     pub(super) tokens_seen: TokenCache,
+    /// What is to end or to change on all nodes.
+    pub(super) control: Control,
     /// The bytes that it holds on behalf of others.
     pub(super) account: Account,
     /// Pages of history that its streams hold.
@@ -224,6 +227,7 @@ impl Shard {
         let (clock_start, sockets, shards) = (clock.instant, clock.slice(SOCKETS_SLICE), parts.node.shards());
         let doubt = Doubt::new(shards, clock_start, clock.unix_ms);
         let account = Account::new(parts.live.held_max);
+        let control = Control::new(&account, clock.unix_ms);
         let mut shard = Shard {
             id: parts.id,
             topics: Topics::new(&account),
@@ -306,6 +310,7 @@ impl Shard {
             refused_by_kernel: Default::default(),
             admitting: Admitting::default(),
             tokens_seen: TokenCache::default(),
+            control,
             sampled: 0,
             pasts: VecDeque::new(),
             gathering: Map::default(),
@@ -313,6 +318,7 @@ impl Shard {
             asked_at: Map::default(),
         };
         shard.open_peers();
+        shard.begin_control();
         shard
     }
 
@@ -376,6 +382,7 @@ impl Shard {
             Message::List(ask) => self.on_list(*ask),
             Message::Listed(conn, rows) => self.on_listed(conn, rows),
             Message::Live(live) => self.take_up(live),
+            Message::Control { news, known } => self.on_control(news, known),
             Message::Outbox(news) => self.on_outbox_news(news),
             Message::Drain => self.start_draining(),
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::access::Access;
+use super::admitting::bye;
 use super::http_connection::Http;
 use super::message::{Asker, Message};
 use super::renewal::StreamRights;
@@ -68,6 +69,8 @@ pub enum Ended {
     Drain,
     /// Its token ran out.
     Token,
+    /// A server ended it.
+    Disconnected,
     /// It had the most waiting when that was too much for all streams together.
     Budget,
 }
@@ -174,7 +177,7 @@ impl Shard {
         self.write_stream(conn, &early);
         self.show(conn, showing);
         if !missing.is_empty() {
-            self.wait_for(conn, &missing, None, opening.last);
+            self.wait_for(&missing, Waiter { conn, asker: None, last: opening.last });
         } else if let Some(last) = opening.last {
             self.start_replay(conn, &last);
         }
@@ -258,15 +261,9 @@ impl Shard {
     }
 
     /// Answers the stream, or who changed its topics, once these topics are registered.
-    pub(super) fn wait_for(
-        &mut self,
-        conn: Conn,
-        missing: &[u32],
-        asker: Option<(usize, Conn)>,
-        last: Option<LastEvent>,
-    ) {
+    pub(super) fn wait_for(&mut self, missing: &[u32], waiter: Waiter) {
         let deadline = self.clock.instant + CONNECTED_WAIT;
-        self.waiting.insert(conn.slot, missing, deadline, Waiter { conn, asker, last });
+        self.waiting.insert(waiter.conn.slot, missing, deadline, waiter);
     }
 
     /// A topic is registered: whoever waited for it waits for one less.
@@ -476,6 +473,7 @@ impl Shard {
             Ended::Backlog => counters.closed_backlog.add(1),
             Ended::Drain => counters.closed_drain.add(1),
             Ended::Token => counters.closed_token.add(1),
+            Ended::Disconnected => counters.closed_disconnected.add(1),
             Ended::Budget => counters.closed_budget.add(1),
         }
     }
@@ -497,10 +495,4 @@ impl Shard {
             _ => {}
         }
     }
-}
-
-/// Appends the last event of a stream, and the end of its body.
-pub(super) fn bye(out: &mut Vec<u8>, framing: Framing, reason: ByeReason, retry_ms: u32) {
-    framing.wrap(out, |out| sse::bye(out, reason, retry_ms));
-    out.extend_from_slice(framing.end());
 }

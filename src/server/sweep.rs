@@ -55,6 +55,7 @@ impl Shard {
         self.tick_totals();
         self.tick_audience();
         self.tick_presence();
+        self.tick_control();
         self.end_late_waits(now);
         self.pages.tidy(self.clock.seconds());
         self.sweep();
@@ -89,6 +90,7 @@ impl Shard {
             counters.held_refused[what as usize].set(self.account.refused(what));
         }
         if self.id == 0 {
+            counters.revocations.set(self.control.revocations() as u64);
             // No shard's in particular.
             let (held, refused) = (self.node.storing.held() as u64, self.node.storing.refused());
             counters.held[Use::Questions as usize].add(held);

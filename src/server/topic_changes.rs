@@ -8,7 +8,7 @@ use super::message::{ChangeTopics, Message};
 use super::routes::Handled;
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
-use super::streams::{read_topics, too_many_topics};
+use super::streams::{Waiter, read_topics, too_many_topics};
 use crate::frontend::topics::TopicIndex;
 use crate::wire::connection_id::ConnectionId;
 use crate::wire::http::{HttpError, percent_decode};
@@ -70,6 +70,8 @@ impl Shard {
         if self.slots.secret(conn) != secret || !is_stream {
             return Err(gone());
         }
+        // It may have been revoked on its way here.
+        self.require_unrevoked(access)?;
         match access {
             Access::Token(rights) => match &slot.rights {
                 Some(stream) => Ok(rights.require_same_member(stream.member.as_deref())?),
@@ -96,7 +98,8 @@ impl Shard {
         if missing.is_empty() || self.slots.get(change.conn).is_none() {
             self.answer_topic_change(change.conn, change.asker);
         } else {
-            self.wait_for(change.conn, &missing, Some(change.asker), None);
+            let (conn, asker) = (change.conn, Some(change.asker));
+            self.wait_for(&missing, Waiter { conn, asker, last: None });
         }
     }
 
@@ -104,7 +107,32 @@ impl Shard {
     /// registered yet.
     fn try_change(&mut self, change: &ChangeTopics) -> Result<(Vec<Topic>, Vec<u32>), HttpError> {
         self.check_stream(change.conn, change.secret, &change.access)?;
-        let slot = self.slots.get(change.conn).expect("it was just checked");
+        let rights = self.slots.get(change.conn).and_then(|slot| slot.rights.as_deref());
+        if let (Access::Token(new), Some(rights)) = (&change.access, rights) {
+            rights.may_join(new)?;
+        }
+        if rights.is_some_and(|rights| !rights.all.is_none()) {
+            let is_new = |topic: &&Topic| self.watched(change.conn, topic.as_str()).is_none();
+            change.add.iter().filter(is_new).try_for_each(|topic| change.access.require_moderator(topic))?;
+        }
+        let (added, missing) = self.change_stream(change.conn, &change.add, &change.remove, &change.access)?;
+        let now_ms = self.clock.unix_ms;
+        let slot = self.slots.get_mut(change.conn).expect("nothing was written to it");
+        if let (Access::Token(rights), Some(stream), false) = (&change.access, &mut slot.rights, added.is_empty()) {
+            stream.join(rights, now_ms);
+        }
+        Ok((added, missing))
+    }
+
+    /// The same of an open stream of this shard, whose client, or a server, may do that.
+    pub(super) fn change_stream(
+        &mut self,
+        conn: Conn,
+        add: &[Topic],
+        remove: &[Topic],
+        access: &Access,
+    ) -> Result<(Vec<Topic>, Vec<u32>), HttpError> {
+        let slot = self.slots.get(conn).expect("it is open");
         let current: Vec<Topic> = slot
             .subscriptions
             .as_slice()
@@ -112,32 +140,24 @@ impl Shard {
             .map(|subscription| self.topics.get(subscription.topic).topic.clone())
             .collect();
         let removed: Vec<&Topic> =
-            current.iter().filter(|topic| change.remove.contains(topic) && !change.add.contains(topic)).collect();
-        let added: Vec<Topic> = change.add.iter().filter(|topic| !current.contains(topic)).cloned().collect();
-        if slot.rights.as_ref().is_some_and(|rights| !rights.all.is_none()) {
-            added.iter().try_for_each(|topic| change.access.require_moderator(topic))?;
-        }
-        let own = change.access.own_topic();
+            current.iter().filter(|topic| remove.contains(topic) && !add.contains(topic)).collect();
+        let added: Vec<Topic> = add.iter().filter(|topic| !current.contains(topic)).cloned().collect();
+        let own = access.own_topic();
         let count = |topics: &[&Topic]| topics.iter().filter(|topic| own.as_ref() != Some(**topic)).count();
         let all: Vec<&Topic> = current.iter().chain(&added).collect();
         if count(&all) - count(&removed) > self.live.topics_max {
             return Err(too_many_topics(self.live.topics_max));
         }
         self.admit_topics(&added)?;
-        let mut missing = self.subscribe(change.conn, &added, &change.access);
+        let mut missing = self.subscribe(conn, &added, access);
         // A topic asked for again while it is still pending is waited for again.
-        for topic in change.add.iter().filter(|topic| current.contains(topic)) {
-            let watched = self.watched(change.conn, topic.as_str());
+        for topic in add.iter().filter(|topic| current.contains(topic)) {
+            let watched = self.watched(conn, topic.as_str());
             missing.extend(watched.filter(|&index| !self.topics.get(index).registered));
         }
         for topic in removed {
-            let index = self.watched(change.conn, topic.as_str()).expect("the stream watches it");
-            self.unwatch(change.conn, index);
-        }
-        let now_ms = self.clock.unix_ms;
-        let slot = self.slots.get_mut(change.conn).expect("nothing was written to it");
-        if let (Access::Token(rights), Some(stream), false) = (&change.access, &mut slot.rights, added.is_empty()) {
-            stream.end_by(rights.expires_at_ms.unwrap_or(u64::MAX), now_ms);
+            let index = self.watched(conn, topic.as_str()).expect("the stream watches it");
+            self.unwatch(conn, index);
         }
         Ok((added, missing))
     }

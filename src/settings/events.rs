@@ -2,7 +2,7 @@
 
 use super::source::{Layers, Raw, Source};
 use super::values::{Fault, duration, fault};
-use crate::dispatch::types::{self, BUILT_IN};
+use crate::dispatch::types::{self, BUILT_IN, CONTROL};
 use crate::error::SettingsError;
 use crate::limits::{EPHEMERAL_TTL, HISTORY_AGE, HISTORY_EVENTS, SUM_WINDOW_MAX, TYPE_BYTES_MAX};
 use std::collections::BTreeMap;
@@ -97,6 +97,15 @@ fn one(event_type: &str, given: &BTreeMap<&'static str, Raw>, built_in: Class) -
             origin: Box::new(given.values().next().map_or(Source::Default, |raw| raw.origin.clone())),
             problem: "not a type's name".to_owned(),
             remedy: format!("give 1 to {TYPE_BYTES_MAX} bytes without control characters"),
+        });
+    }
+    if CONTROL.iter().any(|(name, _)| *name == event_type) {
+        return Err(SettingsError::Invalid {
+            setting: "events".to_owned(),
+            value: event_type.to_owned(),
+            origin: Box::new(given.values().next().map_or(Source::Default, |raw| raw.origin.clone())),
+            problem: "a type by which nodes tell each other what to end and what to refuse".to_owned(),
+            remedy: "leave it out".to_owned(),
         });
     }
     let class = match given.get("class") {

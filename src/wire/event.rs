@@ -70,7 +70,7 @@ pub enum Owner {
 }
 
 /// The platform's own types, and who may publish them.
-pub const OWNED: [(&str, Owner); 11] = [
+pub const OWNED: [(&str, Owner); 13] = [
     ("like", Owner::Named),
     ("tap", Owner::Named),
     ("comment", Owner::Named),
@@ -82,7 +82,18 @@ pub const OWNED: [(&str, Owner); 11] = [
     ("presence", Owner::Nodes),
     ("receipt", Owner::Nodes),
     ("rules", Owner::Nodes),
+    (CONTROL_REVOKE, Owner::Nodes),
+    (CONTROL_STREAMS, Owner::Nodes),
 ];
+
+/// The topic by which nodes tell each other what to end and what to refuse.
+pub const CONTROL_TOPIC: &str = "control:members";
+/// The kind of topics to which nodes alone publish.
+pub const CONTROL_KIND: &str = "control";
+/// Tokens are revoked.
+pub const CONTROL_REVOKE: &str = "control.revoke";
+/// Open streams are to end, or to have other topics.
+pub const CONTROL_STREAMS: &str = "control.streams";
 
 /// Who may publish events of this type.
 pub fn owner(kind: &str) -> Owner {

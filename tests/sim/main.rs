@@ -8,6 +8,7 @@ mod batch;
 mod clients;
 mod crowds;
 mod database;
+mod endings;
 mod fabric;
 mod faults;
 mod losses;

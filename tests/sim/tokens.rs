@@ -6,7 +6,7 @@ use fanfare::auth::Keys;
 use fanfare::auth::watch::Shared;
 use fanfare::server::access::Tokens;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::UNIX;
 
@@ -26,6 +26,11 @@ pub fn token(member: Option<&str>, subscribe: &[String], publish: &[&str], ends:
     if let Some(member) = member {
         claims["sub"] = json!(member);
     }
+    signed(&claims)
+}
+
+/// A token of these claims.
+pub fn signed(claims: &Value) -> String {
     let key = EncodingKey::from_secret(SECRET.trim_end().as_bytes());
-    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).expect("it signs")
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key).expect("it signs")
 }

@@ -1,0 +1,109 @@
+//! A shard looks through its streams, all of them once for all that was told meanwhile, in slices.
+
+use std::sync::Arc;
+
+use super::{Change, News};
+use crate::auth::{Patterns, Rights};
+use crate::limits::{CONTROL_LOOKS, CROWD_SLICE};
+use crate::runtime::random::Map;
+use crate::server::access::Access;
+use crate::server::shard::Shard;
+use crate::server::slots::{Conn, Kind};
+use crate::server::streams::Ended;
+use crate::wire::sse::ByeReason;
+
+/// What is to become of a member's streams.
+#[derive(Debug, Clone)]
+enum Act {
+    End,
+    Change(Arc<Change>),
+}
+
+/// A look through all streams.
+#[derive(Debug)]
+pub struct Look {
+    /// The next slot.
+    at: u32,
+    acts: Map<Box<str>, Vec<Act>>,
+}
+
+impl Look {
+    fn of(told: impl Iterator<Item = Arc<Vec<News>>>) -> Look {
+        let mut acts: Map<Box<str>, Vec<Act>> = Map::default();
+        for news in told.flat_map(|told| told.to_vec()) {
+            let (member, act) = match news {
+                News::Revoked(..) => continue,
+                News::Disconnected(member) => (Box::from(&*member), Act::End),
+                News::Changed(change) => (Box::from(&*change.member), Act::Change(change)),
+            };
+            acts.entry(member).or_default().push(act);
+        }
+        Look { at: 0, acts }
+    }
+}
+
+impl Shard {
+    /// Looks at streams for as long as one turn may. True if there are more.
+    pub(in crate::server) fn look_at_streams(&mut self) -> bool {
+        let mut slice = self.clock.slice(CROWD_SLICE);
+        loop {
+            let capacity = self.slots.capacity();
+            let Some(look) = self.control.look.as_mut().filter(|look| look.at < capacity) else {
+                self.control.look = None;
+                if self.control.waiting.is_empty() {
+                    return false;
+                }
+                self.control.look = Some(Look::of(self.control.waiting.drain(..)));
+                continue;
+            };
+            let number = look.at;
+            look.at += 1;
+            let acted = self.look_at(number);
+            if (acted || number.is_multiple_of(CONTROL_LOOKS)) && slice.is_over() {
+                return true;
+            }
+        }
+    }
+
+    /// Whether streams are yet to be looked at.
+    pub(in crate::server) fn has_streams_to_look_at(&self) -> bool {
+        self.control.look.is_some() || !self.control.waiting.is_empty()
+    }
+
+    /// Does what is to be done with one stream. True if there was something.
+    fn look_at(&mut self, number: u32) -> bool {
+        let slot = self.slots.at(number);
+        let is_open = matches!(slot.kind, Kind::Stream | Kind::Lagging(_)) && !slot.is_ending();
+        let Some(rights) = slot.rights.as_deref().filter(|_| is_open) else { return false };
+        let Some(conn) = self.slots.owner(number) else { return false };
+        if rights.are_revoked(&self.control.revoked) {
+            self.say_bye(conn, ByeReason::Token, Ended::Token);
+            return true;
+        }
+        let acts = self.control.look.as_ref().and_then(|look| look.acts.get(rights.member.as_deref()?)).cloned();
+        let Some(acts) = acts else { return false };
+        for act in acts {
+            match act {
+                Act::End => self.say_bye(conn, ByeReason::Token, Ended::Disconnected),
+                Act::Change(change) => self.change_as_told(conn, &change),
+            }
+        }
+        true
+    }
+
+    /// A server changes a stream's topics: it needs no right of the stream's. What would be too many is left out.
+    fn change_as_told(&mut self, conn: Conn, change: &Change) {
+        if self.slots.get(conn).is_none_or(|slot| slot.is_ending()) {
+            return;
+        }
+        let none = Patterns::default;
+        let access = match self.node.tokens {
+            Some(_) => Access::Token(Arc::new(Rights::handed_on(Some(&change.member), None, none(), none()))),
+            None => Access::Open,
+        };
+        match self.change_stream(conn, &change.add, &change.remove, &access) {
+            Ok((added, _)) => self.show_topics(conn, &added),
+            Err(_) => self.counters().rejected.add(1),
+        }
+    }
+}

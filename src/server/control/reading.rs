@@ -1,0 +1,172 @@
+//! The node's first shard reads what was told to all nodes, and tells the other shards.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Command, News};
+use crate::dispatch::kv::{Answer, Page, Read, Request, Stored as Found, Unavailable};
+use crate::limits::{CONTROL_LATE, CONTROL_READ, PAGE_EVENTS};
+use crate::server::asking::Asked;
+use crate::server::message::Message;
+use crate::server::shard::Shard;
+use crate::wire::event::{CONTROL_REVOKE, CONTROL_STREAMS, CONTROL_TOPIC};
+use crate::wire::frame::Stored;
+use crate::wire::position::Position;
+use crate::wire::topic::Topic;
+
+/// How far it has read.
+#[derive(Debug)]
+pub struct Reading {
+    /// All up to here is told.
+    at: Position,
+    /// When it reads on.
+    next: Option<Instant>,
+    asking: bool,
+    /// It was at the end once.
+    caught_up: bool,
+    /// What changed streams before this, in Unix ms, was not for this node's.
+    began_ms: u64,
+}
+
+impl Reading {
+    /// Of a node that begins now, in Unix ms.
+    pub fn new(now_ms: u64) -> Reading {
+        let began_ms = now_ms.saturating_sub(CONTROL_LATE.as_millis() as u64);
+        Reading { at: Position::START, next: None, asking: false, caught_up: false, began_ms }
+    }
+
+    /// What it reads next.
+    fn ask(&self) -> Read {
+        let topic = Topic::parse(CONTROL_TOPIC).expect("it is a topic");
+        Read { topic, after: self.at, limit: PAGE_EVENTS }
+    }
+
+    /// What a part of history tells, and whether that is all there is.
+    fn page(&mut self, page: &Page) -> (Vec<News>, bool) {
+        let news = page.events.iter().filter_map(|found| self.take(found)).collect();
+        self.caught_up |= page.complete;
+        (news, page.complete)
+    }
+
+    /// What an event of history tells, if it is for this node.
+    fn take(&mut self, found: &Found) -> Option<News> {
+        self.at = found.position;
+        let stored = Stored::read(&found.event)?;
+        if !matches!(&*stored.kind, CONTROL_REVOKE | CONTROL_STREAMS) {
+            return None;
+        }
+        if stored.kind == CONTROL_STREAMS && !self.caught_up && stored.at < self.began_ms {
+            return None;
+        }
+        serde_json::from_slice::<Command>(stored.data).ok().map(|command| command.news(stored.at))
+    }
+}
+
+impl Shard {
+    /// Whether this node has use for what is told.
+    fn reads_control(&self) -> bool {
+        self.node.roles.frontend || self.node.tokens.is_some()
+    }
+
+    /// Before the first turn. Each shard reads what a store in this process has, so that no token is refused for want of it.
+    pub(in crate::server) fn begin_control(&mut self) {
+        if !self.reads_control() {
+            return;
+        }
+        if self.node.kv.as_ref().is_some_and(|kv| kv.is_here()) {
+            while !self.control.reading.caught_up {
+                let Ok(Ok(Answer::Page(page))) = self.submit(Request::Read(self.control.reading.ask())) else { break };
+                let (news, known) = self.control.reading.page(&page);
+                self.on_control(Arc::new(news), known);
+                if page.events.is_empty() {
+                    break;
+                }
+            }
+            // What came between two shards' beginnings is told once more.
+            let at = self.clock.unix_ms.saturating_sub(CONTROL_LATE.as_millis() as u64);
+            self.control.reading.at = self.control.reading.at.min(Position::at(at));
+        }
+        if self.id == 0 {
+            self.read_control();
+        }
+    }
+
+    /// Once a tick: reads on if it is time to, and forgets what no token lives to see.
+    pub(in crate::server) fn tick_control(&mut self) {
+        if self.is_whole_second() && !self.control.revoked.is_empty() {
+            self.control.revoked.forget(self.clock.unix_ms);
+            self.control.held.settle(self.control.revoked.bytes());
+        }
+        let (now, reading) = (self.clock.instant, &self.control.reading);
+        let is_due = !reading.asking && reading.next.is_none_or(|next| next <= now);
+        if self.id == 0 && is_due && self.reads_control() {
+            self.read_control();
+        }
+    }
+
+    fn read_control(&mut self) {
+        let reading = &mut self.control.reading;
+        (reading.asking, reading.next) = (true, Some(self.clock.instant + CONTROL_READ));
+        let read = reading.ask();
+        self.ask(Request::Read(read), Asked::Control);
+    }
+
+    /// A part of what was told. What cannot be read now is read at the next time.
+    pub(in crate::server) fn on_control_read(&mut self, result: Result<Page, Unavailable>) {
+        let reading = &mut self.control.reading;
+        reading.asking = false;
+        let Ok(page) = result else { return };
+        let was_behind = !reading.caught_up;
+        let (news, known) = reading.page(&page);
+        if !news.is_empty() || (was_behind && known) {
+            let news = Arc::new(news);
+            for shard in 0..self.node.shards() {
+                self.send(shard, Message::Control { news: Arc::clone(&news), known });
+            }
+        }
+        if !known && !page.events.is_empty() {
+            self.read_control();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::event::Class;
+    use crate::wire::frame::{Event, Frame};
+    use crate::wire::version::Version;
+
+    fn found(kind: &str, at: u64, data: &str) -> Found {
+        let event = Event {
+            id: "i",
+            topic: CONTROL_TOPIC,
+            kind,
+            key: None,
+            at,
+            data: data.as_bytes(),
+            class: Class::Every,
+            ttl_ms: 0,
+            place: None,
+            version: Version::NONE,
+        };
+        Found { position: Position::at(at), prev: None, event: Frame::encode(&event).json().into() }
+    }
+
+    #[test]
+    fn a_node_that_begins_takes_old_revocations_and_no_old_changes_of_streams() {
+        let late = CONTROL_LATE.as_millis() as u64;
+        let mut reading = Reading::new(2 * late);
+        let (revoke, end) = (r#"{"revoke":{"member":"ana","before_ms":1}}"#, r#"{"disconnect":{"member":"ana"}}"#);
+        assert!(matches!(reading.take(&found(CONTROL_REVOKE, 1, revoke)), Some(News::Revoked(..))));
+        assert!(reading.take(&found(CONTROL_STREAMS, late - 1, end)).is_none());
+        assert!(matches!(reading.take(&found(CONTROL_STREAMS, late, end)), Some(News::Disconnected(..))));
+        reading.caught_up = true;
+        // Whose clock is far behind speaks to those that are there all the same.
+        assert!(reading.take(&found(CONTROL_STREAMS, 1, end)).is_some());
+        for (kind, data) in [("comment", end), (CONTROL_STREAMS, "{\"unheard_of\":{}}"), (CONTROL_REVOKE, "7")] {
+            assert!(reading.take(&found(kind, 3 * late, data)).is_none(), "{kind} {data}");
+        }
+        assert_eq!(reading.at, Position::at(3 * late));
+    }
+}
