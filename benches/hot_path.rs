@@ -154,11 +154,12 @@ fn admit(bench: &mut Criterion) {
     let file = folder.join("secret");
     std::fs::write(&file, secret).expect("the folder is ours");
     let watcher = fanfare::auth::Watcher::start(&file).expect("it is a secret");
+    let terms = fanfare::auth::Terms::default();
     let keys = Arc::clone(&watcher.keys().load());
     bench.bench_function("token: check (HS256)", |bench| bench.iter(|| Token(black_box(&token)).verify(&keys, 0)));
     let mut seen = TokenCache::default();
     bench.bench_function("token: find among those checked", |bench| {
-        bench.iter(|| seen.verify(Token(black_box(&token)), &keys, 0).is_ok())
+        bench.iter(|| seen.verify(Token(black_box(&token)), &keys, &terms, 0).is_ok())
     });
     let _ = std::fs::remove_dir_all(&folder);
 }

@@ -169,9 +169,21 @@ pub struct NodeArgs {
     /// Check tokens by the secret, PEM key or JWKS in this file, read again when it changes [default: none]
     #[arg(long, value_name = "FILE", help_heading = "Access")]
     pub jwt_key_file: Option<String>,
+    /// Check tokens by the JWKS that their issuer serves here, fetched again for a key that is not known [default: none]
+    #[arg(long, value_name = "URL", help_heading = "Access")]
+    pub jwt_key_url: Option<String>,
     /// Take tokens also from the cookie of this name [default: none]
     #[arg(long, value_name = "NAME", help_heading = "Access")]
     pub jwt_cookie: Option<String>,
+    /// Take only tokens of these issuers (iss), with commas between [default: none]
+    #[arg(long, value_name = "ISSUER,…", help_heading = "Access")]
+    pub jwt_issuer: Option<Vec<String>>,
+    /// Take only tokens for one of these (aud), with commas between [default: none]
+    #[arg(long, value_name = "AUDIENCE,…", help_heading = "Access")]
+    pub jwt_audience: Option<Vec<String>>,
+    /// Refuse tokens that live for longer, from iat or from now to exp [default: 3653d]
+    #[arg(long, value_name = "TIME", help_heading = "Access")]
+    pub jwt_max_life: Option<String>,
     /// Let pages of these origins use the API, with commas between, or * for any [default: none]
     #[arg(long, value_name = "ORIGIN,…", help_heading = "Access")]
     pub cors_origin: Option<Vec<String>>,

@@ -6,6 +6,7 @@ mod kv;
 mod secrets;
 mod signals;
 
+use std::any::Any;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -17,8 +18,8 @@ use tracing::{error, info, warn};
 
 use crate::admission::Admission;
 use crate::args::Flags;
-use crate::auth::Watcher;
 use crate::auth::watch::Shared;
+use crate::auth::{Fetcher, Watcher};
 use crate::backend::store::{OpenError, Store};
 use crate::backend::{postgres, sqlite};
 use crate::dispatch::kv::{BUCKETS, KeyValue, NodeInfo};
@@ -42,7 +43,7 @@ use crate::server::message::{Message, Then, Ticket};
 use crate::server::node::{Node, Roles};
 use crate::server::peers::Peer;
 use crate::server::shard::{Parts, Shard};
-use crate::settings::{self, Auth, Cores, Database, Io, Role, Settings};
+use crate::settings::{self, Auth, Cores, Database, Io, KeySource, Role, Settings};
 use crate::wire::connection_id::NodeId;
 use crate::wire::node_url::NodeUrl;
 
@@ -130,13 +131,28 @@ fn peers(settings: &Settings, shards: usize) -> Result<Vec<Peer>, SettingsError>
     settings.peers.iter().map(peer).collect()
 }
 
-/// Begins to watch the key file, where tokens are asked for. The watcher is to live as long as the node.
-fn watch_keys(settings: &Settings) -> Result<Option<(Watcher, Tokens)>, SettingsError> {
-    let Auth::Jwt { key_file, cookie } = &settings.auth else { return Ok(None) };
-    let watcher =
-        Watcher::start(key_file).map_err(|error| settings.refuse("jwt_key_file", &error.problem, error.remedy))?;
-    let tokens = Tokens { keys: watcher.keys(), cookie: cookie.clone() };
-    Ok(Some((watcher, tokens)))
+/// What keeps keys up to date for as long as it lives.
+type Keeper = Box<dyn Any>;
+
+/// Begins to watch the key file, or to fetch keys, where tokens are asked for. What does it is to live as long as the node.
+fn watch_keys(settings: &Settings) -> Result<Option<(Keeper, Tokens)>, SettingsError> {
+    let Auth::Jwt { keys, cookie, terms } = &settings.auth else { return Ok(None) };
+    let (keeper, keys, refetch): (Keeper, _, _) = match keys {
+        KeySource::File(file) => {
+            let watcher =
+                Watcher::start(file).map_err(|error| settings.refuse("jwt_key_file", &error.problem, error.remedy))?;
+            let keys = watcher.keys();
+            (Box::new(watcher), keys, None)
+        }
+        KeySource::Url(url) => {
+            let fetcher = Fetcher::start(url)
+                .map_err(|problem| settings.refuse("jwt_key_url", &problem, "or give --jwt-key-file"))?;
+            let (keys, refetch) = (fetcher.keys(), fetcher.refetch());
+            (Box::new(fetcher), keys, Some(refetch))
+        }
+    };
+    let tokens = Tokens { keys, cookie: cookie.clone(), terms: terms.clone(), refetch };
+    Ok(Some((keeper, tokens)))
 }
 
 /// Connections that a node can have, where its process may open so many files.

@@ -24,6 +24,8 @@ pub use url::Url;
 pub use values::{Cores, CorsOrigins, Database, Io, Kv};
 
 use crate::args::Flags;
+use crate::auth::Terms;
+use crate::limits::TOKEN_EXPIRY_MAX;
 use source::{Layers, Raw, flag};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -64,11 +66,22 @@ pub enum Auth {
     None,
     /// Tokens decide.
     Jwt {
-        /// A secret, a PEM key or a JWKS; it was readable when the settings were resolved.
-        key_file: PathBuf,
+        /// What they are checked by.
+        keys: KeySource,
         /// The cookie that may carry a token.
         cookie: Option<String>,
+        /// What is asked of tokens beside.
+        terms: Terms,
     },
+}
+
+/// Where the keys are that tokens are checked by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// A secret, a PEM key or a JWKS; it was readable when the settings were resolved.
+    File(PathBuf),
+    /// A JWKS that an issuer serves.
+    Url(Url),
 }
 
 /// Another data center.
@@ -347,12 +360,28 @@ fn auth(layers: &Layers) -> Result<Auth, SettingsError> {
         Ok(_) => Ok(PathBuf::from(path)),
         Err(error) => values::fault(error.to_string(), "give a file that this user may read"),
     })?;
-    match (jwt, key_file) {
-        (Some(true), Some(key_file)) => Ok(Auth::Jwt { key_file, cookie }),
+    let text = |text: &str| match text.trim() {
+        "" => values::fault("it says nothing", "give the text that tokens have, such as https://id.example"),
+        text => Ok(text.to_owned()),
+    };
+    let (issuers, audiences) = (layers.list("jwt_issuer", text)?, layers.list("jwt_audience", text)?);
+    let life = layers.one("jwt_max_life", values::life)?.unwrap_or(TOKEN_EXPIRY_MAX);
+    let terms = Terms { issuers, audiences, life };
+    let keys = match (key_file, layers.one("jwt_key_url", values::key_url)?) {
+        (Some(_), Some(_)) => {
+            let raw = &layers.plain["jwt_key_url"];
+            let problem = "--jwt-key-file says by what tokens are checked".to_owned();
+            let fault = Fault { problem, remedy: "give one of the two".to_owned() };
+            return Err(invalid("--jwt-key-url".to_owned(), &raw.values.concat(), &raw.origin, fault));
+        }
+        (file, url) => file.map(KeySource::File).or(url.map(KeySource::Url)),
+    };
+    match (jwt, keys) {
+        (Some(true), Some(keys)) => Ok(Auth::Jwt { keys, cookie, terms }),
         (Some(true), None) => Err(SettingsError::Missing {
             setting: "--jwt-key-file".to_owned(),
             problem: "--auth jwt needs it".to_owned(),
-            remedy: "give a file with the secret, PEM key or JWKS that tokens are checked by".to_owned(),
+            remedy: "give a file with the secret, PEM key or JWKS that tokens are checked by, or the URL of an issuer's JWKS (--jwt-key-url)".to_owned(),
         }),
         _ => Ok(Auth::None),
     }

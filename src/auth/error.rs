@@ -5,6 +5,7 @@ use crate::wire::http::HttpError;
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 use std::fmt;
+use std::time::Duration;
 
 /// What a token may allow on a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,9 @@ pub enum TokenError {
     /// Its member, or it alone, was revoked. 401.
     #[error("the token was revoked: its member (sub) up to when it was issued (iat), or it alone (jti)")]
     Revoked,
+    /// It lives for longer than tokens may here. 401.
+    #[error("the token lives for too long: exp is more than {} from iat, or from now (--jwt-max-life)", humantime::format_duration(*.0))]
+    Life(Duration),
     /// A claim that will not do. 401.
     #[error("a claim of the token will not do: {0}")]
     Claim(&'static str),
@@ -152,6 +156,7 @@ mod tests {
             (TokenError::Expired(7), 401, Some("invalid_token")),
             (TokenError::NotYetValid(7), 401, Some("invalid_token")),
             (TokenError::Revoked, 401, Some("invalid_token")),
+            (TokenError::Life(Duration::from_secs(3600)), 401, Some("invalid_token")),
             (TokenError::Claim("x"), 401, Some("invalid_token")),
             (TokenError::Forbidden { right: Right::Publish, topic }, 403, Some("insufficient_scope")),
             (TokenError::Type("like"), 403, Some("insufficient_scope")),

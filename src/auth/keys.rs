@@ -137,7 +137,7 @@ impl Key {
     }
 }
 
-/// The keys of one file: at least one, at most [`KEYS_MAX`]. `Debug` shows names and algorithms only.
+/// The keys of one file, at least one, or of an issuer, none before they were fetched; at most [`KEYS_MAX`]. `Debug` shows names and algorithms only.
 #[derive(PartialEq)]
 pub struct Keys(Vec<Key>);
 
@@ -158,6 +158,25 @@ impl Keys {
             problem,
             remedy,
         })
+    }
+
+    /// None yet.
+    pub(super) fn none() -> Keys {
+        Keys(Vec::new())
+    }
+
+    /// The keys that an issuer serves, a JWKS of public ones: whoever can read a secret could sign by it.
+    pub(super) fn of_issuer(bytes: &[u8]) -> Result<Keys, Fault> {
+        const PUBLIC_SET: &str =
+            "give the URL of a JWKS of public keys, such as https://id.example/.well-known/jwks.json";
+        if !matches!(kind(bytes), Ok(Kind::Json(_))) {
+            return Err(("what is served there is no JWKS".to_owned(), PUBLIC_SET));
+        }
+        let keys = Keys::parse(bytes)?;
+        match keys.0.iter().any(|key| key.algorithm == Algorithm::Hs256) {
+            true => Err(("a secret is served there".to_owned(), PUBLIC_SET)),
+            false => Ok(keys),
+        }
     }
 
     /// The keys in a file's content.
@@ -374,6 +393,22 @@ mod tests {
         ] {
             let fault = fault(&content);
             assert!(fault.contains(says), "{says:?}: {fault}");
+        }
+    }
+
+    #[test]
+    fn an_issuer_serves_public_keys_as_a_set_and_nothing_else() {
+        let set = pem("jwks.json");
+        let (problem, _) = Keys::of_issuer(set.as_bytes()).unwrap_err();
+        assert!(problem.contains("a secret"), "{problem}");
+        let public = set.replace("\"oct\"", "\"unknown\"");
+        assert_eq!(Keys::of_issuer(public.as_bytes()).unwrap().algorithms(), "RS256, ES256, EdDSA");
+        for other in [
+            pem("ed.pub.pem"),
+            "a text that is long enough to be a secret, as an error page is".to_owned(),
+            String::new(),
+        ] {
+            assert!(Keys::of_issuer(other.as_bytes()).unwrap_err().0.contains("no JWKS"), "{other}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`credentials`] | where a request carries its token: `Authorization`, a cookie or the query |
 //! | [`keys`], [`jwks`] | a secret, PEM or JWKS file becomes keys, each for one algorithm |
+//! | [`fetch`] | keys that an issuer serves at a URL |
 //! | [`watch`] | the file is read again when it changes, and shards see the new keys |
 //! | [`token`] | a token is checked, and its claims become rights |
 //! | `signing` | signatures, and the forms of keys |
@@ -32,6 +33,8 @@
 
 pub mod credentials;
 pub mod error;
+#[expect(clippy::disallowed_methods, reason = "a thread of its own")]
+pub mod fetch;
 pub mod jwks;
 #[expect(
     clippy::disallowed_types,
@@ -49,10 +52,11 @@ pub mod watch;
 
 pub use credentials::{Credential, Source, credentials};
 pub use error::{Right, TokenError};
+pub use fetch::{Fetcher, Refetch};
 pub use keys::{Algorithm, KeyError, Keys, READABLE};
 pub use revoked::{Revocation, Revocations};
 pub use rights::{Patterns, Rights, TokenId, Types, expired};
-pub use token::Token;
+pub use token::{Terms, Token};
 pub use watch::{SharedKeys, Watcher};
 
 use std::time::Duration;

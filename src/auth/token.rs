@@ -13,6 +13,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 /// A token as it came, not yet verified: three parts in base64url (RFC 7515 section 7.1). Never shown by `Debug`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,58 @@ pub struct Token<'a>(pub &'a str);
 impl fmt::Debug for Token<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("***")
+    }
+}
+
+/// What is asked of tokens beside a signature that fits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// Who may have issued them (`iss`); anybody whose key is here, if it is empty.
+    pub issuers: Vec<String>,
+    /// For whom they must be (`aud`), one of these at least; for anybody, if it is empty.
+    pub audiences: Vec<String>,
+    /// How long they may live at most: from `iat`, if they have it, and from now, to `exp`.
+    pub life: Duration,
+}
+
+impl Default for Terms {
+    fn default() -> Terms {
+        Terms { issuers: Vec::new(), audiences: Vec::new(), life: TOKEN_EXPIRY_MAX }
+    }
+}
+
+impl Terms {
+    /// Refuses a token of another issuer, or for others.
+    fn check(&self, iss: Option<Value>, aud: Option<Value>) -> Result<(), TokenError> {
+        let is_one =
+            |list: &[String], value: &Value| value.as_str().is_some_and(|text| list.iter().any(|one| one == text));
+        if !self.issuers.is_empty() && !iss.is_some_and(|iss| is_one(&self.issuers, &iss)) {
+            return Err(TokenError::Claim("iss is not an issuer whose tokens are taken here (--jwt-issuer)"));
+        }
+        let is_for = |aud: Value| match &aud {
+            Value::Array(list) => list.iter().any(|aud| is_one(&self.audiences, aud)),
+            aud => is_one(&self.audiences, aud),
+        };
+        if !self.audiences.is_empty() && !aud.is_some_and(is_for) {
+            return Err(TokenError::Claim("aud does not name this service (--jwt-audience)"));
+        }
+        Ok(())
+    }
+
+    /// Refuses a token that lives for too long.
+    fn check_life(&self, expires_at_ms: u64, issued_at_ms: Option<u64>, now_ms: u64) -> Result<(), TokenError> {
+        let (life, leeway) = (self.life.as_millis() as u64, LEEWAY.as_millis() as u64);
+        if expires_at_ms.saturating_sub(now_ms) > TOKEN_EXPIRY_MAX.as_millis() as u64 {
+            return Err(TokenError::Claim(
+                "exp is more than 10 years from now; it is a time in Unix seconds, and this one looks like milliseconds",
+            ));
+        }
+        // Its issuer's clock may be ahead.
+        let from = issued_at_ms.unwrap_or(now_ms).min(now_ms).saturating_add(leeway);
+        match expires_at_ms.saturating_sub(from) > life {
+            true => Err(TokenError::Life(self.life)),
+            false => Ok(()),
+        }
     }
 }
 
@@ -72,6 +125,10 @@ struct Claims {
     #[serde(default, deserialize_with = "present")]
     iat: Option<Value>,
     #[serde(default, deserialize_with = "present")]
+    iss: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    aud: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
     jti: Option<Value>,
     fanfare: Option<Object<Nested>>,
     #[serde(default, rename = "fanfare.subscribe", deserialize_with = "present")]
@@ -93,6 +150,14 @@ struct Nested {
 }
 
 impl Token<'_> {
+    /// Verifies the token by a signature alone, as [`Token::verify_by`] does by terms.
+    ///
+    /// # Errors
+    /// As [`Token::verify_by`].
+    pub fn verify(self, keys: &Keys, now_ms: u64) -> Result<Rights, TokenError> {
+        self.verify_by(keys, &Terms::default(), now_ms)
+    }
+
     /// Verifies the token at `now_ms` (Unix ms) and tells its rights. It does no IO. The signature is most of
     /// its cost, HS256's the least by far, and nothing of a text over [`TOKEN_BYTES_MAX`] is looked at.
     ///
@@ -105,11 +170,11 @@ impl Token<'_> {
     ///   `{"fanfare.subscribe":[…],"fanfare.publish":[…]}`, a right in one of the forms only; an absent one allows
     ///   nothing. `types`, in either form, lists the types of the platform's own that they may publish to a topic itself.
     /// - `iat` and `jti` may be absent. By them a token can be revoked before its end.
-    /// - `iss` and `aud` are not looked at: what a key of the file signed is meant for this service.
+    /// - `iss` and `aud` are looked at where the terms ask for it: else what a key signed is meant for this service.
     ///
     /// # Errors
     /// Each is answered with 401; its text says nothing of the token's content.
-    pub fn verify(self, keys: &Keys, now_ms: u64) -> Result<Rights, TokenError> {
+    pub fn verify_by(self, keys: &Keys, terms: &Terms, now_ms: u64) -> Result<Rights, TokenError> {
         if self.0.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::Oversized);
         }
@@ -132,7 +197,7 @@ impl Token<'_> {
         let claims = decode(payload).ok_or(TokenError::Malformed(
             "its claims are not a JSON object in which each comes once and fanfare is an object",
         ))?;
-        rights(TokenId::of(message), claims, now_ms)
+        rights(TokenId::of(message), claims, terms, now_ms)
     }
 }
 
@@ -142,14 +207,14 @@ fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Option<T> {
     serde_json::from_slice::<Object<T>>(&bytes).ok().map(|object| object.0)
 }
 
-fn rights(token: TokenId, claims: Claims, now_ms: u64) -> Result<Rights, TokenError> {
+fn rights(token: TokenId, claims: Claims, terms: &Terms, now_ms: u64) -> Result<Rights, TokenError> {
     let exp = claims.exp.ok_or(TokenError::Claim("exp is missing; a token must expire"))?;
     let expires_at_ms = time(&exp).ok_or(TokenError::Claim("exp is not a time in Unix seconds"))?;
-    if expires_at_ms.saturating_sub(now_ms) > TOKEN_EXPIRY_MAX.as_millis() as u64 {
-        return Err(TokenError::Claim(
-            "exp is more than 10 years from now; it is a time in Unix seconds, and this one looks like milliseconds",
-        ));
-    }
+    let issued_at_ms = match claims.iat {
+        None => None,
+        Some(iat) => Some(time(&iat).ok_or(TokenError::Claim("iat is not a time in Unix seconds"))?),
+    };
+    terms.check_life(expires_at_ms, issued_at_ms, now_ms)?;
     if expired(expires_at_ms, now_ms) {
         return Err(TokenError::Expired((now_ms - expires_at_ms) / 1000));
     }
@@ -164,10 +229,7 @@ fn rights(token: TokenId, claims: Claims, now_ms: u64) -> Result<Rights, TokenEr
         Some(Value::String(name)) => Some(member(name)?),
         Some(_) => return Err(TokenError::Claim("sub is not a text")),
     };
-    let issued_at_ms = match claims.iat {
-        None => None,
-        Some(iat) => Some(time(&iat).ok_or(TokenError::Claim("iat is not a time in Unix seconds"))?),
-    };
+    terms.check(claims.iss, claims.aud)?;
     let jti = match claims.jti {
         None => None,
         Some(Value::String(id)) if is_jti(&id) => Some(TokenId::of(&id)),

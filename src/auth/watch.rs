@@ -61,6 +61,11 @@ impl<T> Shared<T> {
         Shared(Arc::new(ArcSwap::from_pointee(content)))
     }
 
+    /// From now on this holds.
+    pub(super) fn replace(&self, content: T) {
+        self.0.store(Arc::new(content));
+    }
+
     /// What holds at present. Keep the guard for one request only, so that what is old is let go.
     pub fn load(&self) -> Guard<Arc<T>> {
         self.0.load()

@@ -12,8 +12,10 @@ pub const CONTROL_READ: Duration = Duration::from_millis(400);
 pub const REVOCATIONS_MAX: usize = 20_000;
 /// Those that are kept: four data centers that were cut off from each other may have taken as many each.
 pub const REVOCATIONS_KEPT: usize = 4 * REVOCATIONS_MAX;
-/// How long they are kept: no token lives for longer.
-pub const REVOCATIONS_AGE: Duration = Duration::from_secs(TOKEN_EXPIRY_MAX.as_secs() + 3600);
+/// They are kept for this much longer than a token may live: clocks differ.
+pub const REVOCATIONS_LONGER: Duration = Duration::from_secs(3600);
+/// How long history keeps them: no token lives for longer.
+pub const REVOCATIONS_AGE: Duration = Duration::from_secs(TOKEN_EXPIRY_MAX.as_secs() + REVOCATIONS_LONGER.as_secs());
 /// Changes of streams that history keeps: more than come while one node reads.
 pub const CONTROL_CHANGES_KEPT: u32 = 2_000;
 const _: () = assert!(CONTROL_CHANGES_KEPT > 2 * PAGE_EVENTS);

@@ -8,7 +8,7 @@ use tracing::info;
 use crate::observe::log;
 use crate::runtime::cores::Engine;
 use crate::server::node::Node;
-use crate::settings::{Auth, Role, Settings};
+use crate::settings::{Auth, KeySource, Role, Settings};
 
 /// Says where to look, and what to try.
 pub(super) fn greet(
@@ -34,7 +34,8 @@ pub(super) fn greet(
     );
     let (token, header) = match &settings.auth {
         Auth::None => (String::new(), ""),
-        Auth::Jwt { key_file, .. } => (
+        Auth::Jwt { keys: KeySource::Url(_), .. } => (String::new(), "-H \"Authorization: Bearer $FANFARE_TOKEN\" "),
+        Auth::Jwt { keys: KeySource::File(key_file), .. } => (
             format!(
                 "  Token    export FANFARE_TOKEN=$(fanfare token --key-file {} --sub ana --subscribe 'live:*' --publish 'live:*')\n",
                 key_file.display()

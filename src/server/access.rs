@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::token_cache::TokenCache;
-use crate::auth::{Rights, SharedKeys, Token, TokenError, credentials};
+use crate::auth::{Keys, Refetch, Rights, SharedKeys, Terms, Token, TokenError, credentials};
 use crate::wire::authority::Authority;
 use crate::wire::event::{CONTROL_KIND, Draft, EventError, Owner, giver, owner};
 use crate::wire::frame::Withdrawn;
@@ -25,6 +25,10 @@ pub struct Tokens {
     pub keys: SharedKeys,
     /// The cookie that may carry a token.
     pub cookie: Option<String>,
+    /// What is asked of them beside.
+    pub terms: Terms,
+    /// How keys are asked for that are not known, where an issuer serves them.
+    pub refetch: Option<Refetch>,
 }
 
 /// What a request may do.
@@ -90,10 +94,26 @@ impl Tokens {
     /// What a token allows; true beside it if its signature had to be checked.
     ///
     /// # Errors
-    /// 401 for a bad one.
+    /// 401 for a bad one; 503 while keys are fetched among which its own may be.
     pub fn verify(&self, seen: &mut TokenCache, token: Token<'_>, now_ms: u64) -> Result<(Access, bool), HttpError> {
-        let (rights, is_new) = seen.verify(token, &self.keys.load(), now_ms)?;
-        Ok((Access::Token(rights), is_new))
+        let keys = self.keys.load();
+        match seen.verify(token, &keys, &self.terms, now_ms) {
+            Ok((rights, is_new)) => Ok((Access::Token(rights), is_new)),
+            Err(TokenError::UnknownKey | TokenError::WrongAlgorithm(_)) if self.may_have_new_keys(&keys, now_ms) => {
+                Err(HttpError::unavailable("no key of this token is known yet; the issuer is being asked for new ones"))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether keys that are not known now may be known soon. They are asked for.
+    fn may_have_new_keys(&self, keys: &Keys, now_ms: u64) -> bool {
+        self.refetch.as_ref().is_some_and(|refetch| refetch.may_help(now_ms) || keys.count() == 0)
+    }
+
+    /// Whether keys are known.
+    pub fn has_keys(&self) -> bool {
+        self.keys.load().count() > 0
     }
 }
 
@@ -390,7 +410,7 @@ mod tests {
         let secret = "a secret of more than 32 bytes, for tests";
         std::fs::write(&file, secret).unwrap();
         let watcher = crate::auth::Watcher::start(&file).unwrap();
-        let tokens = Tokens { keys: watcher.keys(), cookie: None };
+        let tokens = Tokens { keys: watcher.keys(), cookie: None, terms: Terms::default(), refetch: None };
         let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
         let claims = serde_json::json!({"exp": 100});
         let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();

@@ -166,6 +166,9 @@ impl Shard {
         if let Some(trouble) = self.trouble() {
             return Some(trouble);
         }
+        if self.node.tokens.as_ref().is_some_and(|tokens| !tokens.has_keys()) {
+            return Some(Reason::plain("the keys that tokens are checked by could not be fetched yet"));
+        }
         if !self.knows_revoked() {
             return Some(Reason::plain("waiting for the key-value store to tell which tokens are revoked"));
         }

@@ -43,7 +43,7 @@ use crate::frontend::registry::{CoreSet, Effect, Registry};
 use crate::frontend::topics::{TopicIndex, Topics};
 use crate::frontend::typists::Typists;
 use crate::frontend::waiting::Waiting;
-use crate::limits::{READ_BYTES, SENDS_BATCH, SOCKETS_SLICE, TICK};
+use crate::limits::{READ_BYTES, SENDS_BATCH, SOCKETS_SLICE, TICK, TOKEN_EXPIRY_MAX};
 use crate::observe::metrics::Counters;
 use crate::observe::trouble::Told;
 use crate::runtime::account::{Account, Held, Reservation, Use};
@@ -227,7 +227,8 @@ impl Shard {
         let (clock_start, sockets, shards) = (clock.instant, clock.slice(SOCKETS_SLICE), parts.node.shards());
         let doubt = Doubt::new(shards, clock_start, clock.unix_ms);
         let account = Account::new(parts.live.held_max);
-        let control = Control::new(&account, clock.unix_ms);
+        let life = parts.node.tokens.as_ref().map_or(TOKEN_EXPIRY_MAX, |tokens| tokens.terms.life);
+        let control = Control::new(&account, clock.unix_ms, life);
         let mut shard = Shard {
             id: parts.id,
             topics: Topics::new(&account),

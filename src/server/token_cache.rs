@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::auth::{Keys, Rights, Token, TokenError};
+use crate::auth::{Keys, Rights, Terms, Token, TokenError};
 use crate::limits::TOKENS_KEPT_BYTES;
 use crate::runtime::random::Map;
 
@@ -21,14 +21,15 @@ pub struct TokenCache {
 }
 
 impl TokenCache {
-    /// Verifies a token at `now_ms` (Unix ms) as [`Token::verify`] does. True beside the rights if it had to be checked.
+    /// Verifies a token at `now_ms` (Unix ms) as [`Token::verify_by`] does, always by the same terms. True beside the rights if it had to be checked.
     ///
     /// # Errors
-    /// Those of [`Token::verify`].
+    /// Those of [`Token::verify_by`].
     pub fn verify(
         &mut self,
         token: Token<'_>,
         keys: &Arc<Keys>,
+        terms: &Terms,
         now_ms: u64,
     ) -> Result<(Arc<Rights>, bool), TokenError> {
         if !self.keys.as_ref().is_some_and(|known| Arc::ptr_eq(known, keys)) {
@@ -41,7 +42,7 @@ impl TokenCache {
         let is_new = known.is_none();
         let rights = match known {
             Some(rights) => rights,
-            None => Arc::new(token.verify(keys, now_ms)?),
+            None => Arc::new(token.verify_by(keys, terms, now_ms)?),
         };
         // A token and its rights, which say about the same, and the table's own.
         let bytes = 2 * token.0.len() + 128;
@@ -79,13 +80,16 @@ mod tests {
         let (shared, mut cache) = (keys(), TokenCache::default());
         let keys = Arc::clone(&shared.load());
         let token = signed(&serde_json::json!({"exp": 100, "sub": "ana"}), SECRET);
-        let (rights, is_new) = cache.verify(Token(&token), &keys, 0).unwrap();
+        let (rights, is_new) = cache.verify(Token(&token), &keys, &Terms::default(), 0).unwrap();
         assert!(is_new && rights.sub.as_deref() == Some("ana"));
-        assert!(!cache.verify(Token(&token), &keys, 104_999).unwrap().1);
-        assert_eq!(cache.verify(Token(&token), &keys, 105_000), Err(TokenError::Expired(5)));
+        assert!(!cache.verify(Token(&token), &keys, &Terms::default(), 104_999).unwrap().1);
+        assert_eq!(cache.verify(Token(&token), &keys, &Terms::default(), 105_000), Err(TokenError::Expired(5)));
         let others = Arc::clone(&self::keys().load());
-        assert!(cache.verify(Token(&token), &others, 0).unwrap().1, "other keys, even if they are alike");
-        assert!(!cache.verify(Token(&token), &others, 0).unwrap().1);
+        assert!(
+            cache.verify(Token(&token), &others, &Terms::default(), 0).unwrap().1,
+            "other keys, even if they are alike"
+        );
+        assert!(!cache.verify(Token(&token), &others, &Terms::default(), 0).unwrap().1);
     }
 
     #[test]
@@ -94,11 +98,14 @@ mod tests {
         let keys = Arc::clone(&shared.load());
         let claims = serde_json::json!({"exp": 100});
         let good = signed(&claims, SECRET);
-        cache.verify(Token(&good), &keys, 0).unwrap();
+        cache.verify(Token(&good), &keys, &Terms::default(), 0).unwrap();
         let bad = signed(&claims, b"another secret of more than 32 bytes, too");
         let changed = format!("{}x", &good[..good.len() - 1]);
         for bad in [bad.as_str(), &changed, "", "a.b.c"] {
-            assert!(cache.verify(Token(bad), &keys, 0).is_err() && !cache.young.contains_key(bad), "{bad}");
+            assert!(
+                cache.verify(Token(bad), &keys, &Terms::default(), 0).is_err() && !cache.young.contains_key(bad),
+                "{bad}"
+            );
         }
     }
 
@@ -109,8 +116,8 @@ mod tests {
         let token = |number: u32| signed(&serde_json::json!({"exp": 100, "sub": format!("m{number}")}), SECRET);
         let (often, mut checked) = (token(0), 0);
         for number in 1..8_000 {
-            cache.verify(Token(&token(number)), &keys, 0).unwrap();
-            checked += u32::from(cache.verify(Token(&often), &keys, 0).unwrap().1);
+            cache.verify(Token(&token(number)), &keys, &Terms::default(), 0).unwrap();
+            checked += u32::from(cache.verify(Token(&often), &keys, &Terms::default(), 0).unwrap().1);
         }
         assert_eq!(checked, 1);
         let held: usize = cache.young.iter().chain(&cache.old).map(|(token, _)| 2 * token.len() + 128).sum();

@@ -65,7 +65,7 @@ const fn key(name: &'static str, shape: Shape, default: Option<&'static str>) ->
 }
 
 /// Every setting but the event types, in the order in which they are printed.
-pub(super) const KEYS: [Key; 35] = [
+pub(super) const KEYS: [Key; 39] = [
     key("listen", Shape::Text, Some("127.0.0.1:8080")),
     key("tls_listen", Shape::Text, None),
     key("tls_cert", Shape::List, None),
@@ -89,7 +89,11 @@ pub(super) const KEYS: [Key; 35] = [
     key("peer_insecure", Shape::Switch, Some("false")),
     key("auth", Shape::Text, Some("none")),
     key("jwt_key_file", Shape::Text, None),
+    key("jwt_key_url", Shape::Text, None),
     key("jwt_cookie", Shape::Text, None),
+    key("jwt_issuer", Shape::List, None),
+    key("jwt_audience", Shape::List, None),
+    key("jwt_max_life", Shape::Text, Some("3653d")),
     key("cors_origin", Shape::List, None),
     key("trusted_proxy", Shape::List, None),
     key("log", Shape::Text, Some("info")),

@@ -3,7 +3,7 @@
 use super::secret::SECRET_BYTES_GOOD;
 use super::source::{Source, flag};
 use super::values::{Fault, is_loopback, is_loopback_url};
-use super::{Auth, CorsOrigins, Kv, Role, Settings, SettingsError, invalid};
+use super::{Auth, CorsOrigins, KeySource, Kv, Role, Settings, SettingsError, invalid};
 
 /// Checks every rule and adds the warnings of those that only warn.
 pub(super) fn check(settings: &mut Settings) -> Result<(), SettingsError> {
@@ -152,7 +152,7 @@ fn access(settings: &mut Settings) -> Result<(), SettingsError> {
                     ));
                 }
             }
-            for name in ["jwt_key_file", "jwt_cookie"] {
+            for name in ["jwt_key_file", "jwt_key_url", "jwt_cookie", "jwt_issuer", "jwt_audience"] {
                 if settings.layers.plain.contains_key(name) {
                     settings.warnings.push(format!("{} does nothing without --auth jwt.", flag(name)));
                 }
@@ -163,6 +163,11 @@ fn access(settings: &mut Settings) -> Result<(), SettingsError> {
                 "cors_origin",
                 "with --jwt-cookie every page could act for a member who visits it",
                 "name the origins that may",
+            ));
+        }
+        Auth::Jwt { keys: KeySource::Url(url), .. } if url.scheme() == "http" && !is_loopback_url(url) => {
+            settings.warnings.push(format!(
+                "--jwt-key-url {url}: whoever is on the way may give keys of their own, and let in whom they like; https:// tells the issuer from others."
             ));
         }
         Auth::Jwt { .. } => {}

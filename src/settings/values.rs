@@ -2,7 +2,7 @@
 
 use super::secret::mask;
 use crate::dispatch::redis;
-use crate::limits::IDLE_TIMEOUT_MAX;
+use crate::limits::{IDLE_TIMEOUT_MAX, TOKEN_EXPIRY_MAX};
 use crate::wire::node_url::NodeUrl;
 use humantime::parse_duration;
 use ipnet::IpNet;
@@ -270,6 +270,28 @@ pub(super) fn reaction(text: &str) -> Result<String, Fault> {
 }
 
 /// A cookie's name: a token of RFC 9110.
+/// Where an issuer serves its keys.
+pub(super) fn key_url(text: &str) -> Result<Url, Fault> {
+    const REMEDY: &str = "give one such as https://id.example/.well-known/jwks.json";
+    match Url::parse(text) {
+        Ok(url) if !matches!(url.scheme(), "https" | "http") => fault("neither https: nor http:", REMEDY),
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            fault("it holds a name or a password", REMEDY)
+        }
+        Ok(url) => Ok(url),
+        Err(error) => fault(error.to_string(), REMEDY),
+    }
+}
+
+/// The longest life of a token.
+pub(super) fn life(text: &str) -> Result<Duration, Fault> {
+    let life = duration(text)?;
+    if life.as_secs() == 0 || life > TOKEN_EXPIRY_MAX {
+        return fault("out of bounds", "give 1s to 3653d, as long as the longest-lived of your tokens");
+    }
+    Ok(life)
+}
+
 pub(super) fn cookie(text: &str) -> Result<String, Fault> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if !text.is_empty() && text.bytes().all(fits) {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use fanfare::auth::Keys;
 use fanfare::auth::watch::Shared;
+use fanfare::auth::{Keys, Terms};
 use fanfare::server::access::Tokens;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
@@ -16,7 +16,12 @@ const SECRET: &str = include_str!("secret");
 
 /// What nodes check tokens by.
 pub fn checked() -> Tokens {
-    Tokens { keys: Shared::new(Keys::load(FILE.as_ref()).expect("the secret will do")), cookie: None }
+    Tokens {
+        keys: Shared::new(Keys::load(FILE.as_ref()).expect("the secret will do")),
+        cookie: None,
+        terms: Terms::default(),
+        refetch: None,
+    }
 }
 
 /// A token that ends at a time of the world, given in whole seconds.

@@ -14,6 +14,7 @@ pub mod reading;
 pub mod requests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +24,7 @@ use reading::Reading;
 use super::access::Access;
 use super::shard::Shard;
 use crate::auth::{Revocation, Revocations, TokenId};
-use crate::limits::REVOCATIONS_AGE;
+use crate::limits::REVOCATIONS_LONGER;
 use crate::runtime::account::{Account, Reservation, Use};
 use crate::wire::event::{CONTROL_REVOKE, CONTROL_STREAMS};
 use crate::wire::http::HttpError;
@@ -70,9 +71,9 @@ impl Command {
         }
     }
 
-    /// What shards are told of it: an event of this time, in Unix ms.
-    fn news(self, at_ms: u64) -> News {
-        let until_ms = at_ms.saturating_add(REVOCATIONS_AGE.as_millis() as u64);
+    /// What shards are told of it: an event of this time, in Unix ms, of which a revocation is kept for so long.
+    fn news(self, at_ms: u64, kept: Duration) -> News {
+        let until_ms = at_ms.saturating_add(kept.as_millis() as u64);
         match self {
             Command::Disconnect { member } => News::Disconnected(member.into()),
             Command::Topics { member, add, remove } => News::Changed(Arc::new(Change { member, add, remove })),
@@ -122,12 +123,12 @@ pub struct Control {
 }
 
 impl Control {
-    /// Of a node that begins now, in Unix ms.
-    pub fn new(account: &Account, now_ms: u64) -> Control {
+    /// Of a node that begins now, in Unix ms, and takes tokens that live for so long.
+    pub fn new(account: &Account, now_ms: u64, life: Duration) -> Control {
         Control {
             revoked: Revocations::default(),
             known: false,
-            reading: Reading::new(now_ms),
+            reading: Reading::new(now_ms, life + REVOCATIONS_LONGER),
             waiting: Vec::new(),
             look: None,
             held: account.open(Use::Topics),

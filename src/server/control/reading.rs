@@ -1,7 +1,7 @@
 //! The node's first shard reads what was told to all nodes, and tells the other shards.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Command, News};
 use crate::dispatch::kv::{Answer, Page, Read, Request, Stored as Found, Unavailable};
@@ -26,13 +26,15 @@ pub struct Reading {
     caught_up: bool,
     /// What changed streams before this, in Unix ms, was not for this node's.
     began_ms: u64,
+    /// For how long a revocation is kept.
+    kept: Duration,
 }
 
 impl Reading {
-    /// Of a node that begins now, in Unix ms.
-    pub fn new(now_ms: u64) -> Reading {
+    /// Of a node that begins now, in Unix ms, and keeps revocations for so long.
+    pub fn new(now_ms: u64, kept: Duration) -> Reading {
         let began_ms = now_ms.saturating_sub(CONTROL_LATE.as_millis() as u64);
-        Reading { at: Position::START, next: None, asking: false, caught_up: false, began_ms }
+        Reading { at: Position::START, next: None, asking: false, caught_up: false, began_ms, kept }
     }
 
     /// What it reads next.
@@ -58,7 +60,7 @@ impl Reading {
         if stored.kind == CONTROL_STREAMS && !self.caught_up && stored.at < self.began_ms {
             return None;
         }
-        serde_json::from_slice::<Command>(stored.data).ok().map(|command| command.news(stored.at))
+        serde_json::from_slice::<Command>(stored.data).ok().map(|command| command.news(stored.at, self.kept))
     }
 }
 
@@ -156,7 +158,7 @@ mod tests {
     #[test]
     fn a_node_that_begins_takes_old_revocations_and_no_old_changes_of_streams() {
         let late = CONTROL_LATE.as_millis() as u64;
-        let mut reading = Reading::new(2 * late);
+        let mut reading = Reading::new(2 * late, CONTROL_LATE);
         let (revoke, end) = (r#"{"revoke":{"member":"ana","before_ms":1}}"#, r#"{"disconnect":{"member":"ana"}}"#);
         assert!(matches!(reading.take(&found(CONTROL_REVOKE, 1, revoke)), Some(News::Revoked(..))));
         assert!(reading.take(&found(CONTROL_STREAMS, late - 1, end)).is_none());

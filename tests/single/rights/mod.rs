@@ -2,6 +2,7 @@
 
 mod endings;
 mod endpoints;
+mod issuers;
 mod pace;
 mod speaking;
 mod topics;

@@ -115,6 +115,9 @@ fn a_bad_value_is_named_with_its_source_and_what_would_do() {
         ("--cluster-secret-file empty", &["--cluster-secret-file \"empty\"", "empty"]),
         ("--auth basic", &["--auth \"basic\"", "none or jwt"]),
         ("--auth jwt --jwt-key-file none", &["--jwt-key-file \"none\"", "No such file"]),
+        ("--auth jwt --jwt-key-url ftp://id.example", &["--jwt-key-url", "https://id.example"]),
+        ("--auth jwt --jwt-key-file key --jwt-key-url https://id.example", &["--jwt-key-url", "one of the two"]),
+        ("--auth jwt --jwt-key-file key --jwt-max-life 0s", &["--jwt-max-life", "3653d"]),
         ("--jwt-cookie a;b", &["--jwt-cookie", "fanfare_token"]),
         ("--cors-origin example.com", &["--cors-origin \"example.com\"", "https://example.com"]),
         ("--cors-origin *,https://a.example", &["--cors-origin", "* alone"]),
@@ -175,6 +178,8 @@ fn open_doors_are_warned_of() {
     has(&warned("--listen 0.0.0.0:0"), &["--auth none", "0.0.0.0:0"]);
     has(&warned("--jwt-key-file key"), &["--jwt-key-file does nothing without --auth jwt"]);
     assert_eq!(warned("--listen 0.0.0.0:0 --auth jwt --jwt-key-file key"), "");
+    has(&warned("--auth jwt --jwt-key-url http://id.example"), &["--jwt-key-url http://id.example", "https://"]);
+    assert_eq!(warned("--auth jwt --jwt-key-url http://127.0.0.1:1/jwks --jwt-issuer https://id.example"), "");
     assert_eq!(warned("--listen 127.0.0.2:0"), "");
     assert_eq!(warned("--listen [::ffff:127.0.0.1]:0"), "");
 }
