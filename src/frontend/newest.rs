@@ -108,12 +108,14 @@ impl Newest {
         Taken::Kept
     }
 
-    /// Those of a type are of no use any more to who comes.
-    pub fn forget(&mut self, kind: &str, keeping: Keeping) {
-        let Some(table) = &mut self.table else { return };
+    /// Those of a type are of no use any more to who comes. Gives the highest number of a version among them; 0 where there are
+    /// none.
+    pub fn forget(&mut self, kind: &str, keeping: Keeping) -> u64 {
+        let Some(table) = &mut self.table else { return 0 };
         let of_kind = table.values.iter().filter(|(_, frame)| frame.kind() == kind);
         let turns: Vec<Turn> = of_kind.map(|(turn, _)| *turn).collect();
-        turns.into_iter().for_each(|turn| drop(table.remove(turn, keeping)));
+        let removed = turns.into_iter().filter_map(|turn| table.remove(turn, keeping));
+        removed.map(|frame| frame.version().number).max().unwrap_or(0)
     }
 
     /// How far those newer than a version are beyond it, added up; nothing where some are not kept.

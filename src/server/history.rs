@@ -49,6 +49,8 @@ pub struct Home {
     totals: Totals,
     /// The newest values that the store held were heard.
     newest_known: bool,
+    /// The version of how many watched when nobody did any more: what the store has of that is no news.
+    viewers_left: u64,
     /// Of values up to this version, the store has none that was not heard.
     heard: u64,
     /// The highest version that the store gave.
@@ -93,6 +95,7 @@ impl Home {
             pauses: Pauses::default(),
             totals: Totals::default(),
             newest_known: false,
+            viewers_left: 0,
             heard: 0,
             found_to: 0,
             wish,
@@ -170,7 +173,7 @@ impl Homes {
     /// Nobody watches a topic here any more: how many did is nothing to who comes next.
     pub fn left(&mut self, topic: &Topic) {
         if let Some(home) = self.homes.get_mut(topic) {
-            home.newest.forget(VIEWERS, Keeping::Own);
+            home.viewers_left = home.viewers_left.max(home.newest.forget(VIEWERS, Keeping::Own));
         }
     }
 
@@ -293,7 +296,7 @@ impl Shard {
             let began = home.newest_known;
             home.found_to = home.found_to.max(value.version);
             // How many watched once is no news to the first viewer here, who changes that and is told.
-            if !began && event.kind == VIEWERS {
+            if event.kind == VIEWERS && (!began || value.version <= home.viewers_left) {
                 continue;
             }
             // Who came before this was known hears of it with the rest.

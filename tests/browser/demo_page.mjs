@@ -154,6 +154,7 @@ const steps = {
   },
 
   async "a plain EventSource gets connected and a published event"({ bo }) {
+    // Viewers of a video are told of their number meanwhile, those of a room of nothing.
     const [hello, answer, event] = await bo.evaluate(async ([topic, limit]) => {
       const source = new EventSource(`/v1/events?topic=${encodeURIComponent(topic)}`);
       const arrives = (type) => new Promise((resolve, reject) => {
@@ -172,12 +173,12 @@ const steps = {
       } finally {
         source.close();
       }
-    }, [`live:plain-${video}`, STEP_TIMEOUT_MS]);
+    }, [`room:plain-${video}`, STEP_TIMEOUT_MS]);
     assert.equal(typeof hello.connection, "string");
     assert.deepEqual(hello.pending, [], "all topics are registered");
     assert.equal(answer.status, 202);
     assert.equal(event.id, answer.body.id);
-    assert.equal(event.topic, `live:plain-${video}`);
+    assert.equal(event.topic, `room:plain-${video}`);
     assert.equal(event.type, "announcement");
     assert.ok(Number.isInteger(event.at), `at is ${event.at}`);
     assert.deepEqual(event.data, { text: "Zugabe! \u{1F389}", list: [1, 2.5, null] });

@@ -278,6 +278,8 @@ fn the_example_is_taken_as_it_is_and_with_every_line_in_use() {
     fs::write(&secret, "0123456789abcdef0123456789abcdef\n").unwrap();
     let lines: Vec<String> = examples()
         .into_iter()
+        // Keys come from a file or from an issuer.
+        .filter(|(name, _)| name != "jwt_key_url")
         .map(|(name, value)| match value.contains("\"/etc/fanfare/") {
             true => format!("{name} = {:?}\n", secret.display().to_string()),
             // A file has no password.
