@@ -32,10 +32,15 @@ fn viewers_data(viewers: u32, members: u32) -> String {
     .to_string()
 }
 
+/// Whether a topic's viewers are counted. Others may be told a number of another making.
+pub fn is_counted(topic: &Topic) -> bool {
+    topic.as_str().starts_with(COUNTED)
+}
+
 impl Shard {
     /// A stream came to a topic or left it, of this member, if it names one.
     pub(super) fn recount(&mut self, topic: &Topic, moved: Option<Move>) {
-        if topic.as_str().starts_with(COUNTED) {
+        if is_counted(topic) {
             self.recounted.entry(topic.clone()).or_default().extend(moved);
         }
     }

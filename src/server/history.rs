@@ -17,7 +17,7 @@ pub(super) use doubting::within;
 use pages::{bound, page_events, place};
 
 use super::asking::Asked;
-use super::audience::VIEWERS;
+use super::audience::{VIEWERS, is_counted};
 use super::comparing::PRESENCE;
 use super::message::{Asker, Message, ReplayAsk, Replayed};
 use super::shard::Shard;
@@ -172,7 +172,7 @@ impl Homes {
 
     /// Nobody watches a topic here any more: how many did is nothing to who comes next.
     pub fn left(&mut self, topic: &Topic) {
-        if let Some(home) = self.homes.get_mut(topic) {
+        if let Some(home) = self.homes.get_mut(topic).filter(|_| is_counted(topic)) {
             home.viewers_left = home.viewers_left.max(home.newest.forget(VIEWERS, Keeping::Own));
         }
     }
@@ -296,7 +296,7 @@ impl Shard {
             let began = home.newest_known;
             home.found_to = home.found_to.max(value.version);
             // How many watched once is no news to the first viewer here, who changes that and is told.
-            if event.kind == VIEWERS && (!began || value.version <= home.viewers_left) {
+            if event.kind == VIEWERS && is_counted(topic) && (!began || value.version <= home.viewers_left) {
                 continue;
             }
             // Who came before this was known hears of it with the rest.

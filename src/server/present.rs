@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::audience::COUNTED;
+use super::audience::{COUNTED, is_counted};
 use super::link::{Call, Called, Destination, Lane, Outcome};
 use super::listing::Listing;
 use super::message::Message;
@@ -94,7 +94,7 @@ pub struct Whereabouts {
 impl Shard {
     /// `GET /v1/topics/{topic}/members[?limit=n][&of=ana,bob]`
     pub(super) fn list_members(&mut self, conn: Conn, query: Query<'_>, topic: Topic) -> Result<Handled, HttpError> {
-        if !topic.as_str().starts_with(COUNTED) {
+        if !is_counted(&topic) {
             return Err(HttpError::bad(format!("viewers are counted of topics {COUNTED}… only")));
         }
         let limit = query.limit(PRESENT_DEFAULT)?.min(PRESENT_MAX) as usize;
