@@ -64,8 +64,7 @@ impl Shard {
 
     /// `GET /v1/topics/{topic}`
     pub(super) fn list_topic(&mut self, conn: Conn, topic: &str) -> Result<Handled, HttpError> {
-        let topic = self.path_topic(topic)?;
-        let topic = Topic::parse(&topic).map_err(|error| HttpError::bad(error.to_string()))?;
+        let topic = self.topic_of_path(topic)?;
         self.gather(conn, Listing::Topic(topic));
         Ok(Handled::Later)
     }

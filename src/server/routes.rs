@@ -56,15 +56,12 @@ impl Shard {
         let decode = |part| percent_decode(part, false);
         match resource {
             Resource::TopicEvents(topic) if request.method != Method::Post => {
-                let access = self.access(request, query)?;
-                let topic = self.path_topic(topic)?;
-                let topic = Topic::parse(&topic).map_err(|error| HttpError::bad(error.to_string()))?;
+                let (access, topic) = (self.access(request, query)?, self.topic_of_path(topic)?);
                 access.require_subscribe(&topic)?;
                 self.past(conn, query, topic)
             }
             Resource::TopicMembers(topic) => {
-                let (access, topic) = (self.access(request, query)?, self.path_topic(topic)?);
-                let topic = Topic::parse(&topic).map_err(|error| HttpError::bad(error.to_string()))?;
+                let (access, topic) = (self.access(request, query)?, self.topic_of_path(topic)?);
                 access.require_subscribe(&topic)?;
                 self.list_members(conn, query, topic)
             }
@@ -151,6 +148,14 @@ impl Shard {
         } else {
             self.answers().whole(to, Status::Ok, asset.content_type, &headers, asset.body)
         })
+    }
+
+    /// The topic that a part of a path names.
+    ///
+    /// # Errors
+    /// 400 for what is none.
+    pub(super) fn topic_of_path(&self, part: &str) -> Result<Topic, HttpError> {
+        Topic::parse(&self.path_topic(part)?).map_err(|error| HttpError::bad(error.to_string()))
     }
 
     /// The topic that a part of a path names, decoded once.

@@ -23,7 +23,7 @@
 //! | `…}:values`, `…}:values:bytes` | sorted set, hash | topics with newest values by when they are looked at next; the bytes that each takes, and all do |
 //! | `…}:since` | string | since when the bucket lost nothing, and the run id of who set it |
 //! | `…nodes}:counted` | hash | the number of each Frontend's last change of its viewer counts |
-//! | `…nodes}:c:NODE` | hash | a Frontend's viewers, by topic |
+//! | `…nodes}:c:NODE` | hash | a Frontend's viewers, by topic, as [`Crowd`](crate::dispatch::crowd::Crowd) writes them |
 //! | `…nodes}:c:NODE:NUMBER` | hash | where a change that lists very many is gathered; expires |
 //! | `…}:members` | hash | what is known of members: online or not, since when or last seen, version |
 //! | `…}:online`, `…}:offline` | sorted set | members who are online, by when that ends; who are not, by when they were last seen |
@@ -44,7 +44,7 @@
 //! more, so the later ones, which are heard too, mend it.
 //!
 //! All counts of a data center are in one slot, since one channel then orders them and one connection hears them. Each
-//! Frontend changes its own at most once a second, and only topics whose number changed; this becomes too much for one server
+//! Frontend changes its own at most once a second, and only topics whose viewers changed, with up to 14 KB of members each; this becomes too much for one server
 //! at some hundred thousand changed topics a second over all Frontends.
 //!
 //! # Presence
