@@ -17,6 +17,7 @@ pub mod queue;
 pub mod registrar;
 pub mod registry;
 pub mod replay;
+pub mod rounds;
 pub mod topics;
 pub mod typists;
 pub mod views;

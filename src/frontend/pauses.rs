@@ -69,13 +69,14 @@ impl Pauses {
         }
     }
 
-    /// Hands out what windows that ended by now, or that hold as much as may, have merged; the next ones begin.
-    pub fn end(&mut self, now: Instant, mut each: impl FnMut(Arc<Frame>)) {
+    /// Hands out what windows that ended by now, or that hold as much as may, have merged; the next ones begin, which are at
+    /// least so long.
+    pub fn end(&mut self, now: Instant, least: Duration, mut each: impl FnMut(Arc<Frame>)) {
         for pause in &mut self.pauses {
             let is_due =
                 pause.ends <= now || pause.waits.as_ref().is_some_and(|waits| waits.keys() > SUM_WINDOW_KEYS_MAX);
             let Some(waits) = pause.waits.take_if(|_| is_due) else { continue };
-            pause.ends = now + pause.length;
+            pause.ends = now + pause.length.max(least);
             if !planted(Mistake::WindowUnsent) {
                 waits.frames().for_each(&mut each);
             }
@@ -104,7 +105,7 @@ mod tests {
 
     fn ended(pauses: &mut Pauses, now: Instant) -> Vec<String> {
         let mut out = Vec::new();
-        pauses.end(now, |frame| out.push(frame.json().to_owned()));
+        pauses.end(now, Duration::ZERO, |frame| out.push(frame.json().to_owned()));
         out
     }
 
@@ -131,6 +132,12 @@ mod tests {
         assert_eq!(pauses.take(&like("like"), WINDOW, at(152)), Taken::Until(at(153)));
         assert_eq!(ended(&mut pauses, at(153)).len(), 1);
         assert_eq!(pauses.take(&like("like"), WINDOW, at(203)), Taken::Goes);
+        // A window is no shorter than whoever ends the one before it says.
+        assert_eq!(pauses.take(&like("like"), WINDOW, at(204)), Taken::Until(at(253)));
+        pauses.end(at(253), 3 * WINDOW, drop);
+        assert_eq!(pauses.take(&like("like"), WINDOW, at(303)), Taken::Until(at(403)));
+        pauses.end(at(403), Duration::ZERO, drop);
+        assert_eq!(pauses.take(&like("like"), WINDOW, at(404)), Taken::Until(at(453)));
     }
 
     #[test]
@@ -168,15 +175,15 @@ mod tests {
                 let frame = like(&format!("k{key}")).recounted(count);
                 match pauses.take(&frame, Duration::from_millis(window), now) {
                     Taken::Goes => show(frame),
-                    Taken::Full => pauses.end(now, &mut show),
+                    Taken::Full => pauses.end(now, Duration::ZERO, &mut show),
                     Taken::Until(at) => assert!(at > now),
                     Taken::Joined => {}
                 }
                 if ends {
-                    pauses.end(now, &mut show);
+                    pauses.end(now, Duration::ZERO, &mut show);
                 }
             }
-            pauses.end(now + Duration::from_millis(window), &mut show);
+            pauses.end(now + Duration::from_millis(window), Duration::ZERO, &mut show);
             prop_assert_eq!(shown, sent);
             prop_assert_eq!(pauses.bytes(), 0);
         }

@@ -10,6 +10,7 @@ use super::log::{Cursor, Log};
 use super::merging::{Merging, log_bytes_max};
 use super::newest::Newest;
 use super::queue::{Bounds, Pushed, Queue};
+use super::rounds::Rounds;
 use super::views::All;
 use crate::limits::{LOG_BYTES_MAX, LOG_KEYS_MAX, WATCHED_BYTES};
 use crate::runtime::account::{Account, Reservation, Use};
@@ -57,6 +58,8 @@ pub struct TopicEntry {
     remaining: u32,
     /// The log's end when the present round began.
     round_began: Cursor,
+    /// How long it takes to go round them.
+    pub rounds: Rounds,
     /// Whether it is in the queue of topics to serve.
     pub queued: bool,
     /// Class `latest`: what a new viewer gets at once.
@@ -190,6 +193,7 @@ impl Topics {
                     next: 0,
                     remaining: 0,
                     round_began: 0,
+                    rounds: Rounds::default(),
                     queued: false,
                     newest: Newest::default(),
                     delivered_to: None,
@@ -307,7 +311,7 @@ impl TopicEntry {
             self.settle();
             return pushed;
         }
-        self.push(frame);
+        self.push(frame, now_ms);
         self.settle();
         Pushed::Queued
     }
@@ -412,9 +416,10 @@ impl TopicEntry {
             && self.log.len() < self.log_bytes_max() / 2
     }
 
-    fn push(&mut self, frame: &Arc<Frame>) {
+    fn push(&mut self, frame: &Arc<Frame>, now_ms: u64) {
         if self.log.is_empty() {
             self.round_began = self.log.end();
+            self.rounds.begins(self.next, now_ms);
         }
         self.log.push(frame);
         self.logged_to = self.logged_to.max(frame.position().map(Shown::to));
@@ -426,11 +431,11 @@ impl TopicEntry {
         if self.log.len() < self.log_bytes_max() / 2
             && let Some(mut overflow) = self.overflow.take()
         {
-            let drained = overflow.queue.drain(now_ms, |frame, count| self.push(&frame.recounted(count)));
+            let drained = overflow.queue.drain(now_ms, |frame, count| self.push(&frame.recounted(count), now_ms));
             self.expired += drained.expired;
             if let Some(from) = overflow.unshown {
                 let newest = self.newest.values().into_iter();
-                newest.filter(|frame| frame.version().number >= from).for_each(|frame| self.push(&frame));
+                newest.filter(|frame| frame.version().number >= from).for_each(|frame| self.push(&frame, now_ms));
             }
         }
     }
@@ -449,6 +454,7 @@ impl TopicEntry {
     /// what waits is to wait on.
     pub fn next_viewer(&mut self, now_ms: u64) -> Option<u32> {
         if self.remaining == 0 {
+            self.rounds.looks(self.next, self.viewers.len(), now_ms);
             let end = self.log.end();
             self.log.trim(end);
             self.refill(now_ms);
@@ -463,6 +469,7 @@ impl TopicEntry {
             }
             self.merging.round_begins(now_ms);
             self.next = 0;
+            self.rounds.wraps(self.viewers.len(), now_ms);
             // Everyone was visited since the round began, and got at least what there was then.
             let seen = self.round_began;
             self.log.trim(seen);

@@ -348,7 +348,7 @@ impl Audience {
                 self.status.gaps += 1;
                 viewer.gap(now);
             }
-            Heard::Event { kind, count, stamp } => {
+            Heard::Event { kind, count, stamp, skipped } => {
                 self.status.received += count;
                 if matches!(kind, Kind::Comment | Kind::Message)
                     && let Some(position) = line(frame, b"id: ")
@@ -356,7 +356,7 @@ impl Audience {
                     viewer.reached(position);
                 }
                 let stamp = stamp?;
-                let new = kind != Kind::Comment || viewer.see(stamp.number);
+                let new = kind != Kind::Comment || viewer.see(stamp.number, skipped);
                 // What was replayed is late for another reason.
                 if new && stamp.posted_us >= viewer.asked_us {
                     let took_us = now.saturating_sub(stamp.posted_us);

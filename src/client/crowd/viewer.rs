@@ -38,6 +38,8 @@ pub enum Heard {
         count: u64,
         /// Of this run's posts.
         stamp: Option<Stamp>,
+        /// So many before it were left out by its type's pace.
+        skipped: u64,
     },
     /// A comment line, or a control event that asks for nothing.
     Nothing,
@@ -74,7 +76,8 @@ pub fn hear(frame: &[u8], run: &Run) -> Heard {
         Kind::Comment | Kind::Message => (1, run.in_text(frame)),
         Kind::Other => (1, None),
     };
-    Heard::Event { kind, count, stamp }
+    let skipped = number_after(frame, b"\"skipped\":").unwrap_or(0);
+    Heard::Event { kind, count, stamp, skipped }
 }
 
 /// The rest of the line that begins so.
@@ -109,6 +112,8 @@ pub struct Viewer {
     must_see_from_us: u64,
     /// Numbers of comments seen, a bit each.
     seen: Vec<u64>,
+    /// Comments that it was told were left out.
+    left_out: u64,
 }
 
 impl Default for Viewer {
@@ -125,6 +130,7 @@ impl Default for Viewer {
             leaves_us: u64::MAX,
             must_see_from_us: u64::MAX,
             seen: Vec::new(),
+            left_out: 0,
         }
     }
 }
@@ -156,8 +162,8 @@ impl Viewer {
         self.must_see_from_us != u64::MAX
     }
 
-    /// Notes a comment; gives whether it is new.
-    pub fn see(&mut self, number: u64) -> bool {
+    /// Notes a comment, before which so many were left out; gives whether it is new.
+    pub fn see(&mut self, number: u64, skipped: u64) -> bool {
         let (word, bit) = ((number / 64) as usize, 1 << (number % 64));
         // A number is one of ours, so there are no more of them than comments; the bound is against garbage.
         if word >= 1 << 20 {
@@ -168,16 +174,21 @@ impl Viewer {
         }
         let new = self.seen[word] & bit == 0;
         self.seen[word] |= bit;
+        self.left_out += if new { skipped } else { 0 };
         new
     }
 
-    /// How many of the acknowledged comments it should have seen and has not.
+    /// How many of the acknowledged comments it should have seen and has not, beyond those that it was told were left out. Where
+    /// some were, nobody knows yet whether those behind the newest one that it saw were, too.
     pub fn missing(&self, acknowledged: &[Acknowledged]) -> u64 {
+        let last = self.seen.iter().rposition(|word| *word != 0);
+        let newest = last.map_or(0, |word| word as u64 * 64 + u64::from(self.seen[word].ilog2()));
+        let known = |one: &&Acknowledged| self.left_out == 0 || one.number <= newest;
         let lacks = |one: &&Acknowledged| {
             let word = self.seen.get((one.number / 64) as usize).copied().unwrap_or(0);
             one.posted_us > self.must_see_from_us && word & (1 << (one.number % 64)) == 0
         };
-        acknowledged.iter().filter(lacks).count() as u64
+        (acknowledged.iter().filter(known).filter(lacks).count() as u64).saturating_sub(self.left_out)
     }
 }
 
@@ -199,9 +210,11 @@ mod tests {
         let liker = run.liker(9, 6_000_000);
         let like = format!("data: {{\"type\":\"like\",\"at\":1,\"count\":12,\"data\":{{\"member\":\"{liker}\"}}}}\n\n");
         let stamp = Some(Stamp { number: 9, posted_us: 6_000_000 });
-        assert_eq!(hear(&like), Heard::Event { kind: Kind::Like, count: 12, stamp });
+        assert_eq!(hear(&like), Heard::Event { kind: Kind::Like, count: 12, stamp, skipped: 0 });
         let typing = "data: {\"type\":\"typing\",\"data\":{\"member\":\"ana\"}}\n\n";
-        assert_eq!(hear(typing), Heard::Event { kind: Kind::Other, count: 1, stamp: None });
+        assert_eq!(hear(typing), Heard::Event { kind: Kind::Other, count: 1, stamp: None, skipped: 0 });
+        let comment = "data: {\"type\":\"comment\",\"data\":{\"text\":\"\\\"skipped\\\":9\"},\"skipped\":3}\n\n";
+        assert_eq!(hear(comment), Heard::Event { kind: Kind::Comment, count: 1, stamp: None, skipped: 3 });
         assert_eq!(line(b"id: eu:5-1\ndata: {}\n\n", b"id: "), Some(&b"eu:5-1"[..]));
     }
 
@@ -214,15 +227,28 @@ mod tests {
         assert_eq!(viewer.position, "eu:1-0");
         assert_eq!(viewer.missing(&all), 100);
         for number in (100..200).filter(|number| *number != 163) {
-            assert!(viewer.see(number));
+            assert!(viewer.see(number, 0));
         }
-        assert!(!viewer.see(150), "seen before");
+        assert!(!viewer.see(150, 7), "seen before");
         assert_eq!(viewer.missing(&all), 1);
         viewer.reached(b"eu:1-1");
         viewer.connected(5_000, b"eu:1-1");
         assert_eq!(viewer.missing(&all), 1, "who resumes is owed what was posted meanwhile");
         viewer.gap(1_163);
         assert_eq!(viewer.missing(&all), 0, "the server owned up to it");
-        assert!(!viewer.see(u64::MAX));
+        assert!(!viewer.see(u64::MAX, 0));
+    }
+
+    #[test]
+    fn what_was_left_out_is_not_missing() {
+        let all: Vec<_> = (0..100).map(|number| Acknowledged { number, posted_us: 1_000 + number }).collect();
+        let mut viewer = Viewer::default();
+        viewer.connected(999, b"eu:1-0");
+        viewer.see(0, 0);
+        assert_eq!(viewer.missing(&all), 99);
+        viewer.see(10, 9);
+        assert_eq!(viewer.missing(&all), 0, "what follows may be left out as well");
+        viewer.see(20, 8);
+        assert_eq!(viewer.missing(&all), 1, "one more than was said");
     }
 }

@@ -11,3 +11,4 @@ mod present;
 mod refusals;
 mod rotation;
 mod tls;
+mod totals;

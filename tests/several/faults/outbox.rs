@@ -16,6 +16,7 @@ use crate::support::http::Client;
 use crate::support::node::{Node, program};
 use crate::support::postgres::Postgres;
 use crate::support::redis::Redis;
+use crate::support::site::wait_ready;
 use crate::support::token::{SECRET, as_bearer, token};
 use crate::support::{becomes, eventually};
 
@@ -195,7 +196,13 @@ fn moderators_comments_left_out_after_an_outage() {
         assert_eq!(answer.status, 201, "{}", answer.text());
         answer.json()["id"].as_str().expect("an id").to_owned()
     };
-    let node = Node::in_folder(folder.path(), &flags);
+    // A node takes no tokens before the store told it which are revoked, and says so by not being ready.
+    let begin = || {
+        let node = Node::in_folder(folder.path(), &flags);
+        wait_ready(&node);
+        node
+    };
+    let node = begin();
     redis.kill();
     let (mut everybodys, mut moderators) = (Vec::new(), Vec::new());
     for _ in 0..20 {
@@ -206,7 +213,7 @@ fn moderators_comments_left_out_after_an_outage() {
     becomes("comments that are left", 40, || rows(&file, "SELECT count(*) FROM outbox WHERE stored_at = 0"));
     node.kill();
     redis.restart();
-    let node = Node::in_folder(folder.path(), &flags);
+    let node = begin();
     let last = comment(&node, &eve);
     let mut stream = node.stream(&format!("topic=live:1&last_event_id=0&access_token={ana}"));
     let ids =
