@@ -60,6 +60,8 @@ struct TopicReplay {
     complete_to: Option<Shown>,
     /// The same, once the page is written.
     page_to: Shown,
+    /// Only the newest events are wanted: how many of them, and those that were found so far.
+    newest: Option<(usize, Option<HeldPage>)>,
     /// The client is to be told that something may be missing.
     gap: bool,
     /// It is, or was, told so of what lies before this place.
@@ -140,14 +142,24 @@ impl Replay {
             missed: false,
             complete_to: seen,
             page_to: Shown::to(after),
+            newest: None,
             gap: seen.is_none(),
             told: None,
         };
         Replay { topics: topics.into_iter().map(topic).collect(), had, began, held: held.clone(), catching_up: false }
     }
 
+    /// Its client says nothing of what it has, and is to get the newest events of each topic, at most so many, or all.
+    pub fn newest(mut self, most: Option<usize>) -> Replay {
+        for entry in &mut self.topics {
+            (entry.gap, entry.newest) = (false, most.map(|most| (most, None)));
+        }
+        self
+    }
+
     /// A page that was asked for. It holds nothing that viewers of the topic were not given yet.
     pub fn page(&mut self, topic: &str, page: &FramePage, from: usize) {
+        let bytes_max = self.page_bytes();
         let Some(entry) = self.topics.iter_mut().find(|entry| entry.topic.as_str() == topic) else { return };
         if entry.state != State::Asked {
             return;
@@ -174,6 +186,21 @@ impl Replay {
             (page.frames[from..].iter().filter(|frame| !left_out(frame)).cloned().collect(), 0)
         } else {
             (Arc::clone(&page.frames), from)
+        };
+        let (frames, from) = match entry.newest.take() {
+            None => (frames, from),
+            Some((most, found)) => {
+                let found =
+                    newest(found.as_deref().unwrap_or_default(), &frames[from.min(frames.len())..], most, bytes_max);
+                if !page.complete {
+                    // What it does not hold any more is not wanted, and so not missing.
+                    entry.complete_to = entry.complete_to.max(Some(entry.page_to));
+                    (entry.newest, entry.state) = (Some((most, Some(self.held.hold(found)))), State::Lacks);
+                    return;
+                }
+                entry.written = found.first().map_or(entry.written, |first| entry.written.max(first.prev()));
+                (found, 0)
+            }
         };
         if from < frames.len() {
             (entry.page, entry.at) = (Some(self.held.hold(frames)), from);
@@ -323,6 +350,18 @@ impl Replay {
         }
         Step::Done
     }
+}
+
+/// The newest events of those found before and those that follow, at most so many and of so many bytes, but one.
+fn newest(found: &[Arc<Frame>], more: &[Arc<Frame>], most: usize, bytes_max: usize) -> Arc<[Arc<Frame>]> {
+    let mut bytes = 0;
+    let fits = found.iter().chain(more).rev().take(most).take_while(|frame| {
+        let is_first = bytes == 0;
+        bytes += frame.bytes().len();
+        is_first || bytes <= bytes_max
+    });
+    let passed_over = found.len() + more.len() - fits.count();
+    found.iter().chain(more).skip(passed_over).cloned().collect()
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ pub const LISTED_MAX: usize = 1_000;
 pub const PAST_DEFAULT: u32 = 50;
 /// The most that it gives.
 pub const PAST_MAX: u32 = 200;
+/// Of each topic's newest events a stream may ask for so many.
+pub const FROM_MAX: usize = 1_000;
 /// Bytes past which it gives fewer, but at least one.
 pub const PAST_BYTES: usize = 128 * 1024;
 const _: () = assert!(EVENT_BYTES_MAX <= PAST_BYTES && PAST_BYTES + PAST_MAX as usize * 64 <= ANSWER_BYTES_MAX);

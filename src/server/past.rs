@@ -123,7 +123,7 @@ impl Shard {
     fn place_of(&self, parameter: Parameter, text: &str) -> Result<Position, HttpError> {
         match self.read_place(text) {
             Resume::After(position) => Ok(position),
-            Resume::Unreadable => Err(HttpError::bad(format!(
+            _ => Err(HttpError::bad(format!(
                 "\"{}\" must be the \"position\" of an event, or the id of a stream, such as {}:{}-1",
                 parameter.name(),
                 self.node.dc,

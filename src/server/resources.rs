@@ -148,7 +148,7 @@ impl<'a> Resource<'a> {
         const POST: Takes = (Method::Post, &[AccessToken]);
         const PUT: Takes = (Method::Put, &[AccessToken]);
         const DELETE: Takes = (Method::Delete, &[AccessToken]);
-        const STREAM: Takes = (Method::Get, &[Parameter::Topic, Member, All, LastEventId, AccessToken]);
+        const STREAM: Takes = (Method::Get, &[Parameter::Topic, Member, All, From, LastEventId, AccessToken]);
         const PAGE: Takes = (Method::Get, &[After, Before, Limit, AccessToken]);
         // Nodes and operators show a secret instead of a token.
         const LOOK: Takes = (Method::Get, &[]);

@@ -13,7 +13,7 @@ use crate::frontend::queue::Pushed;
 use crate::frontend::replay::{Replay, Step};
 use crate::frontend::topics::TopicIndex;
 use crate::frontend::views::All;
-use crate::limits::{PAGE_BYTES, REPLAY_WRITE_BYTES, RESUME_LOST_MS, RESUME_OVERLAP_MS, RESUME_SKEW_MS};
+use crate::limits::{FROM_MAX, PAGE_BYTES, REPLAY_WRITE_BYTES, RESUME_LOST_MS, RESUME_OVERLAP_MS, RESUME_SKEW_MS};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::frame::Frame;
 use crate::wire::http::HttpError;
@@ -84,6 +84,12 @@ impl Replaying {
                 let replay = Replay::new(topics, after, position, (!is_untold).then_some(Shown::to(seen)), began, held);
                 (replay, Some(last.id.clone()))
             }
+            Resume::Since(position) => {
+                (Replay::new(topics, position, position, Some(Shown::to(position)), began, held), Some(last.id.clone()))
+            }
+            Resume::Newest(most) => {
+                (Replay::new(topics, Position::START, Position::START, None, began, held).newest(most), None)
+            }
             Resume::Unreadable => (Replay::new(topics, Position::START, Position::START, None, began, held), None),
         };
         Replaying { replay, last_id, waits: false }
@@ -133,7 +139,28 @@ impl Shard {
         });
         // It is given back in a line of the stream, of which nobody may make two.
         let id = id.map(|id| if id.bytes().all(|byte| byte.is_ascii_graphic()) { id } else { NOTHING_YET.to_owned() });
-        Ok(id.map(|id| LastEvent { resume: self.read_place(&id), id }))
+        let from = || query.last(Parameter::From).map(|from| self.read_from(&from)).transpose();
+        id.map_or_else(from, |id| Ok(Some(LastEvent { resume: self.read_place(&id), id })))
+    }
+
+    /// What a client that has nothing yet asks for of history. The id is what it comes back with if it is cut before it got any of
+    /// that: an empty one is none to a client, which asks the same again.
+    fn read_from(&self, from: &str) -> Result<LastEvent, HttpError> {
+        let now_ms = self.clock.unix_ms;
+        let (id, resume) = match (from, from.strip_prefix('-').map(str::parse), from.parse()) {
+            ("earliest", ..) => (String::new(), Resume::Newest(None)),
+            (_, Some(Ok(most @ 1..=FROM_MAX)), _) => (String::new(), Resume::Newest(Some(most))),
+            (_, None, Ok(ms)) if ms <= now_ms => {
+                (format!("{}:{}", self.node.dc, Position::at(ms)), Resume::Since(Position::at(ms)))
+            }
+            _ => {
+                return Err(HttpError::bad(format!(
+                    "\"from\" must be earliest, -1 to -{FROM_MAX} for so many of each topic's newest events, or a time that is \
+                     past in Unix ms, such as {now_ms}"
+                )));
+            }
+        };
+        Ok(LastEvent { id, resume })
     }
 
     /// What an id that a client has means here.

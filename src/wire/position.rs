@@ -159,6 +159,10 @@ impl TryFrom<String> for Position {
 pub enum Resume {
     /// The client has all up to here.
     After(Position),
+    /// It says nothing of what it has, and asks for what followed this.
+    Since(Position),
+    /// Same, for the newest so many events of each topic, or for all that there are.
+    Newest(Option<usize>),
     /// Nobody can say what it has.
     Unreadable,
 }

@@ -18,6 +18,8 @@ pub enum Parameter {
     Before,
     /// The demo page's conversation.
     Chat,
+    /// What a stream that has nothing yet gets of history.
+    From,
     /// The position that a stream resumes from.
     LastEventId,
     /// How much of something.
@@ -45,6 +47,7 @@ impl Parameter {
             Parameter::All => &["all"],
             Parameter::Before => &["before"],
             Parameter::Chat => &["chat"],
+            Parameter::From => &["from"],
             // event-source-polyfill's name, and Mercure's two.
             Parameter::LastEventId => &["last_event_id", "lastEventId", "lastEventID", "Last-Event-ID"],
             Parameter::Limit => &["limit"],

@@ -3,6 +3,7 @@
 use crate::support;
 use serde_json::{Value, json};
 use support::node::Node;
+use support::site::unix_ms;
 
 const TOPIC: &str = "/v1/topics/chat:7/events";
 
@@ -66,4 +67,41 @@ fn events_that_history_forgot_missing_in_silence() {
     let answer = node.get(&format!("{TOPIC}?after={}", places[0])).json();
     assert_eq!((&answer["gap"], answer["events"].as_array().map(Vec::len)), (&json!(true), Some(5)));
     assert_eq!(listed(&node, "").0, [4, 5, 6, 7, 8], "what came last");
+}
+
+#[test]
+fn stream_that_begins_with_other_events_than_were_asked_for() {
+    let node = Node::start();
+    let publish = |topic: &str, number: u64| node.publish(topic, &json!({"type": "message", "data": number}));
+    (0..30).for_each(|number| drop(publish("chat:7", number)));
+    // The next ones are of a later millisecond.
+    let (before, mut begin) = (unix_ms(), unix_ms());
+    while begin <= before + 1 {
+        begin = unix_ms();
+    }
+    (100..105).for_each(|number| drop(publish("chat:8", number)));
+    let got = |query: &str, count: usize| -> Vec<u64> {
+        let mut stream = node.stream(&format!("topic=chat:7&topic=chat:8&{query}"));
+        let messages = std::iter::from_fn(|| stream.next());
+        // Nobody knows what was there so long ago, nor what who says "0" had.
+        let is_behind_gap = ["from=1", "from=-3&last_event_id=0"].contains(&query);
+        let events = messages.skip_while(|message| is_behind_gap && message.name == "gap");
+        events.take(count).map(|message| message.json()["data"].as_u64().expect("an event")).collect()
+    };
+    let all: Vec<u64> = (0..30).chain(100..105).collect();
+    assert_eq!(got("from=earliest", 35), all);
+    assert_eq!(got("from=-3", 6), [27, 28, 29, 102, 103, 104]);
+    assert_eq!(got("from=-30", 35), all);
+    assert_eq!(got("from=1", 35), all);
+    assert_eq!(got(&format!("from={begin}"), 5), [100, 101, 102, 103, 104]);
+    // Whoever came before knows better.
+    assert_eq!(got("from=-3&last_event_id=0", 35), all);
+    let mut stream = node.stream("topic=chat:7&from=-1");
+    assert_eq!(stream.begins.as_deref(), Some(""), "whoever is cut now asks the same again");
+    publish("chat:7", 30);
+    let numbers = [(); 2].map(|()| stream.next().expect("it goes on").json()["data"].as_u64());
+    assert_eq!(numbers, [Some(29), Some(30)]);
+    for from in ["", "-0", "-1001", "latest", "99999999999999", "-1.5", "-"] {
+        node.get(&format!("/v1/events?topic=chat:7&from={from}")).problem(400);
+    }
 }

@@ -291,3 +291,24 @@ fn what_a_pace_left_out_is_given_to_those_who_ask_for_all() {
         assert_eq!(given.collect::<Vec<_>>(), wanted);
     }
 }
+
+/// Pages come oldest first; only what is newest is written, in its order, and what follows it.
+#[test]
+fn whoever_asks_for_the_newest_gets_no_others() {
+    let frames: Vec<_> = (1..=9).map(|ms| frame(TOPICS[0], ms)).collect();
+    let page = |range: std::ops::Range<usize>, complete| page(frames[range].into(), complete, 1, 1);
+    for (most, wanted) in [(None, 1..=9), (Some(3), 7..=9), (Some(8), 2..=9), (Some(50), 1..=9)] {
+        let (topic, start, held) = (Topic::parse(TOPICS[0]).unwrap(), Position::START, held());
+        let mut replay = Replay::new(shown([topic]), start, start, None, LATER, &held).newest(most);
+        let pages = [page(0..4, false), page(4..8, false), page(8..9, true)];
+        assert_eq!(told(&mut replay, pages), wanted.collect::<Vec<_>>(), "{most:?}: no gap, as nothing was promised");
+        assert_eq!(held.bytes(), 0);
+    }
+    // Where pages are given up they are read again from before the first that is wanted.
+    let (topic, start) = (Topic::parse(TOPICS[0]).unwrap(), Position::START);
+    let mut replay = Replay::new(shown([topic]), start, start, None, LATER, &held()).newest(Some(2));
+    assert!(matches!(replay.step(), Step::Ask(..)));
+    replay.page(TOPICS[0], &page(0..4, true), 0);
+    replay.give_up_pages();
+    assert!(matches!(replay.step(), Step::Ask(_, after) if after == frames[2].prev()));
+}
