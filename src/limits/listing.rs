@@ -23,3 +23,12 @@ pub const PRESENT_MAX: u32 = 500;
 pub const PRESENT_LOOKS: usize = 4_096;
 /// Members of whom one request may ask whether they watch.
 pub const PRESENT_NAMES_MAX: usize = 500;
+
+/// A poll is answered after this long at the latest: proxies take a minute without a byte for a failure, some half of one.
+pub const POLL_WAIT: Duration = Duration::from_secs(25);
+/// So long after the first thing that is new, so that what comes with it is in the same answer.
+pub const POLL_GATHER: Duration = Duration::from_millis(100);
+/// Values so much older than what a poll was shown last are given once more: clocks of nodes differ.
+pub const POLL_OVERLAP: Duration = Duration::from_secs(2);
+/// Bytes past which a poll is answered, and the next one goes on.
+pub const POLL_BYTES: usize = 256 * 1024;

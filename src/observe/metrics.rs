@@ -137,6 +137,7 @@ metrics! {
     counter closed_drain "fanfare_disconnects_total" r#"reason="drain""# "Streams ended.";
     counter closed_token "fanfare_disconnects_total" r#"reason="token""# "Streams ended.";
     counter closed_disconnected "fanfare_disconnects_total" r#"reason="disconnect""# "Streams ended.";
+    counter closed_polled "fanfare_disconnects_total" r#"reason="polled""# "Streams ended.";
     counter closed_budget "fanfare_disconnects_total" r#"reason="budget""# "Streams ended.";
     counter closed_http_evicted "fanfare_evicted_total" "" "Connections without a request that were closed for others, since the node was full.";
     gauge tls_handshaking "fanfare_tls_handshaking" "" "Connections by TLS whose handshake is not done.";

@@ -1,9 +1,9 @@
 //! The shard's budget for clients that read too slowly: what waits for all of them together is bounded, and when it is too
 //! much, those with the most go first.
 
+use super::ending::Ended;
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
-use super::streams::Ended;
 use crate::runtime::account::Use;
 
 impl Shard {
@@ -55,6 +55,6 @@ impl Shard {
             Kind::Lagging(lag) => lag.bytes(),
             _ => 0,
         });
-        held.sum::<usize>() + self.held_pages.bytes() == self.account.held(Use::Streams)
+        held.sum::<usize>() + self.polls.bytes() + self.held_pages.bytes() == self.account.held(Use::Streams)
     }
 }

@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 
+use super::ending::Ended;
 use super::shard::Shard;
 use super::slots::{Conn, Showing};
-use super::streams::{Ended, Waiter};
+use super::streams::Waiter;
 use crate::frontend::newest::Turn;
 use crate::frontend::topics::TopicIndex;
 use crate::limits::{CROWD_BURST, CROWD_SLICE};

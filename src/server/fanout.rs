@@ -4,11 +4,11 @@ use std::io;
 use std::sync::Arc;
 
 use super::admitting::bye;
+use super::ending::Ended;
 use super::paging::Made;
 use super::resume::Replaying;
 use super::shard::Shard;
-use super::slots::{Conn, Kind, Subscription};
-use super::streams::Ended;
+use super::slots::{Body, Conn, Kind, Subscription};
 use crate::frontend::log::{ByClass, Cursor, Log};
 use crate::frontend::topics::TopicIndex;
 use crate::limits::{
@@ -160,7 +160,7 @@ impl Shard {
             let entry = self.topics.get(subscription.topic);
             subscription.topic != index && entry.viewers[subscription.place as usize].cursor != entry.log.end()
         };
-        let only = matches!(slot.kind, Kind::Stream) && !slot.unframed;
+        let only = matches!(slot.kind, Kind::Stream) && slot.body == Body::Chunked;
         if !only || slot.subscriptions.as_slice().iter().any(lacks) {
             self.serve_viewer_of_many(number);
             return true;
@@ -235,7 +235,7 @@ impl Shard {
     }
 
     /// Same for a viewer that lacks something of several topics, one that lags, or one without chunks.
-    fn serve_viewer_of_many(&mut self, number: u32) {
+    pub(super) fn serve_viewer_of_many(&mut self, number: u32) {
         let slot = self.slots.at(number);
         match slot.kind {
             Kind::Lagging(_) => return self.merge_what_waits(number),
@@ -257,7 +257,11 @@ impl Shard {
         }
         let counters = &self.node.counters[self.id];
         counters.writes.add(1);
-        match self.net.send(slot.socket(), &self.scratch) {
+        let scratch = std::mem::take(&mut self.scratch);
+        let given = self.send_to(number, &scratch);
+        self.scratch = scratch;
+        let (slot, counters) = (self.slots.at(number), &self.node.counters[self.id]);
+        match given {
             Ok(taken) if taken < self.scratch.len() && slot.framing() == Framing::Close => {
                 // Without chunks the log's bytes are not what is sent: what is left waits as it is.
                 counters.delivered_bytes.add(taken as u64);
@@ -368,8 +372,7 @@ impl Shard {
         loop {
             if lag.sent < lag.unsent.len() {
                 counters.writes.add(1);
-                let slot = self.slots.at_mut(conn.slot);
-                let sent = self.net.send(slot.socket(), &lag.unsent[lag.sent..]);
+                let sent = self.send_to(conn.slot, &lag.unsent[lag.sent..]);
                 let taken = sent.as_ref().map_or(0, |taken| *taken);
                 if taken > 0 {
                     lag.sent += taken;

@@ -18,6 +18,8 @@ use crate::wire::status::Status;
 pub enum Resource<'a> {
     /// `/v1/events`: streams, and publishing by lines.
     Events,
+    /// `/v1/poll`
+    Poll,
     /// `/v1/topics/{topic}/events`
     TopicEvents(&'a str),
     /// `/v1/topics/{topic}/members`
@@ -110,6 +112,7 @@ impl<'a> Resource<'a> {
             (["v1", "topics", topic, "members"], false) => Resource::TopicMembers(topic),
             (["v1", "events"], false) if frontend || dispatcher => Resource::Events,
             (["v1", "events"], true) if dispatcher => Resource::Events,
+            (["v1", "poll"], false) if frontend => Resource::Poll,
             (["v1", "connections", connection, "topics"], false) if frontend => Resource::StreamTopics(connection),
             (["v1", "connections", connection, "token"], false) if frontend => Resource::StreamToken(connection),
             (["v1", "received"], false) if frontend => Resource::Received,
@@ -157,6 +160,7 @@ impl<'a> Resource<'a> {
             Resource::Events | Resource::TopicEvents(_) if internal => &[GIVE],
             Resource::Events if roles.frontend && roles.dispatcher => &[STREAM, POST],
             Resource::Events if roles.frontend => &[STREAM],
+            Resource::Poll => &[STREAM],
             Resource::Events => &[POST],
             Resource::TopicEvents(_) if roles.dispatcher => &[PAGE, POST],
             Resource::TopicEvents(_) => &[PAGE],
@@ -265,6 +269,7 @@ mod tests {
         let public = [
             "GET /v1/events",
             "POST /v1/events",
+            "GET /v1/poll",
             "GET /v1/topics/a:b/events",
             "POST /v1/topics/a:b/events",
             "POST /v1/connections/x/topics",

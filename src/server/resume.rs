@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::history::within;
 use super::message::{Asker, Message, ReplayAsk, Replayed};
+use super::polls::split_told;
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
 use crate::frontend::beginning::{Joined, beginning};
@@ -33,6 +34,8 @@ pub struct LastEvent {
     pub id: String,
     /// What that means.
     pub resume: Resume,
+    /// Values up to this time, in Unix ms, it was shown by a poll.
+    pub told_ms: u64,
 }
 
 /// A stream's replay, and what its gaps name.
@@ -140,7 +143,10 @@ impl Shard {
         // It is given back in a line of the stream, of which nobody may make two.
         let id = id.map(|id| if id.bytes().all(|byte| byte.is_ascii_graphic()) { id } else { NOTHING_YET.to_owned() });
         let from = || query.last(Parameter::From).map(|from| self.read_from(&from)).transpose();
-        id.map_or_else(from, |id| Ok(Some(LastEvent { resume: self.read_place(&id), id })))
+        id.map_or_else(from, |id| {
+            let (place, told_ms) = split_told(&id);
+            Ok(Some(LastEvent { resume: self.read_place(place), id: place.to_owned(), told_ms }))
+        })
     }
 
     /// What a client that has nothing yet asks for of history. The id is what it comes back with if it is cut before it got any of
@@ -160,7 +166,7 @@ impl Shard {
                 )));
             }
         };
-        Ok(LastEvent { id, resume })
+        Ok(LastEvent { id, resume, told_ms: 0 })
     }
 
     /// What an id that a client has means here.

@@ -72,7 +72,11 @@ impl Shard {
             // POST is taken line by line, and never comes here.
             Resource::Events => {
                 let access = self.access(request, query)?;
-                self.start_stream(conn, request, query, access, to)
+                self.start_stream(conn, request, query, access, to, false)
+            }
+            Resource::Poll => {
+                let access = self.access(request, query)?;
+                self.start_stream(conn, request, query, access, to, true)
             }
             Resource::StreamTopics(connection) => {
                 let access = self.access(request, query)?;

@@ -22,6 +22,7 @@ use super::message::Message;
 use super::node::Node;
 use super::pages::PageLogs;
 use super::past::Past;
+use super::polls::Polls;
 use super::present::Presents;
 use super::slots::{Conn, Slots};
 use super::streams::Waiter;
@@ -181,6 +182,7 @@ pub struct Shard {
     pub(super) scratch: Vec<u8>,
     /// Viewers that get what they lack together, and what each took.
     pub(super) picked: Vec<Picked>,
+    pub(super) polls: Polls,
     pub(super) taken: Vec<io::Result<usize>>,
     /// The id of the event being published.
     pub(super) new_id: String,
@@ -299,6 +301,7 @@ impl Shard {
             out: Vec::new(),
             scratch: Vec::new(),
             picked: Vec::with_capacity(SENDS_BATCH),
+            polls: Polls::default(),
             taken: Vec::with_capacity(SENDS_BATCH),
             new_id: String::new(),
             event_number: 0,

@@ -5,10 +5,10 @@ use std::hash::{Hash, Hasher};
 
 use siphasher::sip::SipHasher13;
 
+use super::ending::Ended;
 use super::http_connection::Http;
 use super::renewal::StreamRights;
 use super::resume::Replaying;
-use super::streams::Ended;
 use crate::frontend::backlog::Backlog;
 use crate::frontend::newest::Turn;
 use crate::frontend::topics::TopicIndex;
@@ -187,8 +187,8 @@ pub struct Slot {
     pub due: u32,
     /// A stream whose `connected` has not been sent yet: events pass it by until then.
     pub waiting: bool,
-    /// Delimits its body by its end (HTTP/1.0).
-    pub unframed: bool,
+    /// How what it is given goes out.
+    pub body: Body,
     /// A stream whose client sends no more: it may listen on, or be gone.
     pub half_closed: bool,
     /// It is not let in, and is kept only to be told so.
@@ -203,6 +203,18 @@ pub struct Slot {
 
 const _: () = assert!(size_of::<Slot>() <= 56);
 
+/// How what a stream is given goes out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Body {
+    /// In chunks.
+    #[default]
+    Chunked,
+    /// As it is, and its end is the connection's (HTTP/1.0).
+    Close,
+    /// Not yet: see [`polls`](super::polls).
+    Gathered,
+}
+
 impl Slot {
     /// Its socket. The slot must be somebody's.
     pub fn socket(&self) -> &Socket {
@@ -216,7 +228,7 @@ impl Slot {
 
     /// How its stream is delimited.
     pub fn framing(&self) -> Framing {
-        if self.unframed { Framing::Close } else { Framing::Chunked }
+        if self.body == Body::Chunked { Framing::Chunked } else { Framing::Close }
     }
 }
 

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::access::Access;
-use super::admitting::bye;
+use super::ending::Ended;
 use super::http_connection::Http;
 use super::message::{Asker, Message};
 use super::renewal::StreamRights;
 use super::resume::LastEvent;
 use super::routes::Handled;
 use super::shard::Shard;
-use super::slots::{Conn, Kind, Lag, Showing, Subscription};
+use super::slots::{Body, Conn, Kind, Lag, Showing, Subscription};
 use crate::dispatch::crowd::member_hash;
 use crate::frontend::backlog::Backlog;
 use crate::frontend::topics::TopicIndex;
@@ -27,7 +27,8 @@ use crate::wire::position::Shown;
 use crate::wire::query::{Parameter, Query};
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
-use crate::wire::sse::{self, ByeReason, Framing};
+use crate::wire::sse::{self, Framing};
+use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
 /// What a request for a stream asks for.
@@ -43,6 +44,8 @@ pub struct Opening {
     pub member: Option<String>,
     /// The types of which it gets every event.
     pub all: All,
+    /// It is a poll.
+    pub polls: bool,
 }
 
 /// Something that waits until topics are registered, or a second has passed.
@@ -54,25 +57,6 @@ pub struct Waiter {
     pub asker: Option<(usize, Conn)>,
     /// What the client has, if it comes back.
     pub last: Option<LastEvent>,
-}
-
-/// Why a stream ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// The client left, or its connection broke.
-    Client,
-    /// It took nothing for [`STALLED_TIMEOUT`].
-    Stalled,
-    /// It lagged past its backlog, and was told to resume.
-    Backlog,
-    /// The node drains.
-    Drain,
-    /// Its token ran out.
-    Token,
-    /// A server ended it.
-    Disconnected,
-    /// It had the most waiting when that was too much for all streams together.
-    Budget,
 }
 
 /// Reads the topics of a list, each once, in order.
@@ -96,7 +80,7 @@ pub(super) fn too_many_topics(most: usize) -> HttpError {
 }
 
 impl Shard {
-    /// `GET /v1/events`
+    /// `GET /v1/events`, and `GET /v1/poll`, which `polls`.
     pub(super) fn start_stream(
         &mut self,
         conn: Conn,
@@ -104,6 +88,7 @@ impl Shard {
         query: Query<'_>,
         access: Access,
         to: AnswerTo,
+        polls: bool,
     ) -> Result<Handled, HttpError> {
         let mut topics = read_topics(query.all(Parameter::Topic), self.live.topics_max)?;
         let mut member = None;
@@ -131,10 +116,11 @@ impl Shard {
         let last = self.last_event(request, query)?;
         if request.method == Method::Head {
             // As GET would answer, without its body (RFC 9110 section 9.3.2).
-            return Ok(Handled::AnsweredLast(self.answers().stream_head(to)));
+            let head = if polls { self.answers().json(to, Status::Ok, b"") } else { self.answers().stream_head(to) };
+            return Ok(Handled::AnsweredLast(head));
         }
         self.admit_stream(conn, request, &topics)?;
-        Ok(Handled::Stream(Opening { topics, access, last, member, all }))
+        Ok(Handled::Stream(Opening { topics, access, last, member, all, polls }))
     }
 
     /// The longest reconnection time that it tells.
@@ -152,11 +138,17 @@ impl Shard {
 
     /// Turns a connection that sent a request into a stream. What it was answered before goes first.
     pub(super) fn open_stream(&mut self, conn: Conn, http: &mut Http, opening: Opening, to: AnswerTo) {
-        let framing = self.answers().stream(to);
+        let body = if opening.polls {
+            Body::Gathered
+        } else if self.answers().stream(to) == Framing::Close {
+            Body::Close
+        } else {
+            Body::Chunked
+        };
         let now_ms = self.clock.unix_ms;
         let slot = self.slots.get_mut(conn).expect("the connection just sent a request");
         slot.kind = Kind::Stream;
-        slot.unframed = framing == Framing::Close;
+        slot.body = body;
         slot.waiting = true;
         slot.rights = match &opening.access {
             Access::Open | Access::Node if opening.member.is_none() && opening.all.is_none() => None,
@@ -170,6 +162,9 @@ impl Shard {
         self.streams += 1;
         let mut early = std::mem::take(&mut http.output);
         early.drain(..http.sent);
+        if opening.polls {
+            self.begin_poll(conn, opening.last.as_ref(), std::mem::take(&mut early), to);
+        }
         self.set_due(conn, HEARTBEAT.as_secs() as u32);
         let missing = self.subscribe(conn, &opening.topics, &opening.access);
         let showing = if missing.is_empty() { self.write_connected(conn, opening.last.as_ref()) } else { Vec::new() };
@@ -373,7 +368,7 @@ impl Shard {
                     self.on_stream_writable(conn);
                 }
             }
-            Kind::Stream => match self.net.send(slot.socket(), bytes) {
+            Kind::Stream => match self.send_to(conn.slot, bytes) {
                 Ok(taken) if taken == bytes.len() => {}
                 Ok(taken) => self.lag(conn.slot, bytes[taken..].to_vec()),
                 Err(_) => self.broken.push(conn),
@@ -436,63 +431,6 @@ impl Shard {
         if !known && !slot.waiting && !slot.is_ending() {
             let framing = slot.framing();
             self.write_stream(conn, framing.heartbeat());
-        }
-    }
-
-    /// Ends a stream: out of its topics, socket closed, slot free.
-    pub(super) fn close_stream(&mut self, conn: Conn, why: Ended) {
-        let hash = self.member_hash(conn);
-        let Some(slot) = self.slots.get_mut(conn) else { return };
-        let subscriptions = std::mem::take(&mut slot.subscriptions);
-        if let Some(member) = slot.rights.take().and_then(|rights| rights.member) {
-            self.members.leave(&member);
-        }
-        let Some(slot) = self.slots.get_mut(conn) else { return };
-        let mut asked = Vec::new();
-        if let Kind::Lagging(lag) = &slot.kind {
-            let lost = lag.backlog.events().iter().sum();
-            asked.extend(lag.replay.iter().flat_map(|replaying| replaying.replay.asked().cloned()));
-            self.lagging -= 1;
-            self.counters().dropped_closed.add(lost);
-        }
-        let waiters = self.waiting.gone(conn.slot);
-        // Nobody is to look for what no stream waits for any more.
-        for topic in asked {
-            self.end_replay(conn, topic);
-        }
-        for &subscription in subscriptions.as_slice() {
-            self.unsubscribe(subscription, hash);
-        }
-        self.forget(conn);
-        waiters.into_iter().for_each(|waiter| self.end_wait(waiter));
-        self.streams -= 1;
-        let counters = self.counters();
-        match why {
-            Ended::Client => counters.closed_client.add(1),
-            Ended::Stalled => counters.closed_stalled.add(1),
-            Ended::Backlog => counters.closed_backlog.add(1),
-            Ended::Drain => counters.closed_drain.add(1),
-            Ended::Token => counters.closed_token.add(1),
-            Ended::Disconnected => counters.closed_disconnected.add(1),
-            Ended::Budget => counters.closed_budget.add(1),
-        }
-    }
-
-    /// Sends `bye`, and closes once the client has it.
-    pub(super) fn say_bye(&mut self, conn: Conn, reason: ByeReason, why: Ended) {
-        let retry_ms = self.retry_jitter();
-        let Some(slot) = self.slots.get(conn).filter(|slot| !slot.is_ending()) else { return };
-        let mut bytes = Vec::new();
-        bye(&mut bytes, slot.framing(), reason, retry_ms);
-        if let Some(Kind::Lagging(lag)) = self.slots.get_mut(conn).map(|slot| &mut slot.kind) {
-            lag.ends = Some(why);
-            return self.write_stream(conn, &bytes);
-        }
-        self.write_stream(conn, &bytes);
-        match self.slots.get_mut(conn).map(|slot| &mut slot.kind) {
-            Some(Kind::Lagging(lag)) => lag.ends = Some(why),
-            Some(Kind::Stream) => self.close_stream(conn, why),
-            _ => {}
         }
     }
 }

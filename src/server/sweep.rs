@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::asking::Asked;
+use super::ending::Ended;
 use super::renewal::Due;
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
-use super::streams::Ended;
 use crate::dispatch::kv::Request;
 use crate::limits::*;
 use crate::runtime::account::Use;
@@ -56,6 +56,7 @@ impl Shard {
         self.tick_audience();
         self.tick_presence();
         self.tick_control();
+        self.tick_polls();
         self.end_late_waits(now);
         self.pages.tidy(self.clock.seconds());
         self.sweep();

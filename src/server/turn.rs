@@ -3,10 +3,10 @@
 
 use tracing::warn;
 
+use super::ending::Ended;
 use super::patience::Patience;
 use super::shard::Shard;
 use super::slots::{Conn, Kind};
-use super::streams::Ended;
 use crate::limits::{LONG_TURN, READY_BATCH, SOCKETS_SLICE, TICK, YIELD_EVERY};
 use crate::observe::process;
 use crate::runtime::net::{self, MAILBOX, RESTED, TICKS};
@@ -72,6 +72,7 @@ impl Shard {
         let windows = self.end_windows();
         let crowds = self.serve_crowds();
         self.fan_out();
+        self.answer_polls();
         self.keep_to_budget();
         let pages = self.take_found() | self.feed_starving() | self.read_pasts();
         self.greet_newcomers();

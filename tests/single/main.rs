@@ -21,6 +21,7 @@ mod notify;
 mod observability;
 mod once;
 mod past;
+mod polls;
 mod present;
 mod publishing;
 mod reload;

@@ -14,7 +14,7 @@ fn a_parameter_that_nobody_reads_is_refused_and_the_known_ones_are_named() {
     let node = Node::start();
     for query in ["topic[]=live:1", "topics=live:1,live:2", "channel=live:1", "topic=live:1&last-event-id=local:1-1"] {
         let detail = node.get(&format!("/v1/events?{query}")).problem(400);
-        assert!(detail.contains("topic, member, all, last_event_id"), "{query}: {detail}");
+        assert!(detail.contains("topic, member, all, from, last_event_id"), "{query}: {detail}");
     }
     for target in ["/v1/videos/1/comments?offset=3", "/v1/videos/1/likes?x", "/v1/time?x=1", "/fanfare.js?v=2"] {
         node.get(target).problem(400);

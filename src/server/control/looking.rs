@@ -7,9 +7,9 @@ use crate::auth::{Patterns, Rights};
 use crate::limits::{CONTROL_LOOKS, CROWD_SLICE};
 use crate::runtime::random::Map;
 use crate::server::access::Access;
+use crate::server::ending::Ended;
 use crate::server::shard::Shard;
 use crate::server::slots::{Conn, Kind};
-use crate::server::streams::Ended;
 use crate::wire::sse::ByeReason;
 
 /// What is to become of a member's streams.

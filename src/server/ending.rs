@@ -1,0 +1,92 @@
+//! How an SSE stream ends: by its client, or with `bye`.
+
+use super::admitting::bye;
+use super::shard::Shard;
+use super::slots::{Body, Conn, Kind};
+use crate::wire::sse::ByeReason;
+
+/// Why a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The client left, or its connection broke.
+    Client,
+    /// It took nothing for [`STALLED_TIMEOUT`].
+    Stalled,
+    /// It lagged past its backlog, and was told to resume.
+    Backlog,
+    /// The node drains.
+    Drain,
+    /// Its token ran out.
+    Token,
+    /// A server ended it.
+    Disconnected,
+    /// It was a poll, which has its answer.
+    Polled,
+    /// It had the most waiting when that was too much for all streams together.
+    Budget,
+}
+
+impl Shard {
+    /// Ends a stream: out of its topics, socket closed, slot free.
+    pub(super) fn close_stream(&mut self, conn: Conn, why: Ended) {
+        let hash = self.member_hash(conn);
+        let Some(slot) = self.slots.get_mut(conn) else { return };
+        if slot.body == Body::Gathered && why != Ended::Client {
+            return self.answer_poll(conn, why);
+        }
+        self.polls.forget(conn.slot);
+        let Some(slot) = self.slots.get_mut(conn) else { return };
+        let subscriptions = std::mem::take(&mut slot.subscriptions);
+        if let Some(member) = slot.rights.take().and_then(|rights| rights.member) {
+            self.members.leave(&member);
+        }
+        let Some(slot) = self.slots.get_mut(conn) else { return };
+        let mut asked = Vec::new();
+        if let Kind::Lagging(lag) = &slot.kind {
+            let lost = lag.backlog.events().iter().sum();
+            asked.extend(lag.replay.iter().flat_map(|replaying| replaying.replay.asked().cloned()));
+            self.lagging -= 1;
+            self.counters().dropped_closed.add(lost);
+        }
+        let waiters = self.waiting.gone(conn.slot);
+        // Nobody is to look for what no stream waits for any more.
+        for topic in asked {
+            self.end_replay(conn, topic);
+        }
+        for &subscription in subscriptions.as_slice() {
+            self.unsubscribe(subscription, hash);
+        }
+        self.forget(conn);
+        waiters.into_iter().for_each(|waiter| self.end_wait(waiter));
+        self.streams -= 1;
+        let counters = self.counters();
+        match why {
+            Ended::Client => counters.closed_client.add(1),
+            Ended::Stalled => counters.closed_stalled.add(1),
+            Ended::Backlog => counters.closed_backlog.add(1),
+            Ended::Drain => counters.closed_drain.add(1),
+            Ended::Token => counters.closed_token.add(1),
+            Ended::Disconnected => counters.closed_disconnected.add(1),
+            Ended::Polled => counters.closed_polled.add(1),
+            Ended::Budget => counters.closed_budget.add(1),
+        }
+    }
+
+    /// Sends `bye`, and closes once the client has it.
+    pub(super) fn say_bye(&mut self, conn: Conn, reason: ByeReason, why: Ended) {
+        let retry_ms = self.retry_jitter();
+        let Some(slot) = self.slots.get(conn).filter(|slot| !slot.is_ending()) else { return };
+        let mut bytes = Vec::new();
+        bye(&mut bytes, slot.framing(), reason, retry_ms);
+        if let Some(Kind::Lagging(lag)) = self.slots.get_mut(conn).map(|slot| &mut slot.kind) {
+            lag.ends = Some(why);
+            return self.write_stream(conn, &bytes);
+        }
+        self.write_stream(conn, &bytes);
+        match self.slots.get_mut(conn).map(|slot| &mut slot.kind) {
+            Some(Kind::Lagging(lag)) => lag.ends = Some(why),
+            Some(Kind::Stream) => self.close_stream(conn, why),
+            _ => {}
+        }
+    }
+}
