@@ -64,7 +64,7 @@ export class Chat {
 
   open() { this.#turn(true); }
 
-  /** @param {import("./fanfare.js").Event} event of type `message` */
+  /** @param {import("../../packages/js/types.d.ts").Event} event of type `message` */
   added({ id, at, data }) {
     const who = String(data?.member ?? "someone");
     this.#typists.said(who);

@@ -45,7 +45,7 @@ export class Comments {
    */
   load(lost = false) { if (lost || this.#all || !this.#isPart) this.#reader.read(); }
 
-  /** @param {import("./fanfare.js").Event} event of type `comment` @returns {boolean} whether it is new */
+  /** @param {import("../../packages/js/types.d.ts").Event} event of type `comment` @returns {boolean} whether it is new */
   added({ id, at, skipped, shown, data }) {
     const isNew = this.#log.add({ id, at, member: String(data?.member ?? "someone"), text: String(data?.text ?? "") });
     if (isNew) {

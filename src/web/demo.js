@@ -57,7 +57,8 @@ setInterval(() => {
 const clock = new ServerClock();
 let clockReady = clock.sync();
 const now = () => clock.now();
-const stream = connect({ topics: [live, chatTopic], member });
+const stream = connect(undefined, { member });
+for (const topic of [live, chatTopic]) stream.subscribe(topic);
 const stage = new Stage($("stage"));
 const hearts = new Hearts($("hearts"));
 const tally = new Tally();
@@ -111,10 +112,10 @@ const figuresSoon = () => { figures ||= setTimeout(() => { figures = 0; showFigu
 
 // ---- events
 
-/** @param {import("./fanfare.js").Event} event */
+/** @param {import("../../packages/js/types.d.ts").Event} event */
 function onLike({ type, key, count, counts, members, data }) {
   const reaction = data.reaction ?? key ?? "like", many = Math.max(1, count ?? 1);
-  const known = (/** @type {string} */ name) => REACTIONS.includes(name) ? name : "like";
+  const known = (/** @type {string} */ name) => /** @type {import("./context.js").Reaction} */ (/** @type {string[]} */ (REACTIONS).includes(name) ? name : "like");
   fresh.reactions += many;
   // The totals come by themselves, as `likes`.
   for (const [name, more] of Object.entries(counts ?? { [reaction]: many })) {
@@ -136,7 +137,7 @@ function showViewers(value, members) {
   $("viewers").title = members === undefined ? "" : `${number(members)} ${members === 1 ? "member" : "members"}`;
 }
 
-stream.on("*", (event) => {
+stream.on("event", (event) => {
   if (typeof event.data !== "object" || event.data === null) return;
   const { topic, type, at, key, data } = event;
   received += Math.max(1, event.count ?? 1);
@@ -178,10 +179,10 @@ stream.on("bye", ({ reason }) => { busy = reason === "busy"; });
 stream.on("state", ({ state, status, detail }) => {
   if (state !== "open") tally.away();
   if (state === "open") setState("live", "Live");
-  else if (state === "refused" && comments.all) {
+  else if (state === "closed" && comments.all) {
     notice(`Only some comments are for you: ${detail}`);
     comments.want(false);
-  } else if (state === "refused") {
+  } else if (state === "closed") {
     setState("offline", "Refused");
     notice(`This page may not watch: ${detail}`);
   } else if (!navigator.onLine) setState("offline", "Offline");

@@ -11,27 +11,29 @@ const topicOf = (/** @type {string} */ member) => `presence:${encode(member)}`;
 export class Dots {
   #present = new Present(FOLLOWED_MAX);
   #stream; #now;
+  /** By member. @type {Map<string, import("../../packages/js/types.d.ts").Subscription>} */ #subscriptions = new Map();
   /** @type {Set<string>} */ #unasked = new Set();
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
 
-  /** @param {ReturnType<typeof import("./fanfare.js").connect>} stream @param {() => number} now the server's time */
+  /** @param {import("../../packages/js/types.d.ts").Connection} stream @param {() => number} now the server's time */
   constructor(stream, now) {
     this.#stream = stream;
     this.#now = now;
-    stream.on("presence", ({ topic, key, at, data }) => {
-      const member = String(data?.member ?? key);
-      if (topic === topicOf(member) && this.#present.set(member, data?.online === true, at)) this.show();
-    });
   }
 
   /** Shows from now on whether these are here. @param {string[]} members */
   follow(members) {
     const { added, dropped } = this.#present.follow([...new Set(members)]);
-    if (dropped.length > 0) this.#stream.remove(...dropped.map(topicOf));
-    if (added.length > 0) {
-      this.#stream.add(...added.map(topicOf));
-      this.#ask(added);
+    for (const member of dropped) {
+      this.#subscriptions.get(member)?.close();
+      this.#subscriptions.delete(member);
     }
+    for (const member of added) {
+      const presence = this.#stream.subscribe(topicOf(member), { types: ["presence"] });
+      presence.on("event", ({ at, data }) => { if (this.#present.set(member, data?.online === true, at)) this.show(); });
+      this.#subscriptions.set(member, presence);
+    }
+    if (added.length > 0) this.#ask(added);
     this.show();
   }
 

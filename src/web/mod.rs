@@ -79,8 +79,14 @@ pub fn asset(path: &str) -> Option<Asset> {
         "/crowd.js" => asset!("crowd.js", SCRIPT),
         "/demo.js" => asset!("demo.js", SCRIPT),
         "/dots.js" => asset!("dots.js", SCRIPT),
-        // Not of the page, but for everybody's own: the client of the stream.
-        "/fanfare.js" => asset!("fanfare.js", SCRIPT),
+        // Not of the page, but for everybody's own: the client of the stream, which is the package for npm.
+        "/fanfare.js" => asset!("../../packages/js/fanfare.js", SCRIPT),
+        "/fanfare/blocks.js" => asset!("../../packages/js/fanfare/blocks.js", SCRIPT),
+        "/fanfare/latency.js" => asset!("../../packages/js/fanfare/latency.js", SCRIPT),
+        "/fanfare/past.js" => asset!("../../packages/js/fanfare/past.js", SCRIPT),
+        "/fanfare/seen.js" => asset!("../../packages/js/fanfare/seen.js", SCRIPT),
+        "/fanfare/server.js" => asset!("../../packages/js/fanfare/server.js", SCRIPT),
+        "/fanfare/subscription.js" => asset!("../../packages/js/fanfare/subscription.js", SCRIPT),
         "/hearts.js" => asset!("hearts.js", SCRIPT),
         "/likes.js" => asset!("likes.js", SCRIPT),
         "/moderation.js" => asset!("moderation.js", SCRIPT),
@@ -99,7 +105,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    const PATHS: [&str; 21] = [
+    const PATHS: [&str; 27] = [
         "/",
         "/demo.css",
         "/talk.css",
@@ -113,6 +119,12 @@ mod tests {
         "/demo.js",
         "/dots.js",
         "/fanfare.js",
+        "/fanfare/blocks.js",
+        "/fanfare/latency.js",
+        "/fanfare/past.js",
+        "/fanfare/seen.js",
+        "/fanfare/server.js",
+        "/fanfare/subscription.js",
         "/hearts.js",
         "/likes.js",
         "/moderation.js",
@@ -142,11 +154,15 @@ mod tests {
             }
         }
         for module in PATHS.iter().filter(|path| path.ends_with(".js")) {
+            let folder = &module[..=module.rfind('/').expect("a path has a slash")];
             for value in quoted_after(text(module), "from \"./") {
-                named.insert(format!("/{value}"));
+                named.insert(format!("{folder}{value}"));
             }
         }
-        assert!(named.contains("/demo.js") && named.contains("/stage.js"), "found only {named:?}");
+        assert!(
+            ["/demo.js", "/stage.js", "/fanfare/seen.js"].iter().all(|path| named.contains(*path)),
+            "found only {named:?}"
+        );
         for path in named {
             assert!(asset(&path).is_some(), "{path} is named by the page and not served");
         }

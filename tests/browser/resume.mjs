@@ -91,13 +91,14 @@ const watchers = {
     await page.evaluate(async (topics) => {
       const { connect } = await import("/fanfare.js");
       const log = window.log = { ids: [], gaps: [], connections: [] };
-      const stream = window.source = connect({ topics });
-      stream.on("comment", (event) => log.ids.push(event.id));
+      const stream = window.source = connect();
+      const subscriptions = Object.fromEntries(topics.map((topic) => [topic, stream.subscribe(topic)]));
+      stream.on("event", ({ type, id }) => { if (type === "comment") log.ids.push(id); });
       stream.on("gap", (gap) => log.gaps.push(gap));
       stream.on("connected", ({ connection }) => log.connections.push(connection));
       window.change = async (add, remove) => {
-        stream.add(...add);
-        stream.remove(...remove);
+        for (const topic of add) stream.subscribe(topic);
+        for (const topic of remove) subscriptions[topic].close();
         return 200;
       };
     }, topics);

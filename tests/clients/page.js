@@ -41,9 +41,10 @@ const ways = {
     const { connect } = await import(`${new URL(url).origin}/fanfare.js`);
     const address = new URL(url);
     const member = token ? undefined : who;
-    const stream = connect({ url: address.origin, topics: address.searchParams.getAll("topic"), member, token: token ? tokenNow : undefined });
+    const stream = connect(address.origin, { member, token: token ? tokenNow : undefined });
+    for (const topic of address.searchParams.getAll("topic")) stream.subscribe(topic);
     for (const name of ["connected", "gap", "bye", "token"]) stream.on(name, (data) => report({ who, name, data: JSON.stringify(data) }));
-    stream.on("*", (event) => report({ who, name: "message", data: JSON.stringify(event) }));
+    stream.on("event", (event) => report({ who, name: "message", data: JSON.stringify(event) }));
   },
 
   async "fetch-event-source"(who) {

@@ -1,61 +1,81 @@
-// A browser and a server that obey the test: EventSource, fetch, the clock, chance, and the page's events.
-import { readFile } from "node:fs/promises";
-
-// The page's modules end in .js and belong to no Node package, so the source is imported as what it is: a module.
-const source = await readFile(new URL("../../src/web/fanfare.js", import.meta.url), "utf8");
-export const { connect } = await import(`data:text/javascript,${encodeURIComponent(source)}`);
+// A browser and a server that obey the test: fetch and its streams, the clock, chance, and the page's events.
+import { connect } from "../../packages/js/fanfare.js";
 
 /** The browser's time when a test starts, Unix ms. */
 export const T = 1_732_313_131_000;
 export const BASE = "http://fanfare.test";
+
+/** Where a test is not about silence, none is too long. */
+const QUIET_MS = 1e8;
 
 /** Lets everything happen that waits for no clock. */
 export async function settle() {
   for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
 }
 
-/** As the WHATWG's, with the server's side in the test's hands. */
-class FakeEventSource extends EventTarget {
-  static CONNECTING = 0;
-  static OPEN = 1;
-  static CLOSED = 2;
-  readyState = FakeEventSource.CONNECTING;
-  #lastEventId = "";
+/** One request for a stream, with the server's side in the test's hands. Each step ends when the client has done its part. */
+class Source {
+  #answer;
+  #break;
+  /** @type {ReadableStreamDefaultController | undefined} */ #controller;
+  response = new Promise((resolve, reject) => { [this.#answer, this.#break] = [resolve, reject]; });
 
   constructor(url, init) {
-    super();
     this.url = new URL(url);
     this.init = init;
+    init.signal.addEventListener("abort", () => {
+      this.#break(init.signal.reason);
+      this.#end((controller) => controller.error(init.signal.reason));
+    });
   }
 
   get query() { return this.url.searchParams; }
 
-  close() { this.readyState = FakeEventSource.CLOSED; }
+  get token() { return new Headers(this.init.headers).get("Authorization")?.replace("Bearer ", "") ?? null; }
 
-  /** One block of the stream. As the standard has it, a block without an `id:` line carries the last one's. */
-  block(type, data, id) {
-    if (this.readyState === FakeEventSource.CLOSED) return;
-    if (id !== undefined) this.#lastEventId = id;
-    this.dispatchEvent(new MessageEvent(type, { data: JSON.stringify(data), lastEventId: this.#lastEventId }));
+  /** Whether the client gave it up. */
+  get closed() { return this.init.signal.aborted; }
+
+  #end(act) {
+    const controller = this.#controller;
+    this.#controller = undefined;
+    if (controller) act(controller);
   }
 
-  connected(more = {}, id) {
-    this.readyState = FakeEventSource.OPEN;
-    this.block("connected", { connection: "c1", node: "n1", heartbeat_ms: 20_000, pending: [], ...more }, id);
+  /** Some bytes of the stream, whose head comes with the first. */
+  async bytes(text) {
+    if (this.closed) return;
+    if (!this.#controller) {
+      const body = new ReadableStream({ start: (controller) => { this.#controller = controller; } });
+      this.#answer(new Response(body, { headers: { "Content-Type": "text/event-stream; charset=utf-8" } }));
+    }
+    this.#controller?.enqueue(typeof text === "string" ? new TextEncoder().encode(text) : text);
+    await settle();
   }
 
-  event(event, id) { this.block("message", { topic: "live:42", at: Date.now(), data: {}, ...event }, id); }
-
-  /** The connection breaks; a browser would come back by itself. */
-  cut() {
-    this.readyState = FakeEventSource.CONNECTING;
-    this.dispatchEvent(new Event("error"));
+  block(name, data, id, retry) {
+    const lines = [["retry", retry], ["id", id], ["event", name === "message" ? undefined : name]];
+    const head = lines.filter(([, value]) => value !== undefined).map(([line, value]) => `${line}: ${value}\n`).join("");
+    return this.bytes(`${head}data: ${typeof data === "string" ? data : JSON.stringify(data)}\n\n`);
   }
 
-  /** A status other than 200: a browser gives up. */
-  fail() {
-    this.readyState = FakeEventSource.CLOSED;
-    this.dispatchEvent(new Event("error"));
+  connected(more = {}, id, retry) {
+    return this.block("connected", { connection: "c1", node: "n1", heartbeat_ms: QUIET_MS, pending: [], ...more }, id, retry);
+  }
+
+  event(event, id) { return this.block("message", { topic: "live:42", at: Date.now(), data: {}, ...event }, id); }
+
+  /** The connection breaks. */
+  async cut() {
+    this.#break(new TypeError("network"));
+    this.#end((controller) => controller.error(new TypeError("network")));
+    await settle();
+  }
+
+  /** A status other than 200. */
+  async fail(response) {
+    this.#answer(response);
+    await settle();
   }
 }
 
@@ -74,12 +94,12 @@ function replace(t, name, value) {
 
 /** A browser for one test. */
 export function browser(t) {
-  const page = new EventTarget(), sources = [], requests = [], mistakes = [];
+  const page = new EventTarget(), sources = [], requests = [], mistakes = [], subscriptions = new Map();
   const world = {
     page,
-    /** Every EventSource that was made. */
+    /** Every request for a stream. */
     sources,
-    /** Every request by fetch: method, path, query, headers, body (parsed), keepalive, signal. */
+    /** Every other request: method, path, query, headers, body (parsed), keepalive, signal. */
     requests,
     /** What handlers threw. */
     mistakes,
@@ -88,30 +108,42 @@ export function browser(t) {
     document: { hidden: false, visibilityState: "visible" },
     /** The server: takes a request, gives a Response or a promise of one; undefined means as usual. */
     answer: () => undefined,
-    /** The newest EventSource. */
+    /** The newest request for a stream. */
     get source() { return sources.at(-1); },
     posts: (end) => requests.filter((request) => request.method === "POST" && request.path.endsWith(end)),
     async tick(ms) {
       t.mock.timers.tick(ms);
       await settle();
     },
-    /** A stream, its states and its events. */
-    async start(options = {}) {
-      const stream = connect({ url: BASE, topics: ["live:42"], ...options });
+    /** A connection, its states and its events. */
+    async start({ url = BASE, topics = ["live:42"], ...options } = {}) {
+      const stream = connect(url, options);
+      world.stream = stream;
       const states = [], events = [];
       stream.on("state", (state) => states.push(state));
-      stream.on("*", (event) => events.push(event));
+      stream.on("event", (event) => events.push(event));
       t.after(() => stream.close());
+      world.add(...topics);
       await settle();
       return { stream, states, events };
     },
     /** An open one. */
     async open(options) {
       const made = await world.start(options);
-      world.source.connected();
-      await settle();
+      await world.source.connected();
       return made;
     },
+    /** One subscription a topic. */
+    add(...topics) {
+      for (const topic of topics) subscriptions.set(topic, world.stream.subscribe(topic));
+    },
+    remove(...topics) {
+      for (const topic of topics) {
+        subscriptions.get(topic).close();
+        subscriptions.delete(topic);
+      }
+    },
+    get topics() { return [...subscriptions.values()].filter(({ state }) => state !== "closed").map(({ topic }) => topic); },
   };
 
   t.mock.timers.enable({ apis: ["setTimeout", "Date"], now: T });
@@ -119,17 +151,17 @@ export function browser(t) {
   t.mock.method(Math, "random", () => world.random);
   replace(t, "document", world.document);
   replace(t, "addEventListener", page.addEventListener.bind(page));
-  replace(t, "EventSource", class extends FakeEventSource {
-    constructor(...all) {
-      super(...all);
-      sources.push(this);
-    }
-  });
   // What a handler throws goes to the page's error handler; here it would end the test.
   const microtask = globalThis.queueMicrotask;
   replace(t, "queueMicrotask", (act) => microtask(() => { try { act(); } catch (error) { mistakes.push(error); } }));
-  replace(t, "fetch", async (url, { method = "GET", headers = {}, body, keepalive, signal, credentials }) => {
-    const { pathname: path, searchParams: query } = new URL(url);
+  replace(t, "fetch", async (url, init) => {
+    const { method = "GET", body, keepalive, signal, credentials } = init;
+    const { pathname: path, searchParams: query } = new URL(url), headers = Object.fromEntries(new Headers(init.headers));
+    if (method === "GET" && path.endsWith("/v1/events")) {
+      const source = new Source(url, init);
+      sources.push(source);
+      return source.response;
+    }
     const request = { method, path, query, headers, body: body && JSON.parse(body), keepalive, signal, credentials };
     requests.push(request);
     const answer = await world.answer(request);

@@ -41,9 +41,9 @@ const CLIENTS: [Client; 15] = [
     client("Chromium, `EventSource`", "chromium", "query", PLAIN),
     client("Firefox ESR, `EventSource`", "firefox", "query", PLAIN),
     client("WebKit, `EventSource`", "webkit", "query", PLAIN),
-    client("Chromium, `fanfare.js`", "chromium-fanfare", "query", NOTHING),
-    client("Firefox ESR, `fanfare.js`", "firefox-fanfare", "query", NOTHING),
-    client("WebKit, `fanfare.js`", "webkit-fanfare", "query", NOTHING),
+    client("Chromium, `fanfare.js`", "chromium-fanfare", "header", NOTHING),
+    client("Firefox ESR, `fanfare.js`", "firefox-fanfare", "header", NOTHING),
+    client("WebKit, `fanfare.js`", "webkit-fanfare", "header", NOTHING),
     client(
         "`@microsoft/fetch-event-source`",
         "fetch-event-source",

@@ -1,0 +1,100 @@
+// Requests to a server, with the token that they need.
+
+/**
+ * @typedef {import("../types.d.ts").Options} Options
+ * @typedef {{status: number, detail: string, retryMs: number, body: any}} Answer `status` 0: there was none; `body`: the JSON
+ *   of a 200, else null
+ */
+
+const BACKOFF_MS = 2_000;
+const BACKOFF_MS_MAX = 30_000;
+const REQUEST_MS_MAX = 15_000;
+
+/** Full jitter: a crowd that was cut together comes back spread over the whole time. @param {number} attempt */
+export const backoff = (attempt) => Math.random() * Math.min(BACKOFF_MS_MAX, BACKOFF_MS * 2 ** attempt);
+
+/** Whether the same request may succeed later. @param {number} status */
+export const passing = (status) => status === 0 || status === 408 || status === 425 || status === 429 || status >= 500;
+
+/** @param {number} ms */
+export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** @param {string} text @returns {any} an object, or null */
+export function parse(text) {
+  let value;
+  try { value = JSON.parse(text); } catch { /* not ours */ }
+  return typeof value === "object" ? value : null;
+}
+
+/** @param {Response} response @returns {Promise<Answer>} */
+export async function answerOf(response) {
+  const body = parse(await response.text().catch(() => ""));
+  // Seconds or a date (RFC 9110, 10.2.3). Another origin's is hidden from scripts unless the server exposes it.
+  const after = response.headers.get("Retry-After") ?? "0";
+  const retryMs = /^\d+$/.test(after) ? Number(after) * 1_000 : Date.parse(after) - Date.now();
+  const detail = body?.detail ?? body?.title ?? `The server answered ${response.status}.`;
+  return { status: response.status, detail, retryMs: retryMs > 0 ? retryMs : 0, body: response.ok ? body : null };
+}
+
+export class Server {
+  /** @type {Options} */ #options;
+  /** @type {string} */ #base;
+  /** @type {string | undefined} */ #token;
+  /** @type {Promise<string> | undefined} */ #asking;
+
+  /** @param {string} url @param {Options} options */
+  constructor(url, options) {
+    this.#options = options;
+    this.#base = url.replace(/\/+$/, "");
+    if (typeof options.token === "string") this.#token = options.token;
+  }
+
+  /** Whether there is a function to ask for another token. */
+  get renews() { return typeof this.#options.token === "function"; }
+
+  /** The token for the next request, if one is needed. A function that rejects or throws rejects this. */
+  async token() { return this.#token ?? (this.renews ? this.fresh() : undefined); }
+
+  /** The token is no good any more. One that is just text stays, since there is no other. */
+  forget() { if (this.renews) this.#token = undefined; }
+
+  /** Asks the token function, once for all who need one now. @returns {Promise<string>} */
+  fresh() {
+    const ask = /** @type {() => string | Promise<string>} */ (this.#options.token);
+    return this.#asking ??= (async () => this.#token = await ask())().finally(() => { this.#asking = undefined; });
+  }
+
+  /**
+   * As `fetch` does it: rejects where there is no answer.
+   * @param {string} path @param {RequestInit} init
+   */
+  fetch(path, init) {
+    const headers = new Headers(init.headers);
+    // A header, where an EventSource would need it in the URL, which proxies write into their logs.
+    if (this.#token) headers.set("Authorization", `Bearer ${this.#token}`);
+    const credentials = this.#options.withCredentials ? "include" : "same-origin";
+    return fetch(this.#base + path, { cache: "no-store", credentials, ...init, headers });
+  }
+
+  /** Never rejects. @param {string} path */
+  get(path) { return this.#request(path, {}); }
+
+  /**
+   * Never rejects. Up to `fetch` nothing is waited for: with `keepalive` the request leaves even while the page goes
+   * (as one of `sendBeacon` does, which cannot carry a token).
+   * @param {string} path @param {object} body
+   */
+  post(path, body, keepalive = false) {
+    const headers = { "Content-Type": "application/json" };
+    return this.#request(path, { method: "POST", headers, body: JSON.stringify(body), keepalive });
+  }
+
+  /** @param {string} path @param {RequestInit} init @returns {Promise<Answer>} */
+  async #request(path, init) {
+    try {
+      return await answerOf(await this.fetch(path, { ...init, signal: AbortSignal.timeout(REQUEST_MS_MAX) }));
+    } catch {
+      return { status: 0, detail: "The server cannot be reached.", retryMs: 0, body: null };
+    }
+  }
+}
