@@ -39,11 +39,11 @@ export async function viewer(browser, member, options = {}, query = "") {
     if (message.type() !== "error" || page.refusals || faked(message.location().url)) return;
     complaints.push(`${member}: ${message.text()} (${message.location().url})`);
   });
-  // FANFARE_WEB names a folder whose files are taken in place of the program's, to try a change without a build.
+  // FANFARE_WEB names a folder whose files are taken in place of the program's, to try a change without a build; fanfare.js is the package's.
   if (process.env.FANFARE_WEB) await page.route(/\.(js|css)$/, async (route) => {
-    const file = join(process.env.FANFARE_WEB, new URL(route.request().url()).pathname);
+    const { pathname } = new URL(route.request().url()), packaged = new URL(`../../packages/js${pathname}`, import.meta.url);
     const response = await route.fetch({ headers: { ...route.request().headers(), "if-none-match": "" } });
-    await route.fulfill({ response, body: await readFile(file) });
+    await route.fulfill({ response, body: await readFile(join(process.env.FANFARE_WEB, pathname)).catch(() => readFile(packaged)) });
   });
   await page.goto(`${base}/?video=${video}&member=${member}${query}`);
   await page.locator('#state[data-state="live"]').waitFor();
