@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::limits::SUM_WINDOW_KEYS_MAX;
+use crate::limits::{SUM_WINDOW_GROWTH, SUM_WINDOW_KEYS_MAX};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::frame::{Frame, Sums};
 
@@ -69,14 +69,14 @@ impl Pauses {
         }
     }
 
-    /// Hands out what windows that ended by now, or that hold as much as may, have merged; the next ones begin, which are at
-    /// least so long.
+    /// Hands out what windows that ended by now, or that hold as much as may, have merged; the next ones begin, which are so long at
+    /// least, but no longer than [`SUM_WINDOW_GROWTH`] times what was set.
     pub fn end(&mut self, now: Instant, least: Duration, mut each: impl FnMut(Arc<Frame>)) {
         for pause in &mut self.pauses {
             let is_due =
                 pause.ends <= now || pause.waits.as_ref().is_some_and(|waits| waits.keys() > SUM_WINDOW_KEYS_MAX);
             let Some(waits) = pause.waits.take_if(|_| is_due) else { continue };
-            pause.ends = now + pause.length.max(least);
+            pause.ends = now + least.clamp(pause.length, SUM_WINDOW_GROWTH * pause.length);
             if !planted(Mistake::WindowUnsent) {
                 waits.frames().for_each(&mut each);
             }
@@ -134,10 +134,10 @@ mod tests {
         assert_eq!(pauses.take(&like("like"), WINDOW, at(203)), Taken::Goes);
         // A window is no shorter than whoever ends the one before it says.
         assert_eq!(pauses.take(&like("like"), WINDOW, at(204)), Taken::Until(at(253)));
-        pauses.end(at(253), 3 * WINDOW, drop);
-        assert_eq!(pauses.take(&like("like"), WINDOW, at(303)), Taken::Until(at(403)));
-        pauses.end(at(403), Duration::ZERO, drop);
-        assert_eq!(pauses.take(&like("like"), WINDOW, at(404)), Taken::Until(at(453)));
+        for (now, least, until) in [(253, 70, 323), (323, 300, 423), (423, 0, 473)] {
+            pauses.end(at(now), Duration::from_millis(least), drop);
+            assert_eq!(pauses.take(&like("like"), WINDOW, at(now + 1)), Taken::Until(at(until)));
+        }
     }
 
     #[test]

@@ -29,8 +29,8 @@ pub const SUM_WINDOW_MAX: Duration = Duration::from_secs(10);
 /// A window lasts as long as so many rounds of the topic's viewers, if that is longer: the other half of a core is for what else
 /// there is, such as the likes themselves.
 pub const ROUNDS_A_WINDOW: u32 = 2;
-/// The longest that a window gets for want of time: hearts of a quarter of a second are still seen as falling together.
-pub const SUM_WINDOW_BUSY: Duration = Duration::from_millis(250);
+/// But no longer than so many times what was set: what is saved past that is paid by all who wait.
+pub const SUM_WINDOW_GROWTH: u32 = 2;
 /// Keys whose counts one event has: some kinds of reactions, at most 20 KiB where each is as long as may be.
 pub const SUM_KEYS_MAX: usize = 16;
 /// Keys that wait for one window's end: what more come send the others on their way at once.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::frontend::pauses::Taken;
-use crate::limits::{CROWD_SLICE, ROUNDS_A_WINDOW, SUM_WINDOW_BUSY};
+use crate::limits::{CROWD_SLICE, ROUNDS_A_WINDOW};
 use crate::server::shard::Shard;
 use crate::wire::frame::Frame;
 use crate::wire::topic::Topic;
@@ -68,10 +68,10 @@ impl Shard {
     /// Sends what a topic's windows have merged. The next ones are longer than what was set where it takes long to go round the
     /// topic's viewers here, as on the other cores: what a window saves, the next round's writes would take from all who wait.
     fn end_window(&mut self, topic: &Topic, now: Instant) {
-        let least = self.topics.find(topic.as_str()).map_or(Duration::ZERO, |index| {
-            let took = self.topics.get(index).rounds.took();
-            took.saturating_mul(ROUNDS_A_WINDOW).min(SUM_WINDOW_BUSY)
-        });
+        let least = self
+            .topics
+            .find(topic.as_str())
+            .map_or(Duration::ZERO, |index| self.topics.get(index).rounds.took().saturating_mul(ROUNDS_A_WINDOW));
         let Some(home) = self.homes.homes.get_mut(topic) else { return };
         let mut sums = Vec::new();
         home.pauses.end(now, least, |frame| sums.push(frame));
