@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::{Frame, place};
-use crate::limits::{SUM_KEYS_MAX, SUM_MEMBER_DATA_BYTES_MAX, SUM_MEMBERS_MAX};
+use crate::limits::{SUM_KEYS_MAX, SUM_MEMBER_DATA_BYTES_MAX, SUM_MEMBERS_MAX, SUM_NAMED_MAX};
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::Map;
 use crate::wire::json;
@@ -201,7 +201,8 @@ impl Group {
 
     fn frame(&self) -> Arc<Frame> {
         let mut members = Vec::new();
-        if !self.members.is_empty() {
+        let count: u64 = self.counts.iter().map(|(_, count)| count).sum();
+        if !self.members.is_empty() && count <= SUM_NAMED_MAX {
             let newest = self.newest.member();
             members.extend(newest.map(Box::from));
             let others = self.members.iter().filter(|member| newest != Some(&***member)).cloned();
@@ -405,6 +406,9 @@ mod tests {
             (&event["count"], &event["counts"], &event["members"]),
             (&json!(2), &Value::Null, &json!(["bob", "ana"]))
         );
+        let many = |count| read(&merged(&[like(Some("like"), "ana").recounted(count), like(Some("like"), "bob")]));
+        assert_eq!(many(SUM_NAMED_MAX - 1)["members"], json!(["bob", "ana"]));
+        assert_eq!(many(SUM_NAMED_MAX)["members"], Value::Null);
         let bare = frame("live:1", "beat", None, Class::Sum, "1");
         assert_eq!(merged(&[Arc::clone(&bare), Arc::clone(&bare)]).json(), bare.recounted(2).json());
     }
