@@ -39,6 +39,7 @@ fn frame(number: usize) -> Arc<Frame> {
         ttl_ms: 5000,
         place: None,
         version: Version::NONE,
+        hops: None,
     }))
 }
 

@@ -102,7 +102,7 @@ fn chunks(body: &[u8], size: usize) -> Option<(Vec<u8>, Option<usize>)> {
 /// Lines are the same however they come in pieces; an event that is taken is JSON, and stays what it was when it is stored and
 /// read again, or goes to another node.
 pub fn ndjson(data: &[u8]) {
-    let to = AnswerTo { is_head: false, closes: false, is_http10: false, idle_seconds: 0, cors: Default::default() };
+    let to = AnswerTo::default();
     let read = |size: usize| {
         let (mut lines, mut taken) = (Lines::new(to, Remaining::Known(data.len() as u64)), Vec::new());
         let mut each = |number: u64, line: &[u8]| match Draft::parse_line(line) {
@@ -136,6 +136,7 @@ pub fn ndjson(data: &[u8]) {
             ttl_ms: 5000,
             place: None,
             version: Version::NONE,
+            hops: None,
         };
         let frame = Frame::encode(&event);
         let stored = Stored::read(frame.json()).expect("it was just written");

@@ -94,6 +94,9 @@ pub struct NodeArgs {
     /// Log what passes this filter, such as info or fanfare=debug [default: info]
     #[arg(long, value_name = "FILTER", help_heading = "Settings")]
     pub log: Option<String>,
+    /// Note the journey of one event in this many, checkpoint by checkpoint; 0 is none [default: 1000]
+    #[arg(long, value_name = "N", help_heading = "Settings")]
+    pub trace_sample: Option<String>,
 
     /// Serve the public on this address and port; port 0 takes a free one [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS", help_heading = "Listening")]

@@ -5,6 +5,7 @@
 mod check;
 mod control;
 mod full;
+mod journeys;
 mod listing;
 mod memory;
 mod merging;
@@ -19,6 +20,7 @@ mod turn;
 pub use check::*;
 pub use control::*;
 pub use full::*;
+pub use journeys::*;
 pub use listing::*;
 pub use memory::*;
 pub use merging::*;

@@ -38,6 +38,7 @@ use crate::runtime::resolver::Resolver;
 use crate::runtime::secure::certificates::Certificates;
 use crate::runtime::{cores, mailbox, notify, open_files, random, tls};
 use crate::server::access::Tokens;
+use crate::server::clocks::Clocks;
 use crate::server::live::Live;
 use crate::server::message::{Message, Then, Ticket};
 use crate::server::node::{Node, Roles};
@@ -286,6 +287,7 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
         heard_ms: AtomicU64::new(0),
         trouble: Mutex::new(None),
         resolver: ways.resolver,
+        clocks: Clocks::default(),
         links: (0..shards).map(|_| Mutex::default()).collect(),
         nodes: Mutex::default(),
         store: ways.store,

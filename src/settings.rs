@@ -140,6 +140,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// The filter of log lines.
     pub log: String,
+    /// The journey of one event in so many is noted; 0 is none.
+    pub trace_sample: u32,
     /// How much of what this node gives.
     pub most: Most,
     /// The event types with settings of their own, the built-in ones among them; see
@@ -226,6 +228,7 @@ impl Settings {
             cors_origins: cors_origins(&layers)?,
             trusted_proxies: layers.list("trusted_proxy", values::network)?,
             log: layers.one("log", values::log_filter)?.expect(GIVEN),
+            trace_sample: layers.one("trace_sample", values::trace_sample)?.expect(GIVEN),
             most: Most::resolve(&layers)?,
             events: events::resolve(&layers)?,
             warnings: Vec::new(),

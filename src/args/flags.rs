@@ -43,6 +43,7 @@ impl From<NodeArgs> for Flags {
         let one = |value: Option<String>| value.map(|value| vec![value]);
         let given = [
             ("log", one(node.log)),
+            ("trace_sample", one(node.trace_sample)),
             ("listen", one(node.listen)),
             ("tls_listen", one(node.tls_listen)),
             ("tls_cert", node.tls_cert),

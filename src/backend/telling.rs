@@ -22,6 +22,7 @@ use crate::runtime::account::{Account, Reservation, Use};
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::Map;
 use crate::runtime::shrink::shrink;
+use crate::wire::hops::Begun;
 use crate::wire::topic::Topic;
 
 /// What viewers are to be told of a post.
@@ -37,6 +38,8 @@ pub struct Telling {
     pub text: String,
     /// Its author may moderate the topic.
     pub always: bool,
+    /// What is known of its way so far.
+    pub begun: Begun,
 }
 
 impl Telling {
@@ -49,7 +52,8 @@ impl Telling {
 impl From<Unpublished> for Telling {
     fn from(post: Unpublished) -> Telling {
         let Unpublished { kind, record, member, text, always, place: _ } = post;
-        Telling { kind, record, member, text, always }
+        // When it was asked for is long ago, and by another process's clock.
+        Telling { kind, record, member, text, always, begun: Begun::default() }
     }
 }
 

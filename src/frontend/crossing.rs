@@ -291,6 +291,7 @@ mod tests {
                 paced: Paced::SHOWN,
             }),
             version: Version { number: if class == Class::Latest { number } else { 0 }, dc: "" },
+            hops: None,
         };
         Arc::new(Frame::encode(&event))
     }

@@ -161,8 +161,19 @@ mod tests {
 
     fn of_center(key: &str, version: Version<'_>) -> Arc<Frame> {
         let (id, topic, kind, class) = ("i", "live:1", "viewers", Class::Latest);
-        let event =
-            Event { id, topic, kind, key: Some(key), at: 7, data: b"1", class, ttl_ms: 0, place: None, version };
+        let event = Event {
+            id,
+            topic,
+            kind,
+            key: Some(key),
+            at: 7,
+            data: b"1",
+            class,
+            ttl_ms: 0,
+            place: None,
+            version,
+            hops: None,
+        };
         Arc::new(Frame::encode(&event))
     }
 

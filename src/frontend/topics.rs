@@ -4,6 +4,8 @@
 //! lacks at that moment, so what arrives while the shard is busy is batched by itself, and nobody waits longer than one
 //! round.
 
+mod served;
+
 use std::sync::Arc;
 
 use super::log::{Cursor, Log};

@@ -69,7 +69,19 @@ mod tests {
         let place = Some(Place { dc: "dc", position, prev, paced });
         let (id, topic, kind, data) = ("i", "live:1", "comment", &b"1"[..]);
         let (class, version) = (Class::Every, Version::NONE);
-        Arc::new(Frame::encode(&Event { id, topic, kind, key: None, at: 1, data, class, ttl_ms: 0, place, version }))
+        Arc::new(Frame::encode(&Event {
+            id,
+            topic,
+            kind,
+            key: None,
+            at: 1,
+            data,
+            class,
+            ttl_ms: 0,
+            place,
+            version,
+            hops: None,
+        }))
     }
 
     #[test]

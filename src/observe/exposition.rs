@@ -104,7 +104,7 @@ fn in_text_format(open: &str) -> String {
 }
 
 /// Labels, as pairs.
-type Labels<'a> = Vec<(&'a str, String)>;
+pub(super) type Labels<'a> = Vec<(&'a str, String)>;
 
 #[derive(Debug)]
 struct Shards(Arc<[Counters]>);
@@ -219,6 +219,7 @@ impl Collector for Shards {
         self.counters(encoder, help, "reason", reasons, |counters, reason| get(&counters.refused[reason]))?;
         let help = ("fanfare_delivery_seconds", "From an event's at to the write to a viewer's socket, a sample.");
         self.histograms(encoder, help, "class", classes(), |counters, class| &counters.delivery[class])?;
+        super::hops::encode(&self.0, encoder)?;
         let once = || std::iter::once(String::new());
         let help = ("fanfare_received_seconds", "From an event's at to its receipt, as clients report it.");
         self.histograms(encoder, help, "", once(), |counters, _| &counters.received)?;
@@ -290,6 +291,7 @@ mod tests {
         let shards: Arc<[Counters]> = [Counters::default(), Counters::default()].into();
         shards[1].dropped_overrun.add(3);
         shards[1].delivery[0].observe(60_000);
+        shards[1].hops.iter().flatten().chain(&shards[1].hop_errors).for_each(|hop| hop.observe(7));
         let peer = PeerMetrics { dc: "eu".to_owned(), shards: (0..2).map(|_| Default::default()).collect() };
         exposition(
             &registry(

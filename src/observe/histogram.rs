@@ -8,24 +8,32 @@ pub const BOUNDS_US: [u64; 17] = [
     5_000_000, 10_000_000, 30_000_000,
 ];
 
-/// How long something took, counted in buckets.
+/// Finer ones, for parts of an event's way: within a node they take microseconds.
+const FINE_BOUNDS_US: [u64; 17] = [
+    10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    5_000_000,
+];
+
+/// How long something took, counted in buckets, which may be fine ones.
 #[derive(Debug, Default)]
-pub struct Histogram {
+pub struct Histogram<const FINE: bool = false> {
     buckets: [Counter; BOUNDS_US.len() + 1],
     sum_us: Counter,
 }
 
-impl Histogram {
+impl<const FINE: bool> Histogram<FINE> {
+    const BOUNDS_US: [u64; 17] = if FINE { FINE_BOUNDS_US } else { BOUNDS_US };
+
     /// Counts one that took so many microseconds.
     #[inline]
     pub fn observe(&self, us: u64) {
-        self.buckets[BOUNDS_US.partition_point(|bound| *bound < us)].add(1);
+        self.buckets[Self::BOUNDS_US.partition_point(|bound| *bound < us)].add(1);
         self.sum_us.add(us);
     }
 
     /// The sum in seconds, the count, and each bucket's upper bound in seconds with its own count.
     pub fn read(&self) -> (f64, u64, Vec<(f64, u64)>) {
-        let bounds = BOUNDS_US.iter().map(|&us| us as f64 / 1e6).chain([f64::INFINITY]);
+        let bounds = Self::BOUNDS_US.iter().map(|&us| us as f64 / 1e6).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(self.buckets.iter().map(Counter::get)).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
         (self.sum_us.get() as f64 / 1e6, count, buckets)
@@ -38,7 +46,7 @@ mod tests {
 
     #[test]
     fn a_bound_belongs_to_its_bucket() {
-        let histogram = Histogram::default();
+        let histogram = Histogram::<false>::default();
         for us in [0, 500, 501, 30_000_000, 30_000_001] {
             histogram.observe(us);
         }

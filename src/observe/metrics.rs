@@ -8,6 +8,7 @@ use crate::dispatch::kv::KEPT;
 use crate::frontend::log::ByClass;
 use crate::frontend::queue::Pushed;
 use crate::runtime::account::ByUse;
+use crate::wire::hops::Checkpoint;
 
 /// Whether anything is counted and timed. Only a build for `scripts/bench-measuring` does without, to see what it costs.
 pub const MEASURES: bool = !cfg!(feature = "unmeasured");
@@ -77,6 +78,12 @@ macro_rules! metrics {
             pub refused: [Counter; Refusal::ALL.len()],
             /// From an event's `at` to its write to a viewer's socket, by class: a sample.
             pub delivery: [Histogram; 4],
+            /// From the checkpoint before to each, by class, of sampled events.
+            pub hops: [[Histogram<true>; 4]; Checkpoint::ALL.len()],
+            /// How wrong each of those may be, where the two are of two clocks.
+            pub hop_errors: [Histogram<true>; Checkpoint::ALL.len()],
+            /// Those that may be as wrong as they are long.
+            pub hops_unsure: Counter,
             /// From an event's `at` to its receipt, as clients report it.
             pub received: Histogram,
             /// From a question to the key-value store to its answer, where that is not at hand at once.

@@ -8,6 +8,7 @@ use crate::auth::{Keys, Refetch, Rights, SharedKeys, Terms, Token, TokenError, c
 use crate::wire::authority::Authority;
 use crate::wire::event::{CONTROL_KIND, Draft, EventError, Owner, giver, owner};
 use crate::wire::frame::Withdrawn;
+use crate::wire::hops::Parent;
 use crate::wire::http::HttpError;
 use crate::wire::query::{Parameter, Query};
 use crate::wire::request::Request;
@@ -51,6 +52,11 @@ impl<'a> Allowed<'a> {
     /// An event of this node's own.
     pub fn own(draft: Draft<'a>) -> Allowed<'a> {
         Allowed(draft)
+    }
+
+    /// It is a part of this trace of its publisher's, which is sampled or not.
+    pub fn of_trace(&mut self, parent: Option<(Parent, bool)>) {
+        self.0.begun.parent = parent;
     }
 }
 

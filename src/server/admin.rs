@@ -48,6 +48,7 @@ impl Shard {
             },
             Resource::Node => ("application/json", self.node_info()),
             Resource::Connections => return self.list_connections(conn, query),
+            Resource::Traces => return self.list_traces(conn, query),
             Resource::Topic(topic) => return self.list_topic(conn, topic),
             Resource::TopicEvents(topic) => {
                 self.admit_event(NOBODY)?;

@@ -1,5 +1,7 @@
 //! Answers that come later than their requests: from the database, the key-value store, another shard or another node.
 
+use tracing::debug;
+
 use super::http_connection::Http;
 use super::shard::Shard;
 use super::slots::Conn;
@@ -8,11 +10,20 @@ use crate::wire::request::Request;
 use crate::wire::response::{AnswerTo, Cors, Written};
 use crate::wire::status::Status;
 
+/// The id of a request, which then stands in the log, if it has one.
+pub(super) fn logged_id(request: &Request<'_>) -> Option<Box<str>> {
+    let id = request.request_id?;
+    debug!(request_id = id, path = request.path, "a request");
+    Some(id.into())
+}
+
 impl Shard {
     /// What the answer to a request depends on. Pages of other origins may read answers of the public listener alone.
     pub(super) fn answer_to(&self, request: &Request<'_>, internal: bool) -> AnswerTo {
         let cors = if internal { Cors::None } else { self.live.origins.check(request.origin) };
-        self.last_where_draining(AnswerTo::new(request, cors, self.live.idle_seconds(internal)))
+        let to = AnswerTo::new(request, cors, self.live.idle_seconds(internal));
+        let tells_clock = internal && request.fanfare_version.is_some();
+        self.last_where_draining(AnswerTo { tells_clock, ..to })
     }
 
     /// The answer that a request waited for: a status and JSON, or what is wrong.
@@ -46,7 +57,9 @@ impl Shard {
         if let Some(to) = http.awaiting.take() {
             let to = self.last_where_draining(to);
             http.closing |= to.closes;
+            let before = std::mem::replace(&mut self.request_id, http.request_id.take());
             write(self, to);
+            self.request_id = before;
             self.set_due(conn, self.idle_due(&http));
             http.held = false;
             self.feed(conn, &mut http, &[]);

@@ -22,6 +22,7 @@ use crate::runtime::account::Held;
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::event::Class;
 use crate::wire::frame::{Event, Frame, Place, Stored, Withdrawn};
+use crate::wire::hops::{Checkpoint, Hops};
 use crate::wire::http::HttpError;
 use crate::wire::position::Position;
 use crate::wire::status::Status;
@@ -61,6 +62,8 @@ pub struct Appending {
     pub publisher: Publisher,
     /// The event as JSON.
     pub event: Arc<str>,
+    /// The checkpoints that it passed, if it is sampled.
+    pub hops: Option<Arc<Hops>>,
 }
 
 /// A value of class `latest` that waits for its version.
@@ -74,6 +77,8 @@ pub struct Versioning {
     dc: String,
     /// It is for other data centers, too.
     broadcast: bool,
+    /// The checkpoints that it passed, if it is sampled.
+    hops: Option<Arc<Hops>>,
 }
 
 /// The key-value store's clock, by which versions are given, as a dispatcher can tell it while the store is away. Its own may be
@@ -114,16 +119,20 @@ impl Shard {
         let kind = event.kind.to_owned();
         let withdraws = Withdrawn::id(event.kind, event.data);
         let pace = info.pace.map(|per_second| Pace { per_second, always });
-        let append = Append { topic, event: Arc::clone(&json), kind, count_max, age_max_ms, withdraws, peers, pace };
+        let hops = event.hops.cloned();
+        // Peers get what the store has for them, and history beside it has the same text.
+        let marked = hops.as_ref().filter(|_| self.has_peers()).map(|hops| hops.mark(&json));
+        let text = marked.unwrap_or_else(|| Arc::clone(&json));
+        let append = Append { topic, event: text, kind, count_max, age_max_ms, withdraws, peers, pace };
         let request = match &publisher {
             Publisher::Once(_, claim) => Request::AppendOnce((**claim).clone(), append),
             _ => Request::Append(append),
         };
         match self.submit(request) {
-            Ok(result) => self.place(&json, result),
+            Ok(result) => self.place(&json, hops, result),
             Err(ticket) => {
                 self.appends_waiting += 1;
-                let asked = Asked::Append(Appending { publisher, event: json });
+                let asked = Asked::Append(Appending { publisher, event: json, hops });
                 self.asked.insert(ticket, Held::new(asked, held));
                 Ok(Published::Pending)
             }
@@ -133,7 +142,7 @@ impl Shard {
     /// The store answered: the event goes on its way, and its publisher hears.
     pub(super) fn on_appended(&mut self, appending: Appending, result: Result<Answer, Unavailable>) {
         self.appends_waiting -= 1;
-        let placed = self.place(&appending.event, result);
+        let placed = self.place(&appending.event, appending.hops, result);
         let placed = if planted(Mistake::AcknowledgedEarly) { Ok(Published::Pending) } else { placed };
         match appending.publisher {
             Publisher::Request(conn) | Publisher::Once(conn, _) => {
@@ -161,7 +170,12 @@ impl Shard {
         }
     }
 
-    fn place(&mut self, json: &str, result: Result<Answer, Unavailable>) -> Result<Published, HttpError> {
+    fn place(
+        &mut self,
+        json: &str,
+        hops: Option<Arc<Hops>>,
+        result: Result<Answer, Unavailable>,
+    ) -> Result<Published, HttpError> {
         let (position, prev, paced) = match result {
             Ok(Answer::Appended { position, prev, paced }) => (position, prev, paced),
             Ok(Answer::Repeated { id }) => return id.map(Published::Repeated).ok_or_else(other_body),
@@ -171,20 +185,30 @@ impl Shard {
         if !paced.is_shown() {
             self.counters().left_out.add(1);
         }
-        self.send_placed(&paced.mark(json), position, prev);
+        self.send_placed(&paced.mark(json), hops, position, prev);
         Ok(Published::Taken)
     }
 
     /// An event that has its place in history goes on its way.
-    pub(super) fn send_placed(&mut self, json: &str, position: Position, prev: Position) {
+    pub(super) fn send_placed(&mut self, json: &str, hops: Option<Arc<Hops>>, position: Position, prev: Position) {
         let dc = self.node.dc.clone();
         let stored = Stored::read(json).expect("it was written by this node, or read before");
         let mut event = stored.event(Class::Every, 0);
         event.place = Some(Place { dc: &dc, position, prev, paced: stored.paced });
+        let hops = self.kept(hops, Class::Every);
+        event.hops = hops.as_ref();
         // It is in history: should its way be too full, whoever wants it reads it there.
         if self.route(&event).is_err() {
             self.counters().dropped_overrun.add(1);
         }
+    }
+
+    /// The key-value store has a sampled event.
+    fn kept(&self, hops: Option<Arc<Hops>>, class: Class) -> Option<Arc<Hops>> {
+        hops.map(|mut hops| {
+            self.note(Arc::make_mut(&mut hops), Checkpoint::Kept, class);
+            hops
+        })
     }
 
     /// A line of a body is in history, or could not be put there.
@@ -220,7 +244,7 @@ impl Shard {
         let held = self.reserve_question(json.len())?;
         let (number, dc) = (Some(event.version.number).filter(|number| *number > 0), event.version.dc.to_owned());
         let latest = SetLatest { topic, field, event: Arc::clone(&json), version: number, dc: dc.clone(), age_ms };
-        let versioning = Versioning { event: json, number, dc, broadcast };
+        let versioning = Versioning { event: json, number, dc, broadcast, hops: event.hops.cloned() };
         match self.submit(Request::SetLatest(latest)) {
             Ok(result) => self.on_versioned(versioning, result),
             Err(ticket) => {
@@ -236,7 +260,7 @@ impl Shard {
         versioning: Versioning,
         result: Result<Answer, Unavailable>,
     ) -> Result<(), HttpError> {
-        let Versioning { event: json, number, dc, broadcast } = versioning;
+        let Versioning { event: json, number, dc, broadcast, hops } = versioning;
         let number = match &result {
             Ok(Answer::Versioned { newest: false, .. }) => return Ok(()),
             Ok(Answer::Versioned { version, .. }) => {
@@ -254,6 +278,8 @@ impl Shard {
         }
         let mut event = stored.event(Class::Latest, 0);
         event.version = Version { number, dc: &dc };
+        let hops = self.kept(hops, Class::Latest);
+        event.hops = hops.as_ref();
         if !broadcast || !self.has_peers() {
             return self.route(&event);
         }

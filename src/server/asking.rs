@@ -10,6 +10,7 @@ use super::cluster::Trouble;
 use super::message::Message;
 use super::once::Claiming;
 use super::past::Past;
+use super::peers::incoming::Arriving;
 use super::peers::queue::LeftOut;
 use super::shard::Shard;
 use super::slots::Conn;
@@ -82,8 +83,8 @@ pub enum Asked {
         conn: Conn,
         /// The peer.
         peer: usize,
-        /// As JSON.
-        events: Vec<Arc<str>>,
+        /// The events.
+        events: Vec<Arriving>,
         /// Those of the page that do not go there.
         left_out: LeftOut,
     },

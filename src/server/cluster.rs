@@ -150,6 +150,7 @@ impl Shard {
         self.tick_outboxes();
         self.tick_handover();
         self.tick_peers();
+        self.tick_journeys();
         self.dispatcher.tick(self.clock.instant);
         let now = self.clock.instant;
         if self.cluster.next_tidy.is_none_or(|next| next <= now) {

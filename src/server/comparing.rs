@@ -92,6 +92,7 @@ impl Shard {
             ttl_ms: 0,
             place: None,
             version: Version { number: version, dc: &self.node.dc },
+            hops: None,
         };
         self.counters().presence_healed.add(1);
         self.order(&Arc::new(Frame::encode(&event)));

@@ -96,6 +96,9 @@ impl Shard {
     ) -> (usize, bool) {
         let served = self.serve_turns(index, slice, time, counted);
         self.send_picked(index, counted);
+        if self.journeys.are_followed() {
+            self.follow_up(index);
+        }
         if let Some((at, class)) = counted.sample.filter(|(at, _)| *at > 0) {
             let took_ms = self.clock.times.unix_ms().saturating_sub(at);
             self.node.counters[self.id].delivery[class as usize].observe(took_ms * 1000);

@@ -15,6 +15,7 @@ use crate::runtime::account::{Held, Use};
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::Set;
 use crate::wire::event::{Class, Draft};
+use crate::wire::hops::{Checkpoint, Hops};
 use crate::wire::http::HttpError;
 use crate::wire::json::push_string;
 use crate::wire::topic::Topic;
@@ -84,7 +85,7 @@ struct Rejected {
     detail: String,
 }
 
-fn line(draft: &Draft<'_>, id: &str) -> Vec<u8> {
+fn line(draft: &Draft<'_>, id: &str, hops: Option<&Hops>) -> Vec<u8> {
     let mut line = Vec::with_capacity(128 + draft.data.len());
     for (name, text) in [("{\"topic\":", Some(&*draft.topic)), (",\"type\":", Some(&*draft.kind))]
         .into_iter()
@@ -104,6 +105,9 @@ fn line(draft: &Draft<'_>, id: &str) -> Vec<u8> {
     }
     if draft.always {
         line.extend_from_slice(b",\"always\":true");
+    }
+    if let Some(hops) = hops {
+        line.extend_from_slice(format!(",\"hops\":\"{}\"", hops.to_text()).as_bytes());
     }
     line.extend_from_slice(b",\"data\":");
     let data = line.len();
@@ -127,7 +131,11 @@ impl Shard {
     ) -> Result<Published, HttpError> {
         let class = self.live.types.get(&draft.kind).class;
         self.counters().events_in[class as usize].add(1);
-        let line = line(draft, id);
+        let hops = self.begin_journey(draft, id, class).map(|mut hops| {
+            self.note(&mut hops, Checkpoint::Sent, class);
+            hops
+        });
+        let line = line(draft, id, hops.as_ref());
         let held = self
             .account
             .reserve(Use::Nodes, HANDED_BYTES + line.len())
@@ -252,6 +260,8 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::connection_id::NodeId;
+    use crate::wire::hops::{Begun, Hop};
 
     #[test]
     fn an_event_is_one_line_and_reads_as_it_was() {
@@ -264,8 +274,12 @@ mod tests {
             count: 3,
             always: true,
             data: b"{\n\"member\":\r\n\"\xc3\xa9\"}",
+            begun: Begun::default(),
+            hops: None,
         };
-        let line = line(&draft, "id-1");
+        let mut hops = Hops::default();
+        hops.push(Hop { checkpoint: Checkpoint::Sent, node: NodeId(7), at_us: 5, ahead: None });
+        let line = line(&draft, "id-1", Some(&hops));
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
         let read = Draft::parse(&line, None).unwrap();
         assert_eq!((&*read.topic, &*read.kind, read.key.as_deref()), ("live:1", "like", Some("a\"\n")));
@@ -273,5 +287,7 @@ mod tests {
             (read.id.as_deref(), read.version, read.count, read.always, read.data),
             (Some("id-1"), Some(7), 3, true, &b"{ \"member\":  \"\xc3\xa9\"}"[..])
         );
+        assert_eq!(read.hops.as_deref(), Some(&hops));
+        assert_eq!(read.of_client().hops, None);
     }
 }

@@ -27,6 +27,8 @@ pub struct Http {
     pub body: Body,
     /// An answer is due that comes from elsewhere; later requests wait, since answers come in order.
     pub awaiting: Option<AnswerTo>,
+    /// The id of the request that it is for, or whose body is on its way in, if it has one.
+    pub request_id: Option<Box<str>>,
     /// A request ended since the last read: what follows it begins another, with a time of its own to arrive.
     pub ended_one: bool,
     /// The client was told to go on with its body.

@@ -21,6 +21,7 @@ use crate::dispatch::kv::Unavailable;
 use crate::limits::NAME_BYTES_MAX;
 use crate::observe::trouble::Told;
 use crate::runtime::planted::{Mistake, planted};
+use crate::wire::hops::Begun;
 use crate::wire::http::{HttpError, Method};
 use crate::wire::json;
 use crate::wire::request::Request;
@@ -104,7 +105,7 @@ impl Shard {
             (Then::Tapped { tapped, taps }, result) => return self.on_taps_stored(tapped, taps, result),
             (Then::RulesAsked(topic), result) => return self.on_rules(&topic, result),
             (Then::Marked(marking), result) => return self.on_marked(marking, result.is_ok()),
-            (then, Ok(outcome)) => self.tell(then, outcome),
+            (then, Ok(outcome)) => self.tell(then, outcome, ticket.asked_at),
             (then, Err(error)) => {
                 if let Then::Liked { topic, .. } | Then::Unliked { topic } = then {
                     // It may be stored all the same, and who asks again is told that it was, which is no change.
@@ -126,8 +127,9 @@ impl Shard {
         self.stored_last
     }
 
-    /// Publishes what changed. Gives the answer to who asked.
-    fn tell(&mut self, then: Then, outcome: Outcome) -> Result<(Status, String), HttpError> {
+    /// Publishes what changed by a request of that time. Gives the answer to who asked.
+    fn tell(&mut self, then: Then, outcome: Outcome, asked_at: Instant) -> Result<(Status, String), HttpError> {
+        let begun = Begun { read_at: Some(asked_at), stored_at: Some(self.clock.instant), ..Begun::default() };
         let answer = outcome.answer();
         let told = |answer: Option<(Status, String)>| answer.expect("it is what a client is told");
         Ok(match (then, outcome) {
@@ -139,7 +141,7 @@ impl Shard {
                     self.counters().likes_stored.add(1);
                     let data = json!({"member": member, "reaction": reaction, "likes": reaction_likes}).to_string();
                     let order = self.order_of_storing();
-                    self.publish_own(&topic, "like", Some(&reaction), Some(order), &data);
+                    self.publish_stored(&topic, "like", Some(&reaction), (Some(order), begun), &data);
                     self.likes_changed(&topic);
                 }
                 told(answer)
@@ -160,7 +162,7 @@ impl Shard {
             }
             (Then::Posted { kind, topic, member, text, always }, Outcome::Posted { id, .. }) => {
                 let record = Record { id, change: Change::Posted };
-                self.tell_of_post(&topic, Telling { kind, record, member, text, always });
+                self.tell_of_post(&topic, Telling { kind, record, member, text, always, begun });
                 told(answer)
             }
             (Then::Posted { topic, .. }, Outcome::Barred(bar)) => return Err(rules::barred(&topic, bar)),
@@ -168,13 +170,13 @@ impl Shard {
             (Then::RulesSet { topic }, Outcome::Rules { rules, version }) => self.rules_set(&topic, rules, version),
             (Then::TimedOut { member }, Outcome::TimedOut { until }) => rules::timed_out(&member, until),
             (Then::Deleted { kind, topic, id }, Outcome::Deletion(deletion)) => {
-                return self.tell_deleted(kind, &topic, id, deletion);
+                return self.tell_deleted((kind, begun), &topic, id, deletion);
             }
             (Then::Listed(kind), outcome @ Outcome::Posts { .. }) => (Status::Ok, listed(kind, outcome)),
             (Then::Read { topic, member }, Outcome::Receipt { moved, message }) => {
                 if moved {
                     let data = json!({"member": member, "message": message}).to_string();
-                    self.publish_own(&topic, "receipt", Some(&member), None, &data);
+                    self.publish_stored(&topic, "receipt", Some(&member), (None, begun), &data);
                 }
                 (Status::Accepted, json!({"message": message}).to_string())
             }

@@ -237,7 +237,7 @@ impl Shard {
             Ok(Filled::Ended) => Some("the other node ended the connection".to_owned()),
             Err(error) => Some(error.to_string()),
         };
-        let (mut at, mut closes) = (0, false);
+        let (mut at, mut closes, mut said) = (0, false, None);
         while !closes {
             match link.replies.next(&link.input[at..]) {
                 Ok(None) => break,
@@ -249,6 +249,7 @@ impl Shard {
                     let body = link.input[at + reply.body.start..at + reply.body.end].to_vec();
                     at += reply.body.end;
                     closes = reply.closes;
+                    said = reply.clock.map(|clock| (clock, pending.since)).or(said);
                     link.failures = 0;
                     link.used = self.clock.instant;
                     self.cluster.outcomes.push_back((pending.what, Outcome::Answer(reply.status, body)));
@@ -260,6 +261,9 @@ impl Shard {
             }
         }
         link.input.drain(..at);
+        if let Some((clock, since)) = said {
+            self.on_clock_said(clock, since);
+        }
         if closes {
             // It drains: what was asked behind this it did not hear, and others are asked from now on.
             self.drop_link_connection(id, State::Resting(self.clock.instant + LINK_BACKOFF_MAX), true);

@@ -1,6 +1,8 @@
 //! What operators ask of all shards at once: the slowest clients, and a topic's viewers. Each shard is sent the question,
 //! and whoever was asked puts the answers together.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use super::message::Message;
@@ -27,6 +29,8 @@ pub enum Listing {
     Topic(Topic),
     /// Members who watch a topic.
     Members(PresentAsk),
+    /// Journeys of the event of this id, or of any; so many, the newest first.
+    Traces(Option<String>, usize),
 }
 
 /// A question to a shard.
@@ -50,15 +54,18 @@ pub struct Gathering {
 impl Shard {
     /// `GET /v1/connections?sort=pending[&limit=n]`
     pub(super) fn list_connections(&mut self, conn: Conn, query: Query<'_>) -> Result<Handled, HttpError> {
-        let mut limit = LISTED_DEFAULT;
         if query.all(Parameter::Sort).any(|by| by != "pending") {
             return Err(HttpError::bad("connections are sorted by pending only: sort=pending"));
         }
-        for value in query.all(Parameter::Limit) {
-            let number = value.parse().ok().filter(|number| (1..=LISTED_MAX).contains(number));
-            limit = number.ok_or_else(|| HttpError::bad(format!("limit is a number from 1 to {LISTED_MAX}")))?;
-        }
+        let limit = listed(query)?;
         self.gather(conn, Listing::Pending(limit));
+        Ok(Handled::Later)
+    }
+
+    /// `GET /v1/traces[?id=…][&limit=n]`
+    pub(super) fn list_traces(&mut self, conn: Conn, query: Query<'_>) -> Result<Handled, HttpError> {
+        let limit = listed(query)?;
+        self.gather(conn, Listing::Traces(query.last(Parameter::Id).map(Cow::into_owned), limit));
         Ok(Handled::Later)
     }
 
@@ -84,6 +91,7 @@ impl Shard {
             Listing::Pending(limit) => self.pending(*limit),
             Listing::Topic(topic) => self.topic_rows(topic),
             Listing::Members(ask) => vec![(0, json!(self.present_here(ask)))],
+            Listing::Traces(id, limit) => self.journeys.rows(self.id, id.as_deref(), *limit),
         };
         let (shard, conn) = ask.asker;
         self.send(shard, Message::Listed(conn, rows));
@@ -105,6 +113,11 @@ impl Shard {
                     .filter_map(|(_, row)| serde_json::from_value(row).ok())
                     .for_each(|part| all.take(part));
                 return self.on_members_found(conn, Some(all));
+            }
+            Listing::Traces(_, limit) => {
+                rows.sort_by_key(|(last_us, _)| std::cmp::Reverse(*last_us));
+                rows.truncate(limit);
+                json!({"node": self.node.name, "data_center": self.node.dc, "traces": values(rows)})
             }
             Listing::Pending(limit) => {
                 rows.sort_by_key(|(pending, _)| std::cmp::Reverse(*pending));
@@ -186,6 +199,16 @@ impl Shard {
         });
         vec![(self.id as u64, row)]
     }
+}
+
+/// How many a listing is to have.
+fn listed(query: Query<'_>) -> Result<usize, HttpError> {
+    let mut limit = LISTED_DEFAULT;
+    for value in query.all(Parameter::Limit) {
+        let number = value.parse().ok().filter(|number| (1..=LISTED_MAX).contains(number));
+        limit = number.ok_or_else(|| HttpError::bad(format!("limit is a number from 1 to {LISTED_MAX}")))?;
+    }
+    Ok(limit)
 }
 
 fn values(rows: Vec<(u64, Value)>) -> Vec<Value> {

@@ -30,6 +30,8 @@ pub struct Live {
     pub topics_max: usize,
     /// A shard's longest turn; zero is no bound.
     pub turn_max: Duration,
+    /// The journey of one event in so many is noted; of none if 0.
+    pub trace_sample: u32,
     /// Bytes that one shard may hold, by what they are for.
     pub held_max: ByUse<usize>,
 }
@@ -56,6 +58,7 @@ impl Live {
             idle_seconds: u16::try_from(settings.idle_timeout.as_secs()).expect("an hour has 3,600"),
             topics_max: settings.most.topics,
             turn_max: settings.most.turn,
+            trace_sample: settings.trace_sample,
             held_max: admission.held_max(&settings.most),
         }
     }
@@ -75,6 +78,12 @@ impl Shard {
 
     /// Writes answers to `self.out`.
     pub(super) fn answers(&mut self) -> Answers<'_> {
-        Answers { out: &mut self.out, origins: &self.live.origins, date: self.clock.date() }
+        Answers {
+            out: &mut self.out,
+            origins: &self.live.origins,
+            date: self.clock.date(),
+            clock: (&self.node.name, &self.clock.times),
+            request_id: self.request_id.as_deref(),
+        }
     }
 }

@@ -12,11 +12,13 @@ use crate::backend::telling::News;
 use crate::dispatch::kv::{Heard, Notice};
 use crate::frontend::crossing::{Control, Crossed, Crossing, Missed, Way};
 use crate::frontend::newest::Keeping;
+use crate::frontend::queue::Pushed;
 use crate::frontend::topics::TopicIndex;
 use crate::limits::{APPENDS_AHEAD, MAIL_SLICE};
 use crate::runtime::shrink::shrink;
 use crate::wire::event::Class;
 use crate::wire::frame::Frame;
+use crate::wire::hops::Checkpoint;
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
@@ -288,6 +290,7 @@ impl Shard {
     /// This core orders the topic's events: what passes here first comes first for every viewer of the node.
     pub(super) fn sequence(&mut self, frame: &Arc<Frame>) {
         let Some(cores) = self.routes.get(frame.topic()).copied() else { return };
+        let frame = &*self.pass(frame, Checkpoint::Ordered);
         for core in cores.iter() {
             if core == self.id {
                 self.deliver(frame);
@@ -323,6 +326,11 @@ impl Shard {
         self.queue_topic(index);
         if let Some(pushed) = pushed {
             self.counters().count_pushed(pushed);
+            if let Some(hops) = frame.hops()
+                && matches!(pushed, Pushed::Queued | Pushed::Merged)
+            {
+                self.follow(index, frame, hops);
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::access::Tokens;
+use super::clocks::Clocks;
 use super::links::LinkView;
 use super::message::{Message, Ticket};
 use super::peers::Peer;
@@ -93,6 +94,8 @@ pub struct Node {
     pub trouble: Mutex<Option<Reason>>,
     /// Makes addresses of names, on a node with names to look up.
     pub resolver: Option<Resolver>,
+    /// What is known of other nodes' clocks.
+    pub clocks: Clocks,
     /// Each shard's links, as of its last tick.
     pub links: Vec<Mutex<Vec<LinkView>>>,
     /// The nodes that live, as of the last heartbeat.

@@ -16,6 +16,7 @@ use crate::wire::batch::{Batch, Header};
 use crate::wire::binary::Malformed;
 use crate::wire::connection_id::NodeId;
 use crate::wire::frame::Frame;
+use crate::wire::hops::Checkpoint;
 use crate::wire::http::HttpError;
 use crate::wire::status::Status;
 
@@ -67,6 +68,7 @@ impl Shard {
         if !self.cluster.outboxes.nodes.contains_key(&node) && !self.open_outbox(node) {
             return self.counters().dropped_absent.add(u64::from(frame.count()));
         }
+        let frame = &*self.pass(frame, Checkpoint::Sent);
         let (now, unix_ms) = (self.clock.instant, self.clock.unix_ms);
         let Outboxes { nodes, dirty, .. } = &mut self.cluster.outboxes;
         let remote = nodes.get_mut(&node).expect("it was just seen");
@@ -235,9 +237,11 @@ impl Shard {
         counters.frames_received.add(frames.len() as u64);
         counters.frames_repeated.add(u64::from(header.count) - frames.len() as u64);
         for (number, frame) in frames {
+            let frame = Arc::new(frame);
+            let frame = self.pass(&frame, Checkpoint::Taken);
             match peer {
                 Some(peer) => self.take_peer_frame(peer, &header, number, &frame),
-                None => self.ingress(&Arc::new(frame)),
+                None => self.ingress(&frame),
             }
         }
         Ok(())

@@ -10,6 +10,7 @@ use super::slots::Conn;
 use crate::dispatch::kv::{Answer, Page, Read, Request, Stored, Unavailable};
 use crate::limits::{PAGE_EVENTS, PAST_BYTES, PAST_DEFAULT, PAST_MAX};
 use crate::runtime::account::Held;
+use crate::wire::hops::Hops;
 use crate::wire::http::HttpError;
 use crate::wire::position::{Position, Resume, Shown};
 use crate::wire::query::{Parameter, Query};
@@ -96,7 +97,8 @@ impl Past {
         let mut body = String::with_capacity(self.bytes + 64 * (self.found.len() + 1));
         body.push_str("{\"events\":[");
         for (at, stored) in self.found.iter().enumerate() {
-            let event = stored.event.strip_suffix('}').unwrap_or("{\"\":null");
+            let (_, event) = Hops::split(&stored.event);
+            let event = event.strip_suffix('}').unwrap_or("{\"\":null");
             let comma = if at == 0 { "" } else { "," };
             body += &format!("{comma}{event},\"position\":\"{dc}:{}\"}}", stored.position);
         }

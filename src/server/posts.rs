@@ -18,6 +18,7 @@ use crate::backend::store::{Change, Command, Deletion, Outcome, Part, Post, Post
 use crate::backend::telling::Telling;
 use crate::limits::{ASKED_BYTES, POST_TEXT_BYTES_MAX, POSTS_PAGE_BYTES_MAX, POSTS_PAGE_DEFAULT, TEXT_BYTES_MAX};
 use crate::runtime::account::Share;
+use crate::wire::hops::Begun;
 use crate::wire::http::{HttpError, Method};
 use crate::wire::json;
 use crate::wire::query::{Parameter, Query};
@@ -223,7 +224,7 @@ impl Shard {
     /// What came of a deletion.
     pub(super) fn tell_deleted(
         &mut self,
-        kind: PostKind,
+        (kind, begun): (PostKind, Begun),
         topic: &Topic,
         id: String,
         deletion: Deletion,
@@ -243,7 +244,7 @@ impl Shard {
                 let record = Record { id, change: Change::Deleted };
                 self.tell_of_post(
                     topic,
-                    Telling { kind, record, member: String::new(), text: String::new(), always: false },
+                    Telling { kind, record, member: String::new(), text: String::new(), always: false, begun },
                 );
                 Ok((Status::Ok, answer))
             }

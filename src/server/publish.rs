@@ -20,6 +20,7 @@ use crate::dispatch::kv::Request as KvRequest;
 use crate::wire::connection_id::NodeId;
 use crate::wire::event::{Class, Draft};
 use crate::wire::frame::{Event, Frame};
+use crate::wire::hops::{Begun, Checkpoint, Parent};
 use crate::wire::http::HttpError;
 use crate::wire::json::push_string;
 use crate::wire::request::Request;
@@ -31,7 +32,8 @@ use crate::wire::version::Version;
 /// An event of this node's own.
 pub(super) fn own_draft<'a>(topic: &'a Topic, kind: &'a str, key: Option<&'a str>, data: &'a str) -> Draft<'a> {
     let (topic, kind, key) = (topic.as_str().into(), kind.into(), key.map(Into::into));
-    Draft { topic, kind, key, id: None, version: None, count: 1, always: false, data: data.as_bytes() }
+    let (begun, hops, data) = (Begun::default(), None, data.as_bytes());
+    Draft { topic, kind, key, id: None, version: None, count: 1, always: false, data, begun, hops }
 }
 
 impl Shard {
@@ -50,7 +52,8 @@ impl Shard {
             crate::wire::event::EventError::TooLarge(_) => HttpError::new(Status::ContentTooLarge, error.to_string()),
             error => HttpError::bad(error.to_string()),
         })?;
-        let draft = self.allow(access, draft)?;
+        let mut draft = self.allow(access, draft)?;
+        draft.of_trace(request.traceparent.and_then(Parent::parse));
         if let Some(key) = once::key(request)? {
             return self.publish_once(conn, to, key, access, &draft, body);
         }
@@ -97,6 +100,18 @@ impl Shard {
             true => self.publish(draft, id, publisher),
             false => self.hand_over(draft, id, publisher),
         }
+    }
+
+    /// Publishes an event that tells of what a request had the database store.
+    pub(super) fn publish_stored(
+        &mut self,
+        topic: &Topic,
+        kind: &str,
+        key: Option<&str>,
+        (version, begun): (Option<u64>, Begun),
+        data: &str,
+    ) {
+        self.publish_draft(Draft { version, begun, ..own_draft(topic, kind, key, data) });
     }
 
     /// Publishes an event of this node's own, which nobody is answered for.
@@ -241,6 +256,10 @@ impl Shard {
         // Totals are by data center, whatever name a backend of it goes by.
         let key = if draft.kind == LIKES { Some(&*node.dc) } else { draft.key.as_deref() };
         self.counters().events_in[info.class as usize].add(1);
+        let hops = self.begin_journey(draft, id, info.class).map(|mut hops| {
+            self.note(&mut hops, Checkpoint::Dispatched, info.class);
+            Arc::new(hops)
+        });
         let event = Event {
             id,
             topic: &draft.topic,
@@ -255,6 +274,7 @@ impl Shard {
                 number: draft.version.filter(|_| info.class == Class::Sum).unwrap_or(0),
                 ..Version::NONE
             },
+            hops: hops.as_ref(),
         };
         let encode = || match draft.count {
             1 => Arc::new(Frame::encode(&event)),

@@ -1,5 +1,8 @@
 //! From sockets to requests: reading, finding where requests begin and end, and sending answers.
 
+use tracing::debug;
+
+use super::answering::logged_id;
 use super::http_connection::{Body, Http};
 use super::lines::{Lines, Remaining};
 use super::routes::Handled;
@@ -368,6 +371,7 @@ impl Shard {
                 // Other nodes publish for many.
                 lines.publisher = if http.internal { 0 } else { self.publisher_key(conn, request, &access) };
                 http.body = Body::Lines(lines, access);
+                http.request_id = logged_id(request);
             }
             // Before the body is read, and so the last answer.
             Err(error) => self.fail(http, AnswerTo { closes: true, ..to }, &error),
@@ -449,7 +453,9 @@ impl Shard {
             return Ok(Some(at));
         }
         let answer = lines.answer();
+        self.request_id = http.request_id.take();
         self.answers().json(to, Status::Accepted, &answer);
+        self.request_id = None;
         http.closing |= to.closes;
         Ok(Some(at))
     }
@@ -462,16 +468,24 @@ impl Shard {
         http.served = true;
         // Before it is served: a stream has a time of its own.
         self.set_due(conn, self.idle_due(http));
+        self.request_id = logged_id(request);
         match self.handle(conn, http, request, to, body) {
             Ok(Handled::Answered(_)) => {}
             Ok(Handled::AnsweredLast(_)) => http.closing = true,
-            Ok(Handled::Later) => http.awaiting = Some(to),
+            Ok(Handled::Later) => {
+                http.request_id = self.request_id.take();
+                http.awaiting = Some(to);
+            }
             Ok(Handled::Stream(opening)) => self.open_stream(conn, http, opening, to),
             Err(error) => {
                 self.counters().rejected.add(1);
                 http.closing |= self.answer_error(to, request, &error);
+                if let Some(id) = &self.request_id {
+                    debug!(request_id = id, detail = %error.detail, "a request was refused");
+                }
             }
         }
+        self.request_id = None;
     }
 }
 

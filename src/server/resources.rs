@@ -64,6 +64,8 @@ pub enum Resource<'a> {
     Node,
     /// Internal: `/v1/connections`
     Connections,
+    /// Internal: `/v1/traces`
+    Traces,
     /// Internal: `/v1/topics/{topic}`
     Topic(&'a str),
     /// Internal: `/v1/internal/{what}`, for nodes of this data center.
@@ -137,6 +139,7 @@ impl<'a> Resource<'a> {
             (["health", "ready"], true) => Resource::Ready,
             (["v1", "node"], true) => Resource::Node,
             (["v1", "connections"], true) => Resource::Connections,
+            (["v1", "traces"], true) => Resource::Traces,
             (["v1", "topics", topic], true) => Resource::Topic(topic),
             (["v1", "internal", "peer", what], true) => Resource::Peer(what),
             (["v1", "internal", what], true) => Resource::Neighbour(what),
@@ -179,6 +182,7 @@ impl<'a> Resource<'a> {
             Resource::Asset(_, false) => &[LOOK],
             Resource::Metrics | Resource::Live | Resource::Ready | Resource::Node | Resource::Topic(_) => &[LOOK],
             Resource::Connections => &[(Method::Get, &[Sort, Limit])],
+            Resource::Traces => &[(Method::Get, &[Parameter::Id, Limit])],
             Resource::Neighbour(_) | Resource::Peer(_) => &[GIVE],
         }
     }
@@ -306,6 +310,7 @@ mod tests {
             "GET /health/ready",
             "GET /v1/node",
             "GET /v1/connections",
+            "GET /v1/traces",
             "GET /v1/topics/a:b",
             "POST /v1/topics/a:b/events",
             "POST /v1/events",

@@ -16,6 +16,7 @@ use super::control::Control;
 use super::crowds::Crowds;
 use super::fanout::Picked;
 use super::history::Homes;
+use super::journeys::Journeys;
 use super::listing::Gathering;
 use super::live::Live;
 use super::message::Message;
@@ -109,6 +110,8 @@ pub struct Shard {
     pub(super) homes: Homes,
     /// Whether they lack events.
     pub(super) doubt: Doubt,
+    /// Sampled events.
+    pub(super) journeys: Journeys,
     /// Events on their way into history.
     pub(super) appends_waiting: usize,
     pub(super) dispatcher: Dispatcher,
@@ -176,6 +179,8 @@ pub struct Shard {
     pub(super) broken: Vec<Conn>,
     pub(super) read_buffer: Vec<u8>,
     pub(super) pages: PageLogs,
+    /// The id of the request that is being answered, if it has one.
+    pub(super) request_id: Option<Box<str>>,
     /// Answers being written.
     pub(super) out: Vec<u8>,
     /// A write of several topics being put together.
@@ -263,6 +268,8 @@ impl Shard {
             registrar: Registrar::default(),
             homes: Homes::default(),
             doubt,
+            journeys: Journeys::default(),
+            request_id: None,
             appends_waiting: 0,
             store_clock: StoreClock::default(),
             asked: Map::default(),

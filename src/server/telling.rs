@@ -87,14 +87,18 @@ impl Shard {
     }
 
     fn publish_post(&mut self, topic: &Topic, telling: &Telling) {
-        let Telling { kind, record, member, text, always } = telling;
+        let Telling { kind, record, member, text, always, begun } = telling;
         let (event, id, data) = match record.change {
             Change::Posted => (kind.event(), record.id.clone(), json!({"member": member, "text": text})),
             Change::Deleted => ("deleted", format!("{}{DELETED_SUFFIX}", record.id), json!({"id": record.id})),
         };
         let data = data.to_string();
-        let draft =
-            Allowed::own(Draft { id: Some(id.into()), always: *always, ..own_draft(topic, event, None, &data) });
+        let draft = Allowed::own(Draft {
+            id: Some(id.into()),
+            always: *always,
+            begun: *begun,
+            ..own_draft(topic, event, None, &data)
+        });
         let publisher = Publisher::Post(topic.clone(), record.clone());
         let (published, new_id) = self.publish_named(&draft, publisher);
         self.new_id = new_id;

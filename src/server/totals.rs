@@ -131,6 +131,7 @@ impl Shown {
             ttl_ms: 0,
             place: None,
             version: Version { number: now_ms.max(newest).max(last + 1), dc: "" },
+            hops: None,
         };
         let frame = Arc::new(Frame::encode(&event));
         (self.frame, self.at) = (Some(Arc::clone(&frame)), Some(now));
@@ -262,6 +263,7 @@ mod tests {
             ttl_ms: 0,
             place: None,
             version: Version { number, dc },
+            hops: None,
         };
         Arc::new(Frame::encode(&event))
     }

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 /// What can change while a node runs: what [`Live`](crate::server::live::Live), [`Admission`](crate::admission::Admission) and
 /// the log take up. A setting that is not here needs a restart. Event types (`events.…`) are not keys, and can change too.
-const LIVE: [&str; 14] = [
+const LIVE: [&str; 15] = [
     "drain",
     "idle_timeout",
     "reactions",
     "cors_origin",
     "trusted_proxy",
     "log",
+    "trace_sample",
     "max_connections",
     "max_address_connections",
     "max_address_connects",

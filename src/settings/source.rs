@@ -65,7 +65,7 @@ const fn key(name: &'static str, shape: Shape, default: Option<&'static str>) ->
 }
 
 /// Every setting but the event types, in the order in which they are printed.
-pub(super) const KEYS: [Key; 39] = [
+pub(super) const KEYS: [Key; 40] = [
     key("listen", Shape::Text, Some("127.0.0.1:8080")),
     key("tls_listen", Shape::Text, None),
     key("tls_cert", Shape::List, None),
@@ -97,6 +97,7 @@ pub(super) const KEYS: [Key; 39] = [
     key("cors_origin", Shape::List, None),
     key("trusted_proxy", Shape::List, None),
     key("log", Shape::Text, Some("info")),
+    key("trace_sample", Shape::Number, Some("1000")),
     key("max_connections", Shape::Number, Some("auto")),
     key("max_address_connections", Shape::Number, Some("0")),
     key("max_address_connects", Shape::Number, Some("0")),

@@ -152,6 +152,11 @@ pub(super) fn idle_timeout(text: &str) -> Result<Duration, Fault> {
     Ok(timeout)
 }
 
+pub(super) fn trace_sample(text: &str) -> Result<u32, Fault> {
+    text.parse()
+        .or_else(|_| fault("not a whole number up to 4294967295", "give 1000 for one event in 1,000, or 0 for none"))
+}
+
 pub(super) fn cores(text: &str) -> Result<Cores, Fault> {
     let bad = || {
         fault(

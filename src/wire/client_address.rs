@@ -4,6 +4,22 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+/// The values of the last `X-Forwarded-For` headers, in their order: more proxies than this in a row are never trusted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ForwardedFor<'a>([&'a str; 4]);
+
+impl<'a> ForwardedFor<'a> {
+    pub(super) fn push(&mut self, value: &'a str) {
+        self.0.rotate_left(1);
+        self.0[3] = value;
+    }
+
+    /// The values; empty ones stand for none.
+    pub fn values(&self) -> impl DoubleEndedIterator<Item = &'a str> {
+        self.0.into_iter()
+    }
+}
+
 /// The address of the client: that of the `peer`, unless the peer is a trusted proxy. Then it is what the last proxy that
 /// is trusted says in `X-Forwarded-For`: the rightmost address that is not a trusted proxy's itself, since everything
 /// further left may be the client's own invention. When all of them are trusted it is the leftmost.

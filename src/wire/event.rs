@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::connection_id::NodeId;
+use super::hops::{Begun, Hops};
 use super::json::{self, JsonError};
 use super::topic::{self, TopicError};
 use crate::limits::{
@@ -150,6 +152,10 @@ pub struct Draft<'a> {
     pub always: bool,
     /// Any JSON value, as written; line breaks between tokens are still in it.
     pub data: &'a [u8],
+    /// What is known of its way so far.
+    pub begun: Begun,
+    /// From other nodes: the checkpoints that it passed, if it is sampled.
+    pub hops: Option<Arc<Hops>>,
 }
 
 /// Why a text is no event. The message is fit for a client.
@@ -195,7 +201,7 @@ impl<'a> Draft<'a> {
 
     /// The same without what only nodes say of an event.
     pub fn of_client(self) -> Draft<'a> {
-        Draft { version: None, count: 1, always: false, ..self }
+        Draft { version: None, count: 1, always: false, hops: None, ..self }
     }
 
     /// Reads one event that may be for several topics, in the field `topics`: for the first, with the others beside it.
@@ -209,7 +215,7 @@ impl<'a> Draft<'a> {
         }
         let (mut named, mut kind, mut key, mut id, mut data, mut version, mut count) =
             (None, None, None, None, None, None, None);
-        let (mut topics, mut always) = (None, None);
+        let (mut topics, mut always, mut sent_at, mut hops) = (None, None, None, None);
         let mut twice = None;
         json::members(text, |name, value| {
             let (slot, field) = match name {
@@ -222,6 +228,8 @@ impl<'a> Draft<'a> {
                 b"version" => (&mut version, "version"),
                 b"count" => (&mut count, "count"),
                 b"always" => (&mut always, "always"),
+                b"sent_at" => (&mut sent_at, "sent_at"),
+                b"hops" => (&mut hops, "hops"),
                 _ => return Ok(()),
             };
             if slot.replace(value).is_some() {
@@ -234,10 +242,11 @@ impl<'a> Draft<'a> {
             return Err(EventError::Twice(field));
         }
         let always = always == Some(&b"true"[..]);
-        let version = version.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
-        let version = version.filter(|number| *number <= VERSION_MAX);
-        let count =
-            count.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).filter(|count| *count > 0).unwrap_or(1);
+        let version = version.and_then(number).filter(|number| *number <= VERSION_MAX);
+        let count = count.and_then(number).and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0);
+        let count = count.unwrap_or(1);
+        let begun = Begun { sent_at: sent_at.and_then(number), ..Begun::default() };
+        let hops = hops.and_then(json::string).and_then(|text| Hops::from_text(&text)).map(Arc::new);
         let mut more = topics.map_or(Ok(Vec::new()), read_topics)?;
         let topic = match topic {
             // Whoever asks for one topic alone refuses others.
@@ -261,8 +270,14 @@ impl<'a> Draft<'a> {
         if data.len() > EVENT_BYTES_MAX {
             return Err(EventError::TooLarge(data.len()));
         }
-        Ok((Draft { topic, kind, key, id: id.filter(|id| !id.is_empty()), version, count, always, data }, more))
+        let id = id.filter(|id| !id.is_empty());
+        Ok((Draft { topic, kind, key, id, version, count, always, data, begun, hops }, more))
     }
+}
+
+/// A whole number, if it is one that fits.
+fn number(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// A list of topics, each once.

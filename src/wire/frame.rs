@@ -1,12 +1,12 @@
 //! An event as viewers get it: encoded once a node, then only copied.
 
-use std::borrow::Cow;
 use std::hash::{BuildHasher, Hasher};
 use std::io::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::event::{Class, Draft};
+use super::event::Class;
+use super::hops::Hops;
 use super::json;
 use super::position::{Position, Reach};
 use super::sse::{self, Framing};
@@ -17,12 +17,14 @@ use crate::runtime::random::Seeded;
 mod again;
 mod origins;
 mod paced;
+mod stored;
 mod sums;
 mod transfer;
 mod withdrawn;
 
 pub use origins::{ORIGINS_MAX, Origin, Stranger};
 pub use paced::Paced;
+pub use stored::Stored;
 pub use sums::{ByFamily, ByIdentity, Sums};
 pub use transfer::{FRAME_BYTES_MAX, RECORD_OVERHEAD_BYTES_MAX};
 pub use withdrawn::Withdrawn;
@@ -50,6 +52,8 @@ pub struct Event<'a> {
     pub place: Option<Place<'a>>,
     /// Class `latest`: its version; class `sum`: the order in which the backend stored it.
     pub version: Version<'a>,
+    /// The checkpoints that it passed, if it is sampled.
+    pub hops: Option<&'a Arc<Hops>>,
 }
 
 /// The place of an event in a data center's history.
@@ -95,6 +99,8 @@ pub struct Frame {
     origins: Option<Arc<[Origin]>>,
     /// Class `sum`: how many of which keys, and whose, where several merged. It never leaves the node.
     merged: Option<Arc<sums::Merged>>,
+    /// The checkpoints that it passed, if it is sampled.
+    hops: Option<Arc<Hops>>,
 }
 
 /// The hash of a topic that shards agree on; seeded at start, so that nobody outside can aim at one shard.
@@ -182,6 +188,7 @@ impl Frame {
             },
             origins: None,
             merged: None,
+            hops: event.hops.cloned(),
         }
     }
 
@@ -211,6 +218,7 @@ impl Frame {
             dc: None,
             origins: None,
             merged: None,
+            hops: None,
         }
     }
 
@@ -272,6 +280,16 @@ impl Frame {
         self.at
     }
 
+    /// The checkpoints that it passed, if it is sampled; of events that merged those of the newest.
+    pub fn hops(&self) -> Option<&Arc<Hops>> {
+        self.hops.as_ref()
+    }
+
+    /// The same event, which passed these checkpoints.
+    pub fn with_hops(&self, hops: Hops) -> Arc<Frame> {
+        Arc::new(Frame { hops: Some(Arc::new(hops)), ..self.clone() })
+    }
+
     /// The topic's text.
     pub fn topic(&self) -> &str {
         let bytes = &self.bytes[usize::from(self.topic.start)..usize::from(self.topic.end)];
@@ -324,6 +342,7 @@ impl Frame {
             dc: self.dc.clone(),
             origins: self.origins.clone(),
             merged: self.merged.clone(),
+            hops: self.hops.clone(),
             ..*self
         }
     }
@@ -343,58 +362,6 @@ impl std::fmt::Debug for Frame {
     }
 }
 
-/// An event read back from its JSON, [`Frame::json`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored<'a> {
-    /// Its identity.
-    pub id: Cow<'a, str>,
-    /// Its topic.
-    pub topic: Cow<'a, str>,
-    /// Its type.
-    pub kind: Cow<'a, str>,
-    /// Its key.
-    pub key: Option<Cow<'a, str>>,
-    /// Unix ms when the first Fanfare node accepted it.
-    pub at: u64,
-    /// Its data.
-    pub data: &'a [u8],
-    /// What its topic's pace made of it.
-    pub paced: Paced,
-}
-
-impl<'a> Stored<'a> {
-    /// Reads what [`Frame::json`] gave; `None` for anything else.
-    pub fn read(text: &'a str) -> Option<Stored<'a>> {
-        let draft = Draft::parse(text.as_bytes(), None).ok()?;
-        let mut at = None;
-        json::members(text.as_bytes(), |name, value| {
-            if name == b"at" {
-                at = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-            }
-            Ok(())
-        })
-        .ok()?;
-        let Draft { id, topic, kind, key, data, .. } = draft;
-        Some(Stored { id: id?, topic, kind, key, at: at?, data, paced: Paced::of(text) })
-    }
-
-    /// To be encoded again.
-    pub fn event(&self, class: Class, ttl_ms: u32) -> Event<'_> {
-        Event {
-            id: &self.id,
-            topic: &self.topic,
-            kind: &self.kind,
-            key: self.key.as_deref(),
-            at: self.at,
-            data: self.data,
-            class,
-            ttl_ms,
-            place: None,
-            version: Version::NONE,
-        }
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -402,8 +369,19 @@ pub(crate) mod tests {
 
     pub(crate) fn frame(topic: &str, kind: &str, key: Option<&str>, class: Class, data: &str) -> Arc<Frame> {
         let data = data.as_bytes();
-        let event =
-            Event { id: "i", topic, kind, key, at: 7, data, class, ttl_ms: 5000, place: None, version: Version::NONE };
+        let event = Event {
+            id: "i",
+            topic,
+            kind,
+            key,
+            at: 7,
+            data,
+            class,
+            ttl_ms: 5000,
+            place: None,
+            version: Version::NONE,
+            hops: None,
+        };
         Arc::new(Frame::encode(&event))
     }
 
@@ -417,7 +395,19 @@ pub(crate) mod tests {
     ) -> Arc<Frame> {
         let (data, class, version) = (data.as_bytes(), Class::Every, Version::NONE);
         let place = place.map(|(position, prev)| Place { dc: "dc", position, prev, paced: Paced::SHOWN });
-        Arc::new(Frame::encode(&Event { id, topic, kind, key: None, at: 7, data, class, ttl_ms: 0, place, version }))
+        Arc::new(Frame::encode(&Event {
+            id,
+            topic,
+            kind,
+            key: None,
+            at: 7,
+            data,
+            class,
+            ttl_ms: 0,
+            place,
+            version,
+            hops: None,
+        }))
     }
 
     #[test]
@@ -455,6 +445,7 @@ pub(crate) mod tests {
             ttl_ms: 0,
             place: Some(place),
             version: Version::NONE,
+            hops: None,
         };
         let frame = Frame::encode(&event);
         let json = "{\"id\":\"i\",\"topic\":\"live:42\",\"type\":\"comment\",\"at\":7,\"data\":1}";

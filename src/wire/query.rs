@@ -20,6 +20,8 @@ pub enum Parameter {
     Chat,
     /// What a stream that has nothing yet gets of history.
     From,
+    /// What something is called.
+    Id,
     /// The position that a stream resumes from.
     LastEventId,
     /// How much of something.
@@ -48,6 +50,7 @@ impl Parameter {
             Parameter::Before => &["before"],
             Parameter::Chat => &["chat"],
             Parameter::From => &["from"],
+            Parameter::Id => &["id"],
             // event-source-polyfill's name, and Mercure's two.
             Parameter::LastEventId => &["last_event_id", "lastEventId", "lastEventID", "Last-Event-ID"],
             Parameter::Limit => &["limit"],

@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::binary::Malformed;
+use super::connection_id::NodeId;
 use super::http::trim;
 use super::request::head_end;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, REPLY_BYTES_MAX};
@@ -13,10 +14,29 @@ use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, REPLY_BYTES_MAX};
 pub struct Reply {
     /// The status, 200 or higher.
     pub status: u16,
+    /// What it says of its node's clock.
+    pub clock: Option<ClockSaid>,
     /// The connection ends with it: what was asked behind it was not heard.
     pub closes: bool,
     /// Where its body is.
     pub body: Range<usize>,
+}
+
+/// What a node's clock showed when it answered: `Fanfare-Clock`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockSaid {
+    /// The node.
+    pub node: NodeId,
+    /// Unix time in microseconds.
+    pub unix_us: u64,
+}
+
+impl ClockSaid {
+    /// Reads the header's value; `None` for what says nothing.
+    pub fn parse(text: &str) -> Option<ClockSaid> {
+        let (node, unix_us) = text.split_once(' ')?;
+        Some(ClockSaid { node: node.parse().ok()?, unix_us: unix_us.parse().ok()? })
+    }
 }
 
 /// Finds answers in what a connection brings; remembers how far it got in one that is not complete.
@@ -56,7 +76,7 @@ fn parse(head: &[u8]) -> Result<Reply, Malformed> {
     if status < 200 {
         return Err(Malformed("an interim answer that nobody asked for"));
     }
-    let (mut length, mut closes) = (None, response.version != Some(1));
+    let (mut length, mut closes, mut clock) = (None, response.version != Some(1), None);
     for header in response.headers.iter() {
         let text = trim(std::str::from_utf8(header.value).unwrap_or(""));
         if header.name.eq_ignore_ascii_case("content-length") {
@@ -68,6 +88,8 @@ fn parse(head: &[u8]) -> Result<Reply, Malformed> {
             }
         } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
             return Err(Malformed("the answer has a transfer coding"));
+        } else if header.name.eq_ignore_ascii_case("fanfare-clock") {
+            clock = ClockSaid::parse(text);
         } else if header.name.eq_ignore_ascii_case("connection") {
             closes |= text.split(',').any(|option| trim(option).eq_ignore_ascii_case("close"));
         }
@@ -76,7 +98,7 @@ fn parse(head: &[u8]) -> Result<Reply, Malformed> {
         204 | 304 => 0,
         _ => length.ok_or(Malformed("the answer does not say its length"))?,
     };
-    Ok(Reply { status, closes, body: head.len()..head.len() + length })
+    Ok(Reply { status, clock, closes, body: head.len()..head.len() + length })
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 use std::mem::MaybeUninit;
 
 use super::authority::{Authority, Host};
+use super::client_address::ForwardedFor;
 use super::http::{HttpError, Method, trim};
 use super::status::Status;
-use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, REQUEST_ID_BYTES_MAX};
 
 /// How a request's body is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,24 +70,12 @@ pub struct Request<'a> {
     pub fanfare_previous: Option<&'a str>,
     /// `Fanfare-Version`: of messages between nodes.
     pub fanfare_version: Option<&'a str>,
+    /// `X-Request-Id`, up to [`REQUEST_ID_BYTES_MAX`] visible characters: what its sender calls this request.
+    pub request_id: Option<&'a str>,
+    /// `traceparent` (W3C Trace Context).
+    pub traceparent: Option<&'a str>,
     /// `X-Forwarded-For`.
     pub forwarded_for: ForwardedFor<'a>,
-}
-
-/// The values of the last `X-Forwarded-For` headers, in their order: more proxies than this in a row are never trusted.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ForwardedFor<'a>([&'a str; 4]);
-
-impl<'a> ForwardedFor<'a> {
-    fn push(&mut self, value: &'a str) {
-        self.0.rotate_left(1);
-        self.0[3] = value;
-    }
-
-    /// The values; empty ones stand for none.
-    pub fn values(&self) -> impl DoubleEndedIterator<Item = &'a str> {
-        self.0.into_iter()
-    }
 }
 
 /// The offset behind the empty line that ends a head, looking from `from` on; `None` while it has not come. A caller
@@ -162,6 +151,8 @@ pub fn parse(bytes: &[u8]) -> Result<Request<'_>, HttpError> {
         fanfare_previous: None,
         fanfare_to: None,
         fanfare_version: None,
+        request_id: None,
+        traceparent: None,
         forwarded_for: ForwardedFor::default(),
     };
     read_headers(&mut request, head.headers)?;
@@ -264,6 +255,12 @@ fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>])
                     }
                 }
             }
+            // Two of them are of no trace, and not of either.
+            11 if is("traceparent") => {
+                request.traceparent = if request.traceparent.is_some() { Some("") } else { text() };
+            }
+            // It is repeated to others, so it must be one line of a sensible length.
+            12 if is("x-request-id") => request.request_id = text().filter(|id| is_request_id(id)),
             12 if is("fanfare-node") => once("Fanfare-Node", request.fanfare_node.replace(text().unwrap_or("")))?,
             15 if is("x-forwarded-for") => request.forwarded_for.push(text().unwrap_or("")),
             // One that is no text is of no event, and not the same as none.
@@ -329,6 +326,10 @@ fn once(name: &'static str, previous: Option<&str>) -> Result<(), HttpError> {
         None => Ok(()),
         Some(_) => Err(HttpError::bad(format!("two {name} headers: send one"))),
     }
+}
+
+fn is_request_id(text: &str) -> bool {
+    (1..=REQUEST_ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Digits only: no sign, no space, no list.

@@ -5,6 +5,7 @@ use super::request::Request;
 use super::sse::Framing;
 use super::status::Status;
 use crate::limits::RETRY_AFTER_SECONDS;
+use crate::runtime::clock::Times;
 
 /// What of a request its answer depends on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -17,6 +18,10 @@ pub struct AnswerTo {
     pub is_http10: bool,
     /// How long the connection may be without a request after it, in seconds; 0 if that is not to be told.
     pub idle_seconds: u16,
+    /// The request has an id, which its answer repeats.
+    pub repeats_id: bool,
+    /// Another node asks, and is told what this one's clock shows.
+    pub tells_clock: bool,
     /// `Access-Control-Allow-Origin` is due: index into the configured origins, or any of them.
     pub cors: Cors,
 }
@@ -39,7 +44,7 @@ pub struct Origins(pub Vec<String>);
 
 /// A page of another origin sees only what it is shown (WHATWG Fetch, section 3.2.3): all that a client may act on.
 const EXPOSED: &[u8] =
-    b"Access-Control-Expose-Headers: Allow, Date, ETag, Link, Location, Retry-After, WWW-Authenticate\r\n";
+    b"Access-Control-Expose-Headers: Allow, Date, ETag, Link, Location, Retry-After, WWW-Authenticate, X-Request-Id\r\n";
 
 impl Origins {
     /// What to tell a request that came with this `Origin`.
@@ -79,6 +84,8 @@ impl AnswerTo {
             closes: !request.keep_alive,
             is_http10: !request.is_http11,
             idle_seconds,
+            repeats_id: request.request_id.is_some(),
+            tells_clock: false,
             cors,
         }
     }
@@ -100,6 +107,10 @@ pub struct Answers<'a> {
     pub origins: &'a Origins,
     /// An IMF-fixdate for `Date` (RFC 9110 section 6.6.1).
     pub date: &'a str,
+    /// The node's name, and its clock.
+    pub clock: (&'a str, &'a Times),
+    /// The id of the request that is being answered, if it has one.
+    pub request_id: Option<&'a str>,
 }
 
 /// The proof that an answer was written: whoever says that a request is answered has one.
@@ -149,6 +160,18 @@ impl Answers<'_> {
             // clients must be told besides that they got what they asked for.
             self.out.extend_from_slice(b"Connection: keep-alive\r\nKeep-Alive: timeout=");
             push_number(self.out, to.idle_seconds);
+            self.out.extend_from_slice(b"\r\n");
+        }
+        if let Some(id) = self.request_id.filter(|_| to.repeats_id) {
+            self.out.extend_from_slice(b"X-Request-Id: ");
+            self.out.extend_from_slice(id.as_bytes());
+            self.out.extend_from_slice(b"\r\n");
+        }
+        if to.tells_clock {
+            self.out.extend_from_slice(b"Fanfare-Clock: ");
+            self.out.extend_from_slice(self.clock.0.as_bytes());
+            self.out.push(b' ');
+            push_number(self.out, self.clock.1.unix().as_micros() as u64);
             self.out.extend_from_slice(b"\r\n");
         }
         self.origins.write(to.cors, self.out);
@@ -214,7 +237,8 @@ mod tests {
 
     fn answer(write: impl FnOnce(&mut Answers<'_>) -> Written) -> String {
         let (mut out, origins) = (Vec::new(), Origins(vec!["https://a.example".into()]));
-        write(&mut Answers { out: &mut out, origins: &origins, date: "D" });
+        let clock = ("N", &Times::machine());
+        write(&mut Answers { out: &mut out, origins: &origins, date: "D", clock, request_id: None });
         String::from_utf8(out).unwrap()
     }
 
@@ -225,7 +249,7 @@ mod tests {
             answer(|answers| answers.json(to, Status::Accepted, b"{}")),
             "HTTP/1.1 202 Accepted\r\nDate: D\r\nAccess-Control-Allow-Origin: https://a.example\r\n\
              Access-Control-Allow-Credentials: true\r\nVary: Origin\r\nAccess-Control-Expose-Headers: Allow, Date, ETag, \
-             Link, Location, Retry-After, WWW-Authenticate\r\nContent-Type: application/json\r\n\
+             Link, Location, Retry-After, WWW-Authenticate, X-Request-Id\r\nContent-Type: application/json\r\n\
              Cache-Control: no-store\r\nContent-Length: 2\r\n\r\n{}"
         );
         let head = AnswerTo { is_head: true, closes: true, ..AnswerTo::default() };

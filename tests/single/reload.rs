@@ -59,7 +59,7 @@ fn hup_that_ends_the_node_and_changes_nothing() {
     assert_eq!(configured.topics(3), 400);
     let line = configured.reload(
         "max_topics = 3\nreactions = [\"like\", \"wow\"]\ncors_origin = [\"https://a.example\"]\nmax_connections = 500\n\
-         max_publishes = 1\nidle_timeout = \"7s\"\nlog = \"debug\"\ndc = \"eu\"\n[events.wave]\nclass = \"sum\"\n",
+         max_publishes = 1\nidle_timeout = \"7s\"\nlog = \"debug\"\ntrace_sample = 7\ndc = \"eu\"\n[events.wave]\nclass = \"sum\"\n",
         READ,
     );
     for name in [
@@ -70,6 +70,7 @@ fn hup_that_ends_the_node_and_changes_nothing() {
         "max_publishes",
         "idle_timeout",
         "log",
+        "trace_sample",
         "events.wave",
     ] {
         assert!(line.contains(name), "{name}: {line}");

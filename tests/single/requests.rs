@@ -321,3 +321,36 @@ fn listing_ends_at_its_newest_page() {
         assert!(detail.contains("which look like"), "{place}: {detail}");
     }
 }
+
+#[test]
+fn request_that_is_not_found_again_in_answers_and_the_log() {
+    let node = Node::with(&["--log", "fanfare=debug"]);
+    let ask = |method: &str, target: &str, id: &str, body: &str| {
+        Client::connect(node.public).request(method, target, &[("X-Request-Id", id)], body.as_bytes())
+    };
+    // Answered at once, later, line by line, refused, and by a stream's head.
+    for (number, (method, target, body, status)) in [
+        ("GET", "/v1/time", "", 200),
+        ("POST", "/v1/videos/1/likes", r#"{"member":"ana"}"#, 201),
+        ("POST", "/v1/topics/chat:1/events", r#"{"type":"message"}"#, 202),
+        ("POST", "/v1/events", "{\"topic\":\"chat:1\",\"type\":\"message\"}\n", 202),
+        ("GET", "/v1/nothing", "", 404),
+        ("HEAD", "/v1/events", "", 200),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = format!("request-{number}");
+        let answer = ask(method, target, &id, body);
+        assert_eq!((answer.status, answer.header("x-request-id")), (status, Some(&*id)), "{target}");
+        node.until_logged(&[&id, target]);
+    }
+    node.until_logged(&["request-4", "refused"]);
+    for id in ["", "two words", &"x".repeat(129)] {
+        assert_eq!(ask("GET", "/v1/time", id, "").header("x-request-id"), None, "{id:?}");
+    }
+    // Those behind it on the same connection have none.
+    let mut client = Client::connect(node.public);
+    assert_eq!(client.request("GET", "/v1/time", &[("X-Request-Id", "a")], b"").header("x-request-id"), Some("a"));
+    assert_eq!(client.request("GET", "/v1/time", &[], b"").header("x-request-id"), None);
+}

@@ -13,7 +13,14 @@ fn topic(number: usize) -> Topic {
 
 fn telling(number: u64, change: Change) -> Telling {
     let record = Record { id: number.to_string(), change };
-    Telling { kind: PostKind::Comment, record, member: "ana".into(), text: "x".repeat(100), always: false }
+    Telling {
+        kind: PostKind::Comment,
+        record,
+        member: "ana".into(),
+        text: "x".repeat(100),
+        always: false,
+        begun: Begun::default(),
+    }
 }
 
 /// A database with its outbox, a store that fails at times, and what viewers saw.

@@ -87,7 +87,8 @@ fn a_like_that_comes_late_does_not_take_the_place_of_a_newer_total() {
     let like = |version: u64| {
         let (id, topic, kind, class) = ("i", "live:1", "like", Class::Sum);
         let version = Version { number: version, dc: "" };
-        let event = Event { id, topic, kind, key: None, at: 7, data: b"1", class, ttl_ms: 0, place: None, version };
+        let event =
+            Event { id, topic, kind, key: None, at: 7, data: b"1", class, ttl_ms: 0, place: None, version, hops: None };
         Arc::new(Frame::encode(&event))
     };
     for (version, pushed) in [(7, Pushed::Queued), (9, Pushed::Merged), (8, Pushed::Merged)] {
@@ -104,7 +105,8 @@ fn a_value_that_comes_late_does_not_take_the_place_of_a_newer_one() {
     let value = |number: u64, dc: &str| {
         let (id, topic, kind, class) = ("i", "live:1", "score", Class::Latest);
         let version = Version { number, dc };
-        let event = Event { id, topic, kind, key: None, at: 7, data: b"1", class, ttl_ms: 0, place: None, version };
+        let event =
+            Event { id, topic, kind, key: None, at: 7, data: b"1", class, ttl_ms: 0, place: None, version, hops: None };
         Arc::new(Frame::encode(&event))
     };
     let mut newest = |values: &[(u64, &str)]| {

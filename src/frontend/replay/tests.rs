@@ -274,7 +274,19 @@ fn what_a_pace_left_out_is_given_to_those_who_ask_for_all() {
         let place = Some(Place { dc: "dc", position: Position::at(ms), prev: Position::at(ms - 1), paced });
         let (topic, kind, data, class) = (TOPICS[0], "comment", &b"1"[..], Class::Every);
         let (id, version) = ("i", Version::NONE);
-        Arc::new(Frame::encode(&Event { id, topic, kind, key: None, at: 1, data, class, ttl_ms: 0, place, version }))
+        Arc::new(Frame::encode(&Event {
+            id,
+            topic,
+            kind,
+            key: None,
+            at: 1,
+            data,
+            class,
+            ttl_ms: 0,
+            place,
+            version,
+            hops: None,
+        }))
     };
     let frames: Arc<[_]> =
         [frame(2, Paced::SHOWN), frame(3, Paced::LEFT_OUT), frame(4, Paced::LEFT_OUT), frame(5, Paced::shown(2))]

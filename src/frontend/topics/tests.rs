@@ -97,6 +97,7 @@ fn comment(number: u64, bytes: usize) -> Arc<Frame> {
             paced: Paced::SHOWN,
         }),
         data: data.as_bytes(),
+        hops: None,
     };
     Arc::new(Frame::encode(&event))
 }
@@ -111,7 +112,8 @@ fn values_that_find_no_room_behind_a_full_log_follow_once_there_is_some() {
         let (key, data) = (key.to_string(), format!("\"{}\"", "y".repeat(size)));
         let (id, topic, kind, class) = ("i", "live:1", "receipt", Class::Latest);
         let (data, version) = (data.as_bytes(), Version { number: version, dc: "" });
-        let event = Event { id, topic, kind, class, key: Some(&key), at: 1, ttl_ms: 0, version, place: None, data };
+        let event =
+            Event { id, topic, kind, class, key: Some(&key), at: 1, ttl_ms: 0, version, place: None, data, hops: None };
         Arc::new(Frame::encode(&event))
     };
     let mut last = Map::default();

@@ -151,6 +151,7 @@ mod tests {
             ttl_ms: 0,
             place: None,
             version: Version::NONE,
+            hops: None,
         };
         Found { position: Position::at(at), prev: None, event: Frame::encode(&event).json().into() }
     }

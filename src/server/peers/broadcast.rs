@@ -11,10 +11,12 @@ use crate::frontend::queue::Pushed;
 use crate::limits::{PEER_OUTBOX_PATIENCE, PEER_TIMEOUT};
 use crate::wire::event::Class;
 use crate::wire::frame::Frame;
+use crate::wire::hops::Checkpoint;
 
 impl Shard {
     /// An event that this data center was given is for every peer.
     pub(in crate::server) fn broadcast(&mut self, frame: &Arc<Frame>) {
+        let frame = &*self.pass(frame, Checkpoint::Sent);
         let (now, unix_ms) = (self.clock.instant, self.clock.unix_ms);
         for peer in 0..self.cluster.peers.lines.len() {
             let pushed = self.cluster.peers.lines[peer].outbox.push(frame, now, unix_ms);

@@ -22,6 +22,7 @@ use crate::server::totals::LIKES;
 use crate::wire::batch::Header;
 use crate::wire::event::Class;
 use crate::wire::frame::{Frame, Origin, Stored, Stranger, Withdrawn};
+use crate::wire::hops::{Checkpoint, Hops};
 use crate::wire::http::HttpError;
 use crate::wire::pack::unpack;
 use crate::wire::request::Request;
@@ -29,6 +30,9 @@ use crate::wire::response::{AnswerTo, Written};
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 use crate::wire::version::Version;
+
+/// An event of a peer on its way into history: as JSON, and the checkpoints that it passed, if it is sampled.
+pub type Arriving = (Arc<str>, Option<Arc<Hops>>);
 
 impl Shard {
     /// Which peer sends this request, if it may.
@@ -92,6 +96,7 @@ impl Shard {
             return self.leave_out(peer, "its version is none that a clock gives");
         }
         let mut event = stored.event(class, info.ttl_ms);
+        event.hops = frame.hops();
         match class {
             Class::Sum | Class::Ephemeral => {
                 event.version = Version { number: version, ..Version::NONE };
@@ -166,19 +171,26 @@ impl Shard {
         if usize::from(page.bucket) >= BUCKETS || !ascending {
             return Err(HttpError::bad("the body must be a page of a queue, its events ascending"));
         }
-        let mut events = Vec::with_capacity(page.events.len());
+        let (mut events, mut texts) = (Vec::with_capacity(page.events.len()), Vec::with_capacity(page.events.len()));
         let mut left_out = LeftOut::default();
         for queued in &page.events {
-            match self.append_of_peer(&queued.event, page.bucket) {
-                Ok(append) => events.push((queued.number, append)),
+            let (hops, event) = Hops::split(&queued.event);
+            match self.append_of_peer(&event, page.bucket) {
+                Ok(append) => {
+                    let hops = hops.map(|mut hops| {
+                        self.note(&mut hops, Checkpoint::Taken, Class::Every);
+                        Arc::new(hops)
+                    });
+                    texts.push((Arc::clone(&append.event), hops));
+                    events.push((queued.number, append));
+                }
                 Err(reason) => {
                     self.leave_out(peer, &reason);
                     left_out.add(reason);
                 }
             }
         }
-        let texts: Vec<Arc<str>> = events.iter().map(|(_, append)| Arc::clone(&append.event)).collect();
-        let held = self.reserve_question(texts.iter().map(|text| text.len()).sum())?;
+        let held = self.reserve_question(texts.iter().map(|(text, _)| text.len()).sum())?;
         let dc = self.node.peers[peer].name.clone();
         match self.submit(Question::Take(Taking { dc, bucket: page.bucket, epoch: page.epoch, events })) {
             Ok(result) => {
@@ -225,7 +237,7 @@ impl Shard {
     fn put_in_history(
         &mut self,
         peer: usize,
-        events: &[Arc<str>],
+        events: &[Arriving],
         result: Result<Answer, Unavailable>,
     ) -> Result<(), HttpError> {
         let places = match result {
@@ -233,10 +245,10 @@ impl Shard {
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
             Err(unavailable) => return Err(kv_error(&unavailable, self.clock.instant)),
         };
-        for (event, place) in events.iter().zip(places) {
+        for ((event, hops), place) in events.iter().zip(places) {
             if let Some((position, prev)) = place {
                 self.peer_counters(peer).received.add(1);
-                self.send_placed(event, position, prev);
+                self.send_placed(event, hops.clone(), position, prev);
             }
         }
         Ok(())
@@ -247,7 +259,7 @@ impl Shard {
         &mut self,
         conn: Conn,
         peer: usize,
-        (events, left_out): (&[Arc<str>], &LeftOut),
+        (events, left_out): (&[Arriving], &LeftOut),
         result: Result<Answer, Unavailable>,
     ) {
         let result = self.put_in_history(peer, events, result);

@@ -17,6 +17,7 @@ use crate::dispatch::datacenter::{QueueAsk, QueuePage, Queued};
 use crate::dispatch::kv::{BUCKETS, NodeInfo, Request, Unavailable, highest};
 use crate::limits::*;
 use crate::wire::event::Class;
+use crate::wire::hops::{Checkpoint, Hops};
 use crate::wire::pack::pack;
 use crate::wire::position::Position;
 
@@ -162,7 +163,8 @@ impl Shard {
         pump.since_ms = page.events[0].number.ms;
         pump.stage = Stage::Sending;
         let sent = Sent { peer, bucket, epoch: page.epoch, last, count: page.events.len() as u64 };
-        let page = Page { bucket, epoch: page.epoch, events: page.events };
+        let mut page = Page { bucket, epoch: page.epoch, events: page.events };
+        page.events.iter_mut().for_each(|queued| self.note_sent(queued));
         let body = serde_json::to_vec(&page).expect("a page is plain data");
         let call = Call {
             path: "/v1/internal/peer/history",
@@ -175,6 +177,14 @@ impl Shard {
         let taken = destination.is_some_and(|destination| self.call((destination, Lane::History), call).is_ok());
         if !taken {
             self.rest_queue(peer, bucket);
+        }
+    }
+
+    /// A sampled event goes to a peer.
+    fn note_sent(&self, queued: &mut Queued) {
+        if let (Some(mut hops), event) = Hops::split(&queued.event) {
+            self.note(&mut hops, Checkpoint::Sent, Class::Every);
+            queued.event = hops.mark(&event);
         }
     }
 

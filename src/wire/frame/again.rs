@@ -9,7 +9,8 @@ impl Frame {
     pub fn resuming_from(&self, dc: &str, position: Position) -> Option<Frame> {
         let stored = Stored::read(self.json())?;
         let place = Some(Place { dc, position, prev: self.prev, paced: self.paced });
-        let encoded = Frame::encode(&Event { place, ..stored.event(self.class, self.ttl_ms) });
+        let hops = self.hops.as_ref();
+        let encoded = Frame::encode(&Event { place, hops, ..stored.event(self.class, self.ttl_ms) });
         Some(Frame { position: self.position, ..encoded })
     }
 
@@ -23,7 +24,8 @@ impl Frame {
             let event = std::str::from_utf8(self.event()).expect("an event is UTF-8");
             let (dc, _) = event.strip_prefix("id: ")?.split_once('\n')?.0.rsplit_once(':')?;
             let place = Some(Place { dc, position, prev: self.prev, paced });
-            Some(Frame::encode(&Event { place, ..stored.event(self.class, self.ttl_ms) }))
+            let hops = self.hops.as_ref();
+            Some(Frame::encode(&Event { place, hops, ..stored.event(self.class, self.ttl_ms) }))
         });
         encoded.unwrap_or(self)
     }

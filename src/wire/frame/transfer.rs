@@ -11,6 +11,7 @@ use super::origins::{ORIGIN_BYTES, ORIGINS_MAX};
 use super::{Frame, Paced, SIZE_LINE_BYTES_MAX, place, push_size_line, topic_hash};
 use crate::wire::binary::{Malformed, Reader};
 use crate::wire::event::Class;
+use crate::wire::hops::{HOPS_BYTES_MAX, Hops};
 use crate::wire::position::Position;
 use crate::wire::topic;
 
@@ -20,6 +21,7 @@ const HAS_VERSION: u8 = 4;
 const HAS_ORIGINS: u8 = 8;
 const HAS_DC: u8 = 16;
 const HAS_PACED: u8 = 32;
+const HAS_HOPS: u8 = 64;
 
 /// What precedes a topic within the identity.
 const TOPIC_LABEL: &[u8] = b"\"topic\":\"";
@@ -32,7 +34,7 @@ pub const FRAME_BYTES_MAX: usize = u16::MAX as usize;
 
 /// Bytes of a record beside its frame, at most.
 pub const RECORD_OVERHEAD_BYTES_MAX: usize =
-    4 + 2 + 32 + 16 + 16 + 8 + 1 + ORIGINS_MAX * ORIGIN_BYTES + 1 + u8::MAX as usize + 4;
+    4 + 2 + 32 + 16 + 16 + 8 + 1 + ORIGINS_MAX * ORIGIN_BYTES + 1 + u8::MAX as usize + 4 + 2 + HOPS_BYTES_MAX;
 
 /// The numbers of classes between nodes never change.
 fn class_number(class: Class) -> u8 {
@@ -51,6 +53,14 @@ fn dc_from_wire(fields: &mut Reader<'_>) -> Result<Arc<str>, Malformed> {
         std::str::from_utf8(fields.bytes(length)?).map_err(|_| Malformed("a data center's name is not UTF-8"))?;
     if name.is_empty() { Err(Malformed("a data center has a name")) } else { Ok(name.into()) }
 }
+
+/// The checkpoints that a frame passed. An event is worth more than they: what is none of this version's is left out.
+fn hops_from_wire(fields: &mut Reader<'_>) -> Result<Option<Arc<Hops>>, Malformed> {
+    let length = usize::from(fields.u16()?);
+    Ok(Hops::from_wire(fields.bytes(length)?).ok().map(Arc::new))
+}
+
+const _: () = assert!(HOPS_BYTES_MAX <= u16::MAX as usize);
 
 impl Frame {
     /// Appends it as a record.
@@ -71,7 +81,8 @@ impl Frame {
             | if self.version != 0 { HAS_VERSION } else { 0 }
             | if self.origins.is_some() { HAS_ORIGINS } else { 0 }
             | if self.dc.is_some() { HAS_DC } else { 0 }
-            | if paced != Paced::SHOWN { HAS_PACED } else { 0 };
+            | if paced != Paced::SHOWN { HAS_PACED } else { 0 }
+            | if self.hops.is_some() { HAS_HOPS } else { 0 };
         out.extend_from_slice(&[class_number(self.class), flags]);
         out.extend_from_slice(&self.ttl_ms.to_le_bytes());
         out.extend_from_slice(&self.count.to_le_bytes());
@@ -95,6 +106,13 @@ impl Frame {
         }
         if paced != Paced::SHOWN {
             out.extend_from_slice(&paced.number().to_le_bytes());
+        }
+        if let Some(hops) = &self.hops {
+            let length = out.len();
+            out.extend_from_slice(&[0; 2]);
+            hops.to_wire(out);
+            let bytes = (out.len() - length - 2) as u16;
+            out[length..length + 2].copy_from_slice(&bytes.to_le_bytes());
         }
         let described = (out.len() - record - 6) as u16;
         out.extend_from_slice(&self.bytes);
@@ -138,6 +156,7 @@ impl Frame {
             if flags & HAS_ORIGINS == 0 { None } else { Frame::origins_from_wire(&mut fields, class, count)? };
         let dc = if flags & HAS_DC == 0 { None } else { Some(dc_from_wire(&mut fields)?) };
         let paced = if flags & HAS_PACED == 0 { Paced::SHOWN } else { Paced::of_number(fields.u32()?) };
+        let hops = if flags & HAS_HOPS == 0 { None } else { hops_from_wire(&mut fields)? };
         let mut frame = Frame {
             bytes: bytes.into(),
             start,
@@ -156,6 +175,7 @@ impl Frame {
             dc,
             origins,
             merged: None,
+            hops,
         };
         frame.check()?;
         frame.mend_topic()?;
@@ -286,6 +306,7 @@ mod tests {
     use crate::wire::connection_id::NodeId;
     use crate::wire::frame::tests::frame;
     use crate::wire::frame::{Event, Origin, Paced, Place, Stranger};
+    use crate::wire::hops::{Checkpoint, Hop};
     use crate::wire::version::Version;
     use proptest::prelude::*;
 
@@ -311,6 +332,7 @@ mod tests {
             } else {
                 Version::NONE
             },
+            hops: None,
         };
         Arc::new(Frame::encode(&event)).recounted(count)
     }
@@ -327,6 +349,7 @@ mod tests {
     fn is_same(frame: &Frame, read: &Frame) -> bool {
         (frame.bytes(), frame.event(), frame.topic(), frame.identity(), frame.topic_hash())
             == (read.bytes(), read.event(), read.topic(), read.identity(), read.topic_hash())
+            && frame.hops() == read.hops()
             && (frame.class(), frame.ttl_ms(), frame.count(), frame.at())
                 == (read.class(), read.ttl_ms(), read.count(), read.at())
             && (frame.position(), frame.prev(), frame.version(), frame.origins(), frame.paced())
@@ -365,6 +388,7 @@ mod tests {
                         ttl_ms: 5000,
                         place,
                         version: Version::NONE,
+                        hops: None,
                     };
                     Arc::new(Frame::encode(&event)).recounted(if class == Class::Sum { 12 } else { 1 })
                 };
@@ -382,6 +406,27 @@ mod tests {
         let end = 2 + usize::from(described);
         record.splice(end..end, *b"new");
         assert!(is_same(&frame, &Frame::from_wire(&record).unwrap()));
+    }
+
+    fn hops() -> Hops {
+        let mut hops = Hops::default();
+        hops.push(Hop { checkpoint: Checkpoint::Read, node: NodeId(7), at_us: 1_700_000_000_000_000, ahead: None });
+        hops
+    }
+
+    #[test]
+    fn events_that_are_not_sampled_take_no_byte_for_it_and_viewers_get_the_same_of_all() {
+        for class in Class::ALL {
+            let frame = of(class, Some("k"), "1", 3, 1);
+            let sampled = frame.with_hops(hops());
+            assert_eq!((sampled.bytes(), sampled.recounted(1).hops()), (frame.bytes(), sampled.hops()));
+            let (plain, marked) = (record(&frame), record(&sampled));
+            assert_eq!((plain[3] & HAS_HOPS, plain.len()), (0, marked.len() - 2 - (1 + 8 + 8)));
+            // Who does not know of them passes them over, as behind all that it knows.
+            let mut old = marked.clone();
+            old[3] &= !HAS_HOPS;
+            assert!(is_same(&frame, &Frame::from_wire(&old).unwrap()));
+        }
     }
 
     #[test]
@@ -413,7 +458,7 @@ mod tests {
         #[test]
         fn arrives_as_it_was_sent(
             class in 0usize..4, key in any::<Option<String>>(), data in any::<String>(), seq: u64, count in 1u64..1_000_000,
-            parts in 0usize..=ORIGINS_MAX, paced in prop::sample::select(vec![0, 0, 1, 12_345, u32::MAX - 1, u32::MAX]),
+            parts in 0usize..=ORIGINS_MAX, paced in prop::sample::select(vec![0, 0, 1, 12_345, u32::MAX - 1, u32::MAX]), is_sampled: bool,
         ) {
             let data = serde_json::Value::from(data).to_string();
             let class = Class::ALL[class];
@@ -425,6 +470,7 @@ mod tests {
             let origins: Vec<Origin> = (0..parts as u64).map(origin).collect();
             let paced = Paced::of_number(if class == Class::Every { paced } else { 0 });
             let frame = of_pace(class, key.as_deref(), &data, seq >> 1, count, paced).with_origins(if class == Class::Every { &[] } else { &origins });
+            let frame = if is_sampled { frame.with_hops(hops()) } else { frame };
             let read = Frame::from_wire(&record(&frame)).unwrap();
             prop_assert!(is_same(&frame, &read));
             let (a, b) = (frame.recounted(77), Arc::new(read).recounted(77));

@@ -39,6 +39,7 @@ fn event<'a>(kind: &'a str, class: Class, data: &'a str) -> Event<'a> {
         ttl_ms: 5_000,
         place: None,
         version: Version { number: u64::from(class == Class::Latest), dc: "b" },
+        hops: None,
     }
 }
 

@@ -117,6 +117,7 @@ fn defaults_are_those_of_the_design() {
         ("drain", "1s"),
         ("idle_timeout", "75s"),
         ("cores", "all"),
+        ("trace_sample", "1000"),
         ("max_connections", "auto"),
         ("max_address_connections", "0"),
         ("max_publishes", "0"),
