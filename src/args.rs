@@ -2,8 +2,10 @@
 //! are the business of [`crate::settings`], so every flag of a node is optional here and still text.
 
 mod flags;
+mod trace;
 
 pub use flags::Flags;
+pub use trace::TraceArgs;
 
 use crate::backup::{BackupArgs, RestoreArgs};
 use crate::client::bench::args::BenchArgs;
@@ -64,6 +66,8 @@ pub enum Command {
     Subscribe(SubscribeArgs),
     /// Send one event to a topic
     Publish(PublishArgs),
+    /// Send one event, and draw its journey through every node until it is back on its own stream
+    Trace(TraceArgs),
     /// Generate load, check that nothing is lost, and report latency, memory and CPU
     Bench(BenchArgs),
     /// Act like an audience: arrive, like in bursts, comment, chat, leave and come back; report what was lost
@@ -387,6 +391,8 @@ pub enum Action {
     Subscribe(SubscribeArgs),
     /// Send an event.
     Publish(PublishArgs),
+    /// Send an event, and draw its journey.
+    Trace(TraceArgs),
     /// Generate load.
     Bench(BenchArgs),
     /// Act like an audience.
@@ -422,6 +428,9 @@ impl Args {
             }
             Some(Command::Publish(args)) => {
                 return before.none_for("publish").map(|()| Action::Publish(args));
+            }
+            Some(Command::Trace(args)) => {
+                return before.none_for("trace").map(|()| Action::Trace(args));
             }
             Some(Command::Bench(args)) => {
                 return before.none_for("bench").map(|()| Action::Bench(args));

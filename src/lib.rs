@@ -15,7 +15,7 @@
 //! | [`auth`] | tokens: the keys that check them, and the rights they carry |
 //! | [`backup`] | copies of the embedded database, made and put back |
 //! | [`check`] | what on a box would hold a role back, and how many connections fit |
-//! | [`client`] | the other end: `fanfare subscribe`, `publish`, `bench`, `crowd` |
+//! | [`client`] | the other end: `fanfare subscribe`, `publish`, `trace`, `bench`, `crowd` |
 //! | [`args`], [`settings`], [`limits`] | what was asked for, what holds, and every bound |
 //!
 //! # Invariants

@@ -1,11 +1,12 @@
-//! Clients for people, scripts and measurements: `fanfare subscribe`, `fanfare publish`, `fanfare bench` and
-//! `fanfare crowd`.
+//! Clients for people, scripts and measurements: `fanfare subscribe`, `fanfare publish`, `fanfare bench`,
+//! `fanfare crowd` and `fanfare trace`.
 pub mod bench;
 pub mod crowd;
 pub mod http;
 pub mod publish;
 pub mod sse;
 pub mod subscribe;
+pub mod trace;
 
 /// Reactions that a server offers unless it is told otherwise.
 const REACTIONS: [&str; 6] = ["like", "celebrate", "support", "love", "insightful", "funny"];

@@ -29,7 +29,7 @@ pub fn run(args: &PublishArgs) -> ExitCode {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error("the data is not JSON: {0}; a text needs its quotes, as in '\"hello\"'")]
     Json(serde_json::Error),
     #[error("cannot read standard input: {0}")]
@@ -49,7 +49,7 @@ fn publish(args: &PublishArgs) -> Result<String, Failure> {
             if text.trim().is_empty() { "null".to_owned() } else { text }
         }
     };
-    let body = body(args, &text).map_err(Failure::Json)?;
+    let body = body(&args.event_type, args.key.as_deref(), args.id.as_deref(), &text).map_err(Failure::Json)?;
     let url = Url::parse(&args.url)?;
     let path = format!("/v1/topics/{}/events", percent_encode(&args.topic));
     let bearer = args.token.as_ref().map(|token| format!("Bearer {token}"));
@@ -69,12 +69,12 @@ fn publish(args: &PublishArgs) -> Result<String, Failure> {
 }
 
 /// The request's body. The data is put in as it was typed, since numbers and key order are the caller's business.
-fn body(args: &PublishArgs, data: &str) -> Result<String, serde_json::Error> {
+pub(super) fn body(kind: &str, key: Option<&str>, id: Option<&str>, data: &str) -> Result<String, serde_json::Error> {
     serde_json::from_str::<serde::de::IgnoredAny>(data)?;
-    let mut body = format!("{{\"type\":{}", serde_json::Value::from(args.event_type.as_str()));
-    for (name, value) in [("key", &args.key), ("id", &args.id)] {
+    let mut body = format!("{{\"type\":{}", serde_json::Value::from(kind));
+    for (name, value) in [("key", key), ("id", id)] {
         if let Some(value) = value {
-            body.push_str(&format!(",\"{name}\":{}", serde_json::Value::from(value.as_str())));
+            body.push_str(&format!(",\"{name}\":{}", serde_json::Value::from(value)));
         }
     }
     body.push_str(&format!(",\"data\":{}}}", data.trim()));
@@ -87,18 +87,10 @@ mod tests {
 
     #[test]
     fn the_body_keeps_the_data_as_typed() {
-        let args = PublishArgs {
-            topic: "live:1".to_owned(),
-            event_type: "li\"ke".to_owned(),
-            data: None,
-            url: String::new(),
-            key: Some("k".to_owned()),
-            id: None,
-            token: None,
-        };
-        let made = body(&args, " {\"b\":1.0,\"a\":12345678901234567890123} \n").unwrap();
+        let body = |data| body("li\"ke", Some("k"), None, data);
+        let made = body(" {\"b\":1.0,\"a\":12345678901234567890123} \n").unwrap();
         assert_eq!(made, r#"{"type":"li\"ke","key":"k","data":{"b":1.0,"a":12345678901234567890123}}"#);
-        assert!(body(&args, "hello").is_err());
-        assert!(body(&args, "1} , {").is_err());
+        assert!(body("hello").is_err());
+        assert!(body("1} , {").is_err());
     }
 }

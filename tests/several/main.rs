@@ -10,3 +10,4 @@ mod faults;
 mod kv;
 mod proxies;
 mod real_clients;
+mod traces;

@@ -22,7 +22,9 @@ fn pages_and_completions_tell_of_every_command() {
             assert!(text.contains(word), "{name} has no {word}");
         }
     }
-    for command in ["all", "frontend", "dispatcher", "backend", "subscribe", "publish", "bench", "check", "token"] {
+    for command in
+        ["all", "frontend", "dispatcher", "backend", "subscribe", "publish", "trace", "bench", "check", "token"]
+    {
         assert!(page.contains(&format!("fanfare\\-{command}(1)")), "{command}: {page}");
         assert!(read(&format!("man/fanfare-{command}.1")).contains(".TH"), "{command}");
     }

@@ -6,6 +6,7 @@
 
 pub mod certificate;
 pub mod crowd;
+pub mod delay;
 pub mod http;
 pub mod load;
 pub mod nginx;

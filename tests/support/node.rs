@@ -232,9 +232,14 @@ impl Node {
 
     /// What the node says of itself: `/v1/node`.
     pub fn info(&self) -> Value {
+        self.internal_json("/v1/node")
+    }
+
+    /// What its internal listener answers, as JSON.
+    pub fn internal_json(&self, target: &str) -> Value {
         let bearer = self.secret.as_ref().map(|secret| format!("Bearer {secret}"));
         let headers: Vec<(&str, &str)> = bearer.iter().map(|bearer| ("Authorization", bearer.as_str())).collect();
-        let answer = Client::connect(self.internal).request("GET", "/v1/node", &headers, b"");
+        let answer = Client::connect(self.internal).request("GET", target, &headers, b"");
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()
     }

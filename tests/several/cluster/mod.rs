@@ -3,5 +3,5 @@
 mod delivery;
 mod present;
 mod refusals;
-mod setup;
+pub mod setup;
 mod trouble;
