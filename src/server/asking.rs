@@ -153,17 +153,18 @@ impl Shard {
             return Err(ticket);
         };
         let mut notices = Vec::new();
-        match kv.submit(self.id, ticket, request, &mut notices) {
-            Some(result) => {
-                // Every cache is told before who asked is.
-                for notice in notices {
-                    for shard in 0..self.node.shards() {
-                        if shard != self.id {
-                            self.send(shard, Message::Kv(Heard::Notice(notice.clone())));
-                        }
-                    }
-                    self.on_notice(notice);
+        let answered = kv.submit(self.id, ticket, request, &mut notices);
+        // Every cache is told before who asked is, who may have to wait until what changed is kept.
+        for notice in notices {
+            for shard in 0..self.node.shards() {
+                if shard != self.id {
+                    self.send(shard, Message::Kv(Heard::Notice(notice.clone())));
                 }
+            }
+            self.on_notice(notice);
+        }
+        match answered {
+            Some(result) => {
                 self.counters().kv_answer.observe(0);
                 Ok(result)
             }
