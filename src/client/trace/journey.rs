@@ -180,9 +180,11 @@ impl Tree {
 pub(super) mod tests {
     use super::*;
 
-    /// What a shard of a node kept: of each hop its name, node, time and, where the node is another one, how far the clock before
-    /// is ahead, and how wrong that may be.
-    pub(in super::super) fn row(node: u64, shard: u16, hops: &[(&str, u64, u64, Option<(i64, u64)>)]) -> Row {
+    /// Of a hop its name, node, time and, where the node is another one, how far the clock before is ahead, and how wrong that may be.
+    type Kept<'a> = (&'a str, u64, u64, Option<(i64, u64)>);
+
+    /// What a shard of a node kept.
+    pub(in super::super) fn row(node: u64, shard: u16, hops: &[Kept<'_>]) -> Row {
         let hops = hops.iter().map(|(hop, node, at_us, ahead)| Passed {
             hop: (*hop).to_owned(),
             node: Some(NodeId(*node)),

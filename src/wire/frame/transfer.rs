@@ -377,19 +377,9 @@ mod tests {
                         prev: Position::START,
                         paced: Paced::SHOWN,
                     });
-                    let event = Event {
-                        id: "x",
-                        topic,
-                        kind: "note",
-                        key: Some("%c3"),
-                        at: 7,
-                        data: data.as_bytes(),
-                        class,
-                        ttl_ms: 5000,
-                        place,
-                        version: Version::NONE,
-                        hops: None,
-                    };
+                    let (id, kind, key, at) = ("x", "note", Some("%c3"), 7);
+                    let (data, ttl_ms, version, hops) = (data.as_bytes(), 5000, Version::NONE, None);
+                    let event = Event { id, topic, kind, key, at, data, class, ttl_ms, place, version, hops };
                     Arc::new(Frame::encode(&event)).recounted(if class == Class::Sum { 12 } else { 1 })
                 };
                 assert!(is_same(&of(normal), &Frame::from_wire(&record(&of(old))).unwrap()), "{old} {class}");
