@@ -85,6 +85,10 @@ class Case:
         """The client's next request for a stream."""
         return await self._next(self.server.streams, "a request for a stream")
 
+    async def poll(self):
+        """The client's next poll."""
+        return await self._next(self.server.polls, "a poll")
+
     async def post(self, end):
         """The client's next other request, whose path ends so."""
         request = await self._next(self.server.posts, f"a request to …{end}")

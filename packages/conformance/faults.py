@@ -76,6 +76,11 @@ class Request:
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self._writer.write(f"HTTP/1.1 {status} {REASONS.get(status, 'Whatever')}\r\n{lines}\r\n".encode())
 
+    def polled(self, *names, place, more=()):
+        """The answer to a poll: these events, and such as are none of a topic's."""
+        events = [*more, *(name if isinstance(name, dict) else event(name) for name in names)]
+        self.answer(200, {"events": events, "last_event_id": place, "retry_ms": 50})
+
     # ---- a stream
 
     def begin(self, kind="text/event-stream; charset=utf-8"):
@@ -130,10 +135,10 @@ class Request:
 
 
 class Server:
-    """Takes requests; streams and the others wait each in a queue of their own for the case to answer them."""
+    """Takes requests; streams, polls and the others wait each in a queue of their own for the case to answer them."""
 
     def __init__(self):
-        self.streams, self.posts = asyncio.Queue(), asyncio.Queue()
+        self.streams, self.polls, self.posts = asyncio.Queue(), asyncio.Queue(), asyncio.Queue()
         self.port, self._server, self._writers = 0, None, set()
         self.seen, self.tokens = [], 0
 
@@ -192,6 +197,8 @@ class Server:
             request.answer(204, Access_Control_Allow_Methods="GET, POST")
         elif request.path == "/v1/events":
             await self.streams.put(request)
+        elif request.path == "/v1/poll":
+            await self.polls.put(request)
         elif request.path == "/token":
             self.tokens += 1
             request.answer(200, f"token-{self.tokens}", Content_Type="text/plain")

@@ -77,7 +77,7 @@ export interface Options {
 }
 
 export interface ConnectionHandlers extends SubscriptionHandlers {
-  /** The stream is open. */
+  /** The stream is open. Where polls take its place, nothing is told. */
   connected: { connection: string; node: string; heartbeat_ms: number; pending: string[] };
   /** The token ends soon; it is renewed if there is a function to ask. */
   token: { expires_at: number };
@@ -85,7 +85,7 @@ export interface ConnectionHandlers extends SubscriptionHandlers {
   bye: { reason: "drain" | "backlog" | "token" | "busy"; retry_ms: number };
 }
 
-/** One stream for all its subscriptions. It comes back by itself until it is closed or refused. */
+/** One stream for all its subscriptions, or polls in its place. It comes back by itself until it is closed or refused. */
 export interface Connection {
   readonly state: State;
   /** From publishing to receipt of the newest event, in ms by the server's clock; null before that is known. */

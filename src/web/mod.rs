@@ -84,9 +84,11 @@ pub fn asset(path: &str) -> Option<Asset> {
         "/fanfare/blocks.js" => asset!("../../packages/js/fanfare/blocks.js", SCRIPT),
         "/fanfare/latency.js" => asset!("../../packages/js/fanfare/latency.js", SCRIPT),
         "/fanfare/past.js" => asset!("../../packages/js/fanfare/past.js", SCRIPT),
+        "/fanfare/poll.js" => asset!("../../packages/js/fanfare/poll.js", SCRIPT),
         "/fanfare/seen.js" => asset!("../../packages/js/fanfare/seen.js", SCRIPT),
         "/fanfare/server.js" => asset!("../../packages/js/fanfare/server.js", SCRIPT),
         "/fanfare/subscription.js" => asset!("../../packages/js/fanfare/subscription.js", SCRIPT),
+        "/fanfare/topics.js" => asset!("../../packages/js/fanfare/topics.js", SCRIPT),
         "/hearts.js" => asset!("hearts.js", SCRIPT),
         "/likes.js" => asset!("likes.js", SCRIPT),
         "/moderation.js" => asset!("moderation.js", SCRIPT),
@@ -105,7 +107,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    const PATHS: [&str; 27] = [
+    const PATHS: [&str; 29] = [
         "/",
         "/demo.css",
         "/talk.css",
@@ -122,9 +124,11 @@ mod tests {
         "/fanfare/blocks.js",
         "/fanfare/latency.js",
         "/fanfare/past.js",
+        "/fanfare/poll.js",
         "/fanfare/seen.js",
         "/fanfare/server.js",
         "/fanfare/subscription.js",
+        "/fanfare/topics.js",
         "/hearts.js",
         "/likes.js",
         "/moderation.js",

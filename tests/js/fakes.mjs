@@ -13,6 +13,33 @@ export async function settle() {
   for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
 }
 
+/** One poll, which waits for the test. */
+class Poll {
+  #answer;
+  #break;
+  response = new Promise((resolve, reject) => { [this.#answer, this.#break] = [resolve, reject]; });
+
+  constructor(url, init) {
+    this.query = new URL(url).searchParams;
+    this.init = init;
+    init.signal.addEventListener("abort", () => this.#break(init.signal.reason));
+  }
+
+  get token() { return new Headers(this.init.headers).get("Authorization")?.replace("Bearer ", "") ?? null; }
+
+  get closed() { return this.init.signal.aborted; }
+
+  /** 200 with these events. */
+  answer(events, last_event_id, retry_ms = 1_500) { return this.fail(json({ events, last_event_id, retry_ms })); }
+
+  /** Any other answer; none, and the connection breaks. */
+  async fail(response) {
+    if (response) this.#answer(response);
+    else this.#break(new TypeError("network"));
+    await settle();
+  }
+}
+
 /** One request for a stream, with the server's side in the test's hands. Each step ends when the client has done its part. */
 class Source {
   #answer;
@@ -94,11 +121,13 @@ function replace(t, name, value) {
 
 /** A browser for one test. */
 export function browser(t) {
-  const page = new EventTarget(), sources = [], requests = [], mistakes = [], subscriptions = new Map();
+  const page = new EventTarget(), sources = [], polls = [], requests = [], mistakes = [], subscriptions = new Map();
   const world = {
     page,
     /** Every request for a stream. */
     sources,
+    /** Every poll. */
+    polls,
     /** Every other request: method, path, query, headers, body (parsed), keepalive, signal. */
     requests,
     /** What handlers threw. */
@@ -110,6 +139,7 @@ export function browser(t) {
     answer: () => undefined,
     /** The newest request for a stream. */
     get source() { return sources.at(-1); },
+    get poll() { return polls.at(-1); },
     posts: (end) => requests.filter((request) => request.method === "POST" && request.path.endsWith(end)),
     async tick(ms) {
       t.mock.timers.tick(ms);
@@ -161,6 +191,11 @@ export function browser(t) {
       const source = new Source(url, init);
       sources.push(source);
       return source.response;
+    }
+    if (path.endsWith("/v1/poll")) {
+      const poll = new Poll(url, init);
+      polls.push(poll);
+      return poll.response;
     }
     const request = { method, path, query, headers, body: body && JSON.parse(body), keepalive, signal, credentials };
     requests.push(request);

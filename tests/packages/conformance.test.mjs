@@ -8,11 +8,14 @@ import { CLIENTS, ENVIRONMENT, here } from "./support.mjs";
 
 const run = (...words) => promisify(execFile)(here("packages/conformance/run"), words, { env: ENVIRONMENT, maxBuffer: 1e7 });
 
+/** What a package does not have. Python's programs are seldom where a proxy holds streams back. */
+const LACKS = { python: ["--without", "poll"] };
+
 test("each package does what is required of clients", { timeout: 200_000, concurrency: true }, (t) => {
   const all = Object.entries(CLIENTS).map(([name, command]) => t.test(name, async () => {
     // Its standard output says which case failed, and why.
-    const { stdout } = await run(...command).catch((error) => assert.fail(`${error.stdout}\n${error.stderr}`));
-    assert.match(stdout, /^\d+ passed$/m);
+    const { stdout } = await run(...LACKS[name] ?? [], ...command).catch((error) => assert.fail(`${error.stdout}\n${error.stderr}`));
+    assert.match(stdout, LACKS[name] ? /^\d+ passed, \d+ not tried$/m : /^\d+ passed$/m);
   }));
   return Promise.all(all);
 });

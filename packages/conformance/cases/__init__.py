@@ -4,7 +4,7 @@ CASES = {}
 
 
 def case(*needs, topics=("live:1",), token=False):
-    """Makes a function a case; `needs` names what a client may lack: `topics`, `token`."""
+    """Makes a function a case; `needs` names what a client may lack: `topics`, `token`, `poll`."""
     def add(play):
         async def run(x):
             await x.start(*topics, token=token)
@@ -16,4 +16,4 @@ def case(*needs, topics=("live:1",), token=False):
 
 
 # Each adds its cases.
-from . import reading, cuts, repeats, waiting, rights, topics  # noqa: E402, F401
+from . import reading, cuts, repeats, waiting, rights, topics, polls  # noqa: E402, F401

@@ -5,7 +5,7 @@
  *   `retry` only there where the block itself has such a line
  */
 
-export class Blocks {
+class Blocks {
   // Keeps the beginning of a character whose rest comes with the next bytes.
   #decoder = new TextDecoder();
   /** The beginning of a line. */ #rest = "";
@@ -47,5 +47,24 @@ export class Blocks {
     else if (name === "event") this.#name = value;
     else if (name === "id" && !value.includes("\0")) this.#id = value;
     else if (name === "retry" && /^\d+$/.test(value)) this.#retry = Number(value);
+  }
+}
+
+/**
+ * The blocks of a stream, a piece of it at a time, none where a piece completes none; nothing where this is no stream.
+ * @param {Response} response
+ */
+export function blocksOf({ status, body, headers }) {
+  if (status !== 200 || !body || !/^text\/event-stream/i.test(headers.get("Content-Type") ?? "")) return undefined;
+  return read(body.getReader());
+}
+
+/** @param {ReadableStreamDefaultReader<Uint8Array>} reader */
+async function* read(reader) {
+  const blocks = new Blocks();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    yield blocks.push(value);
   }
 }

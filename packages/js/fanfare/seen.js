@@ -14,15 +14,18 @@ export class Seen {
 
   /**
    * Whether this one is new, which it then no longer is.
-   * @param {Event} event @param {boolean} placed whether it had an `id:` line, and so is of class `every`
+   * @param {Event} event
+   * @param {boolean} [placed] whether it had an `id:` line, and so is of class `every`; of a poll's nobody knows
    */
   take(event, placed) {
     if (placed) this.#placed.add(event.type);
     // A sum has the id of the newest event in it, and another one may begin with the same.
-    if (!this.#placed.has(event.type) || event.count !== undefined) return true;
+    const every = this.#placed.has(event.type);
+    if ((placed === false && !every) || event.count !== undefined) return true;
     // A type has one class, so with the type in its name only an event of class `every` is ever taken for a repeat.
     const names = this.#names, name = `${event.type} ${event.id}`;
-    if (names.has(name)) return false;
+    // A newest value may be given the name of an earlier one, but not its time.
+    if (every ? names.has(name) : names.get(name) === event.at) return false;
     names.set(name, event.at);
     for (const [oldest, at] of names) {
       if (names.size <= SEEN_MIN || (names.size <= SEEN_MAX && at > event.at - SEEN_MS)) break;

@@ -76,6 +76,9 @@ export class Server {
     return fetch(this.#base + path, { cache: "no-store", credentials, ...init, headers });
   }
 
+  /** The request for a stream. @param {URLSearchParams} query @param {AbortSignal} signal */
+  stream(query, signal) { return this.fetch(`/v1/events?${query}`, { headers: { Accept: "text/event-stream" }, signal }); }
+
   /** Never rejects. @param {string} path */
   get(path) { return this.#request(path, {}); }
 

@@ -1,0 +1,129 @@
+// What is wanted, who hears it, and what is known of it.
+import { Seen } from "./seen.js";
+import { Subscription } from "./subscription.js";
+
+/**
+ * @typedef {import("../types.d.ts").Event} Event
+ * @typedef {import("../types.d.ts").Gap} Gap
+ * @typedef {import("../types.d.ts").StateChange} StateChange
+ * @typedef {import("./server.js").Server} Server
+ */
+
+// Types of which a server tells the newest value to each new subscriber: it is told once for all subscriptions of a topic.
+const LATEST = new Set(["likes", "viewers", "receipt", "presence", "rules"]);
+const LATEST_MAX = 256;
+
+/** As the server writes a topic: two spellings are one (RFC 3986, 6.2.2). @param {string} topic */
+const normal = (topic) => topic.replace(/%[0-9a-f]{2}/gi, (escape) => {
+  const character = String.fromCharCode(parseInt(escape.slice(1), 16));
+  return /[\w.~-]/.test(character) ? character : escape.toUpperCase();
+});
+
+class Topic {
+  /** @type {Set<Subscription>} */ subscriptions = new Set();
+  seen = new Seen();
+  /** By type and key. @type {Map<string, Event>} */ newest = new Map();
+}
+
+export class Topics {
+  /** @type {Map<string, Topic>} */ #topics = new Map();
+  /** The newest values of topics that nobody wants and the open stream has still. @type {Map<string, Topic["newest"]>} */ #left = new Map();
+  /** @type {Server} */ #server;
+  /** @type {() => void} */ #changed;
+
+  /** @param {Server} server @param {() => void} changed called when nobody wants a topic any more */
+  constructor(server, changed) {
+    this.#server = server;
+    this.#changed = changed;
+  }
+
+  get names() { return [...this.#topics.keys()]; }
+
+  /** @param {string} name */
+  has(name) { return this.#topics.has(name); }
+
+  /** @param {string} name */
+  #subscriptions(name) { return [...this.#topics.get(name)?.subscriptions ?? []]; }
+
+  /** @param {string} name @param {import("../types.d.ts").SubscribeOptions} options */
+  subscribe(name, options) {
+    const normalName = normal(name), topic = this.#topics.get(normalName) ?? new Topic();
+    const subscription = new Subscription(normalName, options, (left) => this.#leave(left));
+    topic.subscriptions.add(subscription);
+    this.#topics.set(normalName, topic);
+    return subscription;
+  }
+
+  /** The stream has its topic, and the server has told what is newest. @param {Subscription} subscription */
+  join(subscription) {
+    subscription.moved({ state: "open" });
+    for (const event of this.#topics.get(subscription.topic)?.newest.values() ?? []) subscription.take(event);
+    subscription.begin(this.#server);
+  }
+
+  /** What nobody wanted is wanted again, before it is off the stream. @param {string} name */
+  keep(name) {
+    const topic = this.#topics.get(name), left = this.#left.get(name);
+    if (topic && left) topic.newest = left;
+    this.#left.delete(name);
+  }
+
+  /** These are off the stream; by default all that nobody wants. @param {Iterable<string>} names */
+  forget(names = [...this.#left.keys()]) { for (const name of names) this.#left.delete(name); }
+
+  /** @param {Subscription} subscription */
+  #leave(subscription) {
+    const topic = this.#topics.get(subscription.topic);
+    topic?.subscriptions.delete(subscription);
+    if (topic?.subscriptions.size !== 0) return;
+    this.#topics.delete(subscription.topic);
+    this.#left.set(subscription.topic, topic.newest);
+    this.#changed();
+  }
+
+  /** These are on the stream. @param {Iterable<string>} names */
+  begin(names) {
+    for (const name of names) {
+      for (const subscription of this.#subscriptions(name)) {
+        subscription.moved({ state: "open" });
+        subscription.begin(this.#server);
+      }
+    }
+  }
+
+  /** @param {string} name @param {import("./server.js").Answer} answer */
+  refuse(name, { status, detail }) {
+    const refused = this.#subscriptions(name);
+    this.#topics.delete(name);
+    for (const subscription of refused) subscription.end({ status, detail });
+  }
+
+  /** @param {StateChange} change @param {Set<string>} served what the stream has */
+  moved(change, served) {
+    for (const [name, { subscriptions }] of this.#topics) {
+      if (change.state === "open" && !served.has(name)) continue;
+      for (const subscription of [...subscriptions]) subscription.moved(change);
+    }
+  }
+
+  /** @param {Gap} gap */
+  lacks(gap) { for (const subscription of this.#subscriptions(gap.topic)) subscription.lacks(gap); }
+
+  /**
+   * Whether it is new, and of a topic that is wanted: events of a removed one can be on their way still.
+   * @param {Event} event @param {boolean} [placed] whether it had an `id:` line; of a poll's nobody knows
+   */
+  isNew(event, placed) { return this.#topics.get(event.topic)?.seen.take(event, placed) ?? false; }
+
+  /** @param {Event} event */
+  take(event) {
+    const topic = this.#topics.get(event.topic);
+    if (topic && LATEST.has(event.type)) {
+      const { newest } = topic, name = `${event.type} ${event.key ?? ""}`;
+      newest.delete(name);
+      newest.set(name, event);
+      if (newest.size > LATEST_MAX) newest.delete(/** @type {string} */ (newest.keys().next().value));
+    }
+    for (const subscription of this.#subscriptions(event.topic)) subscription.take(event);
+  }
+}
