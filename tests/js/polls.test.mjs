@@ -216,6 +216,9 @@ test("a stream that comes through beside polls takes their place, and nothing is
   assert.deepEqual(ids(events), ["c1", "c2", "c3", "c4"]);
   assert.deepEqual(states, [{ state: "open" }]);
   const asked = world.polls.length;
+  world.add("chat:1");
+  await settle();
+  assert.equal(world.posts("/v1/connections/c1/topics").length, 1);
   // It is given up neither by the trial's time limit nor by one of the polls.
   await world.tick(39_999);
   assert.deepEqual([world.source.closed, world.polls.length], [false, asked]);
