@@ -105,14 +105,20 @@ impl TopicReplay {
         }
     }
 
-    /// An event was taken back: it is left out of what is yet to be written of the page.
+    /// An event was taken back: it is left out of what is yet to be written, of the page or of the newest that were found.
     fn withdraw(&mut self, withdrawn: &Withdrawn, held: &HeldPages) {
-        let rest = self.rest();
         let topic = self.topic.as_str();
-        if !rest.iter().any(|frame| frame.is(topic, withdrawn)) {
-            return;
+        let without = |frames: &[Arc<Frame>]| -> Option<Arc<[Arc<Frame>]>> {
+            let is_it = |frame: &&Arc<Frame>| frame.is(topic, withdrawn);
+            let has_it = frames.iter().any(|frame| is_it(&frame));
+            has_it.then(|| frames.iter().filter(|frame| !is_it(frame)).cloned().collect())
+        };
+        if let Some((_, Some(found))) = &mut self.newest
+            && let Some(left) = without(found)
+        {
+            *found = held.hold(left);
         }
-        let left: Arc<[Arc<Frame>]> = rest.iter().filter(|frame| !frame.is(topic, withdrawn)).cloned().collect();
+        let Some(left) = without(self.rest()) else { return };
         if left.is_empty() {
             return self.read_out();
         }

@@ -59,29 +59,12 @@ mod tests {
 
     use super::*;
     use crate::runtime::account::Account;
-    use crate::wire::event::Class;
-    use crate::wire::frame::{Event, Paced, Place};
+    use crate::wire::frame::Paced;
+    use crate::wire::frame::tests::paced;
     use crate::wire::position::{Position, Shown};
-    use crate::wire::version::Version;
 
-    fn comment(number: u64, paced: Paced) -> Arc<Frame> {
-        let (position, prev) = (Position::at(number), Position::at(number - 1));
-        let place = Some(Place { dc: "dc", position, prev, paced });
-        let (id, topic, kind, data) = ("i", "live:1", "comment", &b"1"[..]);
-        let (class, version) = (Class::Every, Version::NONE);
-        Arc::new(Frame::encode(&Event {
-            id,
-            topic,
-            kind,
-            key: None,
-            at: 1,
-            data,
-            class,
-            ttl_ms: 0,
-            place,
-            version,
-            hops: None,
-        }))
+    fn comment(number: u64, made_of_it: Paced) -> Arc<Frame> {
+        paced("live:1", number, made_of_it)
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::wire::sse::ByeReason;
 pub enum Ended {
     /// The client left, or its connection broke.
     Client,
-    /// It took nothing for [`STALLED_TIMEOUT`].
+    /// It took nothing for [`STALLED_TIMEOUT`](crate::limits::STALLED_TIMEOUT).
     Stalled,
     /// It lagged past its backlog, and was told to resume.
     Backlog,
@@ -34,25 +34,13 @@ impl Shard {
         if slot.body == Body::Gathered && why != Ended::Client {
             return self.answer_poll(conn, why);
         }
-        self.polls.forget(conn.slot);
-        let Some(slot) = self.slots.get_mut(conn) else { return };
         let subscriptions = std::mem::take(&mut slot.subscriptions);
         if let Some(member) = slot.rights.take().and_then(|rights| rights.member) {
             self.members.leave(&member);
         }
-        let Some(slot) = self.slots.get_mut(conn) else { return };
-        let mut asked = Vec::new();
-        if let Kind::Lagging(lag) = &slot.kind {
-            let lost = lag.backlog.events().iter().sum();
-            asked.extend(lag.replay.iter().flat_map(|replaying| replaying.replay.asked().cloned()));
-            self.lagging -= 1;
-            self.counters().dropped_closed.add(lost);
-        }
+        self.polls.forget(conn.slot);
         let waiters = self.waiting.gone(conn.slot);
-        // Nobody is to look for what no stream waits for any more.
-        for topic in asked {
-            self.end_replay(conn, topic);
-        }
+        self.end_lag(conn);
         for &subscription in subscriptions.as_slice() {
             self.unsubscribe(subscription, hash);
         }
@@ -69,6 +57,18 @@ impl Shard {
             Ended::Disconnected => counters.closed_disconnected.add(1),
             Ended::Polled => counters.closed_polled.add(1),
             Ended::Budget => counters.closed_budget.add(1),
+        }
+    }
+
+    /// What waits for a stream that lags is lost to it, and nobody is to look for what it asked for.
+    pub(super) fn end_lag(&mut self, conn: Conn) {
+        let Kind::Lagging(lag) = &self.slots.at(conn.slot).kind else { return };
+        let lost = lag.backlog.events().iter().sum();
+        let asked: Vec<_> = lag.replay.iter().flat_map(|replaying| replaying.replay.asked().cloned()).collect();
+        self.lagging -= 1;
+        self.counters().dropped_closed.add(lost);
+        for topic in asked {
+            self.end_replay(conn, topic);
         }
     }
 

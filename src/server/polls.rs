@@ -231,23 +231,13 @@ impl Shard {
         let to = AnswerTo { closes: true, ..to };
         let _written = self.answers().json(to, Status::Ok, &body);
         std::mem::swap(&mut self.out, &mut out);
-        self.end_replays(conn);
+        self.end_lag(conn);
         self.slots.at_mut(conn.slot).body = Body::Close;
         self.lag(conn.slot, out);
         if let Kind::Lagging(lag) = &mut self.slots.at_mut(conn.slot).kind {
             lag.ends = Some(why);
         }
         self.on_stream_writable(conn);
-    }
-
-    /// What a stream that lags asked for is not waited for any more.
-    fn end_replays(&mut self, conn: Conn) {
-        let Kind::Lagging(lag) = &self.slots.at(conn.slot).kind else { return };
-        let asked: Vec<_> = lag.replay.iter().flat_map(|replaying| replaying.replay.asked().cloned()).collect();
-        self.lagging -= 1;
-        for topic in asked {
-            self.end_replay(conn, topic);
-        }
     }
 }
 

@@ -393,8 +393,18 @@ pub(crate) mod tests {
         place: Option<(Position, Position)>,
         data: &str,
     ) -> Arc<Frame> {
-        let (data, class, version) = (data.as_bytes(), Class::Every, Version::NONE);
         let place = place.map(|(position, prev)| Place { dc: "dc", position, prev, paced: Paced::SHOWN });
+        placed(id, topic, kind, place, data)
+    }
+
+    /// A comment that comes right behind the one of a millisecond before, and of which its topic's pace made this.
+    pub(crate) fn paced(topic: &str, ms: u64, paced: Paced) -> Arc<Frame> {
+        let place = Place { dc: "dc", position: Position::at(ms), prev: Position::at(ms - 1), paced };
+        placed("i", topic, "comment", Some(place), "1")
+    }
+
+    fn placed(id: &str, topic: &str, kind: &str, place: Option<Place<'_>>, data: &str) -> Arc<Frame> {
+        let (data, class, version) = (data.as_bytes(), Class::Every, Version::NONE);
         Arc::new(Frame::encode(&Event {
             id,
             topic,

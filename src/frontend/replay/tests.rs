@@ -1,7 +1,8 @@
 use super::*;
 use crate::limits::RESUME_OVERLAP_MS;
 use crate::runtime::account::Account;
-use crate::wire::frame::tests::every;
+use crate::wire::frame::Paced;
+use crate::wire::frame::tests::{every, paced};
 use proptest::prelude::*;
 
 const TOPICS: [&str; 3] = ["live:a", "live:b", "live:c"];
@@ -267,27 +268,7 @@ fn loss_before_the_first_page_hides_behind_the_gap_that_was_told_at_once() {
 
 #[test]
 fn what_a_pace_left_out_is_given_to_those_who_ask_for_all() {
-    use crate::wire::event::Class;
-    use crate::wire::frame::{Event, Paced, Place};
-    use crate::wire::version::Version;
-    let frame = |ms, paced| {
-        let place = Some(Place { dc: "dc", position: Position::at(ms), prev: Position::at(ms - 1), paced });
-        let (topic, kind, data, class) = (TOPICS[0], "comment", &b"1"[..], Class::Every);
-        let (id, version) = ("i", Version::NONE);
-        Arc::new(Frame::encode(&Event {
-            id,
-            topic,
-            kind,
-            key: None,
-            at: 1,
-            data,
-            class,
-            ttl_ms: 0,
-            place,
-            version,
-            hops: None,
-        }))
-    };
+    let frame = |ms, made_of_it| paced(TOPICS[0], ms, made_of_it);
     let frames: Arc<[_]> =
         [frame(2, Paced::SHOWN), frame(3, Paced::LEFT_OUT), frame(4, Paced::LEFT_OUT), frame(5, Paced::shown(2))]
             .into();
@@ -323,4 +304,18 @@ fn whoever_asks_for_the_newest_gets_no_others() {
     replay.page(TOPICS[0], &page(0..4, true), 0);
     replay.give_up_pages();
     assert!(matches!(replay.step(), Step::Ask(_, after) if after == frames[2].prev()));
+}
+
+/// Between two pages, of which only the newest events are wanted.
+#[test]
+fn what_is_taken_back_is_not_among_the_newest() {
+    let event = |id: &str, kind: &str, ms: u64, data: &str| every(id, TOPICS[0], kind, at(ms), data);
+    let frames: Vec<_> = (1..=4).map(|number| event(&number.to_string(), "comment", number, "1")).collect();
+    let start = Position::START;
+    let mut replay = Replay::new(shown(topic()), start, start, None, LATER, &held()).newest(Some(3));
+    assert!(matches!(replay.step(), Step::Ask(..)));
+    replay.page(TOPICS[0], &page(frames[..3].into(), false, 1, 1), 0);
+    assert!(replay.passes_over(&event("3.deleted", "deleted", 9, "{\"id\":\"3\"}")));
+    let got = told(&mut replay, [page(frames[3..].into(), true, 1, 1), page([].into(), true, 1, 1)]);
+    assert_eq!(got, [1, 2, 4]);
 }
