@@ -8,7 +8,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use fanfare::admission::counts::Counts;
 use fanfare::admission::rates::Rates;
 use fanfare::auth::Token;
-use fanfare::dispatch::core::{Dispatcher, Routed};
+use fanfare::dispatch::core::{Routed, Subscribers};
 use fanfare::frontend::backlog::Backlog;
 use fanfare::frontend::topics::Topics;
 use fanfare::frontend::views::All;
@@ -63,16 +63,16 @@ fn encode(bench: &mut Criterion) {
 
 fn look_up(bench: &mut Criterion) {
     let now = Instant::now();
-    let mut dispatcher = Dispatcher::new(true);
+    let mut subscribers = Subscribers::new(true);
     let topics: Vec<Topic> = (0..10_000).map(|n| Topic::parse(&format!("live:{n}")).expect("it is valid")).collect();
     for topic in &topics {
-        dispatcher.learn(topic, Arc::new([NodeId(1)]), now);
+        subscribers.learn(topic, Arc::new([NodeId(1)]), now);
     }
     let mut next = 0;
     bench.bench_function("dispatcher: route one of 10,000 topics", |bench| {
         bench.iter(|| {
             next = (next + 7919) % topics.len();
-            matches!(dispatcher.route(topics[next].as_str(), now), Routed::To { .. })
+            matches!(subscribers.route(topics[next].as_str(), now), Routed::To { .. })
         })
     });
     let mut table = Topics::new(&Account::unbounded());

@@ -26,7 +26,7 @@ pub enum Routed {
         /// The answer grows old: ask again, without waiting.
         refresh: bool,
     },
-    /// Unknown: encode the event, [`hold`](Dispatcher::hold) it, and ask if told to.
+    /// Unknown: encode the event, [`hold`](Subscribers::hold) it, and ask if told to.
     Unknown,
 }
 
@@ -47,7 +47,7 @@ struct Known {
 
 /// A shard's dispatcher.
 #[derive(Debug)]
-pub struct Dispatcher {
+pub struct Subscribers {
     known: Map<Topic, Known>,
     /// The topics that are known, each once, and when it is looked whether they are to be forgotten.
     looks: VecDeque<(Instant, Topic)>,
@@ -57,12 +57,12 @@ pub struct Dispatcher {
     held_events: usize,
 }
 
-impl Dispatcher {
+impl Subscribers {
     /// An empty one. Where the store `is_away_at_times`, what was known of a topic is kept for then.
-    pub fn new(is_away_at_times: bool) -> Dispatcher {
+    pub fn new(is_away_at_times: bool) -> Subscribers {
         let kept = if is_away_at_times { SUBSCRIBERS_KEPT } else { SUBSCRIBERS_CACHE_AGE };
         let (known, looks, held) = Default::default();
-        Dispatcher { known, looks, kept, held, held_events: 0 }
+        Subscribers { known, looks, kept, held, held_events: 0 }
     }
 
     /// Once a tick: forgets what serves nobody any more.
@@ -202,7 +202,7 @@ mod tests {
             1 => (0u64..3000).prop_map(Op::Wait),
         ], 1..200)) {
             let topic = Topic::parse("live:1").unwrap();
-            let (mut dispatcher, mut now, account) = (Dispatcher::new(true), Instant::now(), Account::unbounded());
+            let (mut dispatcher, mut now, account) = (Subscribers::new(true), Instant::now(), Account::unbounded());
             let nodes = |wanted: bool| -> Arc<[NodeId]> { if wanted { Arc::new([NodeId(1)]) } else { Arc::new([]) } };
             // Answers under way carry what the store held when asked; changes invalidate in the same order.
             let (mut wanted, mut asked, mut published, mut sent) = (false, Vec::new(), 0u64, Vec::new());
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn without_the_store_what_was_known_serves() {
-        let (mut dispatcher, topic, now) = (Dispatcher::new(true), Topic::parse("live:1").unwrap(), Instant::now());
+        let (mut dispatcher, topic, now) = (Subscribers::new(true), Topic::parse("live:1").unwrap(), Instant::now());
         let account = Account::unbounded();
         let event = frame("live:1", "x", None, Class::Sum, "1");
         assert_eq!(dispatcher.route("live:1", now), Routed::Unknown);
@@ -281,8 +281,8 @@ mod tests {
         let (nobodys, somebodys): (Vec<Topic>, Vec<Topic>) = (topics("a"), topics("b"));
         let start = Instant::now();
         for (is_away_at_times, kept) in [(false, SUBSCRIBERS_CACHE_AGE), (true, SUBSCRIBERS_KEPT)] {
-            let mut dispatcher = Dispatcher::new(is_away_at_times);
-            let learn = |dispatcher: &mut Dispatcher, now| {
+            let mut dispatcher = Subscribers::new(is_away_at_times);
+            let learn = |dispatcher: &mut Subscribers, now| {
                 nobodys.iter().for_each(|topic| drop(dispatcher.learn(topic, Arc::new([]), now)));
                 somebodys.iter().for_each(|topic| drop(dispatcher.learn(topic, Arc::new([NodeId(1)]), now)));
             };
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded() {
-        let (mut dispatcher, topic) = (Dispatcher::new(true), Topic::parse("live:1").unwrap());
+        let (mut dispatcher, topic) = (Subscribers::new(true), Topic::parse("live:1").unwrap());
         let account = Account::unbounded();
         let frame = frame("live:1", "x", None, Class::Every, "1");
         for number in 0..LOOKUP_WAITING_EVENTS {
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_by_bytes() {
-        let (mut dispatcher, topic) = (Dispatcher::new(true), Topic::parse("live:1").unwrap());
+        let (mut dispatcher, topic) = (Subscribers::new(true), Topic::parse("live:1").unwrap());
         let account = Account::new([100_000; Use::ALL.len()]);
         let frame = frame("live:1", "x", None, Class::Every, &format!("\"{}\"", "x".repeat(16_000)));
         let held = (0..100).filter(|_| dispatcher.hold(&topic, Arc::clone(&frame), &account).is_ok()).count();

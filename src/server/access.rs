@@ -1,5 +1,6 @@
 //! Who asks: a request's token becomes what it may do, before anything else of it is looked at.
 
+use crate::server::ground::Ground;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -17,7 +18,6 @@ use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
 use super::posts::moderated;
-use super::shard::Shard;
 
 /// What tokens are checked by, with `--auth jwt`.
 #[derive(Debug)]
@@ -284,7 +284,7 @@ impl Access {
     }
 }
 
-impl Shard {
+impl Ground {
     /// [`Access::allow`], and whether the event is shown whatever its type's pace.
     ///
     /// # Errors

@@ -1,5 +1,8 @@
 //! Who is let in: connections as they come, streams as they open, events as they are published.
 
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
+use crate::server::serving::Server;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -7,7 +10,6 @@ use tracing::{info, warn};
 
 use super::access::Access;
 use super::http_connection::Http;
-use super::shard::Shard;
 use super::slots::{Conn, Kind};
 use crate::admission::Refusal;
 use crate::admission::full::Fullness;
@@ -43,7 +45,7 @@ pub struct Admitting {
     fullness: [Fullness; 2],
 }
 
-impl Shard {
+impl Ground {
     /// A connection was accepted: it is let in, or kept to be told why not, or closed at once; then this is false.
     pub(super) fn admit(&mut self, conn: Conn, internal: bool) -> bool {
         if internal {
@@ -113,8 +115,6 @@ impl Shard {
             self.node.admission.went();
         }
         self.net.close(self.slots.remove(conn));
-        self.gathering.remove(&conn);
-        self.presents.remove(&conn);
         let key = self.admitting.addresses.get_mut(conn.slot as usize).map_or(0, std::mem::take);
         if key != 0 {
             self.node.admission.leave(key);
@@ -161,50 +161,59 @@ impl Shard {
     fn client(&self, conn: Conn, request: &Request<'_>) -> Option<IpAddr> {
         Some(self.node.admission.client(self.peer(conn)?, request.forwarded_for.values()))
     }
+}
 
+impl Frontend {
     /// Whether one more stream of these topics may be opened, by this connection. It counts to its address from here on.
     ///
     /// # Errors
     /// 429 or 503.
     pub(super) fn admit_stream(
         &mut self,
+        ground: &mut Ground,
         conn: Conn,
         request: &Request<'_>,
         topics: &[Topic],
     ) -> Result<(), HttpError> {
-        let admission = &self.node.admission;
-        let admitted = if self.is_draining() {
+        let admission = &ground.node.admission;
+        let admitted = if ground.is_draining() {
             Err(Refusal::Draining)
-        } else if !self.has_room(topics) {
+        } else if !self.has_room(ground, topics) {
             Err(Refusal::Memory)
-        } else if self.admitting.turns.are_long(self.clock.instant) {
+        } else if ground.admitting.turns.are_long(ground.clock.instant) {
             Err(Refusal::Turns)
         } else if admission.asks_for_addresses() {
-            match (self.peer(conn), self.client(conn, request)) {
-                (Some(peer), Some(client)) if admission.is_proxy(peer) => self.enter(conn, client),
+            match (ground.peer(conn), ground.client(conn, request)) {
+                (Some(peer), Some(client)) if admission.is_proxy(peer) => ground.enter(conn, client),
                 _ => Ok(()),
             }
         } else {
             Ok(())
         };
-        admitted.map_err(|refusal| self.count_refusal(refusal))
+        admitted.map_err(|refusal| ground.count_refusal(refusal))
     }
 
     /// Whether these topics may be added to an open stream.
     ///
     /// # Errors
     /// 503.
-    pub(super) fn admit_topics(&self, topics: &[Topic]) -> Result<(), HttpError> {
-        if topics.is_empty() || self.has_room(topics) { Ok(()) } else { Err(self.count_refusal(Refusal::Memory)) }
+    pub(super) fn admit_topics(&self, ground: &Ground, topics: &[Topic]) -> Result<(), HttpError> {
+        if topics.is_empty() || self.has_room(ground, topics) {
+            Ok(())
+        } else {
+            Err(ground.count_refusal(Refusal::Memory))
+        }
     }
 
     /// Whether there is memory for what these topics take that have no viewers on this core yet.
-    fn has_room(&self, topics: &[Topic]) -> bool {
+    fn has_room(&self, ground: &Ground, topics: &[Topic]) -> bool {
         let new = topics.iter().filter(|topic| self.topics.find(topic.as_str()).is_none()).count();
-        let unsaid = self.held().saturating_sub(self.admitting.held_said);
-        self.node.admission.has_room(unsaid + (new * (HOME_BYTES + WATCHED_BYTES)) as u64)
+        let unsaid = ground.held().saturating_sub(ground.admitting.held_said);
+        ground.node.admission.has_room(unsaid + (new * (HOME_BYTES + WATCHED_BYTES)) as u64)
     }
+}
 
+impl Ground {
     /// What this shard holds on behalf of others, in bytes. What is no shard's in particular counts to the first.
     fn held(&self) -> u64 {
         let own = self.account.total() as u64;
@@ -275,16 +284,20 @@ impl Shard {
         self.counters().refused[refusal.index()].add(1);
         refusal.error()
     }
+}
 
+impl Server {
     /// Answers the first request of a connection that is not let in; it ends with that.
-    pub(super) fn refuse(&mut self, http: &mut Http, request: &Request<'_>, refusal: Refusal) {
-        self.counters().requests.add(1);
-        self.counters().rejected.add(1);
+    pub(super) fn refuse(&mut self, ground: &mut Ground, http: &mut Http, request: &Request<'_>, refusal: Refusal) {
+        ground.counters().requests.add(1);
+        ground.counters().rejected.add(1);
         http.closing = true;
-        let to = AnswerTo { closes: true, ..self.answer_to(request, http.internal) };
-        self.answer_error(to, request, &refusal.error());
+        let to = AnswerTo { closes: true, ..ground.answer_to(request, http.internal) };
+        ground.answer_error(to, request, &refusal.error());
     }
+}
 
+impl Ground {
     /// Answers with an error. A browser's EventSource gives up for good on any other status than 200, so where one asks for
     /// a stream and may come back later it gets a stream that says so and ends; then this is true.
     pub(super) fn answer_error(&mut self, to: AnswerTo, request: &Request<'_>, error: &HttpError) -> bool {

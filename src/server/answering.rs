@@ -1,14 +1,14 @@
 //! Answers that come later than their requests: from the database, the key-value store, another shard or another node.
 
+use crate::server::ground::{Ground, Reply};
+use crate::server::serving::{Server, Service};
 use tracing::debug;
 
 use super::http_connection::Http;
-use super::shard::Shard;
-use super::slots::Conn;
+use super::slots::{Conn, Kind};
 use crate::wire::http::HttpError;
 use crate::wire::request::Request;
 use crate::wire::response::{AnswerTo, Cors, Written};
-use crate::wire::status::Status;
 
 /// The id of a request, which then stands in the log, if it has one.
 pub(super) fn logged_id(request: &Request<'_>) -> Option<Box<str>> {
@@ -17,21 +17,13 @@ pub(super) fn logged_id(request: &Request<'_>) -> Option<Box<str>> {
     Some(id.into())
 }
 
-impl Shard {
+impl Ground {
     /// What the answer to a request depends on. Pages of other origins may read answers of the public listener alone.
     pub(super) fn answer_to(&self, request: &Request<'_>, internal: bool) -> AnswerTo {
         let cors = if internal { Cors::None } else { self.live.origins.check(request.origin) };
         let to = AnswerTo::new(request, cors, self.live.idle_seconds(internal));
         let tells_clock = internal && request.fanfare_version.is_some();
         self.last_where_draining(AnswerTo { tells_clock, ..to })
-    }
-
-    /// The answer that a request waited for: a status and JSON, or what is wrong.
-    pub(super) fn answer_json_later(&mut self, conn: Conn, answer: Result<(Status, String), HttpError>) {
-        self.answer_later(conn, |shard, to| match answer {
-            Ok((status, body)) => shard.answers().json(to, status, body.as_bytes()),
-            Err(error) => shard.answer_problem(to, &error),
-        });
     }
 
     /// A node that drains ends each connection with its next answer, so that clients and other nodes turn elsewhere.
@@ -50,23 +42,38 @@ impl Shard {
     pub(super) fn idle_due(&self, http: &Http) -> u32 {
         u32::from(self.live.idle_seconds(http.internal)) + 1
     }
+}
 
+impl Server {
     /// The answer that a request waited for; then the requests behind it go on.
-    pub(super) fn answer_later(&mut self, conn: Conn, write: impl FnOnce(&mut Shard, AnswerTo) -> Written) {
-        let Some(mut http) = self.take_http(conn) else { return };
+    pub(super) fn answer_later(&mut self, ground: &mut Ground, service: &mut dyn Service, conn: Conn, reply: Reply) {
+        let Some(mut http) = ground.take_http(conn) else { return };
+        let reply = match reply {
+            Reply::Line(line, result) => http.settle_line(line, result),
+            reply => Some(reply),
+        };
+        let Some(reply) = reply else {
+            ground.slots.get_mut(conn).expect("it was just there").kind = Kind::Http(http);
+            return;
+        };
         if let Some(to) = http.awaiting.take() {
-            let to = self.last_where_draining(to);
+            let to = ground.last_where_draining(to);
             http.closing |= to.closes;
-            let before = std::mem::replace(&mut self.request_id, http.request_id.take());
-            write(self, to);
-            self.request_id = before;
-            self.set_due(conn, self.idle_due(&http));
+            let before = std::mem::replace(&mut ground.request_id, http.request_id.take());
+            match reply {
+                Reply::Answer(status, body) if body.is_empty() => ground.answers().whole(to, status, "", "", &body),
+                Reply::Answer(status, body) => ground.answers().json(to, status, &body),
+                Reply::Problem(error) => ground.answer_problem(to, &error),
+                Reply::Line(..) => unreachable!("it was settled above"),
+            };
+            ground.request_id = before;
+            ground.set_due(conn, ground.idle_due(&http));
             http.held = false;
-            self.feed(conn, &mut http, &[]);
+            self.feed(ground, service, conn, &mut http, &[]);
             if http.unread && !http.held {
-                self.again.push(conn);
+                ground.again.push(conn);
             }
         }
-        self.put_http(conn, http, true);
+        self.put_http(ground, conn, http, true);
     }
 }

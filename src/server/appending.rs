@@ -1,6 +1,9 @@
 //! Publishing what the key-value store takes part in: class `every` is in history before its publisher is answered, class
 //! `latest` gets its version there.
 
+use super::publish::id_json;
+use crate::server::dispatcher::Dispatcher;
+use crate::server::ground::{Ground, Reply, Todo};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,10 +12,8 @@ use tracing::warn;
 use super::asking::Asked;
 use super::audience::VIEWERS;
 use super::cluster::Trouble;
-use super::http_connection::Body;
 use super::likes::kv_error;
 use super::once::other_body;
-use super::shard::Shard;
 use super::slots::Conn;
 use crate::backend::store::Record;
 use crate::dispatch::kv::{Answer, Append, Claim, Request, SetLatest, Unavailable, latest_field};
@@ -98,11 +99,12 @@ impl StoreClock {
     }
 }
 
-impl Shard {
+impl Dispatcher {
     /// Puts an event of class `every` into history, and then on its way.
     /// Its author may moderate the topic, if it is shown `always`.
     pub(super) fn append(
         &mut self,
+        ground: &mut Ground,
         event: &Event<'_>,
         always: bool,
         publisher: Publisher,
@@ -110,12 +112,12 @@ impl Shard {
         if self.appends_waiting >= APPENDS_WAITING_MAX {
             return Err(HttpError::unavailable("too many events wait for the key-value store"));
         }
-        let info = self.live.types.get(event.kind);
+        let info = ground.live.types.get(event.kind);
         let json: Arc<str> = Frame::encode(event).json().into();
         let topic = Topic::parse(event.topic).expect("the topic was checked");
-        let peers = self.node.peers.iter().map(|peer| peer.name.clone()).collect();
+        let peers = ground.node.peers.iter().map(|peer| peer.name.clone()).collect();
         let (count_max, age_max_ms) = (info.history, info.max_age_ms);
-        let held = self.reserve_question(json.len())?;
+        let held = ground.reserve_question(json.len())?;
         let kind = event.kind.to_owned();
         let withdraws = Withdrawn::id(event.kind, event.data);
         let pace = info.pace.map(|per_second| Pace { per_second, always });
@@ -128,21 +130,26 @@ impl Shard {
             Publisher::Once(_, claim) => Request::AppendOnce((**claim).clone(), append),
             _ => Request::Append(append),
         };
-        match self.submit(request) {
-            Ok(result) => self.place(&json, hops, result),
+        match ground.submit(request) {
+            Ok(result) => self.place(ground, &json, hops, result),
             Err(ticket) => {
                 self.appends_waiting += 1;
                 let asked = Asked::Append(Appending { publisher, event: json, hops });
-                self.asked.insert(ticket, Held::new(asked, held));
+                ground.asked.insert(ticket, Held::new(asked, held));
                 Ok(Published::Pending)
             }
         }
     }
 
     /// The store answered: the event goes on its way, and its publisher hears.
-    pub(super) fn on_appended(&mut self, appending: Appending, result: Result<Answer, Unavailable>) {
+    pub(super) fn on_appended(
+        &mut self,
+        ground: &mut Ground,
+        appending: Appending,
+        result: Result<Answer, Unavailable>,
+    ) {
         self.appends_waiting -= 1;
-        let placed = self.place(&appending.event, appending.hops, result);
+        let placed = self.place(ground, &appending.event, appending.hops, result);
         let placed = if planted(Mistake::AcknowledgedEarly) { Ok(Published::Pending) } else { placed };
         match appending.publisher {
             Publisher::Request(conn) | Publisher::Once(conn, _) => {
@@ -150,19 +157,16 @@ impl Shard {
                     Ok(Published::Repeated(id)) => id.clone(),
                     _ => Stored::read(&appending.event).map_or_else(String::new, |stored| stored.id.into_owned()),
                 };
-                self.answer_later(conn, |shard, to| match &placed {
-                    Ok(_) => shard.answer_id(to, &id),
-                    Err(error) => shard.answer_problem(to, error),
-                });
+                ground.reply(conn, placed.map(|_| (Status::Accepted, id_json(&id))));
             }
             Publisher::Line(conn, line) => {
-                self.settle_line(conn, line, placed.map(drop).map_err(|error| error.detail.into_owned()))
+                ground.reply(conn, Reply::Line(line, placed.map(drop).map_err(|error| error.detail.into_owned())))
             }
-            Publisher::Post(topic, record) => self.on_told(&topic, &record, placed.is_ok()),
+            Publisher::Post(topic, record) => ground.todo.push_back(Todo::Told(topic, record, placed.is_ok())),
             Publisher::Own => {
                 if let Err(error) = placed {
-                    self.counters().dropped_unrouted.add(1);
-                    if self.cluster.told.fails(Trouble::NotPublished, self.clock.instant) {
+                    ground.counters().dropped_unrouted.add(1);
+                    if ground.cluster.told.fails(Trouble::NotPublished, ground.clock.instant) {
                         warn!(detail = %error.detail, "an event of this node's own was not published");
                     }
                 }
@@ -172,6 +176,7 @@ impl Shard {
 
     fn place(
         &mut self,
+        ground: &mut Ground,
         json: &str,
         hops: Option<Arc<Hops>>,
         result: Result<Answer, Unavailable>,
@@ -180,75 +185,59 @@ impl Shard {
             Ok(Answer::Appended { position, prev, paced }) => (position, prev, paced),
             Ok(Answer::Repeated { id }) => return id.map(Published::Repeated).ok_or_else(other_body),
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
-            Err(unavailable) => return Err(kv_error(&unavailable, self.clock.instant)),
+            Err(unavailable) => return Err(kv_error(&unavailable, ground.clock.instant)),
         };
         if !paced.is_shown() {
-            self.counters().left_out.add(1);
+            ground.counters().left_out.add(1);
         }
-        self.send_placed(&paced.mark(json), hops, position, prev);
+        self.send_placed(ground, &paced.mark(json), hops, position, prev);
         Ok(Published::Taken)
     }
 
     /// An event that has its place in history goes on its way.
-    pub(super) fn send_placed(&mut self, json: &str, hops: Option<Arc<Hops>>, position: Position, prev: Position) {
-        let dc = self.node.dc.clone();
+    pub(super) fn send_placed(
+        &mut self,
+        ground: &mut Ground,
+        json: &str,
+        hops: Option<Arc<Hops>>,
+        position: Position,
+        prev: Position,
+    ) {
+        let dc = ground.node.dc.clone();
         let stored = Stored::read(json).expect("it was written by this node, or read before");
         let mut event = stored.event(Class::Every, 0);
         event.place = Some(Place { dc: &dc, position, prev, paced: stored.paced });
-        let hops = self.kept(hops, Class::Every);
+        let hops = self.kept(ground, hops, Class::Every);
         event.hops = hops.as_ref();
         // It is in history: should its way be too full, whoever wants it reads it there.
-        if self.route(&event).is_err() {
-            self.counters().dropped_overrun.add(1);
+        if self.route(ground, &event).is_err() {
+            ground.counters().dropped_overrun.add(1);
         }
     }
 
     /// The key-value store has a sampled event.
-    fn kept(&self, hops: Option<Arc<Hops>>, class: Class) -> Option<Arc<Hops>> {
+    fn kept(&self, ground: &Ground, hops: Option<Arc<Hops>>, class: Class) -> Option<Arc<Hops>> {
         hops.map(|mut hops| {
-            self.note(Arc::make_mut(&mut hops), Checkpoint::Kept, class);
+            ground.note(Arc::make_mut(&mut hops), Checkpoint::Kept, class);
             hops
         })
     }
 
-    /// A line of a body is in history, or could not be put there.
-    fn settle_line(&mut self, conn: Conn, line: u64, result: Result<(), String>) {
-        let Some(mut http) = self.take_http(conn) else { return };
-        let mut ended = None;
-        match &mut http.body {
-            Body::Lines(lines, _) => lines.settle(line, result),
-            Body::LinesEnding(lines) => {
-                lines.settle(line, result);
-                if lines.pending() == 0
-                    && let Body::LinesEnding(lines) = std::mem::take(&mut http.body)
-                {
-                    ended = Some(lines);
-                }
-            }
-            _ => {}
-        }
-        self.slots.get_mut(conn).expect("it was just there").kind = super::slots::Kind::Http(http);
-        if let Some(lines) = ended {
-            let answer = lines.answer();
-            self.answer_later(conn, |shard, to| shard.answers().json(to, Status::Accepted, &answer));
-        }
-    }
-
     /// Gives an event of class `latest` the number of its version, unless it has one, and sends it on its way; with
     /// `broadcast` to other data centers, too.
-    pub(super) fn version(&mut self, event: &Event<'_>, broadcast: bool) -> Result<(), HttpError> {
+    pub(super) fn version(&mut self, ground: &mut Ground, event: &Event<'_>, broadcast: bool) -> Result<(), HttpError> {
         let json: Arc<str> = Frame::encode(event).json().into();
         let topic = Topic::parse(event.topic).expect("the topic was checked");
         let field = latest_field(event.kind, event.key);
         let age_ms = (event.kind == VIEWERS).then_some(VIEWERS_AGE.as_millis() as u64);
-        let held = self.reserve_question(json.len())?;
+        let held = ground.reserve_question(json.len())?;
         let (number, dc) = (Some(event.version.number).filter(|number| *number > 0), event.version.dc.to_owned());
         let latest = SetLatest { topic, field, event: Arc::clone(&json), version: number, dc: dc.clone(), age_ms };
         let versioning = Versioning { event: json, number, dc, broadcast, hops: event.hops.cloned() };
-        match self.submit(Request::SetLatest(latest)) {
-            Ok(result) => self.on_versioned(versioning, result),
+        match ground.submit(Request::SetLatest(latest)) {
+            Ok(result) => self.on_versioned(ground, versioning, result),
             Err(ticket) => {
-                self.asked.insert(ticket, Held::new(Asked::Versioned(versioning), held));
+                ground.asked.insert(ticket, Held::new(Asked::Versioned(versioning), held));
                 Ok(())
             }
         }
@@ -257,6 +246,7 @@ impl Shard {
     /// The store answered. Without it the value goes to those who watch now, by its clock as far as that is known.
     pub(super) fn on_versioned(
         &mut self,
+        ground: &mut Ground,
         versioning: Versioning,
         result: Result<Answer, Unavailable>,
     ) -> Result<(), HttpError> {
@@ -265,12 +255,12 @@ impl Shard {
             Ok(Answer::Versioned { newest: false, .. }) => return Ok(()),
             Ok(Answer::Versioned { version, .. }) => {
                 if number.is_none() {
-                    self.store_clock.heard(*version, self.clock.instant);
+                    self.store_clock.heard(*version, ground.clock.instant);
                 }
                 *version
             }
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
-            Err(_) => number.unwrap_or_else(|| self.store_clock.unix_ms(self.clock.instant, self.clock.unix_ms)),
+            Err(_) => number.unwrap_or_else(|| self.store_clock.unix_ms(ground.clock.instant, ground.clock.unix_ms)),
         };
         let stored = Stored::read(&json).expect("it was written by this node, or read before");
         if result.is_err() && stored.kind == VIEWERS {
@@ -278,13 +268,13 @@ impl Shard {
         }
         let mut event = stored.event(Class::Latest, 0);
         event.version = Version { number, dc: &dc };
-        let hops = self.kept(hops, Class::Latest);
+        let hops = self.kept(ground, hops, Class::Latest);
         event.hops = hops.as_ref();
         if !broadcast || !self.has_peers() {
-            return self.route(&event);
+            return self.route(ground, &event);
         }
         let frame = Arc::new(Frame::encode(&event));
-        self.broadcast(&frame);
-        self.route_frame(&frame)
+        self.broadcast(ground, &frame);
+        self.route_frame(ground, &frame)
     }
 }

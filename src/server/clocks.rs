@@ -1,10 +1,10 @@
 //! How far other nodes' clocks are ahead of this one's, as NTP finds it: an answer says what its node's clock showed, and that
 //! was between the call and the answer.
 
+use crate::server::ground::Ground;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use super::shard::Shard;
 use crate::limits::{CLOCK_DRIFT_PPM, CLOCKS_MAX};
 use crate::runtime::random::Map;
 use crate::wire::connection_id::NodeId;
@@ -62,7 +62,7 @@ fn between(said_us: u64, now_us: u64, took_us: u64) -> Ahead {
     Ahead { us: (said_us as i64).wrapping_sub(now_us.saturating_sub(took_us / 2) as i64), error_us }
 }
 
-impl Shard {
+impl Ground {
     /// An answer to a call that was made at `since` said what its node's clock showed.
     pub(super) fn on_clock_said(&mut self, said: ClockSaid, since: Instant) {
         let now = self.clock.times.instant();

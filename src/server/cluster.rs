@@ -1,5 +1,6 @@
 //! What a shard knows of other nodes, and has for them.
 
+use crate::server::ground::Ground;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -13,15 +14,13 @@ use super::handover::Handover;
 use super::link::{Called, Outcome};
 use super::links::Links;
 use super::message::Message;
-use super::outboxes::Outboxes;
-use super::peers::Peers;
 use super::questions::{Questions, Relay};
-use super::shard::Shard;
 use crate::backend::store::Store;
 use crate::dispatch::datacenter::PeerState;
-use crate::dispatch::kv::NodeInfo;
-use crate::frontend::window::Windows;
-use crate::limits::{DATABASES_KNOWN, HEARTBEAT_SOONEST, NODE_HEARTBEAT, NODE_LEASE, RESOLVE_AGAIN, WINDOW_IDLE};
+use crate::dispatch::kv::{NodeInfo, Unavailable};
+use crate::limits::{
+    DATABASES_KNOWN, HEARTBEAT_RETRY, HEARTBEAT_SOONEST, NODE_HEARTBEAT, NODE_LEASE, RESOLVE_AGAIN, WINDOW_IDLE,
+};
 use crate::observe::trouble::{Reason, Told, ToldEach};
 use crate::runtime::random::Map;
 use crate::runtime::resolver::Found;
@@ -59,10 +58,6 @@ pub struct Cluster {
     pub(super) hosts: Map<Url, SocketAddr>,
     /// URLs being looked up, and those that have no address, with the time before which nobody asks again.
     resolving: Map<Url, Option<Instant>>,
-    /// Frames for other nodes.
-    pub(super) outboxes: Outboxes,
-    /// What was seen of other nodes' frames.
-    pub(super) windows: Windows<NodeId>,
     next_tidy: Option<Instant>,
     /// Questions for a dispatcher to ask its key-value store.
     pub(super) questions: Questions,
@@ -71,8 +66,8 @@ pub struct Cluster {
     pub(super) next_relay: u64,
     /// Events for a dispatcher to publish.
     pub(super) handover: Handover,
-    /// Other data centers.
-    pub(super) peers: Peers,
+    /// What is known of other data centers, as of the last heartbeat.
+    pub(super) others: Arc<Vec<PeerState>>,
     /// Databases of this data center's backends, also of those that are gone.
     databases: Vec<Box<str>>,
     /// Since when the store lost nothing, as this node heard first.
@@ -92,25 +87,72 @@ pub(super) fn among(alive: &[NodeInfo], node: NodeId) -> Option<&NodeInfo> {
     alive.binary_search_by_key(&node, |info| info.id).ok().map(|at| &alive[at])
 }
 
-impl Shard {
-    /// Who lives, and what is known of other data centers, as a heartbeat's answer says.
-    pub(super) fn on_alive_nodes(&mut self, nodes: Arc<Vec<NodeInfo>>, peers: Arc<Vec<PeerState>>) {
-        let lost = self.alive.iter().any(|node| node.is("dispatcher") && among(&nodes, node.id).is_none());
+/// Whether those that lived are others now.
+#[derive(Debug, Default)]
+pub struct Differ {
+    /// A dispatcher of this data center was lost.
+    pub(super) lost_dispatcher: bool,
+    /// Dispatchers or backends came or went.
+    pub(super) tellers: bool,
+}
+
+impl Ground {
+    /// Who lives, as a heartbeat's answer says, and before what the key-value store lost what it had.
+    pub(super) fn on_alive(&mut self, nodes: Arc<Vec<NodeInfo>>, lost: Reach) -> Differ {
+        self.cluster.lost = self.cluster.lost.max(lost);
         for database in nodes.iter().filter_map(|node| node.database.as_ref()) {
             if is_database(database) && !self.cluster.databases.contains(database) {
                 self.cluster.databases.truncate(DATABASES_KNOWN - 1);
                 self.cluster.databases.insert(0, database.clone());
             }
         }
-        let counts = |node: &&NodeInfo| node.is("dispatcher") || node.is("backend");
-        // What a dispatcher or a backend that is gone did not tell, and what was asked for while there was none.
-        let differ =
-            self.alive.iter().filter(counts).map(|node| node.id).ne(nodes.iter().filter(counts).map(|node| node.id));
-        if differ {
-            self.tally.doubt_totals();
-        }
+        let tells = |node: &&NodeInfo| node.is("dispatcher") || node.is("backend");
+        let differ = Differ {
+            lost_dispatcher: self.alive.iter().any(|node| node.is("dispatcher") && among(&nodes, node.id).is_none()),
+            tellers: self
+                .alive
+                .iter()
+                .filter(tells)
+                .map(|node| node.id)
+                .ne(nodes.iter().filter(tells).map(|node| node.id)),
+        };
         self.alive = nodes;
-        self.on_peers(peers, lost);
+        differ
+    }
+
+    /// A heartbeat was not answered: the next one comes before the lease lapses.
+    pub(super) fn on_unheard(&mut self, error: Unavailable) {
+        self.next_heartbeat = self.next_heartbeat.min(self.clock.instant + HEARTBEAT_RETRY);
+        // A dispatcher that answers is not what this node waits for.
+        let by_dispatcher = self.cluster.questions.answered;
+        let sentence = match by_dispatcher {
+            true => "the key-value store is unavailable to the dispatchers",
+            false => "waiting for a dispatcher: none of --dispatchers answers as it should",
+        };
+        let why = Reason::new(sentence, error.0);
+        if let Ok(mut trouble) = self.node.trouble.lock() {
+            *trouble = Some(why);
+        }
+    }
+
+    /// Once a tick.
+    pub(super) fn tick(&mut self) {
+        self.tick_links();
+        self.tick_questions();
+        self.tick_handover();
+        self.tick_journeys();
+        self.tick_control();
+        let now = self.clock.instant;
+        if self.cluster.next_tidy.is_none_or(|next| next <= now) {
+            self.cluster.next_tidy = Some(now + WINDOW_IDLE / 10);
+            self.tidy_hosts();
+        }
+        // Operators look at them now and then.
+        if self.is_whole_second()
+            && let Ok(mut views) = self.node.links[self.id].lock()
+        {
+            *views = self.cluster.links.views(self.id, &self.node.peers);
+        }
     }
 
     /// Whether an id is one that this data center's databases or nodes give.
@@ -129,50 +171,9 @@ impl Shard {
     pub(super) fn alive_node(&self, node: NodeId) -> Option<&NodeInfo> {
         among(&self.alive, node)
     }
+}
 
-    /// At the end of a turn: what other nodes answered is settled, and what there is for them goes out. True if there is
-    /// more to do at once.
-    pub(super) fn exchange(&mut self) -> bool {
-        self.settle_calls();
-        self.open_local();
-        self.send_registrations();
-        self.send_questions();
-        self.send_frames();
-        self.send_events();
-        self.send_broadcasts();
-        !self.cluster.outcomes.is_empty() || !self.local.is_empty()
-    }
-
-    /// Once a tick.
-    pub(super) fn tick_cluster(&mut self) {
-        self.tick_links();
-        self.tick_questions();
-        self.tick_outboxes();
-        self.tick_handover();
-        self.tick_peers();
-        self.tick_journeys();
-        self.dispatcher.tick(self.clock.instant);
-        let now = self.clock.instant;
-        if self.cluster.next_tidy.is_none_or(|next| next <= now) {
-            self.cluster.next_tidy = Some(now + WINDOW_IDLE / 10);
-            let alive = Arc::clone(&self.alive);
-            self.cluster.windows.tidy(now, |node| among(&alive, node).is_some());
-            self.tidy_peers();
-            self.tidy_hosts();
-        }
-        // Operators look at them now and then.
-        if self.is_whole_second()
-            && let Ok(mut views) = self.node.links[self.id].lock()
-        {
-            *views = self.cluster.links.views(self.id, &self.node.peers);
-        }
-    }
-
-    /// Nothing of this shard waits for another node.
-    pub(super) fn has_nothing_for_others(&self) -> bool {
-        self.cluster.outboxes.is_empty() && self.cluster.handover.is_empty() && self.has_nothing_for_peers()
-    }
-
+impl Ground {
     /// Names became addresses.
     pub(super) fn on_found(&mut self, found: Found) {
         match found {

@@ -1,12 +1,13 @@
 //! What viewers were told of presence, compared with the store now and then: a value that was lost on its way, with a node
 //! that died or was away, or with a store that came back empty, would otherwise be shown for good.
 
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::asking::Asked;
 use super::presence::turn_data;
-use super::shard::Shard;
 use crate::dispatch::kv::{Answer, Request, Turn, Unavailable};
 use crate::limits::{PRESENCE_COMPARE, PRESENCE_NAMES_MAX};
 use crate::runtime::random::Set;
@@ -31,10 +32,10 @@ pub struct Comparing {
     unknown: Set<String>,
 }
 
-impl Shard {
+impl Frontend {
     /// Once a tick: asks of the next members.
-    pub(super) fn compare_presence(&mut self) {
-        let now = self.clock.instant;
+    pub(super) fn compare_presence(&mut self, ground: &mut Ground) {
+        let now = ground.clock.instant;
         let comparing = &mut self.comparing;
         if comparing.topics.is_empty() {
             if now < *comparing.next.get_or_insert(now + PRESENCE_COMPARE) {
@@ -48,12 +49,17 @@ impl Shard {
             |topic: Topic| Some(percent_decode(topic.as_str().strip_prefix(PRESENCE)?, false).ok()?.into_owned());
         let members: Vec<String> = comparing.topics.drain(left..).filter_map(name).collect();
         if !members.is_empty() {
-            self.ask(Request::Presence(members.clone()), Asked::Compared(members));
+            ground.ask(Request::Presence(members.clone()), Asked::Compared(members));
         }
     }
 
     /// What the store knows of members whom viewers here watch.
-    pub(super) fn on_compared(&mut self, members: Vec<String>, result: Result<Answer, Unavailable>) {
+    pub(super) fn on_compared(
+        &mut self,
+        ground: &mut Ground,
+        members: Vec<String>,
+        result: Result<Answer, Unavailable>,
+    ) {
         let Ok(Answer::Presence(turns)) = result else { return };
         for (member, turn) in members.into_iter().zip(turns) {
             let Ok(topic) = Topic::encode("presence", &member) else { continue };
@@ -72,30 +78,30 @@ impl Shard {
                 }
                 _ => continue,
             };
-            self.tell_here(&topic, &member, turn.as_ref(), version);
+            self.tell_here(ground, &topic, &member, turn.as_ref(), version);
         }
     }
 
     /// Tells viewers on this node of a member's turn.
-    fn tell_here(&mut self, topic: &Topic, member: &str, turn: Option<&Turn>, version: u64) {
+    fn tell_here(&mut self, ground: &mut Ground, topic: &Topic, member: &str, turn: Option<&Turn>, version: u64) {
         let data = turn_data(turn, Some(member)).to_string();
         let mut id = String::new();
-        self.new_event_id(&mut id);
+        ground.new_event_id(&mut id);
         let event = Event {
             id: &id,
             topic: topic.as_str(),
             kind: "presence",
             key: Some(member),
-            at: self.clock.unix_ms,
+            at: ground.clock.unix_ms,
             data: data.as_bytes(),
             class: Class::Latest,
             ttl_ms: 0,
             place: None,
-            version: Version { number: version, dc: &self.node.dc },
+            version: Version { number: version, dc: &ground.node.dc },
             hops: None,
         };
-        self.counters().presence_healed.add(1);
-        self.order(&Arc::new(Frame::encode(&event)));
+        ground.counters().presence_healed.add(1);
+        self.order(ground, &Arc::new(Frame::encode(&event)));
     }
 }
 

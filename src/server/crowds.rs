@@ -1,10 +1,11 @@
 //! What is to be done for very many streams or topics at once, such as that a topic is registered for which a crowd waits, or
 //! that all are to go: in slices, so that the others have their turn.
 
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
 use std::collections::VecDeque;
 
 use super::ending::Ended;
-use super::shard::Shard;
 use super::slots::{Conn, Showing};
 use super::streams::Waiter;
 use crate::frontend::newest::Turn;
@@ -21,10 +22,6 @@ pub struct Crowds {
     over: VecDeque<Waiter>,
     /// Topics whose viewers are to be given newest values.
     shown: VecDeque<ShownToAll>,
-    /// Topics to look at whether their viewers are to be told of their number.
-    pub(super) counts: usize,
-    /// More streams are due to go than one turn could tell.
-    pub(super) drains: bool,
 }
 
 /// Newest values for all viewers of a topic.
@@ -49,16 +46,14 @@ impl Crowds {
     }
 }
 
-impl Shard {
+impl Frontend {
     /// Serves those that wait, for as long as one turn may. True if there are more.
-    pub(super) fn serve_crowds(&mut self) -> bool {
-        let waits = !self.crowds.over.is_empty() && self.end_waits();
-        let shows = !self.crowds.shown.is_empty() && self.show_to_all();
-        let counts = self.crowds.counts > 0 && self.tell_counts();
-        let topics = self.registry.is_due(self.clock.instant) && self.let_go();
-        let drains = self.crowds.drains && self.go_on_draining();
-        let told = self.has_streams_to_look_at() && self.look_at_streams();
-        waits | shows | counts | topics | drains | told
+    pub(super) fn serve_crowds(&mut self, ground: &mut Ground) -> bool {
+        let waits = !self.crowds.over.is_empty() && self.end_waits(ground);
+        let shows = !self.crowds.shown.is_empty() && self.show_to_all(ground);
+        let topics = self.registry.is_due(ground.clock.instant) && self.let_go(ground);
+        let told = self.looks.are_due() && self.look_at_streams(ground);
+        waits | shows | topics | told
     }
 
     /// What waited for topics waits no more.
@@ -66,11 +61,11 @@ impl Shard {
         self.crowds.over.extend(waiters);
     }
 
-    fn end_waits(&mut self) -> bool {
-        let mut slice = self.clock.slice(CROWD_SLICE);
+    fn end_waits(&mut self, ground: &mut Ground) -> bool {
+        let mut slice = ground.clock.slice(CROWD_SLICE);
         while let Some(waiter) = self.crowds.over.pop_front() {
             shrink(&mut self.crowds.over);
-            self.end_wait(waiter);
+            self.end_wait(ground, waiter);
             if slice.is_over() {
                 break;
             }
@@ -94,8 +89,8 @@ impl Shard {
         }
     }
 
-    fn show_to_all(&mut self) -> bool {
-        let mut slice = self.clock.slice(CROWD_SLICE);
+    fn show_to_all(&mut self, ground: &mut Ground) -> bool {
+        let mut slice = ground.clock.slice(CROWD_SLICE);
         while let Some(shown) = self.crowds.shown.front_mut() {
             let entry = self.topics.try_get_mut(shown.index).filter(|entry| entry.topic == shown.topic);
             let viewers = entry.map_or(&[][..], |entry| &entry.viewers);
@@ -107,11 +102,11 @@ impl Shard {
             shown.left = left;
             let slot = viewers[left].slot;
             // One that waits is given them when it is connected.
-            let is_new = |conn: &Conn| !self.slots.at(slot).waiting && !shown.connected.contains(conn);
-            let conn = self.slots.owner(slot).filter(is_new);
+            let is_new = |conn: &Conn| !ground.slots.at(slot).waiting && !shown.connected.contains(conn);
+            let conn = ground.slots.owner(slot).filter(is_new);
             let showing = Showing { topic: shown.index, at: shown.at, until: shown.until };
             if let Some(conn) = conn {
-                self.show(conn, vec![showing]);
+                self.show(ground, conn, vec![showing]);
             }
             if slice.is_over() {
                 break;
@@ -121,11 +116,11 @@ impl Shard {
     }
 
     /// Lets go of topics that nobody watched for a while.
-    fn let_go(&mut self) -> bool {
-        let (now, mut slice) = (self.clock.instant, self.clock.slice(CROWD_SLICE));
+    fn let_go(&mut self, ground: &mut Ground) -> bool {
+        let (now, mut slice) = (ground.clock.instant, ground.clock.slice(CROWD_SLICE));
         while self.registry.is_due(now) {
             self.registry.tick(now, CROWD_BURST, &mut self.effects);
-            self.apply_effects();
+            self.apply_effects(ground);
             if slice.is_over() {
                 break;
             }
@@ -134,13 +129,13 @@ impl Shard {
     }
 
     /// Ends streams that a write found broken.
-    pub(super) fn close_broken(&mut self) {
+    pub(super) fn close_broken(&mut self, ground: &mut Ground) {
         if self.broken.is_empty() {
             return;
         }
-        let mut slice = self.clock.slice(CROWD_SLICE);
+        let mut slice = ground.clock.slice(CROWD_SLICE);
         while let Some(conn) = self.broken.pop() {
-            self.close_stream(conn, Ended::Client);
+            self.close_stream(ground, conn, Ended::Client);
             if slice.is_over() {
                 break;
             }

@@ -1,6 +1,8 @@
 //! Changes to a stream that another Frontend holds: any Frontend takes the request, checks what it may do, and hands it
 //! to the one that holds the stream.
 
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +11,6 @@ use super::access::Access;
 use super::link::{Call, Called, Destination, Lane, Outcome};
 use super::message::{ChangeTopics, Message, Renewal};
 use super::routes::Handled;
-use super::shard::Shard;
 use super::slots::Conn;
 use super::topic_changes::gone;
 use crate::auth::{Patterns, Rights, TokenId};
@@ -83,18 +84,19 @@ impl HandedRights {
     }
 }
 
-impl Shard {
+impl Frontend {
     /// The Frontend that holds a stream, if that is another one that lives.
-    pub(super) fn holder_elsewhere(&self, connection: &str) -> Option<NodeId> {
+    pub(super) fn holder_elsewhere(&self, ground: &Ground, connection: &str) -> Option<NodeId> {
         let connection = percent_decode(connection, false).ok()?;
         let node = ConnectionId::decode(&connection)?.node;
-        let lives = || self.alive_node(node).is_some_and(|info| info.is("frontend"));
-        (node != self.node.id && lives()).then_some(node)
+        let lives = || ground.alive_node(node).is_some_and(|info| info.is("frontend"));
+        (node != ground.node.id && lives()).then_some(node)
     }
 
     /// Hands a change to the Frontend that holds the stream.
     pub(super) fn change_elsewhere(
         &mut self,
+        ground: &mut Ground,
         asker: Conn,
         holder: NodeId,
         connection: &str,
@@ -110,17 +112,17 @@ impl Shard {
             path: "/v1/internal/connections",
             content_type: "application/json",
             body: Arc::new(serde_json::to_vec(&change).expect("a change is plain data")),
-            deadline: self.clock.instant + CHANGE_TIMEOUT,
+            deadline: ground.clock.instant + CHANGE_TIMEOUT,
             what: Called::Change(asker),
         };
-        match self.call((Destination::Node(holder), Lane::Changes), call) {
+        match ground.call((Destination::Node(holder), Lane::Changes), call) {
             Ok(()) => Ok(Handled::Later),
             Err(_) => Err(unreachable_holder()),
         }
     }
 
     /// The Frontend that holds the stream answered, or did not: pass it on.
-    pub(super) fn on_changed_elsewhere(&mut self, asker: Conn, outcome: Outcome) {
+    pub(super) fn on_changed_elsewhere(&mut self, ground: &mut Ground, asker: Conn, outcome: Outcome) {
         let result = match outcome {
             Outcome::Answer(200..=299, body) => Ok(body),
             Outcome::Answer(404 | 421, _) => Err(gone()),
@@ -135,16 +137,16 @@ impl Shard {
             }
             Outcome::NotTaken | Outcome::Unknown => Err(unreachable_holder()),
         };
-        self.on_stream_changed(asker, result);
+        ground.reply(asker, result);
     }
 
     /// `POST /v1/internal/connections`: another Frontend hands a change on.
-    pub(super) fn take_change(&mut self, asker: Conn, body: &[u8]) -> Result<Handled, HttpError> {
+    pub(super) fn take_change(&mut self, ground: &mut Ground, asker: Conn, body: &[u8]) -> Result<Handled, HttpError> {
         let change: Change = serde_json::from_slice(body)
             .map_err(|error| HttpError::bad(format!("the body is no change to a stream: {error}")))?;
-        let (shard, conn, secret) = self.locate(&change.connection)?;
+        let (shard, conn, secret) = self.locate(ground, &change.connection)?;
         let access = change.rights.map_or(Ok(Access::Open), HandedRights::into_access)?;
-        let asker = (self.id, asker);
+        let asker = (ground.id, asker);
         let message = match change.what {
             What::Topics { add, remove } => {
                 for topic in &add {
@@ -154,7 +156,7 @@ impl Shard {
             }
             What::Renew => Message::Renew(Box::new(Renewal { conn, secret, access, asker })),
         };
-        self.send(shard, message);
+        ground.send(shard, message);
         Ok(Handled::Later)
     }
 }

@@ -1,8 +1,9 @@
 //! How an SSE stream ends: by its client, or with `bye`.
 
 use super::admitting::bye;
-use super::shard::Shard;
 use super::slots::{Body, Conn, Kind};
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
 use crate::wire::sse::ByeReason;
 
 /// Why a stream ended.
@@ -26,13 +27,13 @@ pub enum Ended {
     Budget,
 }
 
-impl Shard {
+impl Frontend {
     /// Ends a stream: out of its topics, socket closed, slot free.
-    pub(super) fn close_stream(&mut self, conn: Conn, why: Ended) {
-        let hash = self.member_hash(conn);
-        let Some(slot) = self.slots.get_mut(conn) else { return };
+    pub(super) fn close_stream(&mut self, ground: &mut Ground, conn: Conn, why: Ended) {
+        let hash = self.member_hash(ground, conn);
+        let Some(slot) = ground.slots.get_mut(conn) else { return };
         if slot.body == Body::Gathered && why != Ended::Client {
-            return self.answer_poll(conn, why);
+            return self.answer_poll(ground, conn, why);
         }
         let subscriptions = std::mem::take(&mut slot.subscriptions);
         if let Some(member) = slot.rights.take().and_then(|rights| rights.member) {
@@ -40,14 +41,14 @@ impl Shard {
         }
         self.polls.forget(conn.slot);
         let waiters = self.waiting.gone(conn.slot);
-        self.end_lag(conn);
+        self.end_lag(ground, conn);
         for &subscription in subscriptions.as_slice() {
-            self.unsubscribe(subscription, hash);
+            self.unsubscribe(ground, subscription, hash);
         }
-        self.forget(conn);
-        waiters.into_iter().for_each(|waiter| self.end_wait(waiter));
+        ground.forget(conn);
+        waiters.into_iter().for_each(|waiter| self.end_wait(ground, waiter));
         self.streams -= 1;
-        let counters = self.counters();
+        let counters = ground.counters();
         match why {
             Ended::Client => counters.closed_client.add(1),
             Ended::Stalled => counters.closed_stalled.add(1),
@@ -61,31 +62,31 @@ impl Shard {
     }
 
     /// What waits for a stream that lags is lost to it, and nobody is to look for what it asked for.
-    pub(super) fn end_lag(&mut self, conn: Conn) {
-        let Kind::Lagging(lag) = &self.slots.at(conn.slot).kind else { return };
+    pub(super) fn end_lag(&mut self, ground: &mut Ground, conn: Conn) {
+        let Kind::Lagging(lag) = &ground.slots.at(conn.slot).kind else { return };
         let lost = lag.backlog.events().iter().sum();
         let asked: Vec<_> = lag.replay.iter().flat_map(|replaying| replaying.replay.asked().cloned()).collect();
         self.lagging -= 1;
-        self.counters().dropped_closed.add(lost);
+        ground.counters().dropped_closed.add(lost);
         for topic in asked {
-            self.end_replay(conn, topic);
+            self.end_replay(ground, conn, topic);
         }
     }
 
     /// Sends `bye`, and closes once the client has it.
-    pub(super) fn say_bye(&mut self, conn: Conn, reason: ByeReason, why: Ended) {
-        let retry_ms = self.retry_jitter();
-        let Some(slot) = self.slots.get(conn).filter(|slot| !slot.is_ending()) else { return };
+    pub(super) fn say_bye(&mut self, ground: &mut Ground, conn: Conn, reason: ByeReason, why: Ended) {
+        let retry_ms = ground.retry_jitter();
+        let Some(slot) = ground.slots.get(conn).filter(|slot| !slot.is_ending()) else { return };
         let mut bytes = Vec::new();
         bye(&mut bytes, slot.framing(), reason, retry_ms);
-        if let Some(Kind::Lagging(lag)) = self.slots.get_mut(conn).map(|slot| &mut slot.kind) {
+        if let Some(Kind::Lagging(lag)) = ground.slots.get_mut(conn).map(|slot| &mut slot.kind) {
             lag.ends = Some(why);
-            return self.write_stream(conn, &bytes);
+            return self.write_stream(ground, conn, &bytes);
         }
-        self.write_stream(conn, &bytes);
-        match self.slots.get_mut(conn).map(|slot| &mut slot.kind) {
+        self.write_stream(ground, conn, &bytes);
+        match ground.slots.get_mut(conn).map(|slot| &mut slot.kind) {
             Some(Kind::Lagging(lag)) => lag.ends = Some(why),
-            Some(Kind::Stream) => self.close_stream(conn, why),
+            Some(Kind::Stream) => self.close_stream(ground, conn, why),
             _ => {}
         }
     }

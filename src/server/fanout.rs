@@ -1,5 +1,7 @@
 //! To the viewers: each gets, in one write, all that it lacks at that moment, of all its topics.
 
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
 use std::io;
 use std::sync::Arc;
 
@@ -7,7 +9,6 @@ use super::admitting::bye;
 use super::ending::Ended;
 use super::paging::Made;
 use super::resume::Replaying;
-use super::shard::Shard;
 use super::slots::{Body, Conn, Kind, Subscription};
 use crate::frontend::log::{ByClass, Cursor, Log};
 use crate::frontend::topics::TopicIndex;
@@ -53,19 +54,19 @@ impl Served {
     }
 }
 
-impl Shard {
+impl Frontend {
     /// Serves a burst of viewers, topic by topic in turns, so that a topic with many viewers does not delay one with few.
-    pub(super) fn fan_out(&mut self) {
+    pub(super) fn fan_out(&mut self, ground: &mut Ground) {
         if self.unserved.is_empty() {
-            return self.close_broken();
+            return self.close_broken(ground);
         }
-        let (mut left, mut time) = (FANOUT_BURST, self.clock.slice(FAN_OUT_SLICE));
+        let (mut left, mut time) = (FANOUT_BURST, ground.clock.slice(FAN_OUT_SLICE));
         while left > 0 {
             let Some(index) = self.unserved.pop_front() else { break };
             let slice = FANOUT_SLICE.min(left);
             let mut counted = Served::default();
-            let (served, more) = self.serve_topic(index, slice, &mut time, &mut counted);
-            let counters = self.counters();
+            let (served, more) = self.serve_topic(ground, index, slice, &mut time, &mut counted);
+            let counters = ground.counters();
             counters.writes.add(counted.writes);
             counters.delivered_bytes.add(counted.bytes);
             counters.count_delivered(counted.classes);
@@ -74,7 +75,7 @@ impl Shard {
                 self.unserved.push_back(index);
                 // A busy topic may never come to an end, and its history is read all the same.
                 if entry.should_catch_up() {
-                    self.catch_up_topic(index);
+                    self.catch_up_topic(ground, index);
                 }
             }
             if time.is_over() {
@@ -82,53 +83,55 @@ impl Shard {
             }
         }
         // Ending a stream moves viewers, so it waits until nobody looks at them.
-        self.close_broken();
+        self.close_broken(ground);
     }
 
     /// Serves up to `slice` viewers of one topic; fewer when all have all, or the time is over. Gives how many, and whether
     /// there are more.
     fn serve_topic(
         &mut self,
+        ground: &mut Ground,
         index: TopicIndex,
         slice: usize,
         time: &mut Slice,
         counted: &mut Served,
     ) -> (usize, bool) {
-        let served = self.serve_turns(index, slice, time, counted);
-        self.send_picked(index, counted);
-        if self.journeys.are_followed() {
-            self.follow_up(index);
+        let served = self.serve_turns(ground, index, slice, time, counted);
+        self.send_picked(ground, index, counted);
+        if ground.journeys.are_followed() {
+            self.follow_up(ground, index);
         }
         if let Some((at, class)) = counted.sample.filter(|(at, _)| *at > 0) {
-            let took_ms = self.clock.times.unix_ms().saturating_sub(at);
-            self.node.counters[self.id].delivery[class as usize].observe(took_ms * 1000);
+            let took_ms = ground.clock.times.unix_ms().saturating_sub(at);
+            ground.node.counters[ground.id].delivery[class as usize].observe(took_ms * 1000);
         }
         served
     }
 
     fn serve_turns(
         &mut self,
+        ground: &mut Ground,
         index: TopicIndex,
         slice: usize,
         time: &mut Slice,
         counted: &mut Served,
     ) -> (usize, bool) {
-        let now_ms = self.clock.unix_ms;
+        let now_ms = ground.clock.unix_ms;
         for served in 0..slice {
             // The last viewer may have left since the topic was put in the queue.
             if self.topics.try_get_mut(index).is_none_or(|entry| entry.ends_round()) {
-                self.send_picked(index, counted);
+                self.send_picked(ground, index, counted);
             }
             let Some(entry) = self.topics.try_get_mut(index) else { return (served, false) };
             let Some(place) = entry.next_viewer(now_ms) else {
                 entry.queued = false;
                 let (behind, rest) = (entry.should_catch_up(), entry.rest_ms(now_ms));
-                self.node.counters[self.id].dropped_expired.add(std::mem::take(&mut entry.expired));
+                ground.node.counters[ground.id].dropped_expired.add(std::mem::take(&mut entry.expired));
                 if behind {
-                    self.catch_up_topic(index);
+                    self.catch_up_topic(ground, index);
                 }
                 if let Some(ms) = rest {
-                    self.rest_topic(index, ms);
+                    self.rest_topic(ground, index, ms);
                 }
                 return (served, false);
             };
@@ -138,7 +141,7 @@ impl Shard {
                 let cursor = entry.viewers[place as usize].cursor;
                 counted.sample = entry.log.sample(cursor, self.sampled).map(|frame| (frame.at(), frame.class()));
             }
-            if self.serve_viewer(index, place, counted) && time.is_over() {
+            if self.serve_viewer(ground, index, place, counted) && time.is_over() {
                 return (served + 1, true);
             }
         }
@@ -146,7 +149,7 @@ impl Shard {
     }
 
     /// Writes what one viewer lacks, or puts it among those that get it together. True if that may have taken long.
-    fn serve_viewer(&mut self, index: TopicIndex, place: u32, counted: &mut Served) -> bool {
+    fn serve_viewer(&mut self, ground: &mut Ground, index: TopicIndex, place: u32, counted: &mut Served) -> bool {
         let entry = self.topics.get_mut(index);
         let viewer = &mut entry.viewers[place as usize];
         let end = entry.log.end();
@@ -154,7 +157,7 @@ impl Shard {
             return false;
         }
         let number = viewer.slot;
-        let slot = self.slots.at_mut(number);
+        let slot = ground.slots.at_mut(number);
         if slot.waiting {
             viewer.cursor = end;
             return false;
@@ -165,7 +168,7 @@ impl Shard {
         };
         let only = matches!(slot.kind, Kind::Stream) && slot.body == Body::Chunked;
         if !only || slot.subscriptions.as_slice().iter().any(lacks) {
-            self.serve_viewer_of_many(number);
+            self.serve_viewer_of_many(ground, number);
             return true;
         }
         let entry = self.topics.get(index);
@@ -173,20 +176,21 @@ impl Shard {
         let bytes = entry.log.since(viewer.cursor);
         if bytes.len() >= SENDFILE_BYTES_MIN
             && entry.viewers.len() >= SENDFILE_VIEWERS_MIN
-            && let Some(taken) = self.pages.send(index, &entry.log, viewer.cursor, slot.socket(), self.clock.seconds())
+            && let Some(taken) =
+                self.pages.send(index, &entry.log, viewer.cursor, slot.socket(), ground.clock.seconds())
         {
-            return self.took(index, Picked { place, slot: number }, taken, counted);
+            return self.took(ground, index, Picked { place, slot: number }, taken, counted);
         }
         if slot.socket().is_secure() {
-            let taken = self.net.send(slot.socket(), bytes);
-            return self.took(index, Picked { place, slot: number }, taken, counted);
+            let taken = ground.net.send(slot.socket(), bytes);
+            return self.took(ground, index, Picked { place, slot: number }, taken, counted);
         }
         self.picked.push(Picked { place, slot: number });
         false
     }
 
     /// Writes what those lack that were picked, all of one topic, whose log is as it was when they were.
-    fn send_picked(&mut self, index: TopicIndex, counted: &mut Served) {
+    fn send_picked(&mut self, ground: &mut Ground, index: TopicIndex, counted: &mut Served) {
         if self.picked.is_empty() {
             return;
         }
@@ -194,11 +198,11 @@ impl Shard {
         let entry = self.topics.get(index);
         let sends = picked.iter().map(|picked| {
             let cursor = entry.viewers[picked.place as usize].cursor;
-            (self.slots.at(picked.slot).socket(), entry.log.since(cursor))
+            (ground.slots.at(picked.slot).socket(), entry.log.since(cursor))
         });
-        self.net.send_each(sends, &mut taken);
+        ground.net.send_each(sends, &mut taken);
         for (picked, taken) in picked.drain(..).zip(taken.drain(..)) {
-            self.took(index, picked, taken, counted);
+            self.took(ground, index, picked, taken, counted);
         }
         (self.picked, self.taken) = (picked, taken);
     }
@@ -206,6 +210,7 @@ impl Shard {
     /// So much of what a viewer lacked was taken. True if that it was not all has taken long.
     fn took(
         &mut self,
+        ground: &mut Ground,
         index: TopicIndex,
         Picked { place, slot: number }: Picked,
         taken: io::Result<usize>,
@@ -213,20 +218,20 @@ impl Shard {
     ) -> bool {
         let entry = self.topics.get_mut(index);
         let viewer = &mut entry.viewers[place as usize];
-        let slot = self.slots.at_mut(number);
+        let slot = ground.slots.at_mut(number);
         counted.writes += 1;
         match taken {
             Ok(taken) => {
                 counted.bytes += taken as u64;
                 if taken < entry.log.since(viewer.cursor).len() {
-                    self.fall_behind(number, taken);
+                    self.fall_behind(ground, number, taken);
                     return true;
                 }
                 if MEASURES {
                     counted.all(&entry.log, viewer.cursor);
                 }
                 viewer.cursor = entry.log.end();
-                slot.due = self.clock.seconds() + HEARTBEAT.as_secs() as u32;
+                slot.due = ground.clock.seconds() + HEARTBEAT.as_secs() as u32;
             }
             Err(_) => {
                 let conn = Conn { slot: number, generation: slot.generation };
@@ -238,62 +243,62 @@ impl Shard {
     }
 
     /// Same for a viewer that lacks something of several topics, one that lags, or one without chunks.
-    pub(super) fn serve_viewer_of_many(&mut self, number: u32) {
-        let slot = self.slots.at(number);
+    pub(super) fn serve_viewer_of_many(&mut self, ground: &mut Ground, number: u32) {
+        let slot = ground.slots.at(number);
         match slot.kind {
-            Kind::Lagging(_) => return self.merge_what_waits(number),
+            Kind::Lagging(_) => return self.merge_what_waits(ground, number),
             Kind::Stream => {}
             Kind::Free | Kind::Http(_) | Kind::Link(_) => unreachable!("only streams watch topics"),
         }
-        self.scratch.clear();
+        ground.scratch.clear();
         let mut classes = ByClass::default();
         for subscription in slot.subscriptions.as_slice() {
             let entry = self.topics.get(subscription.topic);
             let cursor = entry.viewers[subscription.place as usize].cursor;
             add(&mut classes, entry.log.classes_since(cursor));
             match slot.framing() {
-                Framing::Chunked => self.scratch.extend_from_slice(entry.log.since(cursor)),
+                Framing::Chunked => ground.scratch.extend_from_slice(entry.log.since(cursor)),
                 Framing::Close => {
-                    entry.log.split(cursor, 0).1.for_each(|frame| self.scratch.extend_from_slice(frame.event()));
+                    entry.log.split(cursor, 0).1.for_each(|frame| ground.scratch.extend_from_slice(frame.event()));
                 }
             }
         }
-        let counters = &self.node.counters[self.id];
+        let counters = &ground.node.counters[ground.id];
         counters.writes.add(1);
-        let scratch = std::mem::take(&mut self.scratch);
-        let given = self.send_to(number, &scratch);
-        self.scratch = scratch;
-        let (slot, counters) = (self.slots.at(number), &self.node.counters[self.id]);
+        let scratch = std::mem::take(&mut ground.scratch);
+        let given = self.send_to(ground, number, &scratch);
+        ground.scratch = scratch;
+        let (slot, counters) = (ground.slots.at(number), &ground.node.counters[ground.id]);
         match given {
-            Ok(taken) if taken < self.scratch.len() && slot.framing() == Framing::Close => {
+            Ok(taken) if taken < ground.scratch.len() && slot.framing() == Framing::Close => {
                 // Without chunks the log's bytes are not what is sent: what is left waits as it is.
                 counters.delivered_bytes.add(taken as u64);
-                let unsent = self.scratch[taken..].to_vec();
-                self.catch_up(number);
-                self.lag(number, unsent);
+                let unsent = ground.scratch[taken..].to_vec();
+                self.catch_up(ground, number);
+                self.lag(ground, number, unsent);
             }
-            Ok(taken) if taken < self.scratch.len() => {
+            Ok(taken) if taken < ground.scratch.len() => {
                 counters.delivered_bytes.add(taken as u64);
-                self.fall_behind(number, taken);
+                self.fall_behind(ground, number, taken);
             }
             Ok(taken) => {
                 counters.delivered_bytes.add(taken as u64);
                 counters.count_delivered(classes);
-                self.catch_up(number);
-                let due = self.clock.seconds() + HEARTBEAT.as_secs() as u32;
-                self.slots.at_mut(number).due = due;
+                self.catch_up(ground, number);
+                let due = ground.clock.seconds() + HEARTBEAT.as_secs() as u32;
+                ground.slots.at_mut(number).due = due;
             }
             Err(_) => {
                 let conn = Conn { slot: number, generation: slot.generation };
-                self.catch_up(number);
+                self.catch_up(ground, number);
                 self.broken.push(conn);
             }
         }
     }
 
     /// Moves a viewer's cursors to the ends of its topics' logs.
-    fn catch_up(&mut self, number: u32) {
-        for subscription in self.slots.at(number).subscriptions.as_slice() {
+    fn catch_up(&mut self, ground: &mut Ground, number: u32) {
+        for subscription in ground.slots.at(number).subscriptions.as_slice() {
             let entry = self.topics.get_mut(subscription.topic);
             let end = entry.log.end();
             entry.viewers[subscription.place as usize].cursor = end;
@@ -302,11 +307,11 @@ impl Shard {
 
     /// The kernel took `taken` bytes of what a viewer lacks, and no more: the rest of the frame that was cut goes first, whole
     /// frames behind it wait and merge.
-    fn fall_behind(&mut self, number: u32, mut taken: usize) {
-        self.lag(number, Vec::new());
-        let now_ms = self.clock.unix_ms;
-        let counters = &self.node.counters[self.id];
-        let slot = self.slots.at_mut(number);
+    fn fall_behind(&mut self, ground: &mut Ground, number: u32, mut taken: usize) {
+        self.lag(ground, number, Vec::new());
+        let now_ms = ground.clock.unix_ms;
+        let counters = &ground.node.counters[ground.id];
+        let slot = ground.slots.at_mut(number);
         let Kind::Lagging(lag) = &mut slot.kind else { unreachable!("it was just made so") };
         for subscription in slot.subscriptions.as_slice() {
             let entry = self.topics.get_mut(subscription.topic);
@@ -326,15 +331,15 @@ impl Shard {
             counters.count_delivered(written);
             viewer.cursor = entry.log.end();
         }
-        self.settle(number);
+        self.settle(ground, number);
     }
 
     /// A viewer that lags gets nothing now: what came joins what waits for it.
-    pub(super) fn merge_what_waits(&mut self, number: u32) {
-        let now_ms = self.clock.unix_ms;
-        let slot = self.slots.at_mut(number);
+    pub(super) fn merge_what_waits(&mut self, ground: &mut Ground, number: u32) {
+        let now_ms = ground.clock.unix_ms;
+        let slot = ground.slots.at_mut(number);
         let Kind::Lagging(lag) = &mut slot.kind else { unreachable!("called for viewers that lag") };
-        let counters = &self.node.counters[self.id];
+        let counters = &ground.node.counters[ground.id];
         for subscription in slot.subscriptions.as_slice() {
             let entry = self.topics.get_mut(subscription.topic);
             let viewer = &mut entry.viewers[subscription.place as usize];
@@ -346,23 +351,23 @@ impl Shard {
             }
             viewer.cursor = entry.log.end();
         }
-        self.settle(number);
+        self.settle(ground, number);
     }
 
     /// A viewer that lagged reads again: what was cut, then what waits, then it keeps up, or is told to resume.
-    pub(super) fn on_stream_writable(&mut self, conn: Conn) {
+    pub(super) fn on_stream_writable(&mut self, ground: &mut Ground, conn: Conn) {
         if planted(Mistake::WritableMissed) {
             return;
         }
-        self.write_what_waits(conn);
-        self.settle(conn.slot);
+        self.write_what_waits(ground, conn);
+        self.settle(ground, conn.slot);
     }
 
-    fn write_what_waits(&mut self, conn: Conn) {
-        let (now_ms, seconds, retry_ms) = (self.clock.unix_ms, self.clock.seconds(), self.retry_jitter());
-        let node = Arc::clone(&self.node);
-        let counters = &node.counters[self.id];
-        let Some(slot) = self.slots.get_mut(conn) else { return };
+    fn write_what_waits(&mut self, ground: &mut Ground, conn: Conn) {
+        let (now_ms, seconds, retry_ms) = (ground.clock.unix_ms, ground.clock.seconds(), ground.retry_jitter());
+        let node = Arc::clone(&ground.node);
+        let counters = &node.counters[ground.id];
+        let Some(slot) = ground.slots.get_mut(conn) else { return };
         let framing = slot.framing();
         let mut lag = match std::mem::take(&mut slot.kind) {
             Kind::Lagging(lag) => lag,
@@ -375,7 +380,7 @@ impl Shard {
         loop {
             if lag.sent < lag.unsent.len() {
                 counters.writes.add(1);
-                let sent = self.send_to(conn.slot, &lag.unsent[lag.sent..]);
+                let sent = self.send_to(ground, conn.slot, &lag.unsent[lag.sent..]);
                 let taken = sent.as_ref().map_or(0, |taken| *taken);
                 if taken > 0 {
                     lag.sent += taken;
@@ -386,37 +391,37 @@ impl Shard {
                     if lag.holds_pages() && !std::mem::replace(&mut lag.sated, true) {
                         self.sated.push_back(conn);
                     }
-                    let slot = self.slots.at_mut(conn.slot);
+                    let slot = ground.slots.at_mut(conn.slot);
                     slot.kind = Kind::Lagging(lag);
                     if sent.is_err() {
-                        self.close_stream(conn, Ended::Client);
+                        self.close_stream(ground, conn, Ended::Client);
                     }
                     return;
                 }
                 lag.unsent = Vec::new();
                 lag.sent = 0;
                 if let Some(why) = lag.ends {
-                    self.slots.at_mut(conn.slot).kind = Kind::Lagging(lag);
-                    return self.close_stream(conn, why);
+                    ground.slots.at_mut(conn.slot).kind = Kind::Lagging(lag);
+                    return self.close_stream(ground, conn, why);
                 }
             } else if lag.has_pages() && pages == PAGES_BURST {
                 self.queue_for_pages(conn, &mut lag);
-                self.slots.at_mut(conn.slot).kind = Kind::Lagging(lag);
+                ground.slots.at_mut(conn.slot).kind = Kind::Lagging(lag);
                 return;
             } else if lag.has_pages() {
                 pages += 1;
-                let made = self.make_page(conn, &mut lag, framing);
+                let made = self.make_page(ground, conn, &mut lag, framing);
                 if let Made::Page = made {
                     continue;
                 }
                 let goes_on = !lag.unsent.is_empty();
-                self.slots.at_mut(conn.slot).kind = Kind::Lagging(lag);
+                ground.slots.at_mut(conn.slot).kind = Kind::Lagging(lag);
                 if let Made::Asks(asks, bytes) = made {
-                    self.ask_pages(conn, asks, bytes);
+                    self.ask_pages(ground, conn, asks, bytes);
                 }
                 // What is written already goes out once the kernel says that there is room, or now.
                 if goes_on {
-                    self.on_stream_writable(conn);
+                    self.on_stream_writable(ground, conn);
                 }
                 return;
             } else if !lag.backlog.is_empty() {
@@ -433,7 +438,7 @@ impl Shard {
                 bye(&mut lag.unsent, framing, ByeReason::Backlog, retry_ms);
                 lag.ends = Some(Ended::Backlog);
             } else {
-                let slot = self.slots.at_mut(conn.slot);
+                let slot = ground.slots.at_mut(conn.slot);
                 slot.kind = Kind::Stream;
                 slot.due = seconds + HEARTBEAT.as_secs() as u32;
                 self.lagging -= 1;

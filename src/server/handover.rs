@@ -1,6 +1,9 @@
 //! Events of a backend on their way to a dispatcher, any one: in requests of many lines, and to another dispatcher only
 //! if the first surely did not take them.
 
+use super::publish::id_json;
+use crate::server::ground::{Ground, Todo};
+use crate::wire::status::Status;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +12,6 @@ use serde::Deserialize;
 
 use super::appending::{Published, Publisher};
 use super::link::{Call, Called, Lane, Outcome};
-use super::shard::Shard;
 use crate::limits::*;
 use crate::runtime::account::{Held, Use};
 use crate::runtime::planted::{Mistake, planted};
@@ -118,7 +120,7 @@ fn line(draft: &Draft<'_>, id: &str, hops: Option<&Hops>) -> Vec<u8> {
     line
 }
 
-impl Shard {
+impl Ground {
     /// Publishes an event by way of a dispatcher, on a node that is none.
     ///
     /// # Errors
@@ -230,15 +232,11 @@ impl Shard {
     /// An event was taken, or given up: of a post the outbox takes care then, and who asked for another is answered.
     fn handed(&mut self, event: Handed, is_taken: bool) {
         match event.publisher {
-            Publisher::Post(topic, record) => self.on_told(&topic, &record, is_taken),
+            Publisher::Post(topic, record) => self.todo.push_back(Todo::Told(topic, record, is_taken)),
             Publisher::Request(conn) => {
                 let id = Draft::parse_line(&event.line).ok().and_then(|(draft, _)| Some(draft.id?.into_owned()));
-                self.answer_later(conn, |shard, to| match id.filter(|_| is_taken) {
-                    Some(id) => shard.answer_id(to, &id),
-                    None => {
-                        shard.answer_problem(to, &HttpError::unavailable("no dispatcher took it; nothing was done"))
-                    }
-                });
+                let lost = || HttpError::unavailable("no dispatcher took it; nothing was done");
+                self.reply(conn, id.filter(|_| is_taken).map(|id| (Status::Accepted, id_json(&id))).ok_or_else(lost));
             }
             _ => {}
         }

@@ -8,6 +8,8 @@ mod registering;
 mod totals;
 mod windows;
 
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,7 +22,6 @@ use super::asking::Asked;
 use super::audience::{VIEWERS, is_counted};
 use super::comparing::PRESENCE;
 use super::message::{Asker, Message, ReplayAsk, Replayed};
-use super::shard::Shard;
 use super::totals::Shown as Totals;
 use crate::dispatch::kv::{End, LatestValue, Page, Read, Request, Unavailable};
 use crate::frontend::asks::{Asking, Asks, Once};
@@ -192,13 +193,13 @@ impl Homes {
     }
 }
 
-impl Shard {
+impl Frontend {
     /// Asks where the histories of new topics end, and for their newest values.
-    pub(super) fn begin_homes(&mut self) {
+    pub(super) fn begin_homes(&mut self, ground: &mut Ground) {
         if !self.homes.are_new() {
             return;
         }
-        let mut slice = self.clock.slice(CROWD_SLICE);
+        let mut slice = ground.clock.slice(CROWD_SLICE);
         while self.homes.are_new() {
             let (mut ends, mut values) = (Vec::new(), Vec::new());
             while ends.len().max(values.len()) < ENDS_PER_QUESTION
@@ -213,10 +214,10 @@ impl Shard {
                 }
             }
             if !ends.is_empty() {
-                self.ask(Request::Ends(ends.clone()), Asked::Noted(ends));
+                ground.ask(Request::Ends(ends.clone()), Asked::Noted(ends));
             }
             for topic in values {
-                self.ask(Request::Latest(topic.clone()), Asked::Newest(topic));
+                ground.ask(Request::Latest(topic.clone()), Asked::Newest(topic));
             }
             if slice.is_over() {
                 return;
@@ -225,8 +226,8 @@ impl Shard {
     }
 
     /// Where the histories of new topics ended.
-    pub(super) fn on_noted(&mut self, topics: Vec<Topic>, result: Result<Vec<End>, Unavailable>) {
-        let now = self.clock.instant;
+    pub(super) fn on_noted(&mut self, ground: &mut Ground, topics: Vec<Topic>, result: Result<Vec<End>, Unavailable>) {
+        let now = ground.clock.instant;
         for topic in &topics {
             if let Some(home) = self.homes.homes.get_mut(topic) {
                 home.asks_end = false;
@@ -238,9 +239,9 @@ impl Shard {
                     let Some(home) = self.homes.homes.get_mut(topic) else { continue };
                     let mut effects = Vec::new();
                     home.order.noted(end, now, &mut effects);
-                    self.do_order(topic, effects);
-                    self.check_ready(topic);
-                    self.serve_replays(topic);
+                    self.do_order(ground, topic, effects);
+                    self.check_ready(ground, topic);
+                    self.serve_replays(ground, topic);
                 }
             }
             Err(_) => self.homes.again.extend(topics.into_iter().map(|topic| (now + REGISTER_RETRY, topic))),
@@ -248,16 +249,21 @@ impl Shard {
     }
 
     /// The newest values of a topic that is new, or lacks some.
-    pub(super) fn on_newest(&mut self, topic: Topic, result: Result<Vec<LatestValue>, Unavailable>) {
+    pub(super) fn on_newest(
+        &mut self,
+        ground: &mut Ground,
+        topic: Topic,
+        result: Result<Vec<LatestValue>, Unavailable>,
+    ) {
         if let Some(home) = self.homes.homes.get_mut(&topic) {
             home.asks_newest = false;
         }
         let Ok(values) = result else {
-            let at = self.clock.instant + REGISTER_RETRY;
+            let at = ground.clock.instant + REGISTER_RETRY;
             return self.homes.again.push((at, topic));
         };
         if self.homes.homes.contains_key(&topic) {
-            let mut held = self.account.open(Use::Questions);
+            let mut held = ground.account.open(Use::Questions);
             // They are here already, and go as fast as they can be read.
             held.settle(values.iter().map(|value| size_of::<LatestValue>() + value.event.len()).sum());
             self.homes.found.push_back((topic, Held::new(values.into(), held)));
@@ -265,13 +271,13 @@ impl Shard {
     }
 
     /// Once a turn: takes the newest values that the store gave, as many as a turn may. True if there are more.
-    pub(super) fn take_found(&mut self) -> bool {
+    pub(super) fn take_found(&mut self, ground: &mut Ground) -> bool {
         let mut left = NEWEST_TURN_BYTES;
         while let Some((topic, mut values)) = self.homes.found.pop_front() {
             shrink(&mut self.homes.found);
-            self.take_values(&topic, &mut values, &mut left);
+            self.take_values(ground, &topic, &mut values, &mut left);
             if values.is_empty() {
-                self.end_values(&topic);
+                self.end_values(ground, &topic);
             } else {
                 self.homes.found.push_front((topic, values));
             }
@@ -283,7 +289,13 @@ impl Shard {
     }
 
     /// Takes values until so many bytes are used up, and each counts as some.
-    fn take_values(&mut self, topic: &Topic, values: &mut VecDeque<LatestValue>, left: &mut usize) {
+    fn take_values(
+        &mut self,
+        ground: &mut Ground,
+        topic: &Topic,
+        values: &mut VecDeque<LatestValue>,
+        left: &mut usize,
+    ) {
         while *left > 0
             && let Some(value) = values.pop_front()
         {
@@ -300,27 +312,27 @@ impl Shard {
                 continue;
             }
             // Who came before this was known hears of it with the rest.
-            if home.newest.take(&frame, Keeping::Own, &self.account).is_news() {
+            if home.newest.take(&frame, Keeping::Own, &ground.account).is_news() {
                 if began {
-                    self.counters().latest_healed.add(1);
+                    ground.counters().latest_healed.add(1);
                 }
-                self.show_value(&frame, began);
+                self.show_value(ground, &frame, began);
             }
         }
     }
 
     /// All newest values of a topic that the store gave are taken.
-    fn end_values(&mut self, topic: &Topic) {
+    fn end_values(&mut self, ground: &mut Ground, topic: &Topic) {
         let Some(home) = self.homes.homes.get_mut(topic) else { return };
         home.heard = home.heard.max(heard(home.found_to));
         if !std::mem::replace(&mut home.newest_known, true) {
-            self.check_ready(topic);
+            self.check_ready(ground, topic);
         }
     }
 
     /// An event of class `every` or `latest` arrived at this node.
-    pub(super) fn order(&mut self, frame: &Arc<Frame>) {
-        let now = self.clock.instant;
+    pub(super) fn order(&mut self, ground: &mut Ground, frame: &Arc<Frame>) {
+        let now = ground.clock.instant;
         let Some(home) = self.homes.homes.get_mut(frame.topic()) else { return };
         if !home.order.is_active(now) && home.compare_at > now + ENDS_ACTIVE {
             let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
@@ -328,8 +340,8 @@ impl Shard {
         }
         if frame.class() == Class::Latest {
             home.order.stir(now);
-            if home.newest.take(frame, Keeping::Own, &self.account).is_news() {
-                self.show_value(frame, true);
+            if home.newest.take(frame, Keeping::Own, &ground.account).is_news() {
+                self.show_value(ground, frame, true);
             }
             return;
         }
@@ -339,55 +351,55 @@ impl Shard {
         let next_read = home.order.next_read();
         match effects.as_slice() {
             // Mostly it is the next one.
-            [Effect::Deliver(frame)] => self.give(frame),
+            [Effect::Deliver(frame)] => self.give(ground, frame),
             [] => {}
             _ => {
                 let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
-                self.do_order(&topic, effects);
+                self.do_order(ground, &topic, effects);
             }
         }
         if let Some(at) = next_read {
             let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
             if at <= now {
-                self.look_back(&topic);
+                self.look_back(ground, &topic);
             }
             self.homes.unsettle(&topic);
         }
     }
 
-    fn do_order(&mut self, topic: &Topic, effects: Vec<Effect>) {
+    fn do_order(&mut self, ground: &mut Ground, topic: &Topic, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Deliver(frame) => self.give(&frame),
+                Effect::Deliver(frame) => self.give(ground, &frame),
                 Effect::Gap(after, told) => {
-                    self.counters().gaps.add(1);
-                    let frame = Frame::gap(topic.as_str(), &format!("{}:{after}", self.node.dc), told);
-                    self.sequence(&Arc::new(frame));
+                    ground.counters().gaps.add(1);
+                    let frame = Frame::gap(topic.as_str(), &format!("{}:{after}", ground.node.dc), told);
+                    self.sequence(ground, &Arc::new(frame));
                 }
             }
         }
     }
 
     /// Once a tick: holes that waited long enough, look-ups that failed, and ends to compare.
-    pub(super) fn tick_homes(&mut self) {
-        let now = self.clock.instant;
+    pub(super) fn tick_homes(&mut self, ground: &mut Ground) {
+        let now = ground.clock.instant;
         let due: Vec<Topic> = self.homes.again.extract_if(.., |(at, _)| *at <= now).map(|(_, topic)| topic).collect();
         for topic in due {
             if self.homes.homes.get(&topic).is_some_and(|home| !home.is_ready()) {
                 self.homes.new.push(topic);
             }
         }
-        self.begin_homes();
+        self.begin_homes(ground);
         for _ in 0..self.homes.unsettled.len().min(UNSETTLED_BURST) {
             let Some(topic) = self.homes.unsettled.pop() else { break };
-            self.look_back(&topic);
+            self.look_back(ground, &topic);
             let Some(home) = self.homes.homes.get(&topic) else { continue };
             if home.order.next_read().is_some() || (!home.asks.is_empty() && home.reading.is_none()) {
                 self.homes.unsettle(&topic);
             }
         }
-        self.look_at_unsure();
-        self.compare_ends();
+        self.look_at_unsure(ground);
+        self.compare_ends(ground);
     }
 
     /// Whoever asked for a part of history has no use for it any more.
@@ -398,36 +410,36 @@ impl Shard {
     }
 
     /// A stream, or a core, asks for what followed a position.
-    pub(super) fn on_replay_ask(&mut self, ask: ReplayAsk) {
+    pub(super) fn on_replay_ask(&mut self, ground: &mut Ground, ask: ReplayAsk) {
         let ReplayAsk { topic, after, bytes, asker } = ask;
-        self.serve_replay(&topic, Asking { asker, after, bytes });
-        self.look_back(&topic);
+        self.serve_replay(ground, &topic, Asking { asker, after, bytes });
+        self.look_back(ground, &topic);
     }
 
     /// Answers those for whom memory suffices, now that it is known where history ends, and reads it for the others.
-    fn serve_replays(&mut self, topic: &Topic) {
+    fn serve_replays(&mut self, ground: &mut Ground, topic: &Topic) {
         let Some(home) = self.homes.homes.get_mut(topic) else { return };
         for ask in home.asks.take(Position::START, None) {
-            self.serve_replay(topic, ask);
+            self.serve_replay(ground, topic, ask);
         }
-        self.look_back(topic);
+        self.look_back(ground, topic);
     }
 
     /// Answers from memory if that reaches back far enough; else it waits for a look-up.
-    fn serve_replay(&mut self, topic: &Topic, ask: Asking<Asker>) {
+    fn serve_replay(&mut self, ground: &mut Ground, topic: &Topic, ask: Asking<Asker>) {
         let Some(home) = self.homes.homes.get_mut(topic) else { return };
         let Some(recent) = home.order.recent(ask.after) else { return home.asks.insert(ask) };
         let Recent { frames, from, reaches, shown } = recent;
         let page = FramePage { frames, complete: true, reaches, since: Reach::START, shown };
         let (page, from) = page.within(from, ask.bytes);
-        self.counters().replays_from_memory.add(1);
+        ground.counters().replays_from_memory.add(1);
         let answer = Replayed { topic: topic.clone(), page, from, asker: ask.asker };
-        self.send(ask.asker.shard(), Message::Replayed(Box::new(answer)));
+        ground.send(ask.asker.shard(), Message::Replayed(Box::new(answer)));
     }
 
     /// Begins a look-up in a topic's history, if one is due and none is under way.
-    fn look_back(&mut self, topic: &Topic) {
-        let now = self.clock.instant;
+    fn look_back(&mut self, ground: &mut Ground, topic: &Topic) {
+        let now = ground.clock.instant;
         let Some(home) = self.homes.homes.get_mut(topic).filter(|home| home.reading.is_none()) else { return };
         let Some(end) = home.order.end() else { return };
         let for_order = home.order.read_due(now);
@@ -436,14 +448,14 @@ impl Shard {
         // Others who may be given more ask on.
         let bytes = first.map(|ask| ask.bytes).max(for_order.map(|_| PAGE_BYTES)).unwrap_or(PAGE_BYTES);
         home.reading = Some(Reading { after, bytes, end, for_order: for_order.is_some() });
-        self.counters().history_reads.add(1);
+        ground.counters().history_reads.add(1);
         let read = Read { topic: topic.clone(), after, limit: page_events(bytes) };
-        self.ask(Request::Read(read), Asked::Page(topic.clone()));
+        ground.ask(Request::Read(read), Asked::Page(topic.clone()));
     }
 
     /// A part of a topic's history.
-    pub(super) fn on_page(&mut self, topic: Topic, result: Result<Page, Unavailable>) {
-        let now = self.clock.instant;
+    pub(super) fn on_page(&mut self, ground: &mut Ground, topic: Topic, result: Result<Page, Unavailable>) {
+        let now = ground.clock.instant;
         let Some(home) = self.homes.homes.get_mut(&topic) else { return };
         let Some(reading) = home.reading.take() else { return };
         let Ok(mut page) = result else {
@@ -456,7 +468,7 @@ impl Shard {
         };
         bound(&mut page, reading.bytes);
         let frames: Vec<Arc<Frame>> =
-            page.events.iter().filter_map(|stored| place(&self.node.dc, stored, page.reaches)).collect();
+            page.events.iter().filter_map(|stored| place(&ground.node.dc, stored, page.reaches)).collect();
         let last = frames.last().and_then(|frame| frame.position()).unwrap_or(reading.after);
         let mut effects = Vec::new();
         if reading.for_order {
@@ -485,11 +497,11 @@ impl Shard {
         if home.order.next_read().is_some() {
             self.homes.unsettle(&topic);
         }
-        self.do_order(&topic, effects);
+        self.do_order(ground, &topic, effects);
         for answer in answers {
-            self.send(answer.asker.shard(), Message::Replayed(Box::new(answer)));
+            ground.send(answer.asker.shard(), Message::Replayed(Box::new(answer)));
         }
-        self.look_back(&topic);
+        self.look_back(ground, &topic);
     }
 }
 

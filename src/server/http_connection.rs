@@ -1,12 +1,14 @@
 //! A connection that sends requests: what was read and not understood yet, what was answered and not taken yet.
 
 use super::access::Access;
+use super::ground::Reply;
 use super::lines::Lines;
 use crate::admission::Refusal;
 use crate::limits::{BODY_BYTES_PER_SECOND_MIN, BODY_TIMEOUT, EVICT_AGE, HEAD_TIMEOUT, REQUEST_BYTES_MIN};
 use crate::runtime::account::{Account, Full, Reservation, Use};
 use crate::wire::chunked::Chunked;
 use crate::wire::response::AnswerTo;
+use crate::wire::status::Status;
 
 /// The state of a connection between requests, and within one.
 #[derive(Debug, Default)]
@@ -104,6 +106,23 @@ impl Http {
             return Ok(());
         }
         self.reserved.get_or_insert_with(|| account.open(Use::Requests)).resize(bytes)
+    }
+
+    /// What became of a line of its body is known. Gives the answer to the whole of it, if that was the last to be waited for.
+    pub fn settle_line(&mut self, line: u64, result: Result<(), String>) -> Option<Reply> {
+        match &mut self.body {
+            Body::Lines(lines, _) => lines.settle(line, result),
+            Body::LinesEnding(lines) => {
+                lines.settle(line, result);
+                if lines.pending() == 0
+                    && let Body::LinesEnding(lines) = std::mem::take(&mut self.body)
+                {
+                    return Some(Reply::Answer(Status::Accepted, lines.answer()));
+                }
+            }
+            Body::Whole | Body::Chunked { .. } => {}
+        }
+        None
     }
 
     /// Whether answers wait for the client to read.

@@ -2,16 +2,17 @@
 
 use super::message::Message;
 use super::routes::Handled;
-use super::shard::Shard;
 use super::slots::Conn;
 use crate::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX, INTERNAL_BODY_BYTES_MAX};
+use crate::server::ground::Ground;
+use crate::server::services::Services;
 use crate::wire::batch::{Batch, VERSION, is_readable};
 use crate::wire::http::HttpError;
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
 use crate::wire::status::Status;
 
-impl Shard {
+impl Ground {
     /// Refuses requests that are meant for another node, or come from a version too far away.
     pub(super) fn check_neighbour(&self, request: &Request<'_>) -> Result<(), HttpError> {
         if let Some(node) = request.fanfare_node.filter(|node| *node != self.node.name) {
@@ -49,20 +50,23 @@ impl Shard {
         // Only a length that was checked lets it grow that far.
         HEAD_BYTES_MAX + if internal { INTERNAL_BODY_BYTES_MAX } else { BODY_BYTES_MAX }
     }
+}
 
+impl Services {
     /// `/v1/internal/…`. The secret was checked.
     pub(super) fn node_to_node(
         &mut self,
+        ground: &mut Ground,
         conn: Conn,
         request: &Request<'_>,
         what: &str,
         to: AnswerTo,
         body: &[u8],
     ) -> Result<Handled, HttpError> {
-        let roles = self.node.roles;
+        let roles = ground.node.roles;
         let is_known = match what {
             "frames" | "connections" => roles.frontend,
-            "kv" => self.node.kv.is_some(),
+            "kv" => ground.node.kv.is_some(),
             "members" => roles.frontend || roles.dispatcher,
             "totals" => roles.backend,
             _ => false,
@@ -70,31 +74,32 @@ impl Shard {
         if !is_known {
             return Err(HttpError::not_found());
         }
-        self.check_neighbour(request)?;
+        ground.check_neighbour(request)?;
         match what {
-            "frames" => self.frames_request(conn, to, body, None),
-            "kv" => self.relay_questions(conn, to, body),
-            "members" => self.members_asked(conn, false, body),
-            "totals" => self.totals_request(to, body),
-            _ => self.take_change(conn, body),
+            "frames" => self.frames_request(ground, conn, to, body, None),
+            "kv" => ground.relay_questions(conn, to, body),
+            "members" => self.members_asked(ground, conn, false, body),
+            "totals" => self.totals_request(ground, to, body),
+            _ => self.frontend()?.take_change(ground, conn, body),
         }
     }
 
     /// A batch of a node, or of a peer's, for the shard that knows what was seen of its sender.
     pub(super) fn frames_request(
         &mut self,
+        ground: &mut Ground,
         conn: Conn,
         to: AnswerTo,
         body: &[u8],
         peer: Option<usize>,
     ) -> Result<Handled, HttpError> {
         let bad = |error: crate::wire::binary::Malformed| HttpError::bad(error.to_string());
-        let owner = self.window_owner(&Batch::parse(body).map_err(bad)?.header);
-        if owner == self.id {
-            self.take_frames(body, peer).map_err(bad)?;
-            return Ok(Handled::Answered(self.answers().whole(to, Status::NoContent, "", "", b"")));
+        let owner = self.window_owner(ground, &Batch::parse(body).map_err(bad)?.header);
+        if owner == ground.id {
+            self.take_frames(ground, body, peer).map_err(bad)?;
+            return Ok(Handled::Answered(ground.answers().whole(to, Status::NoContent, "", "", b"")));
         }
-        self.send(owner, Message::Frames { bytes: body.into(), peer, asker: (self.id, conn) });
+        ground.send(owner, Message::Frames { bytes: body.into(), peer, asker: (ground.id, conn) });
         Ok(Handled::Later)
     }
 }

@@ -1,6 +1,8 @@
 //! Journeys of sampled events. A checkpoint is noted on the event itself, which carries it on; where its viewers were written
 //! to, the whole of it is kept for a while, for operators and `fanfare trace`.
 
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,7 +10,6 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::shard::Shard;
 use crate::frontend::log::Cursor;
 use crate::frontend::topics::{TopicEntry, TopicIndex};
 use crate::limits::{JOURNEY_PATIENCE, JOURNEYS_FOLLOWED, JOURNEYS_KEPT, TRACES_FORCED_PER_SECOND};
@@ -118,7 +119,7 @@ fn row(shard: usize, journey: &Journey) -> Value {
     })
 }
 
-impl Shard {
+impl Ground {
     /// Unix time in microseconds, now and not as of this turn's beginning.
     pub(super) fn unix_us(&self) -> u64 {
         self.clock.times.unix().as_micros() as u64
@@ -186,17 +187,19 @@ impl Shard {
         self.note(&mut hops, checkpoint, frame.class());
         frame.with_hops(hops)
     }
+}
 
+impl Frontend {
     /// A sampled event was given to a topic's log: from now on its viewers are written to.
     #[cold]
-    pub(super) fn follow(&mut self, topic: TopicIndex, frame: &Arc<Frame>, hops: &Hops) {
-        if self.journeys.followed.len() < JOURNEYS_FOLLOWED {
+    pub(super) fn follow(&mut self, ground: &mut Ground, topic: TopicIndex, frame: &Arc<Frame>, hops: &Hops) {
+        if ground.journeys.followed.len() < JOURNEYS_FOLLOWED {
             let entry = self.topics.get(topic);
-            self.journeys.followed.push(Followed {
+            ground.journeys.followed.push(Followed {
                 frame: Arc::clone(frame),
                 hops: hops.clone(),
                 topic,
-                since: self.clock.instant,
+                since: ground.clock.instant,
                 end: (!entry.overflows()).then(|| entry.log.end()),
                 round: None,
                 written_us: None,
@@ -206,12 +209,12 @@ impl Shard {
 
     /// Viewers of a topic were written to, while sampled events are followed.
     #[cold]
-    pub(super) fn follow_up(&mut self, topic: TopicIndex) {
-        let now_us = self.unix_us();
+    pub(super) fn follow_up(&mut self, ground: &mut Ground, topic: TopicIndex) {
+        let now_us = ground.unix_us();
         let mut through = Vec::new();
         let mut at = 0;
-        while at < self.journeys.followed.len() {
-            let followed = &mut self.journeys.followed[at];
+        while at < ground.journeys.followed.len() {
+            let followed = &mut ground.journeys.followed[at];
             let entry = self.topics.try_get_mut(topic).filter(|entry| entry.topic.as_str() == followed.frame.topic());
             let Some(entry) = entry.filter(|_| followed.topic == topic) else {
                 at += 1;
@@ -219,14 +222,16 @@ impl Shard {
             };
             followed.written_us = Some((followed.written_us.map_or(now_us, |(first, _)| first), now_us));
             if followed.is_through(entry) {
-                through.push(self.journeys.followed.swap_remove(at));
+                through.push(ground.journeys.followed.swap_remove(at));
             } else {
                 at += 1;
             }
         }
-        through.into_iter().for_each(|followed| self.arrive(followed));
+        through.into_iter().for_each(|followed| ground.arrive(followed));
     }
+}
 
+impl Ground {
     /// A sampled event was written to all viewers here that keep up.
     fn arrive(&mut self, followed: Followed) {
         let Followed { frame, mut hops, written_us, .. } = followed;

@@ -1,5 +1,8 @@
 //! The backend's requests: a like is stored first, acknowledged once it is on disk, and then told to the viewers.
 
+use super::own::Own;
+use crate::server::backend::Backend;
+use crate::server::ground::Ground;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -8,12 +11,11 @@ use serde_json::json;
 use tracing::warn;
 
 use super::access::Access;
-use super::message::{Message, Then, Ticket};
+use super::message::{Then, Ticket};
 use super::once::other_body;
 use super::posts::{listed, place_topic};
 use super::routes::Handled;
 use super::rules;
-use super::shard::Shard;
 use super::slots::Conn;
 use crate::backend::store::{Change, Command, Outcome, PostKind, Record, StoreError};
 use crate::backend::telling::Telling;
@@ -39,10 +41,11 @@ pub(super) fn default_reaction() -> String {
     "like".to_owned()
 }
 
-impl Shard {
+impl Backend {
     /// `/v1/videos/{video}/likes`
     pub(super) fn likes(
         &mut self,
+        ground: &mut Ground,
         conn: Conn,
         request: &Request<'_>,
         access: &Access,
@@ -63,73 +66,75 @@ impl Shard {
                 let member =
                     access.member(member)?.ok_or(HttpError::bad("the field \"member\" is missing: who likes?"))?;
                 check_name("member", &member)?;
-                self.check_reaction(&reaction)?;
+                self.check_reaction(ground, &reaction)?;
                 let video = video.to_owned();
                 if request.method == Method::Post {
                     let command = Command::Like {
                         video,
                         member: member.clone(),
                         reaction: reaction.clone(),
-                        at: self.clock.unix_ms,
+                        at: ground.clock.unix_ms,
                     };
-                    let command = self.once(request, &member, ["likes", topic.as_str()], body, command)?;
+                    let command = ground.once(request, &member, ["likes", topic.as_str()], body, command)?;
                     (command, Then::Liked { topic, member, reaction })
                 } else {
                     (Command::Unlike { video, member, reaction }, Then::Unliked { topic })
                 }
             }
         };
-        self.store(command, conn, then)
+        self.store(ground, command, conn, then)
     }
 
     /// Only reactions that are configured: the database keeps a count of each.
-    pub(super) fn check_reaction(&self, reaction: &str) -> Result<(), HttpError> {
-        if self.live.reactions.iter().any(|known| known == reaction) {
+    pub(super) fn check_reaction(&self, ground: &Ground, reaction: &str) -> Result<(), HttpError> {
+        if ground.live.reactions.iter().any(|known| known == reaction) {
             return Ok(());
         }
-        let known = self.live.reactions.join(", ");
+        let known = ground.live.reactions.join(", ");
         Err(HttpError::bad(format!("unknown reaction; this node takes {known}")))
     }
 
     /// The database answered: tell the viewers what is stored now, then the one who asked.
-    pub(super) fn on_stored(&mut self, ticket: Ticket, result: Result<Outcome, StoreError>) {
-        let took = self.clock.instant.saturating_duration_since(ticket.asked_at);
-        self.counters().store_answer.observe(took.as_micros() as u64);
+    pub(super) fn on_stored(&mut self, ground: &mut Ground, ticket: Ticket, result: Result<Outcome, StoreError>) {
+        let took = ground.clock.instant.saturating_duration_since(ticket.asked_at);
+        ground.counters().store_answer.observe(took.as_micros() as u64);
         if !matches!(ticket.then, Then::OutboxHeld) {
-            self.counters().store_errors.add(result.is_err().into());
+            ground.counters().store_errors.add(result.is_err().into());
         }
         let answer = match (ticket.then, result) {
-            (Then::Outbox, result) => return self.on_outbox(result),
+            (Then::Outbox, result) => return self.on_outbox(ground, result),
             (Then::OutboxHeld, _) => return,
-            (Then::Totals(topic), result) => return self.on_totals(&topic, result),
-            (Then::Tapped { tapped, taps }, result) => return self.on_taps_stored(tapped, taps, result),
-            (Then::RulesAsked(topic), result) => return self.on_rules(&topic, result),
-            (Then::Marked(marking), result) => return self.on_marked(marking, result.is_ok()),
-            (then, Ok(outcome)) => self.tell(then, outcome, ticket.asked_at),
+            (Then::Totals(topic), result) => return self.on_totals(ground, &topic, result),
+            (Then::Tapped { tapped, taps }, result) => return self.on_taps_stored(ground, tapped, taps, result),
+            (Then::RulesAsked(topic), result) => return self.on_rules(ground, &topic, result),
+            (Then::Marked(marking), result) => return self.on_marked(ground, marking, result.is_ok()),
+            (then, Ok(outcome)) => self.tell(ground, then, outcome, ticket.asked_at),
             (then, Err(error)) => {
                 if let Then::Liked { topic, .. } | Then::Unliked { topic } = then {
                     // It may be stored all the same, and who asks again is told that it was, which is no change.
-                    self.likes_changed(&topic);
+                    self.likes_changed(ground, &topic);
                 }
-                Err(store_error(error, self.clock.instant))
+                Err(store_error(error, ground.clock.instant))
             }
         };
-        if ticket.asker == self.id {
-            self.answer_json_later(ticket.conn, answer);
-        } else {
-            self.send(ticket.asker, Message::Answer { conn: ticket.conn, answer });
-        }
+        ground.reply_to((ticket.asker, ticket.conn), answer);
     }
 
     /// Which of two likes was stored later, as far as one backend knows, or the clocks of several do.
-    fn order_of_storing(&mut self) -> u64 {
-        self.stored_last = (self.stored_last + 1).max(self.clock.unix_ms * 1_000);
+    fn order_of_storing(&mut self, ground: &mut Ground) -> u64 {
+        self.stored_last = (self.stored_last + 1).max(ground.clock.unix_ms * 1_000);
         self.stored_last
     }
 
     /// Publishes what changed by a request of that time. Gives the answer to who asked.
-    fn tell(&mut self, then: Then, outcome: Outcome, asked_at: Instant) -> Result<(Status, String), HttpError> {
-        let begun = Begun { read_at: Some(asked_at), stored_at: Some(self.clock.instant), ..Begun::default() };
+    fn tell(
+        &mut self,
+        ground: &mut Ground,
+        then: Then,
+        outcome: Outcome,
+        asked_at: Instant,
+    ) -> Result<(Status, String), HttpError> {
+        let begun = Begun { read_at: Some(asked_at), stored_at: Some(ground.clock.instant), ..Begun::default() };
         let answer = outcome.answer();
         let told = |answer: Option<(Status, String)>| answer.expect("it is what a client is told");
         Ok(match (then, outcome) {
@@ -138,19 +143,19 @@ impl Shard {
             (_, Outcome::OtherBody) => return Err(other_body()),
             (Then::Liked { topic, member, reaction }, Outcome::Liked { created, reaction_likes, .. }) => {
                 if created {
-                    self.counters().likes_stored.add(1);
+                    ground.counters().likes_stored.add(1);
                     let data = json!({"member": member, "reaction": reaction, "likes": reaction_likes}).to_string();
-                    let order = self.order_of_storing();
-                    self.publish_stored(&topic, "like", Some(&reaction), (Some(order), begun), &data);
-                    self.likes_changed(&topic);
+                    let version = Some(self.order_of_storing(ground));
+                    ground.publish(Own { version, begun, ..Own::keyed(&topic, "like", &reaction, data) });
+                    self.likes_changed(ground, &topic);
                 }
                 told(answer)
             }
             (Then::Unliked { topic }, Outcome::Unliked { removed, likes, .. }) => {
                 if removed {
-                    self.counters().likes_stored.add(1);
+                    ground.counters().likes_stored.add(1);
                     if !planted(Mistake::UnlikeUntold) {
-                        self.likes_changed(&topic);
+                        self.likes_changed(ground, &topic);
                     }
                 }
                 (Status::Ok, json!({"likes": likes}).to_string())
@@ -162,21 +167,23 @@ impl Shard {
             }
             (Then::Posted { kind, topic, member, text, always }, Outcome::Posted { id, .. }) => {
                 let record = Record { id, change: Change::Posted };
-                self.tell_of_post(&topic, Telling { kind, record, member, text, always, begun });
+                self.tell_of_post(ground, &topic, Telling { kind, record, member, text, always, begun });
                 told(answer)
             }
             (Then::Posted { topic, .. }, Outcome::Barred(bar)) => return Err(rules::barred(&topic, bar)),
             (Then::Rules, Outcome::Rules { rules, .. }) => rules::read(rules),
-            (Then::RulesSet { topic }, Outcome::Rules { rules, version }) => self.rules_set(&topic, rules, version),
+            (Then::RulesSet { topic }, Outcome::Rules { rules, version }) => {
+                self.rules_set(ground, &topic, rules, version)
+            }
             (Then::TimedOut { member }, Outcome::TimedOut { until }) => rules::timed_out(&member, until),
             (Then::Deleted { kind, topic, id }, Outcome::Deletion(deletion)) => {
-                return self.tell_deleted((kind, begun), &topic, id, deletion);
+                return self.tell_deleted(ground, (kind, begun), &topic, id, deletion);
             }
             (Then::Listed(kind), outcome @ Outcome::Posts { .. }) => (Status::Ok, listed(kind, outcome)),
             (Then::Read { topic, member }, Outcome::Receipt { moved, message }) => {
                 if moved {
                     let data = json!({"member": member, "message": message}).to_string();
-                    self.publish_stored(&topic, "receipt", Some(&member), (None, begun), &data);
+                    ground.publish(Own { begun, ..Own::keyed(&topic, "receipt", &member, data) });
                 }
                 (Status::Accepted, json!({"message": message}).to_string())
             }

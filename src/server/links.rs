@@ -1,6 +1,7 @@
 //! Calls to other nodes: connections as slots of the shard, in the same readiness set as all others. What comes of calls
 //! is settled at the end of a turn, in order, so that nobody is called back while calling.
 
+use crate::server::ground::Ground;
 use std::net::SocketAddr;
 
 use serde::Serialize;
@@ -9,7 +10,6 @@ use url::Url;
 
 use super::link::{Call, Called, Destination, Filled, Lane, Link, LinkKey, Outcome, State};
 use super::peers::Peer;
-use super::shard::Shard;
 use super::slots::{Conn, Kind};
 use super::tls::Tls;
 use crate::limits::*;
@@ -75,7 +75,7 @@ impl Links {
     }
 }
 
-impl Shard {
+impl Ground {
     /// Whether a call would go out now.
     pub(super) fn link_takes(&self, key: LinkKey) -> bool {
         self.cluster.links.find(key).is_none_or(|link| link.takes_calls(self.clock.instant))
@@ -332,35 +332,11 @@ impl Shard {
             }
         }
     }
+}
 
-    /// Does what follows from answers, and from their absence.
-    pub(super) fn settle_calls(&mut self) {
-        // No more than there are now: what follows may call again.
-        for _ in 0..self.cluster.outcomes.len() {
-            let Some((what, outcome)) = self.cluster.outcomes.pop_front() else { break };
-            let is_peer = matches!(what, Called::PeerFrames { .. } | Called::PeerPage(_) | Called::Hello(_));
-            if let Outcome::Answer(status @ (401 | 421), _) = outcome
-                && !is_peer
-            {
-                self.warn_of_refusal(status);
-            }
-            match what {
-                Called::Frames { node, first } => self.on_frames_answered(node, first, outcome),
-                Called::Questions(tickets) => self.on_questions_answered(tickets, outcome),
-                Called::Events(events) => self.on_handed_over(events, outcome),
-                Called::Change(asker) => self.on_changed_elsewhere(asker, outcome),
-                Called::PeerFrames { peer, first } => self.on_broadcast_answered(peer, first, outcome),
-                Called::PeerPage(sent) => self.on_page_answered(sent, outcome),
-                Called::Hello(told) => self.on_hello_answered(told, outcome),
-                Called::Members(conn) => self.on_members_answered(conn, outcome),
-                Called::MembersRelayed(conn) => self.on_members_relayed(conn, outcome),
-                Called::Totals(topics) => self.on_totals_asked(&topics, &outcome),
-            }
-        }
-    }
-
+impl Ground {
     /// One line a minute: somebody has to set something right.
-    fn warn_of_refusal(&mut self, status: u16) {
+    pub(super) fn warn_of_refusal(&mut self, status: u16) {
         if self.cluster.warned.fails(self.clock.instant) {
             match status {
                 401 => warn!(

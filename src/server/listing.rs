@@ -1,6 +1,9 @@
 //! What operators ask of all shards at once: the slowest clients, and a topic's viewers. Each shard is sent the question,
 //! and whoever was asked puts the answers together.
 
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
+use crate::server::services::Services;
 use std::borrow::Cow;
 
 use serde_json::{Value, json};
@@ -8,7 +11,6 @@ use serde_json::{Value, json};
 use super::message::Message;
 use super::present::{Present, PresentAsk};
 use super::routes::Handled;
-use super::shard::Shard;
 use super::slots::{Conn, Kind, Lag};
 use crate::limits::{LISTED_DEFAULT, LISTED_MAX};
 use crate::wire::connection_id::ConnectionId;
@@ -51,54 +53,65 @@ pub struct Gathering {
     rows: Vec<(u64, Value)>,
 }
 
-impl Shard {
+impl Services {
     /// `GET /v1/connections?sort=pending[&limit=n]`
-    pub(super) fn list_connections(&mut self, conn: Conn, query: Query<'_>) -> Result<Handled, HttpError> {
+    pub(super) fn list_connections(
+        &mut self,
+        ground: &mut Ground,
+        conn: Conn,
+        query: Query<'_>,
+    ) -> Result<Handled, HttpError> {
         if query.all(Parameter::Sort).any(|by| by != "pending") {
             return Err(HttpError::bad("connections are sorted by pending only: sort=pending"));
         }
         let limit = listed(query)?;
-        self.gather(conn, Listing::Pending(limit));
+        self.gather(ground, conn, Listing::Pending(limit));
         Ok(Handled::Later)
     }
 
     /// `GET /v1/traces[?id=…][&limit=n]`
-    pub(super) fn list_traces(&mut self, conn: Conn, query: Query<'_>) -> Result<Handled, HttpError> {
+    pub(super) fn list_traces(
+        &mut self,
+        ground: &mut Ground,
+        conn: Conn,
+        query: Query<'_>,
+    ) -> Result<Handled, HttpError> {
         let limit = listed(query)?;
-        self.gather(conn, Listing::Traces(query.last(Parameter::Id).map(Cow::into_owned), limit));
+        self.gather(ground, conn, Listing::Traces(query.last(Parameter::Id).map(Cow::into_owned), limit));
         Ok(Handled::Later)
     }
 
     /// `GET /v1/topics/{topic}`
-    pub(super) fn list_topic(&mut self, conn: Conn, topic: &str) -> Result<Handled, HttpError> {
-        let topic = self.topic_of_path(topic)?;
-        self.gather(conn, Listing::Topic(topic));
+    pub(super) fn list_topic(&mut self, ground: &mut Ground, conn: Conn, topic: &str) -> Result<Handled, HttpError> {
+        let topic = ground.topic_of_path(topic)?;
+        self.gather(ground, conn, Listing::Topic(topic));
         Ok(Handled::Later)
     }
 
-    pub(super) fn gather(&mut self, conn: Conn, listing: Listing) {
-        let shards = self.node.shards();
+    pub(super) fn gather(&mut self, ground: &mut Ground, conn: Conn, listing: Listing) {
+        let shards = ground.node.shards();
         self.gathering.insert(conn, Gathering { listing: listing.clone(), missing: shards, rows: Vec::new() });
         for shard in 0..shards {
-            let ask = ListingAsk { listing: listing.clone(), asker: (self.id, conn) };
-            self.send(shard, Message::List(Box::new(ask)));
+            let ask = ListingAsk { listing: listing.clone(), asker: (ground.id, conn) };
+            ground.send(shard, Message::List(Box::new(ask)));
         }
     }
 
     /// A shard asks for this one's part.
-    pub(super) fn on_list(&mut self, ask: ListingAsk) {
+    pub(super) fn on_list(&mut self, ground: &mut Ground, ask: ListingAsk) {
         let rows = match &ask.listing {
-            Listing::Pending(limit) => self.pending(*limit),
-            Listing::Topic(topic) => self.topic_rows(topic),
-            Listing::Members(ask) => vec![(0, json!(self.present_here(ask)))],
-            Listing::Traces(id, limit) => self.journeys.rows(self.id, id.as_deref(), *limit),
+            Listing::Traces(id, limit) => ground.journeys.rows(ground.id, id.as_deref(), *limit),
+            listing => match &self.frontend {
+                Some(frontend) => frontend.rows(ground, listing),
+                None => Vec::new(),
+            },
         };
         let (shard, conn) = ask.asker;
-        self.send(shard, Message::Listed(conn, rows));
+        ground.send(shard, Message::Listed(conn, rows));
     }
 
     /// A shard's part came; the last one completes the answer.
-    pub(super) fn on_listed(&mut self, conn: Conn, rows: Vec<(u64, Value)>) {
+    pub(super) fn on_listed(&mut self, ground: &mut Ground, conn: Conn, rows: Vec<(u64, Value)>) {
         let Some(gathering) = self.gathering.get_mut(&conn) else { return };
         gathering.rows.extend(rows);
         gathering.missing -= 1;
@@ -112,12 +125,12 @@ impl Shard {
                 rows.into_iter()
                     .filter_map(|(_, row)| serde_json::from_value(row).ok())
                     .for_each(|part| all.take(part));
-                return self.on_members_found(conn, Some(all));
+                return self.on_members_found(ground, conn, Some(all));
             }
             Listing::Traces(_, limit) => {
                 rows.sort_by_key(|(last_us, _)| std::cmp::Reverse(*last_us));
                 rows.truncate(limit);
-                json!({"node": self.node.name, "data_center": self.node.dc, "traces": values(rows)})
+                json!({"node": ground.node.name, "data_center": ground.node.dc, "traces": values(rows)})
             }
             Listing::Pending(limit) => {
                 rows.sort_by_key(|(pending, _)| std::cmp::Reverse(*pending));
@@ -129,39 +142,51 @@ impl Shard {
                 let viewers: u64 = rows.iter().filter_map(|(_, row)| row["viewers"].as_u64()).sum();
                 json!({
                     "topic": topic.as_str(),
-                    "home": self.node.home(topic.as_str()),
+                    "home": ground.node.home(topic.as_str()),
                     "viewers": viewers,
                     "registered": rows.iter().any(|(_, row)| row["registered"] == true),
                     "shards": values(rows),
                 })
             }
         };
-        self.answer_later(conn, |shard, to| shard.answers().json(to, Status::Ok, answer.to_string().as_bytes()));
+        ground.reply(conn, Ok((Status::Ok, answer.to_string())));
+    }
+}
+
+impl Frontend {
+    /// What this shard knows of what is asked.
+    fn rows(&self, ground: &Ground, listing: &Listing) -> Vec<(u64, Value)> {
+        match listing {
+            Listing::Pending(limit) => self.pending(ground, *limit),
+            Listing::Topic(topic) => self.topic_rows(ground, topic),
+            Listing::Members(ask) => vec![(0, json!(self.present_here(ground, ask)))],
+            Listing::Traces(..) => Vec::new(),
+        }
     }
 
     /// The streams of this shard with the most waiting.
-    fn pending(&self, limit: usize) -> Vec<(u64, Value)> {
+    fn pending(&self, ground: &Ground, limit: usize) -> Vec<(u64, Value)> {
         let mut lagging: Vec<(usize, u32)> = Vec::new();
-        for number in 0..self.slots.capacity() {
-            if let Kind::Lagging(lag) = &self.slots.at(number).kind {
+        for number in 0..ground.slots.capacity() {
+            if let Kind::Lagging(lag) = &ground.slots.at(number).kind {
                 lagging.push((lag.pending(), number));
             }
         }
         lagging.sort_unstable_by_key(|(pending, _)| std::cmp::Reverse(*pending));
         lagging.truncate(limit);
-        let rows = lagging.into_iter().filter_map(|(pending, number)| match &self.slots.at(number).kind {
-            Kind::Lagging(lag) => Some((pending as u64, self.pending_row(number, lag, pending))),
+        let rows = lagging.into_iter().filter_map(|(pending, number)| match &ground.slots.at(number).kind {
+            Kind::Lagging(lag) => Some((pending as u64, self.pending_row(ground, number, lag, pending))),
             _ => None,
         });
         rows.collect()
     }
 
-    fn pending_row(&self, number: u32, lag: &Lag, pending: usize) -> Value {
-        let slot = self.slots.at(number);
+    fn pending_row(&self, ground: &Ground, number: u32, lag: &Lag, pending: usize) -> Value {
+        let slot = ground.slots.at(number);
         let conn = Conn { slot: number, generation: slot.generation };
         let id = ConnectionId {
-            node: self.node.id,
-            shard: self.id as u16,
+            node: ground.node.id,
+            shard: ground.id as u16,
             slot: number,
             generation: slot.generation,
             secret: 0,
@@ -170,8 +195,8 @@ impl Shard {
         let topics: Vec<&str> = topics.map(|watched| self.topics.get(watched.topic).topic.as_str()).collect();
         json!({
             "connection": format!("{}…", &id.encode()[..ID_SHOWN]),
-            "shard": self.id,
-            "address": self.peer(conn).map(|address| address.to_canonical().to_string()),
+            "shard": ground.id,
+            "address": ground.peer(conn).map(|address| address.to_canonical().to_string()),
             "member": slot.rights.as_ref().and_then(|rights| rights.member.as_deref()),
             "topics": topics,
             "pending_bytes": pending,
@@ -179,25 +204,25 @@ impl Shard {
             "overrun": lag.backlog.overrun(),
             "replaying": lag.replay.is_some(),
             "ending": lag.ends.is_some(),
-            "seconds_without_progress": self.clock.seconds().saturating_sub(lag.progress),
+            "seconds_without_progress": ground.clock.seconds().saturating_sub(lag.progress),
         })
     }
 
     /// This shard's part of a topic; nothing if nobody watches it here.
-    fn topic_rows(&self, topic: &Topic) -> Vec<(u64, Value)> {
+    fn topic_rows(&self, ground: &Ground, topic: &Topic) -> Vec<(u64, Value)> {
         let entries: Vec<_> = self.topics.views(topic.as_str()).map(|index| self.topics.get(index)).collect();
         if entries.is_empty() {
             return Vec::new();
         }
         let row = json!({
-            "shard": self.id,
+            "shard": ground.id,
             "viewers": entries.iter().map(|entry| entry.viewers.len()).sum::<usize>(),
             "log_bytes": entries.iter().map(|entry| entry.log.len()).sum::<usize>(),
             "registered": entries.iter().all(|entry| entry.registered),
             "reads_history": entries.iter().any(|entry| entry.behind.is_some()),
             "waiting_for_history": self.homes.waiting(topic),
         });
-        vec![(self.id as u64, row)]
+        vec![(ground.id as u64, row)]
     }
 }
 

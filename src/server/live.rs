@@ -2,10 +2,10 @@
 //! to put others in their place. What a node is built from (listeners, cores, stores, other nodes) is in
 //! [`Node`](super::node::Node), and changes with a restart.
 
+use crate::server::ground::Ground;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::shard::Shard;
 use crate::admission::Admission;
 use crate::dispatch::types::{DEFAULT, TypeInfo, Types};
 use crate::limits::IDLE_TIMEOUT;
@@ -69,7 +69,7 @@ impl Live {
     }
 }
 
-impl Shard {
+impl Ground {
     /// From now on these settings hold.
     pub(super) fn take_up(&mut self, live: Arc<Live>) {
         self.account.bound(live.held_max);

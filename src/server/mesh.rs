@@ -1,12 +1,14 @@
 //! Between the cores of a node: an event goes to the core that orders its topic, and from there to every core that has
 //! viewers of it, and to no other.
 
+use crate::server::frontend::Frontend;
+use crate::server::ground::{Ground, Todo};
+use crate::server::serving::Server;
 use std::mem::size_of;
 use std::sync::Arc;
 
 use super::http_connection::Http;
 use super::message::{Asker, Message};
-use super::shard::Shard;
 use super::slots::{Conn, Kind};
 use crate::backend::telling::News;
 use crate::dispatch::kv::{Heard, Notice};
@@ -14,8 +16,6 @@ use crate::frontend::crossing::{Control, Crossed, Crossing, Missed, Way};
 use crate::frontend::newest::Keeping;
 use crate::frontend::queue::Pushed;
 use crate::frontend::topics::TopicIndex;
-use crate::limits::{APPENDS_AHEAD, MAIL_SLICE};
-use crate::runtime::shrink::shrink;
 use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 use crate::wire::hops::Checkpoint;
@@ -76,57 +76,25 @@ impl Control for Message {
         let more = match self {
             Message::Frames { bytes, .. } => bytes.len(),
             Message::Outbox(News::Listed { posts, .. }) => posts.iter().map(|(_, telling)| telling.bytes()).sum(),
-            Message::Stored(..) | Message::Answer { .. } | Message::StreamChanged { .. } => 256,
+            Message::Stored(..) | Message::Reply(..) => 256,
             _ => 64,
         };
         size_of::<Message>() + more
     }
 }
 
-impl Shard {
+impl Ground {
     /// Whether messages wait.
     pub(super) fn has_mail(&self) -> bool {
         !self.mailbox.is_empty()
     }
+}
 
-    /// Opens mail until so much of it was opened, for as long as one turn may. True if that is all of it: shards that answer
-    /// each other cannot hold a turn for ever.
-    pub(super) fn open_mail(&mut self, until: u64) -> bool {
-        // What a shard tells itself precedes what others told it since.
-        self.open_local();
-        let mut slice = self.clock.slice(MAIL_SLICE);
-        while self.mailbox.taken() < until {
-            let Some(message) = self.mailbox.next() else { break };
-            self.on_message(message);
-            self.open_local();
-            if slice.is_over() {
-                break;
-            }
-        }
-        self.mailbox.taken() >= until
-    }
-
-    /// Hears what came while this turn already served sockets. Whoever sent the bytes just read may know of it, such as of
-    /// a stream that is connected by now. `None` if the connection ended over it.
-    pub(super) fn open_mail_first(&mut self, conn: Conn, mut http: Box<Http>) -> Option<Box<Http>> {
-        // Messages bring answers to other connections, and perhaps to this one.
-        http.output.append(&mut self.out);
-        self.slots.get_mut(conn)?.kind = Kind::Http(http);
-        self.open_mail(self.mail_first);
-        self.take_http(conn)
-    }
-
-    pub(super) fn open_local(&mut self) {
-        while let Some(message) = self.local.pop_front() {
-            shrink(&mut self.local);
-            self.on_message(message);
-        }
-    }
-
+impl Ground {
     /// Sends a message to a shard, itself included. Nothing blocks and nothing is lost, but events may merge.
     pub(super) fn send(&mut self, shard: usize, message: Message) {
         if shard == self.id {
-            self.local.push_back(message);
+            self.todo.push_back(Todo::Mail(message));
             return;
         }
         self.counters().crossings.add(1);
@@ -159,26 +127,19 @@ impl Shard {
         self.counters().count_pushed(pushed);
     }
 
-    /// Requests of a client may lead to more messages for a core that takes none: they are read once it does.
-    pub(super) fn hold_back(&mut self, conn: Conn, mut http: Box<Http>) {
-        http.unread = true;
-        self.held_back.push(conn);
-        self.slots.get_mut(conn).expect("its requests were just to be read").kind = Kind::Http(http);
-    }
-
-    /// Tries again what full mailboxes did not take.
-    pub(super) fn retry_outgoing(&mut self) {
+    /// Tries again what full mailboxes did not take. Viewers are given the newest values in place of those that were left out.
+    pub(super) fn retry_outgoing(&mut self, newest_values: impl Fn(&Topic) -> Vec<Arc<Frame>>) {
         let (mut waiting, mut congested) = (0, false);
         for shard in 0..self.outgoing.len() {
             let Some(mut crossing) = self.outgoing[shard].take() else { continue };
-            let (mail, homes) = (&self.node.mail[shard], &self.homes);
+            let mail = &self.node.mail[shard];
             let passed = crossing.pass(self.clock.unix_ms, |crossed| {
                 let message = match crossed {
                     Crossed::Control(message) => message,
                     Crossed::Frame(way, frame) => as_message(way, frame),
                     Crossed::Missed(Way::Order, topic, missed) => Message::Unordered { topic, missed },
                     Crossed::Missed(Way::Viewers, topic, missed) => {
-                        let newest = if missed.latest { homes.newest_values(&topic) } else { Vec::new() };
+                        let newest = if missed.latest { newest_values(&topic) } else { Vec::new() };
                         Message::Missed { topic, missed, newest }
                     }
                 };
@@ -193,19 +154,25 @@ impl Shard {
         }
         self.counters().mesh_waiting.set(waiting as u64);
         self.congested = congested;
-        if !congested && self.appends_waiting < APPENDS_AHEAD {
-            while let Some(conn) = self.held_back.pop() {
-                self.again.push(conn);
-            }
-        }
     }
+}
 
+impl Server {
+    /// Requests of a client may lead to more messages for a core that takes none: they are read once it does.
+    pub(super) fn hold_back(&mut self, ground: &mut Ground, conn: Conn, mut http: Box<Http>) {
+        http.unread = true;
+        self.held_back.push(conn);
+        ground.slots.get_mut(conn).expect("its requests were just to be read").kind = Kind::Http(http);
+    }
+}
+
+impl Frontend {
     /// The queue to this core was full, and something of a topic was left out: class `every` comes from history, and the
     /// newest values came with this.
-    pub(super) fn on_missed(&mut self, topic: &Topic, missed: Missed, newest: &[Arc<Frame>]) {
+    pub(super) fn on_missed(&mut self, ground: &mut Ground, topic: &Topic, missed: Missed, newest: &[Arc<Frame>]) {
         let mut next = self.topics.find(topic.as_str());
         while let Some(index) = next {
-            self.take_newest(index, newest);
+            self.take_newest(ground, index, newest);
             let entry = self.topics.get_mut(index);
             next = entry.other;
             let lacks = missed.every.is_some_and(|to| entry.reaches(to));
@@ -221,8 +188,8 @@ impl Shard {
 
     /// Tells the cores that have viewers of these topics up to where this home gave them everything, and how new their newest
     /// values are: whatever became of what was sent, what a core lacks it gets now.
-    pub(super) fn compare_cores(&mut self, topics: &[Topic]) {
-        let mut told: Vec<Vec<Told>> = (0..self.node.shards()).map(|_| Vec::new()).collect();
+    pub(super) fn compare_cores(&mut self, ground: &mut Ground, topics: &[Topic]) {
+        let mut told: Vec<Vec<Told>> = (0..ground.node.shards()).map(|_| Vec::new()).collect();
         for topic in topics {
             let Some((end, newest)) = self.homes.given(topic) else { continue };
             let Some(cores) = self.routes.get(topic) else { continue };
@@ -230,13 +197,13 @@ impl Shard {
         }
         for (core, told) in told.into_iter().enumerate() {
             if !told.is_empty() {
-                self.send(core, Message::Compare(told));
+                ground.send(core, Message::Compare(told));
             }
         }
     }
 
     /// What this core's viewers should have.
-    pub(super) fn on_compare(&mut self, told: Vec<Told>) {
+    pub(super) fn on_compare(&mut self, ground: &mut Ground, told: Vec<Told>) {
         for (topic, end, newest) in told {
             let (mut next, mut lacks_newer) = (self.topics.find(topic.as_str()), false);
             while let Some(index) = next {
@@ -252,84 +219,84 @@ impl Shard {
             }
             if lacks_newer {
                 // Answered with all that the home knows.
-                self.want(&topic, true);
+                self.want(ground, &topic, true);
             }
         }
     }
 
     /// An event arrives at this node, on whichever core.
-    pub(super) fn ingress(&mut self, frame: &Arc<Frame>) {
+    pub(super) fn ingress(&mut self, ground: &mut Ground, frame: &Arc<Frame>) {
         if !frame.origins().is_empty() {
             // Which of them were here before is known at home, also while viewers come and go on other cores.
-            return self.send(self.node.home_of(frame.topic_hash()), Message::PeerFrame(Arc::clone(frame)));
+            return ground.send(ground.node.home_of(frame.topic_hash()), Message::PeerFrame(Arc::clone(frame)));
         }
         let core = match frame.class() {
             // What there must be one of is kept at home: history's order, the newest values. Also while nobody watches, until
             // the topic is let go: whoever comes back meanwhile is given what home knows.
-            Class::Every | Class::Latest => Some(self.node.home_of(frame.topic_hash())),
+            Class::Every | Class::Latest => Some(ground.node.home_of(frame.topic_hash())),
             // So are windows, which are one for all that comes, from wherever.
-            Class::Sum => self.routes.get(frame.topic()).map(|_| self.node.home_of(frame.topic_hash())),
+            Class::Sum => self.routes.get(frame.topic()).map(|_| ground.node.home_of(frame.topic_hash())),
             Class::Ephemeral => self.routes.get(frame.topic()).and_then(|cores| cores.sequencer(frame.topic_hash())),
         };
         match core {
-            Some(core) if core == self.id => self.put_in_order(frame),
-            Some(core) => self.send(core, Message::Sequence(Arc::clone(frame))),
+            Some(core) if core == ground.id => self.put_in_order(ground, frame),
+            Some(core) => ground.send(core, Message::Sequence(Arc::clone(frame))),
             None => {}
         }
     }
 
     /// This core orders the topic's events of this class.
-    pub(super) fn put_in_order(&mut self, frame: &Arc<Frame>) {
+    pub(super) fn put_in_order(&mut self, ground: &mut Ground, frame: &Arc<Frame>) {
         match frame.class() {
-            Class::Every | Class::Latest => self.order(frame),
-            Class::Sum => self.sum(frame),
-            Class::Ephemeral => self.sequence(frame),
+            Class::Every | Class::Latest => self.order(ground, frame),
+            Class::Sum => self.sum(ground, frame),
+            Class::Ephemeral => self.sequence(ground, frame),
         }
     }
 
     /// This core orders the topic's events: what passes here first comes first for every viewer of the node.
-    pub(super) fn sequence(&mut self, frame: &Arc<Frame>) {
+    pub(super) fn sequence(&mut self, ground: &mut Ground, frame: &Arc<Frame>) {
         let Some(cores) = self.routes.get(frame.topic()).copied() else { return };
-        let frame = &*self.pass(frame, Checkpoint::Ordered);
+        let frame = &*ground.pass(frame, Checkpoint::Ordered);
         for core in cores.iter() {
-            if core == self.id {
-                self.deliver(frame);
+            if core == ground.id {
+                self.deliver(ground, frame);
             } else {
-                self.send(core, Message::Deliver(Arc::clone(frame)));
+                ground.send(core, Message::Deliver(Arc::clone(frame)));
             }
         }
     }
 
     /// Viewers of this core are to get an event.
-    pub(super) fn deliver(&mut self, frame: &Arc<Frame>) {
+    pub(super) fn deliver(&mut self, ground: &mut Ground, frame: &Arc<Frame>) {
         let mut next = self.topics.find(frame.topic());
         while let Some(index) = next {
             next = self.topics.get(index).other;
-            self.deliver_to(index, frame);
+            self.deliver_to(ground, index, frame);
         }
     }
 
     /// The same, of those who get one part of a topic.
-    fn deliver_to(&mut self, index: TopicIndex, frame: &Arc<Frame>) {
-        let now_ms = self.clock.unix_ms;
+    fn deliver_to(&mut self, ground: &mut Ground, index: TopicIndex, frame: &Arc<Frame>) {
+        let now_ms = ground.clock.unix_ms;
         let entry = self.topics.get_mut(index);
         let pushed = match frame.class() {
             // It comes from history, with what is missing before it.
             Class::Every if entry.behind.is_some() && frame.position().is_some() => return,
             Class::Every => entry.append_ordered(frame, false, now_ms),
             Class::Latest => {
-                let taken = entry.newest.take(frame, Keeping::Shared, &self.account);
+                let taken = entry.newest.take(frame, Keeping::Shared, &ground.account);
                 taken.is_news().then(|| entry.append(frame, now_ms))
             }
             Class::Sum | Class::Ephemeral => Some(entry.append(frame, now_ms)),
         };
         self.queue_topic(index);
         if let Some(pushed) = pushed {
-            self.counters().count_pushed(pushed);
+            ground.counters().count_pushed(pushed);
             if let Some(hops) = frame.hops()
                 && matches!(pushed, Pushed::Queued | Pushed::Merged)
             {
-                self.follow(index, frame, hops);
+                self.follow(ground, index, frame, hops);
             }
         }
     }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::access::Access;
 use super::control::News as ControlNews;
+use super::ground::Reply;
 use super::keeping::Batch;
 use super::listing::ListingAsk;
 use super::live::Live;
@@ -24,11 +25,8 @@ use crate::frontend::registry::CoreSet;
 use crate::frontend::topics::TopicIndex;
 use crate::runtime::account::Share;
 use crate::runtime::resolver::Found;
-use crate::wire::binary::Malformed;
 use crate::wire::frame::Frame;
-use crate::wire::http::HttpError;
 use crate::wire::position::{Position, Reach, Shown};
-use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
 /// A message into a shard's mailbox.
@@ -147,13 +145,6 @@ pub enum Message {
     },
     /// To a topic's home: an event of another data center.
     PeerFrame(Arc<Frame>),
-    /// Back to the core where they came in.
-    FramesTaken {
-        /// The connection that brought them.
-        conn: Conn,
-        /// Whether they were understood.
-        result: Result<(), Malformed>,
-    },
     /// To a video's home: taps for the database.
     Tapped {
         /// Of what.
@@ -163,24 +154,12 @@ pub enum Message {
     },
     /// From the database.
     Stored(Ticket, Result<Outcome, StoreError>),
-    /// Back to the core where a request came in: its answer.
-    Answer {
-        /// The connection whose request it was.
-        conn: Conn,
-        /// A status and JSON, or what is wrong.
-        answer: Result<(Status, String), HttpError>,
-    },
+    /// Back to the core where a request came in, for its connection: its answer.
+    Reply(Conn, Reply),
     /// To the core that holds a connection: change its topics.
     ChangeTopics(Box<ChangeTopics>),
     /// To the core that holds a connection: renew its rights.
     Renew(Box<Renewal>),
-    /// Back to the core that was asked to change a stream.
-    StreamChanged {
-        /// The connection whose request it was.
-        asker: Conn,
-        /// Its answer: the body, empty where there is nothing to say, or what is wrong.
-        result: Result<Vec<u8>, HttpError>,
-    },
     /// To the node's first shard: how many viewers a core has now.
     Counts {
         /// The core.

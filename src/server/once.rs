@@ -1,6 +1,8 @@
 //! Requests that their senders name by an `Idempotency-Key`, so that they may repeat them
 //! (draft-ietf-httpapi-idempotency-key-header).
 
+use crate::server::dispatcher::Dispatcher;
+use crate::server::ground::Ground;
 use serde_json::json;
 
 use super::access::{Access, Allowed};
@@ -8,7 +10,6 @@ use super::appending::{Published, Publisher};
 use super::asking::Asked;
 use super::likes::kv_error;
 use super::routes::Handled;
-use super::shard::Shard;
 use super::slots::Conn;
 use crate::backend::once::{Asker, Once};
 use crate::backend::store::Command;
@@ -69,7 +70,7 @@ pub(super) fn other_body() -> HttpError {
     )
 }
 
-impl Shard {
+impl Ground {
     /// The command of a request of `member` to a resource: done once if the request has a key.
     ///
     /// # Errors
@@ -86,11 +87,14 @@ impl Shard {
         let once = Once::new(Asker::Member(member), resource, key, body, self.clock.unix_ms);
         Ok(Command::Once { once, command: Box::new(command) })
     }
+}
 
+impl Dispatcher {
     /// Publishes an event once. One of class `every` has its key in the change that appends it; of the others the key is kept
     /// first, and freed where the event is not taken.
     pub(super) fn publish_once(
         &mut self,
+        ground: &mut Ground,
         conn: Conn,
         to: AnswerTo,
         key: &str,
@@ -98,43 +102,44 @@ impl Shard {
         draft: &Allowed<'_>,
         body: &[u8],
     ) -> Result<Handled, HttpError> {
-        let once = Once::new(asker(access), ["events", &draft.topic], key, body, self.clock.unix_ms);
+        let once = Once::new(asker(access), ["events", &draft.topic], key, body, ground.clock.unix_ms);
         let mut id = draft.id.as_deref().unwrap_or_default().to_owned();
         if id.is_empty() {
-            self.new_event_id(&mut id);
+            ground.new_event_id(&mut id);
         }
         let topic = Topic::parse(&draft.topic).expect("the topic was checked");
         let claim = Claim { topic, key: once.key, body: once.body, id };
-        let (status, answer) = if self.live.types.get(&draft.kind).class == Class::Every {
+        let (status, answer) = if ground.live.types.get(&draft.kind).class == Class::Every {
             let id = claim.id.clone();
-            match self.publish(draft, &id, Publisher::Once(conn, Box::new(claim)))? {
+            match self.publish(ground, draft, &id, Publisher::Once(conn, Box::new(claim)))? {
                 Published::Taken => told(&id),
                 Published::Repeated(first) => told(&first),
                 Published::Pending => return Ok(Handled::Later),
             }
         } else {
-            let held = self.reserve_question(body.len())?;
-            match self.submit(Question::Claim(claim.clone())) {
-                Ok(result) => self.publish_claimed(claim, body, result)?,
+            let held = ground.reserve_question(body.len())?;
+            match ground.submit(Question::Claim(claim.clone())) {
+                Ok(result) => self.publish_claimed(ground, claim, body, result)?,
                 Err(ticket) => {
                     let claiming = Asked::Claimed(Box::new(Claiming { conn, claim, body: body.into() }));
-                    self.asked.insert(ticket, Held::new(claiming, held));
+                    ground.asked.insert(ticket, Held::new(claiming, held));
                     return Ok(Handled::Later);
                 }
             }
         };
-        Ok(Handled::Answered(self.answers().json(to, status, answer.as_bytes())))
+        Ok(Handled::Answered(ground.answers().json(to, status, answer.as_bytes())))
     }
 
     /// The store knows the key, or not.
-    pub(super) fn on_claimed(&mut self, claiming: Claiming, result: Result<Answer, Unavailable>) {
+    pub(super) fn on_claimed(&mut self, ground: &mut Ground, claiming: Claiming, result: Result<Answer, Unavailable>) {
         let Claiming { conn, claim, body } = claiming;
-        let answer = self.publish_claimed(claim, &body, result);
-        self.answer_json_later(conn, answer);
+        let answer = self.publish_claimed(ground, claim, &body, result);
+        ground.reply(conn, answer);
     }
 
     fn publish_claimed(
         &mut self,
+        ground: &mut Ground,
         claim: Claim,
         body: &[u8],
         result: Result<Answer, Unavailable>,
@@ -143,14 +148,14 @@ impl Shard {
             Ok(Answer::Claimed) => {}
             Ok(Answer::Repeated { id }) => return id.map(|id| told(&id)).ok_or_else(other_body),
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
-            Err(unavailable) => return Err(kv_error(&unavailable, self.clock.instant)),
+            Err(unavailable) => return Err(kv_error(&unavailable, ground.clock.instant)),
         }
         let draft = Draft::parse(body, Some(claim.topic.as_str())).expect("it was read before");
         let draft = Allowed::own(draft.of_client());
-        match self.publish(&draft, &claim.id, Publisher::Own) {
+        match self.publish(ground, &draft, &claim.id, Publisher::Own) {
             Ok(_) => Ok(told(&claim.id)),
             Err(error) => {
-                self.ask(Question::Release(claim), Asked::Released);
+                ground.ask(Question::Release(claim), Asked::Released);
                 Err(error)
             }
         }

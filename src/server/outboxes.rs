@@ -1,12 +1,13 @@
 //! Frames to other nodes, and frames from them.
 
+use crate::server::dispatcher::Dispatcher;
+use crate::server::ground::Ground;
+use crate::server::services::{Services, with};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::cluster::{Trouble, among};
 use super::link::{Call, Called, Destination, Lane, Outcome};
-use super::message::Message;
-use super::shard::Shard;
 use super::slots::Conn;
 use crate::dispatch::outbox::Outbox;
 use crate::frontend::queue::Pushed;
@@ -18,7 +19,6 @@ use crate::wire::connection_id::NodeId;
 use crate::wire::frame::Frame;
 use crate::wire::hops::Checkpoint;
 use crate::wire::http::HttpError;
-use crate::wire::status::Status;
 
 /// What is for one other node.
 #[derive(Debug)]
@@ -62,68 +62,68 @@ impl Outboxes {
     }
 }
 
-impl Shard {
+impl Dispatcher {
     /// An event is for another node.
-    pub(super) fn send_to_node(&mut self, node: NodeId, frame: &Arc<Frame>) {
-        if !self.cluster.outboxes.nodes.contains_key(&node) && !self.open_outbox(node) {
-            return self.counters().dropped_absent.add(u64::from(frame.count()));
+    pub(super) fn send_to_node(&mut self, ground: &mut Ground, node: NodeId, frame: &Arc<Frame>) {
+        if !self.outboxes.nodes.contains_key(&node) && !self.open_outbox(ground, node) {
+            return ground.counters().dropped_absent.add(u64::from(frame.count()));
         }
-        let frame = &*self.pass(frame, Checkpoint::Sent);
-        let (now, unix_ms) = (self.clock.instant, self.clock.unix_ms);
-        let Outboxes { nodes, dirty, .. } = &mut self.cluster.outboxes;
+        let frame = &*ground.pass(frame, Checkpoint::Sent);
+        let (now, unix_ms) = (ground.clock.instant, ground.clock.unix_ms);
+        let Outboxes { nodes, dirty, .. } = &mut self.outboxes;
         let remote = nodes.get_mut(&node).expect("it was just seen");
         let pushed = remote.outbox.push(frame, now, unix_ms);
         if !std::mem::replace(&mut remote.marked, true) {
             dirty.push(node);
         }
         if pushed != Pushed::Queued {
-            self.counters().count_pushed(pushed);
+            ground.counters().count_pushed(pushed);
         }
     }
 
     /// Makes an outbox for a node. False if that does not live.
-    fn open_outbox(&mut self, node: NodeId) -> bool {
-        let now = self.clock.instant;
-        let lives = self.alive_node(node).is_some();
+    fn open_outbox(&mut self, ground: &mut Ground, node: NodeId) -> bool {
+        let now = ground.clock.instant;
+        let lives = ground.alive_node(node).is_some();
         if !lives {
-            if self.cluster.outboxes.absent.contains_key(&node) {
+            if self.outboxes.absent.contains_key(&node) {
                 return false;
             }
             // It may be so new that its first heartbeat is not known here.
-            self.ask_alive();
+            ground.ask_alive();
         }
         // A node that was thought dead remembers the numbers that it was given: these are above them.
-        let first = self.cluster.outboxes.next_number;
-        let outbox = Outbox::new(self.node.id, self.id as u16, now, first, &self.account);
+        let first = self.outboxes.next_number;
+        let outbox = Outbox::new(ground.node.id, ground.id as u16, now, first, &ground.account);
         let remote = Remote { outbox, unknown: (!lives).then_some(now), marked: false };
-        self.cluster.outboxes.nodes.insert(node, remote);
+        self.outboxes.nodes.insert(node, remote);
         true
     }
 
     /// Sends the batches that may go out now.
-    pub(super) fn send_frames(&mut self) {
-        for node in std::mem::take(&mut self.cluster.outboxes.dirty) {
-            if let Some(remote) = self.cluster.outboxes.nodes.get_mut(&node) {
+    pub(super) fn send_frames(&mut self, ground: &mut Ground) {
+        for node in std::mem::take(&mut self.outboxes.dirty) {
+            if let Some(remote) = self.outboxes.nodes.get_mut(&node) {
                 remote.marked = false;
                 if remote.unknown.is_none() {
-                    self.send_frames_to(node);
+                    self.send_frames_to(ground, node);
                 }
             }
         }
     }
 
-    fn send_frames_to(&mut self, node: NodeId) {
+    fn send_frames_to(&mut self, ground: &mut Ground, node: NodeId) {
         let key = (Destination::Node(node), Lane::Frames);
-        let (now, unix_ms) = (self.clock.instant, self.clock.unix_ms);
+        let (now, unix_ms) = (ground.clock.instant, ground.clock.unix_ms);
         // What would not go out is not frozen, so that it goes on merging.
-        while self.link_takes(key) {
-            let Some(remote) = self.cluster.outboxes.nodes.get_mut(&node) else { return };
+        while ground.link_takes(key) {
+            let Some(remote) = self.outboxes.nodes.get_mut(&node) else { return };
             let Some(batch) = remote.outbox.next_batch(unix_ms) else {
                 let expired = remote.outbox.take_expired();
-                self.counters().dropped_expired.add(expired);
+                ground.counters().dropped_expired.add(expired);
                 return;
             };
-            self.counters().frames_sent.add(u64::from(batch.fresh));
+            ground.counters().frames_sent.add(u64::from(batch.fresh));
             let call = Call {
                 path: "/v1/internal/frames",
                 content_type: "application/octet-stream",
@@ -131,8 +131,8 @@ impl Shard {
                 deadline: now + FRAMES_TIMEOUT,
                 what: Called::Frames { node, first: batch.first },
             };
-            if let Err(Called::Frames { first, .. }) = self.call(key, call) {
-                if let Some(remote) = self.cluster.outboxes.nodes.get_mut(&node) {
+            if let Err(Called::Frames { first, .. }) = ground.call(key, call) {
+                if let Some(remote) = self.outboxes.nodes.get_mut(&node) {
                     remote.outbox.failed(first);
                 }
                 return;
@@ -141,9 +141,9 @@ impl Shard {
     }
 
     /// The other node answered a batch, or did not.
-    pub(super) fn on_frames_answered(&mut self, node: NodeId, first: u64, outcome: Outcome) {
-        let now = self.clock.instant;
-        let Some(remote) = self.cluster.outboxes.nodes.get_mut(&node) else { return };
+    pub(super) fn on_frames_answered(&mut self, ground: &mut Ground, node: NodeId, first: u64, outcome: Outcome) {
+        let now = ground.clock.instant;
+        let Some(remote) = self.outboxes.nodes.get_mut(&node) else { return };
         let lost = match outcome {
             Outcome::Answer(200..=299, _) => {
                 remote.outbox.answered(first, now);
@@ -151,7 +151,7 @@ impl Shard {
             }
             // It cannot be read there, now or later.
             Outcome::Answer(400 | 413, body) => {
-                if self.cluster.told.fails(Trouble::Unreadable(node), now) {
+                if ground.cluster.told.fails(Trouble::Unreadable(node), now) {
                     let answer = String::from_utf8_lossy(&body);
                     tracing::error!(%node, %answer, "another node cannot read a batch of frames");
                 }
@@ -167,16 +167,16 @@ impl Shard {
                 0
             }
         };
-        self.cluster.outboxes.mark(node);
-        self.counters().dropped_link.add(lost);
+        self.outboxes.mark(node);
+        ground.counters().dropped_link.add(lost);
     }
 
     /// The table of living nodes is new: what waited for the dead is dropped.
-    pub(super) fn on_nodes(&mut self) {
-        let now = self.clock.instant;
+    pub(super) fn on_nodes(&mut self, ground: &mut Ground) {
+        let now = ground.clock.instant;
         let mut lost = 0;
-        let alive = Arc::clone(&self.alive);
-        let Outboxes { nodes, absent, dirty, next_number } = &mut self.cluster.outboxes;
+        let alive = Arc::clone(&ground.alive);
+        let Outboxes { nodes, absent, dirty, next_number } = &mut self.outboxes;
         nodes.retain(|node, remote| {
             if among(&alive, *node).is_some() {
                 if remote.unknown.take().is_some() && !std::mem::replace(&mut remote.marked, true) {
@@ -194,14 +194,14 @@ impl Shard {
             false
         });
         absent.retain(|_, since| now.saturating_duration_since(*since) < ABSENT_NODE_AGE);
-        self.counters().dropped_absent.add(lost);
+        ground.counters().dropped_absent.add(lost);
     }
 
     /// Once a tick: tries again what failed, and gives up what has waited for too long.
-    pub(super) fn tick_outboxes(&mut self) {
-        let now = self.clock.instant;
+    pub(super) fn tick_outboxes(&mut self, ground: &mut Ground) {
+        let now = ground.clock.instant;
         let (mut lost, mut again, mut asks) = (0, Vec::new(), false);
-        for (node, remote) in &mut self.cluster.outboxes.nodes {
+        for (node, remote) in &mut self.outboxes.nodes {
             asks |= remote.unknown.is_some();
             if remote.outbox.stalled(now) >= OUTBOX_PATIENCE {
                 lost += remote.outbox.clear(now).iter().sum::<u64>();
@@ -209,55 +209,64 @@ impl Shard {
                 again.push(*node);
             }
         }
-        again.into_iter().for_each(|node| self.cluster.outboxes.mark(node));
+        again.into_iter().for_each(|node| self.outboxes.mark(node));
         if asks {
-            self.ask_alive();
+            ground.ask_alive();
         }
-        self.counters().dropped_link.add(lost);
-        self.counters().outbox_frames.set(self.cluster.outboxes.frames());
+        ground.counters().dropped_link.add(lost);
+        ground.counters().outbox_frames.set(self.outboxes.frames());
     }
+}
 
+impl Services {
     /// The shard that remembers what was seen of a sender.
-    pub(super) fn window_owner(&self, header: &Header) -> usize {
-        ((header.sender.0 ^ u64::from(header.shard)) % self.node.shards() as u64) as usize
+    pub(super) fn window_owner(&self, ground: &Ground, header: &Header) -> usize {
+        ((header.sender.0 ^ u64::from(header.shard)) % ground.node.shards() as u64) as usize
     }
 
     /// Takes a batch of a sender whose window is here: what is new goes to the viewers.
-    pub(super) fn take_frames(&mut self, bytes: &[u8], peer: Option<usize>) -> Result<(), Malformed> {
+    pub(super) fn take_frames(
+        &mut self,
+        ground: &mut Ground,
+        bytes: &[u8],
+        peer: Option<usize>,
+    ) -> Result<(), Malformed> {
         let batch = Batch::parse(bytes)?;
         let header = batch.header;
-        let now = self.clock.instant;
-        let window = match peer {
-            Some(peer) => self.peer_window(peer, header.sender, header.shard, header.floor),
-            None => self.cluster.windows.of(header.sender, header.shard, header.floor, now),
+        let Header { sender, shard, floor, .. } = header;
+        let window = match (peer, &mut self.dispatcher, &mut self.frontend) {
+            (Some(peer), Some(dispatcher), _) => dispatcher.peer_window(ground, peer, sender, shard, floor),
+            (None, _, Some(frontend)) => frontend.windows.of(sender, shard, floor, ground.clock.instant),
+            _ => return Ok(()),
         };
         let frames = batch.frames(|number| window.is_new(number))?;
         frames.iter().for_each(|(number, _)| window.see(*number));
-        let counters = self.counters();
+        let counters = ground.counters();
         counters.frames_received.add(frames.len() as u64);
         counters.frames_repeated.add(u64::from(header.count) - frames.len() as u64);
         for (number, frame) in frames {
             let frame = Arc::new(frame);
-            let frame = self.pass(&frame, Checkpoint::Taken);
+            let frame = ground.pass(&frame, Checkpoint::Taken);
             match peer {
-                Some(peer) => self.take_peer_frame(peer, &header, number, &frame),
-                None => self.ingress(&frame),
+                Some(peer) => with(&mut self.dispatcher, |dispatcher| {
+                    dispatcher.take_peer_frame(ground, peer, &header, number, &frame);
+                }),
+                None => with(&mut self.frontend, |frontend| frontend.ingress(ground, &frame)),
             }
         }
         Ok(())
     }
 
     /// Another shard has a batch of a sender whose window is here.
-    pub(super) fn on_frames(&mut self, bytes: &[u8], peer: Option<usize>, (shard, conn): (usize, Conn)) {
-        let result = self.take_frames(bytes, peer);
-        self.send(shard, Message::FramesTaken { conn, result });
-    }
-
-    /// The shard that has the window took a batch, or not.
-    pub(super) fn on_frames_taken(&mut self, conn: Conn, result: Result<(), Malformed>) {
-        self.answer_later(conn, |shard, to| match result {
-            Ok(()) => shard.answers().whole(to, Status::NoContent, "", "", b""),
-            Err(error) => shard.answers().problem(to, &HttpError::bad(error.to_string())),
-        });
+    pub(super) fn on_frames(
+        &mut self,
+        ground: &mut Ground,
+        bytes: &[u8],
+        peer: Option<usize>,
+        (shard, conn): (usize, Conn),
+    ) {
+        let result = self.take_frames(ground, bytes, peer);
+        let answer = result.map(|()| Vec::new()).map_err(|error| HttpError::bad(error.to_string()));
+        ground.reply_to((shard, conn), answer);
     }
 }

@@ -5,15 +5,15 @@
 use super::access::is_same_authority;
 use super::admin::shows;
 use super::resources::Resource;
-use super::shard::Shard;
 use super::slots::Conn;
+use crate::server::ground::Ground;
 use crate::wire::authority::{Authority, Host};
 use crate::wire::http::{HttpError, Method};
 use crate::wire::request::Request;
 use crate::wire::response::{Cors, Origins};
 use crate::wire::status::Status;
 
-impl Shard {
+impl Ground {
     /// Refuses what a page of others sends to the public listener, where there are no tokens: what changes something, which a
     /// stream does too (who watches, who is online), and on a listener of this box alone anything by a name that is not its own.
     ///

@@ -1,9 +1,10 @@
 //! What a stream is given in pages as its socket drains: history that it missed, and newest values. A page is made only
 //! once there is memory for it; until then the stream waits in a queue.
 
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
 use std::sync::Arc;
 
-use super::shard::Shard;
 use super::slots::{Conn, Kind, Lag, Showing};
 use crate::frontend::newest::{Keeping, Newest, Turn};
 use crate::frontend::topics::TopicIndex;
@@ -55,55 +56,55 @@ impl Lag {
     }
 }
 
-impl Shard {
+impl Frontend {
     /// A stream is to be given newest values, behind what waits for it.
-    pub(super) fn show(&mut self, conn: Conn, showing: Vec<Showing>) {
-        if showing.is_empty() || self.slots.get(conn).is_none() {
+    pub(super) fn show(&mut self, ground: &mut Ground, conn: Conn, showing: Vec<Showing>) {
+        if showing.is_empty() || ground.slots.get(conn).is_none() {
             return;
         }
-        if !matches!(self.slots.at(conn.slot).kind, Kind::Lagging(_)) {
-            self.lag(conn.slot, Vec::new());
+        if !matches!(ground.slots.at(conn.slot).kind, Kind::Lagging(_)) {
+            self.lag(ground, conn.slot, Vec::new());
         }
-        if let Kind::Lagging(lag) = &mut self.slots.at_mut(conn.slot).kind {
+        if let Kind::Lagging(lag) = &mut ground.slots.at_mut(conn.slot).kind {
             lag.showing.extend(showing);
         }
-        self.on_stream_writable(conn);
+        self.on_stream_writable(ground, conn);
     }
 
     /// Topics that a stream was just added to show their newest values.
-    pub(super) fn show_topics(&mut self, conn: Conn, topics: &[Topic]) {
-        if self.slots.get(conn).is_none_or(|slot| slot.waiting) {
+    pub(super) fn show_topics(&mut self, ground: &mut Ground, conn: Conn, topics: &[Topic]) {
+        if ground.slots.get(conn).is_none_or(|slot| slot.waiting) {
             return;
         }
         let newest = topics.iter().filter_map(|topic| {
-            let index = self.watched(conn, topic.as_str())?;
+            let index = self.watched(ground, conn, topic.as_str())?;
             let until = self.topics.get(index).newest.end();
             (until > 0).then_some(Showing { topic: index, at: 0, until })
         });
         let newest = newest.collect();
-        self.show(conn, newest);
+        self.show(ground, conn, newest);
     }
 
     /// A topic's home tells its newest values: viewers on this core get those that are news here.
-    pub(super) fn take_newest(&mut self, index: TopicIndex, newest: &[Arc<Frame>]) {
+    pub(super) fn take_newest(&mut self, ground: &mut Ground, index: TopicIndex, newest: &[Arc<Frame>]) {
         let entry = self.topics.get_mut(index);
         let known = entry.newest.end();
         for frame in newest {
             // What there is no room for was counted; home has it.
-            let _ = entry.newest.take(frame, Keeping::Shared, &self.account);
+            let _ = entry.newest.take(frame, Keeping::Shared, &ground.account);
         }
-        self.show_newest(index, known);
+        self.show_newest(ground, index, known);
     }
 
     /// Viewers of a topic on this core get its newest values behind this place: by its log if they are few.
-    fn show_newest(&mut self, index: TopicIndex, at: Turn) {
-        let now_ms = self.clock.unix_ms;
+    fn show_newest(&mut self, ground: &mut Ground, index: TopicIndex, at: Turn) {
+        let now_ms = ground.clock.unix_ms;
         let entry = self.topics.get_mut(index);
         let values: Vec<_> = entry.newest.behind(at).map(|(_, frame)| Arc::clone(frame)).collect();
         if values.iter().map(|frame| frame.bytes().len()).sum::<usize>() <= NEWEST_LOGGED_BYTES {
             for frame in &values {
                 let pushed = entry.append(frame, now_ms);
-                self.node.counters[self.id].count_pushed(pushed);
+                ground.node.counters[ground.id].count_pushed(pushed);
             }
             if !values.is_empty() {
                 self.queue_topic(index);
@@ -114,16 +115,16 @@ impl Shard {
     }
 
     /// Makes the next page of a stream, whose slot is empty meanwhile.
-    pub(super) fn make_page(&mut self, conn: Conn, lag: &mut Lag, framing: Framing) -> Made {
+    pub(super) fn make_page(&mut self, ground: &mut Ground, conn: Conn, lag: &mut Lag, framing: Framing) -> Made {
         let (part, whole) = PAGES_PART;
-        let most = self.account.most(Use::Streams) / whole * part;
+        let most = ground.account.most(Use::Streams) / whole * part;
         if lag.held.resize_within(lag.bytes() + lag.page_asks(), most).is_err() {
             self.queue_for_pages(conn, lag);
             return Made::Nothing;
         }
-        let floor = self.floor();
+        let floor = self.floor(ground);
         // Whatever waited until now, the client did not.
-        lag.progress = self.clock.seconds();
+        lag.progress = ground.clock.seconds();
         lag.unsent = Vec::with_capacity(PAGE_BUFFER_BYTES);
         while let Some(showing) = lag.showing.first_mut() {
             if !showing.fill(&self.topics.get(showing.topic).newest, &mut lag.unsent, framing) {
@@ -135,8 +136,8 @@ impl Shard {
         if lag.showing.is_empty()
             && let Some(replaying) = &mut lag.replay
         {
-            let ready = replaying.fill(&mut lag.unsent, framing, &self.node.dc, floor);
-            let counters = self.counters();
+            let ready = replaying.fill(&mut lag.unsent, framing, &ground.node.dc, floor);
+            let counters = ground.counters();
             counters.deliveries[Class::Every as usize].add(ready.events);
             counters.replayed.add(ready.events);
             counters.gaps.add(ready.gaps);
@@ -157,17 +158,17 @@ impl Shard {
 
     /// Streams wait for memory: some of those whose clients take nothing give up what can be read again. True if that freed
     /// some, or may yet: what many hold is free once the last of them gave it up.
-    fn reclaim_pages(&mut self) -> bool {
-        let held = self.account.held(Use::Streams);
+    fn reclaim_pages(&mut self, ground: &mut Ground) -> bool {
+        let held = ground.account.held(Use::Streams);
         for _ in 0..self.sated.len().min(PAGES_STREAMS_BURST) {
             let Some(conn) = self.sated.pop_front() else { break };
-            let Some(Kind::Lagging(lag)) = self.slots.get_mut(conn).map(|slot| &mut slot.kind) else { continue };
+            let Some(Kind::Lagging(lag)) = ground.slots.get_mut(conn).map(|slot| &mut slot.kind) else { continue };
             lag.sated = false;
             if let Some(replaying) = lag.replay.as_mut().filter(|_| lag.sent < lag.unsent.len()) {
                 replaying.replay.give_up_pages();
             }
         }
-        self.account.held(Use::Streams) < held || !self.sated.is_empty()
+        ground.account.held(Use::Streams) < held || !self.sated.is_empty()
     }
 
     /// The next page of a stream waits for memory, or for its turn.
@@ -178,19 +179,19 @@ impl Shard {
     }
 
     /// Once a turn: those whose pages waited go on, in the order in which they came. True if more is to be done at once.
-    pub(super) fn feed_starving(&mut self) -> bool {
+    pub(super) fn feed_starving(&mut self, ground: &mut Ground) -> bool {
         for _ in 0..self.starving.len().min(PAGES_STREAMS_BURST) {
             let Some(conn) = self.starving.pop_front() else { return false };
-            let Some(Kind::Lagging(lag)) = self.slots.get_mut(conn).map(|slot| &mut slot.kind) else { continue };
+            let Some(Kind::Lagging(lag)) = ground.slots.get_mut(conn).map(|slot| &mut slot.kind) else { continue };
             lag.starves = false;
-            let refused = self.account.refused(Use::Streams);
-            self.on_stream_writable(conn);
-            if self.account.refused(Use::Streams) > refused {
+            let refused = ground.account.refused(Use::Streams);
+            self.on_stream_writable(ground, conn);
+            if ground.account.refused(Use::Streams) > refused {
                 // There is still no room. It stays the first, if that was for its page.
                 if self.starving.back() == Some(&conn) {
                     self.starving.rotate_right(1);
                 }
-                return self.reclaim_pages();
+                return self.reclaim_pages(ground);
             }
         }
         !self.starving.is_empty()

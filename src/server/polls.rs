@@ -2,6 +2,8 @@
 //! written, and given as one answer soon after there is something new in it, or after [`POLL_WAIT`] in any case. So rights, classes
 //! and gaps are those of a stream.
 
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
 use std::collections::VecDeque;
 use std::io;
 use std::time::Instant;
@@ -11,7 +13,6 @@ use memchr::memmem;
 use super::audience::VIEWERS;
 use super::ending::Ended;
 use super::resume::LastEvent;
-use super::shard::Shard;
 use super::slots::{Body, Conn, Kind, Slot};
 use crate::limits::{POLL_BYTES, POLL_GATHER, POLL_OVERLAP, POLL_WAIT};
 use crate::runtime::account::{Reservation, Use};
@@ -154,90 +155,97 @@ pub(super) fn split_told(id: &str) -> (&str, u64) {
     told.unwrap_or((id, 0))
 }
 
-impl Shard {
+impl Frontend {
     /// A request becomes a poll. `before` is what was to be written before its answer.
-    pub(super) fn begin_poll(&mut self, conn: Conn, last: Option<&LastEvent>, before: Vec<u8>, to: AnswerTo) {
-        let held = self.account.open(Use::Streams);
+    pub(super) fn begin_poll(
+        &mut self,
+        ground: &mut Ground,
+        conn: Conn,
+        last: Option<&LastEvent>,
+        before: Vec<u8>,
+        to: AnswerTo,
+    ) {
+        let held = ground.account.open(Use::Streams);
         let (told_ms, had) = last.map_or((0, None), |last| match last.resume {
             Resume::After(position) => (last.told_ms, Some(position)),
             _ => (last.told_ms, None),
         });
         let gathered = Gathered { told_ms, had, ..Gathered::default() };
-        let until = self.clock.instant + POLL_WAIT;
+        let until = ground.clock.instant + POLL_WAIT;
         self.polls.polls.insert(conn.slot, Poll { to, before, gathered, until, is_due: false, held });
     }
 
     /// Gives bytes to a stream: to its socket, or to what its poll gathers.
-    pub(super) fn send_to(&mut self, number: u32, bytes: &[u8]) -> io::Result<usize> {
-        let slot = self.slots.at(number);
+    pub(super) fn send_to(&mut self, ground: &mut Ground, number: u32, bytes: &[u8]) -> io::Result<usize> {
+        let slot = ground.slots.at(number);
         if slot.body != Body::Gathered {
-            return self.net.send(slot.socket(), bytes);
+            return ground.net.send(slot.socket(), bytes);
         }
-        if let Some(at) = self.polls.gather(number, bytes, self.clock.instant) {
-            self.wake_at(at);
+        if let Some(at) = self.polls.gather(number, bytes, ground.clock.instant) {
+            self.wake_at(ground, at);
         }
         Ok(bytes.len())
     }
 
     /// Once a turn: answers polls that had something new.
-    pub(super) fn answer_polls(&mut self) {
+    pub(super) fn answer_polls(&mut self, ground: &mut Ground) {
         while let Some(&(at, slot)) = self.polls.due.front()
-            && at <= self.clock.instant
+            && at <= ground.clock.instant
         {
             self.polls.due.pop_front();
             // Another one may have the slot by now.
             let is_due = self.polls.polls.get(&slot).is_some_and(|poll| poll.is_due);
-            if let Some(conn) = self.slots.owner(slot).filter(|_| is_due) {
-                self.close_stream(conn, Ended::Polled);
+            if let Some(conn) = ground.slots.owner(slot).filter(|_| is_due) {
+                self.close_stream(ground, conn, Ended::Polled);
             }
         }
         if let Some((at, _)) = self.polls.due.front() {
-            self.wake_at(*at);
+            self.wake_at(ground, *at);
         }
     }
 
     /// Once a tick: answers those that waited for long enough.
-    pub(super) fn tick_polls(&mut self) {
-        if !self.is_whole_second() || self.polls.polls.is_empty() {
+    pub(super) fn tick_polls(&mut self, ground: &mut Ground) {
+        if !ground.is_whole_second() || self.polls.polls.is_empty() {
             return;
         }
-        let now = self.clock.instant;
+        let now = ground.clock.instant;
         let over: Vec<u32> =
             self.polls.polls.iter().filter(|(_, poll)| poll.until <= now).map(|(slot, _)| *slot).collect();
         for slot in over {
-            if let Some(conn) = self.slots.owner(slot) {
-                self.close_stream(conn, Ended::Polled);
+            if let Some(conn) = ground.slots.owner(slot) {
+                self.close_stream(ground, conn, Ended::Polled);
             }
         }
     }
 
     /// The stream of a poll is over: what it gathered is written, and then it ends.
-    pub(super) fn answer_poll(&mut self, conn: Conn, why: Ended) {
+    pub(super) fn answer_poll(&mut self, ground: &mut Ground, conn: Conn, why: Ended) {
         let is_live = |slot: &Slot| matches!(slot.kind, Kind::Stream) && !slot.waiting;
-        if is_live(self.slots.at(conn.slot)) {
+        if is_live(ground.slots.at(conn.slot)) {
             // What came in this turn is part of it, since its id says so.
-            self.serve_viewer_of_many(conn.slot);
+            self.serve_viewer_of_many(ground, conn.slot);
         }
-        let id = is_live(self.slots.at(conn.slot)).then(|| self.beginning_id(conn, None));
+        let id = is_live(ground.slots.at(conn.slot)).then(|| self.beginning_id(ground, conn, None));
         let Some(Poll { to, before, gathered, .. }) = self.polls.polls.remove(&conn.slot) else { return };
         let Gathered { events, last_id, retry_ms, .. } = gathered;
-        let id = id.or(last_id).filter(|id| !id.is_empty()).map(|id| format!("{id}@{}", self.clock.unix_ms));
+        let id = id.or(last_id).filter(|id| !id.is_empty()).map(|id| format!("{id}@{}", ground.clock.unix_ms));
         let mut body = b"{\"events\":[".to_vec();
         body.extend_from_slice(&events);
         let id = serde_json::Value::from(id.unwrap_or_default());
-        let retry_ms = if retry_ms == 0 { self.retry_jitter() } else { retry_ms };
+        let retry_ms = if retry_ms == 0 { ground.retry_jitter() } else { retry_ms };
         body.extend_from_slice(format!("],\"last_event_id\":{id},\"retry_ms\":{retry_ms}}}").as_bytes());
-        let mut out = std::mem::replace(&mut self.out, before);
+        let mut out = std::mem::replace(&mut ground.out, before);
         let to = AnswerTo { closes: true, ..to };
-        let _written = self.answers().json(to, Status::Ok, &body);
-        std::mem::swap(&mut self.out, &mut out);
-        self.end_lag(conn);
-        self.slots.at_mut(conn.slot).body = Body::Close;
-        self.lag(conn.slot, out);
-        if let Kind::Lagging(lag) = &mut self.slots.at_mut(conn.slot).kind {
+        let _written = ground.answers().json(to, Status::Ok, &body);
+        std::mem::swap(&mut ground.out, &mut out);
+        self.end_lag(ground, conn);
+        ground.slots.at_mut(conn.slot).body = Body::Close;
+        self.lag(ground, conn.slot, out);
+        if let Kind::Lagging(lag) = &mut ground.slots.at_mut(conn.slot).kind {
             lag.ends = Some(why);
         }
-        self.on_stream_writable(conn);
+        self.on_stream_writable(ground, conn);
     }
 }
 

@@ -1,6 +1,9 @@
 //! The backend's requests about comments and messages: stored first, acknowledged once they are on disk, told to the
 //! viewers, and told again where nobody knows whether that worked.
 
+use super::own::Own;
+use crate::server::backend::Backend;
+use crate::server::ground::Ground;
 use std::borrow::Cow;
 
 use serde::Deserialize;
@@ -11,7 +14,6 @@ use super::likes::check_name;
 use super::message::{Message, Then, Ticket};
 use super::routes::Handled;
 use super::rules::standing;
-use super::shard::Shard;
 use super::slots::Conn;
 use crate::backend::rules::Standing;
 use crate::backend::store::{Change, Command, Deletion, Outcome, Part, Post, PostKind, Record};
@@ -103,11 +105,12 @@ fn bytes(command: &Command) -> usize {
     }
 }
 
-impl Shard {
+impl Backend {
     /// `/v1/videos/{video}/comments` and `/v1/conversations/{conversation}/messages`
     #[allow(clippy::too_many_arguments)] // What a request names.
     pub(super) fn posts(
         &mut self,
+        ground: &mut Ground,
         conn: Conn,
         request: &Request<'_>,
         query: Query<'_>,
@@ -128,7 +131,7 @@ impl Shard {
                 };
                 let limit = query.limit(POSTS_PAGE_DEFAULT)?;
                 let command = Command::ListPosts { kind, place: place.to_owned(), part, limit };
-                self.store(command, conn, Then::Listed(kind))
+                self.store(ground, command, conn, Then::Listed(kind))
             }
             _ => {
                 access.require_publish(topic.as_str())?;
@@ -142,12 +145,12 @@ impl Shard {
                 // As forms send line ends (WHATWG HTML, section 4.10.21.4).
                 let text = text.replace("\r\n", "\n");
                 check_text(&text)?;
-                let at = self.clock.unix_ms;
+                let at = ground.clock.unix_ms;
                 let (standing, place) = (standing(access, &topic), place.to_owned());
                 let command = Command::Post { kind, place, member: member.clone(), text: text.clone(), standing, at };
                 let always = standing == Standing::Moderator;
-                let command = self.once(request, &member, [kind.list(), topic.as_str()], body, command)?;
-                self.store(command, conn, Then::Posted { kind, topic, member, text, always })
+                let command = ground.once(request, &member, [kind.list(), topic.as_str()], body, command)?;
+                self.store(ground, command, conn, Then::Posted { kind, topic, member, text, always })
             }
         }
     }
@@ -155,6 +158,7 @@ impl Shard {
     /// `DELETE …/{id}`
     pub(super) fn delete_post(
         &mut self,
+        ground: &mut Ground,
         conn: Conn,
         access: &Access,
         kind: PostKind,
@@ -178,52 +182,59 @@ impl Shard {
                 access.member(member)?
             }
         };
-        let at = self.clock.unix_ms;
+        let at = ground.clock.unix_ms;
         let command = Command::DeletePost { kind, place: place.to_owned(), id: id.to_owned(), by, at };
-        self.store(command, conn, Then::Deleted { kind, topic, id: id.to_owned() })
+        self.store(ground, command, conn, Then::Deleted { kind, topic, id: id.to_owned() })
     }
 
     /// Hands a command to the database.
-    pub(super) fn store(&mut self, command: Command, conn: Conn, then: Then) -> Result<Handled, HttpError> {
-        let store = self.node.store.as_ref().expect("a backend has a database");
-        let held = self.node.storing.reserve(ASKED_BYTES + bytes(&command));
-        let submitted = held
-            .map_err(|full| full.to_string())
-            .and_then(|held| store.try_submit(command, self.ticket(conn, then, held)).map_err(|full| full.to_string()));
+    pub(super) fn store(
+        &mut self,
+        ground: &mut Ground,
+        command: Command,
+        conn: Conn,
+        then: Then,
+    ) -> Result<Handled, HttpError> {
+        let store = ground.node.store.as_ref().expect("a backend has a database");
+        let held = ground.node.storing.reserve(ASKED_BYTES + bytes(&command));
+        let submitted = held.map_err(|full| full.to_string()).and_then(|held| {
+            store.try_submit(command, self.ticket(ground, conn, then, held)).map_err(|full| full.to_string())
+        });
         submitted.map_err(|why| {
-            self.counters().store_errors.add(1);
+            ground.counters().store_errors.add(1);
             HttpError::unavailable(why)
         })?;
         Ok(Handled::Later)
     }
 
     /// The same on nobody's behalf. False if the database's queue is full; true also on a node without a database.
-    pub(super) fn store_own(&self, command: Command, then: Then) -> bool {
-        let Some(store) = &self.node.store else { return true };
-        let held = self.node.storing.settle(ASKED_BYTES);
-        store.try_submit(command, self.ticket(Conn::NOBODY, then, held)).is_ok()
+    pub(super) fn store_own(&self, ground: &Ground, command: Command, then: Then) -> bool {
+        let Some(store) = &ground.node.store else { return true };
+        let held = ground.node.storing.settle(ASKED_BYTES);
+        store.try_submit(command, self.ticket(ground, Conn::NOBODY, then, held)).is_ok()
     }
 
-    pub(super) fn ticket(&self, conn: Conn, then: Then, held: Share) -> Ticket {
+    pub(super) fn ticket(&self, ground: &Ground, conn: Conn, then: Then, held: Share) -> Ticket {
         let shard = match &then {
             Then::Liked { topic, .. }
             | Then::Unliked { topic, .. }
             | Then::Read { topic, .. }
             | Then::Posted { topic, .. }
-            | Then::Deleted { topic, .. } => self.node.home(topic.as_str()),
-            _ => self.id,
+            | Then::Deleted { topic, .. } => ground.node.home(topic.as_str()),
+            _ => ground.id,
         };
-        Ticket { shard, asker: self.id, conn, asked_at: self.clock.instant, then, held: Some(held) }
+        Ticket { shard, asker: ground.id, conn, asked_at: ground.clock.instant, then, held: Some(held) }
     }
 
     /// A post is on disk, or deleted: viewers are told, after what precedes it.
-    pub(super) fn tell_of_post(&mut self, topic: &Topic, telling: Telling) {
-        self.posts.lines.add(topic, telling, self.clock.instant);
+    pub(super) fn tell_of_post(&mut self, ground: &mut Ground, topic: &Topic, telling: Telling) {
+        self.posts.lines.add(topic, telling, ground.clock.instant);
     }
 
     /// What came of a deletion.
     pub(super) fn tell_deleted(
         &mut self,
+        ground: &mut Ground,
         (kind, begun): (PostKind, Begun),
         topic: &Topic,
         id: String,
@@ -243,6 +254,7 @@ impl Shard {
                 let answer = json!({"id": id}).to_string();
                 let record = Record { id, change: Change::Deleted };
                 self.tell_of_post(
+                    ground,
                     topic,
                     Telling { kind, record, member: String::new(), text: String::new(), always: false, begun },
                 );
@@ -252,7 +264,13 @@ impl Shard {
     }
 
     /// `POST /v1/conversations/{conversation}/typing`: told at once, stored nowhere.
-    pub(super) fn typing(&mut self, access: &Access, conversation: &str, body: &[u8]) -> Result<(), HttpError> {
+    pub(super) fn typing(
+        &mut self,
+        ground: &mut Ground,
+        access: &Access,
+        conversation: &str,
+        body: &[u8],
+    ) -> Result<(), HttpError> {
         let topic = place_topic(PostKind::Message, conversation)?;
         access.require_publish(topic.as_str())?;
         let DeleteBody { member } = json::object(body)
@@ -260,22 +278,23 @@ impl Shard {
         let member = access.member(member)?.ok_or(HttpError::bad("the field \"member\" is missing: who types?"))?;
         check_name("member", &member)?;
         // One core hears all of a conversation's, so that repeats are known as such.
-        self.send(self.node.home(topic.as_str()), Message::Typing { topic, member });
+        ground.send(ground.node.home(topic.as_str()), Message::Typing { topic, member });
         Ok(())
     }
 
     /// Somebody types.
-    pub(super) fn on_typing(&mut self, topic: Topic, member: String) {
-        if !self.typists.is_news(&topic, &member, self.clock.instant) {
+    pub(super) fn on_typing(&mut self, ground: &mut Ground, topic: Topic, member: String) {
+        if !self.typists.is_news(&topic, &member, ground.clock.instant) {
             return;
         }
         let data = json!({"member": member}).to_string();
-        self.publish_own(&topic, "typing", None, None, &data);
+        ground.publish(Own::new(&topic, "typing", data));
     }
 
     /// `/v1/conversations/{conversation}/receipts`
     pub(super) fn receipts(
         &mut self,
+        ground: &mut Ground,
         conn: Conn,
         request: &Request<'_>,
         query: Query<'_>,
@@ -295,6 +314,7 @@ impl Shard {
                 let after = query.last(Parameter::After).map(Cow::into_owned);
                 let limit = crate::limits::RECEIPTS_PAGE_MAX;
                 self.store(
+                    ground,
                     Command::Receipts { conversation: conversation.to_owned(), after, limit },
                     conn,
                     Then::Receipts,
@@ -313,9 +333,9 @@ impl Shard {
                     conversation: conversation.to_owned(),
                     member: member.clone(),
                     message,
-                    at: self.clock.unix_ms,
+                    at: ground.clock.unix_ms,
                 };
-                self.store(command, conn, Then::Read { topic, member })
+                self.store(ground, command, conn, Then::Read { topic, member })
             }
         }
     }

@@ -1,6 +1,11 @@
 //! Presence, after LinkedIn's Presence Platform: a member's streams are signs of life; a Frontend gives them to a backend,
 //! which tells who came online; the backend that ranks highest for a member's bucket tells who went offline.
 
+use super::own::Own;
+use crate::server::backend::Backend;
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
+use crate::server::services::Services;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +16,6 @@ use super::access::Access;
 use super::asking::Asked;
 use super::likes::kv_error;
 use super::routes::Handled;
-use super::shard::Shard;
 use super::slots::Conn;
 use crate::dispatch::kv::{Answer, BUCKETS, Request as KvRequest, Turn, Unavailable, highest};
 use crate::limits::*;
@@ -23,85 +27,84 @@ use crate::wire::response::AnswerTo;
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
-impl Shard {
-    /// Once a tick: signs of life that are due, and members that went offline.
-    pub(super) fn tick_presence(&mut self) {
-        let now = self.clock.instant;
-        if self.node.roles.frontend {
-            let due = self.members.due(now, PRESENCE_BATCH);
-            if !due.is_empty() {
-                self.give_signs(due);
-            }
-            self.compare_presence();
+impl Frontend {
+    /// Once a tick: signs of life that are due.
+    pub(super) fn tick_presence(&mut self, ground: &mut Ground) {
+        let due = self.members.due(ground.clock.instant, PRESENCE_BATCH);
+        if !due.is_empty() {
+            self.give_signs(ground, due);
         }
-        if self.node.roles.backend && now >= self.next_due && !self.is_draining() {
-            self.next_due = now + PRESENCE_DUE_EVERY;
-            let buckets = self.own_buckets();
-            if !buckets.is_empty() {
-                self.ask(KvRequest::Due(buckets, PRESENCE_DUE_MAX), Asked::Due);
-            }
-        }
+        self.compare_presence(ground);
     }
 
     /// Once a turn: signs of life of members who came.
-    pub(super) fn greet_newcomers(&mut self) {
+    pub(super) fn greet_newcomers(&mut self, ground: &mut Ground) {
         let newcomers = self.members.newcomers(PRESENCE_BATCH);
         if !newcomers.is_empty() {
-            self.give_signs(newcomers);
+            self.give_signs(ground, newcomers);
         }
     }
 
-    /// Buckets of members whose going offline this shard is to notice.
-    fn own_buckets(&self) -> Vec<u8> {
-        let alive = Arc::clone(&self.alive);
-        let backends = || alive.iter().filter(|node| node.is("backend")).map(|node| node.id);
-        let alone = self.node.info.is_none();
-        let mine = |bucket: &usize| {
-            bucket % self.node.shards() == self.id
-                && (alone || highest(&format!("presence {bucket}"), backends()) == Some(self.node.id))
-        };
-        (0..BUCKETS).filter(mine).map(|bucket| bucket as u8).collect()
-    }
-
     /// Signs of life of members: on to the key-value store, by a backend.
-    fn give_signs(&mut self, members: Vec<String>) {
-        self.counters().presence_beats.add(members.len() as u64);
-        self.ask(KvRequest::Beat(members.clone()), Asked::Beat(members));
+    fn give_signs(&mut self, ground: &mut Ground, members: Vec<String>) {
+        ground.counters().presence_beats.add(members.len() as u64);
+        ground.ask(KvRequest::Beat(members.clone()), Asked::Beat(members));
     }
 
     /// The store heard signs of life, or did not.
-    pub(super) fn on_beaten(&mut self, members: Vec<String>, result: Result<Answer, Unavailable>) {
+    pub(super) fn on_beaten(&mut self, ground: &mut Ground, members: Vec<String>, result: Result<Answer, Unavailable>) {
         self.members.heard();
         match result {
-            Ok(Answer::Turned(turns)) => self.on_turned(turns),
+            Ok(Answer::Turned(turns)) => turns.iter().for_each(|turn| ground.tell_turn(turn)),
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
             // Members who left meanwhile are given once more, which keeps them online for one guard longer at most.
             Err(_) => self.members.unheard(members),
         }
-        self.greet_newcomers();
+        self.greet_newcomers(ground);
     }
+}
 
-    /// Members came online or went offline: tells who watches them, and that this was told.
-    pub(super) fn on_turned(&mut self, turns: Vec<Turn>) {
-        if turns.is_empty() {
+impl Backend {
+    /// Once a tick: looks now and then for members who went offline.
+    pub(super) fn look_for_absent(&mut self, ground: &mut Ground) {
+        if ground.clock.instant < self.next_due || ground.is_draining() {
             return;
         }
-        turns.iter().for_each(|turn| self.tell_turn(turn));
-        let settled = turns.into_iter().map(|turn| (turn.member, turn.version)).collect();
-        self.ask(KvRequest::Settled(settled), Asked::Settled);
+        self.next_due = ground.clock.instant + PRESENCE_DUE_EVERY;
+        let buckets = own_buckets(ground);
+        if !buckets.is_empty() {
+            ground.ask(KvRequest::Due(buckets, PRESENCE_DUE_MAX), Asked::Due);
+        }
     }
+}
 
+/// Buckets of members whose going offline this shard is to notice.
+fn own_buckets(ground: &Ground) -> Vec<u8> {
+    let alive = Arc::clone(&ground.alive);
+    let backends = || alive.iter().filter(|node| node.is("backend")).map(|node| node.id);
+    let alone = ground.node.info.is_none();
+    let mine = |bucket: &usize| {
+        bucket % ground.node.shards() == ground.id
+            && (alone || highest(&format!("presence {bucket}"), backends()) == Some(ground.node.id))
+    };
+    (0..BUCKETS).filter(mine).map(|bucket| bucket as u8).collect()
+}
+
+impl Ground {
     /// Tells who watches a member that they came or went.
-    fn tell_turn(&mut self, turn: &Turn) {
+    pub(super) fn tell_turn(&mut self, turn: &Turn) {
         let Ok(topic) = Topic::encode("presence", &turn.member) else { return };
         self.counters().presence_turns.add(1);
         let data = turn_data(Some(turn), Some(&turn.member)).to_string();
-        self.publish_own(&topic, "presence", Some(&turn.member), Some(turn.version), &data);
+        self.publish(Own { version: Some(turn.version), ..Own::keyed(&topic, "presence", &turn.member, data) });
     }
+}
 
+impl Services {
     /// `GET /v1/presence?member=a&member=b`
     pub(super) fn presence(
         &mut self,
+        ground: &mut Ground,
         conn: Conn,
         query: Query<'_>,
         access: &Access,
@@ -122,23 +125,29 @@ impl Shard {
         if members.is_empty() {
             return Err(HttpError::bad("name the members: /v1/presence?member=ana&member=bob"));
         }
-        let held = self.reserve_question(members.iter().map(String::len).sum())?;
-        match self.submit(KvRequest::Presence(members.clone())) {
+        let held = ground.reserve_question(members.iter().map(String::len).sum())?;
+        match ground.submit(KvRequest::Presence(members.clone())) {
             Ok(result) => {
-                let body = presence_answer(&members, result, self.clock.instant)?;
-                Ok(Handled::Answered(self.answers().json(to, Status::Ok, body.as_bytes())))
+                let body = presence_answer(&members, result, ground.clock.instant)?;
+                Ok(Handled::Answered(ground.answers().json(to, Status::Ok, body.as_bytes())))
             }
             Err(ticket) => {
-                self.asked.insert(ticket, Held::new(Asked::Presence(conn, members), held));
+                ground.asked.insert(ticket, Held::new(Asked::Presence(conn, members), held));
                 Ok(Handled::Later)
             }
         }
     }
 
     /// What is known of members.
-    pub(super) fn on_presence(&mut self, conn: Conn, members: &[String], result: Result<Answer, Unavailable>) {
-        let answer = presence_answer(members, result, self.clock.instant).map(|body| (Status::Ok, body));
-        self.answer_json_later(conn, answer);
+    pub(super) fn on_presence(
+        &mut self,
+        ground: &mut Ground,
+        conn: Conn,
+        members: &[String],
+        result: Result<Answer, Unavailable>,
+    ) {
+        let answer = presence_answer(members, result, ground.clock.instant).map(|body| (Status::Ok, body));
+        ground.reply(conn, answer);
     }
 }
 

@@ -1,5 +1,10 @@
 //! The dispatcher's requests: an event to a topic, or a line an event.
 
+use super::own::Own;
+use crate::runtime::planted::{Mistake, planted};
+use crate::server::dispatcher::Dispatcher;
+use crate::server::ground::{Ground, Todo};
+use crate::server::services::Services;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -12,7 +17,6 @@ use super::once;
 use super::resources::Resource;
 use super::routes::Handled;
 use super::rules::RULES;
-use super::shard::Shard;
 use super::slots::Conn;
 use super::totals::LIKES;
 use crate::dispatch::core::Routed;
@@ -20,7 +24,7 @@ use crate::dispatch::kv::Request as KvRequest;
 use crate::wire::connection_id::NodeId;
 use crate::wire::event::{Class, Draft};
 use crate::wire::frame::{Event, Frame};
-use crate::wire::hops::{Begun, Checkpoint, Parent};
+use crate::wire::hops::{Checkpoint, Parent};
 use crate::wire::http::HttpError;
 use crate::wire::json::push_string;
 use crate::wire::request::Request;
@@ -29,17 +33,20 @@ use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 use crate::wire::version::Version;
 
-/// An event of this node's own.
-pub(super) fn own_draft<'a>(topic: &'a Topic, kind: &'a str, key: Option<&'a str>, data: &'a str) -> Draft<'a> {
-    let (topic, kind, key) = (topic.as_str().into(), kind.into(), key.map(Into::into));
-    let (begun, hops, data) = (Begun::default(), None, data.as_bytes());
-    Draft { topic, kind, key, id: None, version: None, count: 1, always: false, data, begun, hops }
+/// The answer to whoever published an event: its id, as JSON.
+pub(super) fn id_json(id: &str) -> String {
+    let mut answer = Vec::with_capacity(id.len() + 16);
+    answer.extend_from_slice(b"{\"id\":");
+    push_string(&mut answer, id);
+    answer.push(b'}');
+    String::from_utf8(answer).expect("JSON text is UTF-8")
 }
 
-impl Shard {
+impl Services {
     /// `POST /v1/topics/{topic}/events`
     pub(super) fn publish_one(
         &mut self,
+        ground: &mut Ground,
         conn: Conn,
         request: &Request<'_>,
         topic: &str,
@@ -47,106 +54,150 @@ impl Shard {
         to: AnswerTo,
         body: &[u8],
     ) -> Result<Handled, HttpError> {
-        let topic = self.path_topic(topic)?;
+        let topic = ground.path_topic(topic)?;
         let draft = Draft::parse(body, Some(&topic)).map_err(|error| match error {
             crate::wire::event::EventError::TooLarge(_) => HttpError::new(Status::ContentTooLarge, error.to_string()),
             error => HttpError::bad(error.to_string()),
         })?;
-        let mut draft = self.allow(access, draft)?;
+        let mut draft = ground.allow(access, draft)?;
         draft.of_trace(request.traceparent.and_then(Parent::parse));
         if let Some(key) = once::key(request)? {
-            return self.publish_once(conn, to, key, access, &draft, body);
+            return self.dispatcher()?.publish_once(ground, conn, to, key, access, &draft, body);
         }
-        let (published, id) = self.publish_named(&draft, Publisher::Request(conn));
+        let (published, id) = self.publish_named(ground, &draft, Publisher::Request(conn));
         let handled = published.map(|published| match published {
-            Published::Taken => Handled::Answered(self.answer_id(to, draft.id.as_deref().unwrap_or(&id))),
-            Published::Repeated(id) => Handled::Answered(self.answer_id(to, &id)),
+            Published::Taken => Handled::Answered(ground.answer_id(to, draft.id.as_deref().unwrap_or(&id))),
+            Published::Repeated(id) => Handled::Answered(ground.answer_id(to, &id)),
             Published::Pending => Handled::Later,
         });
-        self.new_id = id;
+        ground.new_id = id;
         handled
-    }
-
-    /// The answer to whoever published an event: its id.
-    pub(super) fn answer_id(&mut self, to: AnswerTo, id: &str) -> Written {
-        let mut answer = std::mem::take(&mut self.scratch);
-        answer.clear();
-        answer.extend_from_slice(b"{\"id\":");
-        push_string(&mut answer, id);
-        answer.push(b'}');
-        let written = self.answers().json(to, Status::Accepted, &answer);
-        self.scratch = answer;
-        written
     }
 
     /// Publishes under the id that the event came with, or a new one. Gives back the buffer with the new one, which is
     /// the shard's: an event costs no allocation until somebody wants it.
     pub(super) fn publish_named(
         &mut self,
+        ground: &mut Ground,
         draft: &Allowed<'_>,
         publisher: Publisher,
     ) -> (Result<Published, HttpError>, String) {
-        let mut new_id = std::mem::take(&mut self.new_id);
+        let mut new_id = std::mem::take(&mut ground.new_id);
         new_id.clear();
         if draft.id.is_none() {
-            self.new_event_id(&mut new_id);
+            ground.new_event_id(&mut new_id);
         }
         let id = draft.id.as_deref().unwrap_or(&new_id);
-        (self.publish_as(draft, id, publisher), new_id)
+        (self.publish_as(ground, draft, id, publisher), new_id)
     }
 
-    fn publish_as(&mut self, draft: &Draft<'_>, id: &str, publisher: Publisher) -> Result<Published, HttpError> {
-        match self.node.roles.dispatcher {
-            true => self.publish(draft, id, publisher),
-            false => self.hand_over(draft, id, publisher),
+    fn publish_as(
+        &mut self,
+        ground: &mut Ground,
+        draft: &Draft<'_>,
+        id: &str,
+        publisher: Publisher,
+    ) -> Result<Published, HttpError> {
+        match &mut self.dispatcher {
+            Some(dispatcher) => dispatcher.publish(ground, draft, id, publisher),
+            None => ground.hand_over(draft, id, publisher),
         }
     }
 
-    /// Publishes an event that tells of what a request had the database store.
-    pub(super) fn publish_stored(
-        &mut self,
-        topic: &Topic,
-        kind: &str,
-        key: Option<&str>,
-        (version, begun): (Option<u64>, Begun),
-        data: &str,
-    ) {
-        self.publish_draft(Draft { version, begun, ..own_draft(topic, kind, key, data) });
-    }
-
-    /// Publishes an event of this node's own, which nobody is answered for.
-    pub(super) fn publish_own(
-        &mut self,
-        topic: &Topic,
-        kind: &str,
-        key: Option<&str>,
-        version: Option<u64>,
-        data: &str,
-    ) {
-        self.publish_draft(Draft { version, ..own_draft(topic, kind, key, data) });
-    }
-
-    /// The same of one that stands for so many of class `sum`.
-    pub(super) fn publish_counted(&mut self, topic: &Topic, kind: &str, key: Option<&str>, count: u32, data: &str) {
-        self.publish_draft(Draft { count, ..own_draft(topic, kind, key, data) });
-    }
-
-    fn publish_draft(&mut self, draft: Draft<'_>) {
-        let draft = Allowed::own(draft);
-        let (published, id) = self.publish_named(&draft, Publisher::Own);
-        self.new_id = id;
-        if published.is_err() {
+    /// Publishes an event of this node's own.
+    pub(super) fn publish_own(&mut self, ground: &mut Ground, own: Own) {
+        let draft = Allowed::own(own.draft());
+        let (published, id) = self.publish_named(ground, &draft, own.publisher.clone());
+        ground.new_id = id;
+        match (own.publisher, published) {
+            (Publisher::Post(..), Ok(Published::Pending)) if !planted(Mistake::OutboxMarkedEarly) => {}
+            (Publisher::Post(topic, record), published) => {
+                ground.todo.push_back(Todo::Told(topic, record, published.is_ok()));
+            }
+            (_, Ok(_)) => {}
             // What it tells is stored, or soon out of date: what is told next heals the displays.
-            self.counters().dropped_backlog.add(1);
+            (_, Err(_)) => ground.counters().dropped_backlog.add(1),
         }
     }
 
+    /// One line of `POST /v1/events`.
+    pub(super) fn publish_text(
+        &mut self,
+        ground: &mut Ground,
+        access: &Access,
+        publisher: u64,
+        (conn, number): (Conn, u64),
+        line: &[u8],
+    ) -> Result<Taken, String> {
+        let (draft, more) = Draft::parse_line(line).map_err(|error| error.to_string())?;
+        if !more.is_empty() {
+            return self.publish_to_many(ground, access, publisher, Publisher::Line(conn, number), draft, more);
+        }
+        let allowed = ground.require_still(access).and_then(|()| ground.allow(access, draft));
+        let draft = allowed
+            .and_then(|draft| ground.admit_event(publisher).map(|()| draft))
+            .map_err(|error| error.detail.into_owned())?;
+        let (published, id) = self.publish_named(ground, &draft, Publisher::Line(conn, number));
+        ground.new_id = id;
+        match published {
+            Ok(Published::Taken | Published::Repeated(_)) => Ok(Taken::Now),
+            Ok(Published::Pending) => Ok(Taken::Later { events: 1, failed: None }),
+            Err(error) => Err(error.detail.into_owned()),
+        }
+    }
+
+    /// An event for several topics, under one id. It goes to none of them where it may not go to one; where one of them
+    /// cannot take it now, those before it have it, and viewers know by the id what is repeated.
+    fn publish_to_many<'a>(
+        &mut self,
+        ground: &mut Ground,
+        access: &Access,
+        publisher: u64,
+        line: Publisher,
+        draft: Draft<'a>,
+        more: Vec<Cow<'a, str>>,
+    ) -> Result<Taken, String> {
+        let mut drafts: Vec<Draft<'a>> = more.into_iter().map(|topic| Draft { topic, ..draft.clone() }).collect();
+        drafts.insert(0, draft);
+        let allowed = ground
+            .require_still(access)
+            .and_then(|()| drafts.into_iter().map(|draft| ground.allow(access, draft)).collect());
+        let drafts: Vec<Allowed<'_>> = allowed.map_err(|error: HttpError| error.detail.into_owned())?;
+        for _ in &drafts {
+            ground.admit_event(publisher).map_err(|error| error.detail.into_owned())?;
+        }
+        let mut id = String::new();
+        match &drafts[0].id {
+            Some(given) => id.push_str(given),
+            None => ground.new_event_id(&mut id),
+        }
+        let (mut events, mut failed) = (0, None);
+        for draft in &drafts {
+            match self.publish_as(ground, draft, &id, line.clone()) {
+                Ok(Published::Pending) => events += 1,
+                Ok(Published::Taken | Published::Repeated(_)) => {}
+                Err(error) => {
+                    failed = Some(error.detail.into_owned());
+                    break;
+                }
+            }
+        }
+        match failed {
+            Some(failed) if events == 0 => Err(failed),
+            None if events == 0 => Ok(Taken::Now),
+            // The line is answered with those of its events that are on their way.
+            failed => Ok(Taken::Later { events, failed }),
+        }
+    }
+}
+
+impl Ground {
     /// What a body of lines may do, which is refused before it is read if it may do nothing.
     pub(super) fn lines_access(
         &mut self,
         conn: Conn,
-        request: &Request<'_>,
         internal: bool,
+        request: &Request<'_>,
     ) -> Result<Access, HttpError> {
         if internal {
             self.check_internal_page(request)?;
@@ -163,73 +214,9 @@ impl Shard {
         self.access(request, query)
     }
 
-    /// One line of `POST /v1/events`.
-    pub(super) fn publish_line(
-        &mut self,
-        access: &Access,
-        publisher: u64,
-        conn: Conn,
-        number: u64,
-        line: &[u8],
-    ) -> Result<Taken, String> {
-        let (draft, more) = Draft::parse_line(line).map_err(|error| error.to_string())?;
-        if !more.is_empty() {
-            return self.publish_to_many(access, publisher, Publisher::Line(conn, number), draft, more);
-        }
-        let allowed = self.require_still(access).and_then(|()| self.allow(access, draft));
-        let draft = allowed
-            .and_then(|draft| self.admit_event(publisher).map(|()| draft))
-            .map_err(|error| error.detail.into_owned())?;
-        let (published, id) = self.publish_named(&draft, Publisher::Line(conn, number));
-        self.new_id = id;
-        match published {
-            Ok(Published::Taken | Published::Repeated(_)) => Ok(Taken::Now),
-            Ok(Published::Pending) => Ok(Taken::Later { events: 1, failed: None }),
-            Err(error) => Err(error.detail.into_owned()),
-        }
-    }
-
-    /// An event for several topics, under one id. It goes to none of them where it may not go to one; where one of them
-    /// cannot take it now, those before it have it, and viewers know by the id what is repeated.
-    fn publish_to_many<'a>(
-        &mut self,
-        access: &Access,
-        publisher: u64,
-        line: Publisher,
-        draft: Draft<'a>,
-        more: Vec<Cow<'a, str>>,
-    ) -> Result<Taken, String> {
-        let mut drafts: Vec<Draft<'a>> = more.into_iter().map(|topic| Draft { topic, ..draft.clone() }).collect();
-        drafts.insert(0, draft);
-        let allowed = self
-            .require_still(access)
-            .and_then(|()| drafts.into_iter().map(|draft| self.allow(access, draft)).collect());
-        let drafts: Vec<Allowed<'_>> = allowed.map_err(|error: HttpError| error.detail.into_owned())?;
-        for _ in &drafts {
-            self.admit_event(publisher).map_err(|error| error.detail.into_owned())?;
-        }
-        let mut id = String::new();
-        match &drafts[0].id {
-            Some(given) => id.push_str(given),
-            None => self.new_event_id(&mut id),
-        }
-        let (mut events, mut failed) = (0, None);
-        for draft in &drafts {
-            match self.publish_as(draft, &id, line.clone()) {
-                Ok(Published::Pending) => events += 1,
-                Ok(Published::Taken | Published::Repeated(_)) => {}
-                Err(error) => {
-                    failed = Some(error.detail.into_owned());
-                    break;
-                }
-            }
-        }
-        match failed {
-            Some(failed) if events == 0 => Err(failed),
-            None if events == 0 => Ok(Taken::Now),
-            // The line is answered with those of its events that are on their way.
-            failed => Ok(Taken::Later { events, failed }),
-        }
+    /// Answers whoever published an event with its id.
+    pub(super) fn answer_id(&mut self, to: AnswerTo, id: &str) -> Written {
+        self.answers().json(to, Status::Accepted, id_json(id).as_bytes())
     }
 
     /// A new identity for an event: the node's name, the shard, and a number.
@@ -242,22 +229,25 @@ impl Shard {
         id.push('-');
         id.push_str(itoa::Buffer::new().format(self.event_number));
     }
+}
 
+impl Dispatcher {
     /// Takes an event: to the nodes that want its topic, or nowhere; by way of the key-value store where its class asks for
     /// that.
     pub(super) fn publish(
         &mut self,
+        ground: &mut Ground,
         draft: &Draft<'_>,
         id: &str,
         publisher: Publisher,
     ) -> Result<Published, HttpError> {
-        let info = self.live.types.get(&draft.kind);
-        let node = Arc::clone(&self.node);
+        let info = ground.live.types.get(&draft.kind);
+        let node = Arc::clone(&ground.node);
         // Totals are by data center, whatever name a backend of it goes by.
         let key = if draft.kind == LIKES { Some(&*node.dc) } else { draft.key.as_deref() };
-        self.counters().events_in[info.class as usize].add(1);
-        let hops = self.begin_journey(draft, id, info.class).map(|mut hops| {
-            self.note(&mut hops, Checkpoint::Dispatched, info.class);
+        ground.counters().events_in[info.class as usize].add(1);
+        let hops = ground.begin_journey(draft, id, info.class).map(|mut hops| {
+            ground.note(&mut hops, Checkpoint::Dispatched, info.class);
             Arc::new(hops)
         });
         let event = Event {
@@ -265,7 +255,7 @@ impl Shard {
             topic: &draft.topic,
             kind: &draft.kind,
             key,
-            at: self.clock.unix_ms,
+            at: ground.clock.unix_ms,
             data: draft.data,
             class: info.class,
             ttl_ms: info.ttl_ms,
@@ -281,16 +271,16 @@ impl Shard {
             count => Arc::new(Frame::encode(&event)).recounted(count.into()),
         };
         match info.class {
-            Class::Every => self.append(&event, draft.always, publisher),
+            Class::Every => self.append(ground, &event, draft.always, publisher),
             Class::Latest => {
                 match draft.version {
                     Some(version) if event.kind == "presence" && self.has_peers() => {
-                        self.tell_presence(&event, version)
+                        self.tell_presence(ground, &event, version)
                     }
                     // Each data center's viewers are told by peers themselves, and its rules are those of its database.
                     version => {
                         let version = Version { number: version.unwrap_or(0), dc: &node.dc };
-                        self.version(&Event { version, ..event }, !matches!(event.kind, VIEWERS | RULES))?;
+                        self.version(ground, &Event { version, ..event }, !matches!(event.kind, VIEWERS | RULES))?;
                     }
                 }
                 Ok(Published::Taken)
@@ -298,44 +288,49 @@ impl Shard {
             Class::Sum | Class::Ephemeral if self.has_peers() => {
                 let frame = encode();
                 // Once it is surely taken: who is refused tries again.
-                self.route_frame(&frame)?;
-                self.broadcast(&frame);
+                self.route_frame(ground, &frame)?;
+                self.broadcast(ground, &frame);
                 Ok(Published::Taken)
             }
-            Class::Sum | Class::Ephemeral => self.route_made(&draft.topic, encode).map(|()| Published::Taken),
+            Class::Sum | Class::Ephemeral => self.route_made(ground, &draft.topic, encode).map(|()| Published::Taken),
         }
     }
 
     /// Sends an event to the nodes that want its topic, once they are known.
-    pub(super) fn route(&mut self, event: &Event<'_>) -> Result<(), HttpError> {
-        self.route_made(event.topic, || Arc::new(Frame::encode(event)))
+    pub(super) fn route(&mut self, ground: &mut Ground, event: &Event<'_>) -> Result<(), HttpError> {
+        self.route_made(ground, event.topic, || Arc::new(Frame::encode(event)))
     }
 
     /// The same for one that is encoded already.
-    pub(super) fn route_frame(&mut self, frame: &Arc<Frame>) -> Result<(), HttpError> {
-        self.route_made(frame.topic(), || Arc::clone(frame))
+    pub(super) fn route_frame(&mut self, ground: &mut Ground, frame: &Arc<Frame>) -> Result<(), HttpError> {
+        self.route_made(ground, frame.topic(), || Arc::clone(frame))
     }
 
     /// An event that nobody wants is not encoded.
-    fn route_made(&mut self, topic: &str, make: impl FnOnce() -> Arc<Frame>) -> Result<(), HttpError> {
-        match self.dispatcher.route(topic, self.clock.instant) {
+    fn route_made(
+        &mut self,
+        ground: &mut Ground,
+        topic: &str,
+        make: impl FnOnce() -> Arc<Frame>,
+    ) -> Result<(), HttpError> {
+        match self.subscribers.route(topic, ground.clock.instant) {
             Routed::To { nodes, refresh } => {
                 if nodes.is_empty() {
-                    self.counters().unwanted.add(1);
+                    ground.counters().unwanted.add(1);
                 } else {
-                    self.dispatch(&nodes, &make());
+                    self.dispatch(ground, &nodes, &make());
                 }
                 if refresh {
-                    self.look_up(Topic::parse(topic).expect("the topic was checked"));
+                    self.look_up(ground, Topic::parse(topic).expect("the topic was checked"));
                 }
                 Ok(())
             }
             Routed::Unknown => {
                 let topic = Topic::parse(topic).expect("the topic was checked");
-                match self.dispatcher.hold(&topic, make(), &self.account) {
+                match self.subscribers.hold(&topic, make(), &ground.account) {
                     Ok(ask) => {
                         if ask {
-                            self.look_up(topic);
+                            self.look_up(ground, topic);
                         }
                         Ok(())
                     }
@@ -345,40 +340,40 @@ impl Shard {
         }
     }
 
-    fn look_up(&mut self, topic: Topic) {
-        self.counters().lookups.add(1);
-        self.ask(KvRequest::Subscribers(topic.clone()), Asked::Subscribers(topic));
+    fn look_up(&mut self, ground: &mut Ground, topic: Topic) {
+        ground.counters().lookups.add(1);
+        ground.ask(KvRequest::Subscribers(topic.clone()), Asked::Subscribers(topic));
     }
 
     /// The key-value store said who wants a topic: what waited for that goes there.
-    pub(super) fn on_subscribers(&mut self, topic: &Topic, nodes: Arc<[NodeId]>) {
-        for frame in self.dispatcher.learn(topic, Arc::clone(&nodes), self.clock.instant) {
+    pub(super) fn on_subscribers(&mut self, ground: &mut Ground, topic: &Topic, nodes: Arc<[NodeId]>) {
+        for frame in self.subscribers.learn(topic, Arc::clone(&nodes), ground.clock.instant) {
             if nodes.is_empty() {
-                self.counters().unwanted.add(1);
+                ground.counters().unwanted.add(1);
             } else {
-                self.dispatch(&nodes, &frame);
+                self.dispatch(ground, &nodes, &frame);
             }
         }
     }
 
     /// It cannot say: what waited goes where the topic was wanted last, if that is known.
-    pub(super) fn on_subscribers_unknown(&mut self, topic: &Topic) {
-        let (nodes, held) = self.dispatcher.fall_back(topic, self.clock.instant);
+    pub(super) fn on_subscribers_unknown(&mut self, ground: &mut Ground, topic: &Topic) {
+        let (nodes, held) = self.subscribers.fall_back(topic, ground.clock.instant);
         for frame in held {
             match &nodes {
-                Some(nodes) => self.dispatch(nodes, &frame),
-                None => self.counters().dropped_unrouted.add(u64::from(frame.count())),
+                Some(nodes) => self.dispatch(ground, nodes, &frame),
+                None => ground.counters().dropped_unrouted.add(u64::from(frame.count())),
             }
         }
     }
 
     /// Sends an event to the nodes that want it.
-    fn dispatch(&mut self, nodes: &[NodeId], frame: &Arc<Frame>) {
+    fn dispatch(&mut self, ground: &mut Ground, nodes: &[NodeId], frame: &Arc<Frame>) {
         for &node in nodes {
-            if node == self.node.id {
-                self.ingress(frame);
+            if node == ground.node.id {
+                ground.todo.push_back(Todo::Arrived(Arc::clone(frame)));
             } else {
-                self.send_to_node(node, frame);
+                self.send_to_node(ground, node, frame);
             }
         }
     }

@@ -1,12 +1,13 @@
 //! Questions to the key-value store by way of a dispatcher: asked here, and relayed there.
 
+use crate::server::ground::{Ground, Reply};
+use crate::server::services::Services;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::asking::Asked;
 use super::link::{Call, Called, Destination, Lane, Outcome, may_repeat};
 use super::routes::Handled;
-use super::shard::Shard;
 use super::slots::Conn;
 use crate::dispatch::kv::{Answer, Heard, Request, Unavailable};
 use crate::limits::*;
@@ -49,7 +50,7 @@ pub struct Relay {
     _held: Reservation,
 }
 
-impl Shard {
+impl Ground {
     /// Keeps a question for a dispatcher. It is sent at the end of the turn, with all others of this turn; its answer comes
     /// later, and surely, within [`KV_TIMEOUT`].
     pub(super) fn ask_dispatcher(&mut self, ticket: u64, request: Request) {
@@ -208,24 +209,28 @@ impl Shard {
         let body = self.end_relay(id);
         Ok(Handled::Answered(self.answers().json(to, Status::Ok, &body)))
     }
+}
 
+impl Services {
     /// This node's store answered another node's question.
-    pub(super) fn on_relayed(&mut self, id: u64, at: usize, answer: Answered) {
+    pub(super) fn on_relayed(&mut self, ground: &mut Ground, id: u64, at: usize, answer: Answered) {
         if let Ok(Answer::Alive(alive)) = &answer {
             // Who lives is news here, too.
-            self.tell_alive(alive, &[]);
+            self.tell_alive(ground, alive, &[]);
         }
-        let Some(relay) = self.cluster.relays.get_mut(&id) else { return };
+        let Some(relay) = ground.cluster.relays.get_mut(&id) else { return };
         if relay.answers[at].replace(answer).is_none() {
             relay.missing -= 1;
         }
         if relay.missing == 0 && !relay.asking {
             let conn = relay.conn;
-            let body = self.end_relay(id);
-            self.answer_later(conn, |shard, to| shard.answers().json(to, Status::Ok, &body));
+            let body = ground.end_relay(id);
+            ground.reply(conn, Reply::Answer(Status::Ok, body));
         }
     }
+}
 
+impl Ground {
     fn end_relay(&mut self, id: u64) -> Vec<u8> {
         let relay = self.cluster.relays.remove(&id).expect("a relay ends once");
         let answers: Vec<Answered> = relay.answers.into_iter().flatten().collect();

@@ -1,9 +1,9 @@
 //! What clients say of when events reached them: the last hop, which no server can see.
 
+use crate::server::ground::Ground;
 use serde::Deserialize;
 
 use super::routes::Handled;
-use super::shard::Shard;
 use crate::limits::{RECEIVED_AGE, RECEIVED_LATENCY_MAX, RECEIVED_SAMPLES_MAX};
 use crate::wire::http::HttpError;
 use crate::wire::json;
@@ -34,7 +34,7 @@ impl Sample {
     }
 }
 
-impl Shard {
+impl Ground {
     /// `POST /v1/received`
     pub(super) fn received(&mut self, to: AnswerTo, body: &[u8]) -> Result<Handled, HttpError> {
         let Report { samples } = json::object(body).map_err(|error| {

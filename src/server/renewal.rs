@@ -1,13 +1,14 @@
 //! The rights of an open stream: when they end, what its client is told before, and
 //! `POST /v1/connections/{connection}/token`, which renews them on whichever shard the stream lives.
 
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
 use serde::Deserialize;
 
 use super::access::Access;
 use super::elsewhere::What;
 use super::message::{Message, Renewal};
 use super::routes::Handled;
-use super::shard::Shard;
 use super::slots::Conn;
 use crate::auth::{Revocations, Rights, Token, TokenId, expired};
 use crate::frontend::topics::TopicEntry;
@@ -116,11 +117,12 @@ struct Body {
     token: Option<String>,
 }
 
-impl Shard {
+impl Frontend {
     /// `POST /v1/connections/{connection}/token`: by the token in the body, or else by the request's own, as a page
     /// does whose token is in a cookie that it cannot read.
     pub(super) fn renew_token(
         &mut self,
+        ground: &mut Ground,
         asker: Conn,
         request: &Request<'_>,
         query: Query<'_>,
@@ -138,29 +140,29 @@ impl Shard {
             })?,
         };
         let access = match &token {
-            Some(token) => self.verify(Token(token))?,
-            None => self.access(request, query)?,
+            Some(token) => ground.verify(Token(token))?,
+            None => ground.access(request, query)?,
         };
-        if let Some(holder) = self.holder_elsewhere(connection) {
-            return self.change_elsewhere(asker, holder, connection, &access, What::Renew);
+        if let Some(holder) = self.holder_elsewhere(ground, connection) {
+            return self.change_elsewhere(ground, asker, holder, connection, &access, What::Renew);
         }
-        let (shard, conn, secret) = self.locate(connection)?;
-        let renewal = Renewal { conn, secret, access, asker: (self.id, asker) };
-        self.send(shard, Message::Renew(Box::new(renewal)));
+        let (shard, conn, secret) = self.locate(ground, connection)?;
+        let renewal = Renewal { conn, secret, access, asker: (ground.id, asker) };
+        ground.send(shard, Message::Renew(Box::new(renewal)));
         Ok(Handled::Later)
     }
 
     /// Renews the rights of a stream of this shard.
-    pub(super) fn on_renew(&mut self, renewal: Renewal) {
-        let result = self.try_renew(&renewal).map(|()| Vec::new());
-        self.reply(renewal.asker, result);
+    pub(super) fn on_renew(&mut self, ground: &mut Ground, renewal: Renewal) {
+        let result = self.try_renew(ground, &renewal).map(|()| Vec::new());
+        ground.reply_to(renewal.asker, result);
     }
 
-    fn try_renew(&mut self, renewal: &Renewal) -> Result<(), HttpError> {
-        self.check_stream(renewal.conn, renewal.secret, &renewal.access)?;
+    fn try_renew(&mut self, ground: &mut Ground, renewal: &Renewal) -> Result<(), HttpError> {
+        self.check_stream(ground, renewal.conn, renewal.secret, &renewal.access)?;
         let Access::Token(rights) = &renewal.access else { return Ok(()) };
-        let now_ms = self.clock.unix_ms;
-        let slot = self.slots.get_mut(renewal.conn).expect("it was just checked");
+        let now_ms = ground.clock.unix_ms;
+        let slot = ground.slots.get_mut(renewal.conn).expect("it was just checked");
         let all = slot.rights.take().map_or_else(All::default, |rights| rights.all);
         slot.rights = Some(Box::new(StreamRights::new(rights, all, now_ms)));
         let subscriptions = slot.subscriptions.as_slice().iter();
@@ -173,17 +175,17 @@ impl Shard {
             })
             .collect();
         for index in lost {
-            self.unwatch(renewal.conn, index);
+            self.unwatch(ground, renewal.conn, index);
         }
         Ok(())
     }
 
     /// Tells a stream's client when its rights end.
-    pub(super) fn notify_expiry(&mut self, conn: Conn, expires_at_ms: u64) {
-        let Some(slot) = self.slots.get(conn) else { return };
+    pub(super) fn notify_expiry(&mut self, ground: &mut Ground, conn: Conn, expires_at_ms: u64) {
+        let Some(slot) = ground.slots.get(conn) else { return };
         let mut bytes = Vec::new();
         slot.framing().wrap(&mut bytes, |out| sse::token(out, expires_at_ms));
-        self.write_stream(conn, &bytes);
+        self.write_stream(ground, conn, &bytes);
     }
 }
 

@@ -3,8 +3,8 @@
 
 use super::node::Roles;
 use super::routes::Handled;
-use super::shard::Shard;
 use crate::backend::store::PostKind;
+use crate::server::ground::Ground;
 use crate::web::{self, Asset};
 use crate::wire::http::{HttpError, Method, is_token_byte};
 use crate::wire::query::Parameter::{self, *};
@@ -226,7 +226,7 @@ fn is_list(names: &str) -> bool {
     names.bytes().all(|byte| is_token_byte(byte) || matches!(byte, b',' | b' ' | b'\t')) && !names.is_empty()
 }
 
-impl Shard {
+impl Ground {
     /// OPTIONS, whatever its query: what is wrong with that is for the request's own answer.
     pub(super) fn options(
         &mut self,

@@ -1,12 +1,13 @@
 //! A stream that comes back: what it missed is read from its topics' homes and written as its socket drains.
 
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::history::within;
 use super::message::{Asker, Message, ReplayAsk, Replayed};
 use super::polls::split_told;
-use super::shard::Shard;
 use super::slots::{Conn, Kind};
 use crate::frontend::beginning::{Joined, beginning};
 use crate::frontend::held_pages::HeldPages;
@@ -130,10 +131,15 @@ impl Replaying {
     }
 }
 
-impl Shard {
+impl Frontend {
     /// What a request for a stream says of events that its client has: the header, which an `EventSource` keeps up to
     /// date, or else the last one in the query, since polyfills append theirs to the page's URL.
-    pub(super) fn last_event(&self, request: &Request<'_>, query: Query<'_>) -> Result<Option<LastEvent>, HttpError> {
+    pub(super) fn last_event(
+        &self,
+        ground: &Ground,
+        request: &Request<'_>,
+        query: Query<'_>,
+    ) -> Result<Option<LastEvent>, HttpError> {
         let in_head =
             request.last_event_id.filter(|id| !id.is_empty() && !planted(Mistake::LastIdIgnored)).map(str::to_owned);
         let id = in_head.or_else(|| {
@@ -142,22 +148,22 @@ impl Shard {
         });
         // It is given back in a line of the stream, of which nobody may make two.
         let id = id.map(|id| if id.bytes().all(|byte| byte.is_ascii_graphic()) { id } else { NOTHING_YET.to_owned() });
-        let from = || query.last(Parameter::From).map(|from| self.read_from(&from)).transpose();
+        let from = || query.last(Parameter::From).map(|from| self.read_from(ground, &from)).transpose();
         id.map_or_else(from, |id| {
             let (place, told_ms) = split_told(&id);
-            Ok(Some(LastEvent { resume: self.read_place(place), id: place.to_owned(), told_ms }))
+            Ok(Some(LastEvent { resume: ground.read_place(place), id: place.to_owned(), told_ms }))
         })
     }
 
     /// What a client that has nothing yet asks for of history. The id is what it comes back with if it is cut before it got any of
     /// that: an empty one is none to a client, which asks the same again.
-    fn read_from(&self, from: &str) -> Result<LastEvent, HttpError> {
-        let now_ms = self.clock.unix_ms;
+    fn read_from(&self, ground: &Ground, from: &str) -> Result<LastEvent, HttpError> {
+        let now_ms = ground.clock.unix_ms;
         let (id, resume) = match (from, from.strip_prefix('-').map(str::parse), from.parse()) {
             ("earliest", ..) => (String::new(), Resume::Newest(None)),
             (_, Some(Ok(most @ 1..=FROM_MAX)), _) => (String::new(), Resume::Newest(Some(most))),
             (_, None, Ok(ms)) if ms <= now_ms => {
-                (format!("{}:{}", self.node.dc, Position::at(ms)), Resume::Since(Position::at(ms)))
+                (format!("{}:{}", ground.node.dc, Position::at(ms)), Resume::Since(Position::at(ms)))
             }
             _ => {
                 return Err(HttpError::bad(format!(
@@ -168,82 +174,86 @@ impl Shard {
         };
         Ok(LastEvent { id, resume, told_ms: 0 })
     }
+}
 
+impl Ground {
     /// What an id that a client has means here.
     pub(super) fn read_place(&self, id: &str) -> Resume {
-        let peers = &self.cluster.peers.states;
+        let peers = &self.cluster.others;
         let here = |dc: &str, ms| peers.iter().find(|peer| peer.dc == dc).map_or(ms, |peer| peer.here(ms));
         Resume::read(id, &self.node.dc, here)
     }
+}
 
+impl Frontend {
     /// The id of a stream's `connected`: the place where it begins, or, until what it missed is replayed, the one that its
     /// client came with.
-    pub(super) fn beginning_id(&self, conn: Conn, last: Option<&LastEvent>) -> String {
+    pub(super) fn beginning_id(&self, ground: &Ground, conn: Conn, last: Option<&LastEvent>) -> String {
         if let Some(last) = last {
             return last.id.clone();
         }
-        let subscriptions = self.slots.at(conn.slot).subscriptions.as_slice().iter();
+        let subscriptions = ground.slots.at(conn.slot).subscriptions.as_slice().iter();
         let topics = subscriptions.map(|subscription| Joined::of(self.topics.get(subscription.topic)));
-        format!("{}:{}", self.node.dc, beginning(topics, self.clock.unix_ms))
+        format!("{}:{}", ground.node.dc, beginning(topics, ground.clock.unix_ms))
     }
 
     /// Begins to replay what a stream missed, behind what waits for it.
-    pub(super) fn start_replay(&mut self, conn: Conn, last: &LastEvent) {
-        let Some(slot) = self.slots.get(conn) else { return };
+    pub(super) fn start_replay(&mut self, ground: &mut Ground, conn: Conn, last: &LastEvent) {
+        let Some(slot) = ground.slots.get(conn) else { return };
         let entries = slot.subscriptions.as_slice().iter().map(|subscription| self.topics.get(subscription.topic));
         let shown_ms = entries.clone().filter_map(|entry| entry.delivered_to).map(|to| to.place().ms).max();
-        let newest_ms = self.clock.unix_ms.max(self.given_ms).max(shown_ms.unwrap_or(0));
+        let newest_ms = ground.clock.unix_ms.max(self.given_ms).max(shown_ms.unwrap_or(0));
         let topics: Vec<_> = entries.map(|entry| (entry.topic.clone(), entry.all.clone())).collect();
         if topics.is_empty() {
             return;
         }
-        self.counters().resumed.add(1);
+        ground.counters().resumed.add(1);
         if !matches!(slot.kind, Kind::Lagging(_)) {
-            self.lag(conn.slot, Vec::new());
+            self.lag(ground, conn.slot, Vec::new());
         }
-        if let Kind::Lagging(lag) = &mut self.slots.at_mut(conn.slot).kind {
-            lag.replay = Some(Box::new(Replaying::new(topics, last, newest_ms, self.cluster.lost, &self.held_pages)));
+        if let Kind::Lagging(lag) = &mut ground.slots.at_mut(conn.slot).kind {
+            lag.replay = Some(Box::new(Replaying::new(topics, last, newest_ms, ground.cluster.lost, &self.held_pages)));
         }
-        self.on_stream_writable(conn);
+        self.on_stream_writable(ground, conn);
     }
 
     /// Asks topics' homes for pages.
-    pub(super) fn ask_pages(&mut self, conn: Conn, asks: Vec<(Topic, Position)>, bytes: usize) {
+    pub(super) fn ask_pages(&mut self, ground: &mut Ground, conn: Conn, asks: Vec<(Topic, Position)>, bytes: usize) {
         for (topic, after) in asks {
-            let home = self.node.home(topic.as_str());
-            let asker = Asker::Stream { shard: self.id, conn };
-            self.send(home, Message::Replay(Box::new(ReplayAsk { topic, after, bytes, asker })));
+            let home = ground.node.home(topic.as_str());
+            let asker = Asker::Stream { shard: ground.id, conn };
+            ground.send(home, Message::Replay(Box::new(ReplayAsk { topic, after, bytes, asker })));
         }
     }
 
     /// A stream has no use any more for what it asked of a topic.
-    pub(super) fn end_replay(&mut self, conn: Conn, topic: Topic) {
-        let home = self.node.home(topic.as_str());
-        let asker = Asker::Stream { shard: self.id, conn };
-        self.send(home, Message::ReplayEnds { topic, asker });
+    pub(super) fn end_replay(&mut self, ground: &mut Ground, conn: Conn, topic: Topic) {
+        let home = ground.node.home(topic.as_str());
+        let asker = Asker::Stream { shard: ground.id, conn };
+        ground.send(home, Message::ReplayEnds { topic, asker });
     }
 
     /// A topic's home answered.
-    pub(super) fn on_replayed(&mut self, replayed: Replayed) {
+    pub(super) fn on_replayed(&mut self, ground: &mut Ground, replayed: Replayed) {
         match replayed.asker {
             Asker::Stream { conn, .. } => {
-                let Some(slot) = self.slots.get(conn) else { return };
+                let Some(slot) = ground.slots.get(conn) else { return };
                 if !matches!(&slot.kind, Kind::Lagging(lag) if lag.replay.is_some()) {
                     return;
                 }
-                self.tell_of_loss(replayed.topic.as_str(), replayed.page.since);
+                self.tell_of_loss(ground, replayed.topic.as_str(), replayed.page.since);
                 // What the topics' logs hold is on the page, or comes from history as well.
-                self.merge_what_waits(conn.slot);
+                self.merge_what_waits(ground, conn.slot);
                 let topic = replayed.topic.as_str();
-                let shown = self.watched(conn, topic).and_then(|index| self.topics.get(index).shown_to());
-                let Some(Kind::Lagging(lag)) = self.slots.get_mut(conn).map(|slot| &mut slot.kind) else { return };
+                let shown = self.watched(ground, conn, topic).and_then(|index| self.topics.get(index).shown_to());
+                let Some(Kind::Lagging(lag)) = ground.slots.get_mut(conn).map(|slot| &mut slot.kind) else { return };
                 let Some(replaying) = &mut lag.replay else { return };
                 let page = shown.map_or_else(|| replayed.page.clone(), |shown| replayed.page.up_to(shown));
                 replaying.replay.page(topic, &page, replayed.from.min(page.frames.len()));
-                self.on_stream_writable(conn);
+                self.on_stream_writable(ground, conn);
             }
             Asker::Core { view: index, .. } => {
-                let (now_ms, floor) = (self.clock.unix_ms, self.floor());
+                let (now_ms, floor) = (ground.clock.unix_ms, self.floor(ground));
                 let entry = self.topics.try_get_mut(index).filter(|entry| entry.topic == replayed.topic);
                 let Some(entry) = entry else { return };
                 let Some(behind) = entry.behind.as_mut() else { return };
@@ -251,18 +261,21 @@ impl Shard {
                 let (had, page) = (entry.delivered_to.unwrap_or(behind.after), &replayed.page);
                 if behind.gap || (page.reaches.lacks_after(had) && page.reaches > entry.told) {
                     // History forgot what the viewers lack, before there was room for it.
-                    let gap =
-                        Frame::gap(replayed.topic.as_str(), &format!("{}:{}", self.node.dc, had.place()), page.reaches);
+                    let gap = Frame::gap(
+                        replayed.topic.as_str(),
+                        &format!("{}:{}", ground.node.dc, had.place()),
+                        page.reaches,
+                    );
                     if entry.append(&Arc::new(gap), now_ms) == Pushed::Overrun {
                         return self.queue_topic(index);
                     }
                     let Some(behind) = entry.behind.as_mut() else { return };
                     behind.gap = false;
                     entry.told = entry.told.max(page.reaches);
-                    self.node.counters[self.id].gaps.add(1);
+                    ground.node.counters[ground.id].gaps.add(1);
                 }
                 let found = page.frames[replayed.from..].iter();
-                let found: Vec<_> = found.map(|frame| within(&self.node.dc, frame, floor).into_owned()).collect();
+                let found: Vec<_> = found.map(|frame| within(&ground.node.dc, frame, floor).into_owned()).collect();
                 entry.catch_up(&found, page.complete, page.reaches, now_ms);
                 self.queue_topic(index);
             }
@@ -271,33 +284,33 @@ impl Shard {
 
     /// A page that a stream asked for says that the store lost all from before `since`. All who watch the topic on this core
     /// are told at once, that stream among them, so that it is not told again when its home finds out.
-    fn tell_of_loss(&mut self, topic: &str, since: Reach) {
-        let (now_ms, mut next) = (self.clock.unix_ms, self.topics.find(topic));
+    fn tell_of_loss(&mut self, ground: &mut Ground, topic: &str, since: Reach) {
+        let (now_ms, mut next) = (ground.clock.unix_ms, self.topics.find(topic));
         while let Some(index) = next {
             let entry = self.topics.get_mut(index);
             next = entry.other;
             let untold = entry.delivered_to.filter(|had| since.lacks_after(*had) && since > entry.told);
             let Some(had) = untold else { continue };
-            let gap = Arc::new(Frame::gap(topic, &format!("{}:{}", self.node.dc, had.place()), since));
+            let gap = Arc::new(Frame::gap(topic, &format!("{}:{}", ground.node.dc, had.place()), since));
             if let Some(pushed) = entry.append_ordered(&gap, false, now_ms) {
-                self.node.counters[self.id].count_pushed(pushed);
+                ground.node.counters[ground.id].count_pushed(pushed);
             }
-            self.node.counters[self.id].gaps.add(1);
+            ground.node.counters[ground.id].gaps.add(1);
             self.queue_topic(index);
         }
     }
 
     /// Viewers of a topic on this core lack events that were too many for a queue: reads them from the topic's home, once
     /// there is room for them.
-    pub(super) fn catch_up_topic(&mut self, index: TopicIndex) {
+    pub(super) fn catch_up_topic(&mut self, ground: &mut Ground, index: TopicIndex) {
         let entry = self.topics.get_mut(index);
         let Some(behind) = entry.behind.as_mut().filter(|behind| !behind.asked) else { return };
         behind.asked = true;
         let after = entry.delivered_to.unwrap_or(behind.after).place();
         let topic = entry.topic.clone();
-        let home = self.node.home(topic.as_str());
-        let asker = Asker::Core { shard: self.id, view: index };
-        self.send(home, Message::Replay(Box::new(ReplayAsk { topic, after, bytes: PAGE_BYTES, asker })));
+        let home = ground.node.home(topic.as_str());
+        let asker = Asker::Core { shard: ground.id, view: index };
+        ground.send(home, Message::Replay(Box::new(ReplayAsk { topic, after, bytes: PAGE_BYTES, asker })));
     }
 
     /// Puts a topic in the queue of those whose viewers lack something.

@@ -1,11 +1,11 @@
 //! Requests to resources.
 
+use crate::server::ground::Ground;
+use crate::server::services::Services;
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
-use super::http_connection::Http;
 use super::resources::Resource;
-use super::shard::Shard;
 use super::slots::Conn;
 use super::streams::Opening;
 use crate::observe::trouble::Reason;
@@ -29,115 +29,120 @@ pub enum Handled {
     Stream(Opening),
 }
 
-impl Shard {
+impl Services {
     /// Finds the resource and lets it answer.
-    pub(super) fn handle(
+    pub(super) fn route(
         &mut self,
+        ground: &mut Ground,
         conn: Conn,
-        http: &Http,
+        internal: bool,
         request: &Request<'_>,
         to: AnswerTo,
         body: &[u8],
     ) -> Result<Handled, HttpError> {
-        let roles = self.node.roles;
-        let resource = Resource::find(roles, http.internal, request.path);
-        if http.internal {
-            self.check_internal_page(request)?;
+        let roles = ground.node.roles;
+        let resource = Resource::find(roles, internal, request.path);
+        if internal {
+            ground.check_internal_page(request)?;
         }
         if request.method == Method::Options {
-            return self.options(request, to, http.internal, resource);
+            return ground.options(request, to, internal, resource);
         }
-        if http.internal {
-            return self.handle_internal(conn, request, resource, to, body);
+        if internal {
+            return self.handle_internal(ground, conn, request, resource, to, body);
         }
         let resource = resource.ok_or_else(HttpError::not_found)?;
         let query = resource.query(roles, false, request)?;
-        self.check_page(conn, request, resource)?;
+        ground.check_page(conn, request, resource)?;
         let decode = |part| percent_decode(part, false);
         match resource {
             Resource::TopicEvents(topic) if request.method != Method::Post => {
-                let (access, topic) = (self.access(request, query)?, self.topic_of_path(topic)?);
+                let (access, topic) = (ground.access(request, query)?, ground.topic_of_path(topic)?);
                 access.require_subscribe(&topic)?;
-                self.past(conn, query, topic)
+                self.past(ground, conn, query, topic)
             }
             Resource::TopicMembers(topic) => {
-                let (access, topic) = (self.access(request, query)?, self.topic_of_path(topic)?);
+                let (access, topic) = (ground.access(request, query)?, ground.topic_of_path(topic)?);
                 access.require_subscribe(&topic)?;
-                self.list_members(conn, query, topic)
+                self.list_members(ground, conn, query, topic)
             }
             Resource::TopicEvents(topic) => {
-                let access = self.publisher(conn, request, query)?;
-                self.publish_one(conn, request, topic, &access, to, body)
+                let access = ground.publisher(conn, request, query)?;
+                self.publish_one(ground, conn, request, topic, &access, to, body)
             }
             // POST is taken line by line, and never comes here.
             Resource::Events => {
-                let access = self.access(request, query)?;
-                self.start_stream(conn, request, query, access, to, false)
+                let access = ground.access(request, query)?;
+                self.frontend()?.start_stream(ground, conn, request, query, access, to, false)
             }
             Resource::Poll => {
-                let access = self.access(request, query)?;
-                self.start_stream(conn, request, query, access, to, true)
+                let access = ground.access(request, query)?;
+                self.frontend()?.start_stream(ground, conn, request, query, access, to, true)
             }
             Resource::StreamTopics(connection) => {
-                let access = self.access(request, query)?;
-                self.change_topics(conn, connection, access, body)
+                let access = ground.access(request, query)?;
+                self.frontend()?.change_topics(ground, conn, connection, access, body)
             }
-            Resource::StreamToken(connection) => self.renew_token(conn, request, query, connection, body),
+            Resource::StreamToken(connection) => {
+                self.frontend()?.renew_token(ground, conn, request, query, connection, body)
+            }
             Resource::Received => {
-                self.access(request, query)?;
-                self.received(to, body)
+                ground.access(request, query)?;
+                ground.received(to, body)
             }
             Resource::Time => {
-                let now = format!("{{\"now\":{}}}", self.clock.unix_ms);
-                Ok(Handled::Answered(self.answers().json(to, Status::Ok, now.as_bytes())))
+                let now = format!("{{\"now\":{}}}", ground.clock.unix_ms);
+                Ok(Handled::Answered(ground.answers().json(to, Status::Ok, now.as_bytes())))
             }
             Resource::Likes(video) => {
-                let access = self.publisher(conn, request, query)?;
-                self.likes(conn, request, &access, &decode(video)?, body)
+                let access = ground.publisher(conn, request, query)?;
+                self.backend()?.likes(ground, conn, request, &access, &decode(video)?, body)
             }
             Resource::Taps(video) => {
-                let access = self.publisher(conn, request, query)?;
-                self.taps(&access, &decode(video)?, body)?;
-                Ok(Handled::Answered(self.answers().json(to, Status::Accepted, b"{}")))
+                let access = ground.publisher(conn, request, query)?;
+                self.backend()?.taps(ground, &access, &decode(video)?, body)?;
+                Ok(Handled::Answered(ground.answers().json(to, Status::Accepted, b"{}")))
             }
             Resource::Posts(kind, place) => {
-                let access = self.publisher(conn, request, query)?;
-                self.posts(conn, request, query, &access, kind, &decode(place)?, body)
+                let access = ground.publisher(conn, request, query)?;
+                self.backend()?.posts(ground, conn, request, query, &access, kind, &decode(place)?, body)
             }
             Resource::Post(kind, place, id) => {
-                let access = self.publisher(conn, request, query)?;
-                self.delete_post(conn, &access, kind, &decode(place)?, &decode(id)?, body)
+                let access = ground.publisher(conn, request, query)?;
+                self.backend()?.delete_post(ground, conn, &access, kind, &decode(place)?, &decode(id)?, body)
             }
             Resource::Rules(video) => {
-                let access = self.publisher(conn, request, query)?;
-                self.rules(conn, request, &access, &decode(video)?, body)
+                let access = ground.publisher(conn, request, query)?;
+                self.backend()?.rules(ground, conn, request, &access, &decode(video)?, body)
             }
             Resource::Timeouts(video) => {
-                let access = self.publisher(conn, request, query)?;
-                self.timeout(conn, &access, &decode(video)?, body)
+                let access = ground.publisher(conn, request, query)?;
+                self.backend()?.timeout(ground, conn, &access, &decode(video)?, body)
             }
             Resource::Presence => {
-                let access = self.access(request, query)?;
-                self.presence(conn, query, &access, to)
+                let access = ground.access(request, query)?;
+                self.presence(ground, conn, query, &access, to)
             }
             Resource::Receipts(conversation) => {
-                let access = self.publisher(conn, request, query)?;
-                self.receipts(conn, request, query, &access, &decode(conversation)?, body)
+                let access = ground.publisher(conn, request, query)?;
+                self.backend()?.receipts(ground, conn, request, query, &access, &decode(conversation)?, body)
             }
             Resource::Typing(conversation) => {
-                let access = self.publisher(conn, request, query)?;
-                self.typing(&access, &decode(conversation)?, body)?;
-                Ok(Handled::Answered(self.answers().json(to, Status::Accepted, b"{}")))
+                let access = ground.publisher(conn, request, query)?;
+                self.backend()?.typing(ground, &access, &decode(conversation)?, body)?;
+                Ok(Handled::Answered(ground.answers().json(to, Status::Accepted, b"{}")))
             }
             Resource::Order(order) => {
-                let access = self.publisher(conn, request, query)?;
-                self.order_all(conn, &access, order, to, body)
+                let access = ground.publisher(conn, request, query)?;
+                self.order_all(ground, conn, &access, order, to, body)
             }
-            Resource::Asset(asset, _) => Ok(self.asset(asset, request, to)),
+            Resource::Asset(asset, _) => Ok(ground.asset(asset, request, to)),
             _ => Err(HttpError::not_found()),
         }
     }
+}
 
+impl Ground {
     /// The demo page and what belongs to it.
     fn asset(&mut self, asset: Asset, request: &Request<'_>, to: AnswerTo) -> Handled {
         let headers = format!(

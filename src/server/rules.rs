@@ -1,6 +1,9 @@
 //! What moderators ask of who comments on a video, and members' time-outs. The database decides about each comment; here is
 //! who may set what, and how pages are told.
 
+use super::own::Own;
+use crate::server::backend::Backend;
+use crate::server::ground::Ground;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -9,7 +12,6 @@ use super::likes::check_name;
 use super::message::Then;
 use super::posts::{moderated, place_topic};
 use super::routes::Handled;
-use super::shard::Shard;
 use super::slots::Conn;
 use crate::backend::rules::{Bar, Change, Comments, Rules, Standing};
 use crate::backend::store::{Command, Outcome, PostKind, StoreError};
@@ -122,10 +124,11 @@ pub(super) fn barred(topic: &Topic, bar: Bar) -> HttpError {
     }
 }
 
-impl Shard {
+impl Backend {
     /// `/v1/videos/{video}/rules`
     pub(super) fn rules(
         &mut self,
+        ground: &mut Ground,
         conn: Conn,
         request: &Request<'_>,
         access: &Access,
@@ -135,18 +138,19 @@ impl Shard {
         let topic = moderated_topic(access, video)?;
         let video = video.to_owned();
         if request.method != Method::Put {
-            return self.store(Command::Rules { video }, conn, Then::Rules);
+            return self.store(ground, Command::Rules { video }, conn, Then::Rules);
         }
         let read: RulesBody = json::object(body).map_err(|error| {
             HttpError::bad(format!("the body must be {{\"slow_seconds\":5,\"comments\":\"open\"}}: {error}"))
         })?;
-        let command = Command::SetRules { video, change: read.change()?, at: self.clock.unix_ms };
-        self.store(command, conn, Then::RulesSet { topic })
+        let command = Command::SetRules { video, change: read.change()?, at: ground.clock.unix_ms };
+        self.store(ground, command, conn, Then::RulesSet { topic })
     }
 
     /// `POST /v1/videos/{video}/timeouts`
     pub(super) fn timeout(
         &mut self,
+        ground: &mut Ground,
         conn: Conn,
         access: &Access,
         video: &str,
@@ -158,29 +162,35 @@ impl Shard {
         })?;
         let (member, seconds) = read.read()?;
         let command =
-            Command::TimeOut { video: video.to_owned(), member: member.clone(), seconds, at: self.clock.unix_ms };
-        self.store(command, conn, Then::TimedOut { member })
+            Command::TimeOut { video: video.to_owned(), member: member.clone(), seconds, at: ground.clock.unix_ms };
+        self.store(ground, command, conn, Then::TimedOut { member })
     }
 
     /// Rules are stored: pages are told.
-    pub(super) fn rules_set(&mut self, topic: &Topic, rules: Rules, version: u64) -> (Status, String) {
-        self.tell_rules(topic, rules, version);
+    pub(super) fn rules_set(
+        &mut self,
+        ground: &mut Ground,
+        topic: &Topic,
+        rules: Rules,
+        version: u64,
+    ) -> (Status, String) {
+        self.tell_rules(ground, topic, rules, version);
         (Status::Ok, body(rules))
     }
 
     /// By the version of the database whoever hears of several knows the newest.
-    fn tell_rules(&mut self, topic: &Topic, rules: Rules, version: u64) {
-        self.publish_own(topic, RULES, None, Some(version), &body(rules));
+    fn tell_rules(&mut self, ground: &mut Ground, topic: &Topic, rules: Rules, version: u64) {
+        ground.publish(Own { version: Some(version), ..Own::new(topic, RULES, body(rules)) });
     }
 
     /// The database said what the rules are of a video whose viewers may not know them, or could not.
-    pub(super) fn on_rules(&mut self, topic: &Topic, result: Result<Outcome, StoreError>) {
+    pub(super) fn on_rules(&mut self, ground: &mut Ground, topic: &Topic, result: Result<Outcome, StoreError>) {
         match result {
             // Where none were ever set there is nothing to tell.
             Ok(Outcome::Rules { version: 0, .. }) => {}
             Ok(_) if planted(Mistake::RulesUntold) => {}
-            Ok(Outcome::Rules { rules, version }) => self.tell_rules(topic, rules, version),
-            _ => self.on_asked_totals(std::slice::from_ref(topic)),
+            Ok(Outcome::Rules { rules, version }) => self.tell_rules(ground, topic, rules, version),
+            _ => self.on_asked_totals(ground, std::slice::from_ref(topic)),
         }
     }
 }

@@ -1,16 +1,16 @@
 //! The life of an SSE stream: it opens, waits for its topics, is connected, and ends.
 
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::access::Access;
 use super::ending::Ended;
-use super::http_connection::Http;
 use super::message::{Asker, Message};
 use super::renewal::StreamRights;
 use super::resume::LastEvent;
 use super::routes::Handled;
-use super::shard::Shard;
 use super::slots::{Body, Conn, Kind, Lag, Showing, Subscription};
 use crate::dispatch::crowd::member_hash;
 use crate::frontend::backlog::Backlog;
@@ -79,10 +79,11 @@ pub(super) fn too_many_topics(most: usize) -> HttpError {
     HttpError::bad(format!("a stream has at most {most} topics; open a second one for more"))
 }
 
-impl Shard {
+impl Frontend {
     /// `GET /v1/events`, and `GET /v1/poll`, which `polls`.
     pub(super) fn start_stream(
         &mut self,
+        ground: &mut Ground,
         conn: Conn,
         request: &Request<'_>,
         query: Query<'_>,
@@ -90,7 +91,7 @@ impl Shard {
         to: AnswerTo,
         polls: bool,
     ) -> Result<Handled, HttpError> {
-        let mut topics = read_topics(query.all(Parameter::Topic), self.live.topics_max)?;
+        let mut topics = read_topics(query.all(Parameter::Topic), ground.live.topics_max)?;
         let mut member = None;
         for named in query.all(Parameter::Member) {
             access.require_member(Some(&named))?;
@@ -103,7 +104,7 @@ impl Shard {
         for topic in &topics {
             access.require_subscribe(topic)?;
         }
-        let all = self.all_of(query)?;
+        let all = self.all_of(ground, query)?;
         if !all.is_none() {
             topics.iter().try_for_each(|topic| access.require_moderator(topic))?;
         }
@@ -113,16 +114,19 @@ impl Shard {
             // A member's own topic comes without asking, and beyond the limit.
             topics.push(own);
         }
-        let last = self.last_event(request, query)?;
+        let last = self.last_event(ground, request, query)?;
         if request.method == Method::Head {
             // As GET would answer, without its body (RFC 9110 section 9.3.2).
-            let head = if polls { self.answers().json(to, Status::Ok, b"") } else { self.answers().stream_head(to) };
+            let head =
+                if polls { ground.answers().json(to, Status::Ok, b"") } else { ground.answers().stream_head(to) };
             return Ok(Handled::AnsweredLast(head));
         }
-        self.admit_stream(conn, request, &topics)?;
+        self.admit_stream(ground, conn, request, &topics)?;
         Ok(Handled::Stream(Opening { topics, access, last, member, all, polls }))
     }
+}
 
+impl Ground {
     /// The longest reconnection time that it tells.
     pub(super) fn retry_max(&self) -> Duration {
         if self.node.alone { RETRY_MAX_ALONE } else { RETRY_MAX }
@@ -135,18 +139,27 @@ impl Shard {
         let spread = (self.retry_max() - RETRY_MIN).as_millis() as u64;
         RETRY_MIN.as_millis() as u32 + (self.slots.secret(conn) % spread) as u32
     }
+}
 
+impl Frontend {
     /// Turns a connection that sent a request into a stream. What it was answered before goes first.
-    pub(super) fn open_stream(&mut self, conn: Conn, http: &mut Http, opening: Opening, to: AnswerTo) {
+    pub(super) fn open_stream(
+        &mut self,
+        ground: &mut Ground,
+        conn: Conn,
+        mut before: Vec<u8>,
+        opening: Opening,
+        to: AnswerTo,
+    ) {
         let body = if opening.polls {
             Body::Gathered
-        } else if self.answers().stream(to) == Framing::Close {
+        } else if ground.answers().stream(to) == Framing::Close {
             Body::Close
         } else {
             Body::Chunked
         };
-        let now_ms = self.clock.unix_ms;
-        let slot = self.slots.get_mut(conn).expect("the connection just sent a request");
+        let now_ms = ground.clock.unix_ms;
+        let slot = ground.slots.get_mut(conn).expect("the connection just sent a request");
         slot.kind = Kind::Stream;
         slot.body = body;
         slot.waiting = true;
@@ -156,45 +169,44 @@ impl Shard {
             Access::Token(rights) => Some(Box::new(StreamRights::new(rights, opening.all, now_ms))),
         };
         if let Some(member) = slot.rights.as_ref().and_then(|rights| rights.member.as_deref()) {
-            self.members.join(member, self.clock.instant);
+            self.members.join(member, ground.clock.instant);
         }
-        self.requests_open -= 1;
+        ground.requests_open -= 1;
         self.streams += 1;
-        let mut early = std::mem::take(&mut http.output);
-        early.drain(..http.sent);
         if opening.polls {
-            self.begin_poll(conn, opening.last.as_ref(), std::mem::take(&mut early), to);
+            self.begin_poll(ground, conn, opening.last.as_ref(), std::mem::take(&mut before), to);
         }
-        self.set_due(conn, HEARTBEAT.as_secs() as u32);
-        let missing = self.subscribe(conn, &opening.topics, &opening.access);
-        let showing = if missing.is_empty() { self.write_connected(conn, opening.last.as_ref()) } else { Vec::new() };
-        early.append(&mut self.out);
-        self.write_stream(conn, &early);
-        self.show(conn, showing);
+        ground.set_due(conn, HEARTBEAT.as_secs() as u32);
+        let missing = self.subscribe(ground, conn, &opening.topics, &opening.access);
+        let showing =
+            if missing.is_empty() { self.write_connected(ground, conn, opening.last.as_ref()) } else { Vec::new() };
+        before.append(&mut ground.out);
+        self.write_stream(ground, conn, &before);
+        self.show(ground, conn, showing);
         if !missing.is_empty() {
-            self.wait_for(&missing, Waiter { conn, asker: None, last: opening.last });
+            self.wait_for(ground, &missing, Waiter { conn, asker: None, last: opening.last });
         } else if let Some(last) = opening.last {
-            self.start_replay(conn, &last);
+            self.start_replay(ground, conn, &last);
         }
     }
 
     /// Adds a stream to topics. Gives the places of those that are not registered yet.
-    pub(super) fn subscribe(&mut self, conn: Conn, topics: &[Topic], access: &Access) -> Vec<u32> {
+    pub(super) fn subscribe(&mut self, ground: &mut Ground, conn: Conn, topics: &[Topic], access: &Access) -> Vec<u32> {
         let (mut missing, shown) = (Vec::new(), All::default());
-        let all = self
+        let all = ground
             .slots
             .get(conn)
             .and_then(|slot| slot.rights.as_ref())
             .map_or(shown.clone(), |rights| rights.all.clone());
-        let member = self.member_hash(conn);
+        let member = self.member_hash(ground, conn);
         for topic in topics {
             let whole = !all.is_none() && access.require_moderator(topic).is_ok();
             let (index, place, first) = self.topics.join(topic, if whole { &all } else { &shown }, conn.slot);
-            let slot = self.slots.get_mut(conn).expect("the stream is open");
+            let slot = ground.slots.get_mut(conn).expect("the stream is open");
             slot.subscriptions.push(Subscription { topic: index, place });
             self.recount(topic, member.map(|member| (member, true)));
             if first {
-                self.want(topic, true);
+                self.want(ground, topic, true);
             }
             if !self.topics.get(index).registered {
                 missing.push(index);
@@ -204,9 +216,9 @@ impl Shard {
     }
 
     /// The types of which a stream is to get every event.
-    fn all_of(&self, query: Query<'_>) -> Result<All, HttpError> {
+    fn all_of(&self, ground: &Ground, query: Query<'_>) -> Result<All, HttpError> {
         let kinds = query.all(Parameter::All).filter(|kind| !kind.is_empty()).map(|kind| {
-            if self.live.types.get(&kind).class == Class::Every {
+            if ground.live.types.get(&kind).class == Class::Every {
                 Ok(kind.as_ref().into())
             } else {
                 Err(HttpError::bad("\"all\" must name a type of class every, such as comment"))
@@ -216,23 +228,23 @@ impl Shard {
     }
 
     /// The place of a topic that a stream watches.
-    pub(super) fn watched(&self, conn: Conn, topic: &str) -> Option<TopicIndex> {
-        let watched = self.slots.get(conn)?.subscriptions.as_slice().iter().map(|watched| watched.topic);
+    pub(super) fn watched(&self, ground: &Ground, conn: Conn, topic: &str) -> Option<TopicIndex> {
+        let watched = ground.slots.get(conn)?.subscriptions.as_slice().iter().map(|watched| watched.topic);
         watched.into_iter().find(|index| self.topics.get(*index).topic.as_str() == topic)
     }
 
     /// By which the member of a stream is known, if it names one.
-    pub(super) fn member_hash(&self, conn: Conn) -> Option<u64> {
-        self.slots.get(conn)?.rights.as_ref()?.member.as_deref().map(member_hash)
+    pub(super) fn member_hash(&self, ground: &Ground, conn: Conn) -> Option<u64> {
+        ground.slots.get(conn)?.rights.as_ref()?.member.as_deref().map(member_hash)
     }
 
     /// Takes a stream of this member out of a topic.
-    pub(super) fn unsubscribe(&mut self, subscription: Subscription, member: Option<u64>) {
+    pub(super) fn unsubscribe(&mut self, ground: &mut Ground, subscription: Subscription, member: Option<u64>) {
         let topic = self.topics.get(subscription.topic).topic.clone();
         self.recount(&topic, member.map(|member| (member, false)));
         let left = self.topics.leave(subscription.topic, subscription.place);
         for (slot, place) in left.moved.into_iter().flatten() {
-            let moved = self.slots.at_mut(slot).subscriptions.as_mut_slice();
+            let moved = ground.slots.at_mut(slot).subscriptions.as_mut_slice();
             let moved = moved.iter_mut().find(|moved| moved.topic == subscription.topic);
             moved.expect("a viewer's slot knows its topics").place = place;
         }
@@ -240,33 +252,39 @@ impl Shard {
             self.pages.forget(subscription.topic);
             if asked {
                 let (home, asker) =
-                    (self.node.home(topic.as_str()), Asker::Core { shard: self.id, view: subscription.topic });
-                self.send(home, Message::ReplayEnds { topic, asker });
+                    (ground.node.home(topic.as_str()), Asker::Core { shard: ground.id, view: subscription.topic });
+                ground.send(home, Message::ReplayEnds { topic, asker });
             }
         }
         if let Some(topic) = left.empty {
-            self.want(&topic, false);
+            self.want(ground, &topic, false);
         }
     }
 
     /// Tells a topic's home that this core's first viewer came, or its last one left.
-    pub(super) fn want(&mut self, topic: &Topic, wanted: bool) {
-        let home = self.node.home(topic.as_str());
-        self.send(home, Message::Want { topic: topic.clone(), core: self.id, wanted });
+    pub(super) fn want(&mut self, ground: &mut Ground, topic: &Topic, wanted: bool) {
+        let home = ground.node.home(topic.as_str());
+        ground.send(home, Message::Want { topic: topic.clone(), core: ground.id, wanted });
     }
 
     /// Answers the stream, or who changed its topics, once these topics are registered.
-    pub(super) fn wait_for(&mut self, missing: &[u32], waiter: Waiter) {
-        let deadline = self.clock.instant + CONNECTED_WAIT;
+    pub(super) fn wait_for(&mut self, ground: &mut Ground, missing: &[u32], waiter: Waiter) {
+        let deadline = ground.clock.instant + CONNECTED_WAIT;
         self.waiting.insert(waiter.conn.slot, missing, deadline, waiter);
     }
 
     /// A topic is registered: whoever waited for it waits for one less.
-    pub(super) fn on_topic_ready(&mut self, topic: &Topic, end: Option<Shown>, newest: &[Arc<Frame>]) {
+    pub(super) fn on_topic_ready(
+        &mut self,
+        ground: &mut Ground,
+        topic: &Topic,
+        end: Option<Shown>,
+        newest: &[Arc<Frame>],
+    ) {
         self.given_ms = self.given_ms.max(end.map_or(0, |end| end.place().ms));
         let mut next = self.topics.find(topic.as_str());
         while let Some(index) = next {
-            self.take_newest(index, newest);
+            self.take_newest(ground, index, newest);
             let entry = self.topics.get_mut(index);
             next = entry.other;
             if !std::mem::replace(&mut entry.registered, true) {
@@ -288,17 +306,17 @@ impl Shard {
     }
 
     /// What waited hears how it stands, or that the stream is gone.
-    pub(super) fn end_wait(&mut self, waiter: Waiter) {
+    pub(super) fn end_wait(&mut self, ground: &mut Ground, waiter: Waiter) {
         match waiter.asker {
-            Some(asker) => self.answer_topic_change(waiter.conn, asker),
+            Some(asker) => self.answer_topic_change(ground, waiter.conn, asker),
             None => {
-                if self.slots.get(waiter.conn).is_some_and(|slot| slot.waiting) {
-                    let showing = self.write_connected(waiter.conn, waiter.last.as_ref());
-                    let bytes = std::mem::take(&mut self.out);
-                    self.write_stream(waiter.conn, &bytes);
-                    self.show(waiter.conn, showing);
+                if ground.slots.get(waiter.conn).is_some_and(|slot| slot.waiting) {
+                    let showing = self.write_connected(ground, waiter.conn, waiter.last.as_ref());
+                    let bytes = std::mem::take(&mut ground.out);
+                    self.write_stream(ground, waiter.conn, &bytes);
+                    self.show(ground, waiter.conn, showing);
                     if let Some(last) = &waiter.last {
-                        self.start_replay(waiter.conn, last);
+                        self.start_replay(ground, waiter.conn, last);
                     }
                 }
             }
@@ -306,9 +324,9 @@ impl Shard {
     }
 
     /// The topics of a stream: all, and those not registered yet.
-    pub(super) fn topics_of(&self, conn: Conn) -> (Vec<&str>, Vec<&str>) {
+    pub(super) fn topics_of(&self, ground: &Ground, conn: Conn) -> (Vec<&str>, Vec<&str>) {
         let (mut all, mut pending) = (Vec::new(), Vec::new());
-        let subscriptions = self.slots.get(conn).map_or(&[][..], |slot| slot.subscriptions.as_slice());
+        let subscriptions = ground.slots.get(conn).map_or(&[][..], |slot| slot.subscriptions.as_slice());
         for subscription in subscriptions {
             let entry = self.topics.get(subscription.topic);
             all.push(entry.topic.as_str());
@@ -321,24 +339,24 @@ impl Shard {
 
     /// Appends `connected` to `self.out`, and the newest values of its topics, as far as one write may hold. Gives what it is
     /// yet to be shown of them. From here on events reach the stream.
-    fn write_connected(&mut self, conn: Conn, last: Option<&LastEvent>) -> Vec<Showing> {
+    fn write_connected(&mut self, ground: &mut Ground, conn: Conn, last: Option<&LastEvent>) -> Vec<Showing> {
         let id = ConnectionId {
-            node: self.node.id,
-            shard: self.id as u16,
+            node: ground.node.id,
+            shard: ground.id as u16,
             slot: conn.slot,
             generation: conn.generation,
-            secret: self.slots.secret(conn),
+            secret: ground.slots.secret(conn),
         };
-        let retry_ms = self.retry_jitter();
-        let begins = self.beginning_id(conn, last);
-        let mut out = std::mem::take(&mut self.out);
-        let (_, pending) = self.topics_of(conn);
-        let framing = self.slots.at(conn.slot).framing();
+        let retry_ms = ground.retry_jitter();
+        let begins = self.beginning_id(ground, conn, last);
+        let mut out = std::mem::take(&mut ground.out);
+        let (_, pending) = self.topics_of(ground, conn);
+        let framing = ground.slots.at(conn.slot).framing();
         let heartbeat = HEARTBEAT.as_millis() as u64;
-        let (id, node) = (id.encode(), &self.node.name);
+        let (id, node) = (id.encode(), &ground.node.name);
         framing.wrap(&mut out, |out| sse::connected(out, &begins, &id, node, heartbeat, &pending, retry_ms));
         // What its topics' logs hold came before it was connected.
-        let slot = self.slots.get_mut(conn).expect("it is being connected");
+        let slot = ground.slots.get_mut(conn).expect("it is being connected");
         slot.waiting = false;
         let mut left = Vec::new();
         for subscription in slot.subscriptions.as_slice() {
@@ -352,40 +370,40 @@ impl Shard {
                 left.push(showing);
             }
         }
-        self.out = out;
+        ground.out = out;
         left
     }
 
     /// Writes bytes of its own to a stream, behind what waits for it.
-    pub(super) fn write_stream(&mut self, conn: Conn, bytes: &[u8]) {
-        let Some(slot) = self.slots.get_mut(conn) else { return };
+    pub(super) fn write_stream(&mut self, ground: &mut Ground, conn: Conn, bytes: &[u8]) {
+        let Some(slot) = ground.slots.get_mut(conn) else { return };
         match &mut slot.kind {
             Kind::Lagging(lag) => {
                 // Nothing else would wake a stream that could be written to, and waits for history.
                 let idle = lag.waits_for_us();
                 lag.unsent.extend_from_slice(bytes);
                 if idle {
-                    self.on_stream_writable(conn);
+                    self.on_stream_writable(ground, conn);
                 }
             }
-            Kind::Stream => match self.send_to(conn.slot, bytes) {
+            Kind::Stream => match self.send_to(ground, conn.slot, bytes) {
                 Ok(taken) if taken == bytes.len() => {}
-                Ok(taken) => self.lag(conn.slot, bytes[taken..].to_vec()),
+                Ok(taken) => self.lag(ground, conn.slot, bytes[taken..].to_vec()),
                 Err(_) => self.broken.push(conn),
             },
             Kind::Free | Kind::Http(_) | Kind::Link(_) => {}
         }
-        self.settle(conn.slot);
+        self.settle(ground, conn.slot);
     }
 
     /// From now on what comes for this stream waits for it.
-    pub(super) fn lag(&mut self, slot: u32, unsent: Vec<u8>) {
-        let progress = self.clock.seconds();
+    pub(super) fn lag(&mut self, ground: &mut Ground, slot: u32, unsent: Vec<u8>) {
+        let progress = ground.clock.seconds();
         let lag = Lag {
             unsent,
             sent: 0,
             backlog: Backlog::default(),
-            held: self.account.open(Use::Streams),
+            held: ground.account.open(Use::Streams),
             progress,
             ends: None,
             replay: None,
@@ -393,44 +411,44 @@ impl Shard {
             sated: false,
             starves: false,
         };
-        self.slots.at_mut(slot).kind = Kind::Lagging(Box::new(lag));
+        ground.slots.at_mut(slot).kind = Kind::Lagging(Box::new(lag));
         self.lagging += 1;
-        self.settle(slot);
+        self.settle(ground, slot);
     }
 
     /// What a client sends on a stream means nothing; its end does.
-    pub(super) fn discard_input(&mut self, conn: Conn) {
-        let mut buffer = std::mem::take(&mut self.read_buffer);
+    pub(super) fn discard_input(&mut self, ground: &mut Ground, conn: Conn) {
+        let mut buffer = std::mem::take(&mut ground.read_buffer);
         let mut reads = 0;
         let ended = loop {
-            let Some(slot) = self.slots.get(conn) else { break false };
+            let Some(slot) = ground.slots.get(conn) else { break false };
             reads += 1;
             if reads > READ_BURST {
-                self.again.push(conn);
+                ground.again.push(conn);
                 break false;
             }
-            match self.net.recv(slot.socket(), &mut buffer) {
+            match ground.net.recv(slot.socket(), &mut buffer) {
                 Ok(Some(0)) if slot.socket().is_secure() => break true,
                 Ok(Some(count)) if count == buffer.len() || slot.socket().is_secure() => {}
                 Ok(_) => break false,
                 Err(_) => break true,
             }
         };
-        self.read_buffer = buffer;
+        ground.read_buffer = buffer;
         if ended {
-            self.close_stream(conn, Ended::Client);
+            self.close_stream(ground, conn, Ended::Client);
         }
     }
 
     /// A stream's client sends no more. Some close their side once they have asked and listen on (`nc -N`); whoever is gone
     /// answers the next bytes with a reset, which ends the stream: so it is sent some at once.
-    pub(super) fn on_half_closed(&mut self, conn: Conn) {
-        let Some(slot) = self.slots.get_mut(conn) else { return };
+    pub(super) fn on_half_closed(&mut self, ground: &mut Ground, conn: Conn) {
+        let Some(slot) = ground.slots.get_mut(conn) else { return };
         let known = std::mem::replace(&mut slot.half_closed, true);
         // Before `connected` nothing may be sent, and that comes soon; behind `bye` nothing may be.
         if !known && !slot.waiting && !slot.is_ending() {
             let framing = slot.framing();
-            self.write_stream(conn, framing.heartbeat());
+            self.write_stream(ground, conn, framing.heartbeat());
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Taps: hearts that a member may give again and again. They are shown as they come, and the database gets their number
 //! within a second; a process that dies takes those of its last second with it.
 
+use super::own::Own;
+use crate::server::backend::Backend;
+use crate::server::ground::Ground;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -8,7 +11,6 @@ use super::access::Access;
 use super::likes::check_name;
 use super::message::{Message, Then};
 use super::posts::place_topic;
-use super::shard::Shard;
 use super::totals::video_of;
 use crate::backend::store::{Command, Outcome, PostKind, StoreError};
 use crate::backend::taps::Tapped;
@@ -29,9 +31,15 @@ fn one() -> u32 {
     1
 }
 
-impl Shard {
+impl Backend {
     /// `POST /v1/videos/{video}/taps`
-    pub(super) fn taps(&mut self, access: &Access, video: &str, body: &[u8]) -> Result<(), HttpError> {
+    pub(super) fn taps(
+        &mut self,
+        ground: &mut Ground,
+        access: &Access,
+        video: &str,
+        body: &[u8],
+    ) -> Result<(), HttpError> {
         let topic = place_topic(PostKind::Comment, video)?;
         access.require_publish(topic.as_str())?;
         let TapBody { member, reaction, count } = json::object(body).map_err(|error| {
@@ -40,49 +48,55 @@ impl Shard {
         })?;
         let member = access.member(member)?.ok_or(HttpError::bad("the field \"member\" is missing: who taps?"))?;
         check_name("member", &member)?;
-        self.check_reaction(&reaction)?;
+        self.check_reaction(ground, &reaction)?;
         if !(1..=TAPS_MAX).contains(&count) {
             return Err(HttpError::bad(format!(
                 "the field \"count\" must be 1 to {TAPS_MAX}; gather taps for a moment"
             )));
         }
-        let admitted = self.node.admission.tap(&member, count, self.clock.instant);
-        admitted.map_err(|refusal| self.count_refusal(refusal))?;
+        let admitted = ground.node.admission.tap(&member, count, ground.clock.instant);
+        admitted.map_err(|refusal| ground.count_refusal(refusal))?;
         let data = json!({"member": member, "reaction": reaction}).to_string();
-        self.publish_counted(&topic, "tap", Some(&reaction), count, &data);
-        self.counters().taps.add(count.into());
+        ground.publish(Own { count, ..Own::keyed(&topic, "tap", &reaction, data) });
+        ground.counters().taps.add(count.into());
         let tapped = (topic, reaction);
-        match self.node.home(tapped.0.as_str()) {
-            home if home == self.id => self.on_tapped(tapped, count.into()),
-            home => self.send(home, Message::Tapped { tapped, taps: count }),
+        match ground.node.home(tapped.0.as_str()) {
+            home if home == ground.id => self.on_tapped(ground, tapped, count.into()),
+            home => ground.send(home, Message::Tapped { tapped, taps: count }),
         }
         Ok(())
     }
 
     /// At the home of a video's topic, which alone has the database count its taps.
-    pub(super) fn on_tapped(&mut self, tapped: Tapped, taps: u64) {
-        if self.taps.add(tapped, taps, self.clock.instant, &self.account).is_err() {
-            self.counters().dropped_backlog.add(1);
+    pub(super) fn on_tapped(&mut self, ground: &mut Ground, tapped: Tapped, taps: u64) {
+        if self.taps.add(tapped, taps, ground.clock.instant, &ground.account).is_err() {
+            ground.counters().dropped_backlog.add(1);
         }
     }
 
     /// Once a tick: has the database count what came.
-    pub(super) fn tick_taps(&mut self) {
-        let ends = self.is_draining();
-        for (tapped, taps) in self.taps.take(self.clock.instant, ends) {
+    pub(super) fn tick_taps(&mut self, ground: &mut Ground) {
+        let ends = ground.is_draining();
+        for (tapped, taps) in self.taps.take(ground.clock.instant, ends) {
             let Some(video) = video_of(&tapped.0) else { continue };
             let command = Command::Taps { video, reaction: tapped.1.clone(), taps };
-            if !self.store_own(command, Then::Tapped { tapped: tapped.clone(), taps }) {
-                self.on_tapped(tapped, taps);
+            if !self.store_own(ground, command, Then::Tapped { tapped: tapped.clone(), taps }) {
+                self.on_tapped(ground, tapped, taps);
             }
         }
     }
 
     /// The database counted taps, or could not: then it gets them with the next.
-    pub(super) fn on_taps_stored(&mut self, tapped: Tapped, taps: u64, result: Result<Outcome, StoreError>) {
+    pub(super) fn on_taps_stored(
+        &mut self,
+        ground: &mut Ground,
+        tapped: Tapped,
+        taps: u64,
+        result: Result<Outcome, StoreError>,
+    ) {
         match result {
-            Err(StoreError::Unavailable { .. }) => self.on_tapped(tapped, taps),
-            _ => self.likes_changed(&tapped.0),
+            Err(StoreError::Unavailable { .. }) => self.on_tapped(ground, tapped, taps),
+            _ => self.likes_changed(ground, &tapped.0),
         }
     }
 }

@@ -1,19 +1,19 @@
 //! Telling viewers of posts: at their topics' homes, in the order of their ids; and the outbox, of which one shard takes what
 //! is due and hands it to the homes.
 
+use super::own::Own;
+use crate::server::backend::Backend;
+use crate::server::ground::Ground;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde_json::json;
 use tracing::warn;
 
-use super::access::Allowed;
-use super::appending::{Published, Publisher};
+use super::appending::Publisher;
 use super::likes::is_due;
 use super::message::{Message, Then};
 use super::posts::place_topic;
-use super::publish::own_draft;
-use super::shard::Shard;
 use super::slots::Conn;
 use crate::backend::passes::{Passes, Step};
 use crate::backend::store::{Change, Command, OutboxAsk, Outcome, Record, StoreError};
@@ -21,9 +21,8 @@ use crate::backend::telling::{Due, Lines, Marking, News, PassEnd, Telling, Told}
 use crate::limits::{ASKED_BYTES, OUTBOX_AGE, OUTBOX_LEASE, OUTBOX_PAGE_BYTES, TOLD_AT_ONCE};
 use crate::observe;
 use crate::runtime::account::{Account, Reservation, Use};
-use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::Set;
-use crate::wire::event::{DELETED_SUFFIX, Draft};
+use crate::wire::event::DELETED_SUFFIX;
 use crate::wire::topic::Topic;
 
 /// The shard that looks into the outbox.
@@ -47,184 +46,173 @@ impl Posts {
     }
 }
 
-impl Shard {
-    /// Publishes posts whose turn it is, as many as one turn allows, and marks what became of others. True if there is more to
-    /// do.
-    pub(super) fn tell_posts(&mut self) -> bool {
+impl Backend {
+    /// Publishes posts whose turn it is, as many as one turn allows, and marks what became of others.
+    pub(super) fn tell_posts(&mut self, ground: &mut Ground) {
         let mut published = 0;
         while published < TOLD_AT_ONCE
             && let Some((topic, tellings)) = self.posts.lines.next_tellings()
         {
             published += tellings.len();
             for telling in tellings {
-                self.publish_post(&topic, &telling);
+                self.publish_post(ground, &topic, &telling);
             }
         }
         while let Some(marking) = self.posts.lines.next_marks() {
-            let store = self.node.store.as_ref().expect("a backend has a database");
+            let store = ground.node.store.as_ref().expect("a backend has a database");
             let command = Command::Mark(Arc::clone(&marking.marks));
-            let held = self.node.storing.settle(ASKED_BYTES);
-            if let Err(full) = store.try_submit(command, self.ticket(Conn::NOBODY, Then::Marked(marking), held))
+            let held = ground.node.storing.settle(ASKED_BYTES);
+            if let Err(full) = store.try_submit(command, self.ticket(ground, Conn::NOBODY, Then::Marked(marking), held))
                 && let Then::Marked(marking) = full.ticket.then
             {
                 self.posts.lines.unmarked(marking);
             }
         }
-        self.report_told();
-        self.posts.lines.is_ready()
+        self.report_told(ground);
     }
 
-    fn report_told(&mut self) {
+    fn report_told(&mut self, ground: &mut Ground) {
         let left = self.posts.lines.take_left();
         if left > 0 {
-            self.counters().outbox_left.add(left);
+            ground.counters().outbox_left.add(left);
         }
         let told = self.posts.lines.take_told();
         if told != Told::default() {
-            self.counters().outbox_resent.add(told.told as u64);
-            self.send(LOOKS, Message::Outbox(News::Told(told)));
+            ground.counters().outbox_resent.add(told.told as u64);
+            ground.send(LOOKS, Message::Outbox(News::Told(told)));
         }
     }
 
-    fn publish_post(&mut self, topic: &Topic, telling: &Telling) {
+    fn publish_post(&mut self, ground: &mut Ground, topic: &Topic, telling: &Telling) {
         let Telling { kind, record, member, text, always, begun } = telling;
         let (event, id, data) = match record.change {
             Change::Posted => (kind.event(), record.id.clone(), json!({"member": member, "text": text})),
             Change::Deleted => ("deleted", format!("{}{DELETED_SUFFIX}", record.id), json!({"id": record.id})),
         };
-        let data = data.to_string();
-        let draft = Allowed::own(Draft {
-            id: Some(id.into()),
+        ground.publish(Own {
+            id: Some(id),
             always: *always,
             begun: *begun,
-            ..own_draft(topic, event, None, &data)
+            publisher: Publisher::Post(topic.clone(), record.clone()),
+            ..Own::new(topic, event, data.to_string())
         });
-        let publisher = Publisher::Post(topic.clone(), record.clone());
-        let (published, new_id) = self.publish_named(&draft, publisher);
-        self.new_id = new_id;
-        match published {
-            Ok(Published::Taken | Published::Repeated(_)) => self.on_told(topic, record, true),
-            Ok(Published::Pending) if planted(Mistake::OutboxMarkedEarly) => self.on_told(topic, record, true),
-            Ok(Published::Pending) => {}
-            Err(_) => self.on_told(topic, record, false),
-        }
     }
 
     /// A post was published, or could not be.
-    pub(super) fn on_told(&mut self, topic: &Topic, record: &Record, is_told: bool) {
+    pub(super) fn on_told(&mut self, ground: &mut Ground, topic: &Topic, record: &Record, is_told: bool) {
         // What failed is compared with when others began: not with a clock that stands still for a turn.
-        let now = if is_told { self.clock.instant } else { self.clock.times.instant() };
+        let now = if is_told { ground.clock.instant } else { ground.clock.times.instant() };
         self.posts.lines.told(topic, record, is_told, now);
     }
 
     /// Once a tick.
-    pub(super) fn tick_outbox(&mut self) {
-        if self.node.store.is_none() {
+    pub(super) fn tick_outbox(&mut self, ground: &mut Ground) {
+        if ground.node.store.is_none() {
             return;
         }
-        self.posts.lines.tick(self.clock.instant);
+        self.posts.lines.tick(ground.clock.instant);
         if self.posts.lines.lags() {
-            self.send(LOOKS, Message::Outbox(News::Awaited));
+            ground.send(LOOKS, Message::Outbox(News::Awaited));
         }
-        if self.id == LOOKS {
-            self.look_into_outbox();
+        if ground.id == LOOKS {
+            self.look_into_outbox(ground);
         }
     }
 
     /// Takes what a crash, or a key-value store that was away, kept from being told, if it is time to.
-    fn look_into_outbox(&mut self) {
-        if self.is_draining() {
+    fn look_into_outbox(&mut self, ground: &mut Ground) {
+        if ground.is_draining() {
             return;
         }
-        let (now, is_away) = (self.clock.instant, self.trouble().is_some());
+        let (now, is_away) = (ground.clock.instant, ground.trouble().is_some());
         match self.posts.passes.step(now, is_away) {
             None => {}
-            Some(Step::GiveUp) => self.end_pass(Due::Unknown),
+            Some(Step::GiveUp) => self.end_pass(ground, Due::Unknown),
             // Should there be no room for the question, it is asked again.
             Some(Step::Hold) => {
-                self.ask_outbox(None, 1, Then::OutboxHeld);
+                self.ask_outbox(ground, None, 1, Then::OutboxHeld);
             }
             Some(Step::Ask { after, limit }) => {
-                let Ok(room) = self.account.reserve(Use::Questions, OUTBOX_PAGE_BYTES) else {
-                    return self.end_pass(Due::Unknown);
+                let Ok(room) = ground.account.reserve(Use::Questions, OUTBOX_PAGE_BYTES) else {
+                    return self.end_pass(ground, Due::Unknown);
                 };
                 self.posts.page = Some(room);
-                if !self.ask_outbox(after, limit, Then::Outbox) {
-                    self.end_pass(Due::Unknown);
+                if !self.ask_outbox(ground, after, limit, Then::Outbox) {
+                    self.end_pass(ground, Due::Unknown);
                 }
             }
         }
     }
 
     /// False if the database's queue is full.
-    fn ask_outbox(&self, after: Option<Record>, limit: u32, then: Then) -> bool {
+    fn ask_outbox(&self, ground: &Ground, after: Option<Record>, limit: u32, then: Then) -> bool {
         let command = Command::Unpublished(OutboxAsk {
-            holder: self.node.id.0.cast_signed(),
+            holder: ground.node.id.0.cast_signed(),
             lease_ms: OUTBOX_LEASE.as_millis() as u64,
             after,
             older_than_ms: OUTBOX_AGE.as_millis() as u64,
             limit,
         });
-        self.store_own(command, then)
+        self.store_own(ground, command, then)
     }
 
     /// The pass is over: every topic that waits for it learns so, behind all that it listed.
-    fn end_pass(&mut self, due: Due) {
+    fn end_pass(&mut self, ground: &mut Ground, due: Due) {
         self.posts.page = None;
         if let Some((began, asked)) = self.posts.passes.times() {
-            self.say_pass_ends(&PassEnd { began, asked, due });
+            self.say_pass_ends(ground, &PassEnd { began, asked, due });
         }
-        self.posts.passes.end(self.clock.instant);
+        self.posts.passes.end(ground.clock.instant);
     }
 
-    fn say_pass_ends(&mut self, end: &PassEnd) {
-        for shard in 0..self.node.shards() {
-            self.send(shard, Message::Outbox(News::PassEnds(end.clone())));
+    fn say_pass_ends(&mut self, ground: &mut Ground, end: &PassEnd) {
+        for shard in 0..ground.node.shards() {
+            ground.send(shard, Message::Outbox(News::PassEnds(end.clone())));
         }
     }
 
     /// The database listed what is due, or could not.
-    pub(super) fn on_outbox(&mut self, result: Result<Outcome, StoreError>) {
+    pub(super) fn on_outbox(&mut self, ground: &mut Ground, result: Result<Outcome, StoreError>) {
         self.posts.page = None;
         let (Ok(Outcome::Unpublished { posts, more, elsewhere }), Some((began, asked))) =
             (result, self.posts.passes.times())
         else {
-            return self.end_pass(Due::Unknown);
+            return self.end_pass(ground, Due::Unknown);
         };
         if elsewhere {
             let topics: Set<Topic> = posts.iter().filter_map(|post| place_topic(post.kind, &post.place).ok()).collect();
-            self.end_pass(if more { Due::Unknown } else { Due::Of(Arc::new(topics)) });
-            return self.posts.passes.elsewhere(self.clock.instant);
+            self.end_pass(ground, if more { Due::Unknown } else { Due::Of(Arc::new(topics)) });
+            return self.posts.passes.elsewhere(ground.clock.instant);
         }
         let last = posts.last().map(|post| post.record.clone());
         let listed = posts.len();
         if listed > 0 && began == asked {
             static TOLD: Mutex<observe::trouble::Told> = Mutex::new(observe::trouble::Told::new());
-            if is_due(&TOLD, self.clock.instant) {
+            if is_due(&TOLD, ground.clock.instant) {
                 warn!(posts = listed, more, "publishing what was stored and perhaps not published; told once a minute");
             }
         }
-        let mut homes: Vec<Vec<(Topic, Telling)>> = (0..self.node.shards()).map(|_| Vec::new()).collect();
+        let mut homes: Vec<Vec<(Topic, Telling)>> = (0..ground.node.shards()).map(|_| Vec::new()).collect();
         for post in posts {
             match place_topic(post.kind, &post.place) {
-                Ok(topic) => homes[self.node.home(topic.as_str())].push((topic, post.into())),
+                Ok(topic) => homes[ground.node.home(topic.as_str())].push((topic, post.into())),
                 // A name that an earlier version took.
                 Err(_) => self.posts.lines.give_up(post.record),
             }
         }
         for (home, posts) in homes.into_iter().enumerate() {
             if !posts.is_empty() {
-                self.send(home, Message::Outbox(News::Listed { posts, began }));
+                ground.send(home, Message::Outbox(News::Listed { posts, began }));
             }
         }
-        if self.posts.passes.listed(listed, last, more, self.clock.instant) {
-            self.say_pass_ends(&PassEnd { began, asked, due: Due::Nothing });
+        if self.posts.passes.listed(listed, last, more, ground.clock.instant) {
+            self.say_pass_ends(ground, &PassEnd { began, asked, due: Due::Nothing });
         }
     }
 
     /// The outbox has posts of topics whose home this is, or those who publish them have news for who looks into it.
-    pub(super) fn on_outbox_news(&mut self, news: News) {
-        let now = self.clock.instant;
+    pub(super) fn on_outbox_news(&mut self, ground: &mut Ground, news: News) {
+        let now = ground.clock.instant;
         match news {
             News::Listed { posts, began } => {
                 for (topic, telling) in posts {
@@ -234,19 +222,19 @@ impl Shard {
             News::PassEnds(end) => self.posts.lines.pass_ends(&end, now),
             News::Told(told) => {
                 self.posts.passes.settled(told, now);
-                self.look_into_outbox();
+                self.look_into_outbox(ground);
             }
             News::Awaited => {
                 self.posts.passes.hasten();
-                self.look_into_outbox();
+                self.look_into_outbox(ground);
             }
         }
     }
 
     /// Marks were stored, or could not be: then they wait for the next tick.
-    pub(super) fn on_marked(&mut self, marking: Marking, is_stored: bool) {
+    pub(super) fn on_marked(&mut self, ground: &mut Ground, marking: Marking, is_stored: bool) {
         if is_stored {
-            self.posts.lines.marked(marking, self.clock.times.instant());
+            self.posts.lines.marked(marking, ground.clock.times.instant());
         } else {
             self.posts.lines.unmarked(marking);
         }

@@ -1,6 +1,11 @@
 //! Totals of likes. A backend tells those of its data center, a few times a second where they change, and where a dispatcher
 //! asks since somebody may not know them; at a topic's home those of all data centers are added up, and viewers are told the sum.
 
+use super::own::Own;
+use crate::server::backend::Backend;
+use crate::server::dispatcher::Dispatcher;
+use crate::server::ground::{Ground, Todo};
+use crate::server::services::Services;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +16,6 @@ use super::likes::check_name;
 use super::link::{Call, Called, Destination, Lane, Outcome as CallOutcome};
 use super::message::Then;
 use super::routes::Handled;
-use super::shard::Shard;
 use crate::backend::store::{Command, Outcome, StoreError};
 use crate::backend::totals::Due;
 use crate::dispatch::kv::highest;
@@ -145,63 +149,65 @@ pub(super) fn video_of(topic: &Topic) -> Option<String> {
     (check_name("video", &video).is_ok() && Topic::encode("live", &video).ok()? == *topic).then_some(video)
 }
 
-impl Shard {
+impl Backend {
     /// A video's likes changed in the database.
-    pub(super) fn likes_changed(&mut self, topic: &Topic) {
-        if !self.totals.changed(topic, self.clock.instant) {
-            self.counters().dropped_backlog.add(1);
+    pub(super) fn likes_changed(&mut self, ground: &mut Ground, topic: &Topic) {
+        if !self.totals.changed(topic, ground.clock.instant) {
+            ground.counters().dropped_backlog.add(1);
         }
     }
 
     /// Once a tick: reads the totals that are due.
-    pub(super) fn tick_totals(&mut self) {
-        let now = self.clock.instant;
+    pub(super) fn tick_totals(&mut self, ground: &mut Ground) {
+        let now = ground.clock.instant;
         for _ in 0..TOTALS_READ_MAX {
             let Some(due) = self.totals.next(now) else { return };
-            if !self.read_totals(&due) {
+            if !self.read_totals(ground, &due) {
                 return self.totals.failed(&due.topic, now);
             }
         }
     }
 
     /// False if the database's queue is full.
-    fn read_totals(&self, due: &Due) -> bool {
+    fn read_totals(&self, ground: &Ground, due: &Due) -> bool {
         let Due { topic, is_asked } = due;
         let Some(video) = video_of(topic) else { return true };
-        self.store_own(Command::Counts { video: video.clone() }, Then::Totals(topic.clone()))
-            && (!is_asked || self.store_own(Command::Rules { video }, Then::RulesAsked(topic.clone())))
+        self.store_own(ground, Command::Counts { video: video.clone() }, Then::Totals(topic.clone()))
+            && (!is_asked || self.store_own(ground, Command::Rules { video }, Then::RulesAsked(topic.clone())))
     }
 
     /// The database said what a video has, or could not.
-    pub(super) fn on_totals(&mut self, topic: &Topic, result: Result<Outcome, StoreError>) {
+    pub(super) fn on_totals(&mut self, ground: &mut Ground, topic: &Topic, result: Result<Outcome, StoreError>) {
         let Ok(Outcome::Counts { likes, reactions, taps }) = result else {
-            return self.totals.failed(topic, self.clock.instant);
+            return self.totals.failed(topic, ground.clock.instant);
         };
         let sums = Sums { likes, reactions: reactions.into_iter().collect(), taps: taps.into_iter().collect() };
         let data = serde_json::to_string(&sums).expect("it is plain data");
         // The dispatcher that takes it puts its data center's name there.
-        let dc = self.node.dc.clone();
-        self.publish_own(topic, LIKES, Some(&dc), None, &data);
+        let own = Own::keyed(topic, LIKES, &ground.node.dc, data);
+        ground.publish(own);
     }
+}
 
+impl Dispatcher {
     /// Once a tick of a dispatcher: has a backend tell the totals of topics that somebody watches who may not know them.
-    pub(super) fn ask_totals(&mut self) {
-        let (alive, own) = (Arc::clone(&self.alive), self.node.id);
+    pub(super) fn ask_totals(&mut self, ground: &mut Ground) {
+        let (alive, own) = (Arc::clone(&ground.alive), ground.node.id);
         let dispatchers = || alive.iter().filter(|node| node.is("dispatcher")).map(|node| node.id);
-        let alone = self.node.info.is_none();
+        let alone = ground.node.info.is_none();
         let is_ours = |topic: &Topic| alone || highest(topic.as_str(), dispatchers()) == Some(own);
         let topics = self.tally.totals_due(TOTALS_ASKED_MAX, is_ours);
         if topics.is_empty() {
             return;
         }
-        if self.node.store.is_some() {
-            return self.on_asked_totals(&topics);
+        if ground.node.store.is_some() {
+            return ground.todo.push_back(Todo::TotalsAsked(topics));
         }
         let backends: Vec<Destination> =
             alive.iter().filter(|node| node.is("backend")).map(|node| Destination::Node(node.id)).collect();
         let able: Vec<Destination> =
-            backends.iter().copied().filter(|to| self.link_takes((*to, Lane::Totals))).collect();
-        let number = self.random.number() as usize;
+            backends.iter().copied().filter(|to| ground.link_takes((*to, Lane::Totals))).collect();
+        let number = ground.random.number() as usize;
         let Some(to) = able.get(number % able.len().max(1)) else {
             // Where no backend lives nobody tells them; when one comes, those of all topics are asked for.
             if !backends.is_empty() {
@@ -213,10 +219,10 @@ impl Shard {
             path: "/v1/internal/totals",
             content_type: "application/json",
             body: Arc::new(serde_json::to_vec(&topics).expect("names are plain data")),
-            deadline: self.clock.instant + QUESTIONS_TIMEOUT,
+            deadline: ground.clock.instant + QUESTIONS_TIMEOUT,
             what: Called::Totals(topics),
         };
-        if let Err(Called::Totals(topics)) = self.call((*to, Lane::Totals), call) {
+        if let Err(Called::Totals(topics)) = ground.call((*to, Lane::Totals), call) {
             topics.iter().for_each(|topic| self.tally.doubt_totals_of(topic));
         }
     }
@@ -228,19 +234,28 @@ impl Shard {
             topics.iter().for_each(|topic| self.tally.doubt_totals_of(topic));
         }
     }
+}
 
+impl Services {
     /// `POST /v1/internal/totals`: topics whose totals are to be told.
-    pub(super) fn totals_request(&mut self, to: AnswerTo, body: &[u8]) -> Result<Handled, HttpError> {
+    pub(super) fn totals_request(
+        &mut self,
+        ground: &mut Ground,
+        to: AnswerTo,
+        body: &[u8],
+    ) -> Result<Handled, HttpError> {
         let topics: Vec<Topic> = serde_json::from_slice(body)
             .map_err(|error| HttpError::bad(format!("the body must be a list of topics: {error}")))?;
-        self.on_asked_totals(&topics);
-        Ok(Handled::Answered(self.answers().whole(to, Status::NoContent, "", "", b"")))
+        ground.todo.push_back(Todo::TotalsAsked(topics));
+        Ok(Handled::Answered(ground.answers().whole(to, Status::NoContent, "", "", b"")))
     }
+}
 
-    pub(super) fn on_asked_totals(&mut self, topics: &[Topic]) {
+impl Backend {
+    pub(super) fn on_asked_totals(&mut self, ground: &mut Ground, topics: &[Topic]) {
         for topic in topics {
-            if !self.totals.asked(topic, self.clock.instant) {
-                self.counters().dropped_backlog.add(1);
+            if !self.totals.asked(topic, ground.clock.instant) {
+                ground.counters().dropped_backlog.add(1);
             }
         }
     }

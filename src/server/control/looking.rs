@@ -1,5 +1,7 @@
 //! A shard looks through its streams, all of them once for all that was told meanwhile, in slices.
 
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
 use std::sync::Arc;
 
 use super::{Change, News};
@@ -8,7 +10,6 @@ use crate::limits::{CONTROL_LOOKS, CROWD_SLICE};
 use crate::runtime::random::Map;
 use crate::server::access::Access;
 use crate::server::ending::Ended;
-use crate::server::shard::Shard;
 use crate::server::slots::{Conn, Kind};
 use crate::wire::sse::ByeReason;
 
@@ -42,68 +43,83 @@ impl Look {
     }
 }
 
-impl Shard {
+/// What all streams are to be looked through for.
+#[derive(Debug, Default)]
+pub struct Looks {
+    /// What was told since the present look began.
+    waiting: Vec<Arc<Vec<News>>>,
+    look: Option<Look>,
+}
+
+impl Looks {
+    /// What was told to all nodes is to be done with the streams here.
+    pub fn add(&mut self, news: Arc<Vec<News>>) {
+        self.waiting.push(news);
+    }
+
+    /// Whether streams are yet to be looked at.
+    pub fn are_due(&self) -> bool {
+        self.look.is_some() || !self.waiting.is_empty()
+    }
+}
+
+impl Frontend {
     /// Looks at streams for as long as one turn may. True if there are more.
-    pub(in crate::server) fn look_at_streams(&mut self) -> bool {
-        let mut slice = self.clock.slice(CROWD_SLICE);
+    pub(in crate::server) fn look_at_streams(&mut self, ground: &mut Ground) -> bool {
+        let mut slice = ground.clock.slice(CROWD_SLICE);
         loop {
-            let capacity = self.slots.capacity();
-            let Some(look) = self.control.look.as_mut().filter(|look| look.at < capacity) else {
-                self.control.look = None;
-                if self.control.waiting.is_empty() {
+            let capacity = ground.slots.capacity();
+            let Some(look) = self.looks.look.as_mut().filter(|look| look.at < capacity) else {
+                self.looks.look = None;
+                if self.looks.waiting.is_empty() {
                     return false;
                 }
-                self.control.look = Some(Look::of(self.control.waiting.drain(..)));
+                self.looks.look = Some(Look::of(self.looks.waiting.drain(..)));
                 continue;
             };
             let number = look.at;
             look.at += 1;
-            let acted = self.look_at(number);
+            let acted = self.look_at(ground, number);
             if (acted || number.is_multiple_of(CONTROL_LOOKS)) && slice.is_over() {
                 return true;
             }
         }
     }
 
-    /// Whether streams are yet to be looked at.
-    pub(in crate::server) fn has_streams_to_look_at(&self) -> bool {
-        self.control.look.is_some() || !self.control.waiting.is_empty()
-    }
-
     /// Does what is to be done with one stream. True if there was something.
-    fn look_at(&mut self, number: u32) -> bool {
-        let slot = self.slots.at(number);
+    fn look_at(&mut self, ground: &mut Ground, number: u32) -> bool {
+        let slot = ground.slots.at(number);
         let is_open = matches!(slot.kind, Kind::Stream | Kind::Lagging(_)) && !slot.is_ending();
         let Some(rights) = slot.rights.as_deref().filter(|_| is_open) else { return false };
-        let Some(conn) = self.slots.owner(number) else { return false };
-        if rights.are_revoked(&self.control.revoked) {
-            self.say_bye(conn, ByeReason::Token, Ended::Token);
+        let Some(conn) = ground.slots.owner(number) else { return false };
+        if rights.are_revoked(&ground.control.revoked) {
+            self.say_bye(ground, conn, ByeReason::Token, Ended::Token);
             return true;
         }
-        let acts = self.control.look.as_ref().and_then(|look| look.acts.get(rights.member.as_deref()?)).cloned();
+        let acts = self.looks.look.as_ref().and_then(|look| look.acts.get(rights.member.as_deref()?)).cloned();
         let Some(acts) = acts else { return false };
         for act in acts {
             match act {
-                Act::End => self.say_bye(conn, ByeReason::Token, Ended::Disconnected),
-                Act::Change(change) => self.change_as_told(conn, &change),
+                Act::End => self.say_bye(ground, conn, ByeReason::Token, Ended::Disconnected),
+                Act::Change(change) => self.change_as_told(ground, conn, &change),
             }
         }
         true
     }
 
     /// A server changes a stream's topics: it needs no right of the stream's. What would be too many is left out.
-    fn change_as_told(&mut self, conn: Conn, change: &Change) {
-        if self.slots.get(conn).is_none_or(|slot| slot.is_ending()) {
+    fn change_as_told(&mut self, ground: &mut Ground, conn: Conn, change: &Change) {
+        if ground.slots.get(conn).is_none_or(|slot| slot.is_ending()) {
             return;
         }
         let none = Patterns::default;
-        let access = match self.node.tokens {
+        let access = match ground.node.tokens {
             Some(_) => Access::Token(Arc::new(Rights::handed_on(Some(&change.member), None, none(), none()))),
             None => Access::Open,
         };
-        match self.change_stream(conn, &change.add, &change.remove, &access) {
-            Ok((added, _)) => self.show_topics(conn, &added),
-            Err(_) => self.counters().rejected.add(1),
+        match self.change_stream(ground, conn, &change.add, &change.remove, &access) {
+            Ok((added, _)) => self.show_topics(ground, conn, &added),
+            Err(_) => ground.counters().rejected.add(1),
         }
     }
 }

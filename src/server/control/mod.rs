@@ -13,16 +13,17 @@ pub mod looking;
 pub mod reading;
 pub mod requests;
 
+use crate::server::ground::Ground;
+use crate::server::services::Services;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use looking::Look;
 use reading::Reading;
 
 use super::access::Access;
-use super::shard::Shard;
+use super::services::with;
 use crate::auth::{Revocation, Revocations, TokenId};
 use crate::limits::REVOCATIONS_LONGER;
 use crate::runtime::account::{Account, Reservation, Use};
@@ -115,9 +116,6 @@ pub struct Control {
     known: bool,
     /// On the first shard.
     reading: Reading,
-    /// What streams are yet to be looked through for.
-    waiting: Vec<Arc<Vec<News>>>,
-    look: Option<Look>,
     /// What the revocations take.
     held: Reservation,
 }
@@ -129,8 +127,6 @@ impl Control {
             revoked: Revocations::default(),
             known: false,
             reading: Reading::new(now_ms, life + REVOCATIONS_LONGER),
-            waiting: Vec::new(),
-            look: None,
             held: account.open(Use::Topics),
         }
     }
@@ -141,22 +137,24 @@ impl Control {
     }
 }
 
-impl Shard {
+impl Services {
     /// The first shard read something, or that there is nothing.
-    pub(super) fn on_control(&mut self, news: Arc<Vec<News>>, known: bool) {
-        self.control.known |= known;
-        let checks = self.node.tokens.is_some();
+    pub(super) fn on_control(&mut self, ground: &mut Ground, news: Arc<Vec<News>>, known: bool) {
+        ground.control.known |= known;
+        let checks = ground.node.tokens.is_some();
         for news in news.iter().filter(|_| checks) {
             if let News::Revoked(revocation, until_ms) = news {
-                self.control.revoked.add(revocation.clone(), *until_ms);
+                ground.control.revoked.add(revocation.clone(), *until_ms);
             }
         }
-        self.control.held.settle(self.control.revoked.bytes());
-        if !news.is_empty() && self.node.roles.frontend {
-            self.control.waiting.push(news);
+        ground.control.held.settle(ground.control.revoked.bytes());
+        if !news.is_empty() {
+            with(&mut self.frontend, |frontend| frontend.looks.add(news));
         }
     }
+}
 
+impl Ground {
     /// Whether this node knows which tokens are revoked, if it takes any.
     pub(super) fn knows_revoked(&self) -> bool {
         self.control.known || self.node.tokens.is_none()

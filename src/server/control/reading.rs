@@ -1,5 +1,7 @@
 //! The node's first shard reads what was told to all nodes, and tells the other shards.
 
+use crate::server::ground::Ground;
+use crate::server::services::Services;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +10,6 @@ use crate::dispatch::kv::{Answer, Page, Read, Request, Stored as Found, Unavaila
 use crate::limits::{CONTROL_LATE, CONTROL_READ, PAGE_EVENTS};
 use crate::server::asking::Asked;
 use crate::server::message::Message;
-use crate::server::shard::Shard;
 use crate::wire::event::{CONTROL_REVOKE, CONTROL_STREAMS, CONTROL_TOPIC};
 use crate::wire::frame::Stored;
 use crate::wire::position::Position;
@@ -64,35 +65,41 @@ impl Reading {
     }
 }
 
-impl Shard {
+impl Ground {
     /// Whether this node has use for what is told.
     fn reads_control(&self) -> bool {
         self.node.roles.frontend || self.node.tokens.is_some()
     }
+}
 
+impl Services {
     /// Before the first turn. Each shard reads what a store in this process has, so that no token is refused for want of it.
-    pub(in crate::server) fn begin_control(&mut self) {
-        if !self.reads_control() {
+    pub(in crate::server) fn begin_control(&mut self, ground: &mut Ground) {
+        if !ground.reads_control() {
             return;
         }
-        if self.node.kv.as_ref().is_some_and(|kv| kv.is_here()) {
-            while !self.control.reading.caught_up {
-                let Ok(Ok(Answer::Page(page))) = self.submit(Request::Read(self.control.reading.ask())) else { break };
-                let (news, known) = self.control.reading.page(&page);
-                self.on_control(Arc::new(news), known);
+        if ground.node.kv.as_ref().is_some_and(|kv| kv.is_here()) {
+            while !ground.control.reading.caught_up {
+                let Ok(Ok(Answer::Page(page))) = ground.submit(Request::Read(ground.control.reading.ask())) else {
+                    break;
+                };
+                let (news, known) = ground.control.reading.page(&page);
+                self.on_control(ground, Arc::new(news), known);
                 if page.events.is_empty() {
                     break;
                 }
             }
             // What came between two shards' beginnings is told once more.
-            let at = self.clock.unix_ms.saturating_sub(CONTROL_LATE.as_millis() as u64);
-            self.control.reading.at = self.control.reading.at.min(Position::at(at));
+            let at = ground.clock.unix_ms.saturating_sub(CONTROL_LATE.as_millis() as u64);
+            ground.control.reading.at = ground.control.reading.at.min(Position::at(at));
         }
-        if self.id == 0 {
-            self.read_control();
+        if ground.id == 0 {
+            ground.read_control();
         }
     }
+}
 
+impl Ground {
     /// Once a tick: reads on if it is time to, and forgets what no token lives to see.
     pub(in crate::server) fn tick_control(&mut self) {
         if self.is_whole_second() && !self.control.revoked.is_empty() {
@@ -112,22 +119,24 @@ impl Shard {
         let read = reading.ask();
         self.ask(Request::Read(read), Asked::Control);
     }
+}
 
+impl Services {
     /// A part of what was told. What cannot be read now is read at the next time.
-    pub(in crate::server) fn on_control_read(&mut self, result: Result<Page, Unavailable>) {
-        let reading = &mut self.control.reading;
+    pub(in crate::server) fn on_control_read(&mut self, ground: &mut Ground, result: Result<Page, Unavailable>) {
+        let reading = &mut ground.control.reading;
         reading.asking = false;
         let Ok(page) = result else { return };
         let was_behind = !reading.caught_up;
         let (news, known) = reading.page(&page);
         if !news.is_empty() || (was_behind && known) {
             let news = Arc::new(news);
-            for shard in 0..self.node.shards() {
-                self.send(shard, Message::Control { news: Arc::clone(&news), known });
+            for shard in 0..ground.node.shards() {
+                ground.send(shard, Message::Control { news: Arc::clone(&news), known });
             }
         }
         if !known && !page.events.is_empty() {
-            self.read_control();
+            ground.read_control();
         }
     }
 }

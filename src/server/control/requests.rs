@@ -1,5 +1,7 @@
 //! What is to end or to change everywhere is asked of any node, by who may publish to [`CONTROL_TOPIC`].
 
+use crate::server::ground::Ground;
+use crate::server::services::Services;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -10,10 +12,9 @@ use crate::limits::REVOCATIONS_MAX;
 use crate::server::access::{Access, Allowed};
 use crate::server::appending::{Published, Publisher};
 use crate::server::likes::check_name;
-use crate::server::publish::own_draft;
+use crate::server::own::Own;
 use crate::server::resources::Order;
 use crate::server::routes::Handled;
-use crate::server::shard::Shard;
 use crate::server::slots::Conn;
 use crate::server::streams::read_topics;
 use crate::wire::event::CONTROL_TOPIC;
@@ -34,10 +35,11 @@ struct Before {
     before: Option<Value>,
 }
 
-impl Shard {
+impl Services {
     /// `POST /v1/members/{member}/…` and `POST /v1/tokens/{jti}/revoke`
     pub(in crate::server) fn order_all(
         &mut self,
+        ground: &mut Ground,
         conn: Conn,
         access: &Access,
         order: Order<'_>,
@@ -45,23 +47,24 @@ impl Shard {
         body: &[u8],
     ) -> Result<Handled, HttpError> {
         access.require_publish(CONTROL_TOPIC)?;
-        let command = self.command(order, body)?;
+        let command = self.command(ground, order, body)?;
         if matches!(command, Command::Revoke { .. } | Command::RevokeToken { .. }) {
-            self.may_revoke()?;
+            self.may_revoke(ground)?;
         }
         let topic = Topic::parse(CONTROL_TOPIC).expect("it is a topic");
         let data = serde_json::to_string(&command).expect("a command is plain data");
-        let draft = Allowed::own(own_draft(&topic, command.kind(), None, &data));
-        let (published, id) = self.publish_named(&draft, Publisher::Request(conn));
+        let own = Own::new(&topic, command.kind(), data);
+        let draft = Allowed::own(own.draft());
+        let (published, id) = self.publish_named(ground, &draft, Publisher::Request(conn));
         let handled = published.map(|published| match published {
-            Published::Taken | Published::Repeated(_) => Handled::Answered(self.answer_id(to, &id)),
+            Published::Taken | Published::Repeated(_) => Handled::Answered(ground.answer_id(to, &id)),
             Published::Pending => Handled::Later,
         });
-        self.new_id = id;
+        ground.new_id = id;
         handled
     }
 
-    fn command(&self, order: Order<'_>, body: &[u8]) -> Result<Command, HttpError> {
+    fn command(&self, ground: &Ground, order: Order<'_>, body: &[u8]) -> Result<Command, HttpError> {
         let member = |part| -> Result<String, HttpError> {
             let member = percent_decode(part, false)?.into_owned();
             check_name("member", &member)?;
@@ -69,7 +72,7 @@ impl Shard {
         };
         match order {
             Order::Disconnect(part) => Ok(Command::Disconnect { member: member(part)? }),
-            Order::Revoke(part) => Ok(Command::Revoke { member: member(part)?, before_ms: self.before(body)? }),
+            Order::Revoke(part) => Ok(Command::Revoke { member: member(part)?, before_ms: self.before(ground, body)? }),
             Order::RevokeToken(part) => match percent_decode(part, false)?.into_owned() {
                 jti if is_jti(&jti) => Ok(Command::RevokeToken { jti }),
                 _ => Err(HttpError::bad("a token's jti has 1 to 256 bytes")),
@@ -78,15 +81,15 @@ impl Shard {
                 let topics: Topics = json::object(body).map_err(|error| {
                     HttpError::bad(format!("the body must be {{\"add\":[…],\"remove\":[…]}}: {error}"))
                 })?;
-                let list = |topics: &[String]| read_topics(topics.iter(), self.live.topics_max);
+                let list = |topics: &[String]| read_topics(topics.iter(), ground.live.topics_max);
                 Ok(Command::Topics { member: member(part)?, add: list(&topics.add)?, remove: list(&topics.remove)? })
             }
         }
     }
 
     /// Up to when tokens are revoked, in Unix ms: up to now where that is not said.
-    fn before(&self, body: &[u8]) -> Result<u64, HttpError> {
-        let now_ms = self.clock.unix_ms;
+    fn before(&self, ground: &Ground, body: &[u8]) -> Result<u64, HttpError> {
+        let now_ms = ground.clock.unix_ms;
         let Before { before } = match body.trim_ascii() {
             [] => Before::default(),
             body => json::object(body)
@@ -103,13 +106,13 @@ impl Shard {
     }
 
     /// Whether one more revocation is taken: none is forgotten for it.
-    fn may_revoke(&self) -> Result<(), HttpError> {
-        if self.node.tokens.is_none() {
+    fn may_revoke(&self, ground: &Ground) -> Result<(), HttpError> {
+        if ground.node.tokens.is_none() {
             return Err(HttpError::bad(
                 "there are no tokens to revoke: this node lets everyone in (--auth none); disconnect ends a member's streams",
             ));
         }
-        if self.control.revocations() >= REVOCATIONS_MAX {
+        if ground.control.revocations() >= REVOCATIONS_MAX {
             return Err(HttpError::unavailable(format!(
                 "{REVOCATIONS_MAX} revocations are kept already, each for as long as a token may live, and none is forgotten for another"
             )));

@@ -1,5 +1,7 @@
 //! A node that may lack events compares all its topics with history, and promises less with its ids until it has.
 
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,7 +11,6 @@ use crate::dispatch::kv::NodeInfo;
 use crate::limits::UNSETTLED_BURST;
 use crate::server::cluster::among;
 use crate::server::message::Message;
-use crate::server::shard::Shard;
 use crate::wire::frame::Frame;
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
@@ -57,56 +58,56 @@ impl Homes {
     }
 }
 
-impl Shard {
+impl Frontend {
     /// At the shard that sends heartbeats: the number of the newest reason for doubt, when one was answered.
-    pub(in crate::server) fn reason_for_doubt(&self, nodes: &[NodeInfo]) -> u64 {
-        let mut gone = self.alive.iter().filter(|node| node.is("dispatcher") && among(nodes, node.id).is_none());
+    pub(in crate::server) fn reason_for_doubt(&self, ground: &Ground, nodes: &[NodeInfo]) -> u64 {
+        let mut gone = ground.alive.iter().filter(|node| node.is("dispatcher") && among(nodes, node.id).is_none());
         let doubts =
-            self.node.kv_is_away_at_times() && (self.doubt.is_silent(self.clock.instant) || gone.next().is_some());
+            ground.node.kv_is_away_at_times() && (self.doubt.is_silent(ground.clock.instant) || gone.next().is_some());
         self.doubt.reason() + u64::from(doubts)
     }
 
     /// A heartbeat was answered.
-    pub(in crate::server) fn on_beat(&mut self, reason: u64) {
-        let (now, unix_ms) = (self.clock.instant, self.clock.unix_ms);
+    pub(in crate::server) fn on_beat(&mut self, ground: &mut Ground, reason: u64) {
+        let (now, unix_ms) = (ground.clock.instant, ground.clock.unix_ms);
         if self.doubt.heard(now, unix_ms, self.given_ms, reason) && !self.homes.doubt_all() {
-            self.tell_settled();
+            self.tell_settled(ground);
         }
     }
 
     /// All topics at home here were compared since the newest reason.
-    pub(super) fn tell_settled(&mut self) {
-        let (core, reason) = (self.id, self.doubt.reason());
-        for shard in 0..self.node.shards() {
-            self.send(shard, Message::Settled { core, reason });
+    pub(super) fn tell_settled(&mut self, ground: &mut Ground) {
+        let (core, reason) = (ground.id, self.doubt.reason());
+        for shard in 0..ground.node.shards() {
+            ground.send(shard, Message::Settled { core, reason });
         }
     }
 
     /// A topic was compared since the newest reason.
-    pub(super) fn trust(&mut self, topic: &Topic) {
+    pub(super) fn trust(&mut self, ground: &mut Ground, topic: &Topic) {
         if self.homes.trust(topic) {
-            self.tell_settled();
+            self.tell_settled(ground);
         }
     }
 
     /// Once a tick: topics of which something was missing.
-    pub(super) fn look_at_unsure(&mut self) {
+    pub(super) fn look_at_unsure(&mut self, ground: &mut Ground) {
         for _ in 0..self.homes.doubted.unsure.len().min(UNSETTLED_BURST) {
             let Some(topic) = self.homes.doubted.unsure.pop_front() else { break };
-            self.trust(&topic);
+            self.trust(ground, &topic);
         }
     }
 
     /// The place that ids are not to go beyond now.
-    pub(in crate::server) fn floor(&self) -> Option<Position> {
-        self.doubt.floor(self.clock.instant).filter(|_| self.node.kv_is_away_at_times())
+    pub(in crate::server) fn floor(&self, ground: &Ground) -> Option<Position> {
+        self.doubt.floor(ground.clock.instant).filter(|_| ground.node.kv_is_away_at_times())
     }
 
     /// Viewers get the next event of class `every`.
-    pub(super) fn give(&mut self, frame: &Arc<Frame>) {
+    pub(super) fn give(&mut self, ground: &mut Ground, frame: &Arc<Frame>) {
         self.given_ms = self.given_ms.max(frame.position().map_or(0, |position| position.ms));
-        let frame = within(&self.node.dc, frame, self.floor());
-        self.sequence(&frame);
+        let frame = within(&ground.node.dc, frame, self.floor(ground));
+        self.sequence(ground, &frame);
     }
 }
 

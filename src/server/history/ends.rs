@@ -2,13 +2,14 @@
 //! what cores with viewers have with both. So whatever was lost on its way arrives all the same.
 
 use super::super::asking::Asked;
-use super::super::shard::Shard;
 use super::{Homes, heard};
 use crate::dispatch::kv::{End, Newer, Request, Unavailable};
 use crate::frontend::crossing::Missed;
 use crate::limits::{ENDS_ACTIVE, ENDS_PER_QUESTION, ENDS_QUIET};
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::shrink::shrink;
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
 use crate::wire::position::Shown;
 use crate::wire::topic::Topic;
 
@@ -20,10 +21,10 @@ impl Homes {
     }
 }
 
-impl Shard {
+impl Frontend {
     /// Once a tick: asks of the topics that are due.
-    pub(in crate::server) fn compare_ends(&mut self) {
-        let now = self.clock.instant;
+    pub(in crate::server) fn compare_ends(&mut self, ground: &mut Ground) {
+        let now = ground.clock.instant;
         let (mut topics, mut values) = (Vec::new(), Vec::new());
         while topics.len() < ENDS_PER_QUESTION {
             let is_due = self.homes.compare.first().is_some_and(|(at, _)| *at <= now);
@@ -39,18 +40,18 @@ impl Shard {
         }
         if !topics.is_empty() {
             let names = topics.iter().map(|(topic, _)| topic.clone()).collect();
-            self.ask(Request::Ends(names), Asked::Ends(self.doubt.reason(), topics));
-            self.ask(Request::Newer(values.clone()), Asked::Newer(values));
+            ground.ask(Request::Ends(names), Asked::Ends(self.doubt.reason(), topics));
+            ground.ask(Request::Newer(values.clone()), Asked::Newer(values));
         }
     }
 
     /// What the store has of values that are newer than those which were surely heard: of a topic that has more of them, or
     /// newer ones, than came here, all are read again.
-    pub(in crate::server) fn on_newer(&mut self, topics: Vec<(Topic, u64)>, found: Vec<Newer>) {
+    pub(in crate::server) fn on_newer(&mut self, ground: &mut Ground, topics: Vec<(Topic, u64)>, found: Vec<Newer>) {
         for ((topic, after), found) in topics.into_iter().zip(found) {
             let Some(home) = self.homes.homes.get_mut(&topic) else { continue };
             if home.newest.beyond(after).is_some_and(|known| found.beyond > known) {
-                self.ask(Request::Latest(topic.clone()), Asked::Newest(topic));
+                ground.ask(Request::Latest(topic.clone()), Asked::Newest(topic));
             } else {
                 home.heard = home.heard.max(heard(found.newest));
             }
@@ -60,11 +61,12 @@ impl Shard {
     /// Where histories end now, and what viewers had been given when that was asked, and for which reason there was doubt then.
     pub(in crate::server) fn on_ends(
         &mut self,
+        ground: &mut Ground,
         reason: u64,
         topics: Vec<(Topic, Shown)>,
         result: Result<Vec<End>, Unavailable>,
     ) {
-        let now = self.clock.instant;
+        let now = ground.clock.instant;
         let ends = result.map_or_else(|_| vec![None; topics.len()], |ends| ends.into_iter().map(Some).collect());
         let names: Vec<Topic> = topics.iter().map(|(topic, _)| topic.clone()).collect();
         for ((topic, known), end) in topics.into_iter().zip(ends) {
@@ -82,24 +84,24 @@ impl Shard {
             if is_doubted && end.is_none() {
                 self.homes.doubted.to_compare.push_back(topic.clone());
             }
-            self.do_order(&topic, effects);
+            self.do_order(ground, &topic, effects);
             if is_doubted && end.is_some() && reason == self.doubt.reason() {
-                self.trust(&topic);
+                self.trust(ground, &topic);
             }
         }
-        self.compare_cores(&names);
+        self.compare_cores(ground, &names);
     }
 
     /// The queue to this home was full, and something of a topic was left out.
-    pub(in crate::server) fn on_unordered(&mut self, topic: &Topic, missed: Missed) {
-        let now = self.clock.instant;
+    pub(in crate::server) fn on_unordered(&mut self, ground: &mut Ground, topic: &Topic, missed: Missed) {
+        let now = ground.clock.instant;
         let Some(home) = self.homes.homes.get_mut(topic) else { return };
         if let Some(to) = missed.every {
             home.order.reaches(to, now);
             self.homes.unsettle(topic);
         }
         if missed.latest {
-            self.ask(Request::Latest(topic.clone()), Asked::Newest(topic.clone()));
+            ground.ask(Request::Latest(topic.clone()), Asked::Newest(topic.clone()));
         }
     }
 }

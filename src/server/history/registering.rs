@@ -7,17 +7,18 @@ use crate::frontend::registrar::Wish;
 use crate::limits::{CROWD_SLICE, REGISTER_RETRY, SUBSCRIBERS_CACHE_AGE};
 use crate::runtime::shrink::shrink;
 use crate::server::asking::Asked;
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
 use crate::server::message::Message;
-use crate::server::shard::Shard;
 use crate::wire::topic::Topic;
 
-impl Shard {
+impl Frontend {
     /// The node's first viewer of a topic came, or it lets go of it. The shard that tells the store of its bucket hears.
-    pub(in crate::server) fn register(&mut self, topic: Topic, wanted: bool) {
+    pub(in crate::server) fn register(&mut self, ground: &mut Ground, topic: Topic, wanted: bool) {
         self.homes.wishes += 1;
         let wish = self.homes.wishes;
         if wanted {
-            let home = Box::new(Home::new(self.clock.instant, &self.account, wish));
+            let home = Box::new(Home::new(ground.clock.instant, &ground.account, wish));
             self.homes.homes.insert(topic.clone(), home);
             self.homes.new.push(topic.clone());
         } else {
@@ -27,68 +28,67 @@ impl Shard {
             if let Some(home) = home {
                 self.homes.compare.remove(&(home.compare_at, topic.clone()));
                 if self.homes.doubted.forget(home.doubted) {
-                    self.tell_settled();
+                    self.tell_settled(ground);
                 }
             }
         }
-        let registrar = self.node.registrar(topic.as_str());
-        if registrar == self.id {
+        let registrar = ground.node.registrar(topic.as_str());
+        if registrar == ground.id {
             self.registrar.change(topic, wanted, wish);
         } else {
-            self.send(registrar, Message::Register { topic, wanted, wish });
+            ground.send(registrar, Message::Register { topic, wanted, wish });
         }
     }
 
     /// Sends the registrations that are due, as many as one turn may.
-    pub(in crate::server) fn send_registrations(&mut self) {
-        self.begin_homes();
-        if !self.registrar.is_due(self.clock.instant) {
+    pub(in crate::server) fn send_registrations(&mut self, ground: &mut Ground) {
+        self.begin_homes(ground);
+        if !self.registrar.is_due(ground.clock.instant) {
             return;
         }
-        let mut slice = self.clock.slice(CROWD_SLICE);
-        while let Some(batch) = self.registrar.next_batch(self.node.id, self.clock.instant) {
+        let mut slice = ground.clock.slice(CROWD_SLICE);
+        while let Some(batch) = self.registrar.next_batch(ground.node.id, ground.clock.instant) {
             let number = batch.bucket;
-            self.ask(Request::Apply(batch), Asked::Apply(number));
-            self.open_local();
+            ground.ask(Request::Apply(batch), Asked::Apply(number));
             if slice.is_over() {
                 return;
             }
         }
     }
 
-    pub(in crate::server) fn on_applied(&mut self, number: u8) {
+    pub(in crate::server) fn on_applied(&mut self, ground: &mut Ground, number: u8) {
         for (topic, wish) in self.registrar.applied(number) {
-            let home = self.node.home(topic.as_str());
-            if home == self.id {
-                self.on_registered(&topic, wish);
+            let home = ground.node.home(topic.as_str());
+            if home == ground.id {
+                self.on_registered(ground, &topic, wish);
             } else {
-                self.send(home, Message::Registered { topic, wish });
+                ground.send(home, Message::Registered { topic, wish });
             }
         }
     }
 
     /// The store holds the registration of a topic, by this wish.
-    pub(in crate::server) fn on_registered(&mut self, topic: &Topic, wish: Wish) {
+    pub(in crate::server) fn on_registered(&mut self, ground: &mut Ground, topic: &Topic, wish: Wish) {
         if let Some(home) = self.homes.homes.get_mut(topic) {
             home.applied |= home.wish == wish;
         }
-        self.check_ready(topic);
+        self.check_ready(ground, topic);
     }
 
-    pub(super) fn check_ready(&mut self, topic: &Topic) {
-        let now = self.clock.instant;
+    pub(super) fn check_ready(&mut self, ground: &mut Ground, topic: &Topic) {
+        let now = ground.clock.instant;
         let Some(home) = self.homes.homes.get_mut(topic).filter(|home| home.is_ready()) else { return };
         // Once more when every dispatcher's cache must have learnt of it.
         home.compare_at(topic, now + SUBSCRIBERS_CACHE_AGE + REGISTER_RETRY, &mut self.homes.compare);
         self.registry.registered(topic, now, &mut self.effects);
-        self.apply_effects();
+        self.apply_effects(ground);
     }
 
     /// Tells a core that a topic is registered, and what it must know of it.
-    pub(in crate::server) fn say_ready(&mut self, core: usize, topic: Topic) {
+    pub(in crate::server) fn say_ready(&mut self, ground: &mut Ground, core: usize, topic: Topic) {
         let home = self.homes.homes.get(&topic);
         let end = home.and_then(|home| home.order.end());
         let newest = self.homes.newest_values(&topic);
-        self.send(core, Message::Ready { topic, end, newest });
+        ground.send(core, Message::Ready { topic, end, newest });
     }
 }

@@ -1,10 +1,11 @@
 //! Totals of likes at a topic's home. What each data center tells of its own is kept as a newest value like others; viewers are
 //! shown the sum.
 
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
 use std::sync::Arc;
 
 use super::{Home, Homes};
-use crate::server::shard::Shard;
 use crate::server::totals::LIKES;
 use crate::wire::frame::Frame;
 use crate::wire::topic::Topic;
@@ -33,52 +34,52 @@ impl Homes {
     }
 }
 
-impl Shard {
+impl Frontend {
     /// A newest value is news, and viewers are to be shown it; `began` is false where they are shown all of them soon.
-    pub(super) fn show_value(&mut self, frame: &Arc<Frame>, began: bool) {
+    pub(super) fn show_value(&mut self, ground: &mut Ground, frame: &Arc<Frame>, began: bool) {
         if frame.kind() != LIKES {
             if began {
-                self.sequence(frame);
+                self.sequence(ground, frame);
             }
             return;
         }
         let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
         if began {
-            self.on_subtotals(&topic);
+            self.on_subtotals(ground, &topic);
         } else {
-            self.sum_totals(&topic);
+            self.sum_totals(ground, &topic);
         }
     }
 
     /// A data center told its totals: viewers are told the sum, now or when they may be.
-    fn on_subtotals(&mut self, topic: &Topic) {
-        let now = self.clock.instant;
+    fn on_subtotals(&mut self, ground: &mut Ground, topic: &Topic) {
+        let now = ground.clock.instant;
         let Some(home) = self.homes.homes.get_mut(topic) else { return };
         match home.totals.next().filter(|next| *next > now) {
             Some(next) => {
                 if home.totals.wait() {
                     self.homes.busy.insert((next, topic.clone()));
-                    self.wake_at(next);
+                    self.wake_at(ground, next);
                 }
             }
-            None => self.show_totals(topic),
+            None => self.show_totals(ground, topic),
         }
     }
 
     /// Adds up what data centers told, and tells viewers what that comes to, if it is news.
-    pub(super) fn show_totals(&mut self, topic: &Topic) {
-        if let Some(frame) = self.sum_totals(topic) {
-            self.sequence(&frame);
+    pub(super) fn show_totals(&mut self, ground: &mut Ground, topic: &Topic) {
+        if let Some(frame) = self.sum_totals(ground, topic) {
+            self.sequence(ground, &frame);
         }
     }
 
     /// The same without telling anybody who watches.
-    fn sum_totals(&mut self, topic: &Topic) -> Option<Arc<Frame>> {
-        let now = (self.clock.instant, self.clock.unix_ms);
-        let mut id = std::mem::take(&mut self.new_id);
+    fn sum_totals(&mut self, ground: &mut Ground, topic: &Topic) -> Option<Arc<Frame>> {
+        let now = (ground.clock.instant, ground.clock.unix_ms);
+        let mut id = std::mem::take(&mut ground.new_id);
         id.clear();
-        self.new_event_id(&mut id);
-        let states = Arc::clone(&self.cluster.peers.states);
+        ground.new_event_id(&mut id);
+        let states = Arc::clone(&ground.cluster.others);
         // Who is not known to be silent counts: a store that came back empty has heard of nobody yet.
         let counts = |dc: &str| !states.iter().any(|state| !state.alive && state.dc == dc);
         let shown = self.homes.homes.get_mut(topic).and_then(|home| {
@@ -88,18 +89,18 @@ impl Shard {
             home.settle();
             shown
         });
-        self.new_id = id;
+        ground.new_id = id;
         shown
     }
 
     /// A peer fell silent, or is heard of again: the sums of all topics may be others.
-    pub(in crate::server) fn sum_all_totals(&mut self) {
-        let now = self.clock.instant;
+    pub(in crate::server) fn sum_all_totals(&mut self, ground: &mut Ground) {
+        let now = ground.clock.instant;
         for (topic, home) in &mut self.homes.homes {
             if home.totals.frame().is_some() && home.totals.wait() {
                 self.homes.busy.insert((home.totals.next().map_or(now, |next| next.max(now)), topic.clone()));
             }
         }
-        self.wake_at(now);
+        self.wake_at(ground, now);
     }
 }

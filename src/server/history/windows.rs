@@ -1,49 +1,50 @@
 //! Class `sum` at a topic's home: what comes within a window goes as one event.
 
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::frontend::pauses::Taken;
 use crate::limits::{CROWD_SLICE, ROUNDS_A_WINDOW};
-use crate::server::shard::Shard;
 use crate::wire::frame::Frame;
 use crate::wire::topic::Topic;
 
-impl Shard {
+impl Frontend {
     /// An event of class `sum` comes: it goes on its way, or waits for its window's end.
-    pub(in crate::server) fn sum(&mut self, frame: &Arc<Frame>) {
-        let (now, length) = (self.clock.instant, self.live.types.get(frame.kind()).window);
+    pub(in crate::server) fn sum(&mut self, ground: &mut Ground, frame: &Arc<Frame>) {
+        let (now, length) = (ground.clock.instant, ground.live.types.get(frame.kind()).window);
         // A node that ends keeps nothing back.
-        let home = self.homes.homes.get_mut(frame.topic()).filter(|_| !length.is_zero() && self.draining.is_none());
-        let Some(home) = home else { return self.sequence(frame) };
+        let home = self.homes.homes.get_mut(frame.topic()).filter(|_| !length.is_zero() && !ground.is_draining());
+        let Some(home) = home else { return self.sequence(ground, frame) };
         let taken = home.pauses.take(frame, length, now);
         match taken {
-            Taken::Goes => return self.sequence(frame),
+            Taken::Goes => return self.sequence(ground, frame),
             Taken::Until(at) => {
                 home.settle();
                 let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
                 self.homes.busy.insert((at, topic));
-                self.wake_at(at);
+                self.wake_at(ground, at);
             }
             Taken::Joined => home.settle(),
             Taken::Full => {
                 let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
-                self.end_window(&topic, now);
+                self.end_window(ground, &topic, now);
             }
         }
-        self.counters().windowed.add(1);
+        ground.counters().windowed.add(1);
     }
 
     /// Sends what windows that ended have merged, for as long as one turn may. True if there is more.
-    pub(in crate::server) fn end_windows(&mut self) -> bool {
-        let now = self.clock.instant;
-        let due = |shard: &Shard| shard.homes.busy.first().is_some_and(|(at, _)| *at <= now);
+    pub(in crate::server) fn end_windows(&mut self, ground: &mut Ground) -> bool {
+        let now = ground.clock.instant;
+        let due = |frontend: &Frontend| frontend.homes.busy.first().is_some_and(|(at, _)| *at <= now);
         if due(self) {
-            let mut slice = self.clock.slice(CROWD_SLICE);
+            let mut slice = ground.clock.slice(CROWD_SLICE);
             while due(self)
                 && let Some((_, topic)) = self.homes.busy.pop_first()
             {
-                self.end_window(&topic, now);
+                self.end_window(ground, &topic, now);
                 if slice.is_over() {
                     break;
                 }
@@ -53,21 +54,21 @@ impl Shard {
             return true;
         }
         if let Some((at, _)) = self.homes.busy.first() {
-            self.wake_at(*at);
+            self.wake_at(ground, *at);
         }
         false
     }
 
     /// Sends what waits for the end of any window.
-    pub(in crate::server) fn end_all_windows(&mut self) {
+    pub(in crate::server) fn end_all_windows(&mut self, ground: &mut Ground) {
         while let Some((at, topic)) = self.homes.busy.pop_first() {
-            self.end_window(&topic, at.max(self.clock.instant));
+            self.end_window(ground, &topic, at.max(ground.clock.instant));
         }
     }
 
     /// Sends what a topic's windows have merged. The next ones are longer than what was set where it takes long to go round the
     /// topic's viewers here, as on the other cores: what a window saves, the next round's writes would take from all who wait.
-    fn end_window(&mut self, topic: &Topic, now: Instant) {
+    fn end_window(&mut self, ground: &mut Ground, topic: &Topic, now: Instant) {
         let least = self
             .topics
             .find(topic.as_str())
@@ -77,9 +78,9 @@ impl Shard {
         home.pauses.end(now, least, |frame| sums.push(frame));
         home.settle();
         let totals = home.totals.is_due(now);
-        sums.iter().for_each(|frame| self.sequence(frame));
+        sums.iter().for_each(|frame| self.sequence(ground, frame));
         if totals {
-            self.show_totals(topic);
+            self.show_totals(ground, topic);
         }
     }
 }

@@ -2,6 +2,8 @@
 //! many viewers topics have. Viewers are told as they are now, by one request at a time, so that what is told last holds;
 //! a peer of which nothing was heard for a while is told all of them once more.
 
+use crate::server::dispatcher::Dispatcher;
+use crate::server::ground::Ground;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use super::super::asking::Asked;
 use super::super::link::{Call, Called, Lane, Outcome};
-use super::super::shard::Shard;
 use crate::dispatch::crowd::Crowd;
 use crate::dispatch::datacenter::{HelloNumber, PeerNote, PeerState};
 use crate::dispatch::kv::Request;
@@ -91,32 +92,32 @@ pub(super) fn clock_ahead(there: u64, here: u64) -> Option<i64> {
     i64::try_from(there).ok()?.checked_sub_unsigned(here)
 }
 
-impl Shard {
+impl Dispatcher {
     /// This data center's viewers of a topic changed.
-    pub(in crate::server) fn tell_peers_viewers(&mut self, topic: &Topic, viewers: &Crowd) {
-        for line in &mut self.cluster.peers.lines {
+    pub(in crate::server) fn tell_peers_viewers(&mut self, _ground: &mut Ground, topic: &Topic, viewers: &Crowd) {
+        for line in &mut self.peers.lines {
             line.hello.viewers.insert(topic.clone(), viewers.clone());
         }
     }
 
     /// Once a tick: says what there is to say.
-    pub(super) fn tick_hello(&mut self, peer: usize) {
-        let now = self.clock.instant;
+    pub(super) fn tick_hello(&mut self, ground: &mut Ground, peer: usize) {
+        let now = ground.clock.instant;
         // One of those that are left speaks for the one that is gone; its first shard does.
-        let first = self.alive.iter().find(|node| node.is("dispatcher")).map(|node| node.id);
-        let restart = self.cluster.peers.lost_dispatcher && self.id == 0 && first == Some(self.node.id);
-        let hello = &mut self.cluster.peers.lines[peer].hello;
+        let first = ground.alive.iter().find(|node| node.is("dispatcher")).map(|node| node.id);
+        let restart = self.peers.lost_dispatcher && ground.id == 0 && first == Some(ground.node.id);
+        let hello = &mut self.peers.lines[peer].hello;
         hello.restart |= restart;
         let is_due = hello.next <= now;
         if hello.under_way || (!is_due && hello.viewers.is_empty()) {
             return;
         }
         if is_due {
-            self.note_lack(peer);
+            self.note_lack(ground, peer);
         }
-        let Some(destination) = self.pick_url(peer, Lane::Hello) else { return };
-        let at = self.clock.times.unix_ms();
-        let hello = &mut self.cluster.peers.lines[peer].hello;
+        let Some(destination) = self.pick_url(ground, peer, Lane::Hello) else { return };
+        let at = ground.clock.times.unix_ms();
+        let hello = &mut self.peers.lines[peer].hello;
         hello.next = now + PEER_HELLO;
         hello.under_way = true;
         let (mut viewers, mut bytes) = (Vec::new(), 0);
@@ -129,7 +130,7 @@ impl Shard {
         }
         let restart = std::mem::take(&mut hello.restart);
         hello.said += 1;
-        let number = HelloNumber { node: self.node.id, shard: self.id as u16, number: hello.said };
+        let number = HelloNumber { node: ground.node.id, shard: ground.id as u16, number: hello.said };
         let said = Said { now: at, hello: Some(number), restart, viewers };
         let body = pack(serde_json::to_vec(&said).expect("it is plain data"));
         let call = Call {
@@ -139,42 +140,42 @@ impl Shard {
             deadline: now + PEER_TIMEOUT,
             what: Called::Hello(Told { peer, at, viewers: said.viewers, restart }),
         };
-        if let Err(Called::Hello(told)) = self.call((destination, Lane::Hello), call) {
-            self.untold(told);
+        if let Err(Called::Hello(told)) = ground.call((destination, Lane::Hello), call) {
+            self.untold(ground, told);
         }
     }
 
     /// Tells the key-value store that a peer lacks events, for clients who come from there.
-    fn note_lack(&mut self, peer: usize) {
-        let since = self.node.peers[peer].metrics.queued_since();
-        let long_ago = self.clock.unix_ms.saturating_sub(PEER_LACKS.as_millis() as u64);
-        if self.id == 0 && since.is_some_and(|since| since < long_ago) {
-            let dc = self.node.peers[peer].name.clone();
+    fn note_lack(&mut self, ground: &mut Ground, peer: usize) {
+        let since = ground.node.peers[peer].metrics.queued_since();
+        let long_ago = ground.clock.unix_ms.saturating_sub(PEER_LACKS.as_millis() as u64);
+        if ground.id == 0 && since.is_some_and(|since| since < long_ago) {
+            let dc = ground.node.peers[peer].name.clone();
             let note = PeerNote { dc, hello: None, heard: None, lacks: since, restart: false, viewers: Vec::new() };
-            self.ask(Request::NotePeer(note), Asked::PeerNoted);
+            ground.ask(Request::NotePeer(note), Asked::PeerNoted);
         }
     }
 
     /// The peer heard nothing of it.
-    fn untold(&mut self, told: Told) {
-        let hello = &mut self.cluster.peers.lines[told.peer].hello;
+    fn untold(&mut self, ground: &mut Ground, told: Told) {
+        let hello = &mut self.peers.lines[told.peer].hello;
         hello.under_way = false;
         hello.missed = true;
         hello.restart |= told.restart;
         for (topic, viewers) in told.viewers {
             hello.viewers.entry(topic).or_insert(viewers);
         }
-        self.peer_counters(told.peer).connected.set(0);
-        self.turn_from(told.peer);
+        self.peer_counters(ground, told.peer).connected.set(0);
+        self.turn_from(ground, told.peer);
     }
 
     /// The peer answered, or did not.
-    pub(in crate::server) fn on_hello_answered(&mut self, told: Told, outcome: Outcome) {
-        let now_ms = self.clock.times.unix_ms();
+    pub(in crate::server) fn on_hello_answered(&mut self, ground: &mut Ground, told: Told, outcome: Outcome) {
+        let now_ms = ground.clock.times.unix_ms();
         let heard = match outcome {
             Outcome::Answer(200, body) => serde_json::from_slice::<Heard>(&body).ok(),
             Outcome::Answer(status, body) => {
-                self.warn_of_peer(told.peer, status, &body);
+                self.warn_of_peer(ground, told.peer, status, &body);
                 None
             }
             Outcome::NotTaken | Outcome::Unknown => None,
@@ -182,11 +183,11 @@ impl Shard {
         // Its clock was read about in the middle between asking and hearing.
         let middle = told.at / 2 + now_ms / 2;
         let ahead = heard.and_then(|heard| Some((clock_ahead(heard.now, middle)?, heard)));
-        let Some((ahead, heard)) = ahead else { return self.untold(told) };
-        let counters = self.peer_counters(told.peer);
+        let Some((ahead, heard)) = ahead else { return self.untold(ground, told) };
+        let counters = self.peer_counters(ground, told.peer);
         counters.connected.set(1);
         counters.set_clock_ahead(ahead);
-        let hello = &mut self.cluster.peers.lines[told.peer].hello;
+        let hello = &mut self.peers.lines[told.peer].hello;
         hello.under_way = false;
         let forgot = hello.number.replace(heard.number) != Some(heard.number);
         if std::mem::take(&mut hello.missed) | forgot {
@@ -194,7 +195,7 @@ impl Shard {
         }
         if forgot {
             let own = self.tally.own();
-            let hello = &mut self.cluster.peers.lines[told.peer].hello;
+            let hello = &mut self.peers.lines[told.peer].hello;
             for (topic, viewers) in own {
                 hello.viewers.entry(topic).or_insert(viewers);
             }
@@ -202,18 +203,10 @@ impl Shard {
     }
 
     /// What is known of peers; and whether a dispatcher of this data center was lost.
-    pub(in crate::server) fn on_peers(&mut self, states: Arc<Vec<PeerState>>, lost: bool) {
-        self.cluster.peers.lost_dispatcher |= lost;
+    pub(in crate::server) fn on_peers(&mut self, states: &[PeerState], lost: bool) {
+        self.peers.lost_dispatcher |= lost;
         for state in states.iter().filter(|state| !state.alive) {
             self.tally.forget_peer(&state.dc);
-        }
-        let silent = |states: &[PeerState]| {
-            states.iter().filter(|state| !state.alive).map(|state| state.dc.clone()).collect::<Vec<_>>()
-        };
-        let differ = silent(&self.cluster.peers.states) != silent(&states);
-        self.cluster.peers.states = states;
-        if differ {
-            self.sum_all_totals();
         }
     }
 }

@@ -1,12 +1,15 @@
 //! What peers send. Whatever comes this way is for this data center's viewers, and goes no further.
 
+use crate::server::dispatcher::Dispatcher;
+use crate::server::frontend::Frontend;
+use crate::server::ground::Ground;
+use crate::server::services::Services;
 use std::sync::Arc;
 
 use tracing::warn;
 
 use super::super::asking::Asked;
 use super::super::routes::Handled;
-use super::super::shard::Shard;
 use super::super::slots::Conn;
 use super::hello::{Heard, Said, clock_ahead};
 use super::queue::{LeftOut, Page};
@@ -26,7 +29,7 @@ use crate::wire::hops::{Checkpoint, Hops};
 use crate::wire::http::HttpError;
 use crate::wire::pack::unpack;
 use crate::wire::request::Request;
-use crate::wire::response::{AnswerTo, Written};
+use crate::wire::response::AnswerTo;
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 use crate::wire::version::Version;
@@ -34,7 +37,15 @@ use crate::wire::version::Version;
 /// An event of a peer on its way into history: as JSON, and the checkpoints that it passed, if it is sampled.
 pub type Arriving = (Arc<str>, Option<Arc<Hops>>);
 
-impl Shard {
+/// What a peer is told of its page: nothing if all of it was taken, or what of it was not.
+fn page_answer(left_out: &LeftOut) -> Vec<u8> {
+    match left_out.events {
+        0 => Vec::new(),
+        _ => serde_json::to_vec(left_out).expect("it is plain data"),
+    }
+}
+
+impl Ground {
     /// Which peer sends this request, if it may.
     ///
     /// # Errors
@@ -60,71 +71,87 @@ impl Shard {
         }
         Ok(peer)
     }
+}
 
+impl Services {
     /// `POST /v1/internal/peer/…`
     pub(in crate::server) fn peer_request(
         &mut self,
+        ground: &mut Ground,
         conn: Conn,
         request: &Request<'_>,
         what: &str,
         to: AnswerTo,
         body: &[u8],
     ) -> Result<Handled, HttpError> {
-        if !self.node.roles.dispatcher || !matches!(what, "frames" | "history" | "hello" | "members") {
+        if !ground.node.roles.dispatcher || !matches!(what, "frames" | "history" | "hello" | "members") {
             return Err(HttpError::not_found());
         }
-        let peer = self.peer_of(request)?;
-        self.check_neighbour(request)?;
+        let peer = ground.peer_of(request)?;
+        ground.check_neighbour(request)?;
         let body = unpack(body).map_err(|error| HttpError::bad(error.to_string()))?;
         match what {
-            "frames" => self.frames_request(conn, to, &body, Some(peer)),
-            "history" => self.history_of_peer(conn, peer, to, &body),
-            "members" => self.members_asked(conn, true, &body),
-            _ => self.hello_of_peer(conn, peer, to, &body),
+            "frames" => self.frames_request(ground, conn, to, &body, Some(peer)),
+            "history" => self.dispatcher()?.history_of_peer(ground, conn, peer, to, &body),
+            "members" => self.members_asked(ground, conn, true, &body),
+            _ => self.dispatcher()?.hello_of_peer(ground, conn, peer, to, &body),
         }
     }
+}
 
+impl Dispatcher {
     /// A frame of a peer that is new to this node. Nothing of it goes on but what was read of it, written anew.
-    pub(in crate::server) fn take_peer_frame(&mut self, peer: usize, header: &Header, number: u64, frame: &Frame) {
-        self.peer_counters(peer).received.add(1);
+    pub(in crate::server) fn take_peer_frame(
+        &mut self,
+        ground: &mut Ground,
+        peer: usize,
+        header: &Header,
+        number: u64,
+        frame: &Frame,
+    ) {
+        self.peer_counters(ground, peer).received.add(1);
         let (class, version) = (frame.class(), frame.version().number);
-        let (stored, info) = match self.read_of_peer(frame.json(), class) {
+        let (stored, info) = match self.read_of_peer(ground, frame.json(), class) {
             Ok(read) => read,
-            Err(reason) => return self.leave_out(peer, &reason),
+            Err(reason) => return self.leave_out(ground, peer, &reason),
         };
         if version > VERSION_MAX {
-            return self.leave_out(peer, "its version is none that a clock gives");
+            return self.leave_out(ground, peer, "its version is none that a clock gives");
         }
         let mut event = stored.event(class, info.ttl_ms);
         event.hops = frame.hops();
         match class {
             Class::Sum | Class::Ephemeral => {
                 event.version = Version { number: version, ..Version::NONE };
-                let sender = Stranger::of(&self.node.peers[peer].name, header.sender);
+                let sender = Stranger::of(&ground.node.peers[peer].name, header.sender);
                 let origin = Origin { sender, shard: header.shard, number, count: frame.count() };
                 let is_first = frame.origins().is_empty();
                 let frame = Arc::new(Frame::encode(&event)).recounted(u64::from(frame.count()));
                 let frame = frame.with_origins(&[origin]);
                 if planted(Mistake::PeerRebroadcast) && is_first {
-                    self.broadcast(&frame);
+                    self.broadcast(ground, &frame);
                 }
-                if self.route_frame(&frame).is_err() {
-                    self.counters().dropped_backlog.add(1);
+                if self.route_frame(ground, &frame).is_err() {
+                    ground.counters().dropped_backlog.add(1);
                 }
             }
-            Class::Latest if stored.kind == "presence" => self.take_peer_turn(peer, &stored, version, frame.json()),
+            Class::Latest if stored.kind == "presence" => {
+                self.take_peer_turn(ground, peer, &stored, version, frame.json())
+            }
             Class::Latest => {
-                let node = Arc::clone(&self.node);
+                let node = Arc::clone(&ground.node);
                 event.version = Version { number: version, dc: &node.peers[peer].name };
                 if stored.kind == LIKES {
                     // It speaks for itself only.
                     event.key = Some(&node.peers[peer].name);
                 }
-                if self.version(&event, false).is_err() {
-                    self.counters().dropped_backlog.add(1);
+                if self.version(ground, &event, false).is_err() {
+                    ground.counters().dropped_backlog.add(1);
                 }
             }
-            Class::Every => self.leave_out(peer, "events of class every come as pages of a queue, not as frames"),
+            Class::Every => {
+                self.leave_out(ground, peer, "events of class every come as pages of a queue, not as frames")
+            }
         }
     }
 
@@ -133,9 +160,9 @@ impl Shard {
     ///
     /// # Errors
     /// Why it is none, or may not come this way.
-    fn read_of_peer<'a>(&self, json: &'a str, class: Class) -> Result<(Stored<'a>, TypeInfo), String> {
+    fn read_of_peer<'a>(&self, ground: &Ground, json: &'a str, class: Class) -> Result<(Stored<'a>, TypeInfo), String> {
         let stored = Stored::read(json).ok_or("it is no event")?;
-        let (kind, info) = (&stored.kind, self.live.types.get(&stored.kind));
+        let (kind, info) = (&stored.kind, ground.live.types.get(&stored.kind));
         if info.class != class {
             return Err(format!(
                 "its type {kind} is of class {} here, not {class}; give both data centers the same [events.{kind}]",
@@ -148,7 +175,7 @@ impl Shard {
         // Viewers would take what this data center tells under that id for a repeat.
         let withdrawn = Withdrawn::id(&stored.kind, stored.data);
         if let Some(id) =
-            [Some(&*stored.id), withdrawn.as_deref()].into_iter().flatten().find(|id| self.is_given_here(id))
+            [Some(&*stored.id), withdrawn.as_deref()].into_iter().flatten().find(|id| ground.is_given_here(id))
         {
             return Err(format!("{id} is an id of this data center's own"));
         }
@@ -156,15 +183,22 @@ impl Shard {
     }
 
     /// An event of a peer goes nowhere: it must not hold up the others.
-    pub(super) fn leave_out(&mut self, peer: usize, reason: &str) {
-        self.counters().dropped_foreign.add(1);
-        if self.cluster.peers.lines[peer].left_out.fails(self.clock.instant) {
-            warn!(peer = self.node.peers[peer].name, reason, "left out an event of a peer");
+    pub(super) fn leave_out(&mut self, ground: &mut Ground, peer: usize, reason: &str) {
+        ground.counters().dropped_foreign.add(1);
+        if self.peers.lines[peer].left_out.fails(ground.clock.instant) {
+            warn!(peer = ground.node.peers[peer].name, reason, "left out an event of a peer");
         }
     }
 
     /// Events of a peer, for history.
-    fn history_of_peer(&mut self, conn: Conn, peer: usize, to: AnswerTo, body: &[u8]) -> Result<Handled, HttpError> {
+    fn history_of_peer(
+        &mut self,
+        ground: &mut Ground,
+        conn: Conn,
+        peer: usize,
+        to: AnswerTo,
+        body: &[u8],
+    ) -> Result<Handled, HttpError> {
         let page: Page = serde_json::from_slice(body)
             .map_err(|error| HttpError::bad(format!("the body must be a page of a queue: {error}")))?;
         let ascending = page.events.is_sorted_by(|one, next| one.number < next.number);
@@ -175,37 +209,39 @@ impl Shard {
         let mut left_out = LeftOut::default();
         for queued in &page.events {
             let (hops, event) = Hops::split(&queued.event);
-            match self.append_of_peer(&event, page.bucket) {
+            match self.append_of_peer(ground, &event, page.bucket) {
                 Ok(append) => {
                     let hops = hops.map(|mut hops| {
-                        self.note(&mut hops, Checkpoint::Taken, Class::Every);
+                        ground.note(&mut hops, Checkpoint::Taken, Class::Every);
                         Arc::new(hops)
                     });
                     texts.push((Arc::clone(&append.event), hops));
                     events.push((queued.number, append));
                 }
                 Err(reason) => {
-                    self.leave_out(peer, &reason);
+                    self.leave_out(ground, peer, &reason);
                     left_out.add(reason);
                 }
             }
         }
-        let held = self.reserve_question(texts.iter().map(|(text, _)| text.len()).sum())?;
-        let dc = self.node.peers[peer].name.clone();
-        match self.submit(Question::Take(Taking { dc, bucket: page.bucket, epoch: page.epoch, events })) {
+        let held = ground.reserve_question(texts.iter().map(|(text, _)| text.len()).sum())?;
+        let dc = ground.node.peers[peer].name.clone();
+        match ground.submit(Question::Take(Taking { dc, bucket: page.bucket, epoch: page.epoch, events })) {
             Ok(result) => {
-                self.put_in_history(peer, &texts, result)?;
-                Ok(Handled::Answered(self.answer_page(to, &left_out)))
+                self.put_in_history(ground, peer, &texts, result)?;
+                let body = page_answer(&left_out);
+                let status = if body.is_empty() { Status::NoContent } else { Status::Ok };
+                Ok(Handled::Answered(ground.answers().json(to, status, &body)))
             }
             Err(ticket) => {
-                self.asked.insert(ticket, Held::new(Asked::Taken { conn, peer, events: texts, left_out }, held));
+                ground.asked.insert(ticket, Held::new(Asked::Taken { conn, peer, events: texts, left_out }, held));
                 Ok(Handled::Later)
             }
         }
     }
 
-    fn append_of_peer(&self, event: &str, in_bucket: u8) -> Result<Append, String> {
-        let (stored, info) = self.read_of_peer(event, Class::Every)?;
+    fn append_of_peer(&self, ground: &Ground, event: &str, in_bucket: u8) -> Result<Append, String> {
+        let (stored, info) = self.read_of_peer(ground, event, Class::Every)?;
         let topic = Topic::parse(&stored.topic).map_err(|error| error.to_string())?;
         if bucket(topic.as_str()) != in_bucket {
             return Err("its topic is of another bucket".to_owned());
@@ -224,18 +260,10 @@ impl Shard {
         })
     }
 
-    /// Tells a peer that its page was taken, or what of it was not.
-    fn answer_page(&mut self, to: AnswerTo, left_out: &LeftOut) -> Written {
-        if left_out.events == 0 {
-            return self.answers().whole(to, Status::NoContent, "", "", b"");
-        }
-        let answer = serde_json::to_vec(left_out).expect("it is plain data");
-        self.answers().json(to, Status::Ok, &answer)
-    }
-
     /// The store has a peer's events, or not: those that are new go on their way.
     fn put_in_history(
         &mut self,
+        ground: &mut Ground,
         peer: usize,
         events: &[Arriving],
         result: Result<Answer, Unavailable>,
@@ -243,12 +271,12 @@ impl Shard {
         let places = match result {
             Ok(Answer::Taken(places)) => places,
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
-            Err(unavailable) => return Err(kv_error(&unavailable, self.clock.instant)),
+            Err(unavailable) => return Err(kv_error(&unavailable, ground.clock.instant)),
         };
         for ((event, hops), place) in events.iter().zip(places) {
             if let Some((position, prev)) = place {
-                self.peer_counters(peer).received.add(1);
-                self.send_placed(event, hops.clone(), position, prev);
+                self.peer_counters(ground, peer).received.add(1);
+                self.send_placed(ground, event, hops.clone(), position, prev);
             }
         }
         Ok(())
@@ -257,63 +285,70 @@ impl Shard {
     /// The store answered; the peer hears.
     pub(in crate::server) fn on_taken(
         &mut self,
+        ground: &mut Ground,
         conn: Conn,
         peer: usize,
         (events, left_out): (&[Arriving], &LeftOut),
         result: Result<Answer, Unavailable>,
     ) {
-        let result = self.put_in_history(peer, events, result);
-        self.answer_later(conn, |shard, to| match result {
-            Ok(()) => shard.answer_page(to, left_out),
-            Err(error) => shard.answer_problem(to, &error),
-        });
+        let result = self.put_in_history(ground, peer, events, result);
+        ground.reply(conn, result.map(|()| page_answer(left_out)));
     }
 
     /// A peer lives.
-    fn hello_of_peer(&mut self, conn: Conn, peer: usize, to: AnswerTo, body: &[u8]) -> Result<Handled, HttpError> {
+    fn hello_of_peer(
+        &mut self,
+        ground: &mut Ground,
+        conn: Conn,
+        peer: usize,
+        to: AnswerTo,
+        body: &[u8],
+    ) -> Result<Handled, HttpError> {
         let said: Said = serde_json::from_slice(body)
             .map_err(|error| HttpError::bad(format!("the body must be a hello: {error}")))?;
-        let ahead = clock_ahead(said.now, self.clock.unix_ms).ok_or(HttpError::bad("now is no time in Unix ms"))?;
-        let dc = self.node.peers[peer].name.clone();
+        let ahead = clock_ahead(said.now, ground.clock.unix_ms).ok_or(HttpError::bad("now is no time in Unix ms"))?;
+        let dc = ground.node.peers[peer].name.clone();
         let Said { hello, restart, viewers, .. } = said;
         let note = PeerNote { dc, hello, heard: Some(ahead), lacks: None, restart, viewers };
-        let held = self.reserve_question(0)?;
-        match self.submit(Question::NotePeer(note)) {
+        let held = ground.reserve_question(0)?;
+        match ground.submit(Question::NotePeer(note)) {
             Ok(result) => {
-                let body = self.hello_answer(result)?;
-                Ok(Handled::Answered(self.answers().json(to, Status::Ok, body.as_bytes())))
+                let body = self.hello_answer(ground, result)?;
+                Ok(Handled::Answered(ground.answers().json(to, Status::Ok, body.as_bytes())))
             }
             Err(ticket) => {
-                self.asked.insert(ticket, Held::new(Asked::Hello(conn), held));
+                ground.asked.insert(ticket, Held::new(Asked::Hello(conn), held));
                 Ok(Handled::Later)
             }
         }
     }
 
-    fn hello_answer(&self, result: Result<Answer, Unavailable>) -> Result<String, HttpError> {
+    fn hello_answer(&self, ground: &Ground, result: Result<Answer, Unavailable>) -> Result<String, HttpError> {
         match result {
             Ok(Answer::Noted(number)) => {
-                let heard = Heard { now: self.clock.unix_ms, number };
+                let heard = Heard { now: ground.clock.unix_ms, number };
                 Ok(serde_json::to_string(&heard).expect("it is plain data"))
             }
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
-            Err(unavailable) => Err(kv_error(&unavailable, self.clock.instant)),
+            Err(unavailable) => Err(kv_error(&unavailable, ground.clock.instant)),
         }
     }
 
     /// The store answered; the peer hears.
-    pub(in crate::server) fn on_hello(&mut self, conn: Conn, result: Result<Answer, Unavailable>) {
-        let answer = self.hello_answer(result).map(|body| (Status::Ok, body));
-        self.answer_json_later(conn, answer);
+    pub(in crate::server) fn on_hello(&mut self, ground: &mut Ground, conn: Conn, result: Result<Answer, Unavailable>) {
+        let answer = self.hello_answer(ground, result).map(|body| (Status::Ok, body));
+        ground.reply(conn, answer);
     }
+}
 
+impl Frontend {
     /// At a topic's home: a frame of another data center is for this node's viewers, unless it was here before, by
     /// whichever dispatcher it came.
-    pub(in crate::server) fn on_peer_frame(&mut self, frame: &Arc<Frame>) {
-        let now = self.clock.instant;
+    pub(in crate::server) fn on_peer_frame(&mut self, ground: &mut Ground, frame: &Arc<Frame>) {
+        let now = ground.clock.instant;
         let mut repeated = 0;
         for origin in frame.origins() {
-            let window = self.cluster.peers.seen.of(origin.sender, origin.shard, 0, now);
+            let window = self.peers_seen.of(origin.sender, origin.shard, 0, now);
             window.reach(origin.number);
             if window.is_new(origin.number) {
                 window.see(origin.number);
@@ -322,9 +357,9 @@ impl Shard {
             }
         }
         let count = u64::from(frame.count()).saturating_sub(repeated);
-        self.counters().frames_repeated.add(repeated);
+        ground.counters().frames_repeated.add(repeated);
         if count > 0 {
-            self.ingress(&frame.with_origins(&[]).recounted(count));
+            self.ingress(ground, &frame.with_origins(&[]).recounted(count));
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Presence over data centers: each keeps what it knows of its own members and what peers say of theirs. A turn goes to
 //! peers as it is; viewers are told what holds of the member anywhere.
 
+use crate::server::dispatcher::Dispatcher;
+use crate::server::ground::Ground;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::super::asking::Asked;
 use super::super::presence::turn_data;
-use super::super::shard::Shard;
 use crate::dispatch::datacenter::PeerTurns;
 use crate::dispatch::kv::{Answer, Request, Turn, Unavailable};
 use crate::server::likes::check_name;
@@ -24,35 +25,48 @@ struct Data {
     last_seen: Option<u64>,
 }
 
-impl Shard {
+impl Dispatcher {
     /// A member of this data center came online or went offline.
-    pub(in crate::server) fn tell_presence(&mut self, event: &Event<'_>, version: u64) {
-        let own = Event { version: Version { number: version, dc: &self.node.dc }, ..*event };
+    pub(in crate::server) fn tell_presence(&mut self, ground: &mut Ground, event: &Event<'_>, version: u64) {
+        let own = Event { version: Version { number: version, dc: &ground.node.dc }, ..*event };
         let frame = Arc::new(Frame::encode(&own));
-        self.broadcast(&frame);
+        self.broadcast(ground, &frame);
         let member = event.key.unwrap_or_default().to_owned();
-        self.ask(Request::Presence(vec![member]), Asked::Anywhere { event: frame.json().into(), version });
+        ground.ask(Request::Presence(vec![member]), Asked::Anywhere { event: frame.json().into(), version });
     }
 
     /// A peer says so of a member there.
-    pub(super) fn take_peer_turn(&mut self, peer: usize, stored: &Stored<'_>, version: u64, json: &str) {
+    pub(super) fn take_peer_turn(
+        &mut self,
+        ground: &mut Ground,
+        peer: usize,
+        stored: &Stored<'_>,
+        version: u64,
+        json: &str,
+    ) {
         let data = serde_json::from_slice::<Data>(stored.data);
         let (Ok(data), Some(member)) = (data, stored.key.as_deref()) else {
-            return self.leave_out(peer, "its data says of no member that they are online, or not");
+            return self.leave_out(ground, peer, "its data says of no member that they are online, or not");
         };
         if check_name("member", member).is_err()
             || Topic::encode("presence", member).is_ok_and(|own| own.as_str() != stored.topic)
         {
-            return self.leave_out(peer, "its topic is not that of its member's presence");
+            return self.leave_out(ground, peer, "its topic is not that of its member's presence");
         }
         let at = if data.online { data.since } else { data.last_seen };
         let turn = Turn { member: member.to_owned(), online: data.online, at: at.unwrap_or(0), version };
-        let said = PeerTurns { dc: self.node.peers[peer].name.clone(), turns: vec![turn] };
-        self.ask(Request::PeerTurns(said), Asked::Anywhere { event: json.into(), version });
+        let said = PeerTurns { dc: ground.node.peers[peer].name.clone(), turns: vec![turn] };
+        ground.ask(Request::PeerTurns(said), Asked::Anywhere { event: json.into(), version });
     }
 
     /// What holds of a member anywhere: viewers are told.
-    pub(in crate::server) fn on_anywhere(&mut self, json: &str, version: u64, result: Result<Answer, Unavailable>) {
+    pub(in crate::server) fn on_anywhere(
+        &mut self,
+        ground: &mut Ground,
+        json: &str,
+        version: u64,
+        result: Result<Answer, Unavailable>,
+    ) {
         let turn = match result {
             Ok(Answer::Presence(turns)) => match turns.into_iter().next().flatten() {
                 Some(turn) => Some(turn),
@@ -70,10 +84,10 @@ impl Shard {
         if let Some(data) = &data {
             event.data = data.as_bytes();
         }
-        let node = Arc::clone(&self.node);
+        let node = Arc::clone(&ground.node);
         event.version = Version { number: version, dc: &node.dc };
-        if self.version(&event, false).is_err() {
-            self.counters().dropped_backlog.add(1);
+        if self.version(ground, &event, false).is_err() {
+            ground.counters().dropped_backlog.add(1);
         }
     }
 }

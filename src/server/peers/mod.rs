@@ -7,6 +7,8 @@
 //! - [`incoming`]: what peers send.
 //! - [`members`]: presence over data centers.
 
+use crate::server::dispatcher::Dispatcher;
+use crate::server::ground::Ground;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -14,9 +16,7 @@ use tracing::warn;
 use url::Url;
 
 use super::link::{Destination, Lane};
-use super::shard::Shard;
 use crate::auth::watch::Shared;
-use crate::dispatch::datacenter::PeerState;
 use crate::dispatch::outbox::Outbox;
 use crate::frontend::window::{Window, Windows};
 use crate::observe::peers::{PeerCounters, PeerMetrics};
@@ -66,27 +66,20 @@ struct Line {
 #[derive(Debug, Default)]
 pub struct Peers {
     lines: Vec<Line>,
-    /// What was seen of peers' frames on their way to viewers, for the topics at home on this shard.
-    seen: Windows<Stranger>,
-    /// What is known of peers, as of the last heartbeat.
-    pub(super) states: Arc<Vec<PeerState>>,
     /// Another dispatcher of this data center was lost: what it said of viewers may be wrong.
     lost_dispatcher: bool,
 }
 
-impl Shard {
+impl Dispatcher {
     /// Before the first turn.
-    pub(super) fn open_peers(&mut self) {
-        if !self.node.roles.dispatcher {
-            return;
-        }
-        for peer in &self.node.peers {
-            let url = self.random.number() as usize % peer.urls.len();
-            self.cluster.peers.lines.push(Line {
-                outbox: Outbox::to_peer(self.node.id, self.id as u16, self.clock.instant, &self.account),
+    pub(super) fn open_peers(&mut self, ground: &mut Ground) {
+        for peer in &ground.node.peers {
+            let url = ground.random.number() as usize % peer.urls.len();
+            self.peers.lines.push(Line {
+                outbox: Outbox::to_peer(ground.node.id, ground.id as u16, ground.clock.instant, &ground.account),
                 windows: Windows::default(),
                 url,
-                hello: hello::Hello::new(self.clock.instant),
+                hello: hello::Hello::new(ground.clock.instant),
                 pumps: Map::default(),
                 warned: Told::default(),
                 left_out: Told::default(),
@@ -96,66 +89,72 @@ impl Shard {
 
     /// Whether there is anybody to send to.
     pub(super) fn has_peers(&self) -> bool {
-        !self.cluster.peers.lines.is_empty()
+        !self.peers.lines.is_empty()
     }
 
     /// What was seen of the batches of a peer's dispatcher, whose oldest unanswered number is `floor`.
-    pub(super) fn peer_window(&mut self, peer: usize, sender: NodeId, shard: u16, floor: u64) -> &mut Window {
-        let (sender, now) = (Stranger::of(&self.node.peers[peer].name, sender), self.clock.instant);
-        self.cluster.peers.lines[peer].windows.of(sender, shard, floor, now)
+    pub(super) fn peer_window(
+        &mut self,
+        ground: &mut Ground,
+        peer: usize,
+        sender: NodeId,
+        shard: u16,
+        floor: u64,
+    ) -> &mut Window {
+        let (sender, now) = (Stranger::of(&ground.node.peers[peer].name, sender), ground.clock.instant);
+        self.peers.lines[peer].windows.of(sender, shard, floor, now)
     }
 
     /// This shard's numbers of a peer.
-    fn peer_counters(&self, peer: usize) -> &PeerCounters {
-        &self.node.peers[peer].metrics.shards[self.id]
+    fn peer_counters<'a>(&self, ground: &'a Ground, peer: usize) -> &'a PeerCounters {
+        &ground.node.peers[peer].metrics.shards[ground.id]
     }
 
     /// Where to send to a peer: the URL in use, or, where that takes no calls, the next one that does.
-    pub(super) fn pick_url(&mut self, peer: usize, lane: Lane) -> Option<Destination> {
-        let (count, first) = (self.node.peers[peer].urls.len(), self.cluster.peers.lines[peer].url);
+    pub(super) fn pick_url(&mut self, ground: &mut Ground, peer: usize, lane: Lane) -> Option<Destination> {
+        let (count, first) = (ground.node.peers[peer].urls.len(), self.peers.lines[peer].url);
         let mut urls = (0..count).map(|step| (first + step) % count);
-        let url = urls.find(|url| self.link_takes((Destination::Peer { peer, url: *url }, lane)))?;
-        self.cluster.peers.lines[peer].url = url;
+        let url = urls.find(|url| ground.link_takes((Destination::Peer { peer, url: *url }, lane)))?;
+        self.peers.lines[peer].url = url;
         Some(Destination::Peer { peer, url })
     }
 
     /// Another URL of a peer is to be tried next.
-    fn turn_from(&mut self, peer: usize) {
-        let count = self.node.peers[peer].urls.len();
-        let line = &mut self.cluster.peers.lines[peer];
+    fn turn_from(&mut self, ground: &mut Ground, peer: usize) {
+        let count = ground.node.peers[peer].urls.len();
+        let line = &mut self.peers.lines[peer];
         line.url = (line.url + 1) % count;
     }
 
     /// A peer refuses what this node sends: one line a minute, since somebody has to set something right.
-    fn warn_of_peer(&mut self, peer: usize, status: u16, body: &[u8]) {
-        if self.cluster.peers.lines[peer].warned.fails(self.clock.instant) {
+    fn warn_of_peer(&mut self, ground: &mut Ground, peer: usize, status: u16, body: &[u8]) {
+        if self.peers.lines[peer].warned.fails(ground.clock.instant) {
             let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
             let detail = problem["detail"].as_str().unwrap_or("no reason given");
-            warn!(peer = self.node.peers[peer].name, status, detail, "a peer refuses this data center's requests");
+            warn!(peer = ground.node.peers[peer].name, status, detail, "a peer refuses this data center's requests");
         }
     }
 
     /// Once a tick.
-    pub(super) fn tick_peers(&mut self) {
-        for peer in 0..self.cluster.peers.lines.len() {
-            self.tick_broadcast(peer);
-            self.tick_queue(peer);
-            self.tick_hello(peer);
+    pub(super) fn tick_peers(&mut self, ground: &mut Ground) {
+        for peer in 0..self.peers.lines.len() {
+            self.tick_broadcast(ground, peer);
+            self.tick_queue(ground, peer);
+            self.tick_hello(ground, peer);
         }
-        self.cluster.peers.lost_dispatcher = false;
+        self.peers.lost_dispatcher = false;
     }
 
     /// Now and then: forgets senders that are gone.
-    pub(super) fn tidy_peers(&mut self) {
-        let now = self.clock.instant;
+    pub(super) fn tidy_peers(&mut self, ground: &mut Ground) {
+        let now = ground.clock.instant;
         // Names of other data centers' nodes are not known here.
-        self.cluster.peers.lines.iter_mut().for_each(|line| line.windows.tidy(now, |_| false));
-        self.cluster.peers.seen.tidy(now, |_| false);
+        self.peers.lines.iter_mut().for_each(|line| line.windows.tidy(now, |_| false));
     }
 
     /// Other data centers as this node sees them, for an operator.
-    pub(super) fn peers_info(&self) -> serde_json::Value {
-        let states = &self.cluster.peers.states;
+    pub(super) fn peers_info(&self, ground: &Ground) -> serde_json::Value {
+        let states = &ground.cluster.others;
         let view = |peer: &Peer| {
             let state = states.iter().find(|state| state.dc == peer.name);
             serde_json::json!({
@@ -163,18 +162,18 @@ impl Shard {
                 "urls": peer.urls.iter().map(Url::as_str).collect::<Vec<_>>(),
                 "connected": peer.metrics.is_connected(),
                 "heard": state.is_some_and(|state| state.alive),
-                "lag_seconds": peer.metrics.lag_ms(self.clock.unix_ms) as f64 / 1e3,
+                "lag_seconds": peer.metrics.lag_ms(ground.clock.unix_ms) as f64 / 1e3,
                 "clock_ahead_seconds": peer.metrics.clock_ahead_ms() as f64 / 1e3,
                 "lacked": state.and_then(|state| state.lacked),
             })
         };
-        self.node.peers.iter().map(view).collect()
+        ground.node.peers.iter().map(view).collect()
     }
 
     /// Nothing of this shard waits in memory for a peer that takes it.
-    pub(super) fn has_nothing_for_peers(&self) -> bool {
+    pub(super) fn has_nothing_for_peers(&self, ground: &Ground) -> bool {
         let waits =
-            |(peer, line): (usize, &Line)| !line.outbox.is_empty() && self.node.peers[peer].metrics.is_connected();
-        !self.cluster.peers.lines.iter().enumerate().any(waits)
+            |(peer, line): (usize, &Line)| !line.outbox.is_empty() && ground.node.peers[peer].metrics.is_connected();
+        !self.peers.lines.iter().enumerate().any(waits)
     }
 }

@@ -3,6 +3,8 @@
 //! for the next one once the peer has appended it; when that dispatcher is gone, another one ranks highest and goes on from
 //! the front. Where two think so for a moment, the peer drops what it has.
 
+use crate::server::dispatcher::Dispatcher;
+use crate::server::ground::Ground;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,7 +14,6 @@ use tracing::{info, warn};
 use super::super::asking::Asked;
 use super::super::cluster::Trouble;
 use super::super::link::{Call, Called, Lane, Outcome};
-use super::super::shard::Shard;
 use crate::dispatch::datacenter::{QueueAsk, QueuePage, Queued};
 use crate::dispatch::kv::{BUCKETS, NodeInfo, Request, Unavailable, highest};
 use crate::limits::*;
@@ -97,57 +98,63 @@ impl Pump {
     }
 }
 
-impl Shard {
+impl Dispatcher {
     /// Whether this dispatcher looks after a queue.
-    fn is_ours(&self, peer: usize, bucket: u8) -> bool {
-        let dispatchers = self.alive.iter().filter(|node: &&NodeInfo| node.is("dispatcher")).map(|node| node.id);
-        let own = self.node.id;
+    fn is_ours(&self, ground: &Ground, peer: usize, bucket: u8) -> bool {
+        let dispatchers = ground.alive.iter().filter(|node: &&NodeInfo| node.is("dispatcher")).map(|node| node.id);
+        let own = ground.node.id;
         // Before the first heartbeat's answer nobody is known; then it is better done twice than not at all.
-        highest(&format!("{}/{bucket}", self.node.peers[peer].name), dispatchers).unwrap_or(own) == own
+        highest(&format!("{}/{bucket}", ground.node.peers[peer].name), dispatchers).unwrap_or(own) == own
     }
 
     /// The first event of a bucket waits.
-    pub(in crate::server) fn on_queued(&mut self, bucket: u8) {
-        if usize::from(bucket) % self.node.shards() != self.id {
+    pub(in crate::server) fn on_queued(&mut self, ground: &mut Ground, bucket: u8) {
+        if usize::from(bucket) % ground.node.shards() != ground.id {
             return;
         }
-        for peer in 0..self.cluster.peers.lines.len() {
-            if self.is_ours(peer, bucket) {
-                self.look_at_queue(peer, bucket);
+        for peer in 0..self.peers.lines.len() {
+            if self.is_ours(ground, peer, bucket) {
+                self.look_at_queue(ground, peer, bucket);
             }
         }
     }
 
     /// Asks what waits, unless that is being done.
-    fn look_at_queue(&mut self, peer: usize, bucket: u8) {
-        let now = self.clock.instant;
-        let pump = self.cluster.peers.lines[peer].pumps.entry(bucket).or_insert_with(|| Pump::new(now));
+    fn look_at_queue(&mut self, ground: &mut Ground, peer: usize, bucket: u8) {
+        let now = ground.clock.instant;
+        let pump = self.peers.lines[peer].pumps.entry(bucket).or_insert_with(|| Pump::new(now));
         match pump.stage {
-            Stage::Idle(_) => self.ask_queue(peer, bucket),
-            Stage::Resting(until) if until <= now => self.ask_queue(peer, bucket),
+            Stage::Idle(_) => self.ask_queue(ground, peer, bucket),
+            Stage::Resting(until) if until <= now => self.ask_queue(ground, peer, bucket),
             Stage::Asking | Stage::Sending => pump.again = true,
             Stage::Resting(_) => {}
         }
     }
 
-    fn ask_queue(&mut self, peer: usize, bucket: u8) {
-        let Some(pump) = self.cluster.peers.lines[peer].pumps.get_mut(&bucket) else { return };
+    fn ask_queue(&mut self, ground: &mut Ground, peer: usize, bucket: u8) {
+        let Some(pump) = self.peers.lines[peer].pumps.get_mut(&bucket) else { return };
         pump.stage = Stage::Asking;
         pump.again = false;
-        let name = self.node.peers[peer].name.clone();
+        let name = ground.node.peers[peer].name.clone();
         let ask = QueueAsk { peer: name, bucket, done: pump.done, limit: PEER_QUEUE_PAGE };
-        self.ask(Request::Queue(ask), Asked::Queue { peer, bucket });
+        ground.ask(Request::Queue(ask), Asked::Queue { peer, bucket });
     }
 
     /// What waits for a peer in a bucket.
-    pub(in crate::server) fn on_queue(&mut self, peer: usize, bucket: u8, result: Result<QueuePage, Unavailable>) {
-        let now = self.clock.instant;
+    pub(in crate::server) fn on_queue(
+        &mut self,
+        ground: &mut Ground,
+        peer: usize,
+        bucket: u8,
+        result: Result<QueuePage, Unavailable>,
+    ) {
+        let now = ground.clock.instant;
         let lost = result.as_ref().map_or(0, |page| page.lost);
-        self.peer_counters(peer).dropped[Class::Every as usize].add(lost);
-        let Some(pump) = self.cluster.peers.lines[peer].pumps.get_mut(&bucket) else { return };
+        self.peer_counters(ground, peer).dropped[Class::Every as usize].add(lost);
+        let Some(pump) = self.peers.lines[peer].pumps.get_mut(&bucket) else { return };
         let mut page = match result {
             Ok(page) => page,
-            Err(_) => return self.rest_queue(peer, bucket),
+            Err(_) => return self.rest_queue(ground, peer, bucket),
         };
         pump.done = None;
         bound(&mut page);
@@ -156,7 +163,7 @@ impl Shard {
             pump.failures = 0;
             pump.stage = Stage::Idle(now + PEER_QUEUE_LOOK);
             if pump.again {
-                self.ask_queue(peer, bucket);
+                self.ask_queue(ground, peer, bucket);
             }
             return;
         };
@@ -164,7 +171,7 @@ impl Shard {
         pump.stage = Stage::Sending;
         let sent = Sent { peer, bucket, epoch: page.epoch, last, count: page.events.len() as u64 };
         let mut page = Page { bucket, epoch: page.epoch, events: page.events };
-        page.events.iter_mut().for_each(|queued| self.note_sent(queued));
+        page.events.iter_mut().for_each(|queued| self.note_sent(ground, queued));
         let body = serde_json::to_vec(&page).expect("a page is plain data");
         let call = Call {
             path: "/v1/internal/peer/history",
@@ -173,84 +180,84 @@ impl Shard {
             deadline: now + PEER_TIMEOUT,
             what: Called::PeerPage(sent),
         };
-        let destination = self.pick_url(peer, Lane::History);
-        let taken = destination.is_some_and(|destination| self.call((destination, Lane::History), call).is_ok());
+        let destination = self.pick_url(ground, peer, Lane::History);
+        let taken = destination.is_some_and(|destination| ground.call((destination, Lane::History), call).is_ok());
         if !taken {
-            self.rest_queue(peer, bucket);
+            self.rest_queue(ground, peer, bucket);
         }
     }
 
     /// A sampled event goes to a peer.
-    fn note_sent(&self, queued: &mut Queued) {
+    fn note_sent(&self, ground: &Ground, queued: &mut Queued) {
         if let (Some(mut hops), event) = Hops::split(&queued.event) {
-            self.note(&mut hops, Checkpoint::Sent, Class::Every);
+            ground.note(&mut hops, Checkpoint::Sent, Class::Every);
             queued.event = hops.mark(&event);
         }
     }
 
     /// The peer answered a page, or did not.
-    pub(in crate::server) fn on_page_answered(&mut self, sent: Sent, outcome: Outcome) {
+    pub(in crate::server) fn on_page_answered(&mut self, ground: &mut Ground, sent: Sent, outcome: Outcome) {
         let Sent { peer, bucket, epoch, last, count } = sent;
         match outcome {
             Outcome::Answer(200..=299, body) => {
                 let left_out: LeftOut = serde_json::from_slice(&body).unwrap_or_default();
-                let counters = self.peer_counters(peer);
+                let counters = self.peer_counters(ground, peer);
                 counters.sent.add(count.saturating_sub(left_out.events));
                 counters.dropped[Class::Every as usize].add(left_out.events.min(count));
-                let line = &mut self.cluster.peers.lines[peer];
-                if left_out.events > 0 && line.warned.fails(self.clock.instant) {
-                    let (peer, LeftOut { events, detail }) = (&self.node.peers[peer].name, left_out);
+                let line = &mut self.peers.lines[peer];
+                if left_out.events > 0 && line.warned.fails(ground.clock.instant) {
+                    let (peer, LeftOut { events, detail }) = (&ground.node.peers[peer].name, left_out);
                     warn!(peer, events, detail, "a peer left out events of this data center");
                 }
-                if let Some(pump) = self.cluster.peers.lines[peer].pumps.get_mut(&bucket) {
+                if let Some(pump) = self.peers.lines[peer].pumps.get_mut(&bucket) {
                     pump.done = Some((epoch, last));
                     pump.failures = 0;
-                    self.ask_queue(peer, bucket);
+                    self.ask_queue(ground, peer, bucket);
                 }
                 return;
             }
-            Outcome::Answer(status, body) => self.warn_of_peer(peer, status, &body),
+            Outcome::Answer(status, body) => self.warn_of_peer(ground, peer, status, &body),
             Outcome::NotTaken | Outcome::Unknown => {}
         }
-        self.turn_from(peer);
-        self.rest_queue(peer, bucket);
+        self.turn_from(ground, peer);
+        self.rest_queue(ground, peer, bucket);
     }
 
     /// A queue is left alone for a while.
-    fn rest_queue(&mut self, peer: usize, bucket: u8) {
-        let jitter = self.random.number();
-        let until = self.clock.instant;
-        let Some(pump) = self.cluster.peers.lines[peer].pumps.get_mut(&bucket) else { return };
+    fn rest_queue(&mut self, ground: &mut Ground, peer: usize, bucket: u8) {
+        let jitter = ground.random.number();
+        let until = ground.clock.instant;
+        let Some(pump) = self.peers.lines[peer].pumps.get_mut(&bucket) else { return };
         let longest = PEER_BACKOFF_MAX.min(PEER_BACKOFF * 2u32.pow(pump.failures.min(10)));
         pump.failures += 1;
         pump.stage = Stage::Resting(until + longest / 2 + longest.mul_f64((jitter % 1024) as f64 / 2048.0));
-        if pump.failures == 1 && self.cluster.told.fails(Trouble::Waits(peer), until) {
-            info!(peer = self.node.peers[peer].name, bucket, "events of class every wait for a peer; trying again");
+        if pump.failures == 1 && ground.cluster.told.fails(Trouble::Waits(peer), until) {
+            info!(peer = ground.node.peers[peer].name, bucket, "events of class every wait for a peer; trying again");
         }
     }
 
     /// Once a tick: queues that nobody spoke of for a while, and those that rested.
-    pub(super) fn tick_queue(&mut self, peer: usize) {
-        let now = self.clock.instant;
-        for bucket in (self.id..BUCKETS).step_by(self.node.shards()).map(|bucket| bucket as u8) {
-            let pump = self.cluster.peers.lines[peer].pumps.get(&bucket);
+    pub(super) fn tick_queue(&mut self, ground: &mut Ground, peer: usize) {
+        let now = ground.clock.instant;
+        for bucket in (ground.id..BUCKETS).step_by(ground.node.shards()).map(|bucket| bucket as u8) {
+            let pump = self.peers.lines[peer].pumps.get(&bucket);
             let is_due = match pump.map(|pump| pump.stage) {
                 None => true,
                 Some(Stage::Idle(at) | Stage::Resting(at)) => at <= now,
                 Some(Stage::Asking | Stage::Sending) => false,
             };
             if is_due {
-                if self.is_ours(peer, bucket) {
-                    self.look_at_queue(peer, bucket);
+                if self.is_ours(ground, peer, bucket) {
+                    self.look_at_queue(ground, peer, bucket);
                 } else {
                     // Another one looks after it, from its front.
-                    self.cluster.peers.lines[peer].pumps.insert(bucket, Pump::new(now + PEER_QUEUE_LOOK));
+                    self.peers.lines[peer].pumps.insert(bucket, Pump::new(now + PEER_QUEUE_LOOK));
                 }
             }
         }
-        let pumps = self.cluster.peers.lines[peer].pumps.values();
+        let pumps = self.peers.lines[peer].pumps.values();
         let since = pumps.map(|pump| pump.since_ms).filter(|since| *since > 0).min().unwrap_or(0);
-        self.peer_counters(peer).queued_since.set(since);
+        self.peer_counters(ground, peer).queued_since.set(since);
     }
 }
 

@@ -1,0 +1,230 @@
+//! A shard's part in a Frontend: who watches what on this core, and what they are yet to be given; and, for the topics whose home
+//! this is, what all cores of the node are given.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Instant;
+
+use super::comparing::Comparing;
+use super::control::looking::Looks;
+use super::crowds::Crowds;
+use super::fanout::Picked;
+use super::ground::Ground;
+use super::history::Homes;
+use super::message::Message;
+use super::pages::PageLogs;
+use super::polls::Polls;
+use super::slots::Conn;
+use super::streams::Waiter;
+use crate::dispatch::datacenter::PeerState;
+use crate::frontend::audience::{Audience, Move};
+use crate::frontend::doubt::Doubt;
+use crate::frontend::held_pages::HeldPages;
+use crate::frontend::members::Members;
+use crate::frontend::registrar::Registrar;
+use crate::frontend::registry::{CoreSet, Effect, Registry};
+use crate::frontend::topics::{TopicIndex, Topics};
+use crate::frontend::waiting::Waiting;
+use crate::frontend::window::Windows;
+use crate::limits::{SENDS_BATCH, WINDOW_IDLE};
+use crate::runtime::planted::{Mistake, planted};
+use crate::runtime::random::Map;
+use crate::runtime::shrink::shrink;
+use crate::wire::connection_id::NodeId;
+use crate::wire::frame::Stranger;
+use crate::wire::topic::Topic;
+
+/// See the [module](self).
+pub struct Frontend {
+    pub(super) topics: Topics,
+    /// Topics with viewers that lack something, in the order in which they are served.
+    pub(super) unserved: VecDeque<TopicIndex>,
+    /// Topics that rest between rounds; a timer runs if there are some.
+    pub(super) resting: Vec<TopicIndex>,
+    /// When the timer goes off, if it is set.
+    pub(super) timer: Option<Instant>,
+    /// Where on this node each topic's viewers are.
+    pub(super) routes: Map<Topic, CoreSet>,
+    pub(super) registry: Registry,
+    pub(super) effects: Vec<Effect>,
+    /// Tells the key-value store what the topics at home here want.
+    pub(super) registrar: Registrar,
+    /// The topics whose home this is.
+    pub(super) homes: Homes,
+    /// Whether they lack events.
+    pub(super) doubt: Doubt,
+    /// What was seen of dispatchers' frames.
+    pub(super) windows: Windows<NodeId>,
+    /// What was seen of frames of other data centers, for the topics whose home this is.
+    pub(super) peers_seen: Windows<Stranger>,
+    /// On the first shard: the node's viewers.
+    pub(super) audience: Audience,
+    /// Topics whose viewers on this core changed since that was said.
+    pub(super) recounted: Map<Topic, Vec<Move>>,
+    /// Members with streams on this core.
+    pub(super) members: Members,
+    /// When senders of frames that are gone are forgotten next.
+    pub(super) next_tidy: Instant,
+    /// What viewers were told of members is compared with the store.
+    pub(super) comparing: Comparing,
+    /// Streams whose `connected` waits for topics.
+    pub(super) waiting: Waiting<Waiter>,
+    /// The newest time, in Unix ms, of a place in history that is known to have been given out when a topic was registered.
+    pub(super) given_ms: u64,
+    /// Streams whose next page waits for memory, or for its turn.
+    pub(super) starving: VecDeque<Conn>,
+    /// Streams that hold pages of history while their clients take nothing.
+    pub(super) sated: VecDeque<Conn>,
+    /// Pages of history that its streams hold.
+    pub(super) held_pages: HeldPages,
+    /// What is to be done for very many at once.
+    pub(super) crowds: Crowds,
+    /// What all streams are to be looked through for.
+    pub(super) looks: Looks,
+    /// Streams that a write found broken.
+    pub(super) broken: Vec<Conn>,
+    pub(super) pages: PageLogs,
+    /// Viewers that get what they lack together, and what each took.
+    pub(super) picked: Vec<Picked>,
+    pub(super) taken: Vec<io::Result<usize>>,
+    pub(super) polls: Polls,
+    /// Counts round, to choose which delivery's time is taken.
+    pub(super) sampled: usize,
+    pub(super) streams: u64,
+    pub(super) lagging: u64,
+}
+
+impl Frontend {
+    /// That of a shard which begins.
+    pub(super) fn start(ground: &Ground) -> Frontend {
+        let now = ground.clock.instant;
+        Frontend {
+            topics: Topics::new(&ground.account),
+            unserved: VecDeque::new(),
+            resting: Vec::new(),
+            timer: None,
+            routes: Map::default(),
+            registry: Registry::default(),
+            effects: Vec::new(),
+            registrar: Registrar::default(),
+            homes: Homes::default(),
+            doubt: Doubt::new(ground.node.shards(), now, ground.clock.unix_ms),
+            windows: Windows::default(),
+            peers_seen: Windows::default(),
+            audience: Audience::default(),
+            recounted: Map::default(),
+            members: Members::default(),
+            next_tidy: now,
+            comparing: Comparing::default(),
+            waiting: Waiting::default(),
+            given_ms: 0,
+            starving: VecDeque::new(),
+            sated: VecDeque::new(),
+            held_pages: HeldPages::new(&ground.account),
+            crowds: Crowds::default(),
+            looks: Looks::default(),
+            broken: Vec::new(),
+            pages: PageLogs::default(),
+            picked: Vec::with_capacity(SENDS_BATCH),
+            taken: Vec::with_capacity(SENDS_BATCH),
+            polls: Polls::default(),
+            sampled: 0,
+            streams: 0,
+            lagging: 0,
+        }
+    }
+}
+
+impl Frontend {
+    /// Once a tick.
+    pub(super) fn tick(&mut self, ground: &mut Ground) {
+        self.tick_homes(ground);
+        self.tick_audience(ground);
+        self.tick_presence(ground);
+        self.tick_polls(ground);
+        self.end_late_waits(ground.clock.instant);
+        self.pages.tidy(ground.clock.seconds());
+        self.tidy_windows(ground);
+    }
+
+    /// Once a turn: a slice of what viewers are to be given. True if there is more.
+    pub(super) fn serve(&mut self, ground: &mut Ground) -> bool {
+        let windows = self.end_windows(ground);
+        let crowds = self.serve_crowds(ground);
+        self.fan_out(ground);
+        self.answer_polls(ground);
+        self.keep_to_budget(ground);
+        let pages = self.take_found(ground) | self.feed_starving(ground);
+        self.greet_newcomers(ground);
+        windows | crowds | pages
+    }
+
+    /// Whether there is more to do at once.
+    pub(super) fn has_more(&self, ground: &Ground) -> bool {
+        !self.unserved.is_empty()
+            || !self.broken.is_empty()
+            || self.homes.are_new()
+            || self.registrar.is_due(ground.clock.instant)
+    }
+
+    /// To a topic's home: the first viewer on `core` came, or the last one left.
+    pub(super) fn on_want(&mut self, ground: &mut Ground, topic: &Topic, core: usize, wanted: bool) {
+        self.registry.want(topic, core, wanted, ground.clock.instant, &mut self.effects);
+        if !wanted && !self.registry.is_watched(topic) {
+            self.homes.left(topic);
+        }
+        self.apply_effects(ground);
+    }
+
+    /// Where on this node a topic's viewers are.
+    pub(super) fn on_announced(&mut self, topic: Topic, cores: CoreSet) {
+        if cores.is_empty() {
+            self.routes.remove(&topic);
+            shrink(&mut self.routes);
+        } else {
+            self.routes.insert(topic, cores);
+        }
+    }
+
+    /// Does what the registry decided.
+    pub(super) fn apply_effects(&mut self, ground: &mut Ground) {
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Announce { topic, cores } => {
+                    for shard in 0..ground.node.shards() {
+                        ground.send(shard, Message::Announce { topic: topic.clone(), cores });
+                    }
+                }
+                Effect::Ready { topic, core } => self.say_ready(ground, core, topic),
+                Effect::Register { topic, wanted } => self.register(ground, topic, wanted),
+            }
+        }
+        self.effects = effects;
+    }
+
+    /// A heartbeat's answer: what was known of other data centers before it, which of this shard's buckets the store holds wrong,
+    /// and the number of the newest reason for which this node may lack events.
+    pub(super) fn on_alive_nodes(&mut self, ground: &mut Ground, before: &[PeerState], differing: &[u8], doubt: u64) {
+        self.on_beat(ground, doubt);
+        let silent = |states: &[PeerState]| {
+            states.iter().filter(|state| !state.alive).map(|state| state.dc.clone()).collect::<Vec<_>>()
+        };
+        if silent(before) != silent(&ground.cluster.others) {
+            self.sum_all_totals(ground);
+        }
+        let differing = differing.iter().filter(|_| !planted(Mistake::RepairForgotten));
+        differing.for_each(|bucket| self.registrar.repair(*bucket, ground.clock.instant));
+    }
+
+    /// Once a tick: now and then, forgets senders of frames that are gone.
+    fn tidy_windows(&mut self, ground: &Ground) {
+        let now = ground.clock.instant;
+        if self.next_tidy <= now {
+            self.next_tidy = now + WINDOW_IDLE / 10;
+            self.windows.tidy(now, |node| ground.alive_node(node).is_some());
+            // Names of other data centers' nodes are not known here.
+            self.peers_seen.tidy(now, |_| false);
+        }
+    }
+}
