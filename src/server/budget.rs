@@ -2,15 +2,16 @@
 //! much, those with the most go first.
 
 use super::ending::Ended;
-use super::slots::{Conn, Kind};
+use super::lag::Lag;
+use super::slots::Conn;
 use crate::runtime::account::Use;
 use crate::server::frontend::Frontend;
 use crate::server::ground::Ground;
 
 impl Frontend {
     /// Keeps the sum of what waits true: called when what waits for this slot's stream has changed.
-    pub(super) fn settle(&mut self, ground: &mut Ground, slot: u32) {
-        if let Kind::Lagging(lag) = &mut ground.slots.at_mut(slot).kind {
+    pub(super) fn settle(&mut self, slot: u32) {
+        if let Some(lag) = self.lags.get_mut(slot) {
             lag.held.settle(lag.bytes());
         }
     }
@@ -27,7 +28,7 @@ impl Frontend {
         let mut lagging: Vec<(usize, Conn)> = Vec::new();
         for number in 0..ground.slots.capacity() {
             let slot = ground.slots.at(number);
-            if let Kind::Lagging(lag) = &slot.kind {
+            if let Some(lag) = self.lags.get(number) {
                 lagging.push((lag.bytes(), Conn { slot: number, generation: slot.generation }));
             }
         }
@@ -36,11 +37,11 @@ impl Frontend {
             if ground.account.held(Use::Streams) <= enough {
                 return;
             }
-            let Kind::Lagging(lag) = &mut ground.slots.at_mut(conn.slot).kind else { continue };
+            let Some(lag) = self.lags.get_mut(conn.slot) else { continue };
             let shed = lag.backlog.shed();
             ground.counters().dropped_overrun.add(shed.every);
             ground.counters().dropped_budget.add(shed.ephemeral);
-            self.settle(ground, conn.slot);
+            self.settle(conn.slot);
         }
         for &(_, conn) in &lagging {
             if ground.account.held(Use::Streams) <= enough {
@@ -52,10 +53,7 @@ impl Frontend {
 
     /// Whether the sum is what it should be; for debug builds, whose every test checks it so.
     pub(super) fn is_accounted(&self, ground: &Ground) -> bool {
-        let held = (0..ground.slots.capacity()).map(|number| match &ground.slots.at(number).kind {
-            Kind::Lagging(lag) => lag.bytes(),
-            _ => 0,
-        });
+        let held = (0..ground.slots.capacity()).filter_map(|number| self.lags.get(number)).map(Lag::bytes);
         held.sum::<usize>() + self.polls.bytes() + self.held_pages.bytes() == ground.account.held(Use::Streams)
     }
 }

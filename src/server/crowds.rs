@@ -6,7 +6,8 @@ use crate::server::ground::Ground;
 use std::collections::VecDeque;
 
 use super::ending::Ended;
-use super::slots::{Conn, Showing};
+use super::lag::Showing;
+use super::slots::Conn;
 use super::streams::Waiter;
 use crate::frontend::newest::Turn;
 use crate::frontend::topics::TopicIndex;

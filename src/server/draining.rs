@@ -75,9 +75,7 @@ impl Frontend {
         while draining.ended < due && draining.at < ground.slots.capacity() {
             let number = draining.at;
             draining.at += 1;
-            if let (Some(conn), Kind::Stream | Kind::Lagging(_)) =
-                (ground.slots.owner(number), &ground.slots.at(number).kind)
-            {
+            if let Some(conn) = ground.slots.owner(number).filter(|_| ground.slots.at(number).is_stream()) {
                 draining.ended += 1;
                 self.say_bye(ground, conn, ByeReason::Drain, Ended::Drain);
                 if slice.is_over() {
@@ -128,7 +126,7 @@ impl Services {
             let Some(conn) = ground.slots.owner(number) else { continue };
             match &ground.slots.at(number).kind {
                 Kind::Http(_) if self.has_no_request(ground, conn, progress) => ground.close_http(conn),
-                Kind::Lagging(_) if progress.is_overdue(ground) => {
+                Kind::Lagging { .. } if progress.is_overdue(ground) => {
                     with(&mut self.frontend, |frontend| frontend.close_stream(ground, conn, Ended::Stalled));
                 }
                 // A stream that took the slot of one that left, while slots before it were ended.

@@ -63,10 +63,9 @@ impl Frontend {
 
     /// What waits for a stream that lags is lost to it, and nobody is to look for what it asked for.
     pub(super) fn end_lag(&mut self, ground: &mut Ground, conn: Conn) {
-        let Kind::Lagging(lag) = &ground.slots.at(conn.slot).kind else { return };
+        let Some(lag) = self.lags.remove(conn.slot) else { return };
         let lost = lag.backlog.events().iter().sum();
         let asked: Vec<_> = lag.replay.iter().flat_map(|replaying| replaying.replay.asked().cloned()).collect();
-        self.lagging -= 1;
         ground.counters().dropped_closed.add(lost);
         for topic in asked {
             self.end_replay(ground, conn, topic);
@@ -79,15 +78,23 @@ impl Frontend {
         let Some(slot) = ground.slots.get(conn).filter(|slot| !slot.is_ending()) else { return };
         let mut bytes = Vec::new();
         bye(&mut bytes, slot.framing(), reason, retry_ms);
-        if let Some(Kind::Lagging(lag)) = ground.slots.get_mut(conn).map(|slot| &mut slot.kind) {
-            lag.ends = Some(why);
+        if matches!(slot.kind, Kind::Lagging { .. }) {
+            self.end_after(ground, conn.slot, why);
             return self.write_stream(ground, conn, &bytes);
         }
         self.write_stream(ground, conn, &bytes);
-        match ground.slots.get_mut(conn).map(|slot| &mut slot.kind) {
-            Some(Kind::Lagging(lag)) => lag.ends = Some(why),
+        match ground.slots.get(conn).map(|slot| &slot.kind) {
+            Some(Kind::Lagging { .. }) => self.end_after(ground, conn.slot, why),
             Some(Kind::Stream) => self.close_stream(ground, conn, why),
             _ => {}
+        }
+    }
+
+    /// A stream that lags ends once its client took what is to be sent first.
+    pub(super) fn end_after(&mut self, ground: &mut Ground, slot: u32, why: Ended) {
+        if let Some(lag) = self.lags.get_mut(slot) {
+            lag.ends = Some(why);
+            ground.slots.at_mut(slot).kind = Kind::Lagging { ends: true };
         }
     }
 }

@@ -246,7 +246,7 @@ impl Frontend {
     pub(super) fn serve_viewer_of_many(&mut self, ground: &mut Ground, number: u32) {
         let slot = ground.slots.at(number);
         match slot.kind {
-            Kind::Lagging(_) => return self.merge_what_waits(ground, number),
+            Kind::Lagging { .. } => return self.merge_what_waits(ground, number),
             Kind::Stream => {}
             Kind::Free | Kind::Http(_) | Kind::Link(_) => unreachable!("only streams watch topics"),
         }
@@ -275,7 +275,7 @@ impl Frontend {
                 counters.delivered_bytes.add(taken as u64);
                 let unsent = ground.scratch[taken..].to_vec();
                 self.catch_up(ground, number);
-                self.lag(ground, number, unsent);
+                self.lag_behind(ground, number, unsent);
             }
             Ok(taken) if taken < ground.scratch.len() => {
                 counters.delivered_bytes.add(taken as u64);
@@ -308,11 +308,11 @@ impl Frontend {
     /// The kernel took `taken` bytes of what a viewer lacks, and no more: the rest of the frame that was cut goes first, whole
     /// frames behind it wait and merge.
     fn fall_behind(&mut self, ground: &mut Ground, number: u32, mut taken: usize) {
-        self.lag(ground, number, Vec::new());
+        self.lag_behind(ground, number, Vec::new());
         let now_ms = ground.clock.unix_ms;
         let counters = &ground.node.counters[ground.id];
-        let slot = ground.slots.at_mut(number);
-        let Kind::Lagging(lag) = &mut slot.kind else { unreachable!("it was just made so") };
+        let slot = ground.slots.at(number);
+        let lag = self.lags.get_mut(number).expect("it was just made");
         for subscription in slot.subscriptions.as_slice() {
             let entry = self.topics.get_mut(subscription.topic);
             let viewer = &mut entry.viewers[subscription.place as usize];
@@ -331,14 +331,14 @@ impl Frontend {
             counters.count_delivered(written);
             viewer.cursor = entry.log.end();
         }
-        self.settle(ground, number);
+        self.settle(number);
     }
 
     /// A viewer that lags gets nothing now: what came joins what waits for it.
     pub(super) fn merge_what_waits(&mut self, ground: &mut Ground, number: u32) {
         let now_ms = ground.clock.unix_ms;
-        let slot = ground.slots.at_mut(number);
-        let Kind::Lagging(lag) = &mut slot.kind else { unreachable!("called for viewers that lag") };
+        let slot = ground.slots.at(number);
+        let lag = self.lags.get_mut(number).expect("called for viewers that lag");
         let counters = &ground.node.counters[ground.id];
         for subscription in slot.subscriptions.as_slice() {
             let entry = self.topics.get_mut(subscription.topic);
@@ -351,7 +351,7 @@ impl Frontend {
             }
             viewer.cursor = entry.log.end();
         }
-        self.settle(ground, number);
+        self.settle(number);
     }
 
     /// A viewer that lagged reads again: what was cut, then what waits, then it keeps up, or is told to resume.
@@ -360,22 +360,16 @@ impl Frontend {
             return;
         }
         self.write_what_waits(ground, conn);
-        self.settle(ground, conn.slot);
+        self.settle(conn.slot);
     }
 
     fn write_what_waits(&mut self, ground: &mut Ground, conn: Conn) {
         let (now_ms, seconds, retry_ms) = (ground.clock.unix_ms, ground.clock.seconds(), ground.retry_jitter());
         let node = Arc::clone(&ground.node);
         let counters = &node.counters[ground.id];
-        let Some(slot) = ground.slots.get_mut(conn) else { return };
+        let Some(slot) = ground.slots.get(conn) else { return };
         let framing = slot.framing();
-        let mut lag = match std::mem::take(&mut slot.kind) {
-            Kind::Lagging(lag) => lag,
-            other => {
-                slot.kind = other;
-                return;
-            }
-        };
+        let Some(mut lag) = self.lags.remove(conn.slot) else { return };
         let mut pages = 0;
         loop {
             if lag.sent < lag.unsent.len() {
@@ -391,8 +385,7 @@ impl Frontend {
                     if lag.holds_pages() && !std::mem::replace(&mut lag.sated, true) {
                         self.sated.push_back(conn);
                     }
-                    let slot = ground.slots.at_mut(conn.slot);
-                    slot.kind = Kind::Lagging(lag);
+                    self.lags.insert(conn.slot, lag);
                     if sent.is_err() {
                         self.close_stream(ground, conn, Ended::Client);
                     }
@@ -401,12 +394,12 @@ impl Frontend {
                 lag.unsent = Vec::new();
                 lag.sent = 0;
                 if let Some(why) = lag.ends {
-                    ground.slots.at_mut(conn.slot).kind = Kind::Lagging(lag);
+                    self.lags.insert(conn.slot, lag);
                     return self.close_stream(ground, conn, why);
                 }
             } else if lag.has_pages() && pages == PAGES_BURST {
                 self.queue_for_pages(conn, &mut lag);
-                ground.slots.at_mut(conn.slot).kind = Kind::Lagging(lag);
+                self.lags.insert(conn.slot, lag);
                 return;
             } else if lag.has_pages() {
                 pages += 1;
@@ -415,7 +408,7 @@ impl Frontend {
                     continue;
                 }
                 let goes_on = !lag.unsent.is_empty();
-                ground.slots.at_mut(conn.slot).kind = Kind::Lagging(lag);
+                self.lags.insert(conn.slot, lag);
                 if let Made::Asks(asks, bytes) = made {
                     self.ask_pages(ground, conn, asks, bytes);
                 }
@@ -437,11 +430,11 @@ impl Frontend {
                 // What it lacks is in history only: it is to come back and resume from there.
                 bye(&mut lag.unsent, framing, ByeReason::Backlog, retry_ms);
                 lag.ends = Some(Ended::Backlog);
+                ground.slots.at_mut(conn.slot).kind = Kind::Lagging { ends: true };
             } else {
                 let slot = ground.slots.at_mut(conn.slot);
                 slot.kind = Kind::Stream;
                 slot.due = seconds + HEARTBEAT.as_secs() as u32;
-                self.lagging -= 1;
                 return;
             }
         }

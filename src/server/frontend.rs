@@ -11,6 +11,7 @@ use super::crowds::Crowds;
 use super::fanout::Picked;
 use super::ground::Ground;
 use super::history::Homes;
+use super::lag::Lags;
 use super::message::Message;
 use super::pages::PageLogs;
 use super::polls::Polls;
@@ -91,7 +92,8 @@ pub struct Frontend {
     /// Counts round, to choose which delivery's time is taken.
     pub(super) sampled: usize,
     pub(super) streams: u64,
-    pub(super) lagging: u64,
+    /// What waits for streams that do not keep up.
+    pub(super) lags: Lags,
 }
 
 impl Frontend {
@@ -130,7 +132,7 @@ impl Frontend {
             polls: Polls::default(),
             sampled: 0,
             streams: 0,
-            lagging: 0,
+            lags: Lags::default(),
         }
     }
 }

@@ -8,10 +8,11 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
+use super::lag::Lag;
 use super::message::Message;
 use super::present::{Present, PresentAsk};
 use super::routes::Handled;
-use super::slots::{Conn, Kind, Lag};
+use super::slots::Conn;
 use crate::limits::{LISTED_DEFAULT, LISTED_MAX};
 use crate::wire::connection_id::ConnectionId;
 use crate::wire::http::HttpError;
@@ -168,15 +169,14 @@ impl Frontend {
     fn pending(&self, ground: &Ground, limit: usize) -> Vec<(u64, Value)> {
         let mut lagging: Vec<(usize, u32)> = Vec::new();
         for number in 0..ground.slots.capacity() {
-            if let Kind::Lagging(lag) = &ground.slots.at(number).kind {
+            if let Some(lag) = self.lags.get(number) {
                 lagging.push((lag.pending(), number));
             }
         }
         lagging.sort_unstable_by_key(|(pending, _)| std::cmp::Reverse(*pending));
         lagging.truncate(limit);
-        let rows = lagging.into_iter().filter_map(|(pending, number)| match &ground.slots.at(number).kind {
-            Kind::Lagging(lag) => Some((pending as u64, self.pending_row(ground, number, lag, pending))),
-            _ => None,
+        let rows = lagging.into_iter().filter_map(|(pending, number)| {
+            Some((pending as u64, self.pending_row(ground, number, self.lags.get(number)?, pending)))
         });
         rows.collect()
     }

@@ -40,6 +40,7 @@ pub mod http_connection;
 pub mod internal;
 mod journeys;
 pub mod keeping;
+mod lag;
 pub mod likes;
 pub mod lines;
 pub mod link;

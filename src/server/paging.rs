@@ -5,7 +5,8 @@ use crate::server::frontend::Frontend;
 use crate::server::ground::Ground;
 use std::sync::Arc;
 
-use super::slots::{Conn, Kind, Lag, Showing};
+use super::lag::{Lag, Showing};
+use super::slots::Conn;
 use crate::frontend::newest::{Keeping, Newest, Turn};
 use crate::frontend::topics::TopicIndex;
 use crate::limits::{NEWEST_LOGGED_BYTES, PAGE_BUFFER_BYTES, PAGES_PART, PAGES_STREAMS_BURST, REPLAY_WRITE_BYTES};
@@ -62,12 +63,7 @@ impl Frontend {
         if showing.is_empty() || ground.slots.get(conn).is_none() {
             return;
         }
-        if !matches!(ground.slots.at(conn.slot).kind, Kind::Lagging(_)) {
-            self.lag(ground, conn.slot, Vec::new());
-        }
-        if let Kind::Lagging(lag) = &mut ground.slots.at_mut(conn.slot).kind {
-            lag.showing.extend(showing);
-        }
+        self.lag(ground, conn.slot).showing.extend(showing);
         self.on_stream_writable(ground, conn);
     }
 
@@ -162,7 +158,8 @@ impl Frontend {
         let held = ground.account.held(Use::Streams);
         for _ in 0..self.sated.len().min(PAGES_STREAMS_BURST) {
             let Some(conn) = self.sated.pop_front() else { break };
-            let Some(Kind::Lagging(lag)) = ground.slots.get_mut(conn).map(|slot| &mut slot.kind) else { continue };
+            let lag = ground.slots.get(conn).and_then(|_| self.lags.get_mut(conn.slot));
+            let Some(lag) = lag else { continue };
             lag.sated = false;
             if let Some(replaying) = lag.replay.as_mut().filter(|_| lag.sent < lag.unsent.len()) {
                 replaying.replay.give_up_pages();
@@ -182,7 +179,8 @@ impl Frontend {
     pub(super) fn feed_starving(&mut self, ground: &mut Ground) -> bool {
         for _ in 0..self.starving.len().min(PAGES_STREAMS_BURST) {
             let Some(conn) = self.starving.pop_front() else { return false };
-            let Some(Kind::Lagging(lag)) = ground.slots.get_mut(conn).map(|slot| &mut slot.kind) else { continue };
+            let lag = ground.slots.get(conn).and_then(|_| self.lags.get_mut(conn.slot));
+            let Some(lag) = lag else { continue };
             lag.starves = false;
             let refused = ground.account.refused(Use::Streams);
             self.on_stream_writable(ground, conn);

@@ -241,10 +241,8 @@ impl Frontend {
         std::mem::swap(&mut ground.out, &mut out);
         self.end_lag(ground, conn);
         ground.slots.at_mut(conn.slot).body = Body::Close;
-        self.lag(ground, conn.slot, out);
-        if let Kind::Lagging(lag) = &mut ground.slots.at_mut(conn.slot).kind {
-            lag.ends = Some(why);
-        }
+        self.lag_behind(ground, conn.slot, out);
+        self.end_after(ground, conn.slot, why);
         self.on_stream_writable(ground, conn);
     }
 }

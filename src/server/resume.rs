@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::history::within;
 use super::message::{Asker, Message, ReplayAsk, Replayed};
 use super::polls::split_told;
-use super::slots::{Conn, Kind};
+use super::slots::Conn;
 use crate::frontend::beginning::{Joined, beginning};
 use crate::frontend::held_pages::HeldPages;
 use crate::frontend::queue::Pushed;
@@ -208,12 +208,8 @@ impl Frontend {
             return;
         }
         ground.counters().resumed.add(1);
-        if !matches!(slot.kind, Kind::Lagging(_)) {
-            self.lag(ground, conn.slot, Vec::new());
-        }
-        if let Kind::Lagging(lag) = &mut ground.slots.at_mut(conn.slot).kind {
-            lag.replay = Some(Box::new(Replaying::new(topics, last, newest_ms, ground.cluster.lost, &self.held_pages)));
-        }
+        let replaying = Replaying::new(topics, last, newest_ms, ground.cluster.lost, &self.held_pages);
+        self.lag(ground, conn.slot).replay = Some(Box::new(replaying));
         self.on_stream_writable(ground, conn);
     }
 
@@ -237,8 +233,8 @@ impl Frontend {
     pub(super) fn on_replayed(&mut self, ground: &mut Ground, replayed: Replayed) {
         match replayed.asker {
             Asker::Stream { conn, .. } => {
-                let Some(slot) = ground.slots.get(conn) else { return };
-                if !matches!(&slot.kind, Kind::Lagging(lag) if lag.replay.is_some()) {
+                let lag = ground.slots.get(conn).and_then(|_| self.lags.get(conn.slot));
+                if lag.is_none_or(|lag| lag.replay.is_none()) {
                     return;
                 }
                 self.tell_of_loss(ground, replayed.topic.as_str(), replayed.page.since);
@@ -246,7 +242,7 @@ impl Frontend {
                 self.merge_what_waits(ground, conn.slot);
                 let topic = replayed.topic.as_str();
                 let shown = self.watched(ground, conn, topic).and_then(|index| self.topics.get(index).shown_to());
-                let Some(Kind::Lagging(lag)) = ground.slots.get_mut(conn).map(|slot| &mut slot.kind) else { return };
+                let Some(lag) = self.lags.get_mut(conn.slot) else { return };
                 let Some(replaying) = &mut lag.replay else { return };
                 let page = shown.map_or_else(|| replayed.page.clone(), |shown| replayed.page.up_to(shown));
                 replaying.replay.page(topic, &page, replayed.from.min(page.frames.len()));

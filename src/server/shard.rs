@@ -220,7 +220,7 @@ impl Shard {
     /// A connection has more to read, or to answer, than one turn allowed.
     fn read_on(&mut self, conn: Conn) {
         match self.ground.slots.get(conn).map(|slot| &slot.kind) {
-            Some(Kind::Stream | Kind::Lagging(_)) => {
+            Some(Kind::Stream | Kind::Lagging { .. }) => {
                 with(&mut self.services.frontend, |frontend| frontend.discard_input(&mut self.ground, conn))
             }
             Some(Kind::Link(link)) => self.ground.read_link(conn, *link),
@@ -258,10 +258,12 @@ impl Shard {
                             self.server.on_readable(&mut self.ground, &mut self.services, conn, event.hung_up);
                         }
                     }
-                    Kind::Stream | Kind::Lagging(_) if event.over => with(&mut self.services.frontend, |frontend| {
-                        frontend.close_stream(&mut self.ground, conn, Ended::Client)
-                    }),
-                    Kind::Stream | Kind::Lagging(_) => {
+                    Kind::Stream | Kind::Lagging { .. } if event.over => {
+                        with(&mut self.services.frontend, |frontend| {
+                            frontend.close_stream(&mut self.ground, conn, Ended::Client)
+                        })
+                    }
+                    Kind::Stream | Kind::Lagging { .. } => {
                         if event.hung_up {
                             with(&mut self.services.frontend, |frontend| {
                                 frontend.on_half_closed(&mut self.ground, conn)

@@ -5,14 +5,9 @@ use std::hash::{Hash, Hasher};
 
 use siphasher::sip::SipHasher13;
 
-use super::ending::Ended;
 use super::http_connection::Http;
 use super::renewal::StreamRights;
-use super::resume::Replaying;
-use crate::frontend::backlog::Backlog;
-use crate::frontend::newest::Turn;
 use crate::frontend::topics::TopicIndex;
-use crate::runtime::account::Reservation;
 use crate::runtime::net::Socket;
 use crate::wire::sse::Framing;
 
@@ -107,60 +102,6 @@ impl Subscriptions {
     }
 }
 
-/// A topic's newest values that a stream is yet to be given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Showing {
-    /// The topic.
-    pub topic: TopicIndex,
-    /// It was given those up to here.
-    pub at: Turn,
-    /// What came behind this place comes to it live.
-    pub until: Turn,
-}
-
-/// What a stream that lags has waiting.
-#[derive(Debug)]
-pub struct Lag {
-    /// Bytes that must go first: the rest of a frame that was cut, or what was drained from the backlog.
-    pub unsent: Vec<u8>,
-    /// Of which so many are sent.
-    pub sent: usize,
-    /// What merges meanwhile.
-    pub backlog: Backlog,
-    /// The bytes that the shard's account has for it.
-    pub held: Reservation,
-    /// When the client last took something, in the shard's seconds.
-    pub progress: u32,
-    /// Topics of which it has not been given all newest values yet.
-    pub showing: Vec<Showing>,
-    /// What it missed and gets from history first.
-    pub replay: Option<Box<Replaying>>,
-    /// It holds pages of history that its client does not take, and is known for it.
-    pub sated: bool,
-    /// Its next page waits for memory.
-    pub starves: bool,
-    /// It ends, for this reason, once `unsent` is through.
-    pub ends: Option<Ended>,
-}
-
-impl Lag {
-    /// Bytes that are held for it alone: pages of history may be others' as well, and count once for all.
-    pub fn bytes(&self) -> usize {
-        let asked = self.replay.as_ref().map_or(0, |replaying| replaying.replay.asked_bytes());
-        self.unsent.capacity() + self.backlog.bytes() + asked
-    }
-
-    /// Bytes that wait for the client to read.
-    pub fn pending(&self) -> usize {
-        self.unsent.len() - self.sent + self.backlog.bytes()
-    }
-
-    /// It is not the client who is late: what it missed is being read, or waits for memory.
-    pub fn waits_for_us(&self) -> bool {
-        self.unsent.is_empty() && (self.starves || self.replay.as_ref().is_some_and(|replaying| replaying.waits))
-    }
-}
-
 /// What a connection is at the moment.
 #[derive(Debug, Default)]
 pub enum Kind {
@@ -171,8 +112,11 @@ pub enum Kind {
     Http(Box<Http>),
     /// An SSE stream that keeps up.
     Stream,
-    /// An SSE stream that does not.
-    Lagging(Box<Lag>),
+    /// An SSE stream that does not: the frontend has what waits for it.
+    Lagging {
+        /// It was told to go, and has not taken that yet.
+        ends: bool,
+    },
     /// A connection to another node, by its link's number.
     Link(u32),
 }
@@ -223,7 +167,12 @@ impl Slot {
 
     /// Whether it is a stream that was told to go and has not taken that yet.
     pub fn is_ending(&self) -> bool {
-        matches!(&self.kind, Kind::Lagging(lag) if lag.ends.is_some())
+        matches!(self.kind, Kind::Lagging { ends: true })
+    }
+
+    /// Whether it is a stream, with a client that keeps up or not.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.kind, Kind::Stream | Kind::Lagging { .. })
     }
 
     /// How its stream is delimited.

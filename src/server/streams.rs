@@ -7,17 +7,16 @@ use std::time::{Duration, Instant};
 
 use super::access::Access;
 use super::ending::Ended;
+use super::lag::{Lag, Showing};
 use super::message::{Asker, Message};
 use super::renewal::StreamRights;
 use super::resume::LastEvent;
 use super::routes::Handled;
-use super::slots::{Body, Conn, Kind, Lag, Showing, Subscription};
+use super::slots::{Body, Conn, Kind, Subscription};
 use crate::dispatch::crowd::member_hash;
-use crate::frontend::backlog::Backlog;
 use crate::frontend::topics::TopicIndex;
 use crate::frontend::views::All;
 use crate::limits::*;
-use crate::runtime::account::Use;
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::connection_id::ConnectionId;
 use crate::wire::event::Class;
@@ -376,9 +375,10 @@ impl Frontend {
 
     /// Writes bytes of its own to a stream, behind what waits for it.
     pub(super) fn write_stream(&mut self, ground: &mut Ground, conn: Conn, bytes: &[u8]) {
-        let Some(slot) = ground.slots.get_mut(conn) else { return };
-        match &mut slot.kind {
-            Kind::Lagging(lag) => {
+        let Some(slot) = ground.slots.get(conn) else { return };
+        match slot.kind {
+            Kind::Lagging { .. } => {
+                let Some(lag) = self.lags.get_mut(conn.slot) else { return };
                 // Nothing else would wake a stream that could be written to, and waits for history.
                 let idle = lag.waits_for_us();
                 lag.unsent.extend_from_slice(bytes);
@@ -388,32 +388,28 @@ impl Frontend {
             }
             Kind::Stream => match self.send_to(ground, conn.slot, bytes) {
                 Ok(taken) if taken == bytes.len() => {}
-                Ok(taken) => self.lag(ground, conn.slot, bytes[taken..].to_vec()),
+                Ok(taken) => self.lag_behind(ground, conn.slot, bytes[taken..].to_vec()),
                 Err(_) => self.broken.push(conn),
             },
             Kind::Free | Kind::Http(_) | Kind::Link(_) => {}
         }
-        self.settle(ground, conn.slot);
+        self.settle(conn.slot);
     }
 
-    /// From now on what comes for this stream waits for it.
-    pub(super) fn lag(&mut self, ground: &mut Ground, slot: u32, unsent: Vec<u8>) {
-        let progress = ground.clock.seconds();
-        let lag = Lag {
-            unsent,
-            sent: 0,
-            backlog: Backlog::default(),
-            held: ground.account.open(Use::Streams),
-            progress,
-            ends: None,
-            replay: None,
-            showing: Vec::new(),
-            sated: false,
-            starves: false,
-        };
-        ground.slots.at_mut(slot).kind = Kind::Lagging(Box::new(lag));
-        self.lagging += 1;
-        self.settle(ground, slot);
+    /// From now on what comes for this stream waits for it, behind these bytes.
+    pub(super) fn lag_behind(&mut self, ground: &mut Ground, slot: u32, unsent: Vec<u8>) {
+        let lag = Lag::new(unsent, ground.clock.seconds(), &ground.account);
+        self.lags.insert(slot, Box::new(lag));
+        ground.slots.at_mut(slot).kind = Kind::Lagging { ends: false };
+        self.settle(slot);
+    }
+
+    /// What waits for a stream, which lags from now on if it did not before.
+    pub(super) fn lag(&mut self, ground: &mut Ground, slot: u32) -> &mut Lag {
+        if self.lags.get(slot).is_none() {
+            self.lag_behind(ground, slot, Vec::new());
+        }
+        self.lags.get_mut(slot).expect("it was just made")
     }
 
     /// What a client sends on a stream means nothing; its end does.

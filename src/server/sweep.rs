@@ -3,6 +3,7 @@
 use crate::server::ground::Ground;
 
 use super::ending::Ended;
+use super::frontend::Frontend;
 use super::renewal::Due;
 use super::services::with;
 use super::shard::Shard;
@@ -68,7 +69,7 @@ impl Shard {
         }
         if let Some(frontend) = &self.services.frontend {
             counters.connections.set(frontend.streams);
-            counters.lagging.set(frontend.lagging);
+            counters.lagging.set(frontend.lags.len() as u64);
             counters.topics.set(frontend.topics.len() as u64);
             counters.subscriptions.set(frontend.topics.viewers() as u64);
         }
@@ -107,32 +108,12 @@ impl Shard {
                 None => {}
             }
             let slot = self.ground.slots.at(number);
-            let (due, framing) = (slot.due <= seconds, slot.framing());
+            let is_due = slot.due <= seconds;
             match &slot.kind {
-                Kind::Free => {}
-                Kind::Lagging(lag)
-                    if !is_late
-                        && !lag.waits_for_us()
-                        && seconds.saturating_sub(lag.progress) >= STALLED_TIMEOUT.as_secs() as u32 =>
-                {
-                    with(&mut self.services.frontend, |frontend| {
-                        frontend.close_stream(&mut self.ground, conn, Ended::Stalled)
-                    });
-                }
-                Kind::Lagging(lag) if due && lag.waits_for_us() => {
-                    self.ground.set_due(conn, HEARTBEAT.as_secs() as u32);
-                    with(&mut self.services.frontend, |frontend| {
-                        frontend.write_stream(&mut self.ground, conn, framing.heartbeat())
-                    });
-                }
-                // What stands between may have passed the end on, and takes one piece after the other before it knows more.
-                Kind::Stream if due || slot.half_closed => {
-                    self.ground.set_due(conn, HEARTBEAT.as_secs() as u32);
-                    with(&mut self.services.frontend, |frontend| {
-                        frontend.write_stream(&mut self.ground, conn, framing.heartbeat())
-                    });
-                }
-                Kind::Http(_) if due && !is_late => self.time_out(conn),
+                Kind::Stream | Kind::Lagging { .. } => with(&mut self.services.frontend, |frontend| {
+                    frontend.look_after(&mut self.ground, conn, is_due, is_late);
+                }),
+                Kind::Http(_) if is_due && !is_late => self.time_out(conn),
                 _ => {}
             }
         }
@@ -160,5 +141,28 @@ impl Shard {
             .answers()
             .problem(to, &HttpError::new(Status::RequestTimeout, "the request did not arrive in time"));
         self.server.put_http(&mut self.ground, conn, http, true);
+    }
+}
+
+impl Frontend {
+    /// Looks at a stream, for which a heartbeat may be due. What its client took is known unless that `is_late`.
+    fn look_after(&mut self, ground: &mut Ground, conn: Conn, is_due: bool, is_late: bool) {
+        let (half_closed, framing) = (ground.slots.at(conn.slot).half_closed, ground.slots.at(conn.slot).framing());
+        let beats = match self.lags.get(conn.slot) {
+            Some(lag) if lag.waits_for_us() => is_due,
+            Some(lag) => {
+                let waited = ground.clock.seconds().saturating_sub(lag.progress);
+                if !is_late && waited >= STALLED_TIMEOUT.as_secs() as u32 {
+                    self.close_stream(ground, conn, Ended::Stalled);
+                }
+                false
+            }
+            // What stands between may have passed the end on, and takes one piece after the other before it knows more.
+            None => is_due || half_closed,
+        };
+        if beats {
+            ground.set_due(conn, HEARTBEAT.as_secs() as u32);
+            self.write_stream(ground, conn, framing.heartbeat());
+        }
     }
 }

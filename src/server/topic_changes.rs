@@ -8,7 +8,7 @@ use super::access::Access;
 use super::elsewhere::What;
 use super::message::{ChangeTopics, Message};
 use super::routes::Handled;
-use super::slots::{Conn, Kind};
+use super::slots::Conn;
 use super::streams::{Waiter, read_topics, too_many_topics};
 use crate::frontend::topics::TopicIndex;
 use crate::wire::connection_id::ConnectionId;
@@ -74,7 +74,7 @@ impl Frontend {
         access: &Access,
     ) -> Result<(), HttpError> {
         let slot = ground.slots.get(conn).ok_or_else(gone)?;
-        let is_stream = matches!(slot.kind, Kind::Stream | Kind::Lagging(_)) && !slot.is_ending();
+        let is_stream = slot.is_stream() && !slot.is_ending();
         if ground.slots.secret(conn) != secret || !is_stream {
             return Err(gone());
         }
@@ -176,7 +176,7 @@ impl Frontend {
         let slot = ground.slots.get_mut(conn).expect("the stream is open");
         let subscription = slot.subscriptions.remove(index).expect("the stream watches it");
         let mut asked = false;
-        if let Kind::Lagging(lag) = &mut slot.kind {
+        if let Some(lag) = self.lags.get_mut(conn.slot) {
             lag.showing.retain(|showing| showing.topic != index);
             if let Some(replaying) = &mut lag.replay {
                 asked = replaying.replay.leave(self.topics.get(index).topic.as_str());
@@ -185,7 +185,7 @@ impl Frontend {
         if asked {
             self.end_replay(ground, conn, self.topics.get(index).topic.clone());
         }
-        self.settle(ground, conn.slot);
+        self.settle(conn.slot);
         let member = self.member_hash(ground, conn);
         self.unsubscribe(ground, subscription, member);
         for waiter in self.waiting.left(conn.slot, index) {

@@ -10,7 +10,7 @@ use crate::limits::{CONTROL_LOOKS, CROWD_SLICE};
 use crate::runtime::random::Map;
 use crate::server::access::Access;
 use crate::server::ending::Ended;
-use crate::server::slots::{Conn, Kind};
+use crate::server::slots::Conn;
 use crate::wire::sse::ByeReason;
 
 /// What is to become of a member's streams.
@@ -89,7 +89,7 @@ impl Frontend {
     /// Does what is to be done with one stream. True if there was something.
     fn look_at(&mut self, ground: &mut Ground, number: u32) -> bool {
         let slot = ground.slots.at(number);
-        let is_open = matches!(slot.kind, Kind::Stream | Kind::Lagging(_)) && !slot.is_ending();
+        let is_open = slot.is_stream() && !slot.is_ending();
         let Some(rights) = slot.rights.as_deref().filter(|_| is_open) else { return false };
         let Some(conn) = ground.slots.owner(number) else { return false };
         if rights.are_revoked(&ground.control.revoked) {
