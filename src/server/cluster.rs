@@ -140,7 +140,6 @@ impl Ground {
         self.tick_links();
         self.tick_questions();
         self.tick_handover();
-        self.tick_journeys();
         self.tick_control();
         let now = self.clock.instant;
         if self.cluster.next_tidy.is_none_or(|next| next <= now) {

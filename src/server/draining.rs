@@ -68,16 +68,16 @@ impl Progress {
     }
 }
 
-impl Frontend {
+impl Draining {
     /// Tells as many streams to go as are due. False if one turn could not tell them all.
-    fn tell_to_go(&mut self, ground: &mut Ground, draining: &mut Draining, share: f64, slice: &mut Slice) -> bool {
-        let due = (draining.streams as f64 * (share + 0.01).min(1.0)).ceil() as u64;
-        while draining.ended < due && draining.at < ground.slots.capacity() {
-            let number = draining.at;
-            draining.at += 1;
+    fn tell_to_go(&mut self, frontend: &mut Frontend, ground: &mut Ground, share: f64, slice: &mut Slice) -> bool {
+        let due = (self.streams as f64 * (share + 0.01).min(1.0)).ceil() as u64;
+        while self.ended < due && self.at < ground.slots.capacity() {
+            let number = self.at;
+            self.at += 1;
             if let Some(conn) = ground.slots.owner(number).filter(|_| ground.slots.at(number).is_stream()) {
-                draining.ended += 1;
-                self.say_bye(ground, conn, ByeReason::Drain, Ended::Drain);
+                self.ended += 1;
+                frontend.say_bye(ground, conn, ByeReason::Drain, Ended::Drain);
                 if slice.is_over() {
                     return false;
                 }
@@ -106,9 +106,7 @@ impl Services {
         let mut slice = ground.clock.slice(CROWD_SLICE);
         let progress = Progress::of(ground, draining.started);
         let told = match &mut self.frontend {
-            Some(frontend) if progress.has_begun() => {
-                frontend.tell_to_go(ground, &mut draining, progress.share, &mut slice)
-            }
+            Some(frontend) if progress.has_begun() => draining.tell_to_go(frontend, ground, progress.share, &mut slice),
             _ => true,
         };
         draining.is_due = !told || !self.end_connections(ground, &progress, &mut slice);

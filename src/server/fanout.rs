@@ -98,7 +98,7 @@ impl Frontend {
     ) -> (usize, bool) {
         let served = self.serve_turns(ground, index, slice, time, counted);
         self.send_picked(ground, index, counted);
-        if ground.journeys.are_followed() {
+        if !self.followed.is_empty() {
             self.follow_up(ground, index);
         }
         if let Some((at, class)) = counted.sample.filter(|(at, _)| *at > 0) {

@@ -11,6 +11,7 @@ use super::crowds::Crowds;
 use super::fanout::Picked;
 use super::ground::Ground;
 use super::history::Homes;
+use super::journeys::Followed;
 use super::lag::Lags;
 use super::message::Message;
 use super::pages::PageLogs;
@@ -91,6 +92,8 @@ pub struct Frontend {
     pub(super) polls: Polls,
     /// Counts round, to choose which delivery's time is taken.
     pub(super) sampled: usize,
+    /// Sampled events that viewers are being given.
+    pub(super) followed: Vec<Followed>,
     pub(super) streams: u64,
     /// What waits for streams that do not keep up.
     pub(super) lags: Lags,
@@ -131,6 +134,7 @@ impl Frontend {
             taken: Vec::with_capacity(SENDS_BATCH),
             polls: Polls::default(),
             sampled: 0,
+            followed: Vec::new(),
             streams: 0,
             lags: Lags::default(),
         }
@@ -147,6 +151,7 @@ impl Frontend {
         self.end_late_waits(ground.clock.instant);
         self.pages.tidy(ground.clock.seconds());
         self.tidy_windows(ground);
+        self.tick_followed(ground);
     }
 
     /// Once a turn: a slice of what viewers are to be given. True if there is more.

@@ -19,7 +19,7 @@ use crate::wire::hops::{Ahead, Begun, Checkpoint, Hop, Hops, PUBLISHER, hex, is_
 
 /// A sampled event that viewers of one topic on this core are being given.
 #[derive(Debug)]
-struct Followed {
+pub struct Followed {
     frame: Arc<Frame>,
     hops: Hops,
     topic: TopicIndex,
@@ -33,6 +33,16 @@ struct Followed {
 }
 
 impl Followed {
+    /// It was written to all viewers here that keep up.
+    fn arrive(self, ground: &mut Ground) {
+        let Followed { frame, mut hops, written_us, .. } = self;
+        if let Some((first_us, last_us)) = written_us {
+            ground.note_at(&mut hops, Checkpoint::FirstWrite, frame.class(), first_us);
+            ground.note_at(&mut hops, Checkpoint::LastWrite, frame.class(), last_us);
+        }
+        ground.keep_journey(&frame, hops);
+    }
+
     /// Whether all viewers of its topic were given it. Goes by the rounds of serving, since looking at every viewer would take
     /// as long as serving them.
     fn is_through(&mut self, entry: &TopicEntry) -> bool {
@@ -62,7 +72,6 @@ struct Journey {
 /// Those of one shard.
 #[derive(Debug, Default)]
 pub struct Journeys {
-    followed: Vec<Followed>,
     /// The oldest first.
     kept: VecDeque<Journey>,
     /// The shard's second, and how many callers had their events noted in it.
@@ -77,12 +86,6 @@ impl Journeys {
         }
         self.forced.1 += 1;
         self.forced.1 <= TRACES_FORCED_PER_SECOND
-    }
-
-    /// Whether sampled events are being given to viewers.
-    #[inline]
-    pub fn are_followed(&self) -> bool {
-        !self.followed.is_empty()
     }
 
     /// What is kept of this event, or of the newest ones; each with its number, the newest the highest.
@@ -193,9 +196,9 @@ impl Frontend {
     /// A sampled event was given to a topic's log: from now on its viewers are written to.
     #[cold]
     pub(super) fn follow(&mut self, ground: &mut Ground, topic: TopicIndex, frame: &Arc<Frame>, hops: &Hops) {
-        if ground.journeys.followed.len() < JOURNEYS_FOLLOWED {
+        if self.followed.len() < JOURNEYS_FOLLOWED {
             let entry = self.topics.get(topic);
-            ground.journeys.followed.push(Followed {
+            self.followed.push(Followed {
                 frame: Arc::clone(frame),
                 hops: hops.clone(),
                 topic,
@@ -213,8 +216,8 @@ impl Frontend {
         let now_us = ground.unix_us();
         let mut through = Vec::new();
         let mut at = 0;
-        while at < ground.journeys.followed.len() {
-            let followed = &mut ground.journeys.followed[at];
+        while at < self.followed.len() {
+            let followed = &mut self.followed[at];
             let entry = self.topics.try_get_mut(topic).filter(|entry| entry.topic.as_str() == followed.frame.topic());
             let Some(entry) = entry.filter(|_| followed.topic == topic) else {
                 at += 1;
@@ -222,23 +225,26 @@ impl Frontend {
             };
             followed.written_us = Some((followed.written_us.map_or(now_us, |(first, _)| first), now_us));
             if followed.is_through(entry) {
-                through.push(ground.journeys.followed.swap_remove(at));
+                through.push(self.followed.swap_remove(at));
             } else {
                 at += 1;
             }
         }
-        through.into_iter().for_each(|followed| ground.arrive(followed));
+        through.into_iter().for_each(|followed| followed.arrive(ground));
+    }
+
+    /// Once a tick: what has been followed for long is kept as it is. Its viewers left, or a busy topic's round takes longer.
+    pub(super) fn tick_followed(&mut self, ground: &mut Ground) {
+        let now = ground.clock.instant;
+        let is_old = |followed: &mut Followed| now.saturating_duration_since(followed.since) >= JOURNEY_PATIENCE;
+        let old: Vec<Followed> = self.followed.extract_if(.., is_old).collect();
+        old.into_iter().for_each(|followed| followed.arrive(ground));
     }
 }
 
 impl Ground {
-    /// A sampled event was written to all viewers here that keep up.
-    fn arrive(&mut self, followed: Followed) {
-        let Followed { frame, mut hops, written_us, .. } = followed;
-        if let Some((first_us, last_us)) = written_us {
-            self.note_at(&mut hops, Checkpoint::FirstWrite, frame.class(), first_us);
-            self.note_at(&mut hops, Checkpoint::LastWrite, frame.class(), last_us);
-        }
+    /// The journey of a sampled event is over.
+    fn keep_journey(&mut self, frame: &Frame, hops: Hops) {
         let Some(stored) = Stored::read(frame.json()) else { return };
         let journeys = &mut self.journeys;
         if journeys.kept.len() >= JOURNEYS_KEPT {
@@ -246,13 +252,5 @@ impl Ground {
         }
         let (id, topic, kind) = (stored.id.into(), stored.topic.into(), stored.kind.into());
         journeys.kept.push_back(Journey { id, topic, kind, class: frame.class(), hops });
-    }
-
-    /// Once a tick: what has been followed for long is kept as it is. Its viewers left, or a busy topic's round takes longer.
-    pub(super) fn tick_journeys(&mut self) {
-        let now = self.clock.instant;
-        let is_old = |followed: &mut Followed| now.saturating_duration_since(followed.since) >= JOURNEY_PATIENCE;
-        let old: Vec<Followed> = self.journeys.followed.extract_if(.., is_old).collect();
-        old.into_iter().for_each(|followed| self.arrive(followed));
     }
 }

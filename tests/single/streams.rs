@@ -240,6 +240,8 @@ fn foreign_connection_changed() {
     }
     let gone = stream.connection().to_owned();
     assert_eq!(change(&node, &gone, &add).status, 200);
+    // The gauge is told once a tick: it must have shown the stream before it can show that it is gone.
+    becomes("open streams", 1, || node.counts()[0]);
     drop(stream);
     becomes("open streams", 0, || node.counts()[0]);
     change(&node, &gone, &add).problem(412);
