@@ -8,12 +8,12 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use fanfare::admission::counts::Counts;
 use fanfare::admission::rates::Rates;
 use fanfare::auth::Token;
-use fanfare::dispatch::core::{Routed, Subscribers};
-use fanfare::frontend::backlog::Backlog;
+use fanfare::dispatcher::subscribers::{Routed, Subscribers};
 use fanfare::frontend::topics::Topics;
-use fanfare::frontend::views::All;
+use fanfare::ground::all::All;
+use fanfare::ground::token_cache::TokenCache;
+use fanfare::queue::backlog::Backlog;
 use fanfare::runtime::account::Account;
-use fanfare::server::token_cache::TokenCache;
 use fanfare::wire::connection_id::NodeId;
 use fanfare::wire::event::{Class, Draft};
 use fanfare::wire::frame::{Event, Frame};

@@ -4,9 +4,9 @@
 //! database is made (default: the build directory, so that it is a real disk and not a tmpfs). With
 //! `FANFARE_BENCH_POSTGRES=postgres://…` the same runs on that database too, and leaves its rows there.
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use fanfare::backend::rules::Standing;
-use fanfare::backend::store::{Command, Outcome, PostKind, Store, StoreError};
-use fanfare::backend::{postgres, sqlite};
+use fanfare::db::rules::Standing;
+use fanfare::db::{Command, Outcome, PostKind, Store, StoreError};
+use fanfare::db::{postgres, sqlite};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;

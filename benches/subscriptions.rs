@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use fanfare::dispatch::kv::{
+use fanfare::kv::redis as store;
+use fanfare::kv::redis::{Config, RedisKv};
+use fanfare::kv::{
     Answer, BUCKETS, Batch, Heard, Heartbeat, KeyValue as _, NodeInfo, Request, Unavailable, bucket, digest,
 };
-use fanfare::dispatch::redis::{self as store, Config, RedisKv};
 use fanfare::limits::{NODE_HEARTBEAT, NODE_SWEEP, REGISTRATIONS_PER_BATCH};
 use fanfare::wire::connection_id::NodeId;
 use fanfare::wire::node_url::NodeUrl;

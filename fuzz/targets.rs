@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fanfare::args::Flags;
 use fanfare::auth::{Keys, Patterns, Token, credentials};
-use fanfare::server::lines::{Lines, Remaining, Taken};
+use fanfare::ground::lines::{Lines, Remaining, Taken};
 use fanfare::settings::{Role, Settings};
 use fanfare::wire::batch::{Batch, Writer};
 use fanfare::wire::binary::Reader;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::args::NodeArgs;
-use crate::backend::sqlite::{self, CopyError};
+use crate::db::sqlite;
+use crate::db::sqlite::CopyError;
 use crate::settings::{Database, Settings, SettingsError};
 
 /// Exit status for settings, or a database or a copy, that will not do.

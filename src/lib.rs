@@ -48,19 +48,24 @@ pub mod backup;
 pub mod check;
 #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "the other end of the sockets")]
 pub mod client;
-pub mod dispatch;
+pub mod db;
+pub mod dispatcher;
 pub mod error;
 pub mod figures;
 pub mod frontend;
 #[expect(clippy::disallowed_methods, reason = "it writes files")]
 pub mod generate;
+pub mod ground;
+pub mod http;
+pub mod kv;
 pub mod limits;
 pub mod observe;
+pub mod queue;
 #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "here a node is given its ports")]
 pub mod roles;
 pub mod runtime;
-pub mod server;
 #[expect(clippy::disallowed_methods, reason = "they are read before a node starts, and on its thread for signals")]
 pub mod settings;
+pub mod shard;
 pub mod web;
 pub mod wire;

@@ -1,20 +1,63 @@
-//! The backend role: takes interactions, stores them, hands them to a dispatcher.
-mod checks;
-#[allow(clippy::disallowed_methods, reason = "called on the threads of the databases")]
-mod health;
-pub mod once;
-mod open_error;
-mod outbox;
-mod part;
+//! A shard's part in a backend: what is stored, and what viewers are told of it.
+
+pub mod absence;
+pub mod counts;
+pub mod likes;
+pub mod outbox;
 pub mod passes;
-mod post;
-mod post_id;
-#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a thread of its own")]
-pub mod postgres;
+pub mod posts;
 pub mod rules;
-#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a thread of its own")]
-pub mod sqlite;
-pub mod store;
+pub mod tapping;
 pub mod taps;
 pub mod telling;
 pub mod totals;
+pub mod typists;
+
+use crate::backend::outbox::Posts;
+use crate::backend::taps::Taps;
+use crate::backend::totals::Totals;
+use crate::backend::typists::Typists;
+use crate::ground::Ground;
+use std::time::Instant;
+
+/// See the [module](self).
+pub struct Backend {
+    pub(crate) posts: Posts,
+    /// Videos at home here whose likes changed.
+    pub(crate) totals: Totals,
+    pub(crate) taps: Taps,
+    pub(crate) typists: Typists,
+    /// Stands for when the last like was stored.
+    pub(crate) stored_last: u64,
+    /// When it looks next for members who went offline.
+    pub(crate) next_due: Instant,
+}
+
+impl Backend {
+    /// That of a shard which begins.
+    pub(crate) fn start(ground: &Ground) -> Backend {
+        Backend {
+            posts: Posts::new(&ground.account, ground.clock.instant),
+            totals: Totals::default(),
+            taps: Taps::default(),
+            typists: Typists::default(),
+            stored_last: 0,
+            next_due: ground.clock.instant,
+        }
+    }
+}
+
+impl Backend {
+    /// Once a tick.
+    pub(crate) fn tick(&mut self, ground: &mut Ground) {
+        self.tick_outbox(ground);
+        self.tick_taps(ground);
+        self.tick_totals(ground);
+        self.look_for_absent(ground);
+    }
+
+    /// Nothing waits for the database.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.posts.lines.is_settled() && self.taps.is_empty()
+    }
+}

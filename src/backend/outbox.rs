@@ -1,69 +1,243 @@
-//! What a store keeps of what viewers have to be told.
+//! Telling viewers of posts: at their topics' homes, in the order of their ids; and the outbox, of which one shard takes what
+//! is due and hands it to the homes.
 
-use super::store::PostKind;
+use crate::backend::Backend;
+use crate::ground::Ground;
+use crate::ground::own::Own;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-/// What viewers are to be told of a post.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Change {
-    /// It is new.
-    Posted,
-    /// It was deleted.
-    Deleted,
+use serde_json::json;
+use tracing::warn;
+
+use crate::backend::passes::{Passes, Step};
+use crate::backend::posts::place_topic;
+use crate::backend::telling::{Due, Lines, PassEnd};
+use crate::db::{Change, Command, OutboxAsk, Outcome, Record, StoreError};
+use crate::ground::asking::is_due;
+use crate::ground::message::{Message, Then};
+use crate::ground::posts::{Marking, News, Telling, Told};
+use crate::ground::publishing::Publisher;
+use crate::ground::slots::Conn;
+use crate::limits::{ASKED_BYTES, OUTBOX_AGE, OUTBOX_LEASE, OUTBOX_PAGE_BYTES, TOLD_AT_ONCE};
+use crate::observe;
+use crate::runtime::account::{Account, Reservation, Use};
+use crate::runtime::random::Set;
+use crate::wire::event::DELETED_SUFFIX;
+use crate::wire::topic::Topic;
+
+/// The shard that looks into the outbox.
+const LOOKS: usize = 0;
+
+/// What a backend's shard knows of the posts that viewers are told of.
+#[derive(Debug)]
+pub struct Posts {
+    /// Those of topics whose home it is.
+    pub(crate) lines: Lines,
+    /// When the outbox is looked into.
+    passes: Passes,
+    /// What is reserved for the page that was asked for.
+    page: Option<Reservation>,
 }
 
-/// A record of the outbox: a post, and what viewers are to be told of it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Record {
-    /// The post.
-    pub id: String,
-    /// What to tell of it.
-    pub change: Change,
-}
-
-impl Record {
-    /// What its id begins with: a number that grows in the order of commits within a place.
-    pub fn number(&self) -> i64 {
-        self.id.split('-').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+impl Posts {
+    /// Nothing waits.
+    pub fn new(account: &Account, now: Instant) -> Posts {
+        Posts { lines: Lines::new(account, now), passes: Passes::new(now), page: None }
     }
 }
 
-/// What became of records of the outbox.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Marks {
-    /// Viewers were told.
-    pub published: Vec<Record>,
-    /// They could not be told: to be listed from now on.
-    pub left: Vec<Record>,
-}
+impl Backend {
+    /// Publishes posts whose turn it is, as many as one turn allows, and marks what became of others.
+    pub(crate) fn tell_posts(&mut self, ground: &mut Ground) {
+        let mut published = 0;
+        while published < TOLD_AT_ONCE
+            && let Some((topic, tellings)) = self.posts.lines.next_tellings()
+        {
+            published += tellings.len();
+            for telling in tellings {
+                self.publish_post(ground, &topic, &telling);
+            }
+        }
+        while let Some(marking) = self.posts.lines.next_marks() {
+            let store = ground.node.store.as_ref().expect("a backend has a database");
+            let command = Command::Mark(Arc::clone(&marking.marks));
+            let held = ground.node.storing.settle(ASKED_BYTES);
+            if let Err(full) = store.try_submit(command, self.ticket(ground, Conn::NOBODY, Then::Marked(marking), held))
+                && let Then::Marked(marking) = full.ticket.then
+            {
+                self.posts.lines.unmarked(marking);
+            }
+        }
+        self.report_told(ground);
+    }
 
-/// Something that viewers may not have been told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unpublished {
-    /// What kind of post it is about.
-    pub kind: PostKind,
-    /// The video or conversation.
-    pub place: String,
-    /// The post, and what to tell of it.
-    pub record: Record,
-    /// The post's author.
-    pub member: String,
-    /// The post's text; empty for a deletion.
-    pub text: String,
-    /// Its author may moderate the topic, so that viewers are shown it whatever its pace.
-    pub always: bool,
-}
+    fn report_told(&mut self, ground: &mut Ground) {
+        let left = self.posts.lines.take_left();
+        if left > 0 {
+            ground.counters().outbox_left.add(left);
+        }
+        let told = self.posts.lines.take_told();
+        if told != Told::default() {
+            ground.counters().outbox_resent.add(told.told as u64);
+            ground.send(LOOKS, Message::Outbox(News::Told(told)));
+        }
+    }
 
-/// A backend's question for what is due.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutboxAsk {
-    /// Who asks: the same each time, and another than any other backend.
-    pub holder: i64,
-    /// How long nobody else gets the lease, in milliseconds.
-    pub lease_ms: u64,
-    /// Only what follows this record.
-    pub after: Option<Record>,
-    /// Only what was left, or stored at least so many milliseconds ago.
-    pub older_than_ms: u64,
-    /// At most so many, taken as 1 to [`crate::limits::OUTBOX_PAGE_MAX`].
-    pub limit: u32,
+    fn publish_post(&mut self, ground: &mut Ground, topic: &Topic, telling: &Telling) {
+        let Telling { kind, record, member, text, always, begun } = telling;
+        let (event, id, data) = match record.change {
+            Change::Posted => (kind.event(), record.id.clone(), json!({"member": member, "text": text})),
+            Change::Deleted => ("deleted", format!("{}{DELETED_SUFFIX}", record.id), json!({"id": record.id})),
+        };
+        ground.publish(Own {
+            id: Some(id),
+            always: *always,
+            begun: *begun,
+            publisher: Publisher::Post(topic.clone(), record.clone()),
+            ..Own::new(topic, event, data.to_string())
+        });
+    }
+
+    /// A post was published, or could not be.
+    pub(crate) fn on_told(&mut self, ground: &mut Ground, topic: &Topic, record: &Record, is_told: bool) {
+        // What failed is compared with when others began: not with a clock that stands still for a turn.
+        let now = if is_told { ground.clock.instant } else { ground.clock.times.instant() };
+        self.posts.lines.told(topic, record, is_told, now);
+    }
+
+    /// Once a tick.
+    pub(crate) fn tick_outbox(&mut self, ground: &mut Ground) {
+        if ground.node.store.is_none() {
+            return;
+        }
+        self.posts.lines.tick(ground.clock.instant);
+        if self.posts.lines.lags() {
+            ground.send(LOOKS, Message::Outbox(News::Awaited));
+        }
+        if ground.id == LOOKS {
+            self.look_into_outbox(ground);
+        }
+    }
+
+    /// Takes what a crash, or a key-value store that was away, kept from being told, if it is time to.
+    fn look_into_outbox(&mut self, ground: &mut Ground) {
+        if ground.is_draining() {
+            return;
+        }
+        let (now, is_away) = (ground.clock.instant, ground.trouble().is_some());
+        match self.posts.passes.step(now, is_away) {
+            None => {}
+            Some(Step::GiveUp) => self.end_pass(ground, Due::Unknown),
+            // Should there be no room for the question, it is asked again.
+            Some(Step::Hold) => {
+                self.ask_outbox(ground, None, 1, Then::OutboxHeld);
+            }
+            Some(Step::Ask { after, limit }) => {
+                let Ok(room) = ground.account.reserve(Use::Questions, OUTBOX_PAGE_BYTES) else {
+                    return self.end_pass(ground, Due::Unknown);
+                };
+                self.posts.page = Some(room);
+                if !self.ask_outbox(ground, after, limit, Then::Outbox) {
+                    self.end_pass(ground, Due::Unknown);
+                }
+            }
+        }
+    }
+
+    /// False if the database's queue is full.
+    fn ask_outbox(&self, ground: &Ground, after: Option<Record>, limit: u32, then: Then) -> bool {
+        let command = Command::Unpublished(OutboxAsk {
+            holder: ground.node.id.0.cast_signed(),
+            lease_ms: OUTBOX_LEASE.as_millis() as u64,
+            after,
+            older_than_ms: OUTBOX_AGE.as_millis() as u64,
+            limit,
+        });
+        self.store_own(ground, command, then)
+    }
+
+    /// The pass is over: every topic that waits for it learns so, behind all that it listed.
+    fn end_pass(&mut self, ground: &mut Ground, due: Due) {
+        self.posts.page = None;
+        if let Some((began, asked)) = self.posts.passes.times() {
+            self.say_pass_ends(ground, &PassEnd { began, asked, due });
+        }
+        self.posts.passes.end(ground.clock.instant);
+    }
+
+    fn say_pass_ends(&mut self, ground: &mut Ground, end: &PassEnd) {
+        for shard in 0..ground.node.shards() {
+            ground.send(shard, Message::Outbox(News::PassEnds(end.clone())));
+        }
+    }
+
+    /// The database listed what is due, or could not.
+    pub(crate) fn on_outbox(&mut self, ground: &mut Ground, result: Result<Outcome, StoreError>) {
+        self.posts.page = None;
+        let (Ok(Outcome::Unpublished { posts, more, elsewhere }), Some((began, asked))) =
+            (result, self.posts.passes.times())
+        else {
+            return self.end_pass(ground, Due::Unknown);
+        };
+        if elsewhere {
+            let topics: Set<Topic> = posts.iter().filter_map(|post| place_topic(post.kind, &post.place).ok()).collect();
+            self.end_pass(ground, if more { Due::Unknown } else { Due::Of(Arc::new(topics)) });
+            return self.posts.passes.elsewhere(ground.clock.instant);
+        }
+        let last = posts.last().map(|post| post.record.clone());
+        let listed = posts.len();
+        if listed > 0 && began == asked {
+            static TOLD: Mutex<observe::trouble::Told> = Mutex::new(observe::trouble::Told::new());
+            if is_due(&TOLD, ground.clock.instant) {
+                warn!(posts = listed, more, "publishing what was stored and perhaps not published; told once a minute");
+            }
+        }
+        let mut homes: Vec<Vec<(Topic, Telling)>> = (0..ground.node.shards()).map(|_| Vec::new()).collect();
+        for post in posts {
+            match place_topic(post.kind, &post.place) {
+                Ok(topic) => homes[ground.node.home(topic.as_str())].push((topic, post.into())),
+                // A name that an earlier version took.
+                Err(_) => self.posts.lines.give_up(post.record),
+            }
+        }
+        for (home, posts) in homes.into_iter().enumerate() {
+            if !posts.is_empty() {
+                ground.send(home, Message::Outbox(News::Listed { posts, began }));
+            }
+        }
+        if self.posts.passes.listed(listed, last, more, ground.clock.instant) {
+            self.say_pass_ends(ground, &PassEnd { began, asked, due: Due::Nothing });
+        }
+    }
+
+    /// The outbox has posts of topics whose home this is, or those who publish them have news for who looks into it.
+    pub(crate) fn on_outbox_news(&mut self, ground: &mut Ground, news: News) {
+        let now = ground.clock.instant;
+        match news {
+            News::Listed { posts, began } => {
+                for (topic, telling) in posts {
+                    self.posts.lines.list(&topic, telling, began, now);
+                }
+            }
+            News::PassEnds(end) => self.posts.lines.pass_ends(&end, now),
+            News::Told(told) => {
+                self.posts.passes.settled(told, now);
+                self.look_into_outbox(ground);
+            }
+            News::Awaited => {
+                self.posts.passes.hasten();
+                self.look_into_outbox(ground);
+            }
+        }
+    }
+
+    /// Marks were stored, or could not be: then they wait for the next tick.
+    pub(crate) fn on_marked(&mut self, ground: &mut Ground, marking: Marking, is_stored: bool) {
+        if is_stored {
+            self.posts.lines.marked(marking, ground.clock.times.instant());
+        } else {
+            self.posts.lines.unmarked(marking);
+        }
+    }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::store::Record;
-use super::telling::Told;
+use crate::db::Record;
+use crate::ground::posts::Told;
 use crate::limits::{OUTBOX_EVERY, OUTBOX_LEASE, OUTBOX_LISTED_MIN, OUTBOX_PAGE_MAX, OUTBOX_RETRY};
 
 /// What to do now.

@@ -1,232 +1,271 @@
-//! What moderators ask of who comments on a video: rules for all, and time-outs of single members. No IO, no clock: a database
-//! decides by it in the commit that would store the comment, so that what one backend stored binds all others at once.
+//! What moderators ask of who comments on a video, and members' time-outs. The database decides about each comment; here is
+//! who may set what, and how pages are told.
 
-use crate::limits::SLOW_SECONDS_MAX;
+use crate::backend::Backend;
+use crate::backend::posts::place_topic;
+use crate::db::rules::{Bar, Change, Comments, Rules, Standing};
+use crate::db::{Command, Outcome, PostKind, StoreError};
+use crate::ground::Ground;
+use crate::ground::access::{Access, moderated};
+use crate::ground::answering::Handled;
+use crate::ground::message::Then;
+use crate::ground::own::Own;
+use crate::ground::slots::Conn;
+use crate::limits::{SLOW_SECONDS_MAX, TIMEOUT_SECONDS_MAX};
 use crate::runtime::planted::{Mistake, planted};
+use crate::wire::event::RULES;
+use crate::wire::http::{HttpError, Method};
+use crate::wire::json;
+use crate::wire::names::check_name;
+use crate::wire::request::Request;
+use crate::wire::status::Status;
+use crate::wire::topic::Topic;
+use serde::Deserialize;
+use serde_json::json;
 
-/// Who may comment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Comments {
-    /// Whoever may publish to the video's topic.
-    #[default]
-    Open,
-    /// Its members, and moderators.
-    Members,
-    /// Moderators alone.
-    Moderators,
+/// The body of a change.
+#[derive(Debug, Deserialize)]
+pub(crate) struct RulesBody {
+    slow_seconds: Option<u32>,
+    comments: Option<String>,
 }
 
-impl Comments {
-    const NAMED: [(Comments, &str); 3] =
-        [(Comments::Open, "open"), (Comments::Members, "members"), (Comments::Moderators, "moderators")];
+/// The body of a time-out.
+#[derive(Debug, Deserialize)]
+pub(crate) struct TimeoutBody {
+    member: Option<String>,
+    seconds: Option<u32>,
+}
 
-    /// As clients write it.
-    pub fn name(self) -> &'static str {
-        Comments::NAMED[usize::from(self.number())].1
-    }
-
-    /// What a client wrote.
-    pub fn named(name: &str) -> Option<Comments> {
-        Comments::NAMED.into_iter().find(|(_, known)| *known == name).map(|(comments, _)| comments)
-    }
-
-    /// As it is stored. Numbers never change.
-    pub(super) fn number(self) -> u8 {
-        match self {
-            Comments::Open => 0,
-            Comments::Members => 1,
-            Comments::Moderators => 2,
+impl RulesBody {
+    fn change(self) -> Result<Change, HttpError> {
+        let RulesBody { slow_seconds, comments } = self;
+        if slow_seconds.is_some_and(|seconds| seconds > SLOW_SECONDS_MAX) {
+            return Err(HttpError::bad(format!(
+                "\"slow_seconds\" must be at most {SLOW_SECONDS_MAX}, which is a day; 0 is no slow mode"
+            )));
         }
-    }
-
-    /// What was stored. What only a later version knows is taken for the strictest.
-    pub(super) fn of(number: i64) -> Comments {
-        match number {
-            0 => Comments::Open,
-            1 => Comments::Members,
-            _ => Comments::Moderators,
+        let comments = comments.map(|name| {
+            let unknown = HttpError::bad("\"comments\" must be \"open\", \"members\" or \"moderators\"");
+            Comments::named(&name).ok_or(unknown)
+        });
+        let change = Change { slow_seconds, comments: comments.transpose()? };
+        if change == Change::default() {
+            return Err(HttpError::bad("give \"slow_seconds\", \"comments\" or both; what is left out stays as it is"));
         }
+        Ok(change)
     }
+}
+
+impl TimeoutBody {
+    fn read(self) -> Result<(String, u32), HttpError> {
+        let member = self.member.ok_or(HttpError::bad("the field \"member\" is missing: whose time-out?"))?;
+        check_name("member", &member)?;
+        let seconds = self.seconds.ok_or(HttpError::bad("the field \"seconds\" is missing: how long?"))?;
+        if seconds > TIMEOUT_SECONDS_MAX {
+            return Err(HttpError::bad(format!(
+                "\"seconds\" must be at most {TIMEOUT_SECONDS_MAX}, which is a year; 0 ends a time-out"
+            )));
+        }
+        Ok((member, seconds))
+    }
+}
+
+/// What one must be allowed to publish to for counting as one of a video's members.
+pub(crate) fn membership(topic: &Topic) -> String {
+    format!("members:{topic}")
+}
+
+/// The topic of a video that whoever asks may moderate.
+pub(crate) fn moderated_topic(access: &Access, video: &str) -> Result<Topic, HttpError> {
+    let topic = place_topic(PostKind::Comment, video)?;
+    access.require_publish(&moderated(&topic))?;
+    Ok(topic)
 }
 
 /// As whom somebody comments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
-    /// Somebody who may publish to the video's topic, and no more.
-    Guest,
-    /// One of its members.
-    Member,
-    /// One of its moderators, whom nothing here binds.
-    Moderator,
-}
-
-/// What holds for all who comment on a video.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Rules {
-    /// At least so long after a member's comment comes their next one; 0 is no slow mode.
-    pub slow_seconds: u32,
-    /// Who may comment.
-    pub comments: Comments,
-}
-
-/// What is to change of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Change {
-    /// None leaves it as it is.
-    pub slow_seconds: Option<u32>,
-    /// None leaves it as it is.
-    pub comments: Option<Comments>,
-}
-
-/// Rules as a database has them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Kept {
-    pub(super) rules: Rules,
-    /// Grows with each change: about when that was, in Unix milliseconds. 0 where they were never set.
-    pub(super) version: u64,
-}
-
-impl Kept {
-    /// As they are stored.
-    pub(super) fn stored(slow_seconds: i64, comments: i64, version: i64) -> Kept {
-        let slow_seconds = u32::try_from(slow_seconds.max(0)).unwrap_or(SLOW_SECONDS_MAX);
-        Kept {
-            rules: Rules { slow_seconds, comments: Comments::of(comments) },
-            version: version.max(0).cast_unsigned(),
-        }
-    }
-
-    /// Those that follow, changed at a time.
-    pub(super) fn changed(self, change: Change, at: u64) -> Kept {
-        let Kept { rules, version } = self;
-        let rules = Rules {
-            slow_seconds: change.slow_seconds.unwrap_or(rules.slow_seconds),
-            comments: change.comments.unwrap_or(rules.comments),
-        };
-        Kept { rules, version: at.max(version + 1) }
+pub(crate) fn standing(access: &Access, topic: &Topic) -> Standing {
+    match access {
+        // Who names a member acts as that one, which without tokens anybody may.
+        Access::Open | Access::Node => Standing::Member,
+        Access::Token(_) if access.require_publish(&moderated(topic)).is_ok() => Standing::Moderator,
+        Access::Token(_) if access.require_publish(&membership(topic)).is_ok() => Standing::Member,
+        Access::Token(_) => Standing::Guest,
     }
 }
 
-/// Why a comment is not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bar {
-    /// Others may comment, and whoever asks may not.
-    Closed(Comments),
-    /// Moderators gave the member a time-out, which lasts for so much longer.
-    TimedOut {
-        /// In milliseconds.
-        wait_ms: u64,
-    },
-    /// The member commented too short a time ago.
-    Slow {
-        /// That of the rules.
-        slow_seconds: u32,
-        /// In milliseconds.
-        wait_ms: u64,
-    },
+pub(crate) fn body(rules: Rules) -> String {
+    json!({"slow_seconds": rules.slow_seconds, "comments": rules.comments.name()}).to_string()
 }
 
-/// What a database has of a member on a video, in Unix milliseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Past {
-    /// When the newest comment was written; it need not be known where there is no slow mode.
-    pub(super) commented: Option<i64>,
-    /// When a time-out ends.
-    pub(super) until: Option<i64>,
-}
-
-impl Rules {
-    /// Why a comment of a time is not taken, if it is not.
-    pub(super) fn bar(self, standing: Standing, past: Past, at: u64) -> Option<Bar> {
-        let is_closed = match self.comments {
-            Comments::Open => false,
-            Comments::Members => standing < Standing::Member,
-            Comments::Moderators => standing < Standing::Moderator,
-        };
-        if standing == Standing::Moderator {
-            return None;
+/// What somebody is told whose comment is not taken.
+pub(crate) fn barred(topic: &Topic, bar: Bar) -> HttpError {
+    let later = |wait_ms: u64, why: String| {
+        let seconds = u32::try_from(wait_ms.div_ceil(1_000)).unwrap_or(u32::MAX);
+        let detail = format!("{why}; the next comment may come in {seconds} s");
+        HttpError { retry_after: Some(seconds), ..HttpError::new(Status::TooManyRequests, detail) }
+    };
+    match bar {
+        Bar::Closed(Comments::Moderators) => HttpError::new(
+            Status::Forbidden,
+            format!("only moderators comment here now, who may publish to {}", moderated(topic)),
+        ),
+        Bar::Closed(_) => HttpError::new(
+            Status::Forbidden,
+            format!("only members comment here now, who may publish to {}", membership(topic)),
+        ),
+        Bar::TimedOut { wait_ms } => later(wait_ms, "a moderator has given this member a time-out".to_owned()),
+        Bar::Slow { slow_seconds, wait_ms } => {
+            later(wait_ms, format!("slow mode is on: a member comments every {slow_seconds} s at most"))
         }
-        if is_closed {
-            return Some(Bar::Closed(self.comments));
-        }
-        let at = i64::try_from(at).unwrap_or(i64::MAX);
-        let left = |end: i64| end.saturating_sub(at).max(0).cast_unsigned();
-        if let Some(wait_ms) = past.until.map(left).filter(|left| *left > 0) {
-            return Some(Bar::TimedOut { wait_ms });
-        }
-        let slow_ms = i64::from(self.slow_seconds) * 1_000;
-        // What was written by a clock that was far ahead would bar the member for as long as it was that.
-        let commented = past.commented.filter(|commented| *commented <= at.saturating_add(slow_ms))?;
-        let wait_ms = left(commented.saturating_add(slow_ms));
-        let is_slow = wait_ms > 0 && !planted(Mistake::SlowModeForgotten);
-        is_slow.then_some(Bar::Slow { slow_seconds: self.slow_seconds, wait_ms })
     }
+}
+
+impl Backend {
+    /// `/v1/videos/{video}/rules`
+    pub(crate) fn rules(
+        &mut self,
+        ground: &mut Ground,
+        conn: Conn,
+        request: &Request<'_>,
+        access: &Access,
+        video: &str,
+        body: &[u8],
+    ) -> Result<Handled, HttpError> {
+        let topic = moderated_topic(access, video)?;
+        let video = video.to_owned();
+        if request.method != Method::Put {
+            return self.store(ground, Command::Rules { video }, conn, Then::Rules);
+        }
+        let read: RulesBody = json::object(body).map_err(|error| {
+            HttpError::bad(format!("the body must be {{\"slow_seconds\":5,\"comments\":\"open\"}}: {error}"))
+        })?;
+        let command = Command::SetRules { video, change: read.change()?, at: ground.clock.unix_ms };
+        self.store(ground, command, conn, Then::RulesSet { topic })
+    }
+
+    /// `POST /v1/videos/{video}/timeouts`
+    pub(crate) fn timeout(
+        &mut self,
+        ground: &mut Ground,
+        conn: Conn,
+        access: &Access,
+        video: &str,
+        body: &[u8],
+    ) -> Result<Handled, HttpError> {
+        moderated_topic(access, video)?;
+        let read: TimeoutBody = json::object(body).map_err(|error| {
+            HttpError::bad(format!("the body must be {{\"member\":\"…\",\"seconds\":60}}: {error}"))
+        })?;
+        let (member, seconds) = read.read()?;
+        let command =
+            Command::TimeOut { video: video.to_owned(), member: member.clone(), seconds, at: ground.clock.unix_ms };
+        self.store(ground, command, conn, Then::TimedOut { member })
+    }
+
+    /// Rules are stored: pages are told.
+    pub(crate) fn rules_set(
+        &mut self,
+        ground: &mut Ground,
+        topic: &Topic,
+        rules: Rules,
+        version: u64,
+    ) -> (Status, String) {
+        self.tell_rules(ground, topic, rules, version);
+        (Status::Ok, body(rules))
+    }
+
+    /// By the version of the database whoever hears of several knows the newest.
+    fn tell_rules(&mut self, ground: &mut Ground, topic: &Topic, rules: Rules, version: u64) {
+        ground.publish(Own { version: Some(version), ..Own::new(topic, RULES, body(rules)) });
+    }
+
+    /// The database said what the rules are of a video whose viewers may not know them, or could not.
+    pub(crate) fn on_rules(&mut self, ground: &mut Ground, topic: &Topic, result: Result<Outcome, StoreError>) {
+        match result {
+            // Where none were ever set there is nothing to tell.
+            Ok(Outcome::Rules { version: 0, .. }) => {}
+            Ok(_) if planted(Mistake::RulesUntold) => {}
+            Ok(Outcome::Rules { rules, version }) => self.tell_rules(ground, topic, rules, version),
+            _ => self.on_asked_totals(ground, std::slice::from_ref(topic)),
+        }
+    }
+}
+
+/// The answer to a question for rules.
+pub(crate) fn read(rules: Rules) -> (Status, String) {
+    (Status::Ok, body(rules))
+}
+
+/// The answer to a time-out.
+pub(crate) fn timed_out(member: &str, until: Option<u64>) -> (Status, String) {
+    (Status::Ok, json!({"member": member, "until": until}).to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const AT: u64 = 1_732_313_131_123;
-
-    fn past(commented: Option<i64>, until: Option<i64>) -> Past {
-        let ago = |ms: i64| AT.cast_signed() - ms;
-        Past { commented: commented.map(ago), until: until.map(|ms| AT.cast_signed() + ms) }
-    }
-
-    fn rules(slow_seconds: u32, comments: Comments) -> Rules {
-        Rules { slow_seconds, comments }
+    fn change(text: &str) -> Result<Change, u16> {
+        let body: Result<RulesBody, _> = json::object(text.as_bytes());
+        body.map_err(|_| 400u16)?.change().map_err(|error| error.status.code())
     }
 
     #[test]
-    fn moderator_bound_by_own_rules() {
-        let all = rules(5, Comments::Moderators);
-        assert_eq!(all.bar(Standing::Moderator, past(Some(0), Some(60_000)), AT), None);
+    fn rules_that_nobody_meant_are_taken() {
+        let of = |slow_seconds, comments| Ok(Change { slow_seconds, comments });
+        assert_eq!(change(r#"{"slow_seconds":5,"comments":"open"}"#), of(Some(5), Some(Comments::Open)));
+        assert_eq!(change(r#"{"slow_seconds":0}"#), of(Some(0), None));
+        assert_eq!(change(r#"{"slow_seconds":86400,"comments":"members"}"#), of(Some(86_400), Some(Comments::Members)));
+        for bad in [
+            "{}",
+            r#"{"slow":5}"#,
+            r#"{"slow_seconds":86401}"#,
+            r#"{"slow_seconds":-1}"#,
+            r#"{"slow_seconds":1.5}"#,
+            r#"{"slow_seconds":"5"}"#,
+            r#"{"comments":"Open"}"#,
+            r#"{"comments":""}"#,
+            r#"{"comments":true}"#,
+            r#"[5,"open"]"#,
+            "",
+        ] {
+            assert_eq!(change(bad), Err(400), "{bad}");
+        }
     }
 
     #[test]
-    fn guest_writes_where_members_do() {
-        let nothing = past(None, None);
-        for (comments, closed) in
-            [(Comments::Open, [false, false]), (Comments::Members, [true, false]), (Comments::Moderators, [true, true])]
-        {
-            for (standing, closed) in [Standing::Guest, Standing::Member].into_iter().zip(closed) {
-                let bar = rules(0, comments).bar(standing, nothing, AT);
-                assert_eq!(bar, closed.then_some(Bar::Closed(comments)), "{comments:?} {standing:?}");
+    fn time_out_of_nobody_or_without_end_is_taken() {
+        let read = |text: &str| {
+            let body: Result<TimeoutBody, _> = json::object(text.as_bytes());
+            body.map_err(|_| 400u16)?.read().map_err(|error| error.status.code())
+        };
+        assert_eq!(read(r#"{"member":"bob","seconds":60}"#), Ok(("bob".to_owned(), 60)));
+        assert_eq!(read(r#"{"member":"bob","seconds":0}"#), Ok(("bob".to_owned(), 0)));
+        for bad in [
+            "{}",
+            r#"{"member":"bob"}"#,
+            r#"{"seconds":60}"#,
+            r#"{"member":"","seconds":60}"#,
+            r#"{"member":"bob","seconds":31536001}"#,
+            r#"{"member":"bob","seconds":-1}"#,
+            r#"{"member":"bob","seconds":null}"#,
+        ] {
+            assert_eq!(read(bad), Err(400), "{bad}");
+        }
+    }
+
+    #[test]
+    fn whoever_waits_is_told_too_short_a_time() {
+        let topic = Topic::parse("live:42").expect("it is one");
+        for (wait_ms, seconds) in [(1, 1), (1_000, 1), (1_001, 2), (31_536_000_000, 31_536_000)] {
+            for bar in [Bar::TimedOut { wait_ms }, Bar::Slow { slow_seconds: 5, wait_ms }] {
+                let error = barred(&topic, bar);
+                assert_eq!((error.status.code(), error.retry_after), (429, Some(seconds)), "{bar:?}");
+                assert!(error.detail.contains(&format!("in {seconds} s")), "{error:?}");
             }
         }
-    }
-
-    #[test]
-    fn wait_is_too_short_or_without_end() {
-        let slow = rules(5, Comments::Open);
-        let bar = |commented, until| slow.bar(Standing::Guest, past(commented, until), AT);
-        let waits = |wait_ms| Some(Bar::Slow { slow_seconds: 5, wait_ms });
-        assert_eq!((bar(None, None), bar(Some(5_000), None), bar(Some(5_001), None)), (None, None, None));
-        assert_eq!((bar(Some(4_999), None), bar(Some(0), None)), (waits(1), waits(5_000)));
-        assert_eq!(bar(Some(-4_000), None), waits(9_000), "another backend's clock is ahead");
-        assert_eq!(bar(Some(-3_600_000), None), None, "a clock was an hour ahead for a moment");
-        assert_eq!(bar(Some(0), Some(9)), Some(Bar::TimedOut { wait_ms: 9 }));
-        assert_eq!(bar(None, Some(0)), None);
-        assert_eq!(Rules::default().bar(Standing::Guest, past(Some(0), None), AT), None);
-        assert_eq!(slow.bar(Standing::Guest, Past { commented: Some(i64::MAX), until: Some(i64::MIN) }, AT), None);
-    }
-
-    #[test]
-    fn change_forgets_what_it_does_not_name_or_comes_before_the_last() {
-        let slow = Change { slow_seconds: Some(5), comments: None };
-        let first = Kept::default().changed(slow, AT);
-        assert_eq!(first, Kept { rules: rules(5, Comments::Open), version: AT });
-        let second = first.changed(Change { slow_seconds: None, comments: Some(Comments::Members) }, AT - 9);
-        assert_eq!(second, Kept { rules: rules(5, Comments::Members), version: AT + 1 });
-    }
-
-    #[test]
-    fn names_and_numbers_do_not_fit() {
-        for comments in [Comments::Open, Comments::Members, Comments::Moderators] {
-            assert_eq!(Comments::named(comments.name()), Some(comments));
-            assert_eq!(Comments::of(i64::from(comments.number())), comments);
-        }
-        assert_eq!((Comments::named("Open"), Comments::of(9)), (None, Comments::Moderators));
+        assert!(barred(&topic, Bar::Closed(Comments::Members)).detail.contains("members:live:42"));
+        assert!(barred(&topic, Bar::Closed(Comments::Moderators)).detail.contains("moderate:live:42"));
     }
 }

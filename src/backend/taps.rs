@@ -1,15 +1,11 @@
 //! Taps that the database does not have yet: hearts that members give again and again. They are added up by video and
 //! reaction, so that however many come, the database gets at most one change of each a second. No IO, no clock.
 
-use std::time::Instant;
-
+use crate::ground::message::Tapped;
 use crate::limits::{TAPPED_BYTES, TAPS_PAUSE};
 use crate::runtime::account::{Account, Full, Reservation, Use};
 use crate::runtime::random::Map;
-use crate::wire::topic::Topic;
-
-/// What was tapped: the topic of a video, and the reaction.
-pub type Tapped = (Topic, String);
+use std::time::Instant;
 
 /// The taps of the videos that are at home on a backend's shard.
 #[derive(Debug, Default)]
@@ -56,6 +52,7 @@ impl Taps {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::topic::Topic;
     use std::time::Duration;
 
     #[test]

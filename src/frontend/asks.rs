@@ -1,12 +1,10 @@
 //! Who waits for a part of a topic's history, at the topic's home: each asks once at a time, and whoever has no use for the
 //! answer any more is forgotten. Looking for one does not depend on how many there are.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::hash::Hash;
-
-use crate::runtime::random::{Map, Set};
-use crate::runtime::shrink::shrink;
+use crate::runtime::random::Map;
 use crate::wire::position::Position;
+use std::collections::BTreeSet;
+use std::hash::Hash;
 
 /// What an asker asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +18,7 @@ pub struct Asking<A> {
 }
 
 #[derive(Debug)]
-struct Table<A> {
+pub(crate) struct Table<A> {
     askers: Map<A, (Position, usize)>,
     by_position: BTreeSet<(Position, A)>,
 }
@@ -94,47 +92,6 @@ impl<A: Copy + Eq + Hash + Ord> Asks<A> {
     }
 }
 
-/// A queue in which each thing waits at most once.
-#[derive(Debug)]
-pub struct Once<T> {
-    queue: VecDeque<T>,
-    waiting: Set<T>,
-}
-
-impl<T> Default for Once<T> {
-    fn default() -> Once<T> {
-        Once { queue: VecDeque::new(), waiting: Set::default() }
-    }
-}
-
-impl<T: Clone + Eq + Hash> Once<T> {
-    /// Adds one, unless it waits already.
-    pub fn push(&mut self, one: T) {
-        if self.waiting.insert(one.clone()) {
-            self.queue.push_back(one);
-        }
-    }
-
-    /// The one that waits longest.
-    pub fn pop(&mut self) -> Option<T> {
-        let one = self.queue.pop_front()?;
-        self.waiting.remove(&one);
-        shrink(&mut self.queue);
-        shrink(&mut self.waiting);
-        Some(one)
-    }
-
-    /// How many wait.
-    pub fn len(&self) -> usize {
-        self.queue.len()
-    }
-
-    /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,15 +129,5 @@ mod tests {
                 prop_assert_eq!(asks.first().map(|ask| ask.after), model.iter().map(|(_, at)| Position::at(*at)).min());
             }
         }
-    }
-
-    #[test]
-    fn nothing_waits_twice() {
-        let mut once = Once::default();
-        [1, 2, 1, 3, 2].into_iter().for_each(|one| once.push(one));
-        assert_eq!((once.len(), once.pop()), (3, Some(1)));
-        once.push(1);
-        assert_eq!(std::iter::from_fn(|| once.pop()).collect::<Vec<_>>(), [2, 3, 1]);
-        assert!(once.is_empty());
     }
 }

@@ -1,23 +1,20 @@
 //! How many viewers this node has, topic by topic: its cores' counts added up, and what of it the key-value store does not
 //! know yet, and which members they are. One a node; no IO, no clock.
 
-use std::time::Instant;
-
-use crate::dispatch::crowd::{Crowd, Members};
-use crate::dispatch::kv::NodeCounts;
+use crate::ground::message::Move;
+use crate::kv::NodeCounts;
+use crate::kv::crowd::{Crowd, Members};
 use crate::limits::{COUNTS_BYTES, COUNTS_PAUSE};
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::{Map, Set};
 use crate::runtime::shrink::shrink;
 use crate::wire::connection_id::NodeId;
 use crate::wire::topic::Topic;
-
-/// A stream that names a member came to a topic, or left it: the member's hash, and which of the two.
-pub type Move = (u64, bool);
+use std::time::Instant;
 
 /// A topic's viewers.
 #[derive(Debug, Default)]
-struct Watched {
+pub(crate) struct Watched {
     viewers: u32,
     /// Members, and how many streams each has.
     members: Map<u64, u32>,

@@ -1,7 +1,7 @@
 //! Where a stream begins: the id of its `connected`, so that a client that is cut before its first event of class `every`
 //! has something to resume by. No IO, no clock.
 
-use super::topics::TopicEntry;
+use crate::frontend::topics::TopicEntry;
 use crate::wire::position::{Position, Shown};
 
 /// What a topic's viewers have as a stream joins them.

@@ -5,22 +5,18 @@
 //! Where the store holds something else, all that is wanted goes there again, in batches as small as any others: what was
 //! lost is back by that. Only if that was not it, so that something is held which is not wanted, does one batch list all.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
-
-use crate::dispatch::kv::{BUCKETS, Batch, bucket, stable_hash};
+use crate::ground::message::Wish;
+use crate::kv::{BUCKETS, Batch, bucket, stable_hash};
 use crate::limits::{REGISTER_RETRY, REGISTRATIONS_PER_BATCH, REPAIR_WINDOW};
 use crate::runtime::random::Map;
 use crate::runtime::shrink::shrink;
 use crate::wire::connection_id::NodeId;
 use crate::wire::topic::Topic;
-
-/// Which of its wishes for a topic a home means: each that it makes has a higher number than those before it, so that an
-/// answer to an old one is not taken for one to the newest.
-pub type Wish = u64;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
 
 #[derive(Debug, Default)]
-struct Bucket {
+pub(crate) struct Bucket {
     /// What is wanted, and by which wish.
     wanted: Map<Topic, Wish>,
     /// Of what is wanted, as far as it was queued here.
@@ -176,7 +172,7 @@ const _: () = assert!(BUCKETS <= u8::MAX as usize + 1);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dispatch::kv::digest;
+    use crate::kv::digest;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
     use std::time::Duration;

@@ -1,11 +1,14 @@
 //! What one stream that comes back is given from history: everything after its position, over all its topics merged in
 //! order of position, page by page as its socket drains. Live events of class `every` wait behind it. No IO, no clock.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
-use super::held_pages::{HeldPage, HeldPages};
-use super::order::FramePage;
-use super::views::All;
+use crate::frontend::held_pages::{HeldPage, HeldPages};
+use crate::ground::all::All;
+use crate::ground::frame_page::FramePage;
 use crate::limits::{REPLAY_BYTES, REPLAY_EVENT_BYTES, REPLAY_LEAD_MS};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::frame::{Frame, Withdrawn};
@@ -369,6 +372,3 @@ fn newest(found: &[Arc<Frame>], more: &[Arc<Frame>], most: usize, bytes_max: usi
     let passed_over = found.len() + more.len() - fits.count();
     found.iter().chain(more).skip(passed_over).cloned().collect()
 }
-
-#[cfg(test)]
-mod tests;

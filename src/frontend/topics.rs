@@ -4,17 +4,18 @@
 //! lacks at that moment, so what arrives while the shard is busy is batched by itself, and nobody waits longer than one
 //! round.
 
-mod served;
+pub mod served;
+#[cfg(test)]
+mod tests;
 
-use std::sync::Arc;
-
-use super::log::{Cursor, Log};
-use super::merging::{Merging, log_bytes_max};
-use super::newest::Newest;
-use super::queue::{Bounds, Pushed, Queue};
-use super::rounds::Rounds;
-use super::views::All;
+use crate::frontend::log::{Cursor, Log};
+use crate::frontend::merging::{Merging, log_bytes_max};
+use crate::frontend::newest::Newest;
+use crate::frontend::rounds::Rounds;
+use crate::ground::all::All;
+use crate::ground::slots::TopicIndex;
 use crate::limits::{LOG_BYTES_MAX, LOG_KEYS_MAX, WATCHED_BYTES};
+use crate::queue::{Bounds, Pushed, Queue};
 use crate::runtime::account::{Account, Reservation, Use};
 use crate::runtime::random::Map;
 use crate::runtime::shrink::shrink;
@@ -22,9 +23,7 @@ use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 use crate::wire::position::{Position, Reach, Shown};
 use crate::wire::topic::Topic;
-
-/// The place of a topic in a shard's table.
-pub type TopicIndex = u32;
+use std::sync::Arc;
 
 /// One subscription of one connection, as the topic knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +81,7 @@ pub struct TopicEntry {
 
 /// What waits behind a full log.
 #[derive(Debug)]
-struct Overflow {
+pub(crate) struct Overflow {
     queue: Queue,
     /// Values of class `latest`, from this version on, found no room: what is newest follows once there is some.
     unshown: Option<u64>,
@@ -164,7 +163,7 @@ impl Topics {
     }
 
     /// The place by which a topic's others are found; none if it has none any more.
-    pub(super) fn set_first(&mut self, topic: &Topic, first: Option<TopicIndex>) {
+    pub(crate) fn set_first(&mut self, topic: &Topic, first: Option<TopicIndex>) {
         match first {
             Some(index) => drop(self.names.insert(topic.clone(), index)),
             None => {
@@ -489,6 +488,3 @@ impl TopicEntry {
         Some(place)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,35 +1,10 @@
 //! What a stream gets of topics whose types have a pace: what is shown, or all of some types. Streams of a topic that get the
 //! same share one entry of a shard's table; nearly always that is all of them.
 
-use std::sync::Arc;
-
-use super::topics::{TopicIndex, Topics};
-use crate::wire::frame::Frame;
+use crate::frontend::topics::Topics;
+use crate::ground::all::All;
+use crate::ground::slots::TopicIndex;
 use crate::wire::topic::Topic;
-
-/// The types of which a stream gets every event, also those that their pace leaves out; none for nearly all streams.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct All(Option<Arc<[Box<str>]>>);
-
-impl All {
-    /// All of these types.
-    pub fn of(mut kinds: Vec<Box<str>>) -> All {
-        kinds.sort_unstable();
-        kinds.dedup();
-        All((!kinds.is_empty()).then(|| kinds.into()))
-    }
-
-    /// Whether only what is shown is wanted.
-    pub fn is_none(&self) -> bool {
-        self.0.is_none()
-    }
-
-    /// Whether an event goes to other streams only.
-    pub fn leaves_out(&self, frame: &Frame) -> bool {
-        let wants = |kinds: &Arc<[Box<str>]>| kinds.iter().any(|kind| **kind == *frame.kind());
-        !frame.paced().is_shown() && !self.0.as_ref().is_some_and(wants)
-    }
-}
 
 impl Topics {
     /// The places of a topic, one for each part of it that somebody watches here.
@@ -43,7 +18,7 @@ impl Topics {
     }
 
     /// A topic's place that nobody watches any more is no longer one of the topic's. True if it was the last.
-    pub(super) fn unlink(&mut self, topic: &Topic, index: TopicIndex, other: Option<TopicIndex>) -> bool {
+    pub(crate) fn unlink(&mut self, topic: &Topic, index: TopicIndex, other: Option<TopicIndex>) -> bool {
         let before = self.views(topic.as_str()).take_while(|view| *view != index).last();
         match before {
             Some(before) => self.get_mut(before).other = other,
@@ -55,13 +30,14 @@ impl Topics {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use super::*;
     use crate::runtime::account::Account;
+    use crate::wire::frame::Frame;
     use crate::wire::frame::Paced;
     use crate::wire::frame::tests::paced;
     use crate::wire::position::{Position, Shown};
+    use std::sync::Arc;
 
     fn comment(number: u64, made_of_it: Paced) -> Arc<Frame> {
         paced("live:1", number, made_of_it)

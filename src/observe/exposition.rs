@@ -13,7 +13,7 @@ use super::metrics::{Counter, Counters, METRICS};
 use super::peers::{PeerMetrics, Peers};
 use super::{log, process};
 use crate::admission::{Admission, Refusal};
-use crate::dispatch::kv::KEPT;
+use crate::kv::KEPT;
 use crate::runtime::account::Use;
 use crate::runtime::clock::Times;
 use crate::wire::event::Class;

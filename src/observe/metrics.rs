@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::histogram::Histogram;
 use crate::admission::Refusal;
-use crate::dispatch::kv::KEPT;
 use crate::frontend::log::ByClass;
-use crate::frontend::queue::Pushed;
+use crate::kv::KEPT;
+use crate::queue::Pushed;
 use crate::runtime::account::ByUse;
 use crate::wire::hops::Checkpoint;
 

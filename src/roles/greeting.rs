@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 
 use tracing::info;
 
+use crate::ground::node::Node;
 use crate::observe::log;
 use crate::runtime::cores::Engine;
-use crate::server::node::Node;
 use crate::settings::{Auth, KeySource, Role, Settings};
 
 /// Says where to look, and what to try.

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use crate::backend::sqlite;
-use crate::backend::store::Store;
-use crate::dispatch::kept::Kept;
-use crate::dispatch::kv::KeyValue;
-use crate::dispatch::memory::MemoryKv;
-use crate::dispatch::redis;
+use crate::db::Store;
+use crate::db::sqlite;
 use crate::error::SettingsError;
+use crate::ground::keeping::Keeping;
+use crate::ground::message::{Message, Ticket};
+use crate::kv::KeyValue;
+use crate::kv::kept::Kept;
+use crate::kv::memory::MemoryKv;
+use crate::kv::redis;
 use crate::runtime::clock::Times;
 use crate::runtime::{mailbox, trim};
-use crate::server::keeping::Keeping;
-use crate::server::message::{Message, Ticket};
 use crate::settings::{Database, Kv, Role, Settings};
 
 /// The key-value store of a node that has one of its own; Frontends and Backends ask dispatchers.

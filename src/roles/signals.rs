@@ -10,11 +10,11 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::args::Flags;
+use crate::ground::live::Live;
+use crate::ground::message::Message;
+use crate::ground::node::Node;
 use crate::observe::log;
 use crate::runtime::notify::Notifier;
-use crate::server::live::Live;
-use crate::server::message::Message;
-use crate::server::node::Node;
 use crate::settings::{Reloaded, Settings};
 
 /// Hears those that end nothing, from the start on: without somebody who hears them, the kernel would end the process.

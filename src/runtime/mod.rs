@@ -2,7 +2,7 @@
 
 pub mod account;
 #[expect(clippy::disallowed_types, reason = "sockets")]
-mod calls;
+pub mod calls;
 #[expect(clippy::disallowed_methods, reason = "the time")]
 pub mod clock;
 #[expect(unsafe_code, clippy::disallowed_methods, clippy::disallowed_types, reason = "threads")]
@@ -17,6 +17,7 @@ mod mailbox_tests;
 pub mod net;
 #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a thread of its own")]
 pub mod notify;
+pub mod once;
 #[expect(clippy::disallowed_methods, reason = "a limit of the process")]
 pub mod open_files;
 pub mod planted;
@@ -27,7 +28,7 @@ pub mod readiness;
 #[expect(clippy::disallowed_methods, reason = "a thread of its own")]
 pub mod resolver;
 #[expect(unsafe_code, clippy::disallowed_types, reason = "sockets, and memory that the kernel reads")]
-mod ring;
+pub mod ring;
 #[expect(clippy::disallowed_methods, reason = "sockets, and files of certificates")]
 pub mod secure;
 #[expect(clippy::disallowed_types, reason = "it is for tables of any order")]

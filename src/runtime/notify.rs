@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use rustix::process::Pid;
 use tracing::{info, warn};
 
+use crate::ground::node::Node;
 use crate::limits::{NOTIFY_EVERY, NOTIFY_START_LOOK, NOTIFY_STOP_MARGIN};
 use crate::observe::process::thread_time;
 use crate::runtime::turning::{Seen, Shown, Turning};
-use crate::server::node::Node;
 
 /// The way to systemd.
 pub struct Notifier {

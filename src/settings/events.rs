@@ -2,9 +2,10 @@
 
 use super::source::{Layers, Raw, Source};
 use super::values::{Fault, duration, fault};
-use crate::dispatch::types::{self, BUILT_IN, CONTROL};
 use crate::error::SettingsError;
 use crate::limits::{EPHEMERAL_TTL, HISTORY_AGE, HISTORY_EVENTS, SUM_WINDOW_MAX, TYPE_BYTES_MAX};
+use crate::wire::types;
+use crate::wire::types::{BUILT_IN, CONTROL};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;

@@ -6,7 +6,7 @@ use crate::args::Flags;
 use std::ffi::OsString;
 use std::time::Duration;
 
-/// What can change while a node runs: what [`Live`](crate::server::live::Live), [`Admission`](crate::admission::Admission) and
+/// What can change while a node runs: what [`Live`](crate::ground::live::Live), [`Admission`](crate::admission::Admission) and
 /// the log take up. A setting that is not here needs a restart. Event types (`events.…`) are not keys, and can change too.
 const LIVE: [&str; 15] = [
     "drain",

@@ -1,7 +1,7 @@
 //! Typed values of settings, each parsed from one text.
 
 use super::secret::mask;
-use crate::dispatch::redis;
+use crate::kv::redis;
 use crate::limits::{IDLE_TIMEOUT_MAX, TOKEN_EXPIRY_MAX};
 use crate::wire::node_url::NodeUrl;
 use humantime::parse_duration;

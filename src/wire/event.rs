@@ -1,17 +1,26 @@
 //! Events as publishers write them: `{"type":"like","data":{…},"key":"…","id":"…"}`.
 
+use crate::limits::{
+    EVENT_BYTES_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, TOPICS_PER_CONNECTION_MAX, TYPE_BYTES_MAX, VERSION_MAX,
+};
+use crate::wire::connection_id::NodeId;
+use crate::wire::hops::{Begun, Hops};
+use crate::wire::json::JsonError;
+use crate::wire::topic::TopicError;
+use crate::wire::{json, topic};
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::connection_id::NodeId;
-use super::hops::{Begun, Hops};
-use super::json::{self, JsonError};
-use super::topic::{self, TopicError};
-use crate::limits::{
-    EVENT_BYTES_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, TOPICS_PER_CONNECTION_MAX, TYPE_BYTES_MAX, VERSION_MAX,
-};
+/// The type of what viewers are told of their number.
+pub const VIEWERS: &str = "viewers";
+
+/// The type of what pages are told of them.
+pub const RULES: &str = "rules";
+
+/// The type of what viewers are told of them; between nodes its key is the data center that counted.
+pub const LIKES: &str = "likes";
 
 /// What an event type promises a client; see the table in docs/delivery.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -90,10 +99,13 @@ pub const OWNED: [(&str, Owner); 13] = [
 
 /// The topic by which nodes tell each other what to end and what to refuse.
 pub const CONTROL_TOPIC: &str = "control:members";
+
 /// The kind of topics to which nodes alone publish.
 pub const CONTROL_KIND: &str = "control";
+
 /// Tokens are revoked.
 pub const CONTROL_REVOKE: &str = "control.revoke";
+
 /// Open streams are to end, or to have other topics.
 pub const CONTROL_STREAMS: &str = "control.streams";
 

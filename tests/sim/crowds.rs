@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
+use fanfare::ground::message::Message;
 use fanfare::limits::SIMULATED_LOOKS;
-use fanfare::server::message::Message;
 
 use crate::clients::{MILLISECOND, SECOND};
 use crate::fabric::Owner;

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use fanfare::backend::sqlite::{Batches, Befalls, Memory};
-use fanfare::backend::store::{Outcome, Store, StoreError};
+use fanfare::db::sqlite::{Batches, Befalls, Memory};
+use fanfare::db::{Outcome, Store, StoreError};
+use fanfare::ground::message::Ticket;
 use fanfare::limits::STORE_BUSY_MS;
 use fanfare::runtime::clock::Times;
 use fanfare::runtime::random::Random;
-use fanfare::server::message::Ticket;
 
 use crate::agenda::Now;
 use crate::clients::MILLISECOND;

@@ -1,6 +1,6 @@
 //! What befalls a simulated cluster, drawn from a stream of chance of its own.
 
-use fanfare::backend::sqlite::Befalls;
+use fanfare::db::sqlite::Befalls;
 use fanfare::settings::Role;
 
 use crate::clients::{MILLISECOND, SECOND};

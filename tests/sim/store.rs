@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fanfare::dispatch::kv::{Answer, Heard, KeyValue, Notice, Request, Unavailable};
-use fanfare::dispatch::memory::MemoryKv;
+use fanfare::kv::memory::MemoryKv;
+use fanfare::kv::{Answer, Heard, KeyValue, Notice, Request, Unavailable};
 use fanfare::observe::trouble::Reason;
 use fanfare::runtime::clock::Times;
 

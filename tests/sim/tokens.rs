@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fanfare::auth::watch::Shared;
 use fanfare::auth::{Keys, Terms};
-use fanfare::server::access::Tokens;
+use fanfare::ground::access::Tokens;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 

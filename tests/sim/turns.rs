@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fanfare::args::Flags;
+use fanfare::ground::message::Message;
 use fanfare::limits::{MAILBOX_MESSAGES, READ_BURST};
 use fanfare::roles::{self, Ways};
 use fanfare::runtime::clock::Times;
 use fanfare::runtime::mailbox;
 use fanfare::runtime::net::{Net, PUBLIC, Simulated, Socket, token_of};
 use fanfare::runtime::readiness::Ready;
-use fanfare::server::message::Message;
-use fanfare::server::shard::{Parts, Shard};
 use fanfare::settings::{Role, Settings};
+use fanfare::shard::{Parts, Shard};
 use fanfare::wire::connection_id::NodeId;
 
 use crate::world::{BEGIN, UNIX};

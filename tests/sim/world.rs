@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
+use fanfare::ground::message::Message;
+use fanfare::ground::node::Node;
 use fanfare::limits::TICK;
 use fanfare::runtime::clock::Times;
 use fanfare::runtime::net::{RESTED, TICKS};
 use fanfare::runtime::random::{Random, seed_tables};
-use fanfare::server::message::Message;
-use fanfare::server::node::Node;
-use fanfare::server::shard::Shard;
 use fanfare::settings::Role;
+use fanfare::shard::Shard;
 
 use crate::agenda::{Agenda, Now, Planned};
 use crate::clients::{MILLISECOND, SECOND};
@@ -335,7 +335,7 @@ impl World {
         }
     }
 
-    fn hear(&mut self, who: ShardId, life: u64, heard: fanfare::dispatch::kv::Heard) {
+    fn hear(&mut self, who: ShardId, life: u64, heard: fanfare::kv::Heard) {
         let machine = &self.machines[who.machine];
         let Some(node) = machine.node.as_ref().filter(|_| machine.life == life) else { return };
         if let Err(Message::Kv(heard)) = node.mail[who.shard].try_send(Message::Kv(heard)) {

@@ -56,7 +56,7 @@ fn more_shards_than_taskset_allows() {
 
 #[test]
 fn topics_aimed_at_one_shard() {
-    use fanfare::dispatch::kv::bucket;
+    use fanfare::kv::bucket;
     // All that anybody outside can know of a topic: its bucket, and all of these are in one.
     let aimed = (0..).map(|number| format!("aim:{number}")).filter(|topic| bucket(topic) == 7).take(100);
     let aimed: Vec<String> = aimed.collect();

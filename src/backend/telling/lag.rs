@@ -1,34 +1,11 @@
 //! When a topic's posts wait for the outbox, and for how long.
 
-use std::sync::Arc;
-use std::time::Instant;
-
-use crate::backend::store::{Change, Record};
+use crate::db::{Change, Record};
+use crate::ground::posts::{Due, PassEnd};
 use crate::limits::TOLD_LAG_MAX;
 use crate::runtime::random::Set;
 use crate::wire::topic::Topic;
-
-/// A pass through the outbox is over.
-#[derive(Debug, Clone)]
-pub struct PassEnd {
-    /// When it began.
-    pub began: Instant,
-    /// When its last page was asked for.
-    pub asked: Instant,
-    /// What is still due behind what was listed.
-    pub due: Due,
-}
-
-/// What is due in the outbox, as far as it is known.
-#[derive(Debug, Clone)]
-pub enum Due {
-    /// Nothing but what was listed.
-    Nothing,
-    /// Posts of these topics, which another backend publishes.
-    Of(Arc<Set<Topic>>),
-    /// Nobody knows.
-    Unknown,
-}
+use std::time::Instant;
 
 /// Some of a topic's posts are in the outbox, so that others have to wait for it.
 #[derive(Debug, Clone, Copy)]

@@ -5,7 +5,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::backend::passes::{Passes, Step};
+use crate::db::PostKind;
 use crate::limits::{OUTBOX_RETRY, TICK};
+use crate::wire::hops::Begun;
 
 fn topic(number: usize) -> Topic {
     Topic::parse(&format!("live:{number}")).unwrap()

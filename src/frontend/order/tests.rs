@@ -1,6 +1,6 @@
 use super::*;
-use crate::dispatch::kv::{Append, Read};
-use crate::dispatch::memory_history::Histories;
+use crate::kv::memory::history::Histories;
+use crate::kv::{Append, Read};
 use crate::wire::frame::Stored;
 use crate::wire::frame::tests::every;
 use crate::wire::topic::Topic;

@@ -1,7 +1,7 @@
 //! How far the serving of a topic's viewers is, for who follows one event to all of them.
 
-use super::super::log::Cursor;
-use super::TopicEntry;
+use crate::frontend::log::Cursor;
+use crate::frontend::topics::TopicEntry;
 
 impl TopicEntry {
     /// Where the log ended when the present round of serving began.

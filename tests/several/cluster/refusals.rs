@@ -1,6 +1,6 @@
 //! Who is refused, and how.
 
-use fanfare::dispatch::kv::bucket;
+use fanfare::kv::bucket;
 use serde_json::json;
 
 use super::setup::*;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use fanfare::dispatch::kv::bucket;
+use fanfare::kv::bucket;
 use fanfare::wire::batch::Writer;
 use fanfare::wire::connection_id::NodeId;
 use fanfare::wire::event::Class;

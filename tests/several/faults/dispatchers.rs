@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use fanfare::dispatch::kv::{Answer, Append, Heard, KeyValue as _, Request};
-use fanfare::dispatch::redis::Config;
+use fanfare::kv::redis::Config;
+use fanfare::kv::{Answer, Append, Heard, KeyValue as _, Request};
 use fanfare::wire::topic::Topic;
 use rustix::process::Signal;
 use serde_json::json;
@@ -114,7 +114,7 @@ fn event_not_sent(beneath: &Store) {
         presence: Default::default(),
     };
     let tell = Arc::new(move |_, heard| tell.send(heard).unwrap_or_default());
-    let store = fanfare::dispatch::redis::start(&beneath.url(), config, tell).expect("a store");
+    let store = fanfare::kv::redis::start(&beneath.url(), config, tell).expect("a store");
     eventually("the store to be there", || store.trouble().map(|reason| reason.whole()).map_or(Ok(()), Err));
     let event = json!({"id": "unsent", "topic": topic, "type": "message", "at": unix_ms(), "data": 1});
     let append = Append {

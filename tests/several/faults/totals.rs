@@ -2,8 +2,8 @@
 
 use std::sync::mpsc::channel;
 
-use fanfare::backend::sqlite;
-use fanfare::backend::store::{Command, Outcome};
+use fanfare::db::sqlite;
+use fanfare::db::{Command, Outcome};
 
 use super::beneath::Store;
 use super::setup::*;

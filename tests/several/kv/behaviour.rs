@@ -3,9 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use fanfare::dispatch::datacenter::Taking;
-use fanfare::dispatch::kv::{Answer, Append, BUCKETS, Notice, Page, Request, bucket, digest};
-use fanfare::dispatch::pace::{Pace, Room};
+use fanfare::kv::datacenter::Taking;
+use fanfare::kv::pace::{Pace, Room};
+use fanfare::kv::{Answer, Append, BUCKETS, Notice, Page, Request, bucket, digest};
 use fanfare::limits::LATEST_KEYS_MAX;
 use fanfare::wire::connection_id::NodeId;
 use fanfare::wire::position::Position;
@@ -356,10 +356,8 @@ fn newest_values(store: &Store) {
 fn order(store: &Store) {
     let one = topic("live:1");
     let tickets: Vec<u64> = (0..500).map(|number| store.submit(0, append(&one, &number.to_string(), 5000))).collect();
-    let read = store.submit(
-        0,
-        Request::Read(fanfare::dispatch::kv::Read { topic: one.clone(), after: Position::START, limit: 5000 }),
-    );
+    let read =
+        store.submit(0, Request::Read(fanfare::kv::Read { topic: one.clone(), after: Position::START, limit: 5000 }));
     let end = store.submit(0, Request::Ends(vec![topic("live:2"), one.clone()]));
     let applied = store.submit(0, batch(7, 1, false, &[(&one, true)]));
     let subscribers = store.submit(0, Request::Subscribers(one.clone()));

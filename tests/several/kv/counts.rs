@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fanfare::dispatch::kv::{Answer, NodeCounts, Notice, Request};
+use fanfare::kv::{Answer, NodeCounts, Notice, Request};
 use fanfare::limits::REDIS_COUNTS;
 use fanfare::wire::connection_id::NodeId;
 

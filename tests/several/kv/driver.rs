@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use fanfare::dispatch::crowd::{Crowd, Members};
-use fanfare::dispatch::datacenter::{Placed, QueueAsk, QueuePage, Taking};
-use fanfare::dispatch::kv::{
+use fanfare::kv::crowd::{Crowd, Members};
+use fanfare::kv::datacenter::{Placed, QueueAsk, QueuePage, Taking};
+use fanfare::kv::memory::MemoryKv;
+use fanfare::kv::redis;
+use fanfare::kv::redis::{Config, PresenceTimes};
+use fanfare::kv::{
     Alive, Answer, Append, Batch, End, Heard, Heartbeat, KeyValue, NodeCounts, NodeInfo, Notice, Page, Read, Request,
     SetLatest, Turn, Unavailable, bucket,
 };
-use fanfare::dispatch::memory::MemoryKv;
-use fanfare::dispatch::redis::{self, Config, PresenceTimes};
 use fanfare::limits::KV_TIMEOUT;
 use fanfare::runtime::clock::Times;
 use fanfare::wire::connection_id::NodeId;
@@ -84,7 +85,7 @@ pub fn signs<'a>(members: impl IntoIterator<Item = &'a str>) -> Request {
 
 /// What is due in all buckets.
 pub fn due(limit: u32) -> Request {
-    Request::Due((0..fanfare::dispatch::kv::BUCKETS as u8).collect(), limit)
+    Request::Due((0..fanfare::kv::BUCKETS as u8).collect(), limit)
 }
 
 /// An event of this type, of which so many are kept for so long.
@@ -155,7 +156,7 @@ impl Store {
         Store::of(|tell| Arc::new(redis::start(url, config, tell).expect("it starts")))
     }
 
-    fn of(start: impl FnOnce(fanfare::dispatch::kv::Tell) -> Arc<dyn KeyValue>) -> Store {
+    fn of(start: impl FnOnce(fanfare::kv::Tell) -> Arc<dyn KeyValue>) -> Store {
         let (sender, receiver) = mpsc::channel();
         let kv = start(Arc::new(move |shard, heard| {
             let _ = sender.send((shard, heard));

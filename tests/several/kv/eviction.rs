@@ -1,6 +1,6 @@
 //! A server that drops keys when its memory is full. Each test is named after what it prevents.
 
-use fanfare::dispatch::kv::{bucket, digest};
+use fanfare::kv::{bucket, digest};
 
 use super::driver::{Store, batch, topic};
 use crate::support::eventually;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fanfare::dispatch::kv::{Answer, Notice, Request, bucket};
+use fanfare::kv::{Answer, Notice, Request, bucket};
 use fanfare::wire::position::Position;
 use fanfare::wire::topic::Topic;
 
@@ -18,7 +18,7 @@ fn topics() -> Vec<Topic> {
     for number in 0.. {
         let name = format!("live:{number}");
         found.entry(bucket(&name)).or_insert_with(|| topic(&name));
-        if found.len() == fanfare::dispatch::kv::BUCKETS {
+        if found.len() == fanfare::kv::BUCKETS {
             break;
         }
     }

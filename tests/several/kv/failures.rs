@@ -1,8 +1,9 @@
 //! A Redis that dies, hangs, restarts, comes late, or wants something else than it is given.
 
-use fanfare::dispatch::datacenter::Taking;
-use fanfare::dispatch::kv::{Answer, Append, Heard, KeyValue as _, Notice, Request, Unavailable, bucket, digest};
-use fanfare::dispatch::redis::{self, Config, StartError};
+use fanfare::kv::datacenter::Taking;
+use fanfare::kv::redis;
+use fanfare::kv::redis::{Config, StartError};
+use fanfare::kv::{Answer, Append, Heard, KeyValue as _, Notice, Request, Unavailable, bucket, digest};
 use fanfare::limits::{REDIS_QUESTIONS, WITHDRAWN_REFUSED};
 use fanfare::wire::position::Position;
 

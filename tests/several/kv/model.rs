@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use fanfare::dispatch::kv::{Answer, Page, Request};
+use fanfare::kv::{Answer, Page, Request};
 use fanfare::wire::position::Position;
 use fanfare::wire::topic::Topic;
 use proptest::prelude::*;
@@ -59,7 +59,7 @@ impl Places<'_> {
     fn read(&self, topic: &Topic, after: Position, limit: u32) -> Seen {
         let Page { events, complete, reaches, since } = self.store.read(topic, after, limit);
         assert!(since <= reaches, "what was lost is not there");
-        let event = |event: fanfare::dispatch::kv::Stored| {
+        let event = |event: fanfare::kv::Stored| {
             (self.number(Some(event.position)).expect("a place"), self.number(event.prev), event.event.to_string())
         };
         (events.into_iter().map(event).collect(), complete, reaches.place() > after)

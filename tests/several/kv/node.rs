@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use fanfare::dispatch::kv::bucket;
+use fanfare::kv::bucket;
 
 use super::driver::{Store, topic};
 use crate::support::becomes;

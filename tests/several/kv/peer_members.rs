@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use fanfare::dispatch::datacenter::{PeerTurns, anywhere};
-use fanfare::dispatch::kv::{Answer, Request, Turn};
+use fanfare::kv::datacenter::{PeerTurns, anywhere};
+use fanfare::kv::{Answer, Request, Turn};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 

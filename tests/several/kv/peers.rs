@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use fanfare::dispatch::crowd::Crowd;
-use fanfare::dispatch::datacenter::{HelloNumber, PeerNote, PeerState, PeerViewers};
-use fanfare::dispatch::kv::{Answer, Notice, Request};
+use fanfare::kv::crowd::Crowd;
+use fanfare::kv::datacenter::{HelloNumber, PeerNote, PeerState, PeerViewers};
+use fanfare::kv::{Answer, Notice, Request};
 use fanfare::limits::{PEER_LACKED_AGE, PEER_SILENT, REDIS_COUNTS};
 use fanfare::wire::connection_id::NodeId;
 use fanfare::wire::topic::Topic;

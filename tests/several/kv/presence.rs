@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use fanfare::dispatch::kv::{Answer, BUCKETS, Request, Turn, bucket};
-use fanfare::dispatch::redis::PresenceTimes;
+use fanfare::kv::redis::PresenceTimes;
+use fanfare::kv::{Answer, BUCKETS, Request, Turn, bucket};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};

@@ -1,7 +1,7 @@
 //! What waits for peers, and what of theirs was taken.
 
-use fanfare::dispatch::datacenter::{QueuePage, Taking};
-use fanfare::dispatch::kv::{Notice, bucket};
+use fanfare::kv::datacenter::{QueuePage, Taking};
+use fanfare::kv::{Notice, bucket};
 use fanfare::limits::{PEER_QUEUE_BYTES, PEER_QUEUE_ENTRY_BYTES, PEER_QUEUE_PAGE, PEER_QUEUE_PAGE_BYTES};
 use fanfare::wire::position::Position;
 use fanfare::wire::topic::Topic;
@@ -22,7 +22,7 @@ pub fn done(page: &QueuePage) -> Option<(u64, Position)> {
 
 /// What another data center gets of a page, all for one topic unless `topic` says otherwise.
 pub fn taking(page: &QueuePage, topic: impl Fn(&str) -> Topic) -> Taking {
-    let event = |event: &fanfare::dispatch::datacenter::Queued| {
+    let event = |event: &fanfare::kv::datacenter::Queued| {
         (event.number, event_for(&topic(&event.event), &event.event, 100_000, &[]))
     };
     let events = page.events.iter().map(event).collect();
@@ -99,8 +99,8 @@ pub fn are_bounded(store: &Store) {
     assert_eq!((seen.len() as u64, seen.last()), (fit - 1, Some(&0)));
 }
 
-fn request(topic: &Topic, event: &str) -> fanfare::dispatch::kv::Request {
-    fanfare::dispatch::kv::Request::Append(event_for(topic, event, 9, &["b"]))
+fn request(topic: &Topic, event: &str) -> fanfare::kv::Request {
+    fanfare::kv::Request::Append(event_for(topic, event, 9, &["b"]))
 }
 
 /// Holds for every store.
@@ -144,7 +144,7 @@ pub fn are_taken_once(store: &Store) {
 
 /// Appends, takings and reads of one shard, all under way at once.
 fn in_order(store: &Store, topics: &[Topic]) {
-    use fanfare::dispatch::kv::{Answer, Read, Request};
+    use fanfare::kv::{Answer, Read, Request};
     let mut tickets = Vec::new();
     let text = |number: u64| number.to_string();
     for number in 0..60u64 {

@@ -1,6 +1,6 @@
 //! What dead nodes leave behind.
 
-use fanfare::dispatch::kv::{Request, bucket, digest};
+use fanfare::kv::{Request, bucket, digest};
 use fanfare::limits::{NODE_LEASE, NODE_SWEEP, PEER_FORGOTTEN};
 
 use super::driver::{Store, batch, counts, of_one_bucket};

@@ -1,6 +1,6 @@
 //! What the version before left in a Redis is still good.
 
-use fanfare::dispatch::kv::{Answer, Request, bucket};
+use fanfare::kv::{Answer, Request, bucket};
 use fanfare::wire::position::Position;
 
 use super::driver::{Store, deletion, topic, with_id};

@@ -1,6 +1,6 @@
 //! Newest values that pile up: what nobody watches goes by age, and what is too much goes for what comes.
 
-use fanfare::dispatch::kv::{bucket, digest};
+use fanfare::kv::{bucket, digest};
 use fanfare::limits::REDIS_VALUES_BYTES;
 
 use super::driver::{Store, batch, of_one_bucket};

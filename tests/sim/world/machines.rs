@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use fanfare::args::Flags;
+use fanfare::ground::message::Message;
 use fanfare::limits::TICK;
 use fanfare::roles::{self, Ways};
 use fanfare::runtime::mailbox;
 use fanfare::runtime::net::Net;
 use fanfare::runtime::random::seed_tables;
 use fanfare::runtime::resolver::Found;
-use fanfare::server::message::Message;
-use fanfare::server::shard::{Parts, Shard};
 use fanfare::settings::{Role, Settings};
+use fanfare::shard::{Parts, Shard};
 use fanfare::wire::connection_id::NodeId;
 
 use super::{Event, World, address, dc_name, times};

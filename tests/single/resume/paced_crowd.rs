@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use fanfare::dispatch::pace::QUARTER_MS;
+use fanfare::kv::pace::QUARTER_MS;
 use serde_json::json;
 
 use super::support::crowd::Crowd;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Barrier;
 
-use fanfare::backend::store::{Command, Outcome, StoreError};
+use fanfare::db::{Command, Outcome, StoreError};
 
 use super::{Caller, Database, on_both};
 

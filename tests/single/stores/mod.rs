@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use fanfare::backend::store::{Command, Outcome, Store, StoreError};
+use fanfare::db::{Command, Outcome, Store, StoreError};
 use tempfile::TempDir;
 
 /// What came of a command.
@@ -61,7 +61,7 @@ impl Database {
         match self {
             Database::Sqlite(folder) => {
                 let path = folder.path().join("fanfare.db");
-                Caller::over(fanfare::backend::sqlite::start(&path, answer).expect("it opens"))
+                Caller::over(fanfare::db::sqlite::start(&path, answer).expect("it opens"))
             }
             Database::Postgres(server) => Caller::on(&server.url()),
             Database::Pooled(_, pooler) => Caller::on(&pooler.url()),
@@ -90,7 +90,7 @@ impl Caller {
 
     /// A store on PostgreSQL.
     pub fn on(url: &str) -> Caller {
-        Caller::over(fanfare::backend::postgres::start(url, answer).expect("it starts"))
+        Caller::over(fanfare::db::postgres::start(url, answer).expect("it starts"))
     }
 
     /// Submits without waiting.

@@ -2,8 +2,8 @@
 
 use std::sync::Barrier;
 
-use fanfare::backend::once::{Asker, Once};
-use fanfare::backend::store::{Command, Outcome, Part, PostKind, StoreError};
+use fanfare::db::once::{Asker, Once};
+use fanfare::db::{Command, Outcome, Part, PostKind, StoreError};
 use fanfare::limits::ONCE_AGE;
 use fanfare::wire::status::Status;
 

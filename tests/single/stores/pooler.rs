@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use fanfare::backend::store::{Outcome, PostKind};
+use fanfare::db::{Outcome, PostKind};
 use tokio_postgres::{Client, NoTls};
 
 use super::Caller;

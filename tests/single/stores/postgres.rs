@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use fanfare::backend::postgres::{Refused, start};
-use fanfare::backend::store::{Command, Outcome, PostKind, StoreError};
+use fanfare::db::postgres::{Refused, start};
+use fanfare::db::{Command, Outcome, PostKind, StoreError};
 use fanfare::limits::{POSTGRES_BATCH, POSTGRES_CONNECTIONS, STORE_NAME_BYTES_MAX};
 
 use super::likes::{check_tables, counts, like};

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fanfare::backend::rules::Standing;
-use fanfare::backend::store::{
+use fanfare::db::rules::Standing;
+use fanfare::db::{
     Change, Command, Deletion, Marks, OutboxAsk, Outcome, Part, Post, PostKind, Record, StoreError, Unpublished,
 };
 use fanfare::limits::{OUTBOX_PAGE_BYTES, POST_TEXT_BYTES_MAX, POSTS_PAGE_BYTES_MAX};

@@ -2,8 +2,8 @@
 
 use std::sync::Barrier;
 
-use fanfare::backend::rules::{Bar, Change, Comments, Rules, Standing};
-use fanfare::backend::store::{Command, Outcome, PostKind, StoreError};
+use fanfare::db::rules::{Bar, Change, Comments, Rules, Standing};
+use fanfare::db::{Command, Outcome, PostKind, StoreError};
 
 use super::{Caller, Database, on_both};
 

@@ -1,0 +1,164 @@
+//! The dispatcher's requests: an event to a topic, or a line an event.
+
+use crate::dispatcher::Dispatcher;
+use crate::dispatcher::subscribers::Routed;
+use crate::ground::asking::Asked;
+use crate::ground::publishing::{Published, Publisher};
+use crate::ground::{Ground, Todo};
+use crate::kv::Request as KvRequest;
+use crate::wire::connection_id::NodeId;
+use crate::wire::event::{Class, Draft, LIKES, RULES, VIEWERS};
+use crate::wire::frame::{Event, Frame};
+use crate::wire::hops::Checkpoint;
+use crate::wire::http::HttpError;
+use crate::wire::topic::Topic;
+use crate::wire::version::Version;
+use std::sync::Arc;
+
+impl Dispatcher {
+    /// Takes an event: to the nodes that want its topic, or nowhere; by way of the key-value store where its class asks for
+    /// that.
+    pub(crate) fn publish(
+        &mut self,
+        ground: &mut Ground,
+        draft: &Draft<'_>,
+        id: &str,
+        publisher: Publisher,
+    ) -> Result<Published, HttpError> {
+        let info = ground.live.types.get(&draft.kind);
+        let node = Arc::clone(&ground.node);
+        // Totals are by data center, whatever name a backend of it goes by.
+        let key = if draft.kind == LIKES { Some(&*node.dc) } else { draft.key.as_deref() };
+        ground.counters().events_in[info.class as usize].add(1);
+        let hops = ground.begin_journey(draft, id, info.class).map(|mut hops| {
+            ground.note(&mut hops, Checkpoint::Dispatched, info.class);
+            Arc::new(hops)
+        });
+        let event = Event {
+            id,
+            topic: &draft.topic,
+            kind: &draft.kind,
+            key,
+            at: ground.clock.unix_ms,
+            data: draft.data,
+            class: info.class,
+            ttl_ms: info.ttl_ms,
+            place: None,
+            version: Version {
+                number: draft.version.filter(|_| info.class == Class::Sum).unwrap_or(0),
+                ..Version::NONE
+            },
+            hops: hops.as_ref(),
+        };
+        let encode = || match draft.count {
+            1 => Arc::new(Frame::encode(&event)),
+            count => Arc::new(Frame::encode(&event)).recounted(count.into()),
+        };
+        match info.class {
+            Class::Every => self.append(ground, &event, draft.always, publisher),
+            Class::Latest => {
+                match draft.version {
+                    Some(version) if event.kind == "presence" && self.has_peers() => {
+                        self.tell_presence(ground, &event, version)
+                    }
+                    // Each data center's viewers are told by peers themselves, and its rules are those of its database.
+                    version => {
+                        let version = Version { number: version.unwrap_or(0), dc: &node.dc };
+                        self.version(ground, &Event { version, ..event }, !matches!(event.kind, VIEWERS | RULES))?;
+                    }
+                }
+                Ok(Published::Taken)
+            }
+            Class::Sum | Class::Ephemeral if self.has_peers() => {
+                let frame = encode();
+                // Once it is surely taken: who is refused tries again.
+                self.route_frame(ground, &frame)?;
+                self.broadcast(ground, &frame);
+                Ok(Published::Taken)
+            }
+            Class::Sum | Class::Ephemeral => self.route_made(ground, &draft.topic, encode).map(|()| Published::Taken),
+        }
+    }
+
+    /// Sends an event to the nodes that want its topic, once they are known.
+    pub(crate) fn route(&mut self, ground: &mut Ground, event: &Event<'_>) -> Result<(), HttpError> {
+        self.route_made(ground, event.topic, || Arc::new(Frame::encode(event)))
+    }
+
+    /// The same for one that is encoded already.
+    pub(crate) fn route_frame(&mut self, ground: &mut Ground, frame: &Arc<Frame>) -> Result<(), HttpError> {
+        self.route_made(ground, frame.topic(), || Arc::clone(frame))
+    }
+
+    /// An event that nobody wants is not encoded.
+    fn route_made(
+        &mut self,
+        ground: &mut Ground,
+        topic: &str,
+        make: impl FnOnce() -> Arc<Frame>,
+    ) -> Result<(), HttpError> {
+        match self.subscribers.route(topic, ground.clock.instant) {
+            Routed::To { nodes, refresh } => {
+                if nodes.is_empty() {
+                    ground.counters().unwanted.add(1);
+                } else {
+                    self.dispatch(ground, &nodes, &make());
+                }
+                if refresh {
+                    self.look_up(ground, Topic::parse(topic).expect("the topic was checked"));
+                }
+                Ok(())
+            }
+            Routed::Unknown => {
+                let topic = Topic::parse(topic).expect("the topic was checked");
+                match self.subscribers.hold(&topic, make(), &ground.account) {
+                    Ok(ask) => {
+                        if ask {
+                            self.look_up(ground, topic);
+                        }
+                        Ok(())
+                    }
+                    Err(full) => Err(HttpError::unavailable(full.to_string())),
+                }
+            }
+        }
+    }
+
+    fn look_up(&mut self, ground: &mut Ground, topic: Topic) {
+        ground.counters().lookups.add(1);
+        ground.ask(KvRequest::Subscribers(topic.clone()), Asked::Subscribers(topic));
+    }
+
+    /// The key-value store said who wants a topic: what waited for that goes there.
+    pub(crate) fn on_subscribers(&mut self, ground: &mut Ground, topic: &Topic, nodes: Arc<[NodeId]>) {
+        for frame in self.subscribers.learn(topic, Arc::clone(&nodes), ground.clock.instant) {
+            if nodes.is_empty() {
+                ground.counters().unwanted.add(1);
+            } else {
+                self.dispatch(ground, &nodes, &frame);
+            }
+        }
+    }
+
+    /// It cannot say: what waited goes where the topic was wanted last, if that is known.
+    pub(crate) fn on_subscribers_unknown(&mut self, ground: &mut Ground, topic: &Topic) {
+        let (nodes, held) = self.subscribers.fall_back(topic, ground.clock.instant);
+        for frame in held {
+            match &nodes {
+                Some(nodes) => self.dispatch(ground, nodes, &frame),
+                None => ground.counters().dropped_unrouted.add(u64::from(frame.count())),
+            }
+        }
+    }
+
+    /// Sends an event to the nodes that want it.
+    fn dispatch(&mut self, ground: &mut Ground, nodes: &[NodeId], frame: &Arc<Frame>) {
+        for &node in nodes {
+            if node == ground.node.id {
+                ground.todo.push_back(Todo::Arrived(Arc::clone(frame)));
+            } else {
+                self.send_to_node(ground, node, frame);
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Viewer counts: each core says how many it has, the node's first shard adds them up and tells the key-value store, and the
+//! dispatcher that ranks highest for a topic tells the topic's viewers.
+
+use crate::frontend::Frontend;
+use crate::ground::Ground;
+use crate::ground::asking::Asked;
+use crate::ground::message::{Message, Move};
+use crate::kv::{Alive, Answer, Request, Unavailable};
+use crate::runtime::planted::{Mistake, planted};
+use crate::wire::topic::Topic;
+
+/// The kind of topics whose viewers are counted.
+pub const COUNTED: &str = "live:";
+
+/// Whether a topic's viewers are counted. Others may be told a number of another making.
+pub fn is_counted(topic: &Topic) -> bool {
+    topic.as_str().starts_with(COUNTED)
+}
+
+impl Frontend {
+    /// A stream came to a topic or left it, of this member, if it names one.
+    pub(crate) fn recount(&mut self, topic: &Topic, moved: Option<Move>) {
+        if is_counted(topic) {
+            self.recounted.entry(topic.clone()).or_default().extend(moved);
+        }
+    }
+}
+
+impl Frontend {
+    /// Once a tick: says what changed on this core, and on the first one also what changed on the node.
+    pub(crate) fn tick_audience(&mut self, ground: &mut Ground) {
+        if !self.recounted.is_empty() {
+            let recounted = std::mem::take(&mut self.recounted);
+            let count = |topic: &Topic| {
+                self.topics.views(topic.as_str()).map(|index| self.topics.get(index).viewers.len() as u32).sum()
+            };
+            let counts = recounted.into_iter().map(|(topic, moves)| (count(&topic), topic, moves)).collect();
+            ground.send(0, Message::Counts { core: ground.id, counts });
+        }
+        if ground.id == 0
+            && let Some(change) = self.audience.due(ground.node.id, ground.clock.instant)
+        {
+            ground.ask(Request::SetCounts(change), Asked::SetCounts);
+        }
+    }
+
+    /// A core's counts.
+    pub(crate) fn on_counts(&mut self, core: usize, counts: Vec<(u32, Topic, Vec<Move>)>) {
+        for (count, topic, moves) in counts {
+            self.audience.report(topic, core, count, &moves);
+        }
+    }
+
+    /// The store has this node's counts, or nobody knows.
+    pub(crate) fn on_counts_set(&mut self, result: Result<Answer, Unavailable>) {
+        match result {
+            Ok(_) => self.audience.done(),
+            Err(_) => self.audience.failed(),
+        }
+    }
+}
+
+impl Frontend {
+    /// Who lives changed, or may have.
+    pub(crate) fn on_alive_counts(&mut self, alive: &Alive) {
+        if alive.recount && !planted(Mistake::CountsUnrepaired) {
+            self.audience.repair();
+        }
+    }
+}

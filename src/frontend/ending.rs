@@ -1,0 +1,124 @@
+//! How an SSE stream ends: by its client, or with `bye`.
+
+use crate::frontend::Frontend;
+use crate::ground::Ground;
+use crate::ground::admitting::bye;
+use crate::ground::slots::{Body, Conn, Kind};
+use crate::limits::*;
+use crate::wire::sse::ByeReason;
+
+/// Why a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The client left, or its connection broke.
+    Client,
+    /// It took nothing for [`STALLED_TIMEOUT`](crate::limits::STALLED_TIMEOUT).
+    Stalled,
+    /// It lagged past its backlog, and was told to resume.
+    Backlog,
+    /// The node drains.
+    Drain,
+    /// Its token ran out.
+    Token,
+    /// A server ended it.
+    Disconnected,
+    /// It was a poll, which has its answer.
+    Polled,
+    /// It had the most waiting when that was too much for all streams together.
+    Budget,
+}
+
+impl Frontend {
+    /// Ends a stream: out of its topics, socket closed, slot free.
+    pub(crate) fn close_stream(&mut self, ground: &mut Ground, conn: Conn, why: Ended) {
+        let hash = self.member_hash(ground, conn);
+        let Some(slot) = ground.slots.get_mut(conn) else { return };
+        if slot.body == Body::Gathered && why != Ended::Client {
+            return self.answer_poll(ground, conn, why);
+        }
+        let subscriptions = std::mem::take(&mut slot.subscriptions);
+        if let Some(member) = slot.rights.take().and_then(|rights| rights.member) {
+            self.members.leave(&member);
+        }
+        self.polls.forget(conn.slot);
+        let waiters = self.waiting.gone(conn.slot);
+        self.end_lag(ground, conn);
+        for &subscription in subscriptions.as_slice() {
+            self.unsubscribe(ground, subscription, hash);
+        }
+        ground.forget(conn);
+        waiters.into_iter().for_each(|waiter| self.end_wait(ground, waiter));
+        self.streams -= 1;
+        let counters = ground.counters();
+        match why {
+            Ended::Client => counters.closed_client.add(1),
+            Ended::Stalled => counters.closed_stalled.add(1),
+            Ended::Backlog => counters.closed_backlog.add(1),
+            Ended::Drain => counters.closed_drain.add(1),
+            Ended::Token => counters.closed_token.add(1),
+            Ended::Disconnected => counters.closed_disconnected.add(1),
+            Ended::Polled => counters.closed_polled.add(1),
+            Ended::Budget => counters.closed_budget.add(1),
+        }
+    }
+
+    /// What waits for a stream that lags is lost to it, and nobody is to look for what it asked for.
+    pub(crate) fn end_lag(&mut self, ground: &mut Ground, conn: Conn) {
+        let Some(lag) = self.lags.remove(conn.slot) else { return };
+        let lost = lag.backlog.events().iter().sum();
+        let asked: Vec<_> = lag.replay.iter().flat_map(|replaying| replaying.replay.asked().cloned()).collect();
+        ground.counters().dropped_closed.add(lost);
+        for topic in asked {
+            self.end_replay(ground, conn, topic);
+        }
+    }
+
+    /// Sends `bye`, and closes once the client has it.
+    pub(crate) fn say_bye(&mut self, ground: &mut Ground, conn: Conn, reason: ByeReason, why: Ended) {
+        let retry_ms = ground.retry_jitter();
+        let Some(slot) = ground.slots.get(conn).filter(|slot| !slot.is_ending()) else { return };
+        let mut bytes = Vec::new();
+        bye(&mut bytes, slot.framing(), reason, retry_ms);
+        if matches!(slot.kind, Kind::Lagging { .. }) {
+            self.end_after(ground, conn.slot, why);
+            return self.write_stream(ground, conn, &bytes);
+        }
+        self.write_stream(ground, conn, &bytes);
+        match ground.slots.get(conn).map(|slot| &slot.kind) {
+            Some(Kind::Lagging { .. }) => self.end_after(ground, conn.slot, why),
+            Some(Kind::Stream) => self.close_stream(ground, conn, why),
+            _ => {}
+        }
+    }
+
+    /// A stream that lags ends once its client took what is to be sent first.
+    pub(crate) fn end_after(&mut self, ground: &mut Ground, slot: u32, why: Ended) {
+        if let Some(lag) = self.lags.get_mut(slot) {
+            lag.ends = Some(why);
+            ground.slots.at_mut(slot).kind = Kind::Lagging { ends: true };
+        }
+    }
+}
+
+impl Frontend {
+    /// Looks at a stream, for which a heartbeat may be due. What its client took is known unless that `is_late`.
+    pub(crate) fn look_after(&mut self, ground: &mut Ground, conn: Conn, is_due: bool, is_late: bool) {
+        let (half_closed, framing) = (ground.slots.at(conn.slot).half_closed, ground.slots.at(conn.slot).framing());
+        let beats = match self.lags.get(conn.slot) {
+            Some(lag) if lag.waits_for_us() => is_due,
+            Some(lag) => {
+                let waited = ground.clock.seconds().saturating_sub(lag.progress);
+                if !is_late && waited >= STALLED_TIMEOUT.as_secs() as u32 {
+                    self.close_stream(ground, conn, Ended::Stalled);
+                }
+                false
+            }
+            // What stands between may have passed the end on, and takes one piece after the other before it knows more.
+            None => is_due || half_closed,
+        };
+        if beats {
+            ground.set_due(conn, HEARTBEAT.as_secs() as u32);
+            self.write_stream(ground, conn, framing.heartbeat());
+        }
+    }
+}

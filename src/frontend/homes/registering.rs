@@ -1,0 +1,94 @@
+//! A topic gets a home with its first viewer, is registered with the key-value store, and is ready once all that its viewers
+//! may count on is in place.
+
+use crate::frontend::Frontend;
+use crate::frontend::homes::Home;
+use crate::ground::Ground;
+use crate::ground::asking::Asked;
+use crate::ground::message::Message;
+use crate::ground::message::Wish;
+use crate::kv::Request;
+use crate::limits::{CROWD_SLICE, REGISTER_RETRY, SUBSCRIBERS_CACHE_AGE};
+use crate::runtime::shrink::shrink;
+use crate::wire::topic::Topic;
+
+impl Frontend {
+    /// The node's first viewer of a topic came, or it lets go of it. The shard that tells the store of its bucket hears.
+    pub(crate) fn register(&mut self, ground: &mut Ground, topic: Topic, wanted: bool) {
+        self.homes.wishes += 1;
+        let wish = self.homes.wishes;
+        if wanted {
+            let home = Box::new(Home::new(ground.clock.instant, &ground.account, wish));
+            self.homes.homes.insert(topic.clone(), home);
+            self.homes.new.push(topic.clone());
+        } else {
+            // Nobody watches any more, so what waits in its windows is nobody's.
+            let home = self.homes.homes.remove(&topic);
+            shrink(&mut self.homes.homes);
+            if let Some(home) = home {
+                self.homes.compare.remove(&(home.compare_at, topic.clone()));
+                if self.homes.doubted.forget(home.doubted) {
+                    self.tell_settled(ground);
+                }
+            }
+        }
+        let registrar = ground.node.registrar(topic.as_str());
+        if registrar == ground.id {
+            self.registrar.change(topic, wanted, wish);
+        } else {
+            ground.send(registrar, Message::Register { topic, wanted, wish });
+        }
+    }
+
+    /// Sends the registrations that are due, as many as one turn may.
+    pub(crate) fn send_registrations(&mut self, ground: &mut Ground) {
+        self.begin_homes(ground);
+        if !self.registrar.is_due(ground.clock.instant) {
+            return;
+        }
+        let mut slice = ground.clock.slice(CROWD_SLICE);
+        while let Some(batch) = self.registrar.next_batch(ground.node.id, ground.clock.instant) {
+            let number = batch.bucket;
+            ground.ask(Request::Apply(batch), Asked::Apply(number));
+            if slice.is_over() {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn on_applied(&mut self, ground: &mut Ground, number: u8) {
+        for (topic, wish) in self.registrar.applied(number) {
+            let home = ground.node.home(topic.as_str());
+            if home == ground.id {
+                self.on_registered(ground, &topic, wish);
+            } else {
+                ground.send(home, Message::Registered { topic, wish });
+            }
+        }
+    }
+
+    /// The store holds the registration of a topic, by this wish.
+    pub(crate) fn on_registered(&mut self, ground: &mut Ground, topic: &Topic, wish: Wish) {
+        if let Some(home) = self.homes.homes.get_mut(topic) {
+            home.applied |= home.wish == wish;
+        }
+        self.check_ready(ground, topic);
+    }
+
+    pub(crate) fn check_ready(&mut self, ground: &mut Ground, topic: &Topic) {
+        let now = ground.clock.instant;
+        let Some(home) = self.homes.homes.get_mut(topic).filter(|home| home.is_ready()) else { return };
+        // Once more when every dispatcher's cache must have learnt of it.
+        home.compare_at(topic, now + SUBSCRIBERS_CACHE_AGE + REGISTER_RETRY, &mut self.homes.compare);
+        self.registry.registered(topic, now, &mut self.effects);
+        self.apply_effects(ground);
+    }
+
+    /// Tells a core that a topic is registered, and what it must know of it.
+    pub(crate) fn say_ready(&mut self, ground: &mut Ground, core: usize, topic: Topic) {
+        let home = self.homes.homes.get(&topic);
+        let end = home.and_then(|home| home.order.end());
+        let newest = self.homes.newest_values(&topic);
+        ground.send(core, Message::Ready { topic, end, newest });
+    }
+}

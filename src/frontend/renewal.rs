@@ -1,0 +1,97 @@
+//! The rights of an open stream: when they end, what its client is told before, and
+//! `POST /v1/connections/{connection}/token`, which renews them on whichever shard the stream lives.
+
+use crate::auth::Token;
+use crate::frontend::Frontend;
+use crate::frontend::elsewhere::What;
+use crate::frontend::topics::TopicEntry;
+use crate::ground::Ground;
+use crate::ground::access::Access;
+use crate::ground::all::All;
+use crate::ground::answering::Handled;
+use crate::ground::message::{Message, Renewal};
+use crate::ground::rights::StreamRights;
+use crate::ground::slots::Conn;
+use crate::runtime::planted::{Mistake, planted};
+use crate::wire::http::HttpError;
+use crate::wire::query::Query;
+use crate::wire::request::Request;
+use crate::wire::{json, sse};
+use serde::Deserialize;
+
+#[derive(Default, Deserialize)]
+pub(crate) struct Body {
+    token: Option<String>,
+}
+
+impl Frontend {
+    /// `POST /v1/connections/{connection}/token`: by the token in the body, or else by the request's own, as a page
+    /// does whose token is in a cookie that it cannot read.
+    pub(crate) fn renew_token(
+        &mut self,
+        ground: &mut Ground,
+        asker: Conn,
+        request: &Request<'_>,
+        query: Query<'_>,
+        connection: &str,
+        body: &[u8],
+    ) -> Result<Handled, HttpError> {
+        // What the parser says could quote the token.
+        let Body { token } = match body.trim_ascii() {
+            [] => Body::default(),
+            body => json::object(body).map_err(|error| {
+                let (line, column) = (error.line(), error.column());
+                HttpError::bad(format!(
+                    "the body must be {{\"token\":\"…\"}}, and is not at line {line} column {column}"
+                ))
+            })?,
+        };
+        let access = match &token {
+            Some(token) => ground.verify(Token(token))?,
+            None => ground.access(request, query)?,
+        };
+        if let Some(holder) = self.holder_elsewhere(ground, connection) {
+            return self.change_elsewhere(ground, asker, holder, connection, &access, What::Renew);
+        }
+        let (shard, conn, secret) = self.locate(ground, connection)?;
+        let renewal = Renewal { conn, secret, access, asker: (ground.id, asker) };
+        ground.send(shard, Message::Renew(Box::new(renewal)));
+        Ok(Handled::Later)
+    }
+
+    /// Renews the rights of a stream of this shard.
+    pub(crate) fn on_renew(&mut self, ground: &mut Ground, renewal: Renewal) {
+        let result = self.try_renew(ground, &renewal).map(|()| Vec::new());
+        ground.reply_to(renewal.asker, result);
+    }
+
+    fn try_renew(&mut self, ground: &mut Ground, renewal: &Renewal) -> Result<(), HttpError> {
+        self.check_stream(ground, renewal.conn, renewal.secret, &renewal.access)?;
+        let Access::Token(rights) = &renewal.access else { return Ok(()) };
+        let now_ms = ground.clock.unix_ms;
+        let slot = ground.slots.get_mut(renewal.conn).expect("it was just checked");
+        let all = slot.rights.take().map_or_else(All::default, |rights| rights.all);
+        slot.rights = Some(Box::new(StreamRights::new(rights, all, now_ms)));
+        let subscriptions = slot.subscriptions.as_slice().iter();
+        let lost: Vec<_> = subscriptions
+            .map(|subscription| subscription.topic)
+            .filter(|&index| {
+                let TopicEntry { topic, all, .. } = self.topics.get(index);
+                let keeps_all = all.is_none() || renewal.access.require_moderator(topic).is_ok();
+                !(rights.may_subscribe(topic) && keeps_all || planted(Mistake::RightsUnchecked))
+            })
+            .collect();
+        for index in lost {
+            self.unwatch(ground, renewal.conn, index);
+        }
+        Ok(())
+    }
+
+    /// Tells a stream's client when its rights end.
+    pub(crate) fn notify_expiry(&mut self, ground: &mut Ground, conn: Conn, expires_at_ms: u64) {
+        let Some(slot) = ground.slots.get(conn) else { return };
+        let mut bytes = Vec::new();
+        slot.framing().wrap(&mut bytes, |out| sse::token(out, expires_at_ms));
+        self.write_stream(ground, conn, &bytes);
+    }
+}

@@ -1,0 +1,202 @@
+//! Questions to the key-value store, and what follows from the answers.
+
+use crate::ground::message::Message;
+use crate::ground::past::Past;
+use crate::ground::peers::{Arriving, LeftOut};
+use crate::ground::publishing::{Appending, Claiming, Versioning};
+use crate::ground::slots::Conn;
+use crate::ground::{Ground, Todo};
+use crate::kv::{Answer, Heard, Request, Unavailable};
+use crate::limits::ASKED_BYTES;
+use crate::observe::trouble::Told;
+use crate::runtime::account::{Held, Reservation, Use};
+use crate::wire::http::HttpError;
+use crate::wire::position::Shown;
+use crate::wire::topic::Topic;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use tracing::warn;
+
+/// What a question was asked for.
+#[derive(Debug)]
+pub enum Asked {
+    /// Events wait for a topic's subscribers.
+    Subscribers(Topic),
+    /// A batch of registrations of this bucket.
+    Apply(u8),
+    /// This node lives.
+    Heartbeat,
+    /// Where the histories of new topics end.
+    Noted(Vec<Topic>),
+    /// The newest values of a topic that is new, or lacks some.
+    Newest(Topic),
+    /// Whether histories went on without this node, and what viewers had been given of each.
+    Ends(u64, Vec<(Topic, Shown)>),
+    /// Whether topics have newer values than these versions.
+    Newer(Vec<(Topic, u64)>),
+    /// What is to end or to change on all nodes.
+    Control,
+    /// A part of a topic's history.
+    Page(Topic),
+    /// The same, for who lists it.
+    Past(Box<Past>),
+    /// This node's viewers.
+    SetCounts,
+    /// All nodes' viewers.
+    Counts,
+    /// Signs of life of these members.
+    Beat(Vec<String>),
+    /// Members who went offline.
+    Due,
+    /// What viewers here should have been told of these members.
+    Compared(Vec<String>),
+    /// What was told need not be told again.
+    Settled,
+    /// A request wants to know of these members.
+    Presence(Conn, Vec<String>),
+    /// An event is on its way into history.
+    Append(Appending),
+    /// An event of another class is published if its key is new.
+    Claimed(Box<Claiming>),
+    /// Its key is free again.
+    Released,
+    /// A value of class `latest` waits for its version: the event as JSON.
+    Versioned(Versioning),
+    /// All peers' viewers.
+    PeerViewers,
+    /// What waits for a peer.
+    Queue {
+        /// The peer.
+        peer: usize,
+        /// The bucket.
+        bucket: u8,
+    },
+    /// Events of a peer are on their way into history.
+    Taken {
+        /// The request that brought them.
+        conn: Conn,
+        /// The peer.
+        peer: usize,
+        /// The events.
+        events: Vec<Arriving>,
+        /// Those of the page that do not go there.
+        left_out: LeftOut,
+    },
+    /// A peer said that it lives, by this request.
+    Hello(Conn),
+    /// What was noted of a peer.
+    PeerNoted,
+    /// What holds of a member in all data centers, since it turned in one.
+    Anywhere {
+        /// The turn's event as JSON.
+        event: Arc<str>,
+        /// Its version there.
+        version: u64,
+    },
+    /// This node ends.
+    Leave,
+    /// Another node asked, as one question of several.
+    Relay {
+        /// Which request.
+        id: u64,
+        /// Which of its questions.
+        at: usize,
+    },
+}
+
+impl Asked {
+    /// Bytes of the names that it holds.
+    fn names(&self) -> usize {
+        match self {
+            Asked::Beat(members) | Asked::Compared(members) => members.iter().map(String::len).sum(),
+            Asked::Anywhere { event, .. } => event.len(),
+            _ => 0,
+        }
+    }
+}
+
+impl Ground {
+    /// Asks the key-value store, and hears what it can say at once.
+    pub(crate) fn ask(&mut self, request: Request, asked: Asked) {
+        match self.submit(request) {
+            Ok(result) => self.todo.push_back(Todo::Answered(asked, result)),
+            Err(ticket) => {
+                // These are of a node's own, and there are never more than of what they ask for.
+                let mut held = self.account.open(Use::Questions);
+                held.settle(ASKED_BYTES + asked.names());
+                self.asked.insert(ticket, Held::new(asked, held));
+            }
+        }
+    }
+
+    /// Reserves what a question that somebody asked for takes until it is answered, of which `bytes` are its own.
+    ///
+    /// # Errors
+    /// 503: there is no room.
+    pub(crate) fn reserve_question(&self, bytes: usize) -> Result<Reservation, HttpError> {
+        let reserved = self.account.reserve(Use::Questions, ASKED_BYTES + bytes);
+        reserved.map_err(|_| HttpError::unavailable("too much waits for the key-value store"))
+    }
+
+    /// Hands a question over. Gives the answer, or else the ticket under which it will come.
+    pub(crate) fn submit(&mut self, request: Request) -> Result<Result<Answer, Unavailable>, u64> {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let Some(kv) = &self.node.kv else {
+            self.ask_dispatcher(ticket, request);
+            return Err(ticket);
+        };
+        let mut notices = Vec::new();
+        let answered = kv.submit(self.id, ticket, request, &mut notices);
+        // Every cache is told before who asked is, who may have to wait until what changed is kept.
+        for notice in notices {
+            for shard in 0..self.node.shards() {
+                if shard != self.id {
+                    self.send(shard, Message::Kv(Heard::Notice(notice.clone())));
+                }
+            }
+            self.todo.push_back(Todo::Noticed(notice));
+        }
+        match answered {
+            Some(result) => {
+                self.counters().kv_answer.observe(0);
+                Ok(result)
+            }
+            None => {
+                self.asked_at.insert(ticket, self.clock.instant);
+                Err(ticket)
+            }
+        }
+    }
+
+    /// The store's thread has something to say.
+    pub(crate) fn on_heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Answer { ticket, result } => {
+                if let Some(asked_at) = self.asked_at.remove(&ticket) {
+                    let took = self.clock.instant.saturating_duration_since(asked_at);
+                    self.counters().kv_answer.observe(took.as_micros() as u64);
+                }
+                if let Some(asked) = self.asked.remove(&ticket) {
+                    self.todo.push_back(Todo::Answered(asked.release(), result));
+                }
+            }
+            Heard::Notice(notice) => self.todo.push_back(Todo::Noticed(notice)),
+        }
+    }
+}
+
+/// What a client is told where the key-value store cannot answer: what the error quotes of addresses and scripts stands in
+/// the log only.
+pub(crate) fn kv_error(error: &Unavailable, now: Instant) -> HttpError {
+    static LOGGED: Mutex<Told> = Mutex::new(Told::new());
+    if is_due(&LOGGED, now) {
+        warn!(%error, "requests are refused for it; told once a minute");
+    }
+    HttpError::unavailable("the key-value store is unavailable; try again")
+}
+
+/// One line a minute at most: a store that is down would fill the log.
+pub(crate) fn is_due(told: &Mutex<Told>, now: Instant) -> bool {
+    told.try_lock().is_ok_and(|mut told| told.fails(now))
+}

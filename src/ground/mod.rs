@@ -1,0 +1,256 @@
+//! What every role of a shard stands on: its time, chance and sockets, the connections in their slots, mail to other shards, the
+//! key-value store, links to other nodes, whose rights count, and who is let in. It calls no role: what follows from mail and
+//! from answers is queued here, and the shard gives it to the role whose it is.
+
+pub mod access;
+pub mod admitting;
+pub mod all;
+pub mod answering;
+pub mod asking;
+pub mod clocks;
+pub mod cluster;
+pub mod control;
+pub mod cores;
+pub mod frame_page;
+pub mod handover;
+pub mod http_connection;
+pub mod journeys;
+pub mod keeping;
+pub mod lines;
+pub mod link;
+pub mod links;
+pub mod listing;
+pub mod live;
+pub mod mail;
+pub mod message;
+pub mod neighbours;
+pub mod node;
+pub mod once;
+pub mod opening;
+pub mod own;
+pub mod pages_of_others;
+pub mod past;
+pub mod peers;
+pub mod posts;
+pub mod present;
+pub mod publishing;
+pub mod questions;
+pub mod resources;
+pub mod rights;
+pub mod secrets;
+pub mod slots;
+pub mod tls;
+pub mod token_cache;
+pub mod turns;
+
+use crate::db::Record;
+use crate::ground::admitting::Admitting;
+use crate::ground::asking::Asked;
+use crate::ground::cluster::Cluster;
+use crate::ground::control::Control;
+use crate::ground::journeys::Journeys;
+use crate::ground::live::Live;
+use crate::ground::message::Message;
+use crate::ground::node::Node;
+use crate::ground::own::Own;
+use crate::ground::slots::{Conn, Slots};
+use crate::ground::token_cache::TokenCache;
+use crate::kv::{Answer, NodeInfo, Notice, Unavailable};
+use crate::limits::{READ_BYTES, TOKEN_EXPIRY_MAX, *};
+use crate::observe::metrics::Counters;
+use crate::queue::crossing::Crossing;
+use crate::runtime::account::{Account, Held};
+use crate::runtime::clock::Clock;
+use crate::runtime::mailbox::Mailbox;
+use crate::runtime::net::Net;
+use crate::runtime::once::Once;
+use crate::runtime::random::{Map, Random};
+use crate::shard::Parts;
+use crate::wire::frame::Frame;
+use crate::wire::http::HttpError;
+use crate::wire::status::Status;
+use crate::wire::topic::Topic;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// What is to be done next, in the order in which it was said.
+#[derive(Debug)]
+pub enum Todo {
+    /// A message of this shard to itself.
+    Mail(Message),
+    /// The key-value store said something unasked.
+    Noticed(Notice),
+    /// It answered.
+    Answered(Asked, Result<Answer, Unavailable>),
+    /// An event of this node's own is to be published.
+    Publish(Box<Own>),
+    /// An event is for viewers of this node.
+    Arrived(Arc<Frame>),
+    /// A post was published, or could not be.
+    Told(Topic, Record, bool),
+    /// Viewers of these topics are to be told the totals of likes.
+    TotalsAsked(Vec<Topic>),
+}
+
+/// An answer that comes later than its request.
+#[derive(Debug)]
+pub enum Reply {
+    /// A status and a body, which is JSON unless it is empty.
+    Answer(Status, Vec<u8>),
+    /// What is wrong with the request.
+    Problem(HttpError),
+    /// What became of a line of its body.
+    Line(u64, Result<(), String>),
+}
+
+impl From<Result<(Status, String), HttpError>> for Reply {
+    fn from(answer: Result<(Status, String), HttpError>) -> Reply {
+        match answer {
+            Ok((status, body)) => Reply::Answer(status, body.into_bytes()),
+            Err(error) => Reply::Problem(error),
+        }
+    }
+}
+
+impl From<Result<Vec<u8>, HttpError>> for Reply {
+    fn from(answer: Result<Vec<u8>, HttpError>) -> Reply {
+        match answer {
+            Ok(body) if body.is_empty() => Reply::Answer(Status::NoContent, body),
+            Ok(body) => Reply::Answer(Status::Ok, body),
+            Err(error) => Reply::Problem(error),
+        }
+    }
+}
+
+/// See the [module](self).
+pub struct Ground {
+    pub(crate) id: usize,
+    pub(crate) node: Arc<Node>,
+    pub(crate) live: Arc<Live>,
+    pub(crate) clock: Clock,
+    pub(crate) random: Random,
+    pub(crate) net: Net,
+    pub(crate) slots: Slots,
+    /// The bytes that the shard holds on behalf of others.
+    pub(crate) account: Account,
+    pub(crate) mailbox: Mailbox<Message>,
+    /// To each other core: what its full mailbox did not take.
+    pub(crate) outgoing: Vec<Option<Box<Crossing<Message>>>>,
+    /// So much waits there that no requests are read.
+    pub(crate) congested: bool,
+    pub(crate) todo: VecDeque<Todo>,
+    /// Answers for connections whose requests waited for them.
+    pub(crate) replies: VecDeque<(Conn, Reply)>,
+    /// Questions to the key-value store that have no answer yet.
+    pub(crate) asked: Map<u64, Held<Asked>>,
+    /// When they were asked.
+    pub(crate) asked_at: Map<u64, Instant>,
+    pub(crate) next_ticket: u64,
+    pub(crate) next_heartbeat: Instant,
+    /// The key-value store knows that this node ends, or cannot be told.
+    pub(crate) left: bool,
+    /// The nodes of this data center whose lease holds.
+    pub(crate) alive: Arc<Vec<NodeInfo>>,
+    /// Other nodes, and what there is for them.
+    pub(crate) cluster: Cluster,
+    pub(crate) tokens_seen: TokenCache,
+    /// What is to end or to change on all nodes.
+    pub(crate) control: Control,
+    pub(crate) admitting: Admitting,
+    /// Sampled events.
+    pub(crate) journeys: Journeys,
+    /// Numbers the events of this shard.
+    pub(crate) event_number: u64,
+    /// Connections that send requests.
+    pub(crate) requests_open: u64,
+    /// Connections with more to read, or to answer, than one turn allowed: each once, however often it is said.
+    pub(crate) again: Once<Conn>,
+    pub(crate) read_buffer: Vec<u8>,
+    /// The id of the request that is being answered, if it has one.
+    pub(crate) request_id: Option<Box<str>>,
+    /// Answers being written.
+    pub(crate) out: Vec<u8>,
+    /// The id of the event being published.
+    pub(crate) new_id: String,
+    /// A write being put together.
+    pub(crate) scratch: Vec<u8>,
+}
+
+impl Ground {
+    /// That of a shard which begins.
+    pub(crate) fn start(parts: Parts) -> Ground {
+        let clock = Clock::start(parts.times);
+        let account = Account::new(parts.live.held_max);
+        let life = parts.node.tokens.as_ref().map_or(TOKEN_EXPIRY_MAX, |tokens| tokens.terms.life);
+        Ground {
+            id: parts.id,
+            control: Control::new(&account, clock.unix_ms, life),
+            outgoing: (0..parts.node.shards()).map(|_| None).collect(),
+            account,
+            live: parts.live,
+            node: parts.node,
+            next_heartbeat: clock.instant,
+            clock,
+            random: Random::new(parts.seed),
+            net: parts.net,
+            slots: Slots::new(parts.key),
+            mailbox: parts.mailbox,
+            congested: false,
+            todo: VecDeque::new(),
+            replies: VecDeque::new(),
+            asked: Map::default(),
+            asked_at: Map::default(),
+            next_ticket: 0,
+            left: false,
+            alive: Arc::default(),
+            cluster: Cluster::default(),
+            tokens_seen: TokenCache::default(),
+            admitting: Admitting::default(),
+            journeys: Journeys::default(),
+            event_number: 0,
+            requests_open: 0,
+            again: Once::default(),
+            read_buffer: vec![0; READ_BYTES],
+            request_id: None,
+            out: Vec::new(),
+            new_id: String::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// This shard's numbers.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.node.counters[self.id]
+    }
+
+    /// Whether this node takes no more streams.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.node.draining.load(Ordering::Relaxed)
+    }
+
+    /// The answer that a request waited for, which is written soon.
+    pub(crate) fn reply(&mut self, conn: Conn, reply: impl Into<Reply>) {
+        self.replies.push_back((conn, reply.into()));
+    }
+
+    /// The same, where the request came in at this shard or another.
+    pub(crate) fn reply_to(&mut self, (shard, conn): (usize, Conn), reply: impl Into<Reply>) {
+        if shard == self.id {
+            self.reply(conn, reply);
+        } else {
+            self.send(shard, Message::Reply(conn, reply.into()));
+        }
+    }
+}
+
+/// Ticks of a second.
+pub(crate) const SECOND_TICKS: u64 = 1000 / TICK.as_millis() as u64;
+
+impl Ground {
+    /// Whether this tick is one of those that come once a second.
+    pub(crate) fn is_whole_second(&self) -> bool {
+        self.counters().ticks.get().is_multiple_of(SECOND_TICKS)
+    }
+}

@@ -1,0 +1,65 @@
+//! What a request for a stream asks for.
+
+use crate::ground::Ground;
+use crate::ground::access::Access;
+use crate::ground::all::All;
+use crate::wire::http::HttpError;
+use crate::wire::position::Resume;
+use crate::wire::topic::Topic;
+
+/// What a client that comes back says it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastEvent {
+    /// The id that it sent.
+    pub id: String,
+    /// What that means.
+    pub resume: Resume,
+    /// Values up to this time, in Unix ms, it was shown by a poll.
+    pub told_ms: u64,
+}
+
+impl Ground {
+    /// What an id that a client has means here.
+    pub(crate) fn read_place(&self, id: &str) -> Resume {
+        let peers = &self.cluster.others;
+        let here = |dc: &str, ms| peers.iter().find(|peer| peer.dc == dc).map_or(ms, |peer| peer.here(ms));
+        Resume::read(id, &self.node.dc, here)
+    }
+}
+
+/// What a request for a stream asks for.
+#[derive(Debug)]
+pub struct Opening {
+    /// The topics, each once.
+    pub topics: Vec<Topic>,
+    /// What the request may do.
+    pub access: Access,
+    /// What the client has, if it comes back.
+    pub last: Option<LastEvent>,
+    /// Without tokens: the member as whom it watches.
+    pub member: Option<String>,
+    /// The types of which it gets every event.
+    pub all: All,
+    /// It is a poll.
+    pub polls: bool,
+}
+
+/// Reads the topics of a list, each once, in order.
+pub(crate) fn read_topics<T: AsRef<str>>(texts: impl Iterator<Item = T>, most: usize) -> Result<Vec<Topic>, HttpError> {
+    let mut topics: Vec<Topic> = Vec::new();
+    for text in texts {
+        let topic = Topic::parse(text.as_ref()).map_err(|error| HttpError::bad(error.to_string()))?;
+        if !topics.contains(&topic) {
+            if topics.len() == most {
+                return Err(too_many_topics(most));
+            }
+            topics.push(topic);
+        }
+    }
+    Ok(topics)
+}
+
+/// The answer to one topic too many.
+pub(crate) fn too_many_topics(most: usize) -> HttpError {
+    HttpError::bad(format!("a stream has at most {most} topics; open a second one for more"))
+}

@@ -1,0 +1,30 @@
+//! Members who came or went, as those who watch them are told.
+
+use crate::ground::Ground;
+use crate::ground::own::Own;
+use crate::kv::Turn;
+use crate::wire::topic::Topic;
+use serde_json::{Value, json};
+
+impl Ground {
+    /// Tells who watches a member that they came or went.
+    pub(crate) fn tell_turn(&mut self, turn: &Turn) {
+        let Ok(topic) = Topic::encode("presence", &turn.member) else { return };
+        self.counters().presence_turns.add(1);
+        let data = turn_data(Some(turn), Some(&turn.member)).to_string();
+        self.publish(Own { version: Some(turn.version), ..Own::keyed(&topic, "presence", &turn.member, data) });
+    }
+}
+
+/// What is told of a member: `since` of one who is online, `last_seen` of one who is not.
+pub(crate) fn turn_data(turn: Option<&Turn>, member: Option<&str>) -> Value {
+    let mut data = match turn {
+        Some(turn) if turn.online => json!({"online": true, "since": turn.at}),
+        Some(turn) => json!({"online": false, "last_seen": turn.at}),
+        None => json!({"online": false, "last_seen": null}),
+    };
+    if let (Some(member), Value::Object(data)) = (member, &mut data) {
+        data.insert("member".to_owned(), member.into());
+    }
+    data
+}

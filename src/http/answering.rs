@@ -1,0 +1,39 @@
+//! Answers that come later than their requests: from the database, the key-value store, another shard or another node.
+
+use crate::ground::slots::{Conn, Kind};
+use crate::ground::{Ground, Reply};
+use crate::http::{Server, Service};
+
+impl Server {
+    /// The answer that a request waited for; then the requests behind it go on.
+    pub(crate) fn answer_later(&mut self, ground: &mut Ground, service: &mut dyn Service, conn: Conn, reply: Reply) {
+        let Some(mut http) = ground.take_http(conn) else { return };
+        let reply = match reply {
+            Reply::Line(line, result) => http.settle_line(line, result),
+            reply => Some(reply),
+        };
+        let Some(reply) = reply else {
+            ground.slots.get_mut(conn).expect("it was just there").kind = Kind::Http(http);
+            return;
+        };
+        if let Some(to) = http.awaiting.take() {
+            let to = ground.last_where_draining(to);
+            http.closing |= to.closes;
+            let before = std::mem::replace(&mut ground.request_id, http.request_id.take());
+            match reply {
+                Reply::Answer(status, body) if body.is_empty() => ground.answers().whole(to, status, "", "", &body),
+                Reply::Answer(status, body) => ground.answers().json(to, status, &body),
+                Reply::Problem(error) => ground.answer_problem(to, &error),
+                Reply::Line(..) => unreachable!("it was settled above"),
+            };
+            ground.request_id = before;
+            ground.set_due(conn, ground.idle_due(&http));
+            http.held = false;
+            self.feed(ground, service, conn, &mut http, &[]);
+            if http.unread && !http.held {
+                ground.again.push(conn);
+            }
+        }
+        self.put_http(ground, conn, http, true);
+    }
+}

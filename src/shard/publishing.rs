@@ -1,0 +1,168 @@
+//! Requests that publish: to this node's dispatcher, or to another one.
+
+use crate::ground::access::{Access, Allowed};
+use crate::ground::answering::Handled;
+use crate::ground::lines::Taken;
+use crate::ground::once;
+use crate::ground::own::Own;
+use crate::ground::publishing::{Published, Publisher};
+use crate::ground::slots::Conn;
+use crate::ground::{Ground, Todo};
+use crate::runtime::planted::{Mistake, planted};
+use crate::shard::services::Services;
+use crate::wire::event::Draft;
+use crate::wire::hops::Parent;
+use crate::wire::http::HttpError;
+use crate::wire::request::Request;
+use crate::wire::response::AnswerTo;
+use crate::wire::status::Status;
+use std::borrow::Cow;
+
+impl Services {
+    /// `POST /v1/topics/{topic}/events`
+    pub(crate) fn publish_one(
+        &mut self,
+        ground: &mut Ground,
+        conn: Conn,
+        request: &Request<'_>,
+        topic: &str,
+        access: &Access,
+        to: AnswerTo,
+        body: &[u8],
+    ) -> Result<Handled, HttpError> {
+        let topic = ground.path_topic(topic)?;
+        let draft = Draft::parse(body, Some(&topic)).map_err(|error| match error {
+            crate::wire::event::EventError::TooLarge(_) => HttpError::new(Status::ContentTooLarge, error.to_string()),
+            error => HttpError::bad(error.to_string()),
+        })?;
+        let mut draft = ground.allow(access, draft)?;
+        draft.of_trace(request.traceparent.and_then(Parent::parse));
+        if let Some(key) = once::key(request)? {
+            return self.dispatcher()?.publish_once(ground, conn, to, key, access, &draft, body);
+        }
+        let (published, id) = self.publish_named(ground, &draft, Publisher::Request(conn));
+        let handled = published.map(|published| match published {
+            Published::Taken => Handled::Answered(ground.answer_id(to, draft.id.as_deref().unwrap_or(&id))),
+            Published::Repeated(id) => Handled::Answered(ground.answer_id(to, &id)),
+            Published::Pending => Handled::Later,
+        });
+        ground.new_id = id;
+        handled
+    }
+
+    /// Publishes under the id that the event came with, or a new one. Gives back the buffer with the new one, which is
+    /// the shard's: an event costs no allocation until somebody wants it.
+    pub(crate) fn publish_named(
+        &mut self,
+        ground: &mut Ground,
+        draft: &Allowed<'_>,
+        publisher: Publisher,
+    ) -> (Result<Published, HttpError>, String) {
+        let mut new_id = std::mem::take(&mut ground.new_id);
+        new_id.clear();
+        if draft.id.is_none() {
+            ground.new_event_id(&mut new_id);
+        }
+        let id = draft.id.as_deref().unwrap_or(&new_id);
+        (self.publish_as(ground, draft, id, publisher), new_id)
+    }
+
+    fn publish_as(
+        &mut self,
+        ground: &mut Ground,
+        draft: &Draft<'_>,
+        id: &str,
+        publisher: Publisher,
+    ) -> Result<Published, HttpError> {
+        match &mut self.dispatcher {
+            Some(dispatcher) => dispatcher.publish(ground, draft, id, publisher),
+            None => ground.hand_over(draft, id, publisher),
+        }
+    }
+
+    /// Publishes an event of this node's own.
+    pub(crate) fn publish_own(&mut self, ground: &mut Ground, own: Own) {
+        let draft = Allowed::own(own.draft());
+        let (published, id) = self.publish_named(ground, &draft, own.publisher.clone());
+        ground.new_id = id;
+        match (own.publisher, published) {
+            (Publisher::Post(..), Ok(Published::Pending)) if !planted(Mistake::OutboxMarkedEarly) => {}
+            (Publisher::Post(topic, record), published) => {
+                ground.todo.push_back(Todo::Told(topic, record, published.is_ok()));
+            }
+            (_, Ok(_)) => {}
+            // What it tells is stored, or soon out of date: what is told next heals the displays.
+            (_, Err(_)) => ground.counters().dropped_backlog.add(1),
+        }
+    }
+
+    /// One line of `POST /v1/events`.
+    pub(crate) fn publish_text(
+        &mut self,
+        ground: &mut Ground,
+        access: &Access,
+        publisher: u64,
+        (conn, number): (Conn, u64),
+        line: &[u8],
+    ) -> Result<Taken, String> {
+        let (draft, more) = Draft::parse_line(line).map_err(|error| error.to_string())?;
+        if !more.is_empty() {
+            return self.publish_to_many(ground, access, publisher, Publisher::Line(conn, number), draft, more);
+        }
+        let allowed = ground.require_still(access).and_then(|()| ground.allow(access, draft));
+        let draft = allowed
+            .and_then(|draft| ground.admit_event(publisher).map(|()| draft))
+            .map_err(|error| error.detail.into_owned())?;
+        let (published, id) = self.publish_named(ground, &draft, Publisher::Line(conn, number));
+        ground.new_id = id;
+        match published {
+            Ok(Published::Taken | Published::Repeated(_)) => Ok(Taken::Now),
+            Ok(Published::Pending) => Ok(Taken::Later { events: 1, failed: None }),
+            Err(error) => Err(error.detail.into_owned()),
+        }
+    }
+
+    /// An event for several topics, under one id. It goes to none of them where it may not go to one; where one of them
+    /// cannot take it now, those before it have it, and viewers know by the id what is repeated.
+    fn publish_to_many<'a>(
+        &mut self,
+        ground: &mut Ground,
+        access: &Access,
+        publisher: u64,
+        line: Publisher,
+        draft: Draft<'a>,
+        more: Vec<Cow<'a, str>>,
+    ) -> Result<Taken, String> {
+        let mut drafts: Vec<Draft<'a>> = more.into_iter().map(|topic| Draft { topic, ..draft.clone() }).collect();
+        drafts.insert(0, draft);
+        let allowed = ground
+            .require_still(access)
+            .and_then(|()| drafts.into_iter().map(|draft| ground.allow(access, draft)).collect());
+        let drafts: Vec<Allowed<'_>> = allowed.map_err(|error: HttpError| error.detail.into_owned())?;
+        for _ in &drafts {
+            ground.admit_event(publisher).map_err(|error| error.detail.into_owned())?;
+        }
+        let mut id = String::new();
+        match &drafts[0].id {
+            Some(given) => id.push_str(given),
+            None => ground.new_event_id(&mut id),
+        }
+        let (mut events, mut failed) = (0, None);
+        for draft in &drafts {
+            match self.publish_as(ground, draft, &id, line.clone()) {
+                Ok(Published::Pending) => events += 1,
+                Ok(Published::Taken | Published::Repeated(_)) => {}
+                Err(error) => {
+                    failed = Some(error.detail.into_owned());
+                    break;
+                }
+            }
+        }
+        match failed {
+            Some(failed) if events == 0 => Err(failed),
+            None if events == 0 => Ok(Taken::Now),
+            // The line is answered with those of its events that are on their way.
+            failed => Ok(Taken::Later { events, failed }),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Time: once a tick a part of the slots is looked at, so that no connection needs a timer of its own.
+
+use crate::frontend::ending::Ended;
+use crate::ground::rights::Due;
+use crate::ground::slots::{Conn, Kind};
+use crate::limits::*;
+use crate::runtime::account::Use;
+use crate::shard::Shard;
+use crate::shard::services::with;
+use crate::wire::http::HttpError;
+use crate::wire::response::AnswerTo;
+use crate::wire::sse::ByeReason;
+use crate::wire::status::Status;
+
+impl Shard {
+    /// What is due once a tick.
+    pub(crate) fn tick(&mut self) {
+        self.server.reopen_doors(&mut self.ground);
+        if let Some(secure) = self.ground.net.all_secure() {
+            secure.tick(self.ground.clock.instant);
+        }
+        self.ground.tick();
+        self.services.tick(&mut self.ground);
+        self.sweep();
+        self.ground.look_at_memory();
+        let frontend = self.services.frontend.as_ref().filter(|_| self.ground.is_whole_second());
+        debug_assert!(frontend.is_none_or(|frontend| frontend.is_accounted(&self.ground)));
+        self.show_gauges();
+    }
+}
+
+impl Shard {
+    fn show_gauges(&mut self) {
+        let longest = self.turn_time.longest(self.ground.clock.instant);
+        let (ready, kv_available) = (self.ground.not_ready().is_none(), self.ground.trouble().is_none());
+        let counters = self.ground.counters();
+        counters.ready.set(ready.into());
+        counters.kv_available.set(kv_available.into());
+        counters.ticks.add(1);
+        counters.turn_max_us.set(longest.as_micros() as u64);
+        counters.http_connections.set(self.ground.requests_open);
+        counters.backlog_bytes.set(self.ground.account.held(Use::Streams) as u64);
+        if let Some(kv) = self.ground.node.kv.as_ref().filter(|_| self.ground.id == 0) {
+            counters.kept.iter().zip(kv.kept()).for_each(|(counter, bytes)| counter.set(bytes as u64));
+        }
+        for what in Use::ALL {
+            counters.held[what as usize].set(self.ground.account.held(what) as u64);
+            counters.held_refused[what as usize].set(self.ground.account.refused(what));
+        }
+        if self.ground.id == 0 {
+            counters.revocations.set(self.ground.control.revocations() as u64);
+            // No shard's in particular.
+            let (held, refused) = (self.ground.node.storing.held() as u64, self.ground.node.storing.refused());
+            counters.held[Use::Questions as usize].add(held);
+            counters.held_refused[Use::Questions as usize].add(refused);
+        }
+        if let Some(frontend) = &self.services.frontend {
+            counters.connections.set(frontend.streams);
+            counters.lagging.set(frontend.lags.len() as u64);
+            counters.topics.set(frontend.topics.len() as u64);
+            counters.subscriptions.set(frontend.topics.viewers() as u64);
+        }
+    }
+
+    /// Looks at the next part of the slots: heartbeats, timeouts, and rights that end.
+    fn sweep(&mut self) {
+        let slots = self.ground.slots.capacity();
+        if slots == 0 {
+            return;
+        }
+        let parts = (SWEEP.as_millis() / TICK.as_millis()) as u32;
+        let (seconds, now_ms) = (self.ground.clock.seconds(), self.ground.clock.unix_ms);
+        // What clients sent, or took, in the meantime is known only once it was looked at.
+        let is_late = self.ground.clock.instant.saturating_duration_since(self.looked) >= LATE_LOOK;
+        for _ in 0..slots.div_ceil(parts) {
+            if self.sweep_at >= slots {
+                self.sweep_at = 0;
+            }
+            let number = self.sweep_at;
+            self.sweep_at += 1;
+            let slot = self.ground.slots.at_mut(number);
+            let conn = Conn { slot: number, generation: slot.generation };
+            // `connected` comes first, and that is soon; nothing comes after `bye`.
+            let silent = slot.waiting || slot.is_ending();
+            match slot.rights.as_mut().filter(|_| !silent).and_then(|rights| rights.due(now_ms)) {
+                Some(Due::End) => {
+                    with(&mut self.services.frontend, |frontend| {
+                        frontend.say_bye(&mut self.ground, conn, ByeReason::Token, Ended::Token)
+                    });
+                    continue;
+                }
+                Some(Due::Notice(expires_at_ms)) => with(&mut self.services.frontend, |frontend| {
+                    frontend.notify_expiry(&mut self.ground, conn, expires_at_ms)
+                }),
+                None => {}
+            }
+            let slot = self.ground.slots.at(number);
+            let is_due = slot.due <= seconds;
+            match &slot.kind {
+                Kind::Stream | Kind::Lagging { .. } => with(&mut self.services.frontend, |frontend| {
+                    frontend.look_after(&mut self.ground, conn, is_due, is_late);
+                }),
+                Kind::Http(_) if is_due && !is_late => self.time_out(conn),
+                _ => {}
+            }
+        }
+    }
+
+    /// A request, or the next one, did not come in time; or its answer is not taken.
+    fn time_out(&mut self, conn: Conn) {
+        let Some(mut http) = self.ground.take_http(conn) else { return };
+        let has_more = (http.unread || http.held) && !http.has_output();
+        if http.awaiting.is_some() || has_more {
+            // The answer, or to read on, is ours; whoever owes it to us answers or ends.
+            self.ground.set_due(conn, IDLE_TIMEOUT.as_secs() as u32);
+            return self.server.put_http(&mut self.ground, conn, http, true);
+        }
+        self.ground.counters().timeouts.add(1);
+        self.server.count_late_handshake(&mut self.ground, conn);
+        if http.is_idle() || http.has_output() || http.closing {
+            return self.server.put_http(&mut self.ground, conn, http, false);
+        }
+        http.closing = true;
+        self.ground.counters().requests.add(1);
+        self.ground.counters().rejected.add(1);
+        let to = AnswerTo { closes: true, ..AnswerTo::default() };
+        self.ground
+            .answers()
+            .problem(to, &HttpError::new(Status::RequestTimeout, "the request did not arrive in time"));
+        self.server.put_http(&mut self.ground, conn, http, true);
+    }
+}
