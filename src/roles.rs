@@ -3,6 +3,7 @@
 pub(crate) mod certificates;
 mod greeting;
 mod kv;
+pub mod notify;
 mod secrets;
 mod signals;
 
@@ -18,11 +19,13 @@ use tracing::{error, info, warn};
 
 use crate::admission::Admission;
 use crate::args::Flags;
+use crate::auth::certificates::Certificates;
 use crate::auth::watch::Shared;
 use crate::auth::{Fetcher, Watcher};
 use crate::db::{OpenError, Store};
 use crate::db::{postgres, sqlite};
 use crate::error::SettingsError;
+use crate::ground::Parts;
 use crate::ground::access::Tokens;
 use crate::ground::clocks::Clocks;
 use crate::ground::live::Live;
@@ -34,17 +37,16 @@ use crate::limits::{FILES_RESERVED, FILES_RESERVED_PER_SHARD, LOG_FLUSH, MAILBOX
 use crate::observe::expiry::Expiry;
 use crate::observe::metrics::Counters;
 use crate::observe::peers::{PeerCounters, PeerMetrics};
-use crate::observe::{exposition, log, process};
+use crate::observe::{exposition, log};
 use crate::runtime::account::{Common, Use};
 use crate::runtime::clock::Times;
 use crate::runtime::cores::Engine;
 use crate::runtime::listener::{self, Sharing};
 use crate::runtime::net::{Kernel, Net};
 use crate::runtime::resolver::Resolver;
-use crate::runtime::secure::certificates::Certificates;
-use crate::runtime::{cores, mailbox, notify, open_files, random, tls};
+use crate::runtime::{cores, mailbox, open_files, process, random, tls};
 use crate::settings::{self, Auth, Cores, Database, Io, KeySource, Role, Settings};
-use crate::shard::{Parts, Shard};
+use crate::shard::Shard;
 use crate::wire::connection_id::NodeId;
 use crate::wire::node_url::NodeUrl;
 

@@ -31,6 +31,8 @@
 //! # }
 //! ```
 
+#[expect(clippy::disallowed_methods, reason = "files that are read before a node starts, and on a thread of their own")]
+pub mod certificates;
 pub mod credentials;
 pub mod error;
 #[expect(clippy::disallowed_methods, reason = "a thread of its own")]

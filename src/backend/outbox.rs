@@ -20,9 +20,9 @@ use crate::ground::posts::{Marking, News, Telling, Told};
 use crate::ground::publishing::Publisher;
 use crate::ground::slots::Conn;
 use crate::limits::{ASKED_BYTES, OUTBOX_AGE, OUTBOX_LEASE, OUTBOX_PAGE_BYTES, TOLD_AT_ONCE};
-use crate::observe;
 use crate::runtime::account::{Account, Reservation, Use};
 use crate::runtime::random::Set;
+use crate::runtime::trouble;
 use crate::wire::event::DELETED_SUFFIX;
 use crate::wire::topic::Topic;
 
@@ -188,7 +188,7 @@ impl Backend {
         let last = posts.last().map(|post| post.record.clone());
         let listed = posts.len();
         if listed > 0 && began == asked {
-            static TOLD: Mutex<observe::trouble::Told> = Mutex::new(observe::trouble::Told::new());
+            static TOLD: Mutex<trouble::Told> = Mutex::new(trouble::Told::new());
             if is_due(&TOLD, ground.clock.instant) {
                 warn!(posts = listed, more, "publishing what was stored and perhaps not published; told once a minute");
             }

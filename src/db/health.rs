@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::db::Command;
-use crate::observe::trouble::{Say, Told};
+use crate::runtime::trouble::{Say, Told};
 
 /// What a store must be able to do. Each is judged by the last attempt of its own kind: a disk that is full lets reads
 /// work, which says nothing of writes.

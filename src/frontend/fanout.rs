@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::frontend::ending::Ended;
-use crate::frontend::log::{ByClass, Cursor, Log};
+use crate::frontend::log::{Cursor, Log};
 use crate::frontend::paging::Made;
 use crate::frontend::resume::Replaying;
 use crate::ground::admitting::bye;
@@ -18,6 +18,7 @@ use crate::limits::{
 use crate::observe::metrics::MEASURES;
 use crate::runtime::clock::Slice;
 use crate::runtime::planted::{Mistake, planted};
+use crate::wire::event::ByClass;
 use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 use crate::wire::sse::{ByeReason, Framing};

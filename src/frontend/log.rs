@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::wire::event::Class;
+use crate::wire::event::ByClass;
 use crate::wire::frame::Frame;
 
 /// A place in a topic's log: bytes since its beginning, modulo 2^32. Logs stay far shorter than that.
@@ -13,9 +13,6 @@ pub type Cursor = u32;
 
 /// Capacity that an emptied log keeps.
 const KEPT_BYTES: usize = 4096;
-
-/// Events of each class, in the order of [`Class::ALL`], modulo 2^32.
-pub type ByClass = [u32; Class::ALL.len()];
 
 /// A frame in a log.
 #[derive(Debug)]
@@ -149,6 +146,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::event::Class;
     use crate::wire::frame::tests::frame;
     use proptest::prelude::*;
 

@@ -323,6 +323,13 @@ impl Ground {
     }
 }
 
+/// What one must be allowed to publish to for moderating a topic: deleting others' posts there, saying who posts, being shown whatever the
+/// pace. It names the whole topic, since a video and a
+/// conversation may have the same name. It is longer than a topic where that is as long as can be; then nobody has it.
+pub(crate) fn moderated(topic: &Topic) -> String {
+    format!("moderate:{topic}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -422,11 +429,4 @@ mod tests {
         assert_eq!(access.require_unexpired(105_000), Err(TokenError::Expired(5).into()));
         assert_eq!(Access::Open.require_unexpired(u64::MAX), Ok(()));
     }
-}
-
-/// What one must be allowed to publish to for moderating a topic: deleting others' posts there, saying who posts, being shown whatever the
-/// pace. It names the whole topic, since a video and a
-/// conversation may have the same name. It is longer than a topic where that is as long as can be; then nobody has it.
-pub(crate) fn moderated(topic: &Topic) -> String {
-    format!("moderate:{topic}")
 }

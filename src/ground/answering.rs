@@ -5,7 +5,7 @@ use crate::ground::http_connection::Http;
 use crate::ground::opening::Opening;
 use crate::ground::slots::Conn;
 use crate::limits::*;
-use crate::observe::trouble::Reason;
+use crate::runtime::trouble::Reason;
 use crate::web;
 use crate::web::Asset;
 use crate::wire::http::{HttpError, percent_decode, trim};

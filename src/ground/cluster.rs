@@ -21,9 +21,9 @@ use crate::kv::{NodeInfo, Unavailable};
 use crate::limits::{
     DATABASES_KNOWN, HEARTBEAT_RETRY, HEARTBEAT_SOONEST, NODE_HEARTBEAT, NODE_LEASE, RESOLVE_AGAIN, WINDOW_IDLE,
 };
-use crate::observe::trouble::{Reason, Told, ToldEach};
 use crate::runtime::random::Map;
 use crate::runtime::resolver::Found;
+use crate::runtime::trouble::{Reason, Told, ToldEach};
 use crate::wire::connection_id::NodeId;
 use crate::wire::event::{Giver, giver, is_database};
 use crate::wire::position::Reach;

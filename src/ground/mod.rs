@@ -60,12 +60,11 @@ use crate::limits::{READ_BYTES, TOKEN_EXPIRY_MAX, *};
 use crate::observe::metrics::Counters;
 use crate::queue::crossing::Crossing;
 use crate::runtime::account::{Account, Held};
-use crate::runtime::clock::Clock;
+use crate::runtime::clock::{Clock, Times};
 use crate::runtime::mailbox::Mailbox;
 use crate::runtime::net::Net;
 use crate::runtime::once::Once;
 use crate::runtime::random::{Map, Random};
-use crate::shard::Parts;
 use crate::wire::frame::Frame;
 use crate::wire::http::HttpError;
 use crate::wire::status::Status;
@@ -74,6 +73,26 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+
+/// What a shard starts with.
+pub struct Parts {
+    /// Its number on this node.
+    pub id: usize,
+    /// What it shares with the others.
+    pub node: Arc<Node>,
+    /// What holds at the start.
+    pub live: Arc<Live>,
+    /// Where others reach it.
+    pub mailbox: Mailbox<Message>,
+    /// Its sockets.
+    pub net: Net,
+    /// From where it reads the time.
+    pub times: Times,
+    /// From which its choices and pauses follow.
+    pub seed: u64,
+    /// By which the ids of its connections cannot be guessed.
+    pub key: (u64, u64),
+}
 
 /// What is to be done next, in the order in which it was said.
 #[derive(Debug)]

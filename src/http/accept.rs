@@ -11,8 +11,8 @@ use crate::ground::cluster::Trouble;
 use crate::ground::http_connection::Http;
 use crate::ground::slots::Kind;
 use crate::limits::{ACCEPT_BACKOFF, ACCEPT_BURST, ACCEPT_BURST_BUSY, HEAD_TIMEOUT, TROUBLE_LOGGED};
-use crate::observe::trouble::Say;
 use crate::runtime::net::{INTERNAL, SECURE};
+use crate::runtime::trouble::Say;
 
 /// Whether accepting from a listener is paused.
 #[derive(Default)]

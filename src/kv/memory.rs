@@ -28,11 +28,11 @@ use crate::limits::{
     MEMORY_HISTORY_BYTES, MEMORY_HISTORY_PART, MEMORY_MEMBERS_BYTES, MEMORY_MEMBERS_PART, MEMORY_VALUES_BYTES,
     MEMORY_VALUES_PART, NODE_LEASE, NODE_SWEEP, SWEPT_AT_ONCE, VALUES_SWEPT,
 };
-use crate::observe::trouble::Reason;
 use crate::runtime::clock::Times;
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::{Map, Set};
 use crate::runtime::shrink::shrink;
+use crate::runtime::trouble::Reason;
 use crate::wire::connection_id::NodeId;
 use crate::wire::frame::{Paced, Stored, Withdrawn};
 use crate::wire::position::Position;

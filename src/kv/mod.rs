@@ -23,7 +23,7 @@ use crate::kv::datacenter::{PeerNote, PeerTurns, PeerViewers, Placed, QueueAsk, 
 pub use crate::kv::nodes::NodeInfo;
 use crate::kv::pace::Pace;
 use crate::limits::VERSION_MAX;
-use crate::observe::trouble::Reason;
+use crate::runtime::trouble::Reason;
 use crate::wire::connection_id::NodeId;
 use crate::wire::frame::Paced;
 use crate::wire::position::{Position, Reach};

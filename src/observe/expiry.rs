@@ -7,8 +7,8 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
+use crate::auth::certificates::Certificates;
 use crate::auth::watch::Shared;
-use crate::runtime::secure::certificates::Certificates;
 
 /// Tells it of those that are shown now.
 #[derive(Debug)]

@@ -9,13 +9,14 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::histogram::Histogram;
+use super::log;
 use super::metrics::{Counter, Counters, METRICS};
 use super::peers::{PeerMetrics, Peers};
-use super::{log, process};
 use crate::admission::{Admission, Refusal};
 use crate::kv::KEPT;
 use crate::runtime::account::Use;
 use crate::runtime::clock::Times;
+use crate::runtime::process;
 use crate::wire::event::Class;
 use crate::wire::http::trim;
 

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::histogram::Histogram;
 use crate::admission::Refusal;
-use crate::frontend::log::ByClass;
 use crate::kv::KEPT;
 use crate::queue::Pushed;
 use crate::runtime::account::ByUse;
+use crate::wire::event::ByClass;
 use crate::wire::hops::Checkpoint;
 
 /// Whether anything is counted and timed. Only a build for `scripts/bench-measuring` does without, to see what it costs.

@@ -8,6 +8,3 @@ pub mod hops;
 pub mod log;
 pub mod metrics;
 pub mod peers;
-#[expect(clippy::disallowed_methods, reason = "it tells what the process is")]
-pub mod process;
-pub mod trouble;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 
 use crate::auth::Watcher;
+use crate::auth::certificates::{self, Certificates};
 use crate::error::SettingsError;
-use crate::runtime::secure::certificates::{self, Certificates};
 use crate::settings::Settings;
 
 /// Begins to watch their files, where there is such a listener. The watcher is to live as long as the node.

@@ -14,7 +14,7 @@ use crate::ground::live::Live;
 use crate::ground::message::Message;
 use crate::ground::node::Node;
 use crate::observe::log;
-use crate::runtime::notify::Notifier;
+use crate::roles::notify::Notifier;
 use crate::settings::{Reloaded, Settings};
 
 /// Hears those that end nothing, from the start on: without somebody who hears them, the kernel would end the process.

@@ -15,12 +15,12 @@ pub mod mailbox;
 mod mailbox_tests;
 #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "sockets")]
 pub mod net;
-#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a thread of its own")]
-pub mod notify;
 pub mod once;
 #[expect(clippy::disallowed_methods, reason = "a limit of the process")]
 pub mod open_files;
 pub mod planted;
+#[expect(clippy::disallowed_methods, reason = "it tells what the process is")]
+pub mod process;
 #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "chance, and the tables that follow from it")]
 pub mod random;
 #[expect(unsafe_code, clippy::disallowed_methods, clippy::disallowed_types, reason = "descriptors")]
@@ -29,7 +29,6 @@ pub mod readiness;
 pub mod resolver;
 #[expect(unsafe_code, clippy::disallowed_types, reason = "sockets, and memory that the kernel reads")]
 pub mod ring;
-#[expect(clippy::disallowed_methods, reason = "sockets, and files of certificates")]
 pub mod secure;
 #[expect(clippy::disallowed_types, reason = "it is for tables of any order")]
 pub mod shrink;
@@ -40,5 +39,6 @@ pub mod sync;
 pub mod tls;
 #[expect(unsafe_code, clippy::disallowed_methods, reason = "a thread of its own")]
 pub mod trim;
+pub mod trouble;
 pub mod turn_time;
 pub mod turning;

@@ -23,7 +23,7 @@ use super::secure::Secure;
 pub use super::socket::Socket;
 use super::sync::Signal;
 use crate::limits::{TCP_USER_TIMEOUT, TICK};
-use crate::observe::process;
+use crate::runtime::process;
 
 /// The token of the shard's mailbox.
 pub const MAILBOX: u64 = u64::MAX;

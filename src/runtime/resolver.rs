@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use url::{Host, Url};
 
 use crate::limits::{RESOLVE_EVERY, RESOLVE_QUEUE};
-use crate::observe::trouble::ToldEach;
+use crate::runtime::trouble::ToldEach;
 
 /// What the thread found out.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::observe::process::ThreadTime;
+use crate::runtime::process::ThreadTime;
 
 /// What is known of a shard at a moment.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +89,7 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::process::thread_time;
+    use crate::runtime::process::thread_time;
     use proptest::prelude::*;
     use rustix::process::Pid;
     use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};

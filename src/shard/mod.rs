@@ -22,47 +22,21 @@ pub mod sweep;
 pub mod totals;
 
 use crate::frontend::ending::Ended;
-use crate::ground::Ground;
-use crate::ground::live::Live;
-use crate::ground::message::Message;
-use crate::ground::node::Node;
 use crate::ground::slots::{Conn, Kind};
+use crate::ground::{Ground, Parts};
 use crate::http::{Server, Service};
 use crate::limits::{LONG_TURN, READY_BATCH, SOCKETS_SLICE, TICK, YIELD_EVERY};
-use crate::observe::process;
-use crate::observe::trouble::Told;
-use crate::runtime::clock::Times;
-use crate::runtime::mailbox::Mailbox;
 use crate::runtime::net;
-use crate::runtime::net::{MAILBOX, Net, RESTED, TICKS};
+use crate::runtime::net::{MAILBOX, RESTED, TICKS};
+use crate::runtime::process;
 use crate::runtime::readiness::Ready;
+use crate::runtime::trouble::Told;
 use crate::runtime::turn_time::TurnTime;
 use crate::shard::patience::Patience;
 use crate::shard::services::{Services, with};
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::warn;
-
-/// What a shard starts with.
-pub struct Parts {
-    /// Its number on this node.
-    pub id: usize,
-    /// What it shares with the others.
-    pub node: Arc<Node>,
-    /// What holds at the start.
-    pub live: Arc<Live>,
-    /// Where others reach it.
-    pub mailbox: Mailbox<Message>,
-    /// Its sockets.
-    pub net: Net,
-    /// From where it reads the time.
-    pub times: Times,
-    /// From which its choices and pauses follow.
-    pub seed: u64,
-    /// By which the ids of its connections cannot be guessed.
-    pub key: (u64, u64),
-}
 
 /// One shard.
 pub struct Shard {

@@ -35,6 +35,9 @@ pub enum Class {
     Every,
 }
 
+/// Events of each class, in the order of [`Class::ALL`], modulo 2^32.
+pub type ByClass = [u32; Class::ALL.len()];
+
 impl Class {
     /// Every class, in the order of the design's table.
     pub const ALL: [Class; 4] = [Class::Sum, Class::Latest, Class::Ephemeral, Class::Every];

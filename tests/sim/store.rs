@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fanfare::kv::memory::MemoryKv;
 use fanfare::kv::{Answer, Heard, KeyValue, Notice, Request, Unavailable};
-use fanfare::observe::trouble::Reason;
 use fanfare::runtime::clock::Times;
+use fanfare::runtime::trouble::Reason;
 
 use crate::agenda::Now;
 use crate::fabric::ShardId;

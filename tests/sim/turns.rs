@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fanfare::args::Flags;
+use fanfare::ground::Parts;
 use fanfare::ground::message::Message;
 use fanfare::limits::{MAILBOX_MESSAGES, READ_BURST};
 use fanfare::roles::{self, Ways};
@@ -15,7 +16,7 @@ use fanfare::runtime::mailbox;
 use fanfare::runtime::net::{Net, PUBLIC, Simulated, Socket, token_of};
 use fanfare::runtime::readiness::Ready;
 use fanfare::settings::{Role, Settings};
-use fanfare::shard::{Parts, Shard};
+use fanfare::shard::Shard;
 use fanfare::wire::connection_id::NodeId;
 
 use crate::world::{BEGIN, UNIX};

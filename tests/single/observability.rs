@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use fanfare::observe::process;
+use fanfare::runtime::process;
 use serde_json::{Value, json};
 use support::http::Client;
 use support::node::Node;

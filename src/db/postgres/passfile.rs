@@ -10,7 +10,7 @@ use std::time::Instant;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
-use crate::observe::trouble::Told;
+use crate::runtime::trouble::Told;
 
 /// Where sockets of a server are by default: libpq calls a server there `localhost`.
 const SOCKETS: [&str; 3] = ["/run/postgresql", "/var/run/postgresql", "/tmp"];

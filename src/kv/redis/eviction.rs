@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::observe::trouble::Told;
+use crate::runtime::trouble::Told;
 
 /// What a server says of its memory.
 #[derive(Debug, Clone, PartialEq, Eq)]

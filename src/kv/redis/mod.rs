@@ -110,7 +110,7 @@ use crate::kv::redis::topology::Topology;
 use crate::kv::redis::worker::{Question, Worker};
 use crate::kv::{Answer, KeyValue, Notice, Request, Tell, Unavailable};
 use crate::limits::{PRESENCE_AGE, PRESENCE_GUARD, PRESENCE_RESEND, REDIS_QUESTIONS, REDIS_START};
-use crate::observe::trouble::Reason;
+use crate::runtime::trouble::Reason;
 
 /// What a store is to do.
 #[derive(Debug, Clone)]

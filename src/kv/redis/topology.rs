@@ -23,7 +23,7 @@ use crate::kv::{BUCKETS, Unavailable};
 use crate::limits::{
     REDIS_BACKOFF_MAX, REDIS_BACKOFF_MIN, REDIS_CONNECT, REDIS_LOOK, REDIS_MEMORY_LOOK, REDIS_SILENT, REDIS_TOPOLOGY,
 };
-use crate::observe::trouble::{Reason, Say, Told, ToldEach};
+use crate::runtime::trouble::{Reason, Say, Told, ToldEach};
 use crate::wire::position::Reach;
 
 /// What anybody may know of servers that cannot be reached.

@@ -1,7 +1,6 @@
 //! The connections of the TLS listener: a table beside the sockets, so that a plain connection knows nothing of it. What is
 //! sent and received goes by here with keys that the connection got from its handshake; the kernel is given sealed bytes.
 
-pub mod certificates;
 mod records;
 pub mod session;
 #[cfg(test)]

@@ -9,8 +9,8 @@ use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
 
-use super::certificates::{Certificates, offer};
 use super::session::{Common, Session, Wire};
+use crate::auth::certificates::{Certificates, offer};
 use crate::auth::watch::{Content as _, Shared};
 use crate::limits::{READ_BYTES, TLS_IDLE_RECORDS_MAX};
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use fanfare::args::Flags;
+use fanfare::ground::Parts;
 use fanfare::ground::message::Message;
 use fanfare::limits::TICK;
 use fanfare::roles::{self, Ways};
@@ -12,7 +13,7 @@ use fanfare::runtime::net::Net;
 use fanfare::runtime::random::seed_tables;
 use fanfare::runtime::resolver::Found;
 use fanfare::settings::{Role, Settings};
-use fanfare::shard::{Parts, Shard};
+use fanfare::shard::Shard;
 use fanfare::wire::connection_id::NodeId;
 
 use super::{Event, World, address, dc_name, times};

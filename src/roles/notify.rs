@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use crate::ground::node::Node;
 use crate::limits::{NOTIFY_EVERY, NOTIFY_START_LOOK, NOTIFY_STOP_MARGIN};
-use crate::observe::process::thread_time;
+use crate::runtime::process::thread_time;
 use crate::runtime::turning::{Seen, Shown, Turning};
 
 /// The way to systemd.
