@@ -47,3 +47,25 @@ test("the page on architecture has the invariants of src/lib.rs", async () => {
   assert.ok(/\n10\. /.test(invariants));
   assert.ok(pages.get("docs/architecture.md").includes(`\n${invariants}\n`), `docs/architecture.md has other invariants than these:\n${invariants}`);
 });
+
+test("the platform's own event types stand, with class, data and owner, on the pages that say so", async () => {
+  const rowsOf = async (file, name) => {
+    const [, rows] = new RegExp(`const ${name}: .*?\\[\n(.*?)\n\\];`, "s").exec(await readFile(here(file), "utf8"));
+    return [...rows.matchAll(/\("(\w+)", \w+::(\w+)\)/g)].map(([, type, what]) => ({ type, what: what.toLowerCase() }));
+  };
+  // Those of a line of a page, in quotation marks of code.
+  const typesIn = (text) => [...text.matchAll(/`(\w+)`/g)].map(([, type]) => type);
+  const named = (rows, what) => rows.filter((row) => row.what === what).map(({ type }) => type).sort();
+
+  const builtIn = await rowsOf("src/dispatch/types.rs", "BUILT_IN"), owned = await rowsOf("src/wire/event.rs", "OWNED");
+  assert.ok(builtIn.length > 10 && owned.length > 10);
+  for (const name of ["sum", "latest", "ephemeral", "every"]) {
+    const [, listed] = new RegExp(`^\\| \`${name}\` \\| (.*?) \\|`, "m").exec(pages.get("docs/delivery.md"));
+    assert.deepEqual(typesIn(listed).sort(), named(builtIn, name), `docs/delivery.md, ${name}`);
+  }
+  const [, data] = /^\| type \| `data` \|\n.*?\n(.*?)\n\n/ms.exec(pages.get("docs/http.md"));
+  assert.deepEqual(data.split("\n").flatMap((row) => typesIn(row.split("|")[1])).sort(), builtIn.map(({ type }) => type).sort(), "docs/http.md");
+  const [, byName, byNodes] = /name them in `types`: (.*?)\.\n(.*?) and all events of/.exec(pages.get("docs/tokens.md"));
+  assert.deepEqual(typesIn(byName).sort(), named(owned, "named"), "docs/tokens.md, by name");
+  assert.deepEqual(typesIn(byNodes).sort(), named(owned, "nodes"), "docs/tokens.md, by nodes");
+});

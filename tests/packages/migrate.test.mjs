@@ -76,7 +76,7 @@ for (const name of await readdir(here("docs/migrate"))) {
     const ports = { 8080: await freePort(), 8081: await freePort(), 3000: await freePort() };
     const moved = (words) => words.replace(/(?<=127\.0\.0\.1[: ])\d+\b/g, (port) => ports[port]).replaceAll("/srv/www", join(where, "www"));
     for (const name of ["bin", "www"]) await mkdir(join(where, name));
-    await symlink(process.env.FANFARE ?? here("target/debug/fanfare"), join(where, "bin/fanfare"));
+    await symlink(resolve(process.env.FANFARE ?? here("target/debug/fanfare")), join(where, "bin/fanfare"));
     const listen = { FANFARE_LISTEN: `127.0.0.1:${ports[8080]}`, FANFARE_INTERNAL: `127.0.0.1:${ports[8081]}`, FANFARE_CORES: "1" };
     const options = { cwd: where, env: { ...process.env, ...listen, PATH: [join(where, "bin"), process.env.PATH].join(delimiter) } };
 
