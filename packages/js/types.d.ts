@@ -72,6 +72,11 @@ export interface Options {
   all?: Iterable<string>;
   /** Send cookies to another origin too; default false. */
   withCredentials?: boolean;
+  /**
+   * Have one stream for all tabs of this page's origin that ask the same server as the same member with the same rights;
+   * default true. Where the browser has no Web Locks (only `https:` and `localhost` have) each tab has its own.
+   */
+  share?: boolean;
   /** The share of events, 0 to 1, whose time of receipt is reported to the server; default 0.01. */
   sample?: number;
 }

@@ -87,7 +87,9 @@ pub fn asset(path: &str) -> Option<Asset> {
         "/fanfare/poll.js" => asset!("../../packages/js/fanfare/poll.js", SCRIPT),
         "/fanfare/seen.js" => asset!("../../packages/js/fanfare/seen.js", SCRIPT),
         "/fanfare/server.js" => asset!("../../packages/js/fanfare/server.js", SCRIPT),
+        "/fanfare/stream.js" => asset!("../../packages/js/fanfare/stream.js", SCRIPT),
         "/fanfare/subscription.js" => asset!("../../packages/js/fanfare/subscription.js", SCRIPT),
+        "/fanfare/tabs.js" => asset!("../../packages/js/fanfare/tabs.js", SCRIPT),
         "/fanfare/topics.js" => asset!("../../packages/js/fanfare/topics.js", SCRIPT),
         "/hearts.js" => asset!("hearts.js", SCRIPT),
         "/likes.js" => asset!("likes.js", SCRIPT),
@@ -107,7 +109,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    const PATHS: [&str; 29] = [
+    const PATHS: [&str; 31] = [
         "/",
         "/demo.css",
         "/talk.css",
@@ -127,7 +129,9 @@ mod tests {
         "/fanfare/poll.js",
         "/fanfare/seen.js",
         "/fanfare/server.js",
+        "/fanfare/stream.js",
         "/fanfare/subscription.js",
+        "/fanfare/tabs.js",
         "/fanfare/topics.js",
         "/hearts.js",
         "/likes.js",

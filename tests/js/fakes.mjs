@@ -110,7 +110,7 @@ export const problem = (status, detail, headers = {}) => new Response(JSON.strin
 export const json = (value, status = 200) => new Response(JSON.stringify(value), { status });
 
 /** Replaces a global for the length of a test. */
-function replace(t, name, value) {
+export function replace(t, name, value) {
   const before = Object.getOwnPropertyDescriptor(globalThis, name);
   Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
   t.after(() => {

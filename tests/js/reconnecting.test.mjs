@@ -322,6 +322,7 @@ test("a token goes with the stream's request, and with others in a header", asyn
   const world = browser(t);
   const { stream } = await world.open({ token: "first", withCredentials: true });
   assert.equal(world.source.token, "first");
+  assert.equal(world.source.url.href.includes("first"), false);
   assert.equal(world.source.init.credentials, "include");
   world.add("chat:1");
   await settle();

@@ -1,7 +1,7 @@
 // What TypeScript lets users of the package do, and what it does not.
 import { type Event, type Subscription, connect } from "../../packages/js/types";
 
-const connection = connect("https://live.example", { token: async () => "token", sample: 0 });
+const connection = connect("https://live.example", { token: async () => "token", sample: 0, share: false });
 const live: Subscription = connection.subscribe("live:42", { types: ["like"], from: -100 });
 const off: () => void = live.on("event", ({ id, count = 1 }: Event) => id.repeat(count));
 live.on("gap", ({ topic, after }) => topic + (after?.length ?? 0));

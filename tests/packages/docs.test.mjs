@@ -57,7 +57,7 @@ test("the platform's own event types stand, with class, data and owner, on the p
   const typesIn = (text) => [...text.matchAll(/`(\w+)`/g)].map(([, type]) => type);
   const named = (rows, what) => rows.filter((row) => row.what === what).map(({ type }) => type).sort();
 
-  const builtIn = await rowsOf("src/dispatch/types.rs", "BUILT_IN"), owned = await rowsOf("src/wire/event.rs", "OWNED");
+  const builtIn = await rowsOf("src/wire/types.rs", "BUILT_IN"), owned = await rowsOf("src/wire/event.rs", "OWNED");
   assert.ok(builtIn.length > 10 && owned.length > 10);
   for (const name of ["sum", "latest", "ephemeral", "every"]) {
     const [, listed] = new RegExp(`^\\| \`${name}\` \\| (.*?) \\|`, "m").exec(pages.get("docs/delivery.md"));

@@ -48,3 +48,24 @@ export async function past(server, topic, from, wanted) {
   }
   return { events: [], whole: true };
 }
+
+/**
+ * Reads what came behind a place. Gives the events in their order; `whole` false says that some may be missing.
+ * @param {import("./server.js").Server} server @param {string} topic @param {string} place
+ * @returns {Promise<{events: Event[], whole: boolean}>}
+ */
+export async function missed(server, topic, place) {
+  /** @type {Event[]} */
+  const found = [];
+  for (let after = place; found.length < EVENTS_MAX;) {
+    const path = `/v1/topics/${encodeURIComponent(topic)}/events?limit=${PAGE_MAX}&after=${encodeURIComponent(after)}`;
+    const { events = [], more, gap } = (await server.get(path)).body ?? { gap: true };
+    for (const { position, ...event } of events) {
+      after = position;
+      found.push(event);
+    }
+    if (gap) return { events: found, whole: false };
+    if (!more || events.length === 0) return { events: found, whole: true };
+  }
+  return { events: found, whole: false };
+}

@@ -9,6 +9,7 @@
 const BACKOFF_MS = 2_000;
 const BACKOFF_MS_MAX = 30_000;
 const REQUEST_MS_MAX = 15_000;
+const TOKEN_MS = 10_000;
 
 /** Full jitter: a crowd that was cut together comes back spread over the whole time. @param {number} attempt */
 export const backoff = (attempt) => Math.random() * Math.min(BACKOFF_MS_MAX, BACKOFF_MS * 2 ** attempt);
@@ -36,17 +37,53 @@ export async function answerOf(response) {
   return { status: response.status, detail, retryMs: retryMs > 0 ? retryMs : 0, body: response.ok ? body : null };
 }
 
+/** What a token says; of one that cannot be read nothing is known. @param {string} token @returns {any} */
+function claimsOf(token) {
+  try {
+    return parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
+  } catch {
+    return null;
+  }
+}
+
 export class Server {
   /** @type {Options} */ #options;
   /** @type {string} */ #base;
   /** @type {string | undefined} */ #token;
+  /** What it says. @type {any} */ #claims = null;
+  /** One that was refused for good. @type {string | undefined} */ #refused;
   /** @type {Promise<string> | undefined} */ #asking;
+  /** @type {() => void} */ #changed;
 
-  /** @param {string} url @param {Options} options */
-  constructor(url, options) {
+  /** @param {string} url @param {Options} options @param {() => void} changed called when there is another token */
+  constructor(url, options, changed) {
     this.#options = options;
     this.#base = url.replace(/\/+$/, "");
-    if (typeof options.token === "string") this.#token = options.token;
+    this.#changed = changed;
+    if (typeof options.token === "string") this.#take(options.token);
+  }
+
+  get base() { return this.#base; }
+
+  /** @param {string} token */
+  #take(token) {
+    this.#token = token;
+    this.#claims = claimsOf(token);
+    return token;
+  }
+
+  /** Whether the token has ended: the server lets a stream be for so long after that. */
+  get ended() { return this.#claims?.exp * 1_000 + TOKEN_MS < Date.now(); }
+
+  /**
+   * Who asks and with which rights, whatever the token's own times and name; undefined if that is not known. What is not in a
+   * token, the server is to say.
+   */
+  get who() {
+    if (this.#options.token === undefined) return null;
+    if (!this.#claims || this.ended || this.#token === this.#refused) return undefined;
+    const { exp, iat, nbf, jti, ...who } = this.#claims;
+    return who;
   }
 
   /** Whether there is a function to ask for another token. */
@@ -56,12 +93,19 @@ export class Server {
   async token() { return this.#token ?? (this.renews ? this.fresh() : undefined); }
 
   /** The token is no good any more. One that is just text stays, since there is no other. */
-  forget() { if (this.renews) this.#token = undefined; }
+  forget() { if (this.renews) this.#token = this.#claims = undefined; }
+
+  /** The server takes this token for nobody's. */
+  refuse() { this.#refused = this.#token; }
 
   /** Asks the token function, once for all who need one now. @returns {Promise<string>} */
   fresh() {
     const ask = /** @type {() => string | Promise<string>} */ (this.#options.token);
-    return this.#asking ??= (async () => this.#token = await ask())().finally(() => { this.#asking = undefined; });
+    return this.#asking ??= (async () => {
+      const token = this.#take(await ask());
+      this.#changed();
+      return token;
+    })().finally(() => { this.#asking = undefined; });
   }
 
   /**

@@ -19,15 +19,31 @@ const normal = (topic) => topic.replace(/%[0-9a-f]{2}/gi, (escape) => {
   return /[\w.~-]/.test(character) ? character : escape.toUpperCase();
 });
 
+/** The newest values of a topic. */
+export class Newest {
+  /** By type and key. @type {Map<string, Event>} */ #events = new Map();
+
+  /** @param {Event} event */
+  take(event) {
+    if (!LATEST.has(event.type)) return;
+    const events = this.#events, name = `${event.type} ${event.key ?? ""}`;
+    events.delete(name);
+    events.set(name, event);
+    if (events.size > LATEST_MAX) events.delete(/** @type {string} */ (events.keys().next().value));
+  }
+
+  values() { return this.#events.values(); }
+}
+
 class Topic {
   /** @type {Set<Subscription>} */ subscriptions = new Set();
   seen = new Seen();
-  /** By type and key. @type {Map<string, Event>} */ newest = new Map();
+  newest = new Newest();
 }
 
 export class Topics {
   /** @type {Map<string, Topic>} */ #topics = new Map();
-  /** The newest values of topics that nobody wants and the open stream has still. @type {Map<string, Topic["newest"]>} */ #left = new Map();
+  /** The newest values of topics that nobody wants and the open stream has still. @type {Map<string, Newest>} */ #left = new Map();
   /** @type {Server} */ #server;
   /** @type {() => void} */ #changed;
 
@@ -117,13 +133,7 @@ export class Topics {
 
   /** @param {Event} event */
   take(event) {
-    const topic = this.#topics.get(event.topic);
-    if (topic && LATEST.has(event.type)) {
-      const { newest } = topic, name = `${event.type} ${event.key ?? ""}`;
-      newest.delete(name);
-      newest.set(name, event);
-      if (newest.size > LATEST_MAX) newest.delete(/** @type {string} */ (newest.keys().next().value));
-    }
+    this.#topics.get(event.topic)?.newest.take(event);
     for (const subscription of this.#subscriptions(event.topic)) subscription.take(event);
   }
 }
