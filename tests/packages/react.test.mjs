@@ -5,7 +5,7 @@ import { mkdir, readFile, readdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
-import { PATIENCE_MS, folder, freePort, here, startNode, until } from "./support.mjs";
+import { PATIENCE_MS, folder, freePort, here, startChromium, startNode, until } from "./support.mjs";
 
 const execute = promisify(execFile);
 
@@ -49,12 +49,7 @@ test("a reader of docs/react.md has hearts on the screen", { timeout: 2 * PATIEN
   const url = `http://localhost:${port}/`;
   await until("the app's page", () => fetch(url).then(({ ok }) => ok, (error) => String(error)));
 
-  const { chromium } = await import(new URL(`file://${here("tests/browser/node_modules/playwright-core/index.mjs")}`));
-  const browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"],
-  });
-  t.after(() => browser.close());
+  const browser = await startChromium(t);
   const complaints = [];
   const windows = await Promise.all([1, 2].map(async () => {
     const window = await (await browser.newContext()).newPage();

@@ -38,6 +38,17 @@ export async function freePort() {
   return port;
 }
 
+/** Chromium without a screen, for the length of a test. */
+export async function startChromium(t) {
+  const { chromium } = await import(new URL(`file://${here("tests/browser/node_modules/playwright-core/index.mjs")}`));
+  const browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"],
+  });
+  t.after(() => browser.close());
+  return browser;
+}
+
 /** A folder for the length of a test. */
 export async function folder(t) {
   const path = await mkdtemp(join(tmpdir(), "packages-"));
@@ -51,12 +62,14 @@ export async function startNode(t, flags = []) {
   let child;
   // Before its folder goes.
   t.after(() => node.end());
-  const [port, database] = [await freePort(), join(await folder(t), "fanfare.db")];
+  const [port, internal, database] = [await freePort(), await freePort(), join(await folder(t), "fanfare.db")];
   const url = `http://127.0.0.1:${port}`;
   const node = {
     url,
+    /** What only operators ask. */
+    internal: `http://127.0.0.1:${internal}`,
     async start() {
-      const words = ["--listen", `127.0.0.1:${port}`, "--internal", `127.0.0.1:${await freePort()}`, "--db", `sqlite:${database}`];
+      const words = ["--listen", `127.0.0.1:${port}`, "--internal", `127.0.0.1:${internal}`, "--db", `sqlite:${database}`];
       const program = process.env.FANFARE ?? here("target/debug/fanfare");
       child = spawn(program, [...words, "--cores", "1", ...flags], { stdio: ["ignore", "ignore", "pipe"] });
       let said = "";
