@@ -5,10 +5,14 @@
 //!
 //! | module | what happens there |
 //! |---|---|
-//! | [`server`] | a shard: accepts, reads requests, answers, holds streams; the shell around all cores |
+//! | [`http`] | a connection is accepted, its requests are found, and answers sent in their order |
 //! | [`backend`] | the like is stored, by a thread of its own, and acknowledged once it is on disk |
-//! | [`dispatch`] | which nodes want `live:42`? from a cache that the key-value store keeps true; the stores themselves |
+//! | [`dispatcher`] | which nodes want `live:42`? from a cache that the key-value store keeps true; and on to other data centers |
 //! | [`frontend`] | which cores of this node, which connections of this core; what waits for whom |
+//! | [`shard`] | the turn of a shard: what each role is given, and when |
+//! | [`ground`] | what every role stands on: time, sockets, slots, mail, links, the key-value store, rights |
+//! | [`queue`] | what waits for a reader, and merges by class |
+//! | [`kv`], [`db`] | what is asked of key-value stores and databases, and who answers |
 //! | [`wire`] | the formats: topics, events, frames, HTTP, the stream |
 //! | [`admission`] | who is let in, and how much of what they get |
 //! | [`runtime`] | pinned executors, readiness, mailboxes between threads, listeners, time |
@@ -25,8 +29,8 @@
 //!    again.
 //! 3. No queue is unbounded, and a slow reader costs only itself. Every drop, merge and disconnect is counted by reason.
 //! 4. Nothing that blocks (database, key-value client, DNS, file) runs on a shard's executor.
-//! 5. Decisions live in synchronous cores ([`frontend`], [`dispatch::core`]) that take `now` and inputs and return
-//!    effects; [`server`] is the shell that does the IO.
+//! 5. Decisions live in synchronous cores that take `now` and inputs and return effects; the roles around them do the IO,
+//!    and call none of each other.
 //! 6. Memory of an idle connection is its slot: no buffer, no timer of its own, no task.
 //! 7. Class `every` is in history before its publisher is answered, and its order on every stream is history's.
 //! 8. Frontends hold no durable state. A Dispatcher can die at any time; any other one can do its work.

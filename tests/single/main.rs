@@ -29,6 +29,7 @@ mod requests;
 mod resume;
 mod rights;
 mod rolling;
+mod rooms;
 mod rules;
 mod settings;
 mod shutdown;
