@@ -1,11 +1,12 @@
 //! The backend that ranks highest for a member's bucket notices who went offline.
 
+use std::sync::Arc;
+
 use crate::backend::Backend;
 use crate::ground::Ground;
 use crate::ground::asking::Asked;
 use crate::kv::{BUCKETS, Request as KvRequest, highest};
 use crate::limits::*;
-use std::sync::Arc;
 
 impl Backend {
     /// Once a tick: looks now and then for members who went offline.

@@ -1,5 +1,12 @@
 //! The backend's requests: a like is stored first, acknowledged once it is on disk, and then told to the viewers.
 
+use std::sync::Mutex;
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde_json::json;
+use tracing::warn;
+
 use crate::backend::posts::{listed, place_topic};
 use crate::backend::{Backend, rules};
 use crate::db::{Change, Command, Outcome, PostKind, Record, StoreError};
@@ -20,11 +27,6 @@ use crate::wire::json;
 use crate::wire::names::check_name;
 use crate::wire::request::Request;
 use crate::wire::status::Status;
-use serde::Deserialize;
-use serde_json::json;
-use std::sync::Mutex;
-use std::time::Instant;
-use tracing::warn;
 
 /// The body of a like, and of taking it back.
 #[derive(Debug, Deserialize)]

@@ -13,12 +13,13 @@ pub mod telling;
 pub mod totals;
 pub mod typists;
 
+use std::time::Instant;
+
 use crate::backend::outbox::Posts;
 use crate::backend::taps::Taps;
 use crate::backend::totals::Totals;
 use crate::backend::typists::Typists;
 use crate::ground::Ground;
-use std::time::Instant;
 
 /// See the [module](self).
 pub struct Backend {

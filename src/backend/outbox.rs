@@ -1,21 +1,21 @@
 //! Telling viewers of posts: at their topics' homes, in the order of their ids; and the outbox, of which one shard takes what
 //! is due and hands it to the homes.
 
-use crate::backend::Backend;
-use crate::ground::Ground;
-use crate::ground::own::Own;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde_json::json;
 use tracing::warn;
 
+use crate::backend::Backend;
 use crate::backend::passes::{Passes, Step};
 use crate::backend::posts::place_topic;
 use crate::backend::telling::{Due, Lines, PassEnd};
 use crate::db::{Change, Command, OutboxAsk, Outcome, Record, StoreError};
+use crate::ground::Ground;
 use crate::ground::asking::is_due;
 use crate::ground::message::{Message, Then};
+use crate::ground::own::Own;
 use crate::ground::posts::{Marking, News, Telling, Told};
 use crate::ground::publishing::Publisher;
 use crate::ground::slots::Conn;

@@ -1,6 +1,11 @@
 //! The backend's requests about comments and messages: stored first, acknowledged once they are on disk, told to the
 //! viewers, and told again where nobody knows whether that worked.
 
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::json;
+
 use crate::backend::Backend;
 use crate::backend::rules::standing;
 use crate::db::rules::Standing;
@@ -22,9 +27,6 @@ use crate::wire::query::{Parameter, Query};
 use crate::wire::request::Request;
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
-use serde::Deserialize;
-use serde_json::json;
-use std::borrow::Cow;
 
 /// The body of a new post.
 #[derive(Debug, Deserialize)]

@@ -1,6 +1,9 @@
 //! What moderators ask of who comments on a video, and members' time-outs. The database decides about each comment; here is
 //! who may set what, and how pages are told.
 
+use serde::Deserialize;
+use serde_json::json;
+
 use crate::backend::Backend;
 use crate::backend::posts::place_topic;
 use crate::db::rules::{Bar, Change, Comments, Rules, Standing};
@@ -20,8 +23,6 @@ use crate::wire::names::check_name;
 use crate::wire::request::Request;
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
-use serde::Deserialize;
-use serde_json::json;
 
 /// The body of a change.
 #[derive(Debug, Deserialize)]

@@ -1,18 +1,17 @@
 //! Taps: hearts that a member may give again and again. They are shown as they come, and the database gets their number
 //! within a second; a process that dies takes those of its last second with it.
 
-use crate::backend::Backend;
-use crate::ground::Ground;
-use crate::ground::own::Own;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::backend::Backend;
 use crate::backend::counts::video_of;
 use crate::backend::posts::place_topic;
 use crate::db::{Command, Outcome, PostKind, StoreError};
+use crate::ground::Ground;
 use crate::ground::access::Access;
-use crate::ground::message::Tapped;
-use crate::ground::message::{Message, Then};
+use crate::ground::message::{Message, Tapped, Then};
+use crate::ground::own::Own;
 use crate::limits::TAPS_MAX;
 use crate::wire::http::HttpError;
 use crate::wire::json;

@@ -1,11 +1,12 @@
 //! Taps that the database does not have yet: hearts that members give again and again. They are added up by video and
 //! reaction, so that however many come, the database gets at most one change of each a second. No IO, no clock.
 
+use std::time::Instant;
+
 use crate::ground::message::Tapped;
 use crate::limits::{TAPPED_BYTES, TAPS_PAUSE};
 use crate::runtime::account::{Account, Full, Reservation, Use};
 use crate::runtime::random::Map;
-use std::time::Instant;
 
 /// The taps of the videos that are at home on a backend's shard.
 #[derive(Debug, Default)]

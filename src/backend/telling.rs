@@ -12,6 +12,7 @@ mod tests;
 
 use crate::backend::telling::lag::Lag;
 use crate::db::{Change, Marks, Record};
+
 pub use crate::ground::posts::{Due, PassEnd};
 use crate::ground::posts::{Marking, Telling, Told};
 use crate::limits::{MARKS_AT_ONCE, TOLD_AT_ONCE, TOLD_BYTES, TOLD_WAIT, TOLD_WAITING_MAX};

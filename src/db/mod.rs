@@ -22,13 +22,15 @@ pub mod rules;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a thread of its own")]
 pub mod sqlite;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::hash::BuildHasher as _;
 use std::sync::{Arc, PoisonError, RwLock};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tokio::sync::Notify;
 
 use crate::db::health::Health;
 use crate::db::once::Once;
+
 pub use crate::db::open_error::OpenError;
 pub use crate::db::outbox::{Change, Marks, OutboxAsk, Record, Unpublished};
 pub use crate::db::part::Part;

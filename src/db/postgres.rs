@@ -27,6 +27,7 @@ pub mod statements;
 
 use std::rc::Rc;
 use std::thread::JoinHandle;
+
 use tokio::task::LocalSet;
 
 use crate::db::postgres::lane::{Lane, Wellness};

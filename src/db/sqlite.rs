@@ -18,12 +18,14 @@ pub mod schema;
 #[cfg(test)]
 mod tests;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
 use crate::db::sqlite::batch::Writer;
+
 pub use crate::db::sqlite::copies::{CopyError, Restored, backup, restore};
 pub use crate::db::sqlite::history::{forget_kept, kept};
 pub use crate::db::sqlite::memory::{Befalls, Memory};

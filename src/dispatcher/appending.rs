@@ -1,6 +1,11 @@
 //! Publishing what the key-value store takes part in: class `every` is in history before its publisher is answered, class
 //! `latest` gets its version there.
 
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::warn;
+
 use crate::dispatcher::Dispatcher;
 use crate::ground::asking::{Asked, kv_error};
 use crate::ground::cluster::Trouble;
@@ -20,9 +25,6 @@ use crate::wire::position::Position;
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 use crate::wire::version::Version;
-use std::sync::Arc;
-use std::time::Instant;
-use tracing::warn;
 
 /// The key-value store's clock, by which versions are given, as a dispatcher can tell it while the store is away. Its own may be
 /// ahead: what had its version by that would hide what the store is given later.

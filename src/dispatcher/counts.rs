@@ -1,5 +1,9 @@
 //! What all nodes have of viewers: the dispatcher that ranks highest for a topic tells its viewers, and other data centers.
 
+use std::sync::Arc;
+
+use serde_json::json;
+
 use crate::dispatcher::Dispatcher;
 use crate::dispatcher::tally::Due;
 use crate::ground::Ground;
@@ -12,8 +16,6 @@ use crate::limits::{COUNTS_PAUSE, CROWD_BURST, CROWD_SLICE};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::event::VIEWERS;
 use crate::wire::topic::Topic;
-use serde_json::json;
-use std::sync::Arc;
 
 /// What they are told. Nothing of members where no stream says whose it is.
 pub(crate) fn viewers_data(viewers: u32, members: u32) -> String {

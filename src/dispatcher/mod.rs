@@ -12,6 +12,8 @@ pub mod tally;
 pub mod totals;
 pub mod whereabouts;
 
+use std::time::Instant;
+
 use crate::dispatcher::appending::StoreClock;
 use crate::dispatcher::outboxes::Outboxes;
 use crate::dispatcher::peers::Peers;
@@ -21,7 +23,6 @@ use crate::ground::Ground;
 use crate::ground::cluster::Differ;
 use crate::kv::datacenter::PeerState;
 use crate::limits::WINDOW_IDLE;
-use std::time::Instant;
 
 /// See the [module](self).
 pub struct Dispatcher {

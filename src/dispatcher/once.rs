@@ -1,6 +1,8 @@
 //! Requests that their senders name by an `Idempotency-Key`, so that they may repeat them
 //! (draft-ietf-httpapi-idempotency-key-header).
 
+use serde_json::json;
+
 use crate::db::once::{Asker, Once};
 use crate::dispatcher::Dispatcher;
 use crate::ground::Ground;
@@ -17,7 +19,6 @@ use crate::wire::http::HttpError;
 use crate::wire::response::AnswerTo;
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
-use serde_json::json;
 
 pub(crate) fn told(id: &str) -> (Status, String) {
     (Status::Accepted, json!({"id": id}).to_string())

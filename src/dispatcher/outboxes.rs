@@ -1,5 +1,8 @@
 //! Frames to other nodes, and frames from them.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use crate::dispatcher::Dispatcher;
 use crate::ground::Ground;
 use crate::ground::cluster::{Trouble, among};
@@ -11,8 +14,6 @@ use crate::runtime::random::Map;
 use crate::wire::connection_id::NodeId;
 use crate::wire::frame::Frame;
 use crate::wire::hops::Checkpoint;
-use std::sync::Arc;
-use std::time::Instant;
 
 /// What is for one other node.
 #[derive(Debug)]

@@ -1,5 +1,7 @@
 //! The dispatcher's requests: an event to a topic, or a line an event.
 
+use std::sync::Arc;
+
 use crate::dispatcher::Dispatcher;
 use crate::dispatcher::subscribers::Routed;
 use crate::ground::asking::Asked;
@@ -13,7 +15,6 @@ use crate::wire::hops::Checkpoint;
 use crate::wire::http::HttpError;
 use crate::wire::topic::Topic;
 use crate::wire::version::Version;
-use std::sync::Arc;
 
 impl Dispatcher {
     /// Takes an event: to the nodes that want its topic, or nowhere; by way of the key-value store where its class asks for

@@ -1,12 +1,13 @@
 //! A dispatcher has a backend tell totals of likes that somebody may not know.
 
+use std::sync::Arc;
+
 use crate::dispatcher::Dispatcher;
 use crate::ground::link::{Call, Called, Destination, Lane, Outcome as CallOutcome};
 use crate::ground::{Ground, Todo};
 use crate::kv::highest;
 use crate::limits::{QUESTIONS_TIMEOUT, TOTALS_ASKED_MAX};
 use crate::wire::topic::Topic;
-use std::sync::Arc;
 
 impl Dispatcher {
     /// Once a tick of a dispatcher: has a backend tell the totals of topics that somebody watches who may not know them.

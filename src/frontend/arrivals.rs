@@ -1,6 +1,8 @@
 //! Events arrive at a node: each goes to the core that orders its topic, from there to every core that has viewers of it, and to no
 //! other.
 
+use std::sync::Arc;
+
 use crate::frontend::Frontend;
 use crate::frontend::newest::Keeping;
 use crate::ground::Ground;
@@ -13,7 +15,6 @@ use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 use crate::wire::hops::Checkpoint;
 use crate::wire::topic::Topic;
-use std::sync::Arc;
 
 impl Frontend {
     /// The queue to this core was full, and something of a topic was left out: class `every` comes from history, and the

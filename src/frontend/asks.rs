@@ -1,10 +1,11 @@
 //! Who waits for a part of a topic's history, at the topic's home: each asks once at a time, and whoever has no use for the
 //! answer any more is forgotten. Looking for one does not depend on how many there are.
 
-use crate::runtime::random::Map;
-use crate::wire::position::Position;
 use std::collections::BTreeSet;
 use std::hash::Hash;
+
+use crate::runtime::random::Map;
+use crate::wire::position::Position;
 
 /// What an asker asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

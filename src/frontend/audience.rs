@@ -1,6 +1,8 @@
 //! How many viewers this node has, topic by topic: its cores' counts added up, and what of it the key-value store does not
 //! know yet, and which members they are. One a node; no IO, no clock.
 
+use std::time::Instant;
+
 use crate::ground::message::Move;
 use crate::kv::NodeCounts;
 use crate::kv::crowd::{Crowd, Members};
@@ -10,7 +12,6 @@ use crate::runtime::random::{Map, Set};
 use crate::runtime::shrink::shrink;
 use crate::wire::connection_id::NodeId;
 use crate::wire::topic::Topic;
-use std::time::Instant;
 
 /// A topic's viewers.
 #[derive(Debug, Default)]

@@ -1,11 +1,11 @@
 //! What viewers were told of presence, compared with the store now and then: a value that was lost on its way, with a node
 //! that died or was away, or with a store that came back empty, would otherwise be shown for good.
 
-use crate::frontend::Frontend;
-use crate::ground::Ground;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::frontend::Frontend;
+use crate::ground::Ground;
 use crate::ground::asking::Asked;
 use crate::ground::turns::turn_data;
 use crate::kv::{Answer, Request, Turn, Unavailable};

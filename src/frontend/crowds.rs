@@ -1,16 +1,15 @@
 //! What is to be done for very many streams or topics at once, such as that a topic is registered for which a crowd waits, or
 //! that all are to go: in slices, so that the others have their turn.
 
-use crate::frontend::Frontend;
-use crate::ground::Ground;
 use std::collections::VecDeque;
 
+use crate::frontend::Frontend;
 use crate::frontend::ending::Ended;
 use crate::frontend::lag::Showing;
 use crate::frontend::newest::Turn;
 use crate::frontend::streams::Waiter;
-use crate::ground::slots::Conn;
-use crate::ground::slots::TopicIndex;
+use crate::ground::Ground;
+use crate::ground::slots::{Conn, TopicIndex};
 use crate::limits::{CROWD_BURST, CROWD_SLICE};
 use crate::runtime::random::Set;
 use crate::runtime::shrink::shrink;

@@ -1,14 +1,14 @@
 //! Changes to a stream that another Frontend holds: any Frontend takes the request, checks what it may do, and hands it
 //! to the one that holds the stream.
 
-use crate::frontend::Frontend;
-use crate::ground::Ground;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::auth::{Patterns, Rights, TokenId};
+use crate::frontend::Frontend;
 use crate::frontend::topic_changes::gone;
+use crate::ground::Ground;
 use crate::ground::access::Access;
 use crate::ground::answering::Handled;
 use crate::ground::link::{Call, Called, Destination, Lane, Outcome};

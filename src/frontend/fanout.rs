@@ -1,25 +1,23 @@
 //! To the viewers: each gets, in one write, all that it lacks at that moment, of all its topics.
 
-use crate::frontend::Frontend;
-use crate::ground::Ground;
 use std::io;
 use std::sync::Arc;
 
+use crate::frontend::Frontend;
 use crate::frontend::ending::Ended;
 use crate::frontend::log::{Cursor, Log};
 use crate::frontend::paging::Made;
 use crate::frontend::resume::Replaying;
+use crate::ground::Ground;
 use crate::ground::admitting::bye;
-use crate::ground::slots::TopicIndex;
-use crate::ground::slots::{Body, Conn, Kind, Subscription};
+use crate::ground::slots::{Body, Conn, Kind, Subscription, TopicIndex};
 use crate::limits::{
     FAN_OUT_SLICE, FANOUT_BURST, FANOUT_SLICE, HEARTBEAT, PAGES_BURST, SENDFILE_BYTES_MIN, SENDFILE_VIEWERS_MIN,
 };
 use crate::observe::metrics::MEASURES;
 use crate::runtime::clock::Slice;
 use crate::runtime::planted::{Mistake, planted};
-use crate::wire::event::ByClass;
-use crate::wire::event::Class;
+use crate::wire::event::{ByClass, Class};
 use crate::wire::frame::Frame;
 use crate::wire::sse::{ByeReason, Framing};
 

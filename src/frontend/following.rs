@@ -1,5 +1,8 @@
 //! Sampled events that viewers are being given.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use crate::frontend::Frontend;
 use crate::frontend::log::Cursor;
 use crate::frontend::topics::TopicEntry;
@@ -8,8 +11,6 @@ use crate::ground::slots::TopicIndex;
 use crate::limits::{JOURNEY_PATIENCE, JOURNEYS_FOLLOWED};
 use crate::wire::frame::Frame;
 use crate::wire::hops::{Checkpoint, Hops};
-use std::sync::Arc;
-use std::time::Instant;
 
 /// A sampled event that viewers of one topic on this core are being given.
 #[derive(Debug)]

@@ -1,5 +1,7 @@
 //! What a shard tells operators of its streams and topics.
 
+use serde_json::{Value, json};
+
 use crate::frontend::Frontend;
 use crate::frontend::lag::Lag;
 use crate::ground::Ground;
@@ -7,7 +9,6 @@ use crate::ground::listing::Listing;
 use crate::ground::slots::Conn;
 use crate::wire::connection_id::ConnectionId;
 use crate::wire::topic::Topic;
-use serde_json::{Value, json};
 
 /// Characters of a connection's id that a listing shows: its node, shard and slot, and nothing of its secret.
 pub(crate) const ID_SHOWN: usize = 18;

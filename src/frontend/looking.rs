@@ -1,11 +1,11 @@
 //! A shard looks through its streams, all of them once for all that was told meanwhile, in slices.
 
-use crate::frontend::Frontend;
-use crate::ground::Ground;
 use std::sync::Arc;
 
 use crate::auth::{Patterns, Rights};
+use crate::frontend::Frontend;
 use crate::frontend::ending::Ended;
+use crate::ground::Ground;
 use crate::ground::access::Access;
 use crate::ground::control::{Change, News};
 use crate::ground::slots::Conn;

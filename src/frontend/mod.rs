@@ -50,6 +50,10 @@ pub mod topics;
 pub mod views;
 pub mod waiting;
 
+use std::collections::VecDeque;
+use std::io;
+use std::time::Instant;
+
 use crate::frontend::audience::Audience;
 use crate::frontend::comparing::Comparing;
 use crate::frontend::crowds::Crowds;
@@ -81,9 +85,6 @@ use crate::runtime::shrink::shrink;
 use crate::wire::connection_id::NodeId;
 use crate::wire::frame::Stranger;
 use crate::wire::topic::Topic;
-use std::collections::VecDeque;
-use std::io;
-use std::time::Instant;
 
 /// See the [module](self).
 pub struct Frontend {

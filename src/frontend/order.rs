@@ -7,6 +7,11 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::sync::Arc;
+use std::time::Instant;
+
 use crate::ground::frame_page::FramePage;
 use crate::kv::End;
 use crate::limits::{
@@ -15,10 +20,6 @@ use crate::limits::{
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::frame::Frame;
 use crate::wire::position::{Position, Reach, Shown};
-use std::collections::VecDeque;
-use std::collections::btree_map::{BTreeMap, Entry};
-use std::sync::Arc;
-use std::time::Instant;
 
 /// What the shell is to do.
 #[derive(Debug, Clone)]

@@ -1,10 +1,10 @@
 //! What wakes a shard for what is to be done at a time, when nothing else does: rests of topics that merge, and windows of
 //! class `sum`. One timer serves all of them.
 
-use crate::frontend::Frontend;
-use crate::ground::Ground;
 use std::time::{Duration, Instant};
 
+use crate::frontend::Frontend;
+use crate::ground::Ground;
 use crate::ground::slots::TopicIndex;
 use crate::limits::SUM_WINDOW_GRAIN;
 

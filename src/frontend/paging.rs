@@ -1,14 +1,13 @@
 //! What a stream is given in pages as its socket drains: history that it missed, and newest values. A page is made only
 //! once there is memory for it; until then the stream waits in a queue.
 
-use crate::frontend::Frontend;
-use crate::ground::Ground;
 use std::sync::Arc;
 
+use crate::frontend::Frontend;
 use crate::frontend::lag::{Lag, Showing};
 use crate::frontend::newest::{Keeping, Newest, Turn};
-use crate::ground::slots::Conn;
-use crate::ground::slots::TopicIndex;
+use crate::ground::Ground;
+use crate::ground::slots::{Conn, TopicIndex};
 use crate::limits::{NEWEST_LOGGED_BYTES, PAGE_BUFFER_BYTES, PAGES_PART, PAGES_STREAMS_BURST, REPLAY_WRITE_BYTES};
 use crate::runtime::account::Use;
 use crate::wire::event::Class;

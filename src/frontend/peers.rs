@@ -1,9 +1,10 @@
 //! Events of other data centers at their topics' homes.
 
+use std::sync::Arc;
+
 use crate::frontend::Frontend;
 use crate::ground::Ground;
 use crate::wire::frame::Frame;
-use std::sync::Arc;
 
 impl Frontend {
     /// At a topic's home: a frame of another data center is for this node's viewers, unless it was here before, by

@@ -2,15 +2,15 @@
 //! written, and given as one answer soon after there is something new in it, or after [`POLL_WAIT`] in any case. So rights, classes
 //! and gaps are those of a stream.
 
-use crate::frontend::Frontend;
-use crate::ground::Ground;
 use std::collections::VecDeque;
 use std::io;
 use std::time::Instant;
 
 use memchr::memmem;
 
+use crate::frontend::Frontend;
 use crate::frontend::ending::Ended;
+use crate::ground::Ground;
 use crate::ground::opening::LastEvent;
 use crate::ground::slots::{Body, Conn, Kind, Slot};
 use crate::limits::{POLL_BYTES, POLL_GATHER, POLL_OVERLAP, POLL_WAIT};

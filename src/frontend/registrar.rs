@@ -5,6 +5,9 @@
 //! Where the store holds something else, all that is wanted goes there again, in batches as small as any others: what was
 //! lost is back by that. Only if that was not it, so that something is held which is not wanted, does one batch list all.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
 use crate::ground::message::Wish;
 use crate::kv::{BUCKETS, Batch, bucket, stable_hash};
 use crate::limits::{REGISTER_RETRY, REGISTRATIONS_PER_BATCH, REPAIR_WINDOW};
@@ -12,8 +15,6 @@ use crate::runtime::random::Map;
 use crate::runtime::shrink::shrink;
 use crate::wire::connection_id::NodeId;
 use crate::wire::topic::Topic;
-use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
 
 #[derive(Debug, Default)]
 pub(crate) struct Bucket {

@@ -4,14 +4,15 @@
 //! Inputs are what cores want and what the key-value store answered; effects are routes to announce to all cores,
 //! registrations to send, and cores to tell that a topic is ready.
 
+use std::collections::VecDeque;
+use std::time::Instant;
+
 use crate::ground::cores::CoreSet;
 use crate::limits::TOPIC_LINGER;
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::Map;
 use crate::runtime::shrink::shrink;
 use crate::wire::topic::Topic;
-use std::collections::VecDeque;
-use std::time::Instant;
 
 /// What the shell is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]

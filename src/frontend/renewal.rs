@@ -1,6 +1,8 @@
 //! The rights of an open stream: when they end, what its client is told before, and
 //! `POST /v1/connections/{connection}/token`, which renews them on whichever shard the stream lives.
 
+use serde::Deserialize;
+
 use crate::auth::Token;
 use crate::frontend::Frontend;
 use crate::frontend::elsewhere::What;
@@ -17,7 +19,6 @@ use crate::wire::http::HttpError;
 use crate::wire::query::Query;
 use crate::wire::request::Request;
 use crate::wire::{json, sse};
-use serde::Deserialize;
 
 #[derive(Default, Deserialize)]
 pub(crate) struct Body {

@@ -1,5 +1,8 @@
 //! A stream that comes back: what it missed is read from its topics' homes and written as its socket drains.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use crate::frontend::Frontend;
 use crate::frontend::beginning::{Joined, beginning};
 use crate::frontend::held_pages::HeldPages;
@@ -22,8 +25,6 @@ use crate::wire::request::Request;
 use crate::wire::sse;
 use crate::wire::sse::Framing;
 use crate::wire::topic::Topic;
-use std::borrow::Cow;
-use std::sync::Arc;
 
 /// The id of a client that has nothing yet: no position, so that it is given what history holds.
 pub(crate) const NOTHING_YET: &str = "0";

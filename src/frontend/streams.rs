@@ -1,5 +1,8 @@
 //! The life of an SSE stream: it opens, waits for its topics, is connected, and ends.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use crate::frontend::Frontend;
 use crate::frontend::ending::Ended;
 use crate::frontend::lag::{Lag, Showing};
@@ -26,8 +29,6 @@ use crate::wire::sse;
 use crate::wire::sse::Framing;
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
-use std::sync::Arc;
-use std::time::Instant;
 
 /// Something that waits until topics are registered, or a second has passed.
 #[derive(Debug)]

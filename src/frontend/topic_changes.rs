@@ -1,17 +1,16 @@
 //! `POST /v1/connections/{connection}/topics`: changes an open stream, on whichever shard it lives.
 
-use crate::frontend::Frontend;
-use crate::ground::{Ground, Reply};
 use serde::Deserialize;
 
+use crate::frontend::Frontend;
 use crate::frontend::elsewhere::What;
 use crate::frontend::streams::Waiter;
 use crate::ground::access::Access;
 use crate::ground::answering::Handled;
 use crate::ground::message::{ChangeTopics, Message};
 use crate::ground::opening::{read_topics, too_many_topics};
-use crate::ground::slots::Conn;
-use crate::ground::slots::TopicIndex;
+use crate::ground::slots::{Conn, TopicIndex};
+use crate::ground::{Ground, Reply};
 use crate::wire::connection_id::ConnectionId;
 use crate::wire::http::{HttpError, percent_decode};
 use crate::wire::json;

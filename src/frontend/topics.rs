@@ -8,6 +8,8 @@ pub mod served;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use crate::frontend::log::{Cursor, Log};
 use crate::frontend::merging::{Merging, log_bytes_max};
 use crate::frontend::newest::Newest;
@@ -23,7 +25,6 @@ use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 use crate::wire::position::{Position, Reach, Shown};
 use crate::wire::topic::Topic;
-use std::sync::Arc;
 
 /// One subscription of one connection, as the topic knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,11 +2,12 @@
 //! answer. A wait ends when the last of its topics is registered, at its deadline, or with its stream, and leaves nothing behind.
 //! No IO, no clock.
 
-use crate::runtime::random::{Map, Set};
-use crate::runtime::shrink::shrink;
 use std::collections::BTreeSet;
 use std::hash::Hash;
 use std::time::Instant;
+
+use crate::runtime::random::{Map, Set};
+use crate::runtime::shrink::shrink;
 
 #[derive(Debug)]
 struct Wait<W> {

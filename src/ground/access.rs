@@ -1,5 +1,8 @@
 //! Who asks: a request's token becomes what it may do, before anything else of it is looked at.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use crate::auth::{Keys, Refetch, Rights, SharedKeys, Terms, Token, TokenError, credentials};
 use crate::ground::Ground;
 use crate::ground::token_cache::TokenCache;
@@ -13,8 +16,6 @@ use crate::wire::request::Request;
 use crate::wire::response::{Cors, Origins};
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
-use std::ops::Deref;
-use std::sync::Arc;
 
 /// What tokens are checked by, with `--auth jwt`.
 #[derive(Debug)]

@@ -1,5 +1,10 @@
 //! Who is let in: connections as they come, streams as they open, events as they are published.
 
+use std::net::IpAddr;
+use std::time::Instant;
+
+use tracing::{info, warn};
+
 use crate::admission::Refusal;
 use crate::admission::full::Fullness;
 use crate::admission::turns::Turns;
@@ -17,9 +22,6 @@ use crate::wire::response::AnswerTo;
 use crate::wire::sse;
 use crate::wire::sse::{ByeReason, Framing};
 use crate::wire::status::Status;
-use std::net::IpAddr;
-use std::time::Instant;
-use tracing::{info, warn};
 
 /// Whose events have no limit of their own: what nodes hand over was admitted where it came in.
 pub const NOBODY: u64 = 0;

@@ -1,7 +1,8 @@
 //! The types of which a stream gets every event, whatever their pace.
 
-use crate::wire::frame::Frame;
 use std::sync::Arc;
+
+use crate::wire::frame::Frame;
 
 /// The types of which a stream gets every event, also those that their pace leaves out; none for nearly all streams.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

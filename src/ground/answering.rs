@@ -1,5 +1,11 @@
 //! Answers that come later than their requests: from the database, the key-value store, another shard or another node.
 
+use std::borrow::Cow;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tracing::debug;
+
 use crate::ground::Ground;
 use crate::ground::http_connection::Http;
 use crate::ground::opening::Opening;
@@ -14,10 +20,6 @@ use crate::wire::response::{AnswerTo, Cors, Written};
 use crate::wire::status::Status;
 use crate::wire::topic;
 use crate::wire::topic::Topic;
-use std::borrow::Cow;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-use tracing::debug;
 
 /// The id of a request, which then stands in the log, if it has one.
 pub(crate) fn logged_id(request: &Request<'_>) -> Option<Box<str>> {

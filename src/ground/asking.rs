@@ -1,5 +1,10 @@
 //! Questions to the key-value store, and what follows from the answers.
 
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use tracing::warn;
+
 use crate::ground::message::Message;
 use crate::ground::past::Past;
 use crate::ground::peers::{Arriving, LeftOut};
@@ -13,9 +18,6 @@ use crate::runtime::trouble::Told;
 use crate::wire::http::HttpError;
 use crate::wire::position::Shown;
 use crate::wire::topic::Topic;
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
-use tracing::warn;
 
 /// What a question was asked for.
 #[derive(Debug)]

@@ -1,10 +1,10 @@
 //! How far other nodes' clocks are ahead of this one's, as NTP finds it: an answer says what its node's clock showed, and that
 //! was between the call and the answer.
 
-use crate::ground::Ground;
 use std::sync::Mutex;
 use std::time::Instant;
 
+use crate::ground::Ground;
 use crate::limits::{CLOCK_DRIFT_PPM, CLOCKS_MAX};
 use crate::runtime::random::Map;
 use crate::wire::connection_id::NodeId;

@@ -1,6 +1,5 @@
 //! What a shard knows of other nodes, and has for them.
 
-use crate::ground::Ground;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -11,6 +10,7 @@ use std::time::Instant;
 use url::Url;
 
 use crate::db::Store;
+use crate::ground::Ground;
 use crate::ground::handover::Handover;
 use crate::ground::link::{Called, Outcome};
 use crate::ground::links::Links;

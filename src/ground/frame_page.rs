@@ -1,8 +1,9 @@
 //! A part of a topic's history, as cores give it to each other.
 
+use std::sync::Arc;
+
 use crate::wire::frame::Frame;
 use crate::wire::position::{Reach, Shown};
-use std::sync::Arc;
 
 /// A part of a topic's history, as frames.
 #[derive(Debug, Clone)]

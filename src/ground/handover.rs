@@ -1,9 +1,6 @@
 //! Events of a backend on their way to a dispatcher, any one: in requests of many lines, and to another dispatcher only
 //! if the first surely did not take them.
 
-use crate::ground::publishing::id_json;
-use crate::ground::{Ground, Todo};
-use crate::wire::status::Status;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +8,8 @@ use std::time::Instant;
 use serde::Deserialize;
 
 use crate::ground::link::{Call, Called, Lane, Outcome};
-use crate::ground::publishing::{Published, Publisher};
+use crate::ground::publishing::{Published, Publisher, id_json};
+use crate::ground::{Ground, Todo};
 use crate::limits::*;
 use crate::runtime::account::{Held, Use};
 use crate::runtime::planted::{Mistake, planted};
@@ -20,6 +18,7 @@ use crate::wire::event::{Class, Draft};
 use crate::wire::hops::{Checkpoint, Hops};
 use crate::wire::http::HttpError;
 use crate::wire::json::push_string;
+use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
 /// One event, as a line of `POST /v1/events`.

@@ -1,16 +1,18 @@
 //! Journeys of sampled events. A checkpoint is noted on the event itself, which carries it on; where its viewers were written
 //! to, the whole of it is kept for a while, for operators and `fanfare trace`.
 
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
 use crate::ground::Ground;
 use crate::limits::{JOURNEYS_KEPT, TRACES_FORCED_PER_SECOND};
 use crate::wire::event::{Class, Draft};
 use crate::wire::frame::{Frame, Stored};
 use crate::wire::hops::{Ahead, Begun, Checkpoint, Hop, Hops, PUBLISHER, hex, is_sampled};
-use serde_json::{Value, json};
-use std::borrow::Cow;
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::Instant;
 
 /// What became of a sampled event on this core.
 #[derive(Debug)]

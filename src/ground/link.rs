@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::ground::handover::Handed;
-use crate::ground::peers::Sent;
-use crate::ground::peers::Told;
+use crate::ground::peers::{Sent, Told};
 use crate::ground::slots::Conn;
 use crate::ground::tls::Tls;
 use crate::kv::Request as Question;

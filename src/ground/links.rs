@@ -1,13 +1,13 @@
 //! Calls to other nodes: connections as slots of the shard, in the same readiness set as all others. What comes of calls
 //! is settled at the end of a turn, in order, so that nobody is called back while calling.
 
-use crate::ground::Ground;
 use std::net::SocketAddr;
 
 use serde::Serialize;
 use tracing::{info, warn};
 use url::Url;
 
+use crate::ground::Ground;
 use crate::ground::link::{Call, Called, Destination, Filled, Lane, Link, LinkKey, Outcome, State};
 use crate::ground::peers::Peer;
 use crate::ground::slots::{Conn, Kind};

@@ -2,11 +2,11 @@
 //! to put others in their place. What a node is built from (listeners, cores, stores, other nodes) is in
 //! [`Node`](crate::ground::node::Node), and changes with a restart.
 
-use crate::ground::Ground;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admission::Admission;
+use crate::ground::Ground;
 use crate::limits::IDLE_TIMEOUT;
 use crate::runtime::account::ByUse;
 use crate::settings::{CorsOrigins, Settings};

@@ -1,6 +1,9 @@
 //! Between the cores of a node: an event goes to the core that orders its topic, and from there to every core that has
 //! viewers of it, and to no other.
 
+use std::mem::size_of;
+use std::sync::Arc;
+
 use crate::ground::message::{Asker, Message};
 use crate::ground::posts::News;
 use crate::ground::{Ground, Todo};
@@ -9,8 +12,6 @@ use crate::queue::crossing::{Control, Crossed, Crossing, Way};
 use crate::wire::frame::Frame;
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
-use std::mem::size_of;
-use std::sync::Arc;
 
 /// What messages of which only the newest counts are about.
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -1,5 +1,8 @@
 //! What shards, and threads that may block, tell a shard.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use crate::db::{Outcome, PostKind, StoreError};
 use crate::ground::Reply;
 use crate::ground::access::Access;
@@ -21,8 +24,6 @@ use crate::runtime::resolver::Found;
 use crate::wire::frame::Frame;
 use crate::wire::position::{Position, Reach, Shown};
 use crate::wire::topic::Topic;
-use std::sync::Arc;
-use std::time::Instant;
 
 /// What was tapped: the topic of a video, and the reaction.
 pub type Tapped = (Topic, String);

@@ -43,6 +43,11 @@ pub mod tls;
 pub mod token_cache;
 pub mod turns;
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
 use crate::db::Record;
 use crate::ground::admitting::Admitting;
 use crate::ground::asking::Asked;
@@ -69,10 +74,6 @@ use crate::wire::frame::Frame;
 use crate::wire::http::HttpError;
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 /// What a shard starts with.
 pub struct Parts {

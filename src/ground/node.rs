@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use prometheus_client::registry::Registry;
+
 use crate::admission::Admission;
 use crate::auth::watch::Shared;
 use crate::db::Store;
@@ -22,7 +24,6 @@ use crate::runtime::trouble::Reason;
 use crate::settings::Secret;
 use crate::wire::connection_id::NodeId;
 use crate::wire::frame::topic_hash;
-use prometheus_client::registry::Registry;
 
 /// Which roles a node has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

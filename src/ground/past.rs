@@ -1,12 +1,13 @@
 //! A listing of a topic's history, put together from pages.
 
+use std::collections::VecDeque;
+
 use crate::ground::slots::Conn;
 use crate::kv::{Page, Read, Stored};
 use crate::limits::{PAGE_EVENTS, PAST_BYTES};
 use crate::wire::hops::Hops;
 use crate::wire::position::{Position, Shown};
 use crate::wire::topic::Topic;
-use std::collections::VecDeque;
 
 /// Which events of a topic are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

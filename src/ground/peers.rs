@@ -1,5 +1,11 @@
 //! Other data centers, and what is under way between them and this one.
 
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
 use crate::auth::watch::Shared;
 use crate::ground::Ground;
 use crate::kv::crowd::Crowd;
@@ -11,10 +17,6 @@ use crate::wire::position::Position;
 use crate::wire::request::Request;
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
-use rustls::ClientConfig;
-use serde::{Deserialize, Serialize};
-use std::sync::Arc;
-use url::Url;
 
 /// A request that was sent.
 #[derive(Debug)]

@@ -1,12 +1,13 @@
 //! What shards of a backend tell each other of posts.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use crate::db::{Marks, PostKind, Record, Unpublished};
 use crate::limits::TOLD_BYTES;
 use crate::runtime::random::Set;
 use crate::wire::hops::Begun;
 use crate::wire::topic::Topic;
-use std::sync::Arc;
-use std::time::Instant;
 
 /// What viewers are to be told of a post.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,11 +1,13 @@
 //! Who watches a topic, as it is asked and answered.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
 use crate::kv::crowd::Crowd;
 use crate::wire::connection_id::NodeId;
 use crate::wire::topic::Topic;
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// Who of a topic's viewers is asked for.
 #[derive(Debug, Clone, Serialize, Deserialize)]

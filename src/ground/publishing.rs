@@ -1,5 +1,7 @@
 //! Events on their way: who publishes them, what is being asked of the key-value store for them, and who is told.
 
+use std::sync::Arc;
+
 use crate::db::Record;
 use crate::ground::Ground;
 use crate::ground::access::Access;
@@ -13,7 +15,6 @@ use crate::wire::request::Request;
 use crate::wire::response::{AnswerTo, Written};
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
-use std::sync::Arc;
 
 /// Who waits for an event to be in history.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,8 @@
 //! Questions to the key-value store by way of a dispatcher: asked here, and relayed there.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use crate::ground::Ground;
 use crate::ground::answering::Handled;
 use crate::ground::asking::Asked;
@@ -12,8 +15,6 @@ use crate::runtime::random::Map;
 use crate::wire::http::HttpError;
 use crate::wire::response::AnswerTo;
 use crate::wire::status::Status;
-use std::sync::Arc;
-use std::time::Instant;
 
 #[derive(Debug)]
 pub(crate) struct Question {

@@ -1,5 +1,7 @@
 //! Secrets that requests of nodes and operators show.
 
+use tracing::warn;
+
 use crate::auth::credentials::after_bearer;
 use crate::auth::watch::Shared;
 use crate::ground::Ground;
@@ -7,7 +9,6 @@ use crate::settings::Secret;
 use crate::wire::http::HttpError;
 use crate::wire::request::Request;
 use crate::wire::status::Status;
-use tracing::warn;
 
 impl Ground {
     /// Refuses requests without the cluster's secret, where there is one.

@@ -1,13 +1,15 @@
 //! A shard's connections. An idle stream is one slot of 56 bytes and its places in the topics' tables: no buffer, no
 //! timer, no task.
 
+use std::hash::{Hash, Hasher};
+
+use siphasher::sip::SipHasher13;
+
 use crate::ground::Ground;
 use crate::ground::http_connection::Http;
 use crate::ground::rights::StreamRights;
 use crate::runtime::net::Socket;
 use crate::wire::sse::Framing;
-use siphasher::sip::SipHasher13;
-use std::hash::{Hash, Hasher};
 
 /// The place of a topic in a shard's table.
 pub type TopicIndex = u32;

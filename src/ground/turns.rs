@@ -1,10 +1,11 @@
 //! Members who came or went, as those who watch them are told.
 
+use serde_json::{Value, json};
+
 use crate::ground::Ground;
 use crate::ground::own::Own;
 use crate::kv::Turn;
 use crate::wire::topic::Topic;
-use serde_json::{Value, json};
 
 impl Ground {
     /// Tells who watches a member that they came or went.

@@ -1,15 +1,15 @@
 //! Accepting connections, in bursts, with a pause after errors that would repeat.
 
-use crate::ground::Ground;
-use crate::http::{Server, Service};
 use std::io;
 use std::time::Instant;
 
 use tracing::{info, warn};
 
+use crate::ground::Ground;
 use crate::ground::cluster::Trouble;
 use crate::ground::http_connection::Http;
 use crate::ground::slots::Kind;
+use crate::http::{Server, Service};
 use crate::limits::{ACCEPT_BACKOFF, ACCEPT_BURST, ACCEPT_BURST_BUSY, HEAD_TIMEOUT, TROUBLE_LOGGED};
 use crate::runtime::net::{INTERNAL, SECURE};
 use crate::runtime::trouble::Say;

@@ -3,6 +3,7 @@
 
 pub mod accept;
 pub mod answering;
+pub mod bodies;
 pub mod receive;
 pub mod shaking;
 

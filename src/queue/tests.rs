@@ -1,8 +1,9 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::wire::frame::tests::frame;
 use crate::wire::frame::{Event, Stranger};
 use crate::wire::version::Version;
-use proptest::prelude::*;
 
 const ROOMY: Bounds = Bounds { bytes: 1 << 20, keys: 256 };
 

@@ -1,5 +1,9 @@
 //! The internal listener: what a node tells of itself, and publishing for backends.
 
+use std::sync::Arc;
+
+use serde_json::json;
+
 use crate::ground::Ground;
 use crate::ground::access::Access;
 use crate::ground::admitting::NOBODY;
@@ -14,8 +18,6 @@ use crate::wire::http::HttpError;
 use crate::wire::request::Request;
 use crate::wire::response::{AnswerTo, NO_STORE};
 use crate::wire::status::Status;
-use serde_json::json;
-use std::sync::Arc;
 
 impl Services {
     /// A request to the internal listener that no page of others sent.

@@ -1,5 +1,7 @@
 //! What is to end or to change on all nodes reaches the roles that it concerns.
 
+use std::sync::Arc;
+
 use crate::ground::Ground;
 use crate::ground::control::News;
 use crate::ground::message::Message;
@@ -7,7 +9,6 @@ use crate::kv::{Answer, Page, Request, Unavailable};
 use crate::limits::CONTROL_LATE;
 use crate::shard::services::{Services, with};
 use crate::wire::position::Position;
-use std::sync::Arc;
 
 impl Services {
     /// The first shard read something, or that there is nothing.

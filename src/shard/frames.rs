@@ -1,5 +1,7 @@
 //! Batches of frames of other nodes, and of other data centers.
 
+use std::sync::Arc;
+
 use crate::ground::Ground;
 use crate::ground::slots::Conn;
 use crate::shard::services::{Services, with};
@@ -7,7 +9,6 @@ use crate::wire::batch::{Batch, Header};
 use crate::wire::binary::Malformed;
 use crate::wire::hops::Checkpoint;
 use crate::wire::http::HttpError;
-use std::sync::Arc;
 
 impl Services {
     /// The shard that remembers what was seen of a sender.

@@ -1,6 +1,10 @@
 //! What operators ask of all shards at once: the slowest clients, and a topic's viewers. Each shard is sent the question,
 //! and whoever was asked puts the answers together.
 
+use std::borrow::Cow;
+
+use serde_json::{Value, json};
+
 use crate::ground::Ground;
 use crate::ground::answering::Handled;
 use crate::ground::listing::{Listing, ListingAsk};
@@ -12,8 +16,6 @@ use crate::shard::services::Services;
 use crate::wire::http::HttpError;
 use crate::wire::query::{Parameter, Query};
 use crate::wire::status::Status;
-use serde_json::{Value, json};
-use std::borrow::Cow;
 
 /// A question that not all shards have answered. It ends with its connection.
 #[derive(Debug)]

@@ -5,6 +5,8 @@ pub mod admin;
 pub mod control;
 pub mod draining;
 pub mod frames;
+pub mod given;
+pub mod heartbeat;
 pub mod internal;
 pub mod listing;
 pub mod past;
@@ -21,22 +23,23 @@ pub mod services;
 pub mod sweep;
 pub mod totals;
 
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
 use crate::frontend::ending::Ended;
 use crate::ground::slots::{Conn, Kind};
 use crate::ground::{Ground, Parts};
 use crate::http::{Server, Service};
 use crate::limits::{LONG_TURN, READY_BATCH, SOCKETS_SLICE, TICK, YIELD_EVERY};
-use crate::runtime::net;
 use crate::runtime::net::{MAILBOX, RESTED, TICKS};
-use crate::runtime::process;
 use crate::runtime::readiness::Ready;
 use crate::runtime::trouble::Told;
 use crate::runtime::turn_time::TurnTime;
+use crate::runtime::{net, process};
 use crate::shard::patience::Patience;
 use crate::shard::services::{Services, with};
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
-use tracing::warn;
 
 /// One shard.
 pub struct Shard {

@@ -1,5 +1,10 @@
 //! `GET /v1/presence`.
 
+use std::hash::Hash;
+use std::time::Instant;
+
+use serde_json::{Map, Value, json};
+
 use crate::ground::Ground;
 use crate::ground::access::Access;
 use crate::ground::answering::Handled;
@@ -16,9 +21,6 @@ use crate::wire::query::{Parameter, Query};
 use crate::wire::response::AnswerTo;
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
-use serde_json::{Map, Value, json};
-use std::hash::Hash;
-use std::time::Instant;
 
 impl Services {
     /// `GET /v1/presence?member=a&member=b`

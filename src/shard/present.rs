@@ -1,6 +1,9 @@
 //! `GET /v1/topics/{topic}/members`: who watches a topic now. Any node takes the request; a dispatcher, which knows where viewers
 //! are, asks those Frontends and data centers that have some, and puts together what they say.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use crate::frontend::counting::{COUNTED, is_counted};
 use crate::ground::Ground;
 use crate::ground::answering::Handled;
@@ -17,8 +20,6 @@ use crate::wire::http::HttpError;
 use crate::wire::query::{Parameter, Query};
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
-use std::collections::BTreeSet;
-use std::sync::Arc;
 
 /// A question to several nodes that not all have answered. It ends with its connection.
 #[derive(Debug)]

@@ -1,13 +1,14 @@
 //! Requests that publish: to this node's dispatcher, or to another one.
 
+use std::borrow::Cow;
+
 use crate::ground::access::{Access, Allowed};
 use crate::ground::answering::Handled;
 use crate::ground::lines::Taken;
-use crate::ground::once;
 use crate::ground::own::Own;
 use crate::ground::publishing::{Published, Publisher};
 use crate::ground::slots::Conn;
-use crate::ground::{Ground, Todo};
+use crate::ground::{Ground, Todo, once};
 use crate::runtime::planted::{Mistake, planted};
 use crate::shard::services::Services;
 use crate::wire::event::Draft;
@@ -16,7 +17,6 @@ use crate::wire::http::HttpError;
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
 use crate::wire::status::Status;
-use std::borrow::Cow;
 
 impl Services {
     /// `POST /v1/topics/{topic}/events`

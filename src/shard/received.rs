@@ -1,8 +1,8 @@
 //! What clients say of when events reached them: the last hop, which no server can see.
 
-use crate::ground::Ground;
 use serde::Deserialize;
 
+use crate::ground::Ground;
 use crate::ground::answering::Handled;
 use crate::limits::{RECEIVED_AGE, RECEIVED_LATENCY_MAX, RECEIVED_SAMPLES_MAX};
 use crate::wire::http::HttpError;

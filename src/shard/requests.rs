@@ -1,12 +1,11 @@
 //! What is to end or to change everywhere is asked of any node, by who may publish to [`CONTROL_TOPIC`].
 
-use crate::ground::Ground;
-use crate::shard::services::Services;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::auth::LEEWAY;
 use crate::auth::token::{is_jti, time};
+use crate::ground::Ground;
 use crate::ground::access::{Access, Allowed};
 use crate::ground::answering::Handled;
 use crate::ground::control::Command;
@@ -16,6 +15,7 @@ use crate::ground::publishing::{Published, Publisher};
 use crate::ground::resources::Order;
 use crate::ground::slots::Conn;
 use crate::limits::REVOCATIONS_MAX;
+use crate::shard::services::Services;
 use crate::wire::event::CONTROL_TOPIC;
 use crate::wire::http::{HttpError, percent_decode};
 use crate::wire::json;

@@ -1,11 +1,12 @@
 //! When a topic's posts wait for the outbox, and for how long.
 
+use std::time::Instant;
+
 use crate::db::{Change, Record};
 use crate::ground::posts::{Due, PassEnd};
 use crate::limits::TOLD_LAG_MAX;
 use crate::runtime::random::Set;
 use crate::wire::topic::Topic;
-use std::time::Instant;
 
 /// Some of a topic's posts are in the outbox, so that others have to wait for it.
 #[derive(Debug, Clone, Copy)]

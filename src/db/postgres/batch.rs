@@ -1,6 +1,7 @@
 //! One batch of commands as one transaction: lock, read, work out, write, commit. A round trip for each, whatever the
 //! number of commands.
 use std::collections::{BTreeSet, HashSet};
+
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
@@ -13,8 +14,9 @@ use crate::db::postgres::rules::Rules;
 use crate::db::postgres::session::{Session, ends_session};
 use crate::db::postgres::statements::Asked;
 use crate::db::rules::Past;
-use crate::db::{Change, Command, OutboxAsk, Outcome, Part, Post, PostKind, Receipt, StoreError, Unpublished};
-use crate::db::{checks, once};
+use crate::db::{
+    Change, Command, OutboxAsk, Outcome, Part, Post, PostKind, Receipt, StoreError, Unpublished, checks, once,
+};
 use crate::limits::{
     ONCE_KEPT_MAX, ONCE_SWEEP_PAGE, ONCE_SWEPT, OUTBOX_PAGE_BYTES, OUTBOX_PAGE_MAX, POSTS_PAGE_BYTES_MAX,
     POSTS_PAGE_MAX, RECEIPTS_PAGE_MAX, STORE_NAME_BYTES_MAX,

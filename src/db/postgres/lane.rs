@@ -3,6 +3,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
+
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::db::health::{Failing, Health, Work};

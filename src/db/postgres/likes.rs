@@ -2,8 +2,7 @@
 //! they changed is written once. The videos are locked meanwhile, so nobody else changes it.
 use std::collections::BTreeMap;
 
-use crate::db::checks;
-use crate::db::{Command, Outcome, StoreError};
+use crate::db::{Command, Outcome, StoreError, checks};
 use crate::runtime::random::Map;
 
 /// Who liked what, and how: a row's key.

@@ -3,9 +3,8 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::Row;
 
-use crate::db::once;
 use crate::db::once::{Once, Stored};
-use crate::db::{Command, Outcome, StoreError};
+use crate::db::{Command, Outcome, StoreError, once};
 
 #[derive(Debug, Default)]
 pub(crate) struct Onces<'a> {

@@ -1,9 +1,10 @@
 //! What a `postgres://` URL asks for.
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use std::path::PathBuf;
-use std::sync::Arc;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;

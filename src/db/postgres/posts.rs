@@ -2,10 +2,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::db;
-use crate::db::checks;
 use crate::db::post_id::PostIds;
 use crate::db::rules::Standing;
-use crate::db::{Change, Command, Deletion, Outcome, PostKind, StoreError};
+use crate::db::{Change, Command, Deletion, Outcome, PostKind, StoreError, checks};
 
 /// As it is stored.
 pub(crate) fn kind_number(kind: PostKind) -> i16 {

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::Row;
 
-use crate::db::checks;
 use crate::db::rules::{Kept, Past, Standing};
-use crate::db::{Command, Outcome, PostKind, StoreError};
+use crate::db::{Command, Outcome, PostKind, StoreError, checks};
 
 #[derive(Debug, Default)]
 pub(crate) struct Rules<'a> {

@@ -1,5 +1,6 @@
 //! A connection that is ready to work: checked, migrated, its statements prepared.
 use std::time::Duration;
+
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -7,11 +8,9 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, NoTls};
 
 use crate::db::post_id::PostIds;
-use crate::db::postgres::Refused;
 use crate::db::postgres::options::{Options, cause};
-use crate::db::postgres::pooler;
-use crate::db::postgres::schema;
 use crate::db::postgres::statements::Statements;
+use crate::db::postgres::{Refused, pooler, schema};
 use crate::limits::{POSTGRES_CONNECT, POSTGRES_CONNECT_MAX, POSTGRES_MIGRATION, POSTGRES_STATEMENT};
 
 /// Why there is no session.

@@ -1,20 +1,18 @@
 //! One batch of commands as one transaction, and recovery after one that failed.
-use rusqlite::{Connection, ErrorCode};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::db::checks;
+use rusqlite::{Connection, ErrorCode};
+
 use crate::db::health::{Failing, Health, Work};
 use crate::db::post_id::PostIds;
-use crate::db::sqlite::likes;
 use crate::db::sqlite::likes::Counts;
 use crate::db::sqlite::memory::Befalls;
 use crate::db::sqlite::place::{Claim, Claimant, Files};
 use crate::db::sqlite::posts::Tables;
-use crate::db::sqlite::schema;
 use crate::db::sqlite::schema::Missing;
-use crate::db::sqlite::{history, once, posts, receipts, rules};
-use crate::db::{Command, OpenError, Outcome, PostKind, StoreError};
+use crate::db::sqlite::{history, likes, once, posts, receipts, rules, schema};
+use crate::db::{Command, OpenError, Outcome, PostKind, StoreError, checks};
 use crate::limits::{
     ONCE_SWEEP_PAGE, STORE_IDLE, STORE_LOOK, STORE_LOOK_BUSY, STORE_PROBE, STORE_PROBE_BYTES, STORE_PROBE_FAILED_BYTES,
 };

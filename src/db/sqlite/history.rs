@@ -1,7 +1,8 @@
 //! History of the embedded key-value store, kept in the database of `fanfare all`.
-use rusqlite::{Connection, OptionalExtension as _, params};
 use std::path::Path;
 use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::db::sqlite::batch::Failure;
 use crate::db::sqlite::schema::named;

@@ -1,12 +1,12 @@
 //! A database in memory, for simulations: they say when each batch runs, and what befalls it. All but files and the thread is the
 //! real thing.
-use rusqlite::{Connection, ffi};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use rusqlite::{Connection, ffi};
 
 use crate::db::OpenError;
 use crate::db::sqlite::batch::Writer;
-use crate::db::sqlite::schema;
-use crate::db::sqlite::{Batches, Store};
+use crate::db::sqlite::{Batches, Store, schema};
 use crate::runtime::clock::Times;
 
 /// What befalls a batch.

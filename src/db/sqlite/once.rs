@@ -1,11 +1,9 @@
 //! Requests that are done once.
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::db::Outcome;
-use crate::db::checks;
-use crate::db::once;
 use crate::db::once::{Once, Stored};
 use crate::db::sqlite::batch::Failure;
+use crate::db::{Outcome, checks, once};
 use crate::limits::{ONCE_KEPT_MAX, ONCE_SWEPT};
 use crate::runtime::planted::{Mistake, planted};
 

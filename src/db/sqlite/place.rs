@@ -1,9 +1,10 @@
 //! Where a database is: whether one was there before, whether its files are still those that were opened, and who uses it.
-use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
 
 use crate::db::OpenError;
 

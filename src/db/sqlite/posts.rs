@@ -1,11 +1,10 @@
 //! Comments and messages, and the outbox of what viewers have to be told of them.
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::db::checks;
 use crate::db::post_id::PostIds;
 use crate::db::rules::Standing;
 use crate::db::sqlite::batch::{Failure, whole};
-use crate::db::{Change, Deletion, Marks, OutboxAsk, Outcome, Part, Post, PostKind, Record, Unpublished};
+use crate::db::{Change, Deletion, Marks, OutboxAsk, Outcome, Part, Post, PostKind, Record, Unpublished, checks};
 use crate::limits::{OUTBOX_PAGE_BYTES, OUTBOX_PAGE_MAX, POSTS_PAGE_BYTES_MAX, POSTS_PAGE_MAX};
 use crate::runtime::planted::{Mistake, planted};
 

@@ -1,11 +1,10 @@
 //! How far members have read.
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::db::checks;
 use crate::db::post_id::PostIds;
 use crate::db::sqlite::batch::Failure;
 use crate::db::sqlite::posts::kind_number;
-use crate::db::{Outcome, PostKind, Receipt};
+use crate::db::{Outcome, PostKind, Receipt, checks};
 use crate::limits::RECEIPTS_PAGE_MAX;
 
 /// Moves a receipt forward. One statement changes the database.

@@ -1,10 +1,9 @@
 //! What binds who comments on a video: its rules, and members' time-outs.
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::db::Outcome;
-use crate::db::checks;
 use crate::db::rules::{Bar, Change, Kept, Past, Standing};
 use crate::db::sqlite::batch::Failure;
+use crate::db::{Outcome, checks};
 
 fn read(connection: &Connection, video: &str) -> Result<Kept, Failure> {
     let kept = connection

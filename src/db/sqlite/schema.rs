@@ -1,8 +1,9 @@
 //! Opening a database file: connection settings, ownership, migrations.
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use std::path::Path;
 use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::db::OpenError;
 use crate::db::post_id::PostIds;

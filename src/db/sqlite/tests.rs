@@ -3,16 +3,18 @@
 pub mod failures;
 pub mod posts;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Barrier;
+
+use crossbeam_channel::{Receiver, unbounded};
+use proptest::prelude::*;
+use rusqlite::Connection;
+
 use super::start;
 use crate::db::sqlite::batch::Writer;
 use crate::db::{Command, Outcome, Store, StoreError};
 use crate::limits::{STORE_BATCH_COMMANDS, STORE_QUEUE_COMMANDS};
-use crossbeam_channel::{Receiver, unbounded};
-use proptest::prelude::*;
-use rusqlite::Connection;
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::sync::Barrier;
 
 type Answer = (u64, Result<Outcome, StoreError>);
 

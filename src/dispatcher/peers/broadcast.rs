@@ -1,11 +1,11 @@
 //! Events of the classes that wait in memory, on their way to a peer: numbered frames, merged by class while they wait.
 
-use crate::dispatcher::Dispatcher;
-use crate::ground::Ground;
 use std::sync::Arc;
 
 use tracing::error;
 
+use crate::dispatcher::Dispatcher;
+use crate::ground::Ground;
 use crate::ground::cluster::Trouble;
 use crate::ground::link::{Call, Called, Lane, Outcome};
 use crate::limits::{PEER_OUTBOX_PATIENCE, PEER_TIMEOUT};

@@ -2,6 +2,12 @@
 //! many viewers topics have. Viewers are told as they are now, by one request at a time, so that what is told last holds;
 //! a peer of which nothing was heard for a while is told all of them once more.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
 use crate::dispatcher::Dispatcher;
 use crate::ground::Ground;
 use crate::ground::asking::Asked;
@@ -13,10 +19,6 @@ use crate::kv::datacenter::{HelloNumber, PeerNote, PeerState};
 use crate::limits::{COUNTS_BYTES, PEER_HELLO, PEER_LACKS, PEER_TIMEOUT, PEER_VIEWERS};
 use crate::wire::pack::pack;
 use crate::wire::topic::Topic;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Instant;
 
 /// What one shard has to say to one peer.
 #[derive(Debug)]

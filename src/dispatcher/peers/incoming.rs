@@ -1,5 +1,9 @@
 //! What peers send. Whatever comes this way is for this data center's viewers, and goes no further.
 
+use std::sync::Arc;
+
+use tracing::warn;
+
 use crate::dispatcher::Dispatcher;
 use crate::dispatcher::peers::hello::{Heard, Said, clock_ahead};
 use crate::dispatcher::peers::queue::Page;
@@ -23,8 +27,6 @@ use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 use crate::wire::types::TypeInfo;
 use crate::wire::version::Version;
-use std::sync::Arc;
-use tracing::warn;
 
 /// What a peer is told of its page: nothing if all of it was taken, or what of it was not.
 pub(crate) fn page_answer(left_out: &LeftOut) -> Vec<u8> {

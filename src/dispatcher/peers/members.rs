@@ -1,12 +1,12 @@
 //! Presence over data centers: each keeps what it knows of its own members and what peers say of theirs. A turn goes to
 //! peers as it is; viewers are told what holds of the member anywhere.
 
-use crate::dispatcher::Dispatcher;
-use crate::ground::Ground;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::dispatcher::Dispatcher;
+use crate::ground::Ground;
 use crate::ground::asking::Asked;
 use crate::ground::turns::turn_data;
 use crate::kv::datacenter::PeerTurns;

@@ -13,6 +13,9 @@ pub mod incoming;
 pub mod members;
 pub mod queue;
 
+use tracing::warn;
+use url::Url;
+
 use crate::dispatcher::Dispatcher;
 use crate::ground::Ground;
 use crate::ground::link::{Destination, Lane};
@@ -24,8 +27,6 @@ use crate::runtime::random::Map;
 use crate::runtime::trouble::Told;
 use crate::wire::connection_id::NodeId;
 use crate::wire::frame::Stranger;
-use tracing::warn;
-use url::Url;
 
 /// What a shard has for one peer.
 #[derive(Debug)]

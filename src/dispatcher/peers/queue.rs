@@ -3,6 +3,12 @@
 //! for the next one once the peer has appended it; when that dispatcher is gone, another one ranks highest and goes on from
 //! the front. Where two think so for a moment, the peer drops what it has.
 
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
 use crate::dispatcher::Dispatcher;
 use crate::ground::Ground;
 use crate::ground::asking::Asked;
@@ -16,10 +22,6 @@ use crate::wire::event::Class;
 use crate::wire::hops::{Checkpoint, Hops};
 use crate::wire::pack::pack;
 use crate::wire::position::Position;
-use serde::{Deserialize, Serialize};
-use std::sync::Arc;
-use std::time::Instant;
-use tracing::{info, warn};
 
 /// A page of a queue, as it goes to a peer.
 #[derive(Debug, Serialize, Deserialize)]

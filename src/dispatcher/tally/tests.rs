@@ -1,8 +1,10 @@
-use super::*;
-use crate::kv::crowd::Members;
-use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::kv::crowd::Members;
 
 const ALL: usize = usize::MAX;
 

@@ -1,12 +1,12 @@
 //! A node that may lack events compares all its topics with history, and promises less with its ids until it has.
 
-use crate::frontend::Frontend;
-use crate::ground::Ground;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::frontend::Frontend;
 use crate::frontend::homes::Homes;
+use crate::ground::Ground;
 use crate::ground::cluster::among;
 use crate::ground::message::Message;
 use crate::kv::NodeInfo;

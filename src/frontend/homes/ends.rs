@@ -2,7 +2,8 @@
 //! what cores with viewers have with both. So whatever was lost on its way arrives all the same.
 
 use crate::frontend::Frontend;
-use crate::frontend::homes::{Homes, heard};
+use crate::frontend::homes::Homes;
+use crate::frontend::homes::values::heard;
 use crate::ground::Ground;
 use crate::ground::asking::Asked;
 use crate::kv::{End, Newer, Request, Unavailable};

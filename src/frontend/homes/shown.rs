@@ -1,5 +1,8 @@
 //! What viewers were shown of the totals of likes, which a topic's home adds up.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use crate::limits::{EVENT_BYTES_MAX, TOTALS_PAUSE};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::event::{Class, LIKES};
@@ -7,8 +10,6 @@ use crate::wire::frame::{Event, Frame, Stored};
 use crate::wire::topic::Topic;
 use crate::wire::totals::Sums;
 use crate::wire::version::Version;
-use std::sync::Arc;
-use std::time::Instant;
 
 /// What a topic's home told viewers of the totals.
 #[derive(Debug, Default)]

@@ -1,11 +1,11 @@
 //! Totals of likes at a topic's home. What each data center tells of its own is kept as a newest value like others; viewers are
 //! shown the sum.
 
-use crate::frontend::Frontend;
-use crate::ground::Ground;
 use std::sync::Arc;
 
+use crate::frontend::Frontend;
 use crate::frontend::homes::{Home, Homes};
+use crate::ground::Ground;
 use crate::wire::event::LIKES;
 use crate::wire::frame::Frame;
 use crate::wire::topic::Topic;

@@ -1,11 +1,11 @@
 //! Class `sum` at a topic's home: what comes within a window goes as one event.
 
-use crate::frontend::Frontend;
-use crate::ground::Ground;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::frontend::Frontend;
 use crate::frontend::pauses::Taken;
+use crate::ground::Ground;
 use crate::limits::{CROWD_SLICE, ROUNDS_A_WINDOW};
 use crate::wire::frame::Frame;
 use crate::wire::topic::Topic;

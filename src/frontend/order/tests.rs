@@ -1,11 +1,13 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
 use super::*;
 use crate::kv::memory::history::Histories;
 use crate::kv::{Append, Read};
 use crate::wire::frame::Stored;
 use crate::wire::frame::tests::every;
 use crate::wire::topic::Topic;
-use proptest::prelude::*;
-use std::time::Duration;
 
 /// Of a page that nobody's viewers are compared with.
 const EVERYTHING: Shown = Shown::to(Position::at(u64::MAX));

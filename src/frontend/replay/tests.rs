@@ -1,9 +1,10 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::limits::RESUME_OVERLAP_MS;
 use crate::runtime::account::Account;
 use crate::wire::frame::Paced;
 use crate::wire::frame::tests::{every, paced};
-use proptest::prelude::*;
 
 const TOPICS: [&str; 3] = ["live:a", "live:b", "live:c"];
 

@@ -1,3 +1,7 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
 use super::*;
 use crate::frontend::newest::Keeping;
 use crate::limits::{FLOOD_BYTES, MERGING_REST, MERGING_SLICE};
@@ -7,8 +11,6 @@ use crate::wire::event::Class;
 use crate::wire::frame::tests::frame;
 use crate::wire::frame::{Event, Paced, Place};
 use crate::wire::version::Version;
-use proptest::prelude::*;
-use std::collections::BTreeMap;
 
 #[derive(Debug, Clone)]
 enum Op {

@@ -11,6 +11,11 @@
 
 pub mod reading;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
 use crate::auth::{Revocation, Revocations, TokenId};
 use crate::ground::Ground;
 use crate::ground::access::Access;
@@ -20,9 +25,6 @@ use crate::runtime::account::{Account, Reservation, Use};
 use crate::wire::event::{CONTROL_REVOKE, CONTROL_STREAMS};
 use crate::wire::http::HttpError;
 use crate::wire::topic::Topic;
-use serde::{Deserialize, Serialize};
-use std::sync::Arc;
-use std::time::Duration;
 
 /// What is asked for, as the data of its event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

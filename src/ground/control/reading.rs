@@ -1,5 +1,7 @@
 //! The node's first shard reads what was told to all nodes, and tells the other shards.
 
+use std::time::{Duration, Instant};
+
 use crate::ground::Ground;
 use crate::ground::asking::Asked;
 use crate::ground::control::{Command, News};
@@ -9,7 +11,6 @@ use crate::wire::event::{CONTROL_REVOKE, CONTROL_STREAMS, CONTROL_TOPIC};
 use crate::wire::frame::Stored;
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
-use std::time::{Duration, Instant};
 
 /// How far it has read.
 #[derive(Debug)]

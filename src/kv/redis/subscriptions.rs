@@ -6,14 +6,12 @@ use std::time::Instant;
 
 use redis::{Value, cmd};
 
-use crate::kv::redis::keys;
 use crate::kv::redis::keys::Place;
 use crate::kv::redis::master::{Argument, Call, Lane};
-use crate::kv::redis::peers;
 use crate::kv::redis::peers::Known;
-use crate::kv::redis::replies;
 use crate::kv::redis::scripts::Script;
 use crate::kv::redis::store::{Answered, Store};
+use crate::kv::redis::{keys, peers, replies};
 use crate::kv::{Alive, Answer, BUCKETS, Batch, Heartbeat, NodeInfo, Unavailable, bucket, stable_hash};
 use crate::limits::{NODE_LEASE, NODE_SWEEP, REDIS_SWEEP_SLICE};
 use crate::wire::connection_id::NodeId;

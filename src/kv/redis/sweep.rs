@@ -8,14 +8,13 @@ use redis::{Value, cmd};
 use tokio::time::sleep;
 use tracing::{debug, info};
 
-use crate::kv::redis::keys;
 use crate::kv::redis::keys::Place;
 use crate::kv::redis::master::{Call, Lane};
-use crate::kv::redis::replies;
 use crate::kv::redis::scripts::Script;
 use crate::kv::redis::store::Store;
 use crate::kv::redis::subscriptions::{text, unreadable, value};
 use crate::kv::redis::topology::jittered;
+use crate::kv::redis::{keys, replies};
 use crate::kv::{BUCKETS, Unavailable};
 use crate::limits::{NODE_LEASE, PEER_FORGOTTEN, REDIS_SWEEP_EVERY, REDIS_VALUES_SLICES};
 use crate::wire::connection_id::NodeId;

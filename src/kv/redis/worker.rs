@@ -10,13 +10,12 @@ use redis::{PushKind, Value};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::kv::redis::channel;
 use crate::kv::redis::channel::Told;
 use crate::kv::redis::gates::{Gates, Group, gates};
 use crate::kv::redis::keys::subscribers_topic;
 use crate::kv::redis::link::Pushed;
-use crate::kv::redis::replies;
 use crate::kv::redis::store::Store;
+use crate::kv::redis::{channel, replies};
 use crate::kv::{Answer, Heard, Notice, Request, Tell, Unavailable};
 use crate::limits::{REDIS_ANSWER, REDIS_TAKEN};
 use crate::runtime::random::Map;

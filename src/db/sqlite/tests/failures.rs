@@ -1,16 +1,18 @@
 //! Full disks, write errors, locks and kills, the last three with another process.
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use crossbeam_channel::unbounded;
+use rusqlite::Connection;
+
 use super::{check_counts, collecting, counts, like, number};
 use crate::db::health::Health;
 use crate::db::rules::Standing;
 use crate::db::sqlite::batch::Writer;
 use crate::db::sqlite::start;
 use crate::db::{Command, Outcome, PostKind, StoreError};
-use crossbeam_channel::unbounded;
-use rusqlite::Connection;
-use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Child, Stdio};
 
 #[test]
 fn a_full_disk_is_unavailable_until_there_is_room() {

@@ -1,9 +1,10 @@
 //! Posts under failures: what is stored is in the outbox, and what is not stored is nowhere.
+use rusqlite::Connection;
+
 use super::number;
 use crate::db::rules::Standing;
 use crate::db::sqlite::batch::Writer;
 use crate::db::{Command, Deletion, Outcome, PostKind, StoreError};
-use rusqlite::Connection;
 
 fn comment(text: &str) -> Command {
     let (kind, place, member, text) = (PostKind::Comment, "42".into(), "ana".into(), text.into());

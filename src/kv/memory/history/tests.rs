@@ -1,5 +1,6 @@
-use super::*;
 use proptest::prelude::*;
+
+use super::*;
 
 fn topic() -> Topic {
     Topic::parse("live:1").unwrap()

@@ -1,0 +1,276 @@
+//! What each role is given: messages, what the key-value store says, answers of other nodes. What is for a role that this node has
+//! not is nothing to it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tracing::error;
+
+use crate::backend::Backend;
+use crate::db::Store;
+use crate::dispatcher::Dispatcher;
+use crate::frontend::Frontend;
+use crate::ground::access::Access;
+use crate::ground::answering::Handled;
+use crate::ground::asking::Asked;
+use crate::ground::cluster::Trouble;
+use crate::ground::lines::Taken;
+use crate::ground::link::{Called, Outcome};
+use crate::ground::message::Message;
+use crate::ground::opening::Opening;
+use crate::ground::past::Past;
+use crate::ground::slots::Conn;
+use crate::ground::{Ground, Todo};
+use crate::http::Service;
+use crate::kv::{Alive, Answer, BUCKETS, Heartbeat, NodeInfo, Notice, Request as Question, Unavailable};
+use crate::limits::{APPENDS_AHEAD, MAIL_SLICE, NODE_HEARTBEAT};
+use crate::runtime::account::Held;
+use crate::runtime::random::Map;
+use crate::runtime::shrink::shrink;
+use crate::shard::draining::Draining;
+use crate::shard::listing::Gathering;
+use crate::shard::present::Presents;
+use crate::shard::services::{Services, with};
+use crate::wire::http::HttpError;
+use crate::wire::position::Reach;
+use crate::wire::request::Request;
+use crate::wire::response::AnswerTo;
+
+impl Services {
+    pub(crate) fn on_message(&mut self, ground: &mut Ground, message: Message) {
+        match message {
+            Message::Sequence(frame) => with(&mut self.frontend, |frontend| frontend.put_in_order(ground, &frame)),
+            Message::Deliver(frame) => with(&mut self.frontend, |frontend| frontend.deliver(ground, &frame)),
+            Message::Want { topic, core, wanted } => {
+                with(&mut self.frontend, |frontend| frontend.on_want(ground, &topic, core, wanted))
+            }
+            Message::Announce { topic, cores } => {
+                with(&mut self.frontend, |frontend| frontend.on_announced(topic, cores))
+            }
+            Message::Register { topic, wanted, wish } => {
+                with(&mut self.frontend, |frontend| frontend.registrar.change(topic, wanted, wish))
+            }
+            Message::Registered { topic, wish } => {
+                with(&mut self.frontend, |frontend| frontend.on_registered(ground, &topic, wish))
+            }
+            Message::Ready { topic, end, newest } => {
+                with(&mut self.frontend, |frontend| frontend.on_topic_ready(ground, &topic, end, &newest))
+            }
+            Message::Replay(ask) => with(&mut self.frontend, |frontend| frontend.on_replay_ask(ground, *ask)),
+            Message::Replayed(replayed) => with(&mut self.frontend, |frontend| frontend.on_replayed(ground, *replayed)),
+            Message::ReplayEnds { topic, asker } => {
+                with(&mut self.frontend, |frontend| frontend.on_replay_ends(&topic, asker))
+            }
+            Message::Missed { topic, missed, newest } => {
+                with(&mut self.frontend, |frontend| frontend.on_missed(ground, &topic, missed, &newest))
+            }
+            Message::Unordered { topic, missed } => {
+                with(&mut self.frontend, |frontend| frontend.on_unordered(ground, &topic, missed))
+            }
+            Message::Compare(told) => with(&mut self.frontend, |frontend| frontend.on_compare(ground, told)),
+            Message::Kv(heard) => ground.on_heard(heard),
+            Message::Settled { core, reason } => {
+                with(&mut self.frontend, |frontend| frontend.doubt.settle(core, reason))
+            }
+            Message::Alive { nodes, differing, changed, peers, lost, doubt } => {
+                let differ = ground.on_alive(nodes, lost);
+                with(&mut self.dispatcher, |dispatcher| dispatcher.on_alive_nodes(ground, &peers, changed, &differ));
+                let before = std::mem::replace(&mut ground.cluster.others, peers);
+                with(&mut self.frontend, |frontend| frontend.on_alive_nodes(ground, &before, &differing, doubt));
+            }
+            Message::AskAlive => ground.on_ask_alive(),
+            Message::Found(found) => ground.on_found(found),
+            Message::Frames { bytes, peer, asker } => self.on_frames(ground, &bytes, peer, asker),
+            Message::PeerFrame(frame) => with(&mut self.frontend, |frontend| frontend.on_peer_frame(ground, &frame)),
+            Message::Tapped { tapped, taps } => {
+                with(&mut self.backend, |backend| backend.on_tapped(ground, tapped, taps.into()))
+            }
+            Message::Stored(ticket, result) => {
+                with(&mut self.backend, |backend| backend.on_stored(ground, ticket, result))
+            }
+            Message::Reply(conn, reply) => ground.reply(conn, reply),
+            Message::ChangeTopics(change) => {
+                with(&mut self.frontend, |frontend| frontend.on_change_topics(ground, *change))
+            }
+            Message::Renew(renewal) => with(&mut self.frontend, |frontend| frontend.on_renew(ground, *renewal)),
+            Message::Counts { core, counts } => with(&mut self.frontend, |frontend| frontend.on_counts(core, counts)),
+            Message::Typing { topic, member } => {
+                with(&mut self.backend, |backend| backend.on_typing(ground, topic, member))
+            }
+            Message::Whereabouts { topic, anywhere, asker } => with(&mut self.dispatcher, |dispatcher| {
+                dispatcher.on_whereabouts_asked(ground, &topic, anywhere, asker)
+            }),
+            Message::WhereaboutsKnown(conn, whereabouts) => self.on_whereabouts(ground, conn, *whereabouts),
+            Message::List(ask) => self.on_list(ground, *ask),
+            Message::Listed(conn, rows) => self.on_listed(ground, conn, rows),
+            Message::Live(live) => ground.take_up(live),
+            Message::Control { news, known } => self.on_control(ground, news, known),
+            Message::Outbox(news) => with(&mut self.backend, |backend| backend.on_outbox_news(ground, news)),
+            Message::Drain => self.start_draining(ground),
+        }
+    }
+
+    pub(crate) fn on_notice(&mut self, ground: &mut Ground, notice: Notice) {
+        match notice {
+            Notice::Invalidated(topic) => {
+                with(&mut self.dispatcher, |dispatcher| dispatcher.subscribers.forget(&topic))
+            }
+            Notice::InvalidatedAll => with(&mut self.dispatcher, |dispatcher| dispatcher.forget_all()),
+            Notice::PeerViewers(said) => {
+                with(&mut self.dispatcher, |dispatcher| dispatcher.on_peer_viewers(ground, &said))
+            }
+            Notice::Queued(bucket) => with(&mut self.dispatcher, |dispatcher| dispatcher.on_queued(ground, bucket)),
+            Notice::Counts(change) => {
+                with(&mut self.dispatcher, |dispatcher| dispatcher.on_node_counts(ground, &change))
+            }
+        }
+    }
+
+    pub(crate) fn on_answer(&mut self, ground: &mut Ground, asked: Asked, result: Result<Answer, Unavailable>) {
+        match (asked, result) {
+            (Asked::Subscribers(topic), Ok(Answer::Subscribers(nodes))) => {
+                with(&mut self.dispatcher, |dispatcher| dispatcher.on_subscribers(ground, &topic, nodes))
+            }
+            (Asked::Subscribers(topic), Err(_)) => {
+                with(&mut self.dispatcher, |dispatcher| dispatcher.on_subscribers_unknown(ground, &topic))
+            }
+            (Asked::Apply(bucket), Ok(Answer::Applied)) => {
+                with(&mut self.frontend, |frontend| frontend.on_applied(ground, bucket))
+            }
+            (Asked::Apply(bucket), Err(_)) => {
+                with(&mut self.frontend, |frontend| frontend.registrar.failed(bucket, ground.clock.instant))
+            }
+            (Asked::Heartbeat, Ok(Answer::Alive(alive))) => self.on_heartbeat(ground, &alive),
+            (Asked::Noted(topics), Ok(Answer::Ends(ends))) => {
+                with(&mut self.frontend, |frontend| frontend.on_noted(ground, topics, Ok(ends)))
+            }
+            (Asked::Noted(topics), Err(error)) => {
+                with(&mut self.frontend, |frontend| frontend.on_noted(ground, topics, Err(error)))
+            }
+            (Asked::Newest(topic), Ok(Answer::Latest(values))) => {
+                with(&mut self.frontend, |frontend| frontend.on_newest(ground, topic, Ok(values)))
+            }
+            (Asked::Newest(topic), Err(error)) => {
+                with(&mut self.frontend, |frontend| frontend.on_newest(ground, topic, Err(error)))
+            }
+            (Asked::Ends(reason, topics), Ok(Answer::Ends(ends))) => {
+                with(&mut self.frontend, |frontend| frontend.on_ends(ground, reason, topics, Ok(ends)))
+            }
+            (Asked::Ends(reason, topics), Err(error)) => {
+                with(&mut self.frontend, |frontend| frontend.on_ends(ground, reason, topics, Err(error)))
+            }
+            (Asked::Newer(topics), Ok(Answer::Newer(found))) => {
+                with(&mut self.frontend, |frontend| frontend.on_newer(ground, topics, found))
+            }
+            (Asked::Page(topic), Ok(Answer::Page(page))) => {
+                with(&mut self.frontend, |frontend| frontend.on_page(ground, topic, Ok(page)))
+            }
+            (Asked::Page(topic), Err(error)) => {
+                with(&mut self.frontend, |frontend| frontend.on_page(ground, topic, Err(error)))
+            }
+            (Asked::Control, Ok(Answer::Page(page))) => self.on_control_read(ground, Ok(page)),
+            (Asked::Control, Err(error)) => self.on_control_read(ground, Err(error)),
+            (Asked::SetCounts, result) => with(&mut self.frontend, |frontend| frontend.on_counts_set(result)),
+            (Asked::Counts, Ok(Answer::Counts(counts))) => {
+                with(&mut self.dispatcher, |dispatcher| dispatcher.on_all_counts(ground, Ok(counts)))
+            }
+            (Asked::Counts, Err(error)) => {
+                with(&mut self.dispatcher, |dispatcher| dispatcher.on_all_counts(ground, Err(error)))
+            }
+            (Asked::Beat(members), result) => {
+                with(&mut self.frontend, |frontend| frontend.on_beaten(ground, members, result))
+            }
+            (Asked::Due, Ok(Answer::Turned(turns))) => turns.iter().for_each(|turn| ground.tell_turn(turn)),
+            (Asked::Compared(members), result) => {
+                with(&mut self.frontend, |frontend| frontend.on_compared(ground, members, result))
+            }
+            (Asked::Due | Asked::Newer(_), Err(_)) | (Asked::Settled, _) => {}
+            (Asked::Past(past), result) => self.on_past(ground, *past, result),
+            (Asked::Presence(conn, members), result) => self.on_presence(ground, conn, &members, result),
+            (Asked::PeerViewers, Ok(Answer::PeerViewers(said))) => {
+                with(&mut self.dispatcher, |dispatcher| dispatcher.on_all_peer_viewers(ground, Ok(said)))
+            }
+            (Asked::PeerViewers, Err(error)) => {
+                with(&mut self.dispatcher, |dispatcher| dispatcher.on_all_peer_viewers(ground, Err(error)))
+            }
+            (Asked::Queue { peer, bucket }, Ok(Answer::Queue(page))) => {
+                with(&mut self.dispatcher, |dispatcher| dispatcher.on_queue(ground, peer, bucket, Ok(page)))
+            }
+            (Asked::Queue { peer, bucket }, Err(error)) => {
+                with(&mut self.dispatcher, |dispatcher| dispatcher.on_queue(ground, peer, bucket, Err(error)))
+            }
+            (Asked::Taken { conn, peer, events, left_out }, result) => with(&mut self.dispatcher, |dispatcher| {
+                dispatcher.on_taken(ground, conn, peer, (&events, &left_out), result)
+            }),
+            (Asked::Hello(conn), result) => {
+                with(&mut self.dispatcher, |dispatcher| dispatcher.on_hello(ground, conn, result))
+            }
+            (Asked::PeerNoted, _) => {}
+            (Asked::Anywhere { event, version }, result) => {
+                with(&mut self.dispatcher, |dispatcher| dispatcher.on_anywhere(ground, &event, version, result))
+            }
+            (Asked::Append(appending), result) => {
+                with(&mut self.dispatcher, |dispatcher| dispatcher.on_appended(ground, appending, result))
+            }
+            (Asked::Claimed(claiming), result) => {
+                with(&mut self.dispatcher, |dispatcher| dispatcher.on_claimed(ground, *claiming, result))
+            }
+            (Asked::Released, _) => {}
+            (Asked::Versioned(versioning), result) => {
+                let dispatcher = self.dispatcher.as_mut();
+                if dispatcher.is_some_and(|dispatcher| dispatcher.on_versioned(ground, versioning, result).is_err()) {
+                    ground.counters().dropped_backlog.add(1);
+                }
+            }
+            (Asked::Heartbeat, Err(error)) => ground.on_unheard(error),
+            (Asked::Leave, _) => ground.left = true,
+            (Asked::Relay { id, at }, result) => self.on_relayed(ground, id, at, result),
+            (asked, Ok(answer)) => {
+                // A dispatcher that answers something else is as good as none.
+                if ground.cluster.told.fails(Trouble::OtherAnswer, ground.clock.instant) {
+                    error!(?asked, ?answer, "an answer to another question");
+                }
+                self.on_answer(ground, asked, Err(Unavailable("the answer is one to another question".to_owned())));
+            }
+        }
+    }
+
+    /// Does what follows from answers, and from their absence.
+    pub(crate) fn settle_calls(&mut self, ground: &mut Ground) {
+        // No more than there are now: what follows may call again.
+        for _ in 0..ground.cluster.outcomes.len() {
+            let Some((what, outcome)) = ground.cluster.outcomes.pop_front() else { break };
+            let is_peer = matches!(what, Called::PeerFrames { .. } | Called::PeerPage(_) | Called::Hello(_));
+            if let Outcome::Answer(status @ (401 | 421), _) = outcome
+                && !is_peer
+            {
+                ground.warn_of_refusal(status);
+            }
+            match what {
+                Called::Frames { node, first } => {
+                    with(&mut self.dispatcher, |dispatcher| dispatcher.on_frames_answered(ground, node, first, outcome))
+                }
+                Called::Questions(tickets) => ground.on_questions_answered(tickets, outcome),
+                Called::Events(events) => ground.on_handed_over(events, outcome),
+                Called::Change(asker) => {
+                    with(&mut self.frontend, |frontend| frontend.on_changed_elsewhere(ground, asker, outcome))
+                }
+                Called::PeerFrames { peer, first } => with(&mut self.dispatcher, |dispatcher| {
+                    dispatcher.on_broadcast_answered(ground, peer, first, outcome)
+                }),
+                Called::PeerPage(sent) => {
+                    with(&mut self.dispatcher, |dispatcher| dispatcher.on_page_answered(ground, sent, outcome))
+                }
+                Called::Hello(told) => {
+                    with(&mut self.dispatcher, |dispatcher| dispatcher.on_hello_answered(ground, told, outcome))
+                }
+                Called::Members(conn) => self.on_members_answered(ground, conn, outcome),
+                Called::MembersRelayed(conn) => self.on_members_relayed(ground, conn, outcome),
+                Called::Totals(topics) => {
+                    with(&mut self.dispatcher, |dispatcher| dispatcher.on_totals_asked(&topics, &outcome))
+                }
+            }
+        }
+    }
+}
