@@ -70,12 +70,12 @@ fn comment(text: &str) -> String {
     lines + &line
 }
 
-/// Without the addresses of links.
+/// With links as words, and the pages that they lead to.
 fn unlinked(text: &str) -> String {
     let Some(middle) = text.find("](") else { return text.to_owned() };
     let begin = text[..middle].rfind('[').expect("a link begins");
-    let (_, rest) = text[middle..].split_once(')').expect("a link ends");
-    format!("{}{}{}", &text[..begin], &text[begin + 1..middle], unlinked(rest))
+    let (page, rest) = text[middle + 2..].split_once(')').expect("a link ends");
+    format!("{}{} (docs/{page}){}", &text[..begin], &text[begin + 1..middle], unlinked(rest))
 }
 
 #[test]
