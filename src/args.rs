@@ -1,17 +1,17 @@
-//! The command line as typed: what was given, and nothing else. Defaults, files and the environment
-//! are the business of [`crate::settings`], so every flag of a node is optional here and still text.
+//! The command line as typed: what was given, and nothing else. Defaults, files and the environment, and the flags of a
+//! node, are the business of [`crate::settings`].
 
-mod flags;
 mod trace;
 
-pub use flags::Flags;
+pub use crate::settings::Flags;
 pub use trace::TraceArgs;
 
 use crate::backup::{BackupArgs, RestoreArgs};
 use crate::client::bench::args::BenchArgs;
 use crate::client::crowd::args::CrowdArgs;
 use crate::settings::Role;
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,8 +33,8 @@ in the file only, such as:
   class = \"ephemeral\"   # sum, latest, ephemeral or every
   ttl = \"5s\"            # ephemeral only; window = \"50ms\" belongs to sum, history = 1000, max_age = \"1h\" and pace = \"10/s\" to every
 
-SIGHUP reads them again: limits, log, drain, origins, reactions and event types hold at once, and the log names
-what waits for a restart.
+SIGHUP reads them again: limits and others hold at once (docs/settings.md says which), and the log names what waits
+for a restart.
 
 Exit status: 0 after a clean drain, 1 when something failed, 2 for a setting that will not do.";
 
@@ -48,20 +48,20 @@ pub struct Args {
     pub command: Option<Command>,
     /// Flags of a node given before the command's word.
     #[command(flatten)]
-    pub node: NodeArgs,
+    pub node: Flags,
 }
 
 /// The words that may follow `fanfare`.
 #[derive(Subcommand)]
 pub enum Command {
     /// Run every role in one process, with an embedded key-value store and SQLite (the default)
-    All(NodeArgs),
+    All(Flags),
     /// Hold viewers' connections and write events to them
-    Frontend(NodeArgs),
+    Frontend(Flags),
     /// Take events and send each to the frontends whose viewers want it
-    Dispatcher(NodeArgs),
+    Dispatcher(Flags),
     /// Take likes, comments and messages, store them, and hand them to a dispatcher
-    Backend(NodeArgs),
+    Backend(Flags),
     /// Print the events of one or more topics as they happen
     Subscribe(SubscribeArgs),
     /// Send one event to a topic
@@ -83,145 +83,6 @@ pub enum Command {
     /// Write manual pages or shell completions to a folder
     #[command(hide = true)]
     Generate(GenerateArgs),
-}
-
-/// The flags that every role takes. Their texts become typed values in [`crate::settings`], which
-/// says what is wrong with one in terms of where it came from.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct NodeArgs {
-    /// Read settings from this TOML file [default: none]
-    #[arg(long, value_name = "FILE", help_heading = "Settings")]
-    pub config: Option<PathBuf>,
-    /// Print the settings that would apply, as TOML, with where each came from, and exit
-    #[arg(long, help_heading = "Settings")]
-    pub print_config: bool,
-    /// Log what passes this filter, such as info or fanfare=debug [default: info]
-    #[arg(long, value_name = "FILTER", help_heading = "Settings")]
-    pub log: Option<String>,
-    /// Note the journey of one event in this many, checkpoint by checkpoint; 0 is none [default: 1000]
-    #[arg(long, value_name = "N", help_heading = "Settings")]
-    pub trace_sample: Option<String>,
-
-    /// Serve the public on this address and port; port 0 takes a free one [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS", help_heading = "Listening")]
-    pub listen: Option<String>,
-    /// Serve other nodes and operators on this address and port [default: 127.0.0.1:8081]
-    #[arg(long, value_name = "ADDRESS", help_heading = "Listening")]
-    pub internal: Option<String>,
-    /// Serve viewers and publishers by TLS at this address as well [default: none]
-    #[arg(long, value_name = "ADDRESS", help_heading = "Listening")]
-    pub tls_listen: Option<String>,
-    /// Show the certificate in this PEM file, with those that vouch for it behind it; several by name, with commas between [default: none]
-    #[arg(long, value_name = "FILE,…", help_heading = "Listening")]
-    pub tls_cert: Option<Vec<String>>,
-    /// Prove it by the private key in this PEM file; one a certificate, in their order [default: none]
-    #[arg(long, value_name = "FILE,…", help_heading = "Listening")]
-    pub tls_key: Option<Vec<String>>,
-    /// Tell other nodes to reach the internal listener by this URL [default: the address it listens on]
-    #[arg(long, value_name = "URL", help_heading = "Listening")]
-    pub advertise: Option<String>,
-    /// Share the public port with other processes on this box (SO_REUSEPORT) [default: false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", help_heading = "Listening")]
-    pub reuse_port: Option<String>,
-    /// Wait for sockets by io_uring, by epoll, or by whichever this machine has [default: auto]
-    #[arg(long, value_name = "auto|uring|epoll", help_heading = "Listening")]
-    pub io: Option<String>,
-    /// Run one shard on each of this many cores, or of those listed, such as 0,2-3 [default: all]
-    #[arg(long, value_name = "CORES", help_heading = "Listening")]
-    pub cores: Option<String>,
-    /// Spread the closing of streams over this time when told to stop [default: 1s, and 30s of a node among others]
-    #[arg(long, value_name = "DURATION", help_heading = "Listening")]
-    pub drain: Option<String>,
-    /// Close a connection that has sent no request for this time; a load balancer's own must be shorter [default: 75s]
-    #[arg(long, value_name = "DURATION", help_heading = "Listening")]
-    pub idle_timeout: Option<String>,
-
-    /// Keep subscriptions and history here: memory, redis://HOST or rediss://HOST [default: memory, for `all`]
-    #[arg(long, value_name = "URL", help_heading = "Storage")]
-    pub kv: Option<String>,
-    /// Keep likes and comments here: sqlite:PATH or postgres://HOST/NAME [default: sqlite:fanfare.db, for `all`]
-    #[arg(long, value_name = "URL", help_heading = "Storage")]
-    pub db: Option<String>,
-    /// Read the password for PostgreSQL from this file, so that it stands in no list of processes [default: none]
-    #[arg(long, value_name = "FILE", help_heading = "Storage")]
-    pub db_password_file: Option<String>,
-    /// Offer these reactions, with commas between [default: like,celebrate,support,love,insightful,funny]
-    #[arg(long, value_name = "NAME,…", help_heading = "Storage")]
-    pub reactions: Option<Vec<String>>,
-
-    /// Reach dispatchers at these internal URLs, with commas between [default: none]
-    #[arg(long, value_name = "URL,…", help_heading = "Cluster")]
-    pub dispatchers: Option<Vec<String>>,
-    /// Share the secret in this file with the other nodes of this data center [default: none]
-    #[arg(long, value_name = "FILE", help_heading = "Cluster")]
-    pub cluster_secret_file: Option<String>,
-    /// Name the data center that this node is in [default: local]
-    #[arg(long, value_name = "NAME", help_heading = "Cluster")]
-    pub dc: Option<String>,
-    /// Send events on to the data center NAME by its dispatchers' internal URLs; repeatable [default: none]
-    #[arg(long, value_name = "NAME=URL,…", help_heading = "Cluster")]
-    pub peer: Option<Vec<String>>,
-    /// Share the secret in this file with the data center NAME; repeatable [default: none]
-    #[arg(long, value_name = "NAME=FILE", help_heading = "Cluster")]
-    pub peer_secret_file: Option<Vec<String>>,
-    /// Allow plain http:// to data centers beyond this box [default: false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", help_heading = "Cluster")]
-    pub peer_insecure: Option<String>,
-
-    /// Ask for tokens (jwt), or let everyone do everything (none) [default: none]
-    #[arg(long, value_name = "none|jwt", help_heading = "Access")]
-    pub auth: Option<String>,
-    /// Check tokens by the secret, PEM key or JWKS in this file, read again when it changes [default: none]
-    #[arg(long, value_name = "FILE", help_heading = "Access")]
-    pub jwt_key_file: Option<String>,
-    /// Check tokens by the JWKS that their issuer serves here, fetched again for a key that is not known [default: none]
-    #[arg(long, value_name = "URL", help_heading = "Access")]
-    pub jwt_key_url: Option<String>,
-    /// Take tokens also from the cookie of this name [default: none]
-    #[arg(long, value_name = "NAME", help_heading = "Access")]
-    pub jwt_cookie: Option<String>,
-    /// Take only tokens of these issuers (iss), with commas between [default: none]
-    #[arg(long, value_name = "ISSUER,…", help_heading = "Access")]
-    pub jwt_issuer: Option<Vec<String>>,
-    /// Take only tokens for one of these (aud), with commas between [default: none]
-    #[arg(long, value_name = "AUDIENCE,…", help_heading = "Access")]
-    pub jwt_audience: Option<Vec<String>>,
-    /// Refuse tokens that live for longer, from iat or from now to exp [default: 3653d]
-    #[arg(long, value_name = "TIME", help_heading = "Access")]
-    pub jwt_max_life: Option<String>,
-    /// Let pages of these origins use the API, with commas between, or * for any [default: none]
-    #[arg(long, value_name = "ORIGIN,…", help_heading = "Access")]
-    pub cors_origin: Option<Vec<String>>,
-    /// Believe X-Forwarded-For from these addresses or networks, with commas between [default: none]
-    #[arg(long, value_name = "NETWORK,…", help_heading = "Access")]
-    pub trusted_proxy: Option<Vec<String>>,
-
-    /// Hold this many connections in all; beyond it 503 [default: auto, what the open files allow]
-    #[arg(long, value_name = "N", help_heading = "Limits")]
-    pub max_connections: Option<String>,
-    /// Hold this many connections of one address (of IPv6, one /64); beyond it 429; 0 is no limit [default: 0]
-    #[arg(long, value_name = "N", help_heading = "Limits")]
-    pub max_address_connections: Option<String>,
-    /// Take this many connections a second of one address; beyond it 429; 0 is no limit [default: 0]
-    #[arg(long, value_name = "N", help_heading = "Limits")]
-    pub max_address_connects: Option<String>,
-    /// Take this many events a second of one member, or without tokens of one address; beyond it 429; 0 is no limit [default: 0]
-    #[arg(long, value_name = "N", help_heading = "Limits")]
-    pub max_publishes: Option<String>,
-    /// Let one stream have this many topics, 1 to 100 [default: 100]
-    #[arg(long, value_name = "N", help_heading = "Limits")]
-    pub max_topics: Option<String>,
-    /// Open no more streams, and publish nothing, while this process has this much memory: a size such as 8GiB, or a share [default: 80%]
-    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
-    pub max_memory: Option<String>,
-    /// Hold this much for clients that read too slowly, over all of them: a size, or a share of the memory [default: auto, 15% of --max-memory]
-    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
-    pub max_backlog: Option<String>,
-    /// Open no more streams on a shard that takes longer to serve all its sockets once; 0s is no limit [default: 250ms]
-    #[arg(long, value_name = "DURATION", help_heading = "Limits")]
-    pub max_turn: Option<String>,
 }
 
 /// The flags of `fanfare subscribe`. Not `Debug`, since they hold a token.
@@ -349,7 +210,7 @@ pub struct CheckArgs {
     pub json: bool,
     /// The settings of the role.
     #[command(flatten)]
-    pub node: NodeArgs,
+    pub node: Flags,
 }
 
 impl CheckArgs {
@@ -416,45 +277,36 @@ impl Args {
     /// # Errors
     /// A node's flags before a command that is not a role are a usage error.
     pub fn action(self) -> Result<Action, clap::Error> {
-        let before = Flags::from(self.node);
+        let before = self.node;
+        let client = |name: &str, action| none_for(&before, name).map(|()| action);
         let (role, node) = match self.command {
-            None => (Role::All, NodeArgs::default()),
+            None => (Role::All, Flags::default()),
             Some(Command::All(node)) => (Role::All, node),
             Some(Command::Frontend(node)) => (Role::Frontend, node),
             Some(Command::Dispatcher(node)) => (Role::Dispatcher, node),
             Some(Command::Backend(node)) => (Role::Backend, node),
-            Some(Command::Subscribe(args)) => {
-                return before.none_for("subscribe").map(|()| Action::Subscribe(args));
-            }
-            Some(Command::Publish(args)) => {
-                return before.none_for("publish").map(|()| Action::Publish(args));
-            }
-            Some(Command::Trace(args)) => {
-                return before.none_for("trace").map(|()| Action::Trace(args));
-            }
-            Some(Command::Bench(args)) => {
-                return before.none_for("bench").map(|()| Action::Bench(args));
-            }
-            Some(Command::Crowd(args)) => {
-                return before.none_for("crowd").map(|()| Action::Crowd(args));
-            }
-            Some(Command::Token(args)) => {
-                return before.none_for("token").map(|()| Action::Token(args));
-            }
-            Some(Command::Generate(args)) => {
-                return before.none_for("generate").map(|()| Action::Generate(args));
-            }
-            Some(Command::Backup(args)) => {
-                return Ok(Action::Backup(args.path, Flags::from(args.node).over(before)));
-            }
-            Some(Command::Restore(args)) => {
-                return Ok(Action::Restore(args.path, Flags::from(args.node).over(before)));
-            }
+            Some(Command::Subscribe(args)) => return client("subscribe", Action::Subscribe(args)),
+            Some(Command::Publish(args)) => return client("publish", Action::Publish(args)),
+            Some(Command::Trace(args)) => return client("trace", Action::Trace(args)),
+            Some(Command::Bench(args)) => return client("bench", Action::Bench(args)),
+            Some(Command::Crowd(args)) => return client("crowd", Action::Crowd(args)),
+            Some(Command::Token(args)) => return client("token", Action::Token(args)),
+            Some(Command::Generate(args)) => return client("generate", Action::Generate(args)),
+            Some(Command::Backup(args)) => return Ok(Action::Backup(args.path, args.node.over(before))),
+            Some(Command::Restore(args)) => return Ok(Action::Restore(args.path, args.node.over(before))),
             Some(Command::Check(args)) => {
-                let (role, flags) = (args.role(), Flags::from(args.node.clone()).over(before));
+                let (role, flags) = (args.role(), args.node.clone().over(before));
                 return Ok(Action::Check(args, role, flags));
             }
         };
-        Ok(Action::Run(role, Flags::from(node).over(before)))
+        Ok(Action::Run(role, node.over(before)))
     }
+}
+
+/// Refuses flags of a node in front of a client's command, where they would do nothing.
+fn none_for(flags: &Flags, command: &str) -> Result<(), clap::Error> {
+    let Some(name) = flags.first() else { return Ok(()) };
+    let flag = name.replace('_', "-");
+    let message = format!("--{flag} sets up a node and does nothing for `fanfare {command}`");
+    Err(Args::command().error(ErrorKind::ArgumentConflict, message))
 }

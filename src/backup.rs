@@ -4,10 +4,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::args::NodeArgs;
 use crate::db::sqlite;
 use crate::db::sqlite::CopyError;
-use crate::settings::{Database, Settings, SettingsError};
+use crate::settings::{Database, Flags, Settings, SettingsError};
 
 /// Exit status for settings, or a database or a copy, that will not do.
 const USAGE: u8 = 2;
@@ -28,7 +27,7 @@ pub struct BackupArgs {
     pub path: PathBuf,
     /// The settings of the node, of which `db` counts.
     #[command(flatten)]
-    pub node: NodeArgs,
+    pub node: Flags,
 }
 
 /// The flags of `fanfare restore`.
@@ -49,7 +48,7 @@ pub struct RestoreArgs {
     pub path: PathBuf,
     /// The settings of the node, of which `db` counts.
     #[command(flatten)]
-    pub node: NodeArgs,
+    pub node: Flags,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -64,3 +64,11 @@ pub enum SettingsError {
         error: std::io::Error,
     },
 }
+
+impl SettingsError {
+    /// A value that is absent and needed.
+    pub(crate) fn missing(setting: &str, problem: &str, remedy: &str) -> SettingsError {
+        let [setting, problem, remedy] = [setting, problem, remedy].map(str::to_owned);
+        SettingsError::Missing { setting, problem, remedy }
+    }
+}

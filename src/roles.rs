@@ -251,7 +251,7 @@ pub struct Ways {
 pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>), SettingsError> {
     let (shards, started) = (ways.mail.len(), ways.times.instant());
     let counters: Arc<[Counters]> = (0..shards).map(|_| Counters::default()).collect();
-    let (most, trusted) = (&settings.most, &settings.trusted_proxies);
+    let (most, trusted) = (&settings.most, &settings.trusted_proxy);
     let admission = Arc::new(Admission::new(most, trusted, shards, ways.memory, ways.connections, started));
     let peers = peers(settings, shards)?;
     let peer_metrics = peers.iter().map(|peer| Arc::clone(&peer.metrics)).collect();
@@ -274,7 +274,7 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
         public: ways.public,
         internal: ways.internal,
         tokens: ways.tokens,
-        cluster_secret: settings.cluster_secret.clone().map(Shared::new),
+        cluster_secret: settings.cluster_secret_file.clone().map(Shared::new),
         peers,
         alone: settings.is_alone(),
         mail: ways.mail,

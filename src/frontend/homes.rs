@@ -37,13 +37,11 @@ use crate::limits::*;
 use crate::runtime::account::{Account, Held, Reservation, Use};
 use crate::runtime::once::Once;
 use crate::runtime::random::Map;
-use crate::runtime::shrink::shrink;
 use crate::wire::event::Class;
 use crate::wire::event::VIEWERS;
-use crate::wire::frame::{Frame, Stored};
+use crate::wire::frame::Frame;
 use crate::wire::position::{Position, Reach, Shown};
 use crate::wire::topic::Topic;
-use crate::wire::version::Version;
 
 /// A topic with viewers on this node, at its home.
 #[derive(Debug)]

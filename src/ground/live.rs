@@ -50,7 +50,7 @@ impl Live {
         Live {
             types,
             reactions: settings.reactions.clone(),
-            origins: Origins(match &settings.cors_origins {
+            origins: Origins(match &settings.cors_origin {
                 CorsOrigins::Any => vec!["*".to_owned()],
                 CorsOrigins::Listed(list) => list.clone(),
             }),

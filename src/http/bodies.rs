@@ -1,21 +1,18 @@
 //! Bodies that are taken as they come: chunked ones, which are collected, and lines, which are not.
 
-use tracing::debug;
-
-use crate::admission::Refusal;
 use crate::ground::Ground;
-use crate::ground::answering::{Handled, logged_id};
+use crate::ground::answering::logged_id;
 use crate::ground::http_connection::{Body, Http};
 use crate::ground::lines::{Lines, Remaining};
 use crate::ground::neighbours::too_large;
-use crate::ground::slots::{Conn, Kind};
+use crate::ground::slots::Conn;
 use crate::http::{Server, Service};
 use crate::limits::*;
-use crate::wire::chunked::{Chunked, Piece};
-use crate::wire::http::{HttpError, Method};
+use crate::wire::chunked::Piece;
+use crate::wire::http::HttpError;
 use crate::wire::request;
-use crate::wire::request::{BodyLength, Request};
-use crate::wire::response::{AnswerTo, CONTINUE};
+use crate::wire::request::Request;
+use crate::wire::response::AnswerTo;
 use crate::wire::status::Status;
 
 impl Server {

@@ -6,17 +6,15 @@ use crate::admission::Refusal;
 use crate::ground::Ground;
 use crate::ground::answering::{Handled, logged_id};
 use crate::ground::http_connection::{Body, Http};
-use crate::ground::lines::{Lines, Remaining};
-use crate::ground::neighbours::too_large;
+use crate::ground::lines::Remaining;
 use crate::ground::slots::{Conn, Kind};
 use crate::http::{Server, Service};
 use crate::limits::*;
-use crate::wire::chunked::{Chunked, Piece};
+use crate::wire::chunked::Chunked;
 use crate::wire::http::{HttpError, Method};
 use crate::wire::request;
 use crate::wire::request::{BodyLength, Request};
 use crate::wire::response::{AnswerTo, CONTINUE};
-use crate::wire::status::Status;
 
 impl Server {
     /// Answers the first request of a connection that is not let in; it ends with that.
@@ -371,14 +369,14 @@ impl Server {
     }
 
     /// Tells a client that waits for it to send its body.
-    fn go_on(&mut self, ground: &mut Ground, http: &Http, request: &Request<'_>) {
+    pub(crate) fn go_on(&mut self, ground: &mut Ground, http: &Http, request: &Request<'_>) {
         if request.expects_continue && !http.closing {
             ground.out.extend_from_slice(CONTINUE);
         }
     }
 
     /// Serves one whole request: answers it, or notes that an answer will come, or makes it a stream.
-    fn serve(
+    pub(crate) fn serve(
         &mut self,
         ground: &mut Ground,
         service: &mut dyn Service,

@@ -85,7 +85,7 @@ impl Told {
             warn!(settings = waiting.join(", "), "changed, and hold only after a restart");
         }
         self.settings = settings;
-        self.node.admission.bound(&self.settings.most, &self.settings.trusted_proxies);
+        self.node.admission.bound(&self.settings.most, &self.settings.trusted_proxy);
         if let Some(kv) = &self.node.kv {
             kv.bound(self.node.admission.memory().1);
         }

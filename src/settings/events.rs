@@ -1,8 +1,8 @@
 //! Event types: which delivery class each has, and its bounds.
 
-use super::source::{Layers, Raw, Source};
-use super::values::{Fault, duration, fault};
-use crate::error::SettingsError;
+use super::SettingsError;
+use super::layers::{Fault, Layers, Raw, Source, fault};
+use super::values::time;
 use crate::limits::{EPHEMERAL_TTL, HISTORY_AGE, HISTORY_EVENTS, SUM_WINDOW_MAX, TYPE_BYTES_MAX};
 use crate::wire::types;
 use crate::wire::types::{BUILT_IN, CONTROL};
@@ -10,8 +10,15 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// The keys of a table `[events.NAME]`.
-pub(super) const EVENT_KEYS: [&str; 6] = ["class", "window", "ttl", "history", "max_age", "pace"];
+/// The keys of a table `[events.NAME]`, and what each is to be given.
+pub(super) const EVENT_KEYS: [(&str, &str); 6] = [
+    ("class", "give a string"),
+    ("window", "give a duration such as \"5s\""),
+    ("ttl", "give a duration such as \"5s\""),
+    ("history", "give a number of events"),
+    ("max_age", "give a duration such as \"5s\""),
+    ("pace", "give events a second, such as \"10/s\""),
+];
 
 /// What waits longer than an hour for a client is not ephemeral.
 const TTL_MAX: Duration = Duration::from_secs(3600);
@@ -84,30 +91,22 @@ pub(super) fn resolve(layers: &Layers) -> Result<BTreeMap<String, EventSettings>
 }
 
 fn one(event_type: &str, given: &BTreeMap<&'static str, Raw>, built_in: Class) -> Result<EventSettings, SettingsError> {
-    let invalid = |field: &str, raw: &Raw, fault: Fault| SettingsError::Invalid {
-        setting: format!("events.{event_type}.{field}"),
-        value: raw.values.concat(),
-        origin: Box::new(raw.origin.clone()),
-        problem: fault.problem,
-        remedy: fault.remedy,
+    let invalid = |field: &str, raw: &Raw, fault: Fault| {
+        raw.origin.refuse(format!("events.{event_type}.{field}"), &raw.values.concat(), fault)
     };
-    if event_type.is_empty() || event_type.len() > TYPE_BYTES_MAX || event_type.contains(char::is_control) {
-        return Err(SettingsError::Invalid {
-            setting: "events".to_owned(),
-            value: event_type.to_owned(),
-            origin: Box::new(given.values().next().map_or(Source::Default, |raw| raw.origin.clone())),
-            problem: "not a type's name".to_owned(),
-            remedy: format!("give 1 to {TYPE_BYTES_MAX} bytes without control characters"),
-        });
-    }
-    if CONTROL.iter().any(|(name, _)| *name == event_type) {
-        return Err(SettingsError::Invalid {
-            setting: "events".to_owned(),
-            value: event_type.to_owned(),
-            origin: Box::new(given.values().next().map_or(Source::Default, |raw| raw.origin.clone())),
-            problem: "a type by which nodes tell each other what to end and what to refuse".to_owned(),
-            remedy: "leave it out".to_owned(),
-        });
+    let is_control = CONTROL.iter().any(|(name, _)| *name == event_type);
+    if event_type.is_empty() || event_type.len() > TYPE_BYTES_MAX || event_type.contains(char::is_control) || is_control
+    {
+        let problem = match is_control {
+            true => "a type by which nodes tell each other what to end and what to refuse",
+            false => "not a type's name",
+        };
+        let remedy = match is_control {
+            true => "leave it out".to_owned(),
+            false => format!("give 1 to {TYPE_BYTES_MAX} bytes without control characters"),
+        };
+        let origin = given.values().next().map_or(&Source::Default, |raw| &raw.origin);
+        return Err(origin.refuse("events", event_type, Fault { problem: problem.to_owned(), remedy }));
     }
     let class = match given.get("class") {
         None => built_in,
@@ -119,22 +118,19 @@ fn one(event_type: &str, given: &BTreeMap<&'static str, Raw>, built_in: Class) -
     let mut event = EventSettings::of(event_type, class);
     for (field, raw) in given {
         let text = raw.values.concat();
-        let outcome = match *field {
-            "ttl" => {
-                belongs(class, Class::Ephemeral).and_then(|()| bounded(&text, TTL_MAX)).map(|ttl| event.ttl = Some(ttl))
-            }
-            "window" => {
-                belongs(class, Class::Sum).and_then(|()| window(&text)).map(|window| event.window = Some(window))
-            }
-            "max_age" => belongs(class, Class::Every)
-                .and_then(|()| bounded(&text, MAX_AGE_MAX))
-                .map(|age| event.max_age = Some(age)),
-            "history" => {
-                belongs(class, Class::Every).and_then(|()| count(&text)).map(|count| event.history = Some(count))
-            }
-            "pace" => belongs(class, Class::Every).and_then(|()| pace(&text)).map(|pace| event.pace = Some(pace)),
-            _ => Ok(()),
+        let wanted = match *field {
+            "class" => continue,
+            "window" => Class::Sum,
+            "ttl" => Class::Ephemeral,
+            _ => Class::Every,
         };
+        let outcome = belongs(class, wanted).and_then(|()| match *field {
+            "window" => window(&text).map(|window| event.window = Some(window)),
+            "ttl" => bounded(&text, TTL_MAX).map(|ttl| event.ttl = Some(ttl)),
+            "history" => count(&text).map(|count| event.history = Some(count)),
+            "max_age" => bounded(&text, MAX_AGE_MAX).map(|age| event.max_age = Some(age)),
+            _ => pace(&text).map(|pace| event.pace = Some(pace)),
+        });
         outcome.map_err(|fault| invalid(field, raw, fault))?;
     }
     Ok(event)
@@ -148,21 +144,13 @@ fn belongs(class: Class, wanted: Class) -> Result<(), Fault> {
 }
 
 fn bounded(text: &str, max: Duration) -> Result<Duration, Fault> {
-    let time = duration(text)?;
-    if time.is_zero() || time > max {
-        let max = humantime::format_duration(max);
-        return fault("out of bounds", format!("give more than 0s and at most {max}"));
-    }
-    Ok(time)
+    let remedy = format!("give more than 0s and at most {}", humantime::format_duration(max));
+    time(text, |time| !time.is_zero() && time <= max, "out of bounds", remedy)
 }
 
 fn window(text: &str) -> Result<Duration, Fault> {
-    let time = duration(text)?;
-    if time > SUM_WINDOW_MAX {
-        let max = humantime::format_duration(SUM_WINDOW_MAX);
-        return fault("out of bounds", format!("give at most {max}; 0s is none"));
-    }
-    Ok(time)
+    let remedy = format!("give at most {}; 0s is none", humantime::format_duration(SUM_WINDOW_MAX));
+    time(text, |time| time <= SUM_WINDOW_MAX, "out of bounds", remedy)
 }
 
 fn count(text: &str) -> Result<u32, Fault> {

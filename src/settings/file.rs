@@ -1,9 +1,10 @@
-//! The configuration file: TOML to the texts of [`super::source`], each with its line.
+//! The configuration file: TOML to the texts of [`super::layers`], each with its line.
 
+use super::SettingsError;
 use super::events::EVENT_KEYS;
-use super::secret::mask;
-use super::source::{KEYS, Key, Layers, Raw, Shape, Source, flag, split, split_named, suggest};
-use crate::error::SettingsError;
+use super::layers::{Fault, Layers, Raw, Source, parts};
+use super::listing::LISTING;
+use super::setting::{Setting, Shape, suggest};
 use std::ops::Range;
 use std::path::Path;
 use toml::Spanned;
@@ -22,15 +23,15 @@ pub(super) fn lay(layers: &mut Layers, path: &Path, text: &str) -> Result<(), Se
             file.events(layers, value, origin)?;
             continue;
         }
-        let Some(key) = KEYS.iter().find(|key| key.name == name.get_ref()) else {
-            let known = KEYS.iter().map(|key| key.name).chain(["events"]);
+        let Some(setting) = LISTING.iter().find(|setting| setting.name == name.get_ref()) else {
+            let known = LISTING.iter().map(|setting| setting.name).chain(["events"]);
             return Err(file.unknown(name.get_ref(), name.span(), suggest(name.get_ref(), known)));
         };
-        if key.shape == Shape::Named {
-            file.named(layers, key, value, origin)?;
+        if setting.is_named() {
+            file.named(layers, setting, value, origin)?;
         } else {
-            let values = file.texts(&flag(key.name), key, value, &origin)?;
-            layers.plain.insert(key.name, Raw { values, origin });
+            let values = file.texts(&setting.flag(), setting, value, &origin)?;
+            layers.lay(setting, [(String::new(), Raw { values, origin })]);
         }
     }
     Ok(())
@@ -69,63 +70,56 @@ impl File<'_> {
     }
 
     fn wrong(&self, setting: &str, value: &Spanned<DeValue<'_>>, origin: &Source, remedy: &str) -> SettingsError {
-        SettingsError::Invalid {
-            setting: setting.to_owned(),
-            value: mask(self.text.get(value.span()).unwrap_or_default()),
-            origin: Box::new(origin.clone()),
-            problem: format!("a value of type {}", value.get_ref().type_str()),
-            remedy: remedy.to_owned(),
-        }
+        let problem = format!("a value of type {}", value.get_ref().type_str());
+        let fault = Fault { problem, remedy: remedy.to_owned() };
+        origin.refuse(setting, self.text.get(value.span()).unwrap_or_default(), fault)
     }
 
+    /// The texts of a value, whose name in messages is `name`.
     fn texts(
         &self,
-        setting: &str,
-        key: &Key,
+        name: &str,
+        setting: &Setting,
         value: &Spanned<DeValue<'_>>,
         origin: &Source,
     ) -> Result<Vec<String>, SettingsError> {
-        match (key.shape, value.get_ref()) {
-            (Shape::Text, DeValue::String(text)) => Ok(vec![text.clone().into_owned()]),
-            (Shape::Text, DeValue::Integer(count)) if key.name == "cores" => Ok(vec![count.to_string()]),
-            (Shape::Number, DeValue::String(text)) => Ok(vec![text.clone().into_owned()]),
-            (Shape::Number, DeValue::Integer(count)) => Ok(vec![count.to_string()]),
-            (Shape::Number, _) => Err(self.wrong(setting, value, origin, "give a whole number")),
-            (Shape::Text, _) => Err(self.wrong(setting, value, origin, "give a string")),
+        let remedy = match setting.shape {
+            Shape::Text | Shape::Named => "give a string",
+            Shape::Number => "give a whole number",
+            Shape::Switch => "give true or false, without quotes",
+            Shape::List | Shape::NamedLists => "give an array of strings",
+        };
+        match (setting.shape, value.get_ref()) {
             (Shape::Switch, DeValue::Boolean(on)) => Ok(vec![on.to_string()]),
-            (Shape::Switch, _) => Err(self.wrong(setting, value, origin, "give true or false, without quotes")),
-            (Shape::List, DeValue::String(text)) => Ok(split(text).collect()),
-            (Shape::Named, DeValue::String(text)) => Ok(split_named(key.name, text)),
-            // A secret file is one path, so a list of them means nothing.
-            (Shape::Named, _) if key.name != "peer" => Err(self.wrong(setting, value, origin, "give a string")),
-            (Shape::List | Shape::Named, DeValue::Array(items)) => items
+            (Shape::Switch, _) => Err(self.wrong(name, value, origin, remedy)),
+            (_, DeValue::String(text)) => Ok(parts(setting, text)),
+            (Shape::Number, DeValue::Integer(count)) => Ok(vec![count.to_string()]),
+            (Shape::List | Shape::NamedLists, DeValue::Array(items)) => items
                 .iter()
                 .map(|item| match item.get_ref() {
                     DeValue::String(text) => Ok(text.clone().into_owned()),
-                    _ => Err(self.wrong(setting, item, origin, "give an array of strings")),
+                    _ => Err(self.wrong(name, item, origin, remedy)),
                 })
                 .collect(),
-            (Shape::List | Shape::Named, _) => Err(self.wrong(setting, value, origin, "give an array of strings")),
+            _ => Err(self.wrong(name, value, origin, remedy)),
         }
     }
 
     fn named(
         &self,
         layers: &mut Layers,
-        key: &Key,
+        setting: &Setting,
         value: &Spanned<DeValue<'_>>,
         origin: Source,
     ) -> Result<(), SettingsError> {
         let DeValue::Table(table) = value.get_ref() else {
-            let remedy = format!("give a table, such as [{}] with a line for each name", key.name);
-            return Err(self.wrong(&flag(key.name), value, &origin, &remedy));
+            let remedy = format!("give a table, such as [{}] with a line for each name", setting.name);
+            return Err(self.wrong(&setting.flag(), value, &origin, &remedy));
         };
         for (name, value) in table {
             let origin = self.origin(name.span());
-            let setting = format!("{}.{}", key.name, name.get_ref());
-            let values = self.texts(&setting, key, value, &origin)?;
-            let raw = Raw { values, origin };
-            layers.named.entry(key.name).or_default().insert(name.get_ref().clone().into_owned(), raw);
+            let values = self.texts(&format!("{}.{}", setting.name, name.get_ref()), setting, value, &origin)?;
+            layers.lay(setting, [(name.get_ref().clone().into_owned(), Raw { values, origin })]);
         }
         Ok(())
     }
@@ -143,26 +137,15 @@ impl File<'_> {
             let mut given = Vec::new();
             for (field, value) in fields {
                 let setting = format!("{setting}.{}", field.get_ref());
-                let Some(name) = EVENT_KEYS.into_iter().find(|name| name == field.get_ref()) else {
-                    let remedy = suggest(field.get_ref(), EVENT_KEYS.into_iter());
+                let Some((name, remedy)) = EVENT_KEYS.into_iter().find(|(name, _)| name == field.get_ref()) else {
+                    let remedy = suggest(field.get_ref(), EVENT_KEYS.into_iter().map(|(name, _)| name));
                     return Err(self.unknown(&setting, field.span(), remedy));
                 };
                 let origin = self.origin(field.span());
                 let text = match (name, value.get_ref()) {
                     ("history", DeValue::Integer(count)) => count.to_string(),
-                    ("history", _) => {
-                        return Err(self.wrong(&setting, value, &origin, "give a number of events"));
-                    }
-                    (_, DeValue::String(text)) => text.clone().into_owned(),
-                    ("class", _) => {
-                        return Err(self.wrong(&setting, value, &origin, "give a string"));
-                    }
-                    ("pace", _) => {
-                        return Err(self.wrong(&setting, value, &origin, "give events a second, such as \"10/s\""));
-                    }
-                    _ => {
-                        return Err(self.wrong(&setting, value, &origin, "give a duration such as \"5s\""));
-                    }
+                    (_, DeValue::String(text)) if name != "history" => text.clone().into_owned(),
+                    _ => return Err(self.wrong(&setting, value, &origin, remedy)),
                 };
                 given.push((name, Raw { values: vec![text], origin }));
             }

@@ -1,9 +1,8 @@
-//! How much a node gives to whom, typed.
+//! Typed values of limits, each parsed from one text.
 
-use super::SettingsError;
-use super::source::Layers;
-use super::values::{self, Fault, fault};
-use crate::limits::{RATE_MAX, TOPICS_PER_CONNECTION_MAX, TURN_BOUND_MAX};
+use super::layers::{Fault, fault};
+use super::values;
+use crate::limits::{TOPICS_PER_CONNECTION_MAX, TURN_BOUND_MAX};
 use std::time::Duration;
 
 /// An amount of memory.
@@ -25,52 +24,14 @@ impl Memory {
     }
 }
 
-/// How much a node gives. A zero is no limit, where it says so.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Most {
-    /// Connections in all; `None` is what the open files allow.
-    pub connections: Option<usize>,
-    /// Connections of one address, an IPv6 address counting with its /64; 0 is no limit.
-    pub address_connections: u32,
-    /// Connections a second of one address; 0 is no limit.
-    pub address_connects: u32,
-    /// Events a second of one member, or without tokens of one address; 0 is no limit.
-    pub publishes: u32,
-    /// Topics of one stream, 1 to [`TOPICS_PER_CONNECTION_MAX`].
-    pub topics: usize,
-    /// The process's resident memory, past which no stream is opened.
-    pub memory: Memory,
-    /// What waits for clients that read too slowly, over all of them; `None` is a share of `memory`.
-    pub backlog: Option<Memory>,
-    /// A shard's turn; while its turns take longer it opens no stream. Zero is no limit.
-    pub turn: Duration,
-}
-
-impl Most {
-    /// From the layers.
-    pub(super) fn resolve(layers: &Layers) -> Result<Most, SettingsError> {
-        const GIVEN: &str = "the defaults hold this setting";
-        Ok(Most {
-            connections: layers.one("max_connections", connections)?.expect(GIVEN),
-            address_connections: layers.one("max_address_connections", |text| number(text, u32::MAX))?.expect(GIVEN),
-            address_connects: layers.one("max_address_connects", |text| number(text, RATE_MAX))?.expect(GIVEN),
-            publishes: layers.one("max_publishes", |text| number(text, RATE_MAX))?.expect(GIVEN),
-            topics: layers.one("max_topics", topics)?.expect(GIVEN),
-            memory: layers.one("max_memory", memory)?.expect(GIVEN),
-            backlog: layers.one("max_backlog", backlog)?.expect(GIVEN),
-            turn: layers.one("max_turn", turn)?.expect(GIVEN),
-        })
-    }
-}
-
-fn number(text: &str, most: u32) -> Result<u32, Fault> {
+pub(super) fn number(text: &str, most: u32) -> Result<u32, Fault> {
     match text.parse() {
         Ok(count) if count <= most => Ok(count),
         _ => fault(format!("not a whole number up to {most}"), "give one such as 100, or 0 for no limit"),
     }
 }
 
-fn connections(text: &str) -> Result<Option<usize>, Fault> {
+pub(super) fn connections(text: &str) -> Result<Option<usize>, Fault> {
     match text.parse() {
         _ if text == "auto" => Ok(None),
         Ok(count) if count > 0 => Ok(Some(count)),
@@ -78,14 +39,14 @@ fn connections(text: &str) -> Result<Option<usize>, Fault> {
     }
 }
 
-fn topics(text: &str) -> Result<usize, Fault> {
+pub(super) fn topics(text: &str) -> Result<usize, Fault> {
     match text.parse() {
         Ok(count) if (1..=TOPICS_PER_CONNECTION_MAX).contains(&count) => Ok(count),
         _ => fault(format!("not a number from 1 to {TOPICS_PER_CONNECTION_MAX}"), "give one such as 20"),
     }
 }
 
-fn memory(text: &str) -> Result<Memory, Fault> {
+pub(super) fn memory(text: &str) -> Result<Memory, Fault> {
     const UNITS: [(&str, u32); 4] = [("GiB", 30), ("MiB", 20), ("KiB", 10), ("B", 0)];
     const REMEDY: &str = "give a size such as 512MiB or 8GiB, or a share such as 50%";
     if let Some(share) = text.strip_suffix('%') {
@@ -102,16 +63,13 @@ fn memory(text: &str) -> Result<Memory, Fault> {
     }
 }
 
-fn backlog(text: &str) -> Result<Option<Memory>, Fault> {
+pub(super) fn backlog(text: &str) -> Result<Option<Memory>, Fault> {
     if text == "auto" { Ok(None) } else { memory(text).map(Some) }
 }
 
-fn turn(text: &str) -> Result<Duration, Fault> {
-    let turn = values::duration(text)?;
-    if turn > TURN_BOUND_MAX {
-        return fault(format!("longer than {TURN_BOUND_MAX:?}"), "give one such as 250ms, or 0s for no limit");
-    }
-    Ok(turn)
+pub(super) fn turn(text: &str) -> Result<Duration, Fault> {
+    let problem = format!("longer than {TURN_BOUND_MAX:?}");
+    values::time(text, |turn| turn <= TURN_BOUND_MAX, &problem, "give one such as 250ms, or 0s for no limit")
 }
 
 #[cfg(test)]

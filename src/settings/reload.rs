@@ -1,30 +1,9 @@
 //! Settings read again while a node runs: what of the new ones can hold at once, and what waits for a restart.
 
-use super::source::{KEYS, Layers, flag};
-use super::{Settings, SettingsError, validate};
-use crate::args::Flags;
+use super::listing::LISTING;
+use super::{Flags, Settings, SettingsError, validate};
 use std::ffi::OsString;
 use std::time::Duration;
-
-/// What can change while a node runs: what [`Live`](crate::ground::live::Live), [`Admission`](crate::admission::Admission) and
-/// the log take up. A setting that is not here needs a restart. Event types (`events.…`) are not keys, and can change too.
-const LIVE: [&str; 15] = [
-    "drain",
-    "idle_timeout",
-    "reactions",
-    "cors_origin",
-    "trusted_proxy",
-    "log",
-    "trace_sample",
-    "max_connections",
-    "max_address_connections",
-    "max_address_connects",
-    "max_publishes",
-    "max_topics",
-    "max_memory",
-    "max_backlog",
-    "max_turn",
-];
 
 /// What reading the settings again came to.
 #[derive(Debug)]
@@ -51,14 +30,14 @@ impl Settings {
         let found = Settings::resolve(self.role, flags, environment)?;
         let (mut taken, mut waiting) = (Vec::new(), Vec::new());
         let mut layers = self.layers.clone();
-        for key in &KEYS {
-            let is_live = LIVE.contains(&key.name);
-            if given(&self.layers, key.name) != given(&found.layers, key.name) {
-                if is_live { taken.push(key.name.to_owned()) } else { waiting.push(key.name) }
+        for setting in LISTING {
+            if self.layers.texts(setting.name).ne(found.layers.texts(setting.name)) {
+                if setting.live { taken.push(setting.name.to_owned()) } else { waiting.push(setting.name) }
             }
-            if is_live {
-                layers.plain.remove(key.name);
-                layers.plain.extend(found.layers.plain.get(key.name).map(|raw| (key.name, raw.clone())));
+            if setting.live {
+                layers.given.remove(setting.name);
+                let new = found.layers.given.get(setting.name);
+                layers.given.extend(new.map(|given| (setting.name, given.clone())));
             }
         }
         let names = found.events.keys().chain(self.events.keys()).collect::<std::collections::BTreeSet<_>>();
@@ -87,13 +66,6 @@ impl Settings {
     }
 }
 
-/// The texts that a setting was given, wherever they came from.
-fn given(layers: &Layers, name: &str) -> Vec<(String, Vec<String>)> {
-    let plain = layers.plain.get(name).map(|raw| (flag(name), raw.values.clone()));
-    let named = layers.named.get(name).into_iter().flatten().map(|(name, raw)| (name.clone(), raw.values.clone()));
-    plain.into_iter().chain(named).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,13 +90,6 @@ mod tests {
 
         fn settings(&self) -> Settings {
             Settings::resolve(Role::All, &self.flags(), []).unwrap()
-        }
-    }
-
-    #[test]
-    fn every_live_setting_is_one() {
-        for name in LIVE {
-            assert!(KEYS.iter().any(|key| key.name == name), "{name}");
         }
     }
 
@@ -175,7 +140,7 @@ mod tests {
         assert!(error.contains("--cors-origin") && error.contains("every page"), "{error}");
         with("", "https://b.example");
         let reloaded = settings.reload(&file.flags(), []).unwrap();
-        assert_eq!(reloaded.settings.cors_origins, CorsOrigins::Listed(vec!["https://b.example".to_owned()]));
+        assert_eq!(reloaded.settings.cors_origin, CorsOrigins::Listed(vec!["https://b.example".to_owned()]));
         assert_eq!(reloaded.waiting, ["jwt_cookie"]);
     }
 }

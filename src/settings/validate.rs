@@ -1,9 +1,11 @@
 //! What settings must be to one another, and to the role: each rule of the design, in its order.
 
+use super::layers::{Fault, Source};
 use super::secret::SECRET_BYTES_GOOD;
-use super::source::{Source, flag};
-use super::values::{Fault, is_loopback, is_loopback_url};
-use super::{Auth, CorsOrigins, KeySource, Kv, Role, Settings, SettingsError, invalid};
+use super::setting::flag;
+use super::values::{is_loopback, is_loopback_url};
+use super::{Auth, CorsOrigins, KeySource, Kv, Role, Settings, SettingsError};
+use std::net::SocketAddr;
 
 /// Checks every rule and adds the warnings of those that only warn.
 pub(super) fn check(settings: &mut Settings) -> Result<(), SettingsError> {
@@ -16,20 +18,20 @@ pub(super) fn check(settings: &mut Settings) -> Result<(), SettingsError> {
 impl Settings {
     /// Where the value of a setting came from, by its name in the file, such as `listen`.
     pub fn origin(&self, name: &str) -> &Source {
-        self.layers.plain.get(name).map_or(&Source::Default, |raw| &raw.origin)
+        self.layers.get(name).map_or(&Source::Default, |raw| &raw.origin)
     }
 
     /// An error about a setting that only its use shows to be bad, such as `listen` with a port that
     /// is taken: `problem` says what is wrong, `remedy` what would do.
     pub fn refuse(&self, name: &str, problem: &str, remedy: &str) -> SettingsError {
-        let value = self.layers.plain.get(name).map(|raw| raw.values.join(",")).unwrap_or_default();
+        let value = self.layers.get(name).map(|raw| raw.values.join(",")).unwrap_or_default();
         let fault = Fault { problem: problem.to_owned(), remedy: remedy.to_owned() };
-        invalid(flag(name), &value, self.origin(name), fault)
+        self.origin(name).refuse(flag(name), &value, fault)
     }
 }
 
 fn missing(name: &str, role: Role, remedy: &str) -> SettingsError {
-    SettingsError::Missing { setting: flag(name), problem: format!("a {role} needs it"), remedy: remedy.to_owned() }
+    SettingsError::missing(&flag(name), &format!("a {role} needs it"), remedy)
 }
 
 /// A frontend needs dispatchers; a dispatcher a store; a backend dispatchers, a database and a store.
@@ -60,22 +62,20 @@ fn needs(settings: &Settings) -> Result<(), SettingsError> {
 
 fn listeners(settings: &mut Settings) -> Result<(), SettingsError> {
     let (listen, internal) = (settings.listen, settings.internal);
-    let overlap = listen.ip() == internal.ip() || listen.ip().is_unspecified() || internal.ip().is_unspecified();
-    if internal.port() != 0 && listen.port() == internal.port() && overlap {
-        let problem = format!("--listen {listen} takes this port");
-        return Err(settings.refuse("internal", &problem, "give the two listeners ports of their own"));
-    }
-    if let Some(tls) = &settings.tls {
-        for (other, name) in [(listen, "listen"), (internal, "internal")] {
-            let (ip, port) = (tls.listen.ip(), tls.listen.port());
-            let overlap = ip == other.ip() || ip.is_unspecified() || other.ip().is_unspecified();
-            if port != 0 && port == other.port() && overlap {
-                let problem = format!("--{name} {other} takes this port");
-                return Err(settings.refuse("tls_listen", &problem, "give each listener a port of its own"));
-            }
+    let mut others = vec![("--listen", listen)];
+    for (name, address) in [("internal", Some(internal)), ("tls_listen", settings.tls_listen)] {
+        let Some(address) = address else { continue };
+        let is_same = |other: &SocketAddr| {
+            let is_every = other.ip().is_unspecified() || address.ip().is_unspecified();
+            other.port() == address.port() && address.port() != 0 && (other.ip() == address.ip() || is_every)
+        };
+        if let Some((flag, other)) = others.iter().find(|(_, other)| is_same(other)) {
+            let problem = format!("{flag} {other} takes this port");
+            return Err(settings.refuse(name, &problem, "give each listener a port of its own"));
         }
+        others.push(("--internal", address));
     }
-    if !is_loopback(internal.ip()) && settings.cluster_secret.is_none() {
+    if !is_loopback(internal.ip()) && settings.cluster_secret_file.is_none() {
         return Err(settings.refuse(
             "internal",
             "other boxes can reach it and no --cluster-secret-file is set",
@@ -94,7 +94,7 @@ fn listeners(settings: &mut Settings) -> Result<(), SettingsError> {
         .iter()
         .filter_map(|(name, peer)| Some((format!("--peer-secret-file {name}"), peer.secret.as_ref()?)));
     let secrets =
-        settings.cluster_secret.iter().map(|secret| ("--cluster-secret-file".to_owned(), secret)).chain(secrets);
+        settings.cluster_secret_file.iter().map(|secret| ("--cluster-secret-file".to_owned(), secret)).chain(secrets);
     let short: Vec<String> = secrets
         .filter(|(_, secret)| secret.expose().len() < SECRET_BYTES_GOOD)
         .map(|(setting, _)| {
@@ -107,18 +107,15 @@ fn listeners(settings: &mut Settings) -> Result<(), SettingsError> {
 
 fn peers(settings: &mut Settings) -> Result<(), SettingsError> {
     if !settings.peers.is_empty() && *settings.origin("dc") == Source::Default {
-        return Err(SettingsError::Missing {
-            setting: "--dc".to_owned(),
-            problem: "--peer needs it, since peers must know one another by different names".to_owned(),
-            remedy: "give this data center's name, such as eu-1".to_owned(),
-        });
+        let problem = "--peer needs it, since peers must know one another by different names";
+        return Err(SettingsError::missing("--dc", problem, "give this data center's name, such as eu-1"));
     }
     let is_reached_from_afar = !is_loopback(settings.internal.ip());
     for (name, peer) in &settings.peers {
-        let raw = &settings.layers.named["peer"][name];
+        let raw = &settings.layers.given["peer"][name];
         let refuse = |problem: String, remedy: &str| {
             let fault = Fault { problem, remedy: remedy.to_owned() };
-            invalid(format!("--peer {name}"), &raw.values.join(","), &raw.origin, fault)
+            raw.origin.refuse(format!("--peer {name}"), &raw.values.join(","), fault)
         };
         if *name == settings.dc {
             let problem = format!("this node is in data center {name} itself");
@@ -153,12 +150,12 @@ fn access(settings: &mut Settings) -> Result<(), SettingsError> {
                 }
             }
             for name in ["jwt_key_file", "jwt_key_url", "jwt_cookie", "jwt_issuer", "jwt_audience"] {
-                if settings.layers.plain.contains_key(name) {
+                if settings.layers.given.contains_key(name) {
                     settings.warnings.push(format!("{} does nothing without --auth jwt.", flag(name)));
                 }
             }
         }
-        Auth::Jwt { cookie: Some(_), .. } if settings.cors_origins == CorsOrigins::Any => {
+        Auth::Jwt { cookie: Some(_), .. } if settings.cors_origin == CorsOrigins::Any => {
             return Err(settings.refuse(
                 "cors_origin",
                 "with --jwt-cookie every page could act for a member who visits it",

@@ -1,40 +1,16 @@
 //! The heartbeat of a node, and what follows from its answer: who lives, and what the key-value store holds wrong.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tracing::error;
-
-use crate::backend::Backend;
 use crate::db::Store;
-use crate::dispatcher::Dispatcher;
-use crate::frontend::Frontend;
-use crate::ground::access::Access;
-use crate::ground::answering::Handled;
+use crate::ground::Ground;
 use crate::ground::asking::Asked;
-use crate::ground::cluster::Trouble;
-use crate::ground::lines::Taken;
-use crate::ground::link::{Called, Outcome};
 use crate::ground::message::Message;
-use crate::ground::opening::Opening;
-use crate::ground::past::Past;
-use crate::ground::slots::Conn;
-use crate::ground::{Ground, Todo};
-use crate::http::Service;
-use crate::kv::{Alive, Answer, BUCKETS, Heartbeat, NodeInfo, Notice, Request as Question, Unavailable};
-use crate::limits::{APPENDS_AHEAD, MAIL_SLICE, NODE_HEARTBEAT};
-use crate::runtime::account::Held;
-use crate::runtime::random::Map;
-use crate::runtime::shrink::shrink;
-use crate::shard::draining::Draining;
-use crate::shard::listing::Gathering;
-use crate::shard::present::Presents;
+use crate::kv::{Alive, BUCKETS, Heartbeat, NodeInfo, Request as Question};
+use crate::limits::NODE_HEARTBEAT;
 use crate::shard::services::{Services, with};
-use crate::wire::http::HttpError;
 use crate::wire::position::Reach;
-use crate::wire::request::Request;
-use crate::wire::response::AnswerTo;
 
 impl Services {
     /// Once a tick: what the store should hold of this shard's buckets, for the heartbeat; and the heartbeat itself.

@@ -2,29 +2,20 @@
 //! watches.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
-use tracing::error;
 
 use crate::backend::Backend;
-use crate::db::Store;
 use crate::dispatcher::Dispatcher;
 use crate::frontend::Frontend;
 use crate::ground::access::Access;
 use crate::ground::answering::Handled;
-use crate::ground::asking::Asked;
-use crate::ground::cluster::Trouble;
 use crate::ground::lines::Taken;
-use crate::ground::link::{Called, Outcome};
-use crate::ground::message::Message;
 use crate::ground::opening::Opening;
 use crate::ground::past::Past;
 use crate::ground::slots::Conn;
 use crate::ground::{Ground, Todo};
 use crate::http::Service;
-use crate::kv::{Alive, Answer, BUCKETS, Heartbeat, NodeInfo, Notice, Request as Question, Unavailable};
-use crate::limits::{APPENDS_AHEAD, MAIL_SLICE, NODE_HEARTBEAT};
+use crate::kv::{Answer, Unavailable};
+use crate::limits::{APPENDS_AHEAD, MAIL_SLICE};
 use crate::runtime::account::Held;
 use crate::runtime::random::Map;
 use crate::runtime::shrink::shrink;
@@ -32,7 +23,6 @@ use crate::shard::draining::Draining;
 use crate::shard::listing::Gathering;
 use crate::shard::present::Presents;
 use crate::wire::http::HttpError;
-use crate::wire::position::Reach;
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
 

@@ -1,32 +1,18 @@
 //! The newest values of a topic that is new, or lacks some, as the key-value store gives them.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::frontend::Frontend;
-use crate::frontend::asks::{Asking, Asks};
-use crate::frontend::comparing::PRESENCE;
 use crate::frontend::counting::is_counted;
-use crate::frontend::homes::doubting::Doubted;
-use crate::frontend::homes::pages::{bound, page_events, place};
-use crate::frontend::homes::shown::Shown as Totals;
-use crate::frontend::newest::{Keeping, Newest};
-use crate::frontend::order::{Effect, Order, Recent};
-use crate::frontend::pauses::Pauses;
+use crate::frontend::newest::Keeping;
 use crate::ground::Ground;
-use crate::ground::asking::Asked;
-use crate::ground::frame_page::FramePage;
-use crate::ground::message::{Asker, Message, ReplayAsk, Replayed, Wish};
-use crate::kv::{End, LatestValue, Page, Read, Request, Unavailable};
+use crate::kv::{LatestValue, Unavailable};
 use crate::limits::*;
-use crate::runtime::account::{Account, Held, Reservation, Use};
-use crate::runtime::once::Once;
-use crate::runtime::random::Map;
+use crate::runtime::account::{Held, Use};
 use crate::runtime::shrink::shrink;
 use crate::wire::event::{Class, VIEWERS};
 use crate::wire::frame::{Frame, Stored};
-use crate::wire::position::{Position, Reach, Shown};
 use crate::wire::topic::Topic;
 use crate::wire::version::Version;
 
