@@ -6,14 +6,15 @@ mod trace;
 pub use crate::settings::Flags;
 pub use trace::TraceArgs;
 
+use crate::auth::mint::TokenArgs;
 use crate::backup::{BackupArgs, RestoreArgs};
+use crate::check::CheckArgs;
 use crate::client::bench::args::BenchArgs;
 use crate::client::crowd::args::CrowdArgs;
 use crate::settings::Role;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use std::path::PathBuf;
-use std::time::Duration;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -143,85 +144,6 @@ pub struct PublishArgs {
     /// Present this token; FANFARE_TOKEN keeps it out of the list of processes [default: none]
     #[arg(long, env = "FANFARE_TOKEN", hide_env = true)]
     pub token: Option<String>,
-}
-
-/// The flags of `fanfare token`.
-#[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  openssl rand -base64 48 > secret
-  fanfare all --auth jwt --jwt-key-file secret
-  export FANFARE_TOKEN=$(fanfare token --key-file secret --sub ana --subscribe 'live:*')
-  fanfare subscribe live:42
-
-The algorithm is that of the key: HS256 for a secret, RS256, ES256 or EdDSA for a private key in PEM
-(openssl genpkey -algorithm ed25519), whose public half the server gets: openssl pkey -pubout.
-
-Exit status: 0, 1 when the token cannot be written, 2 for a key or a claim that will not do.")]
-pub struct TokenArgs {
-    /// Sign with the secret, the private PEM key, or the JWKS's secret in this file
-    #[arg(long, value_name = "FILE")]
-    pub key_file: PathBuf,
-    /// Insist on this algorithm: HS256, RS256, ES256 or EdDSA [default: that of the key]
-    #[arg(long, value_name = "NAME")]
-    pub alg: Option<String>,
-    /// Name the key by this kid, for servers with several [default: none, or that of the JWKS's secret]
-    #[arg(long, value_name = "NAME")]
-    pub kid: Option<String>,
-    /// Speak for this member [default: nobody]
-    #[arg(long, value_name = "MEMBER")]
-    pub sub: Option<String>,
-    /// Allow subscribing to this topic, or to all that begin so with a * at the end; repeatable [default: none]
-    #[arg(long, value_name = "TOPIC")]
-    pub subscribe: Vec<String>,
-    /// Allow publishing to this topic, or to all that begin so with a * at the end; repeatable [default: none]
-    #[arg(long, value_name = "TOPIC")]
-    pub publish: Vec<String>,
-    /// Allow publishing events of this type, which is the platform's own, such as comment; repeatable [default: none]
-    #[arg(long = "type", value_name = "TYPE")]
-    pub types: Vec<String>,
-    /// Let it expire after this time, such as 30s or 7d
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
-    pub ttl: Duration,
-}
-
-/// The flags of `fanfare check`.
-#[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  fanfare check
-  fanfare check frontend --config /etc/fanfare/fanfare.toml --connections 1000000
-  fanfare check --json | jq -r '.items[] | select(.status == \"advice\") | .remedy'
-
-Exit status: 0 when the role runs here and the connections fit, also if there is advice; 1 when not;
-2 for a setting that will not do.")]
-pub struct CheckArgs {
-    /// Check for this role, with the settings that it would have
-    #[arg(value_name = "ROLE", default_value = "all", value_parser = ["all", "frontend", "dispatcher", "backend"])]
-    pub role: String,
-    /// Exit with 1 unless so many connections fit [default: only say how many would]
-    #[arg(long, value_name = "N")]
-    pub connections: Option<u64>,
-    /// Reckon with so many processes of the role on this box
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=4096))]
-    pub processes: u64,
-    /// Print one JSON object [default: a table]
-    #[arg(long)]
-    pub json: bool,
-    /// The settings of the role.
-    #[command(flatten)]
-    pub node: Flags,
-}
-
-impl CheckArgs {
-    fn role(&self) -> Role {
-        match self.role.as_str() {
-            "frontend" => Role::Frontend,
-            "dispatcher" => Role::Dispatcher,
-            "backend" => Role::Backend,
-            _ => Role::All,
-        }
-    }
 }
 
 /// What `fanfare generate` writes.

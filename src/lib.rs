@@ -54,7 +54,6 @@ pub mod check;
 pub mod client;
 pub mod db;
 pub mod dispatcher;
-pub mod error;
 pub mod figures;
 pub mod frontend;
 #[expect(clippy::disallowed_methods, reason = "it writes files")]

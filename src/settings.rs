@@ -3,6 +3,7 @@
 
 mod access;
 mod environment;
+mod error;
 mod events;
 mod file;
 mod flags;
@@ -17,8 +18,8 @@ mod tls;
 mod validate;
 mod values;
 
-pub use crate::error::SettingsError;
 pub use access::CorsOrigins;
+pub use error::SettingsError;
 pub use events::{Class, EventSettings, UnknownClass};
 pub use flags::Flags;
 pub use ipnet::IpNet;

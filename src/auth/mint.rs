@@ -5,13 +5,14 @@ use super::keys::{self, Algorithm, Fault, KeyError, Kind};
 use super::rights::{Patterns, Types};
 use super::signing::Signer;
 use super::{SECRET_BYTES_MIN, TOKEN_BYTES_MAX, jwks, token};
-use crate::args::TokenArgs;
 use crate::limits::TOKEN_EXPIRY_MAX;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 use std::time::SystemTime;
 
 const KINDS: &str =
@@ -30,6 +31,46 @@ enum Failure {
     Oversized(usize),
     #[error("the key does not sign")]
     Signing,
+}
+
+/// The flags of `fanfare token`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  openssl rand -base64 48 > secret
+  fanfare all --auth jwt --jwt-key-file secret
+  export FANFARE_TOKEN=$(fanfare token --key-file secret --sub ana --subscribe 'live:*')
+  fanfare subscribe live:42
+
+The algorithm is that of the key: HS256 for a secret, RS256, ES256 or EdDSA for a private key in PEM
+(openssl genpkey -algorithm ed25519), whose public half the server gets: openssl pkey -pubout.
+
+Exit status: 0, 1 when the token cannot be written, 2 for a key or a claim that will not do.")]
+pub struct TokenArgs {
+    /// Sign with the secret, the private PEM key, or the JWKS's secret in this file
+    #[arg(long, value_name = "FILE")]
+    pub key_file: PathBuf,
+    /// Insist on this algorithm: HS256, RS256, ES256 or EdDSA [default: that of the key]
+    #[arg(long, value_name = "NAME")]
+    pub alg: Option<String>,
+    /// Name the key by this kid, for servers with several [default: none, or that of the JWKS's secret]
+    #[arg(long, value_name = "NAME")]
+    pub kid: Option<String>,
+    /// Speak for this member [default: nobody]
+    #[arg(long, value_name = "MEMBER")]
+    pub sub: Option<String>,
+    /// Allow subscribing to this topic, or to all that begin so with a * at the end; repeatable [default: none]
+    #[arg(long, value_name = "TOPIC")]
+    pub subscribe: Vec<String>,
+    /// Allow publishing to this topic, or to all that begin so with a * at the end; repeatable [default: none]
+    #[arg(long, value_name = "TOPIC")]
+    pub publish: Vec<String>,
+    /// Allow publishing events of this type, which is the platform's own, such as comment; repeatable [default: none]
+    #[arg(long = "type", value_name = "TYPE")]
+    pub types: Vec<String>,
+    /// Let it expire after this time, such as 30s or 7d
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub ttl: Duration,
 }
 
 /// Prints a token, alone on a line. Exit status 0, 1 when it cannot be written, 2 for a key or a claim that will not do.

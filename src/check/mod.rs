@@ -17,11 +17,10 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use crate::args::CheckArgs;
 use crate::limits::{CHECK_CONNECTIONS_ALL, CHECK_CONNECTIONS_FRONTEND, CHECK_CONNECTIONS_OTHERS};
 use crate::roles::{self, certificates};
 use crate::runtime::cores;
-use crate::settings::{Database, Io, Kv, Role, Settings, SettingsError, Url};
+use crate::settings::{Database, Flags, Io, Kv, Role, Settings, SettingsError, Url};
 use capacity::Measured;
 use host::Host;
 use report::Report;
@@ -51,6 +50,45 @@ pub struct Subject {
     pub expected: u64,
     /// Ports of stores that are to be on this box.
     pub services: Vec<u16>,
+}
+
+/// The flags of `fanfare check`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  fanfare check
+  fanfare check frontend --config /etc/fanfare/fanfare.toml --connections 1000000
+  fanfare check --json | jq -r '.items[] | select(.status == \"advice\") | .remedy'
+
+Exit status: 0 when the role runs here and the connections fit, also if there is advice; 1 when not;
+2 for a setting that will not do.")]
+pub struct CheckArgs {
+    /// Check for this role, with the settings that it would have
+    #[arg(value_name = "ROLE", default_value = "all", value_parser = ["all", "frontend", "dispatcher", "backend"])]
+    pub role: String,
+    /// Exit with 1 unless so many connections fit [default: only say how many would]
+    #[arg(long, value_name = "N")]
+    pub connections: Option<u64>,
+    /// Reckon with so many processes of the role on this box
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub processes: u64,
+    /// Print one JSON object [default: a table]
+    #[arg(long)]
+    pub json: bool,
+    /// The settings of the role.
+    #[command(flatten)]
+    pub node: Flags,
+}
+
+impl CheckArgs {
+    pub(crate) fn role(&self) -> Role {
+        match self.role.as_str() {
+            "frontend" => Role::Frontend,
+            "dispatcher" => Role::Dispatcher,
+            "backend" => Role::Backend,
+            _ => Role::All,
+        }
+    }
 }
 
 /// Looks at everything and prints it. 0 when the role runs here and the connections asked for fit, also if there is

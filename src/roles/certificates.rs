@@ -6,8 +6,8 @@ use rustls::ServerConfig;
 
 use crate::auth::Watcher;
 use crate::auth::certificates::{self, Certificates};
-use crate::error::SettingsError;
 use crate::settings::Settings;
+use crate::settings::SettingsError;
 
 /// Begins to watch their files, where there is such a listener. The watcher is to live as long as the node.
 pub(crate) fn watch(settings: &Settings) -> Result<Option<Watcher<Certificates>>, SettingsError> {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::db::Store;
 use crate::db::sqlite;
-use crate::error::SettingsError;
 use crate::ground::keeping::Keeping;
 use crate::ground::message::{Message, Ticket};
 use crate::kv::KeyValue;
@@ -13,6 +12,7 @@ use crate::kv::memory::MemoryKv;
 use crate::kv::redis;
 use crate::runtime::clock::Times;
 use crate::runtime::{mailbox, trim};
+use crate::settings::SettingsError;
 use crate::settings::{Database, Kv, Role, Settings};
 
 /// The key-value store of a node that has one of its own; Frontends and Backends ask dispatchers.

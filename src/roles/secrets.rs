@@ -2,8 +2,8 @@
 
 use crate::auth::Watcher;
 use crate::auth::watch::Shared;
-use crate::error::SettingsError;
 use crate::ground::node::Node;
+use crate::settings::SettingsError;
 use crate::settings::{Secret, Settings};
 
 /// Begins to watch the files of secrets, for as long as the node lives.

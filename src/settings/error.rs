@@ -1,6 +1,6 @@
 //! Errors that end a process before it serves.
 
-use crate::settings::Source;
+use super::Source;
 use std::path::PathBuf;
 
 /// A setting that will not do. Each variant's text names the setting, its value, where the value
