@@ -120,7 +120,7 @@ impl Setup {
         };
         let head = format!(
             "{after} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n{}\r\n",
-            url.authority(),
+            url.authority,
             authorization(common)
         );
         let subscription = Subscription {
@@ -243,7 +243,7 @@ impl Setup {
         let headers = authorization(&self.common);
         let request = |(_, url): &(SocketAddr, Url)| {
             let path = format!("{}{path}", url.prefix);
-            Request::new(&path, &url.authority(), media_type, &headers)
+            Request::new(&path, &url.authority, media_type, &headers)
         };
         self.targets.iter().map(request).collect()
     }
@@ -349,9 +349,7 @@ impl Setup {
     /// When the server does not say.
     pub fn likes_of(&self, video: &str) -> Result<u64, Error> {
         let path = format!("/v1/videos/{video}/likes");
-        let bearer = self.common.token.as_ref().map(|token| format!("Bearer {token}"));
-        let headers: Vec<_> = bearer.iter().map(|value| ("Authorization", value.as_str())).collect();
-        let answer = get(&self.targets[0].1, &path, &headers)?.text()?;
+        let answer = get(&self.targets[0].1, &path, self.common.token.as_deref())?.text()?;
         let counts: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
         let unknown = || Error::Usage(format!("the server answers {answer:?} to GET {path}: no number of likes"));
         counts["likes"].as_u64().ok_or_else(unknown)
@@ -389,11 +387,10 @@ fn topic_names(common: &Common, topics: u32) -> Result<Vec<String>, Error> {
 }
 
 fn wait_ready(internal: &Url) -> Result<(), Error> {
-    get(internal, "/health/ready", &[]).map(drop)
+    get(internal, "/health/ready", None).map(drop)
 }
 
-fn get(url: &Url, path: &str, headers: &[(&str, &str)]) -> Result<http::Answer, Error> {
-    let request =
-        http::Request { method: "GET", path, headers, body: None, read_timeout: Some(Duration::from_secs(5)) };
-    Ok(http::send(url, &request)?.success()?)
+fn get(url: &Url, path: &str, token: Option<&str>) -> Result<http::Answer, Error> {
+    let patience = Some(Duration::from_secs(5));
+    Ok(http::send(url, &http::Request { path, token, patience, ..Default::default() })?)
 }

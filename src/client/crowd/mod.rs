@@ -93,7 +93,7 @@ fn play(args: &CrowdArgs) -> Result<Report, Error> {
     let (live_topic, chat_topic) = (topic("live", &args.video)?, topic("chat", chat)?);
     let token: String = args.token.iter().flat_map(|token| token.chars()).filter(|c| !c.is_control()).collect();
     let headers = if token.is_empty() { token } else { format!("Authorization: Bearer {token}\r\n") };
-    let likes_before = likes_of(&url, &args.video, &headers)?;
+    let likes_before = likes_of(&url, &args.video, args.token.as_deref())?;
 
     let duration_us = args.duration.as_micros() as u64;
     let arrive_us = args.arrive.map_or((duration_us / 5).min(30_000_000), |time| time.as_micros() as u64);
@@ -124,7 +124,7 @@ fn play(args: &CrowdArgs) -> Result<Report, Error> {
     let plan = Plan {
         target,
         prefix: url.prefix.clone(),
-        authority: url.authority(),
+        authority: url.authority.clone(),
         headers: headers.clone(),
         live: live_topic,
         chat: chat_topic,
@@ -141,7 +141,7 @@ fn play(args: &CrowdArgs) -> Result<Report, Error> {
     let paths = Paths {
         video: format!("{}/v1/videos/{}", url.prefix, percent_encode(&args.video)),
         conversation: format!("{}/v1/conversations/{}", url.prefix, percent_encode(chat)),
-        authority: url.authority(),
+        authority: url.authority.clone(),
         headers: headers.clone(),
     };
     let end_us = run.start_us + duration_us;
@@ -165,7 +165,7 @@ fn play(args: &CrowdArgs) -> Result<Report, Error> {
     }
     let played = acting.join().map_err(|_| io::Error::other("the posting thread panicked"))?;
     let status = settle(&mut stands, &played, &shown, &live)?;
-    let likes_after = likes_of(&url, &args.video, &headers);
+    let likes_after = likes_of(&url, &args.video, args.token.as_deref());
     let total = stands.end()?;
     shown.done();
     Ok(report(args, &status, &played, &total, likes_before, likes_after))
@@ -190,21 +190,12 @@ fn settle(stands: &mut Stands, played: &Played, shown: &Shown, live: &Live) -> i
 }
 
 /// All likes of the video.
-fn likes_of(url: &Url, video: &str, headers: &str) -> Result<u64, http::Error> {
+fn likes_of(url: &Url, video: &str, token: Option<&str>) -> Result<u64, http::Error> {
     let path = format!("/v1/videos/{}/likes", percent_encode(video));
-    let token = headers.trim().strip_prefix("Authorization: ").map(|token| ("Authorization", token));
-    let request = http::Request {
-        method: "GET",
-        path: &path,
-        headers: token.as_slice(),
-        body: None,
-        read_timeout: Some(Duration::from_secs(10)),
-    };
-    let body = http::send(url, &request)?.success()?.text()?;
-    let answer: Option<serde_json::Value> = serde_json::from_str(&body).ok();
-    answer
-        .and_then(|answer| answer["likes"].as_u64())
-        .ok_or(http::Error::Malformed("it tells no number of likes: is this a Fanfare backend?"))
+    let request = http::Request { path: &path, token, patience: Some(Duration::from_secs(10)), ..Default::default() };
+    let answer: serde_json::Value = serde_json::from_str(&http::send(url, &request)?.text()?).unwrap_or_default();
+    let none = || http::Error::Malformed("it tells no number of likes: is this a Fanfare backend?".to_owned());
+    answer["likes"].as_u64().ok_or_else(none)
 }
 
 fn report(
