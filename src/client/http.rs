@@ -206,6 +206,7 @@ fn failure(url: &Url, error: ureq::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+    use std::net::TcpStream;
 
     use super::*;
 
@@ -227,6 +228,8 @@ mod tests {
         let headers = [("Last-Event-ID", "é\r\nX-Bad: 1")];
         let request = Request { path: "/v1/events?topic=a", headers: &headers, token: Some("t"), ..Request::default() };
         let text = send(&url, &request).and_then(Answer::text);
+        // A request that was never sent leaves nobody waiting for it.
+        drop(TcpStream::connect(&url.authority));
         let head = server.join().unwrap().to_lowercase();
         assert!(head.starts_with("get /v1/events?topic=a http/1.1\r\n"), "{head:?}");
         assert!(head.contains("\r\nlast-event-id: éx-bad: 1\r\n") && head.contains("\r\nauthorization: bearer t\r\n"));
