@@ -2,6 +2,7 @@
 //! `fanfare crowd` and `fanfare trace`.
 pub mod bench;
 pub mod crowd;
+mod fleet;
 pub mod http;
 pub mod publish;
 pub mod sse;

@@ -52,16 +52,8 @@ fn publish(args: &PublishArgs) -> Result<String, Failure> {
     let body = body(&args.event_type, args.key.as_deref(), args.id.as_deref(), &text).map_err(Failure::Json)?;
     let url = Url::parse(&args.url)?;
     let path = format!("/v1/topics/{}/events", percent_encode(&args.topic));
-    let bearer = args.token.as_ref().map(|token| format!("Bearer {token}"));
-    let headers: Vec<_> = bearer.iter().map(|value| ("Authorization", value.as_str())).collect();
-    let request = Request {
-        method: "POST",
-        path: &path,
-        headers: &headers,
-        body: Some(("application/json", body.as_bytes())),
-        read_timeout: Some(ANSWER_TIMEOUT),
-    };
-    let text = http::send(&url, &request)?.success()?.text()?;
+    let (token, patience) = (args.token.as_deref(), Some(ANSWER_TIMEOUT));
+    let text = http::send(&url, &Request { path: &path, token, json: Some(&body), patience, headers: &[] })?.text()?;
     let id = serde_json::from_str::<serde_json::Value>(&text)
         .ok()
         .and_then(|answer| answer.get("id")?.as_str().map(str::to_owned));

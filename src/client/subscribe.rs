@@ -75,14 +75,12 @@ fn random() -> u64 {
 
 fn stream(args: &SubscribeArgs, url: &Url, raw: bool, parser: &mut Parser, left: &mut u64) -> End {
     let again = |opened, why: String| End::Again { opened, why, wait_ms: None };
-    let bearer = args.token.as_ref().map(|token| format!("Bearer {token}"));
     let resume = parser.last_event_id.clone();
     let mut headers = vec![("Accept", "text/event-stream")];
-    headers.extend(bearer.iter().map(|value| ("Authorization", value.as_str())));
     headers.extend(resume.iter().map(|value| ("Last-Event-ID", value.as_str())));
-    let request =
-        Request { method: "GET", path: &path(args), headers: &headers, body: None, read_timeout: Some(SILENCE) };
-    let mut answer = match http::send(url, &request).and_then(http::Answer::success) {
+    let (path, token) = (path(args), args.token.as_deref());
+    let request = Request { path: &path, token, headers: &headers, patience: Some(SILENCE), json: None };
+    let mut answer = match http::send(url, &request) {
         Ok(answer) => answer,
         Err(Error::Status { status: status @ (429 | 502..=504), detail, retry_after }) => {
             return End::Again {
@@ -101,7 +99,7 @@ fn stream(args: &SubscribeArgs, url: &Url, raw: bool, parser: &mut Parser, left:
             Ok(0) => return again(true, "the server ended the stream".to_owned()),
             Ok(read) => parser.push(&bytes[..read], &mut events),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 return again(true, format!("nothing came for {} s", SILENCE.as_secs()));
             }
             Err(error) => return again(true, format!("the connection broke: {error}")),

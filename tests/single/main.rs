@@ -5,6 +5,7 @@
 mod support;
 
 mod accounting;
+mod bench;
 mod check;
 mod cores;
 mod corpora;

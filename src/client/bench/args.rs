@@ -1,4 +1,6 @@
 //! The load generator's command line.
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 
 /// Load a server, check every delivery, report latency percentiles, memory and CPU
@@ -169,6 +171,12 @@ pub struct Common {
     /// Report as JSON on standard output
     #[arg(long)]
     pub json: bool,
+    /// A page with pictures of the run; runs that FILE has already stay, and are drawn beside it
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+    /// What the run is called there [default: version and date]
+    #[arg(long, value_name = "NAME", requires = "report")]
+    pub label: Option<String>,
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! What is posted: events at their times, events as fast as they are taken, likes of ever new members.
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use hdrhistogram::Histogram;
 
 use super::super::REACTIONS;
 use super::args::PublishMode;
 use super::message::Encoder;
-use super::poster::{Load, Next, Tag};
-use super::receiver::latencies;
 use super::schedule::{Published, Schedule};
+use crate::client::fleet::measured::latencies;
+use crate::client::fleet::poster::{Load, Next, Tag};
 
 /// Time between two NDJSON requests of a connection at least, in µs, unless a batch is full.
 const BATCH_EVERY_US: u64 = 1_000;
@@ -26,15 +27,23 @@ pub struct Posted {
     /// How late the latest request was made, in µs: what this machine, or a full pipeline, added.
     pub behind_us_max: u64,
     pub errors: Vec<String>,
+    /// Events that were taken, over all threads and steps of the run.
+    pub taken: Arc<AtomicU64>,
 }
 
 impl Default for Posted {
     fn default() -> Self {
-        Self { requests: 0, accepted: 0, failed: 0, latency: latencies(), behind_us_max: 0, errors: Vec::new() }
+        Self::counted_in(Arc::default())
     }
 }
 
 impl Posted {
+    /// Nothing yet; what is taken is counted there, too.
+    pub fn counted_in(taken: Arc<AtomicU64>) -> Self {
+        let (latency, errors) = (latencies(), Vec::new());
+        Self { requests: 0, accepted: 0, failed: 0, latency, behind_us_max: 0, errors, taken }
+    }
+
     /// Adds another thread's figures.
     pub fn add(&mut self, other: Self) {
         self.requests += other.requests;
@@ -48,6 +57,7 @@ impl Posted {
     fn answered(&mut self, tag: Tag, status: u16, accepted: u64, body: &[u8], now_us: u64) {
         self.requests += 1;
         self.accepted += accepted;
+        self.taken.fetch_add(accepted, Relaxed);
         self.latency.saturating_record(now_us.saturating_sub(tag.due_us));
         let missing = u64::from(tag.events).saturating_sub(accepted);
         if missing > 0 {
@@ -167,7 +177,7 @@ impl Events {
             lane.end =
                 if rate.is_finite() { lane.next + self.schedule.due_before(lane.lane, duration_us) } else { u64::MAX };
         }
-        self.posted = Posted::default();
+        self.posted = Posted::counted_in(Arc::clone(&self.posted.taken));
     }
 
     /// What was published to each target, over all steps.

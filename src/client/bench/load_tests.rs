@@ -6,8 +6,8 @@ use clap::Parser;
 use super::args::{Common, PublishMode};
 use super::load::{Events, Likes, Request};
 use super::message::Encoder;
-use super::poster::{Load, Next, Tag};
 use super::schedule::Schedule;
+use crate::client::fleet::poster::{Load, Next, Tag};
 
 #[derive(Parser)]
 struct Cli {

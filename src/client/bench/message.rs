@@ -3,19 +3,7 @@
 use memchr::memmem;
 
 use super::args::Common;
-
-/// What a received frame says about the events in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sample {
-    /// Number of the newest event within its topic, from 0.
-    pub sequence: u64,
-    /// When that event was due, in µs since the epoch.
-    pub due_us: u64,
-    /// Its topic's index; `None` when the frame does not say.
-    pub topic: Option<u32>,
-    /// Events in the frame: more than one when the server merged.
-    pub count: u64,
-}
+use crate::client::fleet::known::{Kind, Reader, Said, Sample, control, number, number_after};
 
 /// Writes one event's data: `{"seq":…,"sent":…,"t":…}`, padded to `bytes_min`.
 pub fn write_data(out: &mut Vec<u8>, sequence: u64, due_us: u64, topic: u32, bytes_min: usize) {
@@ -93,7 +81,9 @@ impl Encoder {
 #[derive(Debug)]
 pub struct Extractor {
     events: memmem::Finder<'static>,
-    likes: Option<memmem::Finder<'static>>,
+    likes: memmem::Finder<'static>,
+    /// Of likes that came through the backend it is a member's name that tells.
+    reads_likes: bool,
     count: memmem::Finder<'static>,
     total: memmem::Finder<'static>,
     /// Bytes from the field's begin to the frame's end, in the last frame.
@@ -111,31 +101,12 @@ impl Extractor {
     pub fn new(likes: bool) -> Self {
         Self {
             events: memmem::Finder::new(EVENT),
-            likes: likes.then(|| memmem::Finder::new(LIKE)),
+            likes: memmem::Finder::new(LIKE),
+            reads_likes: likes,
             count: memmem::Finder::new(COUNT),
             total: memmem::Finder::new(TOTAL),
             distance: 0,
         }
-    }
-
-    /// The frame's sample; `None` for a comment or a control event.
-    pub fn extract(&mut self, frame: &[u8]) -> Option<Sample> {
-        match &self.likes {
-            None => self.event(frame),
-            Some(finder) => {
-                let at = finder.find(frame)?;
-                let (sequence, rest) = number(&frame[at + LIKE.len()..])?;
-                let (due_us, _) = number(rest.strip_prefix(b"-")?)?;
-                Some(Sample { sequence, due_us, topic: None, count: self.count_in(&frame[..at]) })
-            }
-        }
-    }
-
-    /// The total over all reactions that a frame tells, if it is an event `likes`.
-    pub fn total(&self, frame: &[u8]) -> Option<u64> {
-        let at = self.total.find(frame)? + TOTAL.len();
-        let data = memmem::find(&frame[at..], TOTAL_DATA)? + TOTAL_DATA.len();
-        Some(number(&frame[at + data..])?.0)
     }
 
     fn event(&mut self, frame: &[u8]) -> Option<Sample> {
@@ -151,8 +122,24 @@ impl Extractor {
         let (sequence, rest) = number(&frame[at + EVENT.len()..])?;
         let (due_us, rest) = number(rest.strip_prefix(b",\"sent\":")?)?;
         let (topic, _) = number(rest.strip_prefix(b",\"t\":")?)?;
-        let topic = Some(u32::try_from(topic).ok()?);
-        Some(Sample { sequence, due_us, topic, count: self.count_in(&frame[..at]) })
+        Some(self.sample(sequence, due_us, Some(u32::try_from(topic).ok()?), &frame[..at]))
+    }
+
+    fn like(&self, frame: &[u8]) -> Option<Sample> {
+        let at = self.likes.find(frame)?;
+        let (sequence, rest) = number(&frame[at + LIKE.len()..])?;
+        let (due_us, _) = number(rest.strip_prefix(b"-")?)?;
+        Some(self.sample(sequence, due_us, None, &frame[..at]))
+    }
+
+    fn sample(&self, number: u64, due_us: u64, topic: Option<u32>, before: &[u8]) -> Sample {
+        Sample { kind: Kind::Like, number, due_us, topic, count: self.count_in(before), skipped: 0 }
+    }
+
+    /// The total over all reactions that a frame tells, if it is an event `likes`.
+    fn total(&self, frame: &[u8]) -> Option<u64> {
+        let at = self.total.find(frame)? + TOTAL.len();
+        number_after(&frame[at..], TOTAL_DATA)
     }
 
     /// The count, which stands right before the data where the server keeps the design's order; 1 if there is none.
@@ -164,56 +151,17 @@ impl Extractor {
     }
 }
 
-/// The decimal number that the bytes begin with, and what follows it.
-fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let mut value = 0u64;
-    let mut length = 0;
-    // Times have 16 digits: eight at once are three multiplications instead of eight.
-    while let Some(Ok(eight)) = bytes.get(length..length + 8).map(<[u8; 8]>::try_from) {
-        let Some(part) = eight_digits(u64::from_le_bytes(eight)) else {
-            break;
-        };
-        value = value.checked_mul(100_000_000)?.checked_add(part)?;
-        length += 8;
+impl Reader for Extractor {
+    fn read(&mut self, frame: &[u8]) -> Said {
+        let sample = if self.reads_likes { self.like(frame) } else { self.event(frame) };
+        let total = || self.reads_likes.then(|| self.total(frame)).flatten();
+        sample.map(Said::Event).or_else(|| total().map(Said::Total)).unwrap_or_else(|| control(frame))
     }
-    while let Some(byte) = bytes.get(length).filter(|byte| byte.is_ascii_digit()) {
-        value = value.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?;
-        length += 1;
-    }
-    (length > 0).then(|| (value, &bytes[length..]))
-}
-
-/// The value of eight ASCII digits, the first of which is in the lowest byte; `None` if one is no digit.
-fn eight_digits(bytes: u64) -> Option<u64> {
-    let high_nibbles = bytes & 0xf0f0_f0f0_f0f0_f0f0;
-    let past_nine = bytes.wrapping_add(0x0606_0606_0606_0606) & 0xf0f0_f0f0_f0f0_f0f0;
-    if high_nibbles != 0x3030_3030_3030_3030 || past_nine != 0x3030_3030_3030_3030 {
-        return None;
-    }
-    let digits = bytes & 0x0f0f_0f0f_0f0f_0f0f;
-    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8) & 0x00ff_00ff_00ff_00ff;
-    let quads = pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_ffff_0000_ffff;
-    Some(quads.wrapping_mul(10_000).wrapping_add(quads >> 32) & 0xffff_ffff)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_of_every_length() {
-        let mut value = 0u64;
-        for digit in (1..=9).cycle().take(19) {
-            value = value * 10 + digit;
-            let text = format!("{value},x");
-            assert_eq!(number(text.as_bytes()), Some((value, &b",x"[..])));
-        }
-        assert_eq!(number(b"18446744073709551615"), Some((u64::MAX, &b""[..])));
-        assert_eq!(number(b"18446744073709551616"), None);
-        assert_eq!(number(b"1234567/"), Some((1_234_567, &b"/"[..])));
-        assert_eq!(number(b"1234567:"), Some((1_234_567, &b":"[..])));
-        assert_eq!(number(b"x"), None);
-    }
 
     #[test]
     fn what_is_written_is_found() {
@@ -227,21 +175,22 @@ mod tests {
             let text = String::from_utf8(data).unwrap();
             for (count, field) in [(1, "\"count\":1,"), (1, ""), (1234, "\"count\":1234,"), (11, "\"count\":11,")] {
                 let frame = format!("data: {{\"id\":\"x\",\"topic\":\"live:1\",\"at\":1,{field}\"data\":{text}}}\n\n");
-                let sample = Sample { sequence, due_us: 1_732_313_131_123_456, topic: Some(7), count };
-                assert_eq!(extractor.extract(frame.as_bytes()), Some(sample), "{frame}");
+                let (kind, due_us) = (Kind::Like, 1_732_313_131_123_456);
+                let sample = Sample { kind, number: sequence, due_us, topic: Some(7), count, skipped: 0 };
+                assert_eq!(extractor.read(frame.as_bytes()), Said::Event(sample), "{frame}");
             }
         }
-        assert_eq!(extractor.extract(b": keep-alive\n\n"), None);
-        assert_eq!(extractor.extract(b"event: connected\ndata: {\"connection\":\"\"}\n\n"), None);
+        assert_eq!(extractor.read(b": keep-alive\n\n"), Said::Nothing);
+        assert_eq!(extractor.read(b"event: connected\ndata: {\"connection\":\"\"}\n\n"), Said::Connected);
     }
 
     #[test]
     fn likes_are_found() {
         let frame = br#"data: {"id":"x","topic":"live:1","type":"like","key":"like","at":5,"count":3,"counts":{"like":2,"love":1},"members":["s17-99","s9-1"],"data":{"member":"s17-99","reaction":"like","likes":20}}"#;
-        let sample = Sample { sequence: 17, due_us: 99, topic: None, count: 3 };
+        let sample = Sample { kind: Kind::Like, number: 17, due_us: 99, topic: None, count: 3, skipped: 0 };
         let mut extractor = Extractor::new(true);
-        assert_eq!((extractor.extract(frame), extractor.total(frame)), (Some(sample), None));
+        assert_eq!(extractor.read(frame), Said::Event(sample));
         let told = br#"data: {"id":"x","topic":"live:1","type":"likes","at":5,"data":{"likes":20,"reactions":{"like":20},"taps":{}}}"#;
-        assert_eq!((extractor.extract(told), extractor.total(told)), (None, Some(20)));
+        assert_eq!(extractor.read(told), Said::Total(20));
     }
 }

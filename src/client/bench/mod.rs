@@ -1,31 +1,25 @@
 //! `fanfare bench`: loads any Server-Sent Events server, checks every delivery, and reports latency, memory and CPU.
 //!
-//! The process that is started publishes and reports; forked client processes (`fleet`, `worker`) receive, each with a
-//! thread a core (`receiver`) that takes frames apart (`frames`, `message`) and checks them (`check`). Posts are due by
-//! a `schedule` and made by a `poster` from a `load`.
+//! The process that is started publishes and reports; a fleet of client processes receives, where viewers (`viewers`) read
+//! what they were sent (`message`) and check it (`sink`). Posts are due by a `schedule` and made from a `load`.
 pub mod args;
-mod check;
-pub(super) mod fleet;
-pub(super) mod frames;
-mod known;
+mod chart;
 mod load;
 #[cfg(test)]
 mod load_tests;
 mod message;
-pub(super) mod poster;
-pub(super) mod receiver;
+mod page;
 mod reconnect;
+mod recorder;
 pub(super) mod report;
 mod scenarios;
 mod schedule;
 mod server;
-pub(super) mod setup;
+mod setup;
 mod sink;
-#[expect(unsafe_code, reason = "calls that only libc has")]
-pub(super) mod sys;
-pub(super) mod worker;
+mod viewers;
 #[cfg(test)]
-mod worker_tests;
+mod viewers_tests;
 
 use std::process::ExitCode;
 
@@ -53,7 +47,14 @@ pub fn run(args: &BenchArgs) -> ExitCode {
             } else {
                 print!("{}", report.to_text());
             }
-            if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            let is_good = report.is_good();
+            if let Some(path) = &common.report
+                && let Err(error) = report.add_to(path, common.label.as_deref())
+            {
+                eprintln!("fanfare bench: --report {}: {error}", path.display());
+                return ExitCode::FAILURE;
+            }
+            if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             eprintln!("fanfare bench: {error}");

@@ -3,11 +3,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::args::Common;
-use super::poster;
 use super::report::Report;
 use super::schedule::Schedule;
 use super::setup::{Error, Readers, Setup};
-use super::sys::now_us;
+use super::viewers::Order;
+use crate::client::fleet::poster;
+use crate::client::fleet::sys::now_us;
 
 /// Before the cut, for a share of the time that is measured: so that there is something to come back to.
 const BEFORE_CUT: f64 = 0.3;
@@ -37,7 +38,7 @@ pub fn reconnect(common: &Common) -> Result<Report, Error> {
         let lead_us = (duration_us as f64 * BEFORE_CUT) as u64;
         thread::sleep(Duration::from_micros((start_us + lead_us).saturating_sub(now_us())));
         let cut_us = now_us();
-        setup.fleet.reconnect(common.window)?;
+        setup.fleet.tell(Order::Reconnect { window: common.window })?;
         // A status is from before the cut until all processes told a newer one.
         let (mut seen, mut since) = (0, Instant::now());
         let back = loop {
@@ -59,11 +60,10 @@ pub fn reconnect(common: &Common) -> Result<Report, Error> {
     let drained = setup.drain(0, u64::MAX)?;
     back.ready = drained.ready;
     let after = setup.server.usage();
-    let total = setup.fleet.collect(&published)?;
-    setup.finish();
-    let mut report = Report::new("reconnect");
+    let total = setup.fleet.ask(Order::Collect { published })?;
+    let mut report = setup.finish(Report::new("reconnect"));
     report.number("rate", "events/s", rate);
-    report.connections(u64::from(connections), &back, &total.errors);
+    report.connections(u64::from(connections), &back, &total);
     report.number("all back after", "ms", back.last_ready_us.saturating_sub(cut_us) as f64 / 1e3);
     report.latency("coming back", &total.connect);
     report.count("received", total.tally.received);
@@ -72,7 +72,7 @@ pub fn reconnect(common: &Common) -> Result<Report, Error> {
     report.count("out of order", total.tally.out_of_order);
     report.cpu("delivery", total.tally.received, &before, &after);
     report.posted(&events.posted);
-    let gaps = total.errors.iter().filter(|error| error.starts_with("event: gap")).count();
+    let gaps = total.errors.keys().filter(|error| error.starts_with("event: gap")).count();
     if total.tally.lost + total.tally.out_of_order + total.tally.misrouted > 0 || gaps > 0 {
         let tally = &total.tally;
         report.problem(format!("{} lost, {} out of order, {gaps} gaps", tally.lost, tally.out_of_order));

@@ -1,12 +1,16 @@
 //! The report: rows that a person reads as a table and a machine as JSON, from one list.
 use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
 
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
+use super::chart::{Line, Over};
 use super::load::Posted;
+use super::page::{self, Run};
 use super::server::Usage;
-use super::worker::Status;
+use crate::client::fleet::measured::{Measured, Status};
 use crate::figures::grouped;
 
 /// What a run found out.
@@ -17,12 +21,14 @@ pub struct Report {
     /// What was wrong; the run failed if there is anything.
     problems: Vec<String>,
     notes: Vec<String>,
+    /// What a page draws.
+    pub lines: Vec<Line>,
 }
 
 impl Report {
     /// A report without rows.
     pub fn new(scenario: &'static str) -> Self {
-        Self { scenario, rows: Vec::new(), problems: Vec::new(), notes: Vec::new() }
+        Self { scenario, rows: Vec::new(), problems: Vec::new(), notes: Vec::new(), lines: Vec::new() }
     }
 
     /// Adds a whole number.
@@ -48,6 +54,11 @@ impl Report {
             self.number(&format!("{name} {label}"), "ms", value);
         }
         self.number(&format!("{name} max"), "ms", histogram.max() as f64 / 1000.0);
+        // Half of what is left at each step, up to where a single event decides.
+        let shares = (0..20).map(|halvings| 1.0 - 0.5f64.powi(halvings));
+        let shares = shares.take_while(|share| (1.0 - share) * histogram.len() as f64 >= 1.0);
+        let points = shares.map(|share| (share, histogram.value_at_quantile(share) as f64 / 1000.0)).collect();
+        self.lines.push(Line { name: name.to_owned(), unit: "ms".to_owned(), over: Over::Percentiles, points });
     }
 
     /// Says what made the run fail.
@@ -61,7 +72,8 @@ impl Report {
     }
 
     /// Adds the connections' state, and a problem if not all were opened and kept.
-    pub fn connections(&mut self, wanted: u64, status: &Status, errors: &[String]) {
+    pub fn connections(&mut self, wanted: u64, status: &Status, measured: &Measured) {
+        let errors = measured.told_errors();
         self.count("connections", status.ready);
         if status.failed > 0 || status.closed > 0 || status.ready < wanted {
             self.problem(format!(
@@ -71,7 +83,7 @@ impl Report {
                 errors.join("; ")
             ));
         } else {
-            errors.iter().for_each(|error| self.note(error.clone()));
+            errors.into_iter().for_each(|error| self.note(error));
         }
     }
 
@@ -100,6 +112,17 @@ impl Report {
     /// Whether nothing was wrong.
     pub fn is_good(&self) -> bool {
         self.problems.is_empty()
+    }
+
+    /// Adds it to a page.
+    ///
+    /// # Errors
+    /// When the page cannot be read or written.
+    pub fn add_to(self, path: &Path, label: Option<&str>) -> io::Result<()> {
+        let rows = self.rows.into_iter().map(|(name, _, human)| (name, human)).collect();
+        let Self { problems, notes, lines, .. } = self;
+        let scenario = self.scenario.to_owned();
+        page::add(path, Run { scenario, rows, problems, notes, lines, ..Run::now(label) })
     }
 
     /// All of it as one JSON object.

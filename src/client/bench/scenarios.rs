@@ -6,12 +6,13 @@ use std::thread;
 
 use super::args::{Broadcast, Common, Slow, Topics};
 use super::load::{Likes, Posted};
-use super::poster;
-use super::receiver::latencies;
 use super::report::Report;
 use super::schedule::{Published, Schedule};
 use super::setup::{Error, Readers, Setup, Step};
-use super::sys::now_us;
+use super::viewers::Order;
+use crate::client::fleet::measured::{Status, latencies};
+use crate::client::fleet::poster;
+use crate::client::fleet::sys::now_us;
 
 /// Deliveries a second at which a search for the highest rate begins, and beyond which it does not go.
 const SEARCH_FROM: f64 = 100_000.0;
@@ -38,10 +39,10 @@ pub fn connect(common: &Common) -> Result<Report, Error> {
         let begin_us = setup.open(count, false, &nothing)?;
         let status = setup.fleet.status()?;
         let round_us = status.last_ready_us.saturating_sub(begin_us).max(1);
-        let total = setup.close_all()?;
-        took += total.connect;
+        let total = setup.fleet.ask(Order::CloseAll)?;
+        took += &total.connect;
         if status.ready < u64::from(count) {
-            report.connections(u64::from(count), &status, &total.errors);
+            report.connections(u64::from(count), &status, &total);
             break;
         }
         opened += u64::from(count);
@@ -49,7 +50,7 @@ pub fn connect(common: &Common) -> Result<Report, Error> {
         all_us += round_us;
     }
     let after = setup.server.usage();
-    setup.finish();
+    let mut report = setup.finish(report);
     report.count("connections a round", u64::from(count));
     report.count("client processes", setup.fleet.processes() as u64);
     report.count("rounds", u64::from(common.rounds));
@@ -72,10 +73,9 @@ pub fn idle(common: &Common) -> Result<Report, Error> {
     setup.hold(common.duration.unwrap_or(5));
     let status = setup.fleet.status()?;
     let after = setup.server.usage();
-    let total = setup.close_all()?;
-    setup.finish();
-    let mut report = Report::new("idle");
-    report.connections(u64::from(count), &status, &total.errors);
+    let total = setup.fleet.ask(Order::CloseAll)?;
+    let mut report = setup.finish(Report::new("idle"));
+    report.connections(u64::from(count), &status, &total);
     report.count("client processes", setup.fleet.processes() as u64);
     let each = |after: u64, before: u64| (after as f64 - before as f64) / f64::from(count.max(1));
     if after.rss_bytes > 0 {
@@ -93,7 +93,7 @@ pub fn idle(common: &Common) -> Result<Report, Error> {
 }
 
 fn step_rows(report: &mut Report, setup: &Setup, step: &Step) {
-    report.connections(u64::from(setup.connections), &step.status, &step.total.errors);
+    report.connections(u64::from(setup.connections), &step.status, &step.total);
     report.number("deliveries/s", "", step.deliveries_per_second);
     let tally = &step.total.tally;
     report.count("received", tally.received);
@@ -147,8 +147,7 @@ fn viewers(name: &'static str, common: &Common, connections: u32, topics: u32, r
     let mut events = setup.events(schedule)?;
     setup.open(connections, false, &events.published())?;
     let step = setup.step(&mut events, rate, common.warmup.unwrap_or(2), common.duration.unwrap_or(10))?;
-    setup.finish();
-    let mut report = Report::new(name);
+    let mut report = setup.finish(Report::new(name));
     report.number("rate", "events/s", rate);
     step_rows(&mut report, &setup, &step);
     Ok(report)
@@ -195,7 +194,7 @@ pub fn find_max(args: &Broadcast) -> Result<Report, Error> {
             good = Some((asked, step));
         } else {
             // What is still queued must not be charged to the next step.
-            setup.close_all()?;
+            setup.fleet.ask(Order::CloseAll)?;
             open = false;
             if again {
                 // A neighbour's burst on a shared machine is not the server's limit.
@@ -216,12 +215,12 @@ pub fn find_max(args: &Broadcast) -> Result<Report, Error> {
             }
         };
     }
-    setup.finish();
+    let mut report = setup.finish(report);
     match good {
         Some((rate, step)) => {
             report.number("highest rate", "deliveries/s", rate);
             let found = Step {
-                status: super::worker::Status {
+                status: Status {
                     // Other steps' broken connections are what the search was for.
                     failed: 0,
                     closed: 0,
@@ -240,7 +239,7 @@ pub fn find_max(args: &Broadcast) -> Result<Report, Error> {
 pub fn publish(common: &Common) -> Result<Report, Error> {
     let connections = common.publishers.or(common.connections).unwrap_or(64).max(1);
     let threads = common.threads.unwrap_or(1).min(connections);
-    let setup = Setup::new(common, 0, connections, Readers::Events)?;
+    let mut setup = Setup::new(common, 0, connections, Readers::Events)?;
     let duration_us = u64::from(common.duration.unwrap_or(10)) * 1_000_000;
     let rate = common.rate.unwrap_or(f64::INFINITY);
     let before = setup.server.usage();
@@ -270,9 +269,8 @@ pub fn publish(common: &Common) -> Result<Report, Error> {
         sum(threads.into_iter().map(|thread| thread.join().expect("a poster does not panic")))
     });
     let after = setup.server.usage();
-    setup.finish();
     let seconds = duration_us as f64 / 1e6;
-    let mut report = Report::new("publish");
+    let mut report = setup.finish(Report::new("publish"));
     report.number("requests/s", "", posted.requests as f64 / seconds);
     report.number("events/s", "", posted.accepted as f64 / seconds);
     report.posted(&posted);
@@ -322,7 +320,8 @@ fn likes_of_one(name: &'static str, common: &Common) -> Result<Report, Error> {
     let received_before = setup.fleet.status()?.received;
     // The order of likes from many clients is not known, so the older ones of a merged frame have no times of their own. At a
     // given rate they are taken to be as far apart as likes are; without one, to be as new as the newest.
-    setup.fleet.begin(start_us + warmup_us, common.rate.map_or(0.0, |rate| 1e6 / rate))?;
+    let apart_us = common.rate.map_or(0.0, |rate| 1e6 / rate);
+    setup.fleet.tell(Order::Begin { from_us: start_us + warmup_us, interval_us: apart_us })?;
     let mut request = setup.requests("/v1/videos/{topic}/likes").swap_remove(0);
     request.before_topic.extend_from_slice(video.as_bytes());
     let request = Arc::new(request);
@@ -336,6 +335,7 @@ fn likes_of_one(name: &'static str, common: &Common) -> Result<Report, Error> {
                 let targets: Vec<_> = setup.lane_targets(lanes).into_iter().take(lanes).collect();
                 let turns = (u64::from(thread), u64::from(threads));
                 let mut likes = Likes::new((*request).clone(), lanes, turns, (start_us, stop_us), interval_us);
+                likes.posted = setup.posted();
                 scope.spawn(move || {
                     poster::run(&mut likes, &targets, depth, stop_us + FLOOD_GRACE_US);
                     likes.posted
@@ -351,15 +351,14 @@ fn likes_of_one(name: &'static str, common: &Common) -> Result<Report, Error> {
         // The last total follows the last like.
         std::thread::sleep(TOTAL_WITHIN);
     }
-    let total = setup.fleet.collect(&published)?;
+    let total = setup.fleet.ask(Order::Collect { published })?;
     let stored = setup.likes_of(&video)?;
-    setup.finish();
-    let mut report = Report::new(name);
+    let mut report = setup.finish(Report::new(name));
     report.number("likes/s stored", "", posted.accepted as f64 * 1e6 / duration_us as f64);
     report.posted(&posted);
     report.cpu("like", posted.accepted, &before, &after);
     if viewers > 0 {
-        report.connections(u64::from(viewers), &status, &total.errors);
+        report.connections(u64::from(viewers), &status, &total);
         report.count("received", total.tally.received);
         report.count("lost", total.tally.lost);
         report.count("duplicated", total.tally.duplicated);
@@ -398,8 +397,7 @@ pub fn slow(args: &Slow) -> Result<Report, Error> {
     let without = setup.step(&mut events, rate, warmup, duration)?;
     setup.open(args.stalled, true, &events.published())?;
     let with = setup.step(&mut events, rate, warmup, duration)?;
-    setup.finish();
-    let mut report = Report::new("slow");
+    let mut report = setup.finish(Report::new("slow"));
     report.number("rate", "events/s", rate);
     report.count("clients that do not read", u64::from(args.stalled));
     report.latency("latency without them", &without.total.latency);

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::net::SocketAddr;
 
-use super::sys::ticks_per_second;
+use crate::client::fleet::sys::ticks_per_second;
 
 /// The processes of a server, one or several that share its port.
 #[derive(Debug, Clone, Default)]

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,15 +12,17 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::client::http::{self, Url};
 
 use super::args::{Common, PublishMode};
-use super::fleet::{Fleet, Total, processes_for};
 use super::load::{Events, Posted, Request};
 use super::message::Encoder;
-use super::poster;
-use super::receiver::Subscription;
+use super::recorder::{Recorder, Watched};
+use super::report::Report;
 use super::schedule::{Published, Schedule};
 use super::server::{Server, Usage};
-use super::sys::{self, now_us};
-use super::worker::Status;
+use super::viewers::{Order, Subscription, Viewers};
+use crate::client::fleet::measured::{Measured, Status};
+use crate::client::fleet::poster;
+use crate::client::fleet::processes::{Fleet, cores, processes_for};
+use crate::client::fleet::sys::now_us;
 
 /// Events a second above which NDJSON is the default.
 const SINGLE_RATE_MAX: f64 = 2_000.0;
@@ -65,6 +68,9 @@ pub struct Setup {
     /// Where is published: each gets every event.
     targets: Vec<(SocketAddr, Url)>,
     pub connections: u32,
+    /// Events that were taken so far, for who looks on.
+    taken: Arc<AtomicU64>,
+    recorder: Option<Recorder>,
     /// Connections opened so far, of all kinds; the next has this number.
     opened: u32,
     progress: ProgressBar,
@@ -73,7 +79,7 @@ pub struct Setup {
 /// What a step under load found out.
 #[derive(Debug)]
 pub struct Step {
-    pub total: Total,
+    pub total: Measured,
     pub posted: Posted,
     pub before: Usage,
     pub after: Usage,
@@ -82,11 +88,6 @@ pub struct Step {
     pub bytes_per_second: f64,
     /// Events that were timed, a second.
     pub deliveries_per_second: f64,
-}
-
-/// Cores that this process may use.
-pub fn cores() -> u32 {
-    thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
 }
 
 impl Setup {
@@ -120,26 +121,29 @@ impl Setup {
         };
         let head = format!(
             "{after} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n{}\r\n",
-            url.authority(),
+            url.authority,
             authorization(common)
         );
         let subscription = Subscription {
-            target,
             request: (format!("GET {}{before}", url.prefix).into_bytes(), head.into_bytes()),
             topics: Arc::clone(&topics),
             ready_on: common.ready_on,
             likes: matches!(kind, Readers::Likes),
             resumes: matches!(kind, Readers::Resume),
-            source_base: std::process::id() % 1024 * 8192,
         };
-        let open_files = sys::raise_open_files();
-        let processes = common.processes.unwrap_or_else(|| processes_for(connections, open_files));
-        if processes_for(connections.div_ceil(processes), open_files) > 1 {
-            return Err(Error::Usage(format!(
-                "{connections} connections do not fit into {processes} processes of {open_files} open files each; leave --processes out"
-            )));
-        }
-        let fleet = Fleet::start(&subscription, processes, common.threads.unwrap_or_else(cores))?;
+        let processes = processes_for(connections, "connections", common.processes).map_err(Error::Usage)?;
+        let threads = common.threads.unwrap_or_else(cores);
+        let fleet = Fleet::start::<Viewers>("bench", &subscription, target, processes, threads)?;
+        let server = Server::find(&common.pid, target);
+        let taken = Arc::new(AtomicU64::new(0));
+        let recorder = match &common.report {
+            Some(_) => {
+                let deliveries_each = f64::from(connections) / topics.len() as f64;
+                let (statuses, server, taken) = (fleet.statuses(), server.clone(), Arc::clone(&taken));
+                Some(Recorder::start(Watched { statuses, server, taken, deliveries_each })?)
+            }
+            None => None,
+        };
         let progress = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         if io::stderr().is_terminal() {
             progress.set_draw_target(ProgressDrawTarget::stderr());
@@ -149,7 +153,9 @@ impl Setup {
         Ok(Self {
             common: common.clone(),
             fleet,
-            server: Server::find(&common.pid, target),
+            server,
+            taken,
+            recorder,
             topics,
             targets,
             connections,
@@ -165,7 +171,8 @@ impl Setup {
     pub fn open(&mut self, count: u32, stalled: bool, published: &Published) -> Result<u64, Error> {
         let before = self.fleet.status()?;
         let started_us = now_us();
-        self.fleet.open(self.opened, count, self.common.window, stalled, published)?;
+        let (first, window, published) = (self.opened, self.common.window, published.clone());
+        self.fleet.tell(Order::Open { first, count, window, stalled, published })?;
         self.opened += count;
         self.progress.reset();
         self.progress.set_prefix("connect");
@@ -180,7 +187,7 @@ impl Setup {
                 return Ok(started_us);
             }
             if ended >= u64::from(count) {
-                let errors = self.fleet.close_all()?.errors.join("; ");
+                let errors = self.fleet.ask(Order::CloseAll)?.told_errors().join("; ");
                 return Err(Error::Unreachable(errors));
             }
             if ended != seen {
@@ -191,14 +198,6 @@ impl Setup {
             }
             thread::sleep(Duration::from_millis(10));
         }
-    }
-
-    /// Closes all connections; returns what was measured of them.
-    ///
-    /// # Errors
-    /// When a client process is gone.
-    pub fn close_all(&mut self) -> Result<Total, Error> {
-        Ok(self.fleet.close_all()?)
     }
 
     /// A publisher of the schedule's events.
@@ -230,7 +229,9 @@ impl Setup {
         };
         let encoder = Encoder::new(&self.common, self.common.payload.unwrap_or(0) as usize);
         let topics = Arc::clone(&self.topics);
-        Ok(Events::new(schedule, mode, self.common.batch, encoder, topics, requests))
+        let mut events = Events::new(schedule, mode, self.common.batch, encoder, topics, requests);
+        events.posted = self.posted();
+        Ok(events)
     }
 
     /// A POST to `--publish-path`, or else to `default_path`, of each target.
@@ -243,7 +244,7 @@ impl Setup {
         let headers = authorization(&self.common);
         let request = |(_, url): &(SocketAddr, Url)| {
             let path = format!("{}{path}", url.prefix);
-            Request::new(&path, &url.authority(), media_type, &headers)
+            Request::new(&path, &url.authority, media_type, &headers)
         };
         self.targets.iter().map(request).collect()
     }
@@ -263,7 +264,7 @@ impl Setup {
         let start_us = now_us() + LEAD.as_micros() as u64;
         let timed_us = start_us + u64::from(warmup_s) * 1_000_000;
         let duration_us = u64::from(warmup_s + duration_s) * 1_000_000;
-        self.fleet.begin(timed_us, schedule.interval_us())?;
+        self.fleet.tell(Order::Begin { from_us: timed_us, interval_us: schedule.interval_us() })?;
         events.begin(start_us, duration_us, rate);
         let received_before = self.fleet.status()?.received;
         let before = self.server.usage();
@@ -296,13 +297,13 @@ impl Setup {
         let expected = published.deliveries(readers) - base.deliveries(readers);
         let status = self.drain(received_before, expected)?;
         let after = self.server.usage();
-        let total = self.fleet.collect(&published)?;
+        let total = self.fleet.ask(Order::Collect { published })?;
         let taken_us = status.last_event_us.saturating_sub(timed_us).max(u64::from(duration_s) * 1_000_000);
         Ok(Step {
             deliveries_per_second: total.timed as f64 * 1e6 / taken_us as f64,
             bytes_per_second: total.tally.bytes as f64 * 1e6 / duration_us as f64,
             total,
-            posted: std::mem::take(&mut events.posted),
+            posted: std::mem::replace(&mut events.posted, self.posted()),
             before,
             after,
             status,
@@ -349,17 +350,22 @@ impl Setup {
     /// When the server does not say.
     pub fn likes_of(&self, video: &str) -> Result<u64, Error> {
         let path = format!("/v1/videos/{video}/likes");
-        let bearer = self.common.token.as_ref().map(|token| format!("Bearer {token}"));
-        let headers: Vec<_> = bearer.iter().map(|value| ("Authorization", value.as_str())).collect();
-        let answer = get(&self.targets[0].1, &path, &headers)?.text()?;
+        let answer = get(&self.targets[0].1, &path, self.common.token.as_deref())?.text()?;
         let counts: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
         let unknown = || Error::Usage(format!("the server answers {answer:?} to GET {path}: no number of likes"));
         counts["likes"].as_u64().ok_or_else(unknown)
     }
 
-    /// Takes the progress bar away.
-    pub fn finish(&self) {
+    /// Takes the progress bar away, and gives the report what was seen of the run from moment to moment.
+    pub fn finish(&mut self, mut report: Report) -> Report {
         self.progress.finish_and_clear();
+        report.lines.extend(self.recorder.take().map(Recorder::lines).into_iter().flatten());
+        report
+    }
+
+    /// Nothing posted yet.
+    pub fn posted(&self) -> Posted {
+        Posted::counted_in(Arc::clone(&self.taken))
     }
 }
 
@@ -389,11 +395,10 @@ fn topic_names(common: &Common, topics: u32) -> Result<Vec<String>, Error> {
 }
 
 fn wait_ready(internal: &Url) -> Result<(), Error> {
-    get(internal, "/health/ready", &[]).map(drop)
+    get(internal, "/health/ready", None).map(drop)
 }
 
-fn get(url: &Url, path: &str, headers: &[(&str, &str)]) -> Result<http::Answer, Error> {
-    let request =
-        http::Request { method: "GET", path, headers, body: None, read_timeout: Some(Duration::from_secs(5)) };
-    Ok(http::send(url, &request)?.success()?)
+fn get(url: &Url, path: &str, token: Option<&str>) -> Result<http::Answer, Error> {
+    let patience = Some(Duration::from_secs(5));
+    Ok(http::send(url, &http::Request { path, token, patience, ..Default::default() })?)
 }

@@ -11,8 +11,8 @@ use super::script::{Act, Script};
 use super::texts::{self, Run};
 use super::viewer::Acknowledged;
 use crate::client::REACTIONS;
-use crate::client::bench::poster::{Load, Next, Tag};
-use crate::client::bench::receiver::latencies;
+use crate::client::fleet::measured::latencies;
+use crate::client::fleet::poster::{Load, Next, Tag};
 
 /// How long a reader takes for a message, and how long a refused comment waits before it is posted again, in µs.
 const READING_US: u64 = 700_000;

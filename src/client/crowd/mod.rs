@@ -1,13 +1,12 @@
 //! `fanfare crowd`: acts like an audience, so that a person sees the demo page alive and an operator can size a box.
 //!
 //! What happens when follows from a seed (`script`, with the words of `texts`). The process that is started posts
-//! (`actor`) and reports; forked client processes (`stands`) hold the streams (`audience`), each of which (`viewer`) is
-//! checked for every comment that was acknowledged.
+//! (`actor`) and reports; a fleet of client processes holds the streams (`audience`), each of which (`viewer`) is checked for
+//! every comment that was acknowledged.
 mod actor;
 pub mod args;
 mod audience;
 mod script;
-mod stands;
 mod texts;
 mod viewer;
 
@@ -23,14 +22,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use self::actor::{Actor, Live, Paths, Played};
 use self::args::CrowdArgs;
-use self::audience::{Plan, Status};
+use self::audience::{Audience, Order, Plan};
 use self::script::{Pace, Script};
-use self::stands::{Stands, Total};
 use self::texts::Run;
-use super::bench::fleet::processes_for;
-use super::bench::poster;
 use super::bench::report::Report;
-use super::bench::sys::{self, now_us};
+use super::fleet::measured::{Measured, Status};
+use super::fleet::poster;
+use super::fleet::processes::{Fleet, cores, processes_for};
+use super::fleet::sys::now_us;
 use super::http::{self, Url, percent_encode};
 use crate::wire::topic::Topic;
 
@@ -39,8 +38,8 @@ const CHATTERS: u32 = 12;
 /// Connections that post, and requests under way on each.
 const POSTERS: usize = 8;
 const DEPTH: usize = 32;
-/// A process that has fewer streams than this does not need another's help.
-const MEMBERS_PER_PROCESS: u32 = 5_000;
+/// A thread that has fewer streams than this does not need another's help.
+const MEMBERS_PER_THREAD: u32 = 5_000;
 /// Between the start and the first act, for the processes to begin.
 const LEAD_US: u64 = 300_000;
 /// How long answers may come after the script's end.
@@ -50,6 +49,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long it is waited in all for what is missing, and for members to come back.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 const SHOW_EVERY: Duration = Duration::from_millis(200);
+/// How often it is counted meanwhile, which goes through all members and comments.
+const COUNT_EVERY: Duration = Duration::from_millis(500);
 /// Where there is no terminal, a line now and then.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -93,7 +94,7 @@ fn play(args: &CrowdArgs) -> Result<Report, Error> {
     let (live_topic, chat_topic) = (topic("live", &args.video)?, topic("chat", chat)?);
     let token: String = args.token.iter().flat_map(|token| token.chars()).filter(|c| !c.is_control()).collect();
     let headers = if token.is_empty() { token } else { format!("Authorization: Bearer {token}\r\n") };
-    let likes_before = likes_of(&url, &args.video, &headers)?;
+    let likes_before = likes_of(&url, &args.video, args.token.as_deref())?;
 
     let duration_us = args.duration.as_micros() as u64;
     let arrive_us = args.arrive.map_or((duration_us / 5).min(30_000_000), |time| time.as_micros() as u64);
@@ -110,21 +111,12 @@ fn play(args: &CrowdArgs) -> Result<Report, Error> {
         end_us: duration_us,
         goal_us: args.goal.as_micros() as u64,
     };
-    let open_files = sys::raise_open_files();
-    let processes = args.processes.unwrap_or_else(|| {
-        let shared = members.div_ceil(MEMBERS_PER_PROCESS).min(super::bench::setup::cores());
-        processes_for(members, open_files).max(shared)
-    });
-    if processes_for(members.div_ceil(processes), open_files) > 1 {
-        return Err(Error::Usage(format!(
-            "{members} members do not fit into {processes} processes of {open_files} open files each; leave --processes out"
-        )));
-    }
+    let processes = processes_for(members, "members", args.processes).map_err(Error::Usage)?;
+    let threads = members.div_ceil(MEMBERS_PER_THREAD).min(cores());
     let run = Run::new(now_us() + LEAD_US);
     let plan = Plan {
-        target,
         prefix: url.prefix.clone(),
-        authority: url.authority(),
+        authority: url.authority.clone(),
         headers: headers.clone(),
         live: live_topic,
         chat: chat_topic,
@@ -134,14 +126,13 @@ fn play(args: &CrowdArgs) -> Result<Report, Error> {
         arrive_us,
         stay_us: args.stay.as_micros() as f64,
         seed: args.seed,
-        source_base: std::process::id() % 1024 * 8192,
     };
-    let mut stands = Stands::start(&plan, processes)?;
+    let mut fleet = Fleet::start::<Audience>("crowd", &plan, target, processes, threads)?;
     let live = Arc::new(Live::default());
     let paths = Paths {
         video: format!("{}/v1/videos/{}", url.prefix, percent_encode(&args.video)),
         conversation: format!("{}/v1/conversations/{}", url.prefix, percent_encode(chat)),
-        authority: url.authority(),
+        authority: url.authority.clone(),
         headers: headers.clone(),
     };
     let end_us = run.start_us + duration_us;
@@ -159,64 +150,57 @@ fn play(args: &CrowdArgs) -> Result<Report, Error> {
     })?;
     let shown = Shown::new(args, end_us);
     while !acting.is_finished() {
-        let (status, _) = stands.status()?;
-        shown.show("live", &status, &live);
+        shown.show("live", &fleet.status()?, &live);
         thread::sleep(SHOW_EVERY);
     }
     let played = acting.join().map_err(|_| io::Error::other("the posting thread panicked"))?;
-    let status = settle(&mut stands, &played, &shown, &live)?;
-    let likes_after = likes_of(&url, &args.video, &headers);
-    let total = stands.end()?;
+    let mut total = settle(&mut fleet, &played, &shown, &live)?;
+    let status = fleet.status()?;
+    let likes_after = likes_of(&url, &args.video, args.token.as_deref());
+    total += fleet.ask(Order::End)?;
     shown.done();
     Ok(report(args, &status, &played, &total, likes_before, likes_after))
 }
 
-/// Waits until all are back and have seen everything, or nothing comes any more.
-fn settle(stands: &mut Stands, played: &Played, shown: &Shown, live: &Live) -> io::Result<Status> {
-    stands.finish(&played.comments)?;
+/// Waits until all are back and have seen everything, or nothing comes any more; gives what was measured.
+fn settle(fleet: &mut Fleet, played: &Played, shown: &Shown, live: &Live) -> io::Result<Measured> {
+    fleet.tell(Order::Finish(played.comments.clone()))?;
     let (begin, mut since, mut seen) = (Instant::now(), Instant::now(), (0, 0));
+    let mut total = Measured::default();
     loop {
-        thread::sleep(SHOW_EVERY);
-        let (status, settled) = stands.status()?;
+        thread::sleep(COUNT_EVERY);
+        total += fleet.ask(Order::Count)?;
+        let status = fleet.status()?;
         shown.show("coming to rest", &status, live);
-        if (status.received, status.held) != seen {
-            (seen, since) = ((status.received, status.held), Instant::now());
+        if (status.received, status.ready) != seen {
+            (seen, since) = ((status.received, status.ready), Instant::now());
         }
         let over = since.elapsed() > PATIENCE || begin.elapsed() > SETTLE_MAX;
-        if settled && (over || status.missing + status.absent == 0) {
-            return Ok(status);
+        if over || status.missing + status.absent == 0 {
+            return Ok(total);
         }
     }
 }
 
 /// All likes of the video.
-fn likes_of(url: &Url, video: &str, headers: &str) -> Result<u64, http::Error> {
+fn likes_of(url: &Url, video: &str, token: Option<&str>) -> Result<u64, http::Error> {
     let path = format!("/v1/videos/{}/likes", percent_encode(video));
-    let token = headers.trim().strip_prefix("Authorization: ").map(|token| ("Authorization", token));
-    let request = http::Request {
-        method: "GET",
-        path: &path,
-        headers: token.as_slice(),
-        body: None,
-        read_timeout: Some(Duration::from_secs(10)),
-    };
-    let body = http::send(url, &request)?.success()?.text()?;
-    let answer: Option<serde_json::Value> = serde_json::from_str(&body).ok();
-    answer
-        .and_then(|answer| answer["likes"].as_u64())
-        .ok_or(http::Error::Malformed("it tells no number of likes: is this a Fanfare backend?"))
+    let request = http::Request { path: &path, token, patience: Some(Duration::from_secs(10)), ..Default::default() };
+    let answer: serde_json::Value = serde_json::from_str(&http::send(url, &request)?.text()?).unwrap_or_default();
+    let none = || http::Error::Malformed("it tells no number of likes: is this a Fanfare backend?".to_owned());
+    answer["likes"].as_u64().ok_or_else(none)
 }
 
 fn report(
     args: &CrowdArgs,
     status: &Status,
     played: &Played,
-    total: &Total,
+    total: &Measured,
     likes_before: u64,
     likes_after: Result<u64, http::Error>,
 ) -> Report {
     let mut report = Report::new("crowd");
-    report.count("streams held", status.held);
+    report.count("streams held", status.ready);
     report.count("members that left", status.left);
     report.count("of them came back", status.came_back);
     report.count("likes acknowledged", played.likes);
@@ -224,9 +208,9 @@ fn report(
     report.count("messages acknowledged", played.messages);
     report.count("deliveries", status.received);
     report.latency("POST to answer", &played.answers);
-    report.latency("like to receipt", &total.latencies.likes);
-    report.latency("comment to receipt", &total.latencies.comments);
-    report.latency("message to receipt", &total.latencies.messages);
+    report.latency("like to receipt", &total.latency);
+    report.latency("comment to receipt", &total.comments);
+    report.latency("message to receipt", &total.messages);
     report.number("actor behind max", "ms", played.behind_us_max as f64 / 1000.0);
     report.count("comments lost", status.missing);
     report.count("gaps told of", status.gaps);
@@ -280,7 +264,7 @@ impl Shown {
         let left_s = self.end_us.saturating_sub(now_us()) / 1_000_000;
         let text = format!(
             "{} streams  {} likes  {} comments  {} messages  {} deliveries  {} errors",
-            status.held,
+            status.ready,
             live.likes.load(Relaxed),
             live.comments.load(Relaxed),
             live.messages.load(Relaxed),

@@ -1,10 +1,9 @@
 //! One member's stream, and what it must have seen: every comment that was acknowledged, from the first time that it
 //! was connected on, also those posted while it was away.
 use memchr::memmem;
-use socket2::Socket;
 
 use super::texts::{Run, Stamp};
-use crate::client::bench::frames::Stream;
+use crate::client::fleet::known::{Kind, Last, Reader, Said, Sample, control, line, number_after};
 
 /// A comment that the server acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -25,83 +24,38 @@ pub enum State {
     Here,
 }
 
-/// What a frame is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
-    Connected,
-    /// The server ends the stream and names the wait before the next, in ms.
-    Bye(u64),
-    Gap,
-    /// An event, or several that were merged.
-    Event {
-        kind: Kind,
-        count: u64,
-        /// Of this run's posts.
-        stamp: Option<Stamp>,
-        /// So many before it were left out by its type's pace.
-        skipped: u64,
-    },
-    /// A comment line, or a control event that asks for nothing.
-    Nothing,
-}
-
-/// Kinds of events, as far as they are told apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Like,
-    Comment,
-    Message,
-    Other,
-}
-
-/// Reads a frame.
-pub fn hear(frame: &[u8], run: &Run) -> Heard {
-    if let Some(name) = line(frame, b"event: ") {
-        return match name {
-            b"connected" => Heard::Connected,
-            b"gap" => Heard::Gap,
-            b"bye" => Heard::Bye(number_after(frame, b"\"retry_ms\":").unwrap_or(1_000)),
-            _ => Heard::Nothing,
+impl Reader for Run {
+    fn read(&mut self, frame: &[u8]) -> Said {
+        let Some(at) = memmem::find(frame, b"\"type\":\"").filter(|_| line(frame, b"event: ").is_none()) else {
+            return control(frame);
         };
+        let kind = match &frame[at + 8..] {
+            rest if rest.starts_with(b"like\"") => Kind::Like,
+            rest if rest.starts_with(b"comment\"") => Kind::Comment,
+            rest if rest.starts_with(b"message\"") => Kind::Message,
+            _ => Kind::Other,
+        };
+        let (count, stamp) = match kind {
+            Kind::Like => (number_after(frame, b"\"count\":").unwrap_or(1), self.in_like(frame)),
+            Kind::Comment | Kind::Message => (1, self.in_text(frame)),
+            Kind::Other => (1, None),
+        };
+        let Some(Stamp { number, posted_us: due_us }) = stamp else { return Said::Other(kind, count) };
+        let skipped = number_after(frame, b"\"skipped\":").unwrap_or(0);
+        Said::Event(Sample { kind, number, due_us, topic: None, count, skipped })
     }
-    let Some(at) = memmem::find(frame, b"\"type\":\"") else { return Heard::Nothing };
-    let kind = match &frame[at + 8..] {
-        rest if rest.starts_with(b"like\"") => Kind::Like,
-        rest if rest.starts_with(b"comment\"") => Kind::Comment,
-        rest if rest.starts_with(b"message\"") => Kind::Message,
-        _ => Kind::Other,
-    };
-    let (count, stamp) = match kind {
-        Kind::Like => (number_after(frame, b"\"count\":").unwrap_or(1), run.in_like(frame)),
-        Kind::Comment | Kind::Message => (1, run.in_text(frame)),
-        Kind::Other => (1, None),
-    };
-    let skipped = number_after(frame, b"\"skipped\":").unwrap_or(0);
-    Heard::Event { kind, count, stamp, skipped }
-}
-
-/// The rest of the line that begins so.
-pub fn line<'a>(frame: &'a [u8], begin: &[u8]) -> Option<&'a [u8]> {
-    frame.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(begin))
-}
-
-fn number_after(frame: &[u8], name: &[u8]) -> Option<u64> {
-    let at = memmem::find(frame, name)? + name.len();
-    let digits = frame[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-    std::str::from_utf8(&frame[at..at + digits]).ok()?.parse().ok()
 }
 
 /// A member and its stream.
 #[derive(Debug)]
 pub struct Viewer {
     pub state: State,
-    pub socket: Option<Socket>,
-    pub stream: Stream,
-    /// The request is on its way.
-    pub asked: bool,
-    pub watched: bool,
-    /// Distinguishes its connections, for events that are late.
+    /// The frame that it got last.
+    pub last: Last,
+    /// Distinguishes its connections, for times that are over.
     pub generation: u32,
+    /// The wait before the next connection that a `bye` asked for, in µs.
+    pub bye_us: Option<u64>,
     /// The last `id:` line, from where to resume; empty if there was none.
     pub position: String,
     /// When this stream was asked for: what was posted before was not received live.
@@ -120,11 +74,9 @@ impl Default for Viewer {
     fn default() -> Self {
         Self {
             state: State::Away,
-            socket: None,
-            stream: Stream::default(),
-            asked: false,
-            watched: false,
+            last: Last::default(),
             generation: 0,
+            bye_us: None,
             position: String::new(),
             asked_us: 0,
             leaves_us: u64::MAX,
@@ -150,6 +102,13 @@ impl Viewer {
     pub fn reached(&mut self, position: &[u8]) {
         self.position.clear();
         self.position.push_str(&String::from_utf8_lossy(position));
+    }
+
+    /// The same, if the frame has one.
+    pub fn reached_in(&mut self, frame: &[u8]) {
+        if let Some(position) = line(frame, b"id: ") {
+            self.reached(position);
+        }
     }
 
     /// The server said that something may be missing: what was posted before now is not held against it.
@@ -198,24 +157,20 @@ mod tests {
 
     #[test]
     fn frames_are_told_apart() {
-        let run = Run::new(5_000_000);
-        let hear = |text: &str| super::hear(text.as_bytes(), &run);
-        assert_eq!(
-            hear("retry: 900\nid: eu:5-0\nevent: connected\ndata: {\"connection\":\"x\"}\n\n"),
-            Heard::Connected
-        );
-        assert_eq!(hear("retry: 900\nevent: bye\ndata: {\"reason\":\"drain\",\"retry_ms\":900}\n\n"), Heard::Bye(900));
-        assert_eq!(hear("event: gap\ndata: {\"topic\":\"live:42\",\"after\":null}\n\n"), Heard::Gap);
-        assert_eq!(hear(": heartbeat\n\n"), Heard::Nothing);
+        let mut run = Run::new(5_000_000);
         let liker = run.liker(9, 6_000_000);
         let like = format!("data: {{\"type\":\"like\",\"at\":1,\"count\":12,\"data\":{{\"member\":\"{liker}\"}}}}\n\n");
-        let stamp = Some(Stamp { number: 9, posted_us: 6_000_000 });
-        assert_eq!(hear(&like), Heard::Event { kind: Kind::Like, count: 12, stamp, skipped: 0 });
+        let sample = Sample { kind: Kind::Like, number: 9, due_us: 6_000_000, topic: None, count: 12, skipped: 0 };
+        assert_eq!(run.read(like.as_bytes()), Said::Event(sample));
         let typing = "data: {\"type\":\"typing\",\"data\":{\"member\":\"ana\"}}\n\n";
-        assert_eq!(hear(typing), Heard::Event { kind: Kind::Other, count: 1, stamp: None, skipped: 0 });
-        let comment = "data: {\"type\":\"comment\",\"data\":{\"text\":\"\\\"skipped\\\":9\"},\"skipped\":3}\n\n";
-        assert_eq!(hear(comment), Heard::Event { kind: Kind::Comment, count: 1, stamp: None, skipped: 3 });
-        assert_eq!(line(b"id: eu:5-1\ndata: {}\n\n", b"id: "), Some(&b"eu:5-1"[..]));
+        assert_eq!(run.read(typing.as_bytes()), Said::Other(Kind::Other, 1));
+        let comment = "data: {\"type\":\"comment\",\"data\":{\"text\":\"hi\"},\"skipped\":3}\n\n";
+        assert_eq!(run.read(comment.as_bytes()), Said::Other(Kind::Comment, 1), "a person's");
+        let text = serde_json::json!({"text": run.text(super::super::texts::Mood::Calm, 0, 2, 7_000_000)});
+        let comment = format!("data: {{\"type\":\"comment\",\"data\":{text},\"skipped\":3}}\n\n");
+        let sample = Sample { kind: Kind::Comment, number: 2, due_us: 7_000_000, topic: None, count: 1, skipped: 3 };
+        assert_eq!(run.read(comment.as_bytes()), Said::Event(sample));
+        assert_eq!(run.read(b"event: gap\ndata: {\"topic\":\"live:42\",\"type\":\"like\"}\n\n"), Said::Gap);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::super::http::{self, Answer, Error, Request, Url, percent_encode};
+use super::super::http::{self, Error, Request, Url, percent_encode};
 use super::journey::{Row, Shard};
 use super::{Untraced, unix_us};
 use crate::args::TraceArgs;
@@ -142,16 +142,14 @@ fn secret(file: &str) -> Result<String, Untraced> {
 
 /// Asks a node, and finds how far its clock is ahead, as NTP does.
 fn ask<T: DeserializeOwned>(url: &Url, secret: Option<&str>, path: &str) -> Result<(T, Option<Ahead>), Error> {
-    let (bearer, version) = (secret.map(|secret| format!("Bearer {secret}")), VERSION.to_string());
-    let mut headers = vec![("Fanfare-Version", version.as_str())];
-    headers.extend(bearer.iter().map(|value| ("Authorization", value.as_str())));
-    let request = Request { method: "GET", path, headers: &headers, body: None, read_timeout: Some(ANSWER_TIMEOUT) };
+    let version = VERSION.to_string();
+    let headers = &[("Fanfare-Version", version.as_str())];
+    let request = Request { path, token: secret, headers, patience: Some(ANSWER_TIMEOUT), json: None };
     let (asked, asked_us) = (Instant::now(), unix_us());
-    let mut answer = http::send(url, &request).and_then(Answer::success)?;
+    let answer = http::send(url, &request)?;
     let took_us = asked.elapsed().as_micros() as u64;
     let said = answer.header("fanfare-clock").and_then(ClockSaid::parse);
     let middle_us = asked_us + took_us / 2;
     let ahead = said.map(|said| Ahead { us: (said.unix_us as i64) - middle_us as i64, error_us: took_us.div_ceil(2) });
-    let text = answer.text()?;
-    serde_json::from_str(&text).map(|found| (found, ahead)).map_err(|_| Error::Malformed("it is none of a node"))
+    Ok((answer.json()?, ahead))
 }

@@ -93,13 +93,10 @@ impl Watching {
     fn open(url: &str, args: &TraceArgs) -> Result<Watching, Untraced> {
         let at = |error| Untraced::At(url.to_owned(), error);
         let to = Url::parse(url).map_err(at)?;
-        let bearer = args.token.as_ref().map(|token| format!("Bearer {token}"));
-        let mut headers = vec![("Accept", "text/event-stream")];
-        headers.extend(bearer.iter().map(|value| ("Authorization", value.as_str())));
         let path = format!("/v1/events?topic={}", percent_encode(&args.topic));
-        let request =
-            Request { method: "GET", path: &path, headers: &headers, body: None, read_timeout: Some(3 * PATIENCE) };
-        let answer = http::send(&to, &request).and_then(Answer::success).map_err(at)?;
+        let (token, headers) = (args.token.as_deref(), &[("Accept", "text/event-stream")]);
+        let request = Request { path: &path, token, headers, patience: Some(3 * PATIENCE), json: None };
+        let answer = http::send(&to, &request).map_err(at)?;
         let (tell, said) = mpsc::channel();
         std::thread::spawn(move || read(answer, &tell));
         match said.recv_timeout(PATIENCE) {
@@ -169,21 +166,12 @@ fn publish(args: &TraceArgs, data: &str) -> Result<(String, u64), Untraced> {
     // No part of it may be all zeros.
     (random[0], random[16]) = (random[0] | 1, random[16] | 1);
     let traceparent = format!("00-{}-{}-01", hex(&random[..16]), hex(&random[16..]));
-    let bearer = args.token.as_ref().map(|token| format!("Bearer {token}"));
-    let mut headers = vec![("traceparent", traceparent.as_str())];
-    headers.extend(bearer.iter().map(|value| ("Authorization", value.as_str())));
-    let request = Request {
-        method: "POST",
-        path: &path,
-        headers: &headers,
-        body: Some(("application/json", data.as_bytes())),
-        read_timeout: Some(PATIENCE),
-    };
+    let (token, headers) = (args.token.as_deref(), &[("traceparent", traceparent.as_str())]);
+    let request = Request { path: &path, token, headers, json: Some(data), patience: Some(PATIENCE) };
     let sent_us = unix_us();
-    let mut answer = http::send(&url, &request).and_then(Answer::success).map_err(at)?;
-    let text = answer.text().map_err(at)?;
-    let id = serde_json::from_str::<Value>(&text).ok().and_then(|answer| Some(answer["id"].as_str()?.to_owned()));
-    Ok((id.ok_or_else(|| at(Error::Malformed("it names no event")))?, sent_us))
+    let answer: Value = http::send(&url, &request).and_then(Answer::json).map_err(at)?;
+    let id = answer["id"].as_str().ok_or_else(|| at(Error::Malformed("it names no event".to_owned())))?;
+    Ok((id.to_owned(), sent_us))
 }
 
 fn trace(args: &TraceArgs) -> Result<String, Untraced> {

@@ -79,18 +79,12 @@ fn poll(watched: &mut [libc::pollfd], timeout_us: u64) {
     }
 }
 
-/// Where a non-blocking connect stands.
-#[derive(Debug)]
-pub struct Connecting {
-    pub socket: Socket,
-}
-
 /// Begins to connect. Towards 127/8 the source address is one of 127/8 too, by `index`, since one address has only
 /// 28,000 ports; the port is chosen at the connect, so that it may be shared between destinations.
 ///
 /// # Errors
 /// When there is no descriptor or port left, or the connect fails at once.
-pub fn connect(target: SocketAddr, index: u32, receive_buffer: Option<usize>) -> io::Result<Connecting> {
+pub fn connect(target: SocketAddr, index: u32, receive_buffer: Option<usize>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     if let Some(bytes) = receive_buffer {
         socket.set_recv_buffer_size(bytes)?;
@@ -118,7 +112,7 @@ pub fn connect(target: SocketAddr, index: u32, receive_buffer: Option<usize>) ->
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
         Err(error) => return Err(error),
     }
-    Ok(Connecting { socket })
+    Ok(socket)
 }
 
 /// The side of a fork that this is.

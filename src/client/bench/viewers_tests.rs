@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::thread;
 
 use super::args::ReadyOn;
-use super::receiver::Subscription;
 use super::schedule::Published;
-use super::sys::now_us;
-use super::worker::{Command, Reply, Report, Status, run};
+use super::viewers::{Order, Subscription, Viewers};
+use crate::client::fleet::measured::{Measured, Status};
+use crate::client::fleet::sockets::Target;
+use crate::client::fleet::sys::now_us;
+use crate::client::fleet::worker::{Command, Part, Reply, run};
 
 fn frame(sequence: u64, count: u64, topic: u32) -> String {
     let now_us = now_us();
@@ -28,19 +30,21 @@ impl Client {
     fn start(listener: &TcpListener) -> Self {
         let (control, theirs) = UnixStream::pair().unwrap();
         let subscription = Subscription {
-            target: listener.local_addr().unwrap(),
             request: (b"GET /".to_vec(), b" HTTP/1.1\r\n\r\n".to_vec()),
             topics: Arc::new(vec!["live:0".to_owned(), "live:1".to_owned()]),
             ready_on: ReadyOn::Connected,
             likes: false,
             resumes: false,
-            source_base: 0,
         };
-        thread::spawn(move || run(&subscription, 2, theirs));
+        let target = Target { address: listener.local_addr().unwrap(), source_base: 0 };
+        thread::spawn(move || {
+            let parts = [0, 1].map(|index| Part { index, of: 2 });
+            run::<Viewers>(&subscription, target, &parts, theirs)
+        });
         Self { replies: BufReader::new(control.try_clone().unwrap()), control }
     }
 
-    fn tell(&mut self, command: &Command) {
+    fn tell(&mut self, command: &Command<Order>) {
         let line = serde_json::to_string(command).unwrap();
         writeln!(self.control, "{line}").unwrap();
     }
@@ -61,11 +65,11 @@ impl Client {
         }
     }
 
-    fn report(&mut self, command: &Command) -> Report {
-        self.tell(command);
+    fn ask(&mut self, order: Order) -> Measured {
+        self.tell(&Command::Ask(order));
         loop {
-            if let Reply::Report(report) = self.reply() {
-                return *report;
+            if let Reply::Measured(measured) = self.reply() {
+                return *measured;
             }
         }
     }
@@ -89,15 +93,21 @@ fn published(first: u64, second: u64) -> Published {
 fn every_mistake_of_a_server_is_counted() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = Client::start(&listener);
-    client.tell(&Command::Open { first: 0, count: 2, window: 10, stalled: false, published: published(0, 0) });
+    client.tell(&Command::Tell(Order::Open {
+        first: 0,
+        count: 2,
+        window: 10,
+        stalled: false,
+        published: published(0, 0),
+    }));
     let mut streams = [accept(&listener), accept(&listener)];
     streams.sort_by(|a, b| a.1.cmp(&b.1));
     assert_eq!([&streams[0].1, &streams[1].1], ["live:0", "live:1"]);
     client.status_until(|status| status.ready == 2);
-    client.tell(&Command::Begin { from_us: 0, interval_us: 1_000.0 });
+    client.tell(&Command::Tell(Order::Begin { from_us: 0, interval_us: 1_000.0 }));
     // Threads obey in order, so an answer to this says that they have begun to time.
-    let report = client.report(&Command::Collect { published: published(0, 0) });
-    assert_eq!(report.histograms().1.len(), 2, "connects are timed");
+    let report = client.ask(Order::Collect { published: published(0, 0) });
+    assert_eq!(report.connect.len(), 2, "connects are timed");
 
     // Topic 0: 0, 1, a merged 2 to 4, 5 twice, 7 before 6, 8 lost at the end, and one of another topic.
     let sent: String = [(0, 1, 0), (1, 1, 0), (4, 3, 0), (5, 1, 0), (5, 1, 0), (7, 1, 0), (6, 1, 0), (0, 1, 1)]
@@ -108,22 +118,21 @@ fn every_mistake_of_a_server_is_counted() {
     // Topic 1: all is well.
     streams[1].0.write_all((frame(0, 1, 1) + &frame(1, 1, 1)).as_bytes()).unwrap();
     client.status_until(|status| status.received == 11);
-    let report = client.report(&Command::Collect { published: published(9, 2) });
+    let report = client.ask(Order::Collect { published: published(9, 2) });
     let tally = report.tally;
     assert_eq!((tally.received, tally.merged, tally.merged_frames), (11, 3, 1));
     assert_eq!((tally.lost, tally.duplicated, tally.out_of_order, tally.misrouted), (1, 1, 1, 1));
-    let (latency, _) = report.histograms();
-    assert_eq!((latency.len(), report.timed), (11, 11));
+    assert_eq!((report.latency.len(), report.timed), (11, 11));
 
     // A connection that breaks loses what comes after.
     streams[0].0.shutdown(std::net::Shutdown::Both).unwrap();
     let status = client.status_until(|status| status.closed == 1);
     assert_eq!((status.ready, status.failed), (1, 0));
-    let report = client.report(&Command::Collect { published: published(12, 2) });
+    let report = client.ask(Order::Collect { published: published(12, 2) });
     assert_eq!(report.tally.lost, 3);
-    assert_eq!(report.errors, ["the server ended the stream"]);
+    assert_eq!(report.told_errors(), ["the server ended the stream"]);
 
-    let report = client.report(&Command::CloseAll);
+    let report = client.ask(Order::CloseAll);
     assert!(report.tally.is_clean());
     assert_eq!(streams[1].0.read(&mut [0; 8]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
 }

@@ -82,11 +82,6 @@ impl Checker {
         Self { next: first, settled: first, shown: 0, holes: None }
     }
 
-    /// The number that is due next.
-    pub fn next(&self) -> u64 {
-        self.next
-    }
-
     /// Takes a frame of `count` events, the newest of which is `sequence`.
     pub fn take(&mut self, sequence: u64, count: u64, tally: &mut Tally) {
         tally.received += count;
