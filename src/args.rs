@@ -1,16 +1,16 @@
 //! The command line as typed: what was given, and nothing else. Defaults, files and the environment, and the flags of a
 //! node, are the business of [`crate::settings`].
 
-mod trace;
-
 pub use crate::settings::Flags;
-pub use trace::TraceArgs;
 
 use crate::auth::mint::TokenArgs;
 use crate::backup::{BackupArgs, RestoreArgs};
 use crate::check::CheckArgs;
 use crate::client::bench::args::BenchArgs;
 use crate::client::crowd::args::CrowdArgs;
+use crate::client::publish::PublishArgs;
+use crate::client::subscribe::SubscribeArgs;
+use crate::client::trace::args::TraceArgs;
 use crate::settings::Role;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -84,66 +84,6 @@ pub enum Command {
     /// Write manual pages or shell completions to a folder
     #[command(hide = true)]
     Generate(GenerateArgs),
-}
-
-/// The flags of `fanfare subscribe`. Not `Debug`, since they hold a token.
-#[derive(Clone, clap::Args)]
-#[command(after_help = "\
-Examples:
-  fanfare subscribe live:42
-  fanfare subscribe live:42 chat:7 --json --count 10 | jq .data")]
-pub struct SubscribeArgs {
-    /// Topics to watch, such as live:42; at least one
-    #[arg(value_name = "TOPIC", required = true)]
-    pub topics: Vec<String>,
-    /// Connect to the frontend at this URL
-    #[arg(long, env = "FANFARE_URL", hide_env = true, default_value = "http://127.0.0.1:8080")]
-    pub url: String,
-    /// Say that this member is watching [default: nobody]
-    #[arg(long, value_name = "NAME")]
-    pub member: Option<String>,
-    /// Resume after the event at this position, as an earlier stream's id: line gave it [default: from now on]
-    #[arg(long, value_name = "POSITION")]
-    pub last_event_id: Option<String>,
-    /// Present this token; FANFARE_TOKEN keeps it out of the list of processes [default: none]
-    #[arg(long, env = "FANFARE_TOKEN", hide_env = true)]
-    pub token: Option<String>,
-    /// Print each event's data as it came, one a line [default: readable lines]
-    #[arg(long)]
-    pub json: bool,
-    /// Stop after this many events [default: never]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
-}
-
-/// The flags of `fanfare publish`. Not `Debug`, since they hold a token.
-#[derive(Clone, clap::Args)]
-#[command(after_help = "\
-Examples:
-  fanfare publish live:42 like '{\"member\":\"ana\"}'
-  date +%s | fanfare publish clock:tick second")]
-pub struct PublishArgs {
-    /// Topic to send to, such as live:42
-    #[arg(value_name = "TOPIC")]
-    pub topic: String,
-    /// Type of the event, such as like
-    #[arg(value_name = "TYPE")]
-    pub event_type: String,
-    /// Data of the event as JSON [default: standard input, or null if that is a terminal]
-    #[arg(value_name = "JSON", allow_hyphen_values = true)]
-    pub data: Option<String>,
-    /// Send to the dispatcher at this URL
-    #[arg(long, env = "FANFARE_URL", hide_env = true, default_value = "http://127.0.0.1:8080")]
-    pub url: String,
-    /// Key under which events of one type merge or replace one another [default: none]
-    #[arg(long)]
-    pub key: Option<String>,
-    /// Identity of the event, so that a repeat is recognised [default: one is made]
-    #[arg(long)]
-    pub id: Option<String>,
-    /// Present this token; FANFARE_TOKEN keeps it out of the list of processes [default: none]
-    #[arg(long, env = "FANFARE_TOKEN", hide_env = true)]
-    pub token: Option<String>,
 }
 
 /// What `fanfare generate` writes.

@@ -1,19 +1,19 @@
 //! `fanfare token`: a token for testing. In earnest they come from the service that knows its members.
 
-use super::RSA_BITS_MIN;
-use super::keys::{self, Algorithm, Fault, KeyError, Kind};
-use super::rights::{Patterns, Types};
-use super::signing::Signer;
-use super::{SECRET_BYTES_MIN, TOKEN_BYTES_MAX, jwks, token};
-use crate::limits::TOKEN_EXPIRY_MAX;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Value, json};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use super::keys::{self, Algorithm, Fault, KeyError, Kind};
+use super::rights::{Patterns, Types};
+use super::signing::Signer;
+use super::{RSA_BITS_MIN, SECRET_BYTES_MIN, TOKEN_BYTES_MAX, jwks, token};
+use crate::limits::TOKEN_EXPIRY_MAX;
 
 const KINDS: &str =
     "give a secret for HS256, or a private PEM key (PKCS#8) for RS256, ES256 (P-256) or EdDSA (Ed25519)";

@@ -1,10 +1,40 @@
 //! `fanfare publish`: one event, from a shell.
+
 use std::io::{IsTerminal as _, Read as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use super::http::{self, Error, Request, Url, percent_encode};
-use crate::args::PublishArgs;
+
+/// The flags of `fanfare publish`. Not `Debug`, since they hold a token.
+#[derive(Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  fanfare publish live:42 like '{\"member\":\"ana\"}'
+  date +%s | fanfare publish clock:tick second")]
+pub struct PublishArgs {
+    /// Topic to send to, such as live:42
+    #[arg(value_name = "TOPIC")]
+    pub topic: String,
+    /// Type of the event, such as like
+    #[arg(value_name = "TYPE")]
+    pub event_type: String,
+    /// Data of the event as JSON [default: standard input, or null if that is a terminal]
+    #[arg(value_name = "JSON", allow_hyphen_values = true)]
+    pub data: Option<String>,
+    /// Send to the dispatcher at this URL
+    #[arg(long, env = "FANFARE_URL", hide_env = true, default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// Key under which events of one type merge or replace one another [default: none]
+    #[arg(long)]
+    pub key: Option<String>,
+    /// Identity of the event, so that a repeat is recognised [default: one is made]
+    #[arg(long)]
+    pub id: Option<String>,
+    /// Present this token; FANFARE_TOKEN keeps it out of the list of processes [default: none]
+    #[arg(long, env = "FANFARE_TOKEN", hide_env = true)]
+    pub token: Option<String>,
+}
 
 /// How long the answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);

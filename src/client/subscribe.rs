@@ -1,4 +1,5 @@
 //! `fanfare subscribe`: prints what happens on topics, for people on a terminal and for scripts in a pipe.
+
 use std::io::{self, IsTerminal, Read as _, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,7 +8,36 @@ use serde_json::Value;
 
 use super::http::{self, Error, Request, Url, percent_encode};
 use super::sse::{Event, Parser};
-use crate::args::SubscribeArgs;
+
+/// The flags of `fanfare subscribe`. Not `Debug`, since they hold a token.
+#[derive(Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  fanfare subscribe live:42
+  fanfare subscribe live:42 chat:7 --json --count 10 | jq .data")]
+pub struct SubscribeArgs {
+    /// Topics to watch, such as live:42; at least one
+    #[arg(value_name = "TOPIC", required = true)]
+    pub topics: Vec<String>,
+    /// Connect to the frontend at this URL
+    #[arg(long, env = "FANFARE_URL", hide_env = true, default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// Say that this member is watching [default: nobody]
+    #[arg(long, value_name = "NAME")]
+    pub member: Option<String>,
+    /// Resume after the event at this position, as an earlier stream's id: line gave it [default: from now on]
+    #[arg(long, value_name = "POSITION")]
+    pub last_event_id: Option<String>,
+    /// Present this token; FANFARE_TOKEN keeps it out of the list of processes [default: none]
+    #[arg(long, env = "FANFARE_TOKEN", hide_env = true)]
+    pub token: Option<String>,
+    /// Print each event's data as it came, one a line [default: readable lines]
+    #[arg(long)]
+    pub json: bool,
+    /// Stop after this many events [default: never]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+}
 
 /// Wait before the first reconnect when the server named none; it doubles from failure to failure.
 const RETRY_MS_DEFAULT: u64 = 1_000;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::super::http::{self, Error, Request, Url, percent_encode};
 use super::journey::{Row, Shard};
 use super::{Untraced, unix_us};
-use crate::args::TraceArgs;
+use crate::client::trace::args::TraceArgs;
 use crate::wire::batch::VERSION;
 use crate::wire::connection_id::NodeId;
 use crate::wire::hops::Ahead;

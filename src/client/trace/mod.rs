@@ -1,6 +1,7 @@
 //! `fanfare trace`: publishes one event, and draws its journey through every node and data center until it is back on its own
 //! streams.
 
+pub mod args;
 mod cluster;
 mod draw;
 mod journey;
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use super::http::{self, Answer, Error, Request, Url, percent_encode};
 use super::publish::{Failure, body};
 use super::sse::{Event, Parser};
-use crate::args::TraceArgs;
+use crate::client::trace::args::TraceArgs;
 use crate::wire::connection_id::ConnectionId;
 use crate::wire::hops::hex;
 use cluster::Cluster;
