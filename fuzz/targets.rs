@@ -6,9 +6,9 @@ use std::sync::{Arc, LazyLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use fanfare::args::Flags;
 use fanfare::auth::{Keys, Patterns, Token, credentials};
 use fanfare::ground::lines::{Lines, Remaining, Taken};
+use fanfare::settings::Flags;
 use fanfare::settings::{Role, Settings};
 use fanfare::wire::batch::{Batch, Writer};
 use fanfare::wire::binary::Reader;

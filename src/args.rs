@@ -1,8 +1,6 @@
 //! The command line as typed: what was given, and nothing else. Defaults, files and the environment, and the flags of a
 //! node, are the business of [`crate::settings`].
 
-pub use crate::settings::Flags;
-
 use crate::auth::mint::TokenArgs;
 use crate::backup::{BackupArgs, RestoreArgs};
 use crate::check::CheckArgs;
@@ -11,7 +9,7 @@ use crate::client::crowd::args::CrowdArgs;
 use crate::client::publish::PublishArgs;
 use crate::client::subscribe::SubscribeArgs;
 use crate::client::trace::args::TraceArgs;
-use crate::settings::Role;
+use crate::settings::{Flags, Role};
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use std::path::PathBuf;

@@ -1,14 +1,14 @@
 //! The `fanfare` binary: parse, choose the role, run, exit code.
 
 use clap::Parser;
-use fanfare::args::{Action, Args, Flags};
+use fanfare::args::{Action, Args};
 use fanfare::auth::mint;
 use fanfare::backup;
 use fanfare::check;
 use fanfare::client::{bench, crowd, publish, subscribe, trace};
 use fanfare::generate;
 use fanfare::roles;
-use fanfare::settings::{Role, Settings};
+use fanfare::settings::{Flags, Role, Settings};
 use std::io::Write;
 use std::process::ExitCode;
 

@@ -18,7 +18,6 @@ use std::thread::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::admission::Admission;
-use crate::args::Flags;
 use crate::auth::certificates::Certificates;
 use crate::auth::watch::Shared;
 use crate::auth::{Fetcher, Watcher};
@@ -44,6 +43,7 @@ use crate::runtime::listener::{self, Sharing};
 use crate::runtime::net::{Kernel, Net};
 use crate::runtime::resolver::Resolver;
 use crate::runtime::{cores, mailbox, open_files, process, random, tls};
+use crate::settings::Flags;
 use crate::settings::SettingsError;
 use crate::settings::{self, Auth, Cores, Database, Io, KeySource, Role, Settings};
 use crate::shard::Shard;

@@ -9,12 +9,12 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
-use crate::args::Flags;
 use crate::ground::live::Live;
 use crate::ground::message::Message;
 use crate::ground::node::Node;
 use crate::observe::log;
 use crate::roles::notify::Notifier;
+use crate::settings::Flags;
 use crate::settings::{Reloaded, Settings};
 
 /// Hears those that end nothing, from the start on: without somebody who hears them, the kernel would end the process.

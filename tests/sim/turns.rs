@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use fanfare::args::Flags;
 use fanfare::ground::Parts;
 use fanfare::ground::message::Message;
 use fanfare::limits::{MAILBOX_MESSAGES, READ_BURST};
@@ -15,6 +14,7 @@ use fanfare::runtime::clock::Times;
 use fanfare::runtime::mailbox;
 use fanfare::runtime::net::{Net, PUBLIC, Simulated, Socket, token_of};
 use fanfare::runtime::readiness::Ready;
+use fanfare::settings::Flags;
 use fanfare::settings::{Role, Settings};
 use fanfare::shard::Shard;
 use fanfare::wire::connection_id::NodeId;

@@ -45,10 +45,10 @@ fn used(text: &str) -> BTreeSet<String> {
             Some(list) => list[..list.find('}').unwrap()].to_owned(),
             None => rest.to_owned(),
         };
-        let braced = rest.starts_with('{');
-        for name in names.split(',').take(if braced { usize::MAX } else { 1 }) {
-            let end = name.trim_start().find(|letter: char| !(letter.is_alphanumeric() || letter == '_'));
-            rooms.insert(name.trim_start()[..end.unwrap_or(name.trim_start().len())].to_owned());
+        let all = if rest.starts_with('{') { usize::MAX } else { 1 };
+        for name in names.split(',').map(str::trim_start).take(all).filter(|name| !name.is_empty()) {
+            let end = name.find(|letter: char| !(letter.is_alphanumeric() || letter == '_'));
+            rooms.insert(name[..end.unwrap_or(name.len())].to_owned());
         }
     }
     rooms

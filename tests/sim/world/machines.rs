@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use fanfare::args::Flags;
 use fanfare::ground::Parts;
 use fanfare::ground::message::Message;
 use fanfare::limits::TICK;
@@ -12,6 +11,7 @@ use fanfare::runtime::mailbox;
 use fanfare::runtime::net::Net;
 use fanfare::runtime::random::seed_tables;
 use fanfare::runtime::resolver::Found;
+use fanfare::settings::Flags;
 use fanfare::settings::{Role, Settings};
 use fanfare::shard::Shard;
 use fanfare::wire::connection_id::NodeId;
