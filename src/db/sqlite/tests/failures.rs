@@ -100,7 +100,7 @@ fn a_database_that_went_away_and_came_back_is_opened_again() {
 /// Runs this test binary again as another process with one of the parts of `child_process`.
 fn child(part: &str, path: &Path) -> Child {
     std::process::Command::new(std::env::current_exe().expect("this binary"))
-        .args(["--exact", "backend::sqlite::tests::failures::child_process", "--ignored", "--nocapture"])
+        .args(["--exact", "db::sqlite::tests::failures::child_process", "--ignored", "--nocapture"])
         .env("FANFARE_TEST_CHILD", part)
         .env("FANFARE_TEST_PATH", path)
         .stdin(Stdio::piped())
