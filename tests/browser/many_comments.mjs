@@ -6,6 +6,9 @@ import { directory, fits, request, run, screenshot, video, viewer } from "./supp
 
 const comments = `/v1/videos/${video}/comments`;
 const comment = (page, text) => page.locator("#comments .comment", { hasText: text });
+// A page lists what came before it is live some time after it says so, and of what it lists nothing is left out.
+const hasListed = (page) => page.waitForFunction(
+  (path) => performance.getEntriesByType("resource").some(({ name }) => name.includes(path)), comments);
 const texts = (page) => page.locator("#comments .comment .text").allTextContents();
 
 /** Many at once, and more until one of these is shown to who is shown few. Gives its text and how many were written. */
@@ -22,6 +25,7 @@ async function flood(page, name, count) {
 const steps = {
   async "of too many comments both are shown the same few, and told of the others"({ ana, bo }) {
     assert.ok(await ana.locator("#comments-which").isHidden(), "without any left out there is no choice");
+    await Promise.all([ana, bo].map(hasListed));
     const { last, count } = await flood(bo, "wave", 100);
     await comment(ana, last).waitFor();
     const shown = await texts(ana);
@@ -72,6 +76,7 @@ const steps = {
 
   async "it fits a phone"({ browser }) {
     const phone = await viewer(browser, "fay", { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true });
+    await hasListed(phone);
     await flood(phone, "tram", 100);
     await phone.locator("#comments-which").waitFor();
     await fits(phone);
