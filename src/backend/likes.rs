@@ -1,4 +1,5 @@
-//! The backend's requests: a like is stored first, acknowledged once it is on disk, and then told to the viewers.
+//! Likes: each is stored first, acknowledged once it is on disk, and then told to the viewers. Also what follows from each answer of
+//! the database, whatever was asked.
 
 use std::sync::Mutex;
 use std::time::Instant;
@@ -204,7 +205,7 @@ pub(crate) fn store_error(error: StoreError, now: Instant) -> HttpError {
     let answer = match &error {
         // The store says why, once for all of them.
         StoreError::Unavailable { .. } => {
-            return HttpError::unavailable("the database is unavailable; nothing was stored");
+            return HttpError::unavailable("the database is unavailable; ask again, it may be stored or not");
         }
         StoreError::Refused { .. } => {
             HttpError::bad("the database refuses this request, now and later; nothing was stored, and the log says why")

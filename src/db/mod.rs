@@ -292,7 +292,7 @@ pub enum Outcome {
     OtherBody,
 }
 
-/// Why a command was not done. Nothing of it is stored.
+/// Why a command was not done, as far as is known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The database cannot be used at the moment (disk full, I/O error, locked by another process, out of reach): HTTP 503.

@@ -1,5 +1,4 @@
-//! Requests that their senders name by an `Idempotency-Key`, so that they may repeat them
-//! (draft-ietf-httpapi-idempotency-key-header).
+//! Events that are published once, by the `Idempotency-Key` of their request.
 
 use serde_json::json;
 

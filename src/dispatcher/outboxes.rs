@@ -1,4 +1,4 @@
-//! Frames to other nodes, and frames from them.
+//! Frames to other nodes: what waits for each, and what becomes of it.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -45,7 +45,7 @@ struct Known {
     asked_again: bool,
 }
 
-/// A shard's dispatcher.
+/// What a shard's dispatcher knows of who wants what, and the events that wait to know.
 #[derive(Debug)]
 pub struct Subscribers {
     known: Map<Topic, Known>,

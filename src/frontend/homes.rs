@@ -1,5 +1,5 @@
-//! At a topic's home shard: what there must be one of on a node. The order of class `every`, the ring of its recent events,
-//! the newest values of class `latest`, and one look-up in history at a time.
+//! At a topic's home shard: what there must be one of on a node. The order of class `every`, the ring of its recent events, the newest
+//! values of class `latest`, windows of class `sum`, totals of likes over data centers, and one look-up in history at a time.
 
 pub mod doubting;
 pub mod ends;

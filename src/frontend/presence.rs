@@ -1,5 +1,5 @@
-//! Presence, after LinkedIn's Presence Platform: a member's streams are signs of life; a Frontend gives them to a backend,
-//! which tells who came online; the backend that ranks highest for a member's bucket tells who went offline.
+//! Presence, after LinkedIn's Presence Platform: a member's streams are signs of life; a Frontend gives them to the key-value store, and
+//! tells who came online by that; the backend that ranks highest for a member's bucket tells who went offline.
 
 use crate::frontend::Frontend;
 use crate::ground::Ground;
@@ -25,7 +25,7 @@ impl Frontend {
         }
     }
 
-    /// Signs of life of members: on to the key-value store, by a backend.
+    /// Signs of life of members: on to the key-value store, by way of a dispatcher where this node has none.
     fn give_signs(&mut self, ground: &mut Ground, members: Vec<String>) {
         ground.counters().presence_beats.add(members.len() as u64);
         ground.ask(KvRequest::Beat(members.clone()), Asked::Beat(members));

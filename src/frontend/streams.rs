@@ -284,7 +284,7 @@ impl Frontend {
         (all, pending)
     }
 
-    /// Appends `connected` to `self.out`, and the newest values of its topics, as far as one write may hold. Gives what it is
+    /// Appends `connected` to the ground's `out`, and the newest values of its topics, as far as one write may hold. Gives what it is
     /// yet to be shown of them. From here on events reach the stream.
     fn write_connected(&mut self, ground: &mut Ground, conn: Conn, last: Option<&LastEvent>) -> Vec<Showing> {
         let id = ConnectionId {

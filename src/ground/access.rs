@@ -298,7 +298,7 @@ impl Ground {
     /// What a request to the public listener may do.
     ///
     /// # Errors
-    /// As [`Tokens::access`], and as [`Shard::require_unrevoked`].
+    /// As [`Tokens::access`], and as [`Ground::require_unrevoked`].
     pub(crate) fn access(&mut self, request: &Request<'_>, query: Query<'_>) -> Result<Access, HttpError> {
         let Some(tokens) = &self.node.tokens else { return Ok(Access::Open) };
         let (origins, own_port, now_ms) = (&self.live.origins, self.node.public.port(), self.clock.unix_ms);

@@ -212,7 +212,7 @@ impl Ground {
     /// What a request may do that perhaps publishes, which counts to its sender's rate.
     ///
     /// # Errors
-    /// As [`Shard::access`] and [`Shard::admit_event`].
+    /// As [`Ground::access`] and [`Ground::admit_event`].
     pub(crate) fn publisher(
         &mut self,
         conn: Conn,

@@ -1,4 +1,5 @@
-//! Answers that come later than their requests: from the database, the key-value store, another shard or another node.
+//! What answers have in common: on what they depend, what became of a request, problems, files of the demo page, and when clients
+//! are to come back.
 
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;

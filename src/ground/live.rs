@@ -76,7 +76,7 @@ impl Ground {
         self.live = live;
     }
 
-    /// Writes answers to `self.out`.
+    /// What writes answers, behind what is in `out` already.
     pub(crate) fn answers(&mut self) -> Answers<'_> {
         Answers {
             out: &mut self.out,

@@ -25,7 +25,7 @@ impl Ground {
 }
 
 impl Ground {
-    /// Takes a connection's request state out of its slot while requests are served, which may need all of the shard.
+    /// Takes a connection's request state out of its slot while requests are served, which may need all of the ground.
     pub(crate) fn take_http(&mut self, conn: Conn) -> Option<Box<Http>> {
         let slot = self.slots.get_mut(conn)?;
         match std::mem::take(&mut slot.kind) {
@@ -193,7 +193,7 @@ pub enum Body {
     Chunked,
     /// As it is, and its end is the connection's (HTTP/1.0).
     Close,
-    /// Not yet: see [`polls`](crate::frontend::polls).
+    /// Not yet: a poll gathers it.
     Gathered,
 }
 

@@ -154,7 +154,7 @@ impl Server {
 }
 
 impl Server {
-    /// Sends `self.out` behind what already waits. False if the connection is broken.
+    /// Sends what is in the ground's `out` behind what already waits. False if the connection is broken.
     fn flush(&mut self, ground: &mut Ground, conn: Conn, http: &mut Http) -> bool {
         if !http.has_output() {
             if ground.out.is_empty() {

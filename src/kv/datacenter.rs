@@ -67,7 +67,7 @@ pub struct Taking {
 /// Where an event was put in history, and back to where nothing precedes it, as [`Answer::Appended`] has them; none if it was
 /// there before.
 ///
-/// [`Answer::Appended`]: super::kv::Answer::Appended
+/// [`Answer::Appended`]: super::Answer::Appended
 pub type Placed = Option<(Position, Position)>;
 
 /// Which hello of those that one shard of one of a peer's dispatchers says, one after the other.

@@ -3,10 +3,10 @@
 //! fan-out falls behind ([`TopicEntry`]), the way to another core ([`Crossing`]) and the way to another node ([`Outbox`]) each
 //! have a rule of their own.
 //!
-//! [`Backlog`]: super::backlog::Backlog
-//! [`TopicEntry`]: super::topics::TopicEntry
-//! [`Crossing`]: super::crossing::Crossing
-//! [`Outbox`]: crate::dispatch::outbox::Outbox
+//! [`Backlog`]: backlog::Backlog
+//! [`TopicEntry`]: crate::frontend::topics::TopicEntry
+//! [`Crossing`]: crossing::Crossing
+//! [`Outbox`]: outbox::Outbox
 
 pub mod backlog;
 pub mod crossing;

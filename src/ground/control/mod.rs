@@ -1,13 +1,13 @@
 //! What is to end, or to change, on all nodes at once: members' streams, and tokens that are to count no more.
 //!
-//! A request becomes an event of class `every` on [`CONTROL_TOPIC`], so that it is in history before its answer and goes to other
+//! A request becomes an event of class `every` on [`CONTROL_TOPIC`](crate::wire::event::CONTROL_TOPIC), so that it is in history before its answer and goes to other
 //! data centers as any such event does. Every node that has streams or checks tokens reads that history from its beginning, and
 //! then what is new every [`CONTROL_READ`](crate::limits::CONTROL_READ): so who was away or begins later knows it too, nobody
 //! needs to be told, and no node's death loses any of it.
 //!
-//! - [`requests`]: what is asked for becomes an event.
-//! - [`reading`]: the node's first shard reads, and tells the others.
-//! - [`looking`]: each shard looks through its streams.
+//! - `shard/requests.rs`: what is asked for becomes an event.
+//! - [`reading`]: the node's first shard reads.
+//! - `shard/control.rs`: it tells the others, and `frontend/looking.rs` looks through each shard's streams.
 
 pub mod reading;
 
@@ -155,7 +155,7 @@ impl Ground {
     /// Refuses a token that ran out or was revoked since it was checked, while a long body came.
     ///
     /// # Errors
-    /// 401, as [`Access::require_unexpired`] and [`Shard::require_unrevoked`].
+    /// 401, as [`Access::require_unexpired`] and [`Ground::require_unrevoked`].
     pub(crate) fn require_still(&self, access: &Access) -> Result<(), HttpError> {
         access.require_unexpired(self.clock.unix_ms)?;
         self.require_unrevoked(access)
