@@ -25,8 +25,8 @@ pub const LIKES: &str = "likes";
 /// What an event type promises a client; see the table in docs/delivery.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
-    /// Counts add up: events of one topic and type merge, for all viewers within a window and for a client that lags, and `count`
-    /// grows; while they are few, only those of one key.
+    /// Counts add up: events of one topic and type merge, for all viewers within a window and for one that lags; `count` says how
+    /// many there were, `counts` how many of each key.
     Sum,
     /// Only the newest value of a topic, type and key matters.
     Latest,
