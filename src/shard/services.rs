@@ -60,7 +60,9 @@ impl Service for Services {
         to: AnswerTo,
         body: &[u8],
     ) -> Result<Handled, HttpError> {
-        self.route(ground, conn, internal, request, to, body)
+        let handled = self.route(ground, conn, internal, request, to, body);
+        self.bring_about(ground);
+        handled
     }
 
     fn open_stream(&mut self, ground: &mut Ground, conn: Conn, before: Vec<u8>, opening: Opening, to: AnswerTo) {
@@ -85,7 +87,9 @@ impl Service for Services {
         at: (Conn, u64),
         line: &[u8],
     ) -> Result<Taken, String> {
-        self.publish_text(ground, access, publisher, at, line)
+        let taken = self.publish_text(ground, access, publisher, at, line);
+        self.bring_about(ground);
+        taken
     }
 
     fn takes_lines(&self) -> bool {
@@ -193,6 +197,17 @@ impl Services {
     pub(crate) fn has_more(&self, ground: &Ground) -> bool {
         self.backend.as_ref().is_some_and(|backend| backend.posts.lines.is_ready())
             || self.frontend.as_ref().is_some_and(|frontend| frontend.has_more(ground))
+    }
+
+    /// Does what follows from a request before it is answered: whoever has the answer may ask another core next, and what follows
+    /// from this request is to come before what follows from that one.
+    fn bring_about(&mut self, ground: &mut Ground) {
+        if !ground.todo.is_empty() {
+            // It holds the answer, and what follows may write to streams by it.
+            let answer = std::mem::take(&mut ground.out);
+            self.do_todo(ground);
+            ground.out = answer;
+        }
     }
 
     /// Does what was said to be done, and what follows from that.
