@@ -58,9 +58,7 @@ impl Backend {
         let own = Own::keyed(topic, LIKES, &ground.node.dc, data);
         ground.publish(own);
     }
-}
 
-impl Backend {
     pub(crate) fn on_asked_totals(&mut self, ground: &mut Ground, topics: &[Topic]) {
         for topic in topics {
             if !self.totals.asked(topic, ground.clock.instant) {

@@ -46,9 +46,7 @@ impl Backend {
             next_due: ground.clock.instant,
         }
     }
-}
 
-impl Backend {
     /// Once a tick.
     pub(crate) fn tick(&mut self, ground: &mut Ground) {
         self.tick_outbox(ground);

@@ -12,7 +12,7 @@ use crate::ground::cluster::among;
 use crate::ground::own::Own;
 use crate::kv::datacenter::PeerViewers;
 use crate::kv::{NodeCounts, Request, Unavailable, highest};
-use crate::limits::{COUNTS_PAUSE, CROWD_BURST, CROWD_SLICE};
+use crate::limits::{COUNTS_PAUSE, CROWD_BURST};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::event::VIEWERS;
 use crate::wire::topic::Topic;
@@ -66,9 +66,7 @@ impl Dispatcher {
             Err(_) => self.tally.doubt(),
         }
     }
-}
 
-impl Dispatcher {
     /// Nodes came or went.
     pub(crate) fn keep_counts(&mut self, ground: &mut Ground) {
         let alive = Arc::clone(&ground.alive);
@@ -88,28 +86,22 @@ impl Dispatcher {
         }
     }
 
-    /// Tells viewers of their number, for as long as one turn may. True if there are more to be told in this tick.
+    /// Tells viewers of their number, of as many topics as a burst may. False if nobody is left to be told in this tick.
     pub(crate) fn tell_counts(&mut self, ground: &mut Ground) -> bool {
-        let mut slice = ground.clock.slice(CROWD_SLICE);
+        let looks = self.counts.min(CROWD_BURST);
+        self.counts -= looks;
         let (alive, own) = (Arc::clone(&ground.alive), ground.node.id);
         let dispatchers = || alive.iter().filter(|node| node.is("dispatcher")).map(|node| node.id);
         let alone = ground.node.info.is_none();
-        while self.counts > 0 {
-            let looks = self.counts.min(CROWD_BURST);
-            self.counts -= looks;
-            let is_ours = |topic: &Topic| alone || highest(topic.as_str(), dispatchers()) == Some(own);
-            for Due { topic, total, own } in self.tally.due(ground.clock.instant, looks, is_ours) {
-                if let Some((viewers, members)) = total {
-                    ground.publish(Own::new(&topic, VIEWERS, viewers_data(viewers, members)));
-                }
-                if let Some(crowd) = own {
-                    self.tell_peers_viewers(ground, &topic, &crowd);
-                }
+        let is_ours = |topic: &Topic| alone || highest(topic.as_str(), dispatchers()) == Some(own);
+        for Due { topic, total, own } in self.tally.due(ground.clock.instant, looks, is_ours) {
+            if let Some((viewers, members)) = total {
+                ground.publish(Own::new(&topic, VIEWERS, viewers_data(viewers, members)));
             }
-            if slice.is_over() {
-                break;
+            if let Some(crowd) = own {
+                self.tell_peers_viewers(ground, &topic, &crowd);
             }
         }
-        self.counts > 0
+        looks > 0
     }
 }

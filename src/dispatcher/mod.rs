@@ -65,9 +65,7 @@ impl Dispatcher {
         dispatcher.open_peers(ground);
         dispatcher
     }
-}
 
-impl Dispatcher {
     /// Once a tick.
     pub(crate) fn tick(&mut self, ground: &mut Ground) {
         self.tick_outboxes(ground);

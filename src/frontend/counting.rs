@@ -24,9 +24,7 @@ impl Frontend {
             self.recounted.entry(topic.clone()).or_default().extend(moved);
         }
     }
-}
 
-impl Frontend {
     /// Once a tick: says what changed on this core, and on the first one also what changed on the node.
     pub(crate) fn tick_audience(&mut self, ground: &mut Ground) {
         if !self.recounted.is_empty() {
@@ -58,9 +56,7 @@ impl Frontend {
             Err(_) => self.audience.failed(),
         }
     }
-}
 
-impl Frontend {
     /// Who lives changed, or may have.
     pub(crate) fn on_alive_counts(&mut self, alive: &Alive) {
         if alive.recount && !planted(Mistake::CountsUnrepaired) {

@@ -98,9 +98,7 @@ impl Frontend {
             ground.slots.at_mut(slot).kind = Kind::Lagging { ends: true };
         }
     }
-}
 
-impl Frontend {
     /// Looks at a stream, for which a heartbeat may be due. What its client took is known unless that `is_late`.
     pub(crate) fn look_after(&mut self, ground: &mut Ground, conn: Conn, is_due: bool, is_late: bool) {
         let (half_closed, framing) = (ground.slots.at(conn.slot).half_closed, ground.slots.at(conn.slot).framing());

@@ -198,35 +198,29 @@ impl Homes {
 }
 
 impl Frontend {
-    /// Asks where the histories of new topics end, and for their newest values.
-    pub(crate) fn begin_homes(&mut self, ground: &mut Ground) {
-        if !self.homes.are_new() {
-            return;
-        }
-        let mut slice = ground.clock.slice(CROWD_SLICE);
-        while self.homes.are_new() {
-            let (mut ends, mut values) = (Vec::new(), Vec::new());
-            while ends.len().max(values.len()) < ENDS_PER_QUESTION
-                && let Some(topic) = self.homes.new.pop()
-            {
-                let Some(home) = self.homes.homes.get_mut(&topic) else { continue };
-                if home.order.end().is_none() && !std::mem::replace(&mut home.asks_end, true) {
-                    ends.push(topic.clone());
-                }
-                if !home.newest_known && !std::mem::replace(&mut home.asks_newest, true) {
-                    values.push(topic);
-                }
+    /// Asks where the histories of new topics end, and for their newest values, of as many as one question may name. False if there
+    /// are none.
+    pub(crate) fn begin_homes(&mut self, ground: &mut Ground) -> bool {
+        let (mut ends, mut values) = (Vec::new(), Vec::new());
+        while ends.len().max(values.len()) < ENDS_PER_QUESTION
+            && let Some(topic) = self.homes.new.pop()
+        {
+            let Some(home) = self.homes.homes.get_mut(&topic) else { continue };
+            if home.order.end().is_none() && !std::mem::replace(&mut home.asks_end, true) {
+                ends.push(topic.clone());
             }
-            if !ends.is_empty() {
-                ground.ask(Request::Ends(ends.clone()), Asked::Noted(ends));
-            }
-            for topic in values {
-                ground.ask(Request::Latest(topic.clone()), Asked::Newest(topic));
-            }
-            if slice.is_over() {
-                return;
+            if !home.newest_known && !std::mem::replace(&mut home.asks_newest, true) {
+                values.push(topic);
             }
         }
+        let begins = !ends.is_empty() || !values.is_empty();
+        if !ends.is_empty() {
+            ground.ask(Request::Ends(ends.clone()), Asked::Noted(ends));
+        }
+        for topic in values {
+            ground.ask(Request::Latest(topic.clone()), Asked::Newest(topic));
+        }
+        begins
     }
 
     /// Where the histories of new topics ended.
@@ -311,7 +305,6 @@ impl Frontend {
                 self.homes.new.push(topic);
             }
         }
-        self.begin_homes(ground);
         for _ in 0..self.homes.unsettled.len().min(UNSETTLED_BURST) {
             let Some(topic) = self.homes.unsettled.pop() else { break };
             self.look_back(ground, &topic);

@@ -189,9 +189,7 @@ impl Frontend {
             lags: Lags::default(),
         }
     }
-}
 
-impl Frontend {
     /// Once a tick.
     pub(crate) fn tick(&mut self, ground: &mut Ground) {
         self.tick_homes(ground);

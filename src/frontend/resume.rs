@@ -164,9 +164,7 @@ impl Frontend {
         };
         Ok(LastEvent { id, resume, told_ms: 0 })
     }
-}
 
-impl Frontend {
     /// The id of a stream's `connected`: the place where it begins, or, until what it missed is replayed, the one that its
     /// client came with.
     pub(crate) fn beginning_id(&self, ground: &Ground, conn: Conn, last: Option<&LastEvent>) -> String {

@@ -86,9 +86,7 @@ impl Frontend {
         self.admit_stream(ground, conn, request, &topics)?;
         Ok(Handled::Stream(Opening { topics, access, last, member, all, polls }))
     }
-}
 
-impl Frontend {
     /// Turns a connection that sent a request into a stream. What it was answered before goes first.
     pub(crate) fn open_stream(
         &mut self,

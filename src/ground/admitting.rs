@@ -159,9 +159,7 @@ impl Ground {
     pub(crate) fn client(&self, conn: Conn, request: &Request<'_>) -> Option<IpAddr> {
         Some(self.node.admission.client(self.peer(conn)?, request.forwarded_for.values()))
     }
-}
 
-impl Ground {
     /// What this shard holds on behalf of others, in bytes. What is no shard's in particular counts to the first.
     pub(crate) fn held(&self) -> u64 {
         let own = self.account.total() as u64;
@@ -232,9 +230,7 @@ impl Ground {
         self.counters().refused[refusal.index()].add(1);
         refusal.error()
     }
-}
 
-impl Ground {
     /// Answers with an error. A browser's EventSource gives up for good on any other status than 200, so where one asks for
     /// a stream and may come back later it gets a stream that says so and ends; then this is true.
     pub(crate) fn answer_error(&mut self, to: AnswerTo, request: &Request<'_>, error: &HttpError) -> bool {

@@ -118,9 +118,7 @@ impl Ground {
         }
         self.node.admission.full().map(Reason::plain)
     }
-}
 
-impl Ground {
     /// The longest reconnection time that it tells.
     pub(crate) fn retry_max(&self) -> Duration {
         if self.node.alone { RETRY_MAX_ALONE } else { RETRY_MAX }

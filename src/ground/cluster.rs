@@ -170,9 +170,7 @@ impl Ground {
     pub(crate) fn alive_node(&self, node: NodeId) -> Option<&NodeInfo> {
         among(&self.alive, node)
     }
-}
 
-impl Ground {
     /// Names became addresses.
     pub(crate) fn on_found(&mut self, found: Found) {
         match found {

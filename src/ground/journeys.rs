@@ -145,9 +145,7 @@ impl Ground {
         self.note(&mut hops, checkpoint, frame.class());
         frame.with_hops(hops)
     }
-}
 
-impl Ground {
     /// The journey of a sampled event is over.
     pub(crate) fn keep_journey(&mut self, frame: &Frame, hops: Hops) {
         let Some(stored) = Stored::read(frame.json()) else { return };

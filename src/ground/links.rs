@@ -332,9 +332,7 @@ impl Ground {
             }
         }
     }
-}
 
-impl Ground {
     /// One line a minute: somebody has to set something right.
     pub(crate) fn warn_of_refusal(&mut self, status: u16) {
         if self.cluster.warned.fails(self.clock.instant) {

@@ -79,9 +79,7 @@ impl Ground {
     pub(crate) fn has_mail(&self) -> bool {
         !self.mailbox.is_empty()
     }
-}
 
-impl Ground {
     /// Sends a message to a shard, itself included. Nothing blocks and nothing is lost, but events may merge.
     pub(crate) fn send(&mut self, shard: usize, message: Message) {
         if shard == self.id {

@@ -61,7 +61,7 @@ use crate::ground::own::Own;
 use crate::ground::slots::{Conn, Slots};
 use crate::ground::token_cache::TokenCache;
 use crate::kv::{Answer, NodeInfo, Notice, Unavailable};
-use crate::limits::{READ_BYTES, TOKEN_EXPIRY_MAX, *};
+use crate::limits::{READ_BYTES, TICK, TOKEN_EXPIRY_MAX};
 use crate::observe::metrics::Counters;
 use crate::queue::crossing::Crossing;
 use crate::runtime::account::{Account, Held};
@@ -74,6 +74,9 @@ use crate::wire::frame::Frame;
 use crate::wire::http::HttpError;
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
+
+/// Ticks of a second.
+const SECOND_TICKS: u64 = 1000 / TICK.as_millis() as u64;
 
 /// What a shard starts with.
 pub struct Parts {
@@ -263,12 +266,7 @@ impl Ground {
             self.send(shard, Message::Reply(conn, reply.into()));
         }
     }
-}
 
-/// Ticks of a second.
-pub(crate) const SECOND_TICKS: u64 = 1000 / TICK.as_millis() as u64;
-
-impl Ground {
     /// Whether this tick is one of those that come once a second.
     pub(crate) fn is_whole_second(&self) -> bool {
         self.counters().ticks.get().is_multiple_of(SECOND_TICKS)

@@ -22,9 +22,7 @@ impl Ground {
             slot.due = due;
         }
     }
-}
 
-impl Ground {
     /// Takes a connection's request state out of its slot while requests are served, which may need all of the ground.
     pub(crate) fn take_http(&mut self, conn: Conn) -> Option<Box<Http>> {
         let slot = self.slots.get_mut(conn)?;
@@ -36,9 +34,7 @@ impl Ground {
             }
         }
     }
-}
 
-impl Ground {
     /// Reserves what a connection holds. False if there is no room for it: then it ends, so that others' requests find some.
     pub(crate) fn hold(&mut self, http: &mut Http) -> bool {
         let fits = http.reserve(&self.account).is_ok();

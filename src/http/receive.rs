@@ -25,18 +25,14 @@ impl Server {
         let to = AnswerTo { closes: true, ..ground.answer_to(request, http.internal) };
         ground.answer_error(to, request, &refusal.error());
     }
-}
 
-impl Server {
     /// Requests of a client may lead to more messages for a core that takes none: they are read once it does.
     pub(crate) fn hold_back(&mut self, ground: &mut Ground, conn: Conn, mut http: Box<Http>) {
         http.unread = true;
         self.held_back.push(conn);
         ground.slots.get_mut(conn).expect("its requests were just to be read").kind = Kind::Http(http);
     }
-}
 
-impl Server {
     /// Reads requests, and answers those that are complete.
     pub(crate) fn on_readable(&mut self, ground: &mut Ground, service: &mut dyn Service, conn: Conn, hung_up: bool) {
         let Some(mut http) = ground.take_http(conn) else { return };
@@ -117,9 +113,7 @@ impl Server {
         }
         self.put_http(ground, conn, http, alive);
     }
-}
 
-impl Server {
     /// Puts it back, sends what was answered, and closes or goes on as its state says. A connection that became a stream
     /// meanwhile needs it no more.
     pub(crate) fn put_http(&mut self, ground: &mut Ground, conn: Conn, mut http: Box<Http>, alive: bool) {
@@ -151,9 +145,7 @@ impl Server {
         }
         ground.slots.get_mut(conn).expect("it was just there").kind = Kind::Http(http);
     }
-}
 
-impl Server {
     /// Sends what is in the ground's `out` behind what already waits. False if the connection is broken.
     fn flush(&mut self, ground: &mut Ground, conn: Conn, http: &mut Http) -> bool {
         if !http.has_output() {

@@ -61,9 +61,7 @@ impl Services {
         };
         Ok(Handled::Answered(ground.answers().whole(to, Status::Ok, content_type, NO_STORE, answer.as_bytes())))
     }
-}
 
-impl Services {
     /// This node as it sees itself.
     fn node_info(&self, ground: &Ground) -> String {
         let node = &ground.node;

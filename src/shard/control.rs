@@ -25,9 +25,7 @@ impl Services {
             with(&mut self.frontend, |frontend| frontend.looks.add(news));
         }
     }
-}
 
-impl Services {
     /// Before the first turn. Each shard reads what a store in this process has, so that no token is refused for want of it.
     pub(crate) fn begin_control(&mut self, ground: &mut Ground) {
         if !ground.reads_control() {
@@ -52,9 +50,7 @@ impl Services {
             ground.read_control();
         }
     }
-}
 
-impl Services {
     /// A part of what was told. What cannot be read now is read at the next time.
     pub(crate) fn on_control_read(&mut self, ground: &mut Ground, result: Result<Page, Unavailable>) {
         let reading = &mut ground.control.reading;

@@ -17,10 +17,12 @@ impl Services {
         if relay.answers[at].replace(answer).is_none() {
             relay.missing -= 1;
         }
-        if relay.missing == 0 && !relay.asking {
-            let conn = relay.conn;
-            let body = ground.end_relay(id);
-            ground.reply(conn, Reply::Answer(Status::Ok, body));
+        if relay.missing > 0 {
+            return;
         }
+        let relay = ground.cluster.relays.remove(&id).expect("it was just there");
+        let answers: Vec<Answered> = relay.answers.into_iter().flatten().collect();
+        let body = serde_json::to_vec(&answers).expect("answers are plain data");
+        ground.reply(relay.conn, Reply::Answer(Status::Ok, body));
     }
 }

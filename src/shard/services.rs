@@ -15,7 +15,7 @@ use crate::ground::slots::Conn;
 use crate::ground::{Ground, Todo};
 use crate::http::Service;
 use crate::kv::{Answer, Unavailable};
-use crate::limits::{APPENDS_AHEAD, MAIL_SLICE};
+use crate::limits::{APPENDS_AHEAD, CROWD_SLICE, MAIL_SLICE};
 use crate::runtime::account::Held;
 use crate::runtime::random::Map;
 use crate::runtime::shrink::shrink;
@@ -164,18 +164,34 @@ impl Services {
         }
     }
 
-    /// Does what follows from what was just read.
+    /// Does what follows from what was just read, and tells the key-value store of topics.
     pub(crate) fn go_on(&mut self, ground: &mut Ground) {
         self.do_todo(ground);
-        with(&mut self.frontend, |frontend| frontend.send_registrations(ground));
-        self.do_todo(ground);
+        self.bit_by_bit(ground, |services, ground| {
+            services.frontend.as_mut().is_some_and(|frontend| frontend.register_some(ground))
+        });
+    }
+
+    /// Has something done bit by bit, with all that follows from each, for as long as one turn may. `bit` is false if nothing was
+    /// left to do; true is given if there may be more.
+    fn bit_by_bit(&mut self, ground: &mut Ground, bit: impl Fn(&mut Services, &mut Ground) -> bool) -> bool {
+        let mut slice = ground.clock.slice(CROWD_SLICE);
+        while bit(self, ground) {
+            self.do_todo(ground);
+            if slice.is_over() {
+                return true;
+            }
+        }
+        false
     }
 
     /// Once a turn, behind messages and requests: a slice of what each role has to do. True if there is more.
     pub(crate) fn serve(&mut self, ground: &mut Ground) -> bool {
         with(&mut self.backend, |backend| backend.tell_posts(ground));
         self.do_todo(ground);
-        let counts = self.dispatcher.as_mut().is_some_and(|dispatcher| dispatcher.tell_counts(ground));
+        let counts = self.bit_by_bit(ground, |services, ground| {
+            services.dispatcher.as_mut().is_some_and(|dispatcher| dispatcher.tell_counts(ground))
+        });
         let drains = self.go_on_draining(ground);
         let viewers = self.frontend.as_mut().is_some_and(|frontend| frontend.serve(ground));
         let pasts = self.read_pasts(ground);
@@ -206,6 +222,7 @@ impl Services {
             // It holds the answer, and what follows may write to streams by it.
             let answer = std::mem::take(&mut ground.out);
             self.do_todo(ground);
+            debug_assert!(ground.out.is_empty(), "who writes to a stream leaves nothing");
             ground.out = answer;
         }
     }

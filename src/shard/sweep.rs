@@ -27,9 +27,7 @@ impl Shard {
         debug_assert!(frontend.is_none_or(|frontend| frontend.is_accounted(&self.ground)));
         self.show_gauges();
     }
-}
 
-impl Shard {
     fn show_gauges(&mut self) {
         let longest = self.turn_time.longest(self.ground.clock.instant);
         let (ready, kv_available) = (self.ground.not_ready().is_none(), self.ground.trouble().is_none());

@@ -4,6 +4,7 @@
 #![deny(unsafe_code, clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod agenda;
+mod answers;
 mod batch;
 mod clients;
 mod crowds;

@@ -7,7 +7,7 @@ use crate::ground::Ground;
 use crate::ground::asking::Asked;
 use crate::ground::message::{Message, Wish};
 use crate::kv::Request;
-use crate::limits::{CROWD_SLICE, REGISTER_RETRY, SUBSCRIBERS_CACHE_AGE};
+use crate::limits::{REGISTER_RETRY, SUBSCRIBERS_CACHE_AGE};
 use crate::runtime::shrink::shrink;
 use crate::wire::topic::Topic;
 
@@ -39,20 +39,17 @@ impl Frontend {
         }
     }
 
-    /// Sends the registrations that are due, as many as one turn may.
-    pub(crate) fn send_registrations(&mut self, ground: &mut Ground) {
-        self.begin_homes(ground);
-        if !self.registrar.is_due(ground.clock.instant) {
-            return;
+    /// Begins with new topics, or sends a batch of registrations, if that is due. False if nothing is.
+    pub(crate) fn register_some(&mut self, ground: &mut Ground) -> bool {
+        if self.begin_homes(ground) {
+            return true;
         }
-        let mut slice = ground.clock.slice(CROWD_SLICE);
-        while let Some(batch) = self.registrar.next_batch(ground.node.id, ground.clock.instant) {
+        let batch = self.registrar.next_batch(ground.node.id, ground.clock.instant);
+        batch.is_some_and(|batch| {
             let number = batch.bucket;
             ground.ask(Request::Apply(batch), Asked::Apply(number));
-            if slice.is_over() {
-                return;
-            }
-        }
+            true
+        })
     }
 
     pub(crate) fn on_applied(&mut self, ground: &mut Ground, number: u8) {

@@ -67,9 +67,7 @@ impl Ground {
     pub(crate) fn reads_control(&self) -> bool {
         self.node.roles.frontend || self.node.tokens.is_some()
     }
-}
 
-impl Ground {
     /// Once a tick: reads on if it is time to, and forgets what no token lives to see.
     pub(crate) fn tick_control(&mut self) {
         if self.is_whole_second() && !self.control.revoked.is_empty() {
