@@ -13,20 +13,18 @@ use crate::backend::{Backend, rules};
 use crate::db::{Change, Command, Outcome, PostKind, Record, StoreError};
 use crate::ground::Ground;
 use crate::ground::access::Access;
-use crate::ground::answering::Handled;
+use crate::ground::answering::{Handled, Incoming};
 use crate::ground::asking::is_due;
 use crate::ground::message::{Then, Ticket};
 use crate::ground::once::other_body;
 use crate::ground::own::Own;
 use crate::ground::posts::Telling;
-use crate::ground::slots::Conn;
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::trouble::Told;
 use crate::wire::hops::Begun;
 use crate::wire::http::{HttpError, Method};
 use crate::wire::json;
 use crate::wire::names::check_name;
-use crate::wire::request::Request;
 use crate::wire::status::Status;
 
 /// The body of a like, and of taking it back.
@@ -46,12 +44,11 @@ impl Backend {
     pub(crate) fn likes(
         &mut self,
         ground: &mut Ground,
-        conn: Conn,
-        request: &Request<'_>,
+        incoming: Incoming<'_>,
         access: &Access,
         video: &str,
-        body: &[u8],
     ) -> Result<Handled, HttpError> {
+        let Incoming { conn, request, body, .. } = incoming;
         let topic = place_topic(PostKind::Comment, video)?;
         let (command, then) = match request.method {
             Method::Get | Method::Head => {

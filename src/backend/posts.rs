@@ -12,7 +12,7 @@ use crate::db::rules::Standing;
 use crate::db::{Change, Command, Deletion, Outcome, Part, Post, PostKind, Record};
 use crate::ground::Ground;
 use crate::ground::access::{Access, moderated};
-use crate::ground::answering::Handled;
+use crate::ground::answering::{Handled, Incoming};
 use crate::ground::message::{Message, Then, Ticket};
 use crate::ground::own::Own;
 use crate::ground::posts::Telling;
@@ -24,7 +24,6 @@ use crate::wire::http::{HttpError, Method};
 use crate::wire::json;
 use crate::wire::names::check_name;
 use crate::wire::query::{Parameter, Query};
-use crate::wire::request::Request;
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
@@ -111,14 +110,13 @@ impl Backend {
     pub(crate) fn posts(
         &mut self,
         ground: &mut Ground,
-        conn: Conn,
-        request: &Request<'_>,
+        incoming: Incoming<'_>,
         query: Query<'_>,
         access: &Access,
         kind: PostKind,
         place: &str,
-        body: &[u8],
     ) -> Result<Handled, HttpError> {
+        let Incoming { conn, request, body, .. } = incoming;
         let topic = place_topic(kind, place)?;
         match request.method {
             Method::Get | Method::Head => {
@@ -159,13 +157,13 @@ impl Backend {
     pub(crate) fn delete_post(
         &mut self,
         ground: &mut Ground,
-        conn: Conn,
+        incoming: Incoming<'_>,
         access: &Access,
         kind: PostKind,
         place: &str,
         id: &str,
-        body: &[u8],
     ) -> Result<Handled, HttpError> {
+        let Incoming { conn, body, .. } = incoming;
         let topic = place_topic(kind, place)?;
         let DeleteBody { member } = if body.trim_ascii().is_empty() {
             DeleteBody::default()
@@ -295,13 +293,12 @@ impl Backend {
     pub(crate) fn receipts(
         &mut self,
         ground: &mut Ground,
-        conn: Conn,
-        request: &Request<'_>,
+        incoming: Incoming<'_>,
         query: Query<'_>,
         access: &Access,
         conversation: &str,
-        body: &[u8],
     ) -> Result<Handled, HttpError> {
+        let Incoming { conn, request, body, .. } = incoming;
         #[derive(Deserialize)]
         struct Body {
             member: Option<String>,

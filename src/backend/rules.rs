@@ -10,17 +10,15 @@ use crate::db::rules::{Bar, Change, Comments, Rules, Standing};
 use crate::db::{Command, Outcome, PostKind, StoreError};
 use crate::ground::Ground;
 use crate::ground::access::{Access, moderated};
-use crate::ground::answering::Handled;
+use crate::ground::answering::{Handled, Incoming};
 use crate::ground::message::Then;
 use crate::ground::own::Own;
-use crate::ground::slots::Conn;
 use crate::limits::{SLOW_SECONDS_MAX, TIMEOUT_SECONDS_MAX};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::event::RULES;
 use crate::wire::http::{HttpError, Method};
 use crate::wire::json;
 use crate::wire::names::check_name;
-use crate::wire::request::Request;
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
@@ -127,12 +125,11 @@ impl Backend {
     pub(crate) fn rules(
         &mut self,
         ground: &mut Ground,
-        conn: Conn,
-        request: &Request<'_>,
+        incoming: Incoming<'_>,
         access: &Access,
         video: &str,
-        body: &[u8],
     ) -> Result<Handled, HttpError> {
+        let Incoming { conn, request, body, .. } = incoming;
         let topic = moderated_topic(access, video)?;
         let video = video.to_owned();
         if request.method != Method::Put {
@@ -149,11 +146,11 @@ impl Backend {
     pub(crate) fn timeout(
         &mut self,
         ground: &mut Ground,
-        conn: Conn,
+        incoming: Incoming<'_>,
         access: &Access,
         video: &str,
-        body: &[u8],
     ) -> Result<Handled, HttpError> {
+        let Incoming { conn, body, .. } = incoming;
         moderated_topic(access, video)?;
         let read: TimeoutBody = json::object(body).map_err(|error| {
             HttpError::bad(format!("the body must be {{\"member\":\"…\",\"seconds\":60}}: {error}"))

@@ -6,16 +6,14 @@ use crate::db::once::{Asker, Once};
 use crate::dispatcher::Dispatcher;
 use crate::ground::Ground;
 use crate::ground::access::{Access, Allowed};
-use crate::ground::answering::Handled;
+use crate::ground::answering::{Handled, Incoming};
 use crate::ground::asking::{Asked, kv_error};
 use crate::ground::once::other_body;
 use crate::ground::publishing::{Claiming, Published, Publisher};
-use crate::ground::slots::Conn;
 use crate::kv::{Answer, Claim, Request as Question, Unavailable};
 use crate::runtime::account::Held;
 use crate::wire::event::{Class, Draft};
 use crate::wire::http::HttpError;
-use crate::wire::response::AnswerTo;
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
@@ -41,13 +39,12 @@ impl Dispatcher {
     pub(crate) fn publish_once(
         &mut self,
         ground: &mut Ground,
-        conn: Conn,
-        to: AnswerTo,
+        incoming: Incoming<'_>,
         key: &str,
         access: &Access,
         draft: &Allowed<'_>,
-        body: &[u8],
     ) -> Result<Handled, HttpError> {
+        let Incoming { conn, to, body, .. } = incoming;
         let once = Once::new(asker(access), ["events", &draft.topic], key, body, ground.clock.unix_ms);
         let mut id = draft.id.as_deref().unwrap_or_default().to_owned();
         if id.is_empty() {

@@ -10,7 +10,7 @@ use crate::frontend::Frontend;
 use crate::frontend::topic_changes::gone;
 use crate::ground::Ground;
 use crate::ground::access::Access;
-use crate::ground::answering::Handled;
+use crate::ground::answering::{Handled, Incoming};
 use crate::ground::link::{Call, Called, Destination, Lane, Outcome};
 use crate::ground::message::{ChangeTopics, Message, Renewal};
 use crate::ground::slots::Conn;
@@ -141,7 +141,8 @@ impl Frontend {
     }
 
     /// `POST /v1/internal/connections`: another Frontend hands a change on.
-    pub(crate) fn take_change(&mut self, ground: &mut Ground, asker: Conn, body: &[u8]) -> Result<Handled, HttpError> {
+    pub(crate) fn take_change(&mut self, ground: &mut Ground, incoming: Incoming<'_>) -> Result<Handled, HttpError> {
+        let Incoming { conn: asker, body, .. } = incoming;
         let change: Change = serde_json::from_slice(body)
             .map_err(|error| HttpError::bad(format!("the body is no change to a stream: {error}")))?;
         let (shard, conn, secret) = self.locate(ground, &change.connection)?;

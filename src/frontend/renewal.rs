@@ -10,14 +10,13 @@ use crate::frontend::topics::TopicEntry;
 use crate::ground::Ground;
 use crate::ground::access::Access;
 use crate::ground::all::All;
-use crate::ground::answering::Handled;
+use crate::ground::answering::{Handled, Incoming};
 use crate::ground::message::{Message, Renewal};
 use crate::ground::rights::StreamRights;
 use crate::ground::slots::Conn;
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::http::HttpError;
 use crate::wire::query::Query;
-use crate::wire::request::Request;
 use crate::wire::{json, sse};
 
 #[derive(Default, Deserialize)]
@@ -31,12 +30,11 @@ impl Frontend {
     pub(crate) fn renew_token(
         &mut self,
         ground: &mut Ground,
-        asker: Conn,
-        request: &Request<'_>,
+        incoming: Incoming<'_>,
         query: Query<'_>,
         connection: &str,
-        body: &[u8],
     ) -> Result<Handled, HttpError> {
+        let Incoming { conn: asker, request, body, .. } = incoming;
         // What the parser says could quote the token.
         let Body { token } = match body.trim_ascii() {
             [] => Body::default(),

@@ -9,7 +9,7 @@ use crate::frontend::lag::{Lag, Showing};
 use crate::ground::Ground;
 use crate::ground::access::Access;
 use crate::ground::all::All;
-use crate::ground::answering::Handled;
+use crate::ground::answering::{Handled, Incoming};
 use crate::ground::message::{Asker, Message};
 use crate::ground::opening::{LastEvent, Opening, read_topics};
 use crate::ground::rights::StreamRights;
@@ -23,7 +23,6 @@ use crate::wire::frame::Frame;
 use crate::wire::http::{HttpError, Method};
 use crate::wire::position::Shown;
 use crate::wire::query::{Parameter, Query};
-use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
 use crate::wire::sse;
 use crate::wire::sse::Framing;
@@ -46,13 +45,12 @@ impl Frontend {
     pub(crate) fn start_stream(
         &mut self,
         ground: &mut Ground,
-        conn: Conn,
-        request: &Request<'_>,
+        incoming: Incoming<'_>,
         query: Query<'_>,
         access: Access,
-        to: AnswerTo,
         polls: bool,
     ) -> Result<Handled, HttpError> {
+        let Incoming { conn, request, to, .. } = incoming;
         let mut topics = read_topics(query.all(Parameter::Topic), ground.live.topics_max)?;
         let mut member = None;
         for named in query.all(Parameter::Member) {

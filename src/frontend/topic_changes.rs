@@ -6,7 +6,7 @@ use crate::frontend::Frontend;
 use crate::frontend::elsewhere::What;
 use crate::frontend::streams::Waiter;
 use crate::ground::access::Access;
-use crate::ground::answering::Handled;
+use crate::ground::answering::{Handled, Incoming};
 use crate::ground::message::{ChangeTopics, Message};
 use crate::ground::opening::{read_topics, too_many_topics};
 use crate::ground::slots::{Conn, TopicIndex};
@@ -33,11 +33,11 @@ impl Frontend {
     pub(crate) fn change_topics(
         &mut self,
         ground: &mut Ground,
-        asker: Conn,
+        incoming: Incoming<'_>,
         connection: &str,
         access: Access,
-        body: &[u8],
     ) -> Result<Handled, HttpError> {
+        let Incoming { conn: asker, body, .. } = incoming;
         let body: Body = json::object(body)
             .map_err(|error| HttpError::bad(format!("the body must be {{\"add\":[…],\"remove\":[…]}}: {error}")))?;
         let list = |topics: &[String]| read_topics(topics.iter(), ground.live.topics_max);

@@ -56,6 +56,21 @@ impl Ground {
     }
 }
 
+/// A request that is to be answered.
+#[derive(Clone, Copy)]
+pub struct Incoming<'a> {
+    /// The connection that brought it.
+    pub conn: Conn,
+    /// It came in by the internal listener.
+    pub internal: bool,
+    /// Its head.
+    pub request: &'a Request<'a>,
+    /// What its answer depends on.
+    pub to: AnswerTo,
+    /// Its body.
+    pub body: &'a [u8],
+}
+
 /// What became of a request.
 #[derive(Debug)]
 pub enum Handled {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::ground::Ground;
-use crate::ground::answering::Handled;
+use crate::ground::answering::{Handled, Incoming};
 use crate::ground::asking::Asked;
 use crate::ground::link::{Call, Called, Destination, Lane, Outcome, may_repeat};
 use crate::ground::slots::Conn;
@@ -13,7 +13,6 @@ use crate::limits::*;
 use crate::runtime::account::Reservation;
 use crate::runtime::random::Map;
 use crate::wire::http::HttpError;
-use crate::wire::response::AnswerTo;
 use crate::wire::status::Status;
 
 #[derive(Debug)]
@@ -183,7 +182,8 @@ impl Ground {
     }
 
     /// `POST /v1/internal/kv`: another node's questions to this one's store.
-    pub(crate) fn relay_questions(&mut self, conn: Conn, to: AnswerTo, body: &[u8]) -> Result<Handled, HttpError> {
+    pub(crate) fn relay_questions(&mut self, incoming: Incoming<'_>) -> Result<Handled, HttpError> {
+        let Incoming { conn, to, body, .. } = incoming;
         let requests: Vec<Request> = serde_json::from_slice(body)
             .map_err(|error| HttpError::bad(format!("the body must be a list of questions: {error}")))?;
         if let Some((at, problem)) = requests.iter().enumerate().find_map(|(at, one)| Some((at, one.problem()?))) {

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use crate::ground::Ground;
 use crate::ground::access::Access;
-use crate::ground::answering::Handled;
+use crate::ground::answering::{Handled, Incoming};
 use crate::ground::lines::Taken;
 use crate::ground::opening::Opening;
 use crate::ground::slots::Conn;
@@ -36,15 +36,7 @@ pub trait Service {
     ///
     /// # Errors
     /// What is wrong with the request.
-    fn handle(
-        &mut self,
-        ground: &mut Ground,
-        conn: Conn,
-        internal: bool,
-        request: &Request<'_>,
-        to: AnswerTo,
-        body: &[u8],
-    ) -> Result<Handled, HttpError>;
+    fn handle(&mut self, ground: &mut Ground, incoming: Incoming<'_>) -> Result<Handled, HttpError>;
 
     /// A request becomes a stream. `before` is what its connection is yet to be sent of earlier answers.
     fn open_stream(&mut self, ground: &mut Ground, conn: Conn, before: Vec<u8>, opening: Opening, to: AnswerTo);

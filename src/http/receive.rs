@@ -4,7 +4,7 @@ use tracing::debug;
 
 use crate::admission::Refusal;
 use crate::ground::Ground;
-use crate::ground::answering::{Handled, logged_id};
+use crate::ground::answering::{Handled, Incoming, logged_id};
 use crate::ground::http_connection::{Body, Http};
 use crate::ground::lines::Remaining;
 use crate::ground::slots::{Conn, Kind};
@@ -384,7 +384,7 @@ impl Server {
         // Before it is served: a stream has a time of its own.
         ground.set_due(conn, ground.idle_due(http));
         ground.request_id = logged_id(request);
-        match service.handle(ground, conn, http.internal, request, to, body) {
+        match service.handle(ground, Incoming { conn, internal: http.internal, request, to, body }) {
             Ok(Handled::Answered(_)) => {}
             Ok(Handled::AnsweredLast(_)) => http.closing = true,
             Ok(Handled::Later) => {

@@ -7,16 +7,14 @@ use serde_json::json;
 use crate::ground::Ground;
 use crate::ground::access::Access;
 use crate::ground::admitting::NOBODY;
-use crate::ground::answering::Handled;
+use crate::ground::answering::{Handled, Incoming};
 use crate::ground::resources::Resource;
-use crate::ground::slots::Conn;
 use crate::observe::exposition;
 use crate::observe::metrics::Counters;
 use crate::runtime::account::Use;
 use crate::shard::services::Services;
 use crate::wire::http::HttpError;
-use crate::wire::request::Request;
-use crate::wire::response::{AnswerTo, NO_STORE};
+use crate::wire::response::NO_STORE;
 use crate::wire::status::Status;
 
 impl Services {
@@ -24,12 +22,10 @@ impl Services {
     pub(crate) fn handle_internal(
         &mut self,
         ground: &mut Ground,
-        conn: Conn,
-        request: &Request<'_>,
+        incoming: Incoming<'_>,
         resource: Option<Resource<'_>>,
-        to: AnswerTo,
-        body: &[u8],
     ) -> Result<Handled, HttpError> {
+        let Incoming { conn, request, to, .. } = incoming;
         let is_open =
             matches!(resource, Some(Resource::Metrics | Resource::Live | Resource::Ready | Resource::Peer(_)));
         if !is_open {
@@ -52,10 +48,10 @@ impl Services {
             Resource::Topic(topic) => return self.list_topic(ground, conn, topic),
             Resource::TopicEvents(topic) => {
                 ground.admit_event(NOBODY)?;
-                return self.publish_one(ground, conn, request, topic, &Access::Node, to, body);
+                return self.publish_one(ground, incoming, topic, &Access::Node);
             }
-            Resource::Neighbour(what) => return self.node_to_node(ground, conn, request, what, to, body),
-            Resource::Peer(what) => return self.peer_request(ground, conn, request, what, to, body),
+            Resource::Neighbour(what) => return self.node_to_node(ground, incoming, what),
+            Resource::Peer(what) => return self.peer_request(ground, incoming, what),
             // Publishing by lines is taken line by line, and never comes here; the rest is of the public listener.
             _ => return Err(HttpError::not_found()),
         };

@@ -1,14 +1,11 @@
 //! Node-to-node requests: who may send them, and to whom.
 
 use crate::ground::Ground;
-use crate::ground::answering::Handled;
+use crate::ground::answering::{Handled, Incoming};
 use crate::ground::message::Message;
-use crate::ground::slots::Conn;
 use crate::shard::services::Services;
 use crate::wire::batch::Batch;
 use crate::wire::http::HttpError;
-use crate::wire::request::Request;
-use crate::wire::response::AnswerTo;
 use crate::wire::status::Status;
 
 impl Services {
@@ -16,11 +13,8 @@ impl Services {
     pub(crate) fn node_to_node(
         &mut self,
         ground: &mut Ground,
-        conn: Conn,
-        request: &Request<'_>,
+        incoming: Incoming<'_>,
         what: &str,
-        to: AnswerTo,
-        body: &[u8],
     ) -> Result<Handled, HttpError> {
         let roles = ground.node.roles;
         let is_known = match what {
@@ -33,13 +27,13 @@ impl Services {
         if !is_known {
             return Err(HttpError::not_found());
         }
-        ground.check_neighbour(request)?;
+        ground.check_neighbour(incoming.request)?;
         match what {
-            "frames" => self.frames_request(ground, conn, to, body, None),
-            "kv" => ground.relay_questions(conn, to, body),
-            "members" => self.members_asked(ground, conn, false, body),
-            "totals" => self.totals_request(ground, to, body),
-            _ => self.frontend()?.take_change(ground, conn, body),
+            "frames" => self.frames_request(ground, incoming, None),
+            "kv" => ground.relay_questions(incoming),
+            "members" => self.members_asked(ground, incoming, false),
+            "totals" => self.totals_request(ground, incoming),
+            _ => self.frontend()?.take_change(ground, incoming),
         }
     }
 
@@ -47,11 +41,10 @@ impl Services {
     pub(crate) fn frames_request(
         &mut self,
         ground: &mut Ground,
-        conn: Conn,
-        to: AnswerTo,
-        body: &[u8],
+        incoming: Incoming<'_>,
         peer: Option<usize>,
     ) -> Result<Handled, HttpError> {
+        let Incoming { conn, to, body, .. } = incoming;
         let bad = |error: crate::wire::binary::Malformed| HttpError::bad(error.to_string());
         let owner = self.window_owner(ground, &Batch::parse(body).map_err(bad)?.header);
         if owner == ground.id {

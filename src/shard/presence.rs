@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::ground::Ground;
 use crate::ground::access::Access;
-use crate::ground::answering::Handled;
+use crate::ground::answering::{Handled, Incoming};
 use crate::ground::asking::{Asked, kv_error};
 use crate::ground::slots::Conn;
 use crate::ground::turns::turn_data;
@@ -18,7 +18,6 @@ use crate::runtime::random::Set;
 use crate::shard::services::Services;
 use crate::wire::http::HttpError;
 use crate::wire::query::{Parameter, Query};
-use crate::wire::response::AnswerTo;
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
@@ -27,11 +26,11 @@ impl Services {
     pub(crate) fn presence(
         &mut self,
         ground: &mut Ground,
-        conn: Conn,
+        incoming: Incoming<'_>,
         query: Query<'_>,
         access: &Access,
-        to: AnswerTo,
     ) -> Result<Handled, HttpError> {
+        let Incoming { conn, to, .. } = incoming;
         let mut members = Vec::new();
         for member in each_once(query.all(Parameter::Member)) {
             crate::wire::names::check_name("member", &member)?;

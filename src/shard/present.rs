@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::frontend::counting::{COUNTED, is_counted};
 use crate::ground::Ground;
-use crate::ground::answering::Handled;
+use crate::ground::answering::{Handled, Incoming};
 use crate::ground::link::{Call, Called, Destination, Lane, Outcome};
 use crate::ground::listing::Listing;
 use crate::ground::message::Message;
@@ -59,10 +59,10 @@ impl Services {
     pub(crate) fn members_asked(
         &mut self,
         ground: &mut Ground,
-        conn: Conn,
+        incoming: Incoming<'_>,
         is_peer: bool,
-        body: &[u8],
     ) -> Result<Handled, HttpError> {
+        let Incoming { conn, body, .. } = incoming;
         let mut ask: PresentAsk = serde_json::from_slice(body)
             .map_err(|error| HttpError::bad(format!("the body does not ask who is here: {error}")))?;
         if ask.of.len() > PRESENT_NAMES_MAX || ask.limit > PRESENT_MAX as usize {

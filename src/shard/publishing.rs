@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::ground::access::{Access, Allowed};
-use crate::ground::answering::Handled;
+use crate::ground::answering::{Handled, Incoming};
 use crate::ground::lines::Taken;
 use crate::ground::own::Own;
 use crate::ground::publishing::{Published, Publisher};
@@ -14,8 +14,6 @@ use crate::shard::services::Services;
 use crate::wire::event::Draft;
 use crate::wire::hops::Parent;
 use crate::wire::http::HttpError;
-use crate::wire::request::Request;
-use crate::wire::response::AnswerTo;
 use crate::wire::status::Status;
 
 impl Services {
@@ -23,13 +21,11 @@ impl Services {
     pub(crate) fn publish_one(
         &mut self,
         ground: &mut Ground,
-        conn: Conn,
-        request: &Request<'_>,
+        incoming: Incoming<'_>,
         topic: &str,
         access: &Access,
-        to: AnswerTo,
-        body: &[u8],
     ) -> Result<Handled, HttpError> {
+        let Incoming { conn, request, to, body, .. } = incoming;
         let topic = ground.path_topic(topic)?;
         let draft = Draft::parse(body, Some(&topic)).map_err(|error| match error {
             crate::wire::event::EventError::TooLarge(_) => HttpError::new(Status::ContentTooLarge, error.to_string()),
@@ -38,7 +34,7 @@ impl Services {
         let mut draft = ground.allow(access, draft)?;
         draft.of_trace(request.traceparent.and_then(Parent::parse));
         if let Some(key) = once::key(request)? {
-            return self.dispatcher()?.publish_once(ground, conn, to, key, access, &draft, body);
+            return self.dispatcher()?.publish_once(ground, incoming, key, access, &draft);
         }
         let (published, id) = self.publish_named(ground, &draft, Publisher::Request(conn));
         let handled = published.map(|published| match published {

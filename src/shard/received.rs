@@ -3,11 +3,10 @@
 use serde::Deserialize;
 
 use crate::ground::Ground;
-use crate::ground::answering::Handled;
+use crate::ground::answering::{Handled, Incoming};
 use crate::limits::{RECEIVED_AGE, RECEIVED_LATENCY_MAX, RECEIVED_SAMPLES_MAX};
 use crate::wire::http::HttpError;
 use crate::wire::json;
-use crate::wire::response::AnswerTo;
 use crate::wire::status::Status;
 
 #[derive(Debug, Deserialize)]
@@ -36,7 +35,8 @@ impl Sample {
 
 impl Ground {
     /// `POST /v1/received`
-    pub(crate) fn received(&mut self, to: AnswerTo, body: &[u8]) -> Result<Handled, HttpError> {
+    pub(crate) fn received(&mut self, incoming: Incoming<'_>) -> Result<Handled, HttpError> {
+        let Incoming { to, body, .. } = incoming;
         let Report { samples } = json::object(body).map_err(|error| {
             HttpError::bad(format!("the body must be {{\"samples\":[{{\"at\":…,\"received\":…}}]}}: {error}"))
         })?;

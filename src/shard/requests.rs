@@ -7,20 +7,18 @@ use crate::auth::LEEWAY;
 use crate::auth::token::{is_jti, time};
 use crate::ground::Ground;
 use crate::ground::access::{Access, Allowed};
-use crate::ground::answering::Handled;
+use crate::ground::answering::{Handled, Incoming};
 use crate::ground::control::Command;
 use crate::ground::opening::read_topics;
 use crate::ground::own::Own;
 use crate::ground::publishing::{Published, Publisher};
 use crate::ground::resources::Order;
-use crate::ground::slots::Conn;
 use crate::limits::REVOCATIONS_MAX;
 use crate::shard::services::Services;
 use crate::wire::event::CONTROL_TOPIC;
 use crate::wire::http::{HttpError, percent_decode};
 use crate::wire::json;
 use crate::wire::names::check_name;
-use crate::wire::response::AnswerTo;
 use crate::wire::topic::Topic;
 
 #[derive(Debug, Default, Deserialize)]
@@ -40,12 +38,11 @@ impl Services {
     pub(crate) fn order_all(
         &mut self,
         ground: &mut Ground,
-        conn: Conn,
+        incoming: Incoming<'_>,
         access: &Access,
         order: Order<'_>,
-        to: AnswerTo,
-        body: &[u8],
     ) -> Result<Handled, HttpError> {
+        let Incoming { conn, to, body, .. } = incoming;
         access.require_publish(CONTROL_TOPIC)?;
         let command = self.command(ground, order, body)?;
         if matches!(command, Command::Revoke { .. } | Command::RevokeToken { .. }) {

@@ -1,26 +1,16 @@
 //! Requests to resources.
 
 use crate::ground::Ground;
-use crate::ground::answering::Handled;
+use crate::ground::answering::{Handled, Incoming};
 use crate::ground::resources::Resource;
-use crate::ground::slots::Conn;
 use crate::shard::services::Services;
 use crate::wire::http::{HttpError, Method, percent_decode};
-use crate::wire::request::Request;
-use crate::wire::response::AnswerTo;
 use crate::wire::status::Status;
 
 impl Services {
     /// Finds the resource and lets it answer.
-    pub(crate) fn route(
-        &mut self,
-        ground: &mut Ground,
-        conn: Conn,
-        internal: bool,
-        request: &Request<'_>,
-        to: AnswerTo,
-        body: &[u8],
-    ) -> Result<Handled, HttpError> {
+    pub(crate) fn route(&mut self, ground: &mut Ground, incoming: Incoming<'_>) -> Result<Handled, HttpError> {
+        let Incoming { conn, internal, request, to, body } = incoming;
         let roles = ground.node.roles;
         let resource = Resource::find(roles, internal, request.path);
         if internal {
@@ -30,7 +20,7 @@ impl Services {
             return ground.options(request, to, internal, resource);
         }
         if internal {
-            return self.handle_internal(ground, conn, request, resource, to, body);
+            return self.handle_internal(ground, incoming, resource);
         }
         let resource = resource.ok_or_else(HttpError::not_found)?;
         let query = resource.query(roles, false, request)?;
@@ -49,27 +39,25 @@ impl Services {
             }
             Resource::TopicEvents(topic) => {
                 let access = ground.publisher(conn, request, query)?;
-                self.publish_one(ground, conn, request, topic, &access, to, body)
+                self.publish_one(ground, incoming, topic, &access)
             }
             // POST is taken line by line, and never comes here.
             Resource::Events => {
                 let access = ground.access(request, query)?;
-                self.frontend()?.start_stream(ground, conn, request, query, access, to, false)
+                self.frontend()?.start_stream(ground, incoming, query, access, false)
             }
             Resource::Poll => {
                 let access = ground.access(request, query)?;
-                self.frontend()?.start_stream(ground, conn, request, query, access, to, true)
+                self.frontend()?.start_stream(ground, incoming, query, access, true)
             }
             Resource::StreamTopics(connection) => {
                 let access = ground.access(request, query)?;
-                self.frontend()?.change_topics(ground, conn, connection, access, body)
+                self.frontend()?.change_topics(ground, incoming, connection, access)
             }
-            Resource::StreamToken(connection) => {
-                self.frontend()?.renew_token(ground, conn, request, query, connection, body)
-            }
+            Resource::StreamToken(connection) => self.frontend()?.renew_token(ground, incoming, query, connection),
             Resource::Received => {
                 ground.access(request, query)?;
-                ground.received(to, body)
+                ground.received(incoming)
             }
             Resource::Time => {
                 let now = format!("{{\"now\":{}}}", ground.clock.unix_ms);
@@ -77,7 +65,7 @@ impl Services {
             }
             Resource::Likes(video) => {
                 let access = ground.publisher(conn, request, query)?;
-                self.backend()?.likes(ground, conn, request, &access, &decode(video)?, body)
+                self.backend()?.likes(ground, incoming, &access, &decode(video)?)
             }
             Resource::Taps(video) => {
                 let access = ground.publisher(conn, request, query)?;
@@ -86,27 +74,27 @@ impl Services {
             }
             Resource::Posts(kind, place) => {
                 let access = ground.publisher(conn, request, query)?;
-                self.backend()?.posts(ground, conn, request, query, &access, kind, &decode(place)?, body)
+                self.backend()?.posts(ground, incoming, query, &access, kind, &decode(place)?)
             }
             Resource::Post(kind, place, id) => {
                 let access = ground.publisher(conn, request, query)?;
-                self.backend()?.delete_post(ground, conn, &access, kind, &decode(place)?, &decode(id)?, body)
+                self.backend()?.delete_post(ground, incoming, &access, kind, &decode(place)?, &decode(id)?)
             }
             Resource::Rules(video) => {
                 let access = ground.publisher(conn, request, query)?;
-                self.backend()?.rules(ground, conn, request, &access, &decode(video)?, body)
+                self.backend()?.rules(ground, incoming, &access, &decode(video)?)
             }
             Resource::Timeouts(video) => {
                 let access = ground.publisher(conn, request, query)?;
-                self.backend()?.timeout(ground, conn, &access, &decode(video)?, body)
+                self.backend()?.timeout(ground, incoming, &access, &decode(video)?)
             }
             Resource::Presence => {
                 let access = ground.access(request, query)?;
-                self.presence(ground, conn, query, &access, to)
+                self.presence(ground, incoming, query, &access)
             }
             Resource::Receipts(conversation) => {
                 let access = ground.publisher(conn, request, query)?;
-                self.backend()?.receipts(ground, conn, request, query, &access, &decode(conversation)?, body)
+                self.backend()?.receipts(ground, incoming, query, &access, &decode(conversation)?)
             }
             Resource::Typing(conversation) => {
                 let access = ground.publisher(conn, request, query)?;
@@ -115,7 +103,7 @@ impl Services {
             }
             Resource::Order(order) => {
                 let access = ground.publisher(conn, request, query)?;
-                self.order_all(ground, conn, &access, order, to, body)
+                self.order_all(ground, incoming, &access, order)
             }
             Resource::Asset(asset, _) => Ok(ground.asset(asset, request, to)),
             _ => Err(HttpError::not_found()),

@@ -7,7 +7,7 @@ use crate::backend::Backend;
 use crate::dispatcher::Dispatcher;
 use crate::frontend::Frontend;
 use crate::ground::access::Access;
-use crate::ground::answering::Handled;
+use crate::ground::answering::{Handled, Incoming};
 use crate::ground::lines::Taken;
 use crate::ground::opening::Opening;
 use crate::ground::past::Past;
@@ -51,16 +51,8 @@ impl Service for Services {
         self.open_mail_until(ground, until);
     }
 
-    fn handle(
-        &mut self,
-        ground: &mut Ground,
-        conn: Conn,
-        internal: bool,
-        request: &Request<'_>,
-        to: AnswerTo,
-        body: &[u8],
-    ) -> Result<Handled, HttpError> {
-        let handled = self.route(ground, conn, internal, request, to, body);
+    fn handle(&mut self, ground: &mut Ground, incoming: Incoming<'_>) -> Result<Handled, HttpError> {
+        let handled = self.route(ground, incoming);
         self.bring_about(ground);
         handled
     }

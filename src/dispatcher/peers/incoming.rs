@@ -8,7 +8,7 @@ use crate::dispatcher::Dispatcher;
 use crate::dispatcher::peers::hello::{Heard, Said, clock_ahead};
 use crate::dispatcher::peers::queue::Page;
 use crate::ground::Ground;
-use crate::ground::answering::Handled;
+use crate::ground::answering::{Handled, Incoming};
 use crate::ground::asking::{Asked, kv_error};
 use crate::ground::peers::{Arriving, LeftOut};
 use crate::ground::slots::Conn;
@@ -22,7 +22,6 @@ use crate::wire::event::{Class, LIKES, VIEWERS};
 use crate::wire::frame::{Frame, Origin, Stored, Stranger, Withdrawn};
 use crate::wire::hops::{Checkpoint, Hops};
 use crate::wire::http::HttpError;
-use crate::wire::response::AnswerTo;
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 use crate::wire::types::TypeInfo;
@@ -131,11 +130,10 @@ impl Dispatcher {
     pub(crate) fn history_of_peer(
         &mut self,
         ground: &mut Ground,
-        conn: Conn,
+        incoming: Incoming<'_>,
         peer: usize,
-        to: AnswerTo,
-        body: &[u8],
     ) -> Result<Handled, HttpError> {
+        let Incoming { conn, to, body, .. } = incoming;
         let page: Page = serde_json::from_slice(body)
             .map_err(|error| HttpError::bad(format!("the body must be a page of a queue: {error}")))?;
         let ascending = page.events.is_sorted_by(|one, next| one.number < next.number);
@@ -236,11 +234,10 @@ impl Dispatcher {
     pub(crate) fn hello_of_peer(
         &mut self,
         ground: &mut Ground,
-        conn: Conn,
+        incoming: Incoming<'_>,
         peer: usize,
-        to: AnswerTo,
-        body: &[u8],
     ) -> Result<Handled, HttpError> {
+        let Incoming { conn, to, body, .. } = incoming;
         let said: Said = serde_json::from_slice(body)
             .map_err(|error| HttpError::bad(format!("the body must be a hello: {error}")))?;
         let ahead = clock_ahead(said.now, ground.clock.unix_ms).ok_or(HttpError::bad("now is no time in Unix ms"))?;
