@@ -12,6 +12,7 @@ mod database;
 mod endings;
 mod fabric;
 mod faults;
+mod lone;
 mod losses;
 mod mistakes;
 mod oracle;

@@ -26,6 +26,12 @@ fn counts(video: &str) -> Command {
     Command::Counts { video: video.into() }
 }
 
+/// Lets the database have so many pages: a full disk, for it.
+fn make_room(writer: &Writer, pages: u32) {
+    let connection = writer.connection().expect("a full disk needs no new connection");
+    connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).expect("pragma");
+}
+
 /// A store whose answers come out of a channel in the order in which they were given.
 fn collecting(path: &Path) -> (Store<u64>, Receiver<Answer>, std::thread::JoinHandle<()>) {
     let (sender, answers) = unbounded();

@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use crossbeam_channel::unbounded;
 use rusqlite::Connection;
 
-use super::{check_counts, collecting, counts, like, number};
+use super::{check_counts, collecting, counts, like, make_room, number};
 use crate::db::health::Health;
 use crate::db::rules::Standing;
 use crate::db::sqlite::batch::Writer;
@@ -19,11 +19,7 @@ fn a_full_disk_is_unavailable_until_there_is_room() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path().join("fanfare.db");
     let mut writer = Writer::open(&path).expect("opens");
-    let limit = |writer: &Writer, pages: u32| {
-        let connection = writer.connection().expect("a full disk needs no new connection");
-        connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).expect("pragma");
-    };
-    limit(&writer, 20);
+    make_room(&writer, 20);
     let mut stored = 0;
     let batch = |round: u64| (0..50).map(|member| like("42", &format!("{round}-{member}"))).collect::<Vec<_>>();
     let full = (0..1_000).find(|round| {
@@ -44,7 +40,7 @@ fn a_full_disk_is_unavailable_until_there_is_room() {
     let results = writer.run(&mixed);
     assert_eq!(results[7], expected, "also in the company of writes");
     assert!(results[6].is_err() && results[8].is_err(), "{results:?}");
-    limit(&writer, 100_000);
+    make_room(&writer, 100_000);
     let results = writer.run(&batch(full));
     let last = Outcome::Liked { created: true, likes: stored + 50, reaction_likes: stored + 50 };
     assert_eq!(results.last(), Some(&Ok(last)), "counts go on from what is stored");
@@ -61,8 +57,7 @@ fn a_disk_that_is_nearly_full_works_by_turns() {
     let limit = |writer: &Writer, more: u32| {
         let connection = writer.connection().expect("a full disk needs no new connection");
         let pages: u32 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("pragma");
-        let limit = format!("PRAGMA max_page_count = {}", pages + more);
-        connection.query_row(&limit, [], |_| Ok(())).expect("pragma");
+        make_room(writer, pages + more);
     };
     let batch: Vec<_> = (0..2_000).map(|member| like("42", &format!("a-member-with-a-long-name-{member}"))).collect();
     limit(&writer, 20);

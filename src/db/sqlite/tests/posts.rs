@@ -1,7 +1,7 @@
 //! Posts under failures: what is stored is in the outbox, and what is not stored is nowhere.
 use rusqlite::Connection;
 
-use super::number;
+use super::{make_room, number};
 use crate::db::rules::Standing;
 use crate::db::sqlite::batch::Writer;
 use crate::db::{Command, Deletion, Outcome, PostKind, StoreError};
@@ -68,11 +68,7 @@ fn a_full_disk_leaves_posts_and_their_records_in_step() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path().join("fanfare.db");
     let mut writer = Writer::open(&path).expect("opens");
-    let limit = |writer: &Writer, pages: u32| {
-        let connection = writer.connection().expect("a full disk needs no new connection");
-        connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).expect("pragma");
-    };
-    limit(&writer, 60);
+    make_room(&writer, 60);
     let batch: Vec<Command> = (0..20).map(|number| comment(&"x".repeat(100 + number))).collect();
     let mut stored = 0;
     let full = (0..1_000).any(|_| {
@@ -85,7 +81,7 @@ fn a_full_disk_leaves_posts_and_their_records_in_step() {
     let connection = Connection::open(&path).expect("reopens");
     assert_eq!(number(&connection, "SELECT count(*) FROM posts"), stored);
     check(&connection);
-    limit(&writer, 100_000);
+    make_room(&writer, 100_000);
     let next = id(&writer.run(&batch)[0]);
     let last = number(&connection, "SELECT max(id) FROM posts") - batch.len() as u64 + 1;
     assert!(next.starts_with(&format!("{last}-")), "{next}");
