@@ -62,7 +62,11 @@ fn compare(what: &str, passes: usize, count: usize, ways: &mut [(&str, &mut dyn 
     };
     for ((name, _), own) in ways.iter().zip(&times) {
         let better = own.iter().zip(&times[0]).filter(|(own, plain)| own < plain).count();
-        println!("  {name:<44} {:>7.3}  {:>5.2} ×  better in {better} of {passes}", median(own), median(own) / median(&times[0]));
+        println!(
+            "  {name:<44} {:>7.3}  {:>5.2} ×  better in {better} of {passes}",
+            median(own),
+            median(own) / median(&times[0])
+        );
     }
 }
 
@@ -155,10 +159,10 @@ fn sends(count: usize, passes: usize) {
         let flags = (SendFlags::DONTWAIT | SendFlags::NOSIGNAL).bits() as i32;
         for first in (0..count).step_by(batch) {
             let last = count.min(first + batch);
-            for place in first..last {
+            for (place, file) in files[first..last].iter().enumerate() {
                 let entry = match is_fixed {
-                    true => opcode::Send::new(types::Fixed(place as u32), EVENT.as_ptr(), EVENT.len() as u32),
-                    false => opcode::Send::new(types::Fd(files[place]), EVENT.as_ptr(), EVENT.len() as u32),
+                    true => opcode::Send::new(types::Fixed((first + place) as u32), EVENT.as_ptr(), EVENT.len() as u32),
+                    false => opcode::Send::new(types::Fd(*file), EVENT.as_ptr(), EVENT.len() as u32),
                 };
                 // SAFETY: the bytes are static.
                 unsafe { push(ring, &entry.flags(flags).build()) };
@@ -314,7 +318,8 @@ fn requests(count: usize, passes: usize) {
     let mut buffers = Buffers::new();
     let memory = buffers.entries as u64;
     // SAFETY: the entries live as long as the process.
-    unsafe { ring.submitter().register_buf_ring_with_flags(memory, BUFFERS, GROUP, 0) }.expect("buffers can be provided");
+    unsafe { ring.submitter().register_buf_ring_with_flags(memory, BUFFERS, GROUP, 0) }
+        .expect("buffers can be provided");
     let receive = |place: usize| {
         let socket = types::Fd(whole.servers[place].as_raw_fd());
         opcode::RecvMulti::new(socket, GROUP).build().user_data(place as u64)
@@ -324,8 +329,9 @@ fn requests(count: usize, passes: usize) {
         unsafe { push(&mut ring, &receive(place)) };
     }
     ring.submit().expect("the kernel takes it");
-    let has_come =
-        |server: &TcpStream, buffer: &mut [u8]| recv(server, buffer, RecvFlags::DONTWAIT).is_ok_and(|(read, _)| read > 0);
+    let has_come = |server: &TcpStream, buffer: &mut [u8]| {
+        recv(server, buffer, RecvFlags::DONTWAIT).is_ok_and(|(read, _)| read > 0)
+    };
     compare(
         "a small request, and its answer",
         passes,

@@ -8,12 +8,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use ureq::Agent;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::tls::TlsConfig;
 use url::Url;
 
 use super::KEY_FILE_BYTES_MAX;
 use super::keys::Keys;
 use super::watch::{Shared, SharedKeys};
+use crate::runtime::tls::requests_config;
 
 /// How long a fetch may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -162,16 +163,7 @@ fn unix_ms() -> u64 {
 /// A client that trusts whom this machine trusts.
 fn agent(url: &Url) -> Result<Agent, String> {
     let is_secure = url.scheme() == "https";
-    let found = if is_secure { rustls_native_certs::load_native_certs().certs } else { Vec::new() };
-    if is_secure && found.is_empty() {
-        return Err("this machine trusts no authority; install ca-certificates".to_owned());
-    }
-    let certificates: Vec<Certificate<'static>> =
-        found.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
-    let tls = TlsConfig::builder()
-        .root_certs(RootCerts::new_with_certs(&certificates))
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build();
+    let tls = if is_secure { requests_config()? } else { TlsConfig::default() };
     let config = Agent::config_builder()
         .tls_config(tls)
         .https_only(is_secure)

@@ -1,4 +1,4 @@
-//! HTTP for the commands that ask one thing at a time: one request a connection, over `http://`. What the load generator keeps
+//! HTTP for the commands that ask one thing at a time: one request a connection. What the load generator keeps
 //! under way by the thousand is on sockets of its own.
 use std::io::{self, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -8,6 +8,9 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::Agent;
 use ureq::http::{HeaderMap, Request as HttpRequest};
+use ureq::tls::TlsConfig;
+
+use crate::runtime::tls::requests_config;
 
 /// Bytes of an answer that is read whole; more is cut off. Streams are read piecemeal and have no such bound.
 const BODY_BYTES_MAX: u64 = 1024 * 1024;
@@ -19,8 +22,9 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'
 /// Each request has a connection of its own, and what the environment says of proxies does not count: the server that is named
 /// is the one that is asked. No timeout covers a whole request, since streams have no end, and names are then resolved without
 /// a thread, which a process that is to fork must not have.
-static AGENT: LazyLock<Agent> = LazyLock::new(|| {
+fn agent(tls: TlsConfig) -> Agent {
     let config = Agent::config_builder()
+        .tls_config(tls)
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
@@ -29,13 +33,18 @@ static AGENT: LazyLock<Agent> = LazyLock::new(|| {
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .user_agent(concat!("fanfare/", env!("CARGO_PKG_VERSION")));
     config.build().new_agent()
-});
+}
+
+static PLAIN: LazyLock<Agent> = LazyLock::new(|| agent(TlsConfig::default()));
+static SECURE: LazyLock<Result<Agent, String>> = LazyLock::new(|| requests_config().map(agent));
 
 /// Why a request has no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the URL {0:?} is not of the form http://HOST[:PORT][/PATH]; for https put a proxy's plain address here")]
+    #[error("the URL {0:?} is not of the form http[s]://HOST[:PORT][/PATH]")]
     Url(String),
+    #[error("no TLS: {0}")]
+    Trust(String),
     #[error("cannot reach {host}: {source}")]
     Connect { host: String, source: io::Error },
     #[error("the connection broke: {0}")]
@@ -52,9 +61,11 @@ pub enum Error {
     },
 }
 
-/// An `http://` URL taken apart.
+/// A URL of a server, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
+    /// It is asked by TLS: `https://`.
+    pub is_secure: bool,
     /// Host name or address, and port, as in a `Host` header.
     pub authority: String,
     /// What precedes a request's path, without a trailing slash; empty for most servers.
@@ -62,18 +73,27 @@ pub struct Url {
 }
 
 impl Url {
-    /// Parses `http://HOST[:PORT][/PREFIX]`.
+    /// Parses `http[s]://HOST[:PORT][/PREFIX]`.
     ///
     /// # Errors
     /// [`Error::Url`] for another scheme, an empty host, or a port that is none.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let parsed = url::Url::parse(text).ok().filter(|url| {
             let is_bare = url.username().is_empty() && url.password().is_none() && url.query().is_none();
-            url.scheme() == "http" && url.port() != Some(0) && is_bare && url.fragment().is_none()
+            matches!(url.scheme(), "http" | "https") && url.port() != Some(0) && is_bare && url.fragment().is_none()
         });
-        let known = parsed.as_ref().and_then(|url| Some((url.host_str()?, url.port_or_known_default()?, url.path())));
-        let (host, port, path) = known.ok_or_else(|| Error::Url(text.to_owned()))?;
-        Ok(Self { authority: format!("{host}:{port}"), prefix: path.trim_end_matches('/').to_owned() })
+        let known = parsed.as_ref().and_then(|url| {
+            let authority = format!("{}:{}", url.host_str()?, url.port_or_known_default()?);
+            let prefix = url.path().trim_end_matches('/').to_owned();
+            Some(Self { is_secure: url.scheme() == "https", authority, prefix })
+        });
+        known.ok_or_else(|| Error::Url(text.to_owned()))
+    }
+
+    /// Host name or address.
+    pub fn host(&self) -> &str {
+        let host = self.authority.rsplit_once(':').map_or(&*self.authority, |(host, _)| host);
+        host.trim_start_matches('[').trim_end_matches(']')
     }
 
     /// The addresses that the host has, in the resolver's order; at least one.
@@ -165,18 +185,28 @@ pub struct Request<'a> {
 /// # Errors
 /// When the server cannot be reached, when its answer is not HTTP/1.1, and [`Error::Status`] when it is not 2xx.
 pub fn send(url: &Url, request: &Request<'_>) -> Result<Answer, Error> {
-    let mut head = HttpRequest::builder().uri(format!("http://{}{}{}", url.authority, url.prefix, request.path));
+    let mut head = HttpRequest::builder().uri(format!(
+        "{}://{}{}{}",
+        if url.is_secure { "https" } else { "http" },
+        url.authority,
+        url.prefix,
+        request.path
+    ));
     let bearer = request.token.map(|token| ("Authorization", format!("Bearer {token}")));
     let headers = request.headers.iter().map(|(name, value)| (*name, (*value).to_owned()));
     for (name, value) in headers.chain(bearer) {
         // A line break in a value, from a server's `id:` or a person's token, must not become another header.
         head = head.header(name, value.replace(char::is_control, "").as_bytes());
     }
+    let agent = match url.is_secure {
+        false => &*PLAIN,
+        true => SECURE.as_ref().map_err(|error| Error::Trust(error.clone()))?,
+    };
     let sent = match request.json {
-        None => head.body(()).map_err(Into::into).and_then(|get| run(get, request.patience)),
+        None => head.body(()).map_err(Into::into).and_then(|get| run(agent, get, request.patience)),
         Some(json) => {
             let post = head.method("POST").header("Content-Type", "application/json").body(json);
-            post.map_err(Into::into).and_then(|post| run(post, request.patience))
+            post.map_err(Into::into).and_then(|post| run(agent, post, request.patience))
         }
     };
     let (head, body) = sent.map_err(|error| failure(url, error))?.into_parts();
@@ -190,10 +220,11 @@ pub fn send(url: &Url, request: &Request<'_>) -> Result<Answer, Error> {
 }
 
 fn run(
+    agent: &Agent,
     request: HttpRequest<impl ureq::AsSendBody>,
     patience: Option<Duration>,
 ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
-    AGENT.run(AGENT.configure_request(request).timeout_per_read(patience).build())
+    agent.run(agent.configure_request(request).timeout_per_read(patience).build())
 }
 
 fn failure(url: &Url, error: ureq::Error) -> Error {
@@ -238,16 +269,18 @@ mod tests {
 
     #[test]
     fn urls() {
-        for (text, authority, prefix) in [
-            ("http://127.0.0.1:8080", "127.0.0.1:8080", ""),
-            ("http://[::1]:81/live/", "[::1]:81", "/live"),
-            ("http://example", "example:80", ""),
+        for (text, is_secure, authority, host, prefix) in [
+            ("http://127.0.0.1:8080", false, "127.0.0.1:8080", "127.0.0.1", ""),
+            ("https://[::1]:81/live/", true, "[::1]:81", "::1", "/live"),
+            ("http://example", false, "example:80", "example", ""),
+            ("https://example", true, "example:443", "example", ""),
         ] {
-            let wanted = Url { authority: authority.to_owned(), prefix: prefix.to_owned() };
-            assert_eq!(Url::parse(text).unwrap(), wanted);
+            let wanted = Url { is_secure, authority: authority.to_owned(), prefix: prefix.to_owned() };
+            let url = Url::parse(text).unwrap();
+            assert_eq!((url.host(), &url), (host, &wanted));
         }
         for bad in
-            ["https://x", "x:80", "127.0.0.1:80", "http://", "http://:80", "http://h:0", "http://h:x", "http://u@h"]
+            ["ftp://x", "x:80", "127.0.0.1:80", "http://", "http://:80", "http://h:0", "http://h:x", "http://u@h"]
         {
             assert!(Url::parse(bad).is_err(), "{bad:?}");
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 /// A configuration that trusts the certificates of a PEM file, or else what this machine trusts.
 ///
@@ -19,6 +20,29 @@ pub fn client_config(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, St
         .with_root_certificates(trusted(authorities)?)
         .with_no_client_auth();
     Ok(Arc::new(config))
+}
+
+/// The same for requests by `ureq`, which trust what this machine trusts.
+///
+/// # Errors
+/// It trusts nobody.
+pub fn requests_config() -> Result<TlsConfig, String> {
+    let found = native()?;
+    let found: Vec<Certificate<'static>> = found.iter().map(|found| Certificate::from_der(found).to_owned()).collect();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&found));
+    Ok(config.unversioned_rustls_crypto_provider(provider).build())
+}
+
+/// What this machine trusts: a list of files that OpenSSL reads too, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
+fn native() -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = rustls_native_certs::load_native_certs().certs;
+    match found.is_empty() {
+        true => {
+            Err("this machine trusts no authority (install ca-certificates, or name a file of certificates)".to_owned())
+        }
+        false => Ok(found),
+    }
 }
 
 /// The certificates to trust.
@@ -36,14 +60,7 @@ fn trusted(file: Option<&Path>) -> Result<RootCertStore, String> {
             }
         }
         None => {
-            let found = rustls_native_certs::load_native_certs();
-            trusted.add_parsable_certificates(found.certs);
-            if trusted.is_empty() {
-                return Err(
-                    "this machine trusts no authority (install ca-certificates, or name a file of certificates)"
-                        .to_owned(),
-                );
-            }
+            trusted.add_parsable_certificates(native()?);
         }
     }
     Ok(trusted)

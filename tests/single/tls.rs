@@ -2,10 +2,10 @@
 
 use crate::support;
 use std::collections::HashMap;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -386,4 +386,60 @@ fn idle_viewer_by_tls_holds_buffers() {
     eventually("a viewer to cost at most 4 KiB", || (each() <= 4.0).then_some(()).ok_or_else(each));
     println!("{} KiB a viewer", each());
     drop(viewers);
+}
+
+#[test]
+fn own_commands_do_not_speak_tls() {
+    let secured = Secured::start(&["localhost"], &["--cores", "2"]);
+    let url = format!("https://localhost:{}", secured.address.port());
+    let run = |authority: &Path, words: &[&str]| {
+        let output = program().args(words).args(["--url", &url]).env("SSL_CERT_FILE", authority).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), told)
+    };
+    let trusted = secured.certificate("localhost");
+    let viewer = program()
+        .args(["subscribe", "live:1", "--url", &url])
+        .env("SSL_CERT_FILE", &trusted)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    becomes("streams", 1, || secured.node.metric("fanfare_connections", "kind=\"stream\""));
+    let (code, ..) = run(&trusted, &["publish", "live:1", "comment", r#"{"text":"hello"}"#]);
+    assert_eq!(code, Some(0));
+    let mut viewer = Ended(viewer);
+    let mut line = String::new();
+    while !line.contains("hello") {
+        line.clear();
+        assert_ne!(BufReader::new(viewer.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap(), 0);
+    }
+    // The load generator: viewers and publishers, first in full, then coming back with what they were given.
+    let bench = |words: &[&str]| {
+        let (code, report, told) = run(&trusted, &[&["bench"], words, &["--json"]].concat());
+        assert_eq!(code, Some(0), "{report} {told}");
+        serde_json::from_str::<Value>(&report).unwrap()
+    };
+    let broadcast = bench(&["broadcast", "-c", "30", "-r", "200", "-d", "1", "--warmup", "0", "--processes", "2"]);
+    assert_eq!(broadcast["received"], json!(30 * 200), "{broadcast}");
+    let full = handshakes(&secured, "full");
+    bench(&["connect", "-c", "40", "--rounds", "2", "--full-handshakes"]);
+    assert_eq!(handshakes(&secured, "full"), full + 80);
+    bench(&["reconnect", "-c", "40", "-r", "50", "-d", "1", "--warmup", "0", "--window", "4", "--threads", "1"]);
+    assert!(handshakes(&secured, "resumed") >= 40, "{}", handshakes(&secured, "resumed"));
+    // Who is not trusted is named, and nothing is sent.
+    let other = put(secured.folder.path(), "other.example");
+    let (code, _, told) = run(&other[0], &["publish", "live:1", "comment", "{}"]);
+    assert!(code == Some(1) && told.contains("certificate"), "{code:?} {told}");
+    let (code, _, told) = run(&other[0], &["bench", "connect", "-c", "3"]);
+    assert!(code == Some(1) && told.contains("certificate"), "{code:?} {told}");
+}
+
+/// A child that ends with this.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -57,6 +57,13 @@ impl Node {
         Node::with(&["--cores", "2"])
     }
 
+    /// Where it listens for TLS, as it says when it starts.
+    #[track_caller]
+    pub fn secure(&self) -> SocketAddr {
+        let said = self.log().into_iter().filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+        said.filter_map(|line| line["secure"].as_str()?.parse().ok()).next().expect("it says where")
+    }
+
     /// A node with an empty database and these flags.
     pub fn with(flags: &[&str]) -> Node {
         let folder = tempfile::tempdir().expect("a temporary folder");

@@ -43,8 +43,7 @@ impl Secured {
         let (certificates, keys) = (list(0), list(1));
         let tls = ["--tls-listen", "127.0.0.1:0", "--tls-cert", &certificates, "--tls-key", &keys];
         let node = Node::in_folder(folder.path(), &[&tls[..], flags].concat());
-        let ready = node.log().into_iter().filter_map(|line| serde_json::from_str::<Value>(&line).ok());
-        let address = ready.filter_map(|line| line["secure"].as_str()?.parse().ok()).next().expect("it says where");
+        let address = node.secure();
         Secured { node, folder, address }
     }
 

@@ -150,6 +150,9 @@ pub struct Common {
     /// What marks a connection as open
     #[arg(long, value_enum, default_value = "connected")]
     pub ready_on: ReadyOn,
+    /// By https:// shake hands in full each time, instead of coming back with what the server gave
+    #[arg(long)]
+    pub full_handshakes: bool,
     /// How often to open all connections, in connect
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,

@@ -1,7 +1,6 @@
 //! What all scenarios begin with: the server's address, the client processes, the topics' names; and the steps that
 //! they are made of.
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread;
@@ -23,6 +22,7 @@ use crate::client::fleet::measured::{Measured, Status};
 use crate::client::fleet::poster;
 use crate::client::fleet::processes::{Fleet, cores, processes_for};
 use crate::client::fleet::sys::now_us;
+use crate::client::fleet::transport::Target;
 
 /// Events a second above which NDJSON is the default.
 const SINGLE_RATE_MAX: f64 = 2_000.0;
@@ -66,7 +66,7 @@ pub struct Setup {
     pub server: Server,
     pub topics: Arc<Vec<String>>,
     /// Where is published: each gets every event.
-    targets: Vec<(SocketAddr, Url)>,
+    targets: Vec<(Target, Url)>,
     pub connections: u32,
     /// Events that were taken so far, for who looks on.
     taken: Arc<AtomicU64>,
@@ -97,17 +97,17 @@ impl Setup {
     /// When the arguments make no sense, the server cannot be found, or a process cannot be started.
     pub fn new(common: &Common, connections: u32, topics: u32, kind: Readers) -> Result<Self, Error> {
         let url = Url::parse(&common.url)?;
-        let target = url.addresses()?[0];
+        let target = Target::of(&url, common.full_handshakes)?;
         if let Some(internal) = &common.internal_url {
             wait_ready(&Url::parse(internal)?)?;
         }
         let mut targets = Vec::new();
         for publish in &common.publish_url {
             let url = Url::parse(publish)?;
-            targets.push((url.addresses()?[0], url));
+            targets.push((Target::of(&url, false)?, url));
         }
         if targets.is_empty() {
-            targets.push((target, url.clone()));
+            targets.push((target.clone(), url.clone()));
         }
         if common.rate.is_some_and(|rate| !(rate > 0.0 && rate <= 1e9)) {
             return Err(Error::Usage("--rate must be above 0 and at most 1e9 events a second".to_owned()));
@@ -133,8 +133,8 @@ impl Setup {
         };
         let processes = processes_for(connections, "connections", common.processes).map_err(Error::Usage)?;
         let threads = common.threads.unwrap_or_else(cores);
+        let server = Server::find(&common.pid, target.address);
         let fleet = Fleet::start::<Viewers>("bench", &subscription, target, processes, threads)?;
-        let server = Server::find(&common.pid, target);
         let taken = Arc::new(AtomicU64::new(0));
         let recorder = match &common.report {
             Some(_) => {
@@ -242,7 +242,7 @@ impl Setup {
 
     fn requests_to(&self, path: &str, media_type: &str) -> Vec<Request> {
         let headers = authorization(&self.common);
-        let request = |(_, url): &(SocketAddr, Url)| {
+        let request = |(_, url): &(Target, Url)| {
             let path = format!("{}{path}", url.prefix);
             Request::new(&path, &url.authority, media_type, &headers)
         };
@@ -250,8 +250,8 @@ impl Setup {
     }
 
     /// The target of each of a load's connections: `lanes` a target.
-    pub fn lane_targets(&self, lanes: usize) -> Vec<SocketAddr> {
-        self.targets.iter().flat_map(|(target, _)| std::iter::repeat_n(*target, lanes)).collect()
+    pub fn lane_targets(&self, lanes: usize) -> Vec<Target> {
+        self.targets.iter().flat_map(|(target, _)| std::iter::repeat_n(target.clone(), lanes)).collect()
     }
 
     /// One step under load: publishes at `rate` for warm-up and duration, waits for what is still to come, settles.

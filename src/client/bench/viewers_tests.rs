@@ -9,8 +9,8 @@ use super::args::ReadyOn;
 use super::schedule::Published;
 use super::viewers::{Order, Subscription, Viewers};
 use crate::client::fleet::measured::{Measured, Status};
-use crate::client::fleet::sockets::Target;
 use crate::client::fleet::sys::now_us;
+use crate::client::fleet::transport::Target;
 use crate::client::fleet::worker::{Command, Part, Reply, run};
 
 fn frame(sequence: u64, count: u64, topic: u32) -> String {
@@ -36,10 +36,10 @@ impl Client {
             likes: false,
             resumes: false,
         };
-        let target = Target { address: listener.local_addr().unwrap(), source_base: 0 };
+        let target = Target::plain(listener.local_addr().unwrap());
         thread::spawn(move || {
             let parts = [0, 1].map(|index| Part { index, of: 2 });
-            run::<Viewers>(&subscription, target, &parts, theirs)
+            run::<Viewers>(&subscription, &target, &parts, theirs)
         });
         Self { replies: BufReader::new(control.try_clone().unwrap()), control }
     }

@@ -30,6 +30,7 @@ use super::fleet::measured::{Measured, Status};
 use super::fleet::poster;
 use super::fleet::processes::{Fleet, cores, processes_for};
 use super::fleet::sys::now_us;
+use super::fleet::transport::Target;
 use super::http::{self, Url, percent_encode};
 use crate::wire::topic::Topic;
 
@@ -85,7 +86,7 @@ pub fn run(args: &CrowdArgs) -> ExitCode {
 
 fn play(args: &CrowdArgs) -> Result<Report, Error> {
     let url = Url::parse(&args.url)?;
-    let target = url.addresses()?[0];
+    let target = Target::of(&url, false)?;
     let chat = args.chat.as_ref().unwrap_or(&args.video);
     let topic = |kind: &str, name: &str| {
         let topic = Topic::encode(kind, name).map_err(|error| Error::Usage(format!("{name:?}: {error}")))?;
@@ -127,7 +128,7 @@ fn play(args: &CrowdArgs) -> Result<Report, Error> {
         stay_us: args.stay.as_micros() as f64,
         seed: args.seed,
     };
-    let mut fleet = Fleet::start::<Audience>("crowd", &plan, target, processes, threads)?;
+    let mut fleet = Fleet::start::<Audience>("crowd", &plan, target.clone(), processes, threads)?;
     let live = Arc::new(Live::default());
     let paths = Paths {
         video: format!("{}/v1/videos/{}", url.prefix, percent_encode(&args.video)),
@@ -138,7 +139,7 @@ fn play(args: &CrowdArgs) -> Result<Report, Error> {
     let end_us = run.start_us + duration_us;
     let mut actor = Actor::new(Script::new(pace, args.seed), run, paths, CHATTERS.min(members), Arc::clone(&live));
     let acting = thread::Builder::new().name("crowd-actor".to_owned()).spawn(move || {
-        let targets = [target; POSTERS];
+        let targets = vec![target; POSTERS];
         // A poster gives up a server that it cannot reach; a crowd comes back.
         loop {
             poster::run(&mut actor, &targets, DEPTH, end_us + ANSWERS_US);

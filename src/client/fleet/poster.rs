@@ -3,10 +3,11 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use super::sys::{Epoll, HANG_UP, READABLE, WRITABLE, now_us};
+use super::transport::{Target, Transport};
 
 /// Bytes waiting to be written on a connection, beyond which no further request is made.
 const UNSENT_BYTES_MAX: usize = 1024 * 1024;
@@ -49,8 +50,8 @@ pub trait Load {
 
 #[derive(Debug)]
 struct Connection {
-    target: SocketAddr,
-    stream: Option<TcpStream>,
+    target: Target,
+    stream: Option<Transport>,
     out: Vec<u8>,
     written: usize,
     input: Vec<u8>,
@@ -64,12 +65,12 @@ struct Connection {
 }
 
 /// Posts until the load is done or `deadline_us` has passed; what has no answer by then is reported as unanswered.
-pub fn run(load: &mut impl Load, targets: &[SocketAddr], depth: usize, deadline_us: u64) {
+pub fn run(load: &mut impl Load, targets: &[Target], depth: usize, deadline_us: u64) {
     let epoll = match Epoll::new() {
         Ok(epoll) => epoll,
         Err(error) => return load.unanswered(Tag { due_us: now_us(), events: 0 }, &format!("epoll: {error}")),
     };
-    let mut connections: Vec<_> = targets.iter().map(|target| Connection::new(*target)).collect();
+    let mut connections: Vec<_> = targets.iter().map(|target| Connection::new(target.clone())).collect();
     let mut buffer = vec![0; 64 * 1024];
     let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS];
     // Connections to look at in this turn; the others wait for an answer, or for a time.
@@ -131,15 +132,15 @@ pub fn run(load: &mut impl Load, targets: &[SocketAddr], depth: usize, deadline_
     }
 }
 
-fn connect(target: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&target, CONNECT_TIMEOUT)?;
+fn connect(target: &Target) -> io::Result<Transport> {
+    let stream = TcpStream::connect_timeout(&target.address, CONNECT_TIMEOUT)?;
     stream.set_nodelay(true)?;
     stream.set_nonblocking(true)?;
-    Ok(stream)
+    target.over(stream.into())
 }
 
 impl Connection {
-    fn new(target: SocketAddr) -> Connection {
+    fn new(target: Target) -> Connection {
         Connection {
             target,
             stream: None,
@@ -161,7 +162,7 @@ impl Connection {
 
     /// Connects, for the `nth` time over all connections.
     fn open(&mut self, load: &mut impl Load, epoll: &Epoll, index: usize, nth: u32) {
-        let connected = connect(self.target).and_then(|stream| {
+        let connected = connect(&self.target).and_then(|stream| {
             epoll.watch(&stream, index as u64, READABLE | WRITABLE, false)?;
             Ok(stream)
         });
@@ -215,8 +216,8 @@ impl Connection {
                 Ok(0) => over = true,
                 Ok(read) => {
                     self.input.extend_from_slice(&buffer[..read]);
-                    // A short read has emptied the socket, unless its end is there to be seen.
-                    if read == buffer.len() || self.ended {
+                    // The end of a socket that is emptied may be there to be seen.
+                    if self.ended || !stream.is_emptied(read, buffer.len()) {
                         continue;
                     }
                 }
@@ -357,7 +358,7 @@ mod tests {
     }
 
     /// Answers `each` requests of every connection, then closes it.
-    fn serve(each: usize) -> SocketAddr {
+    fn serve(each: usize) -> Target {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
@@ -380,27 +381,27 @@ mod tests {
                 });
             }
         });
-        address
+        Target::plain(address)
     }
 
     #[test]
     fn every_request_has_its_end_whether_servers_keep_connections_or_close_them() {
         let mut load = Few::default();
-        run(&mut load, &[serve(usize::MAX); 3], 1, now_us() + 30_000_000);
+        run(&mut load, &[(); 3].map(|()| serve(usize::MAX)), 1, now_us() + 30_000_000);
         assert_eq!((load.answered, load.unanswered), (30, vec![]));
         for each in [1, 2] {
             let mut load = Few::default();
-            run(&mut load, &[serve(each); 3], 1, now_us() + 30_000_000);
+            run(&mut load, &[(); 3].map(|()| serve(each)), 1, now_us() + 30_000_000);
             // Who closes without a word may do so while the next request is on its way.
             assert!(load.answered > 3 * each as u64, "{} with {each} a connection", load.answered);
             assert_eq!(load.answered + load.unanswered.len() as u64, 30, "{:?}", load.unanswered);
         }
         let mut load = Few::default();
-        run(&mut load, &[serve(0); 3], 1, now_us() + 30_000_000);
+        run(&mut load, &[(); 3].map(|()| serve(0)), 1, now_us() + 30_000_000);
         assert_eq!((load.answered, load.unanswered.len()), (0, 30), "each of them cut off");
         let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut load = Few::default();
-        run(&mut load, &[gone; 2], 1, now_us() + 30_000_000);
+        run(&mut load, &[(); 2].map(|()| Target::plain(gone)), 1, now_us() + 30_000_000);
         assert_eq!((load.answered, load.unanswered.len()), (0, 2), "{:?}", load.unanswered);
     }
 

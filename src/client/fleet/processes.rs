@@ -1,7 +1,6 @@
 //! The client processes, as the process that started them sees them. One process may have only so many open files, so
 //! a load of many connections takes several.
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,8 +9,8 @@ use crossbeam_channel::{Receiver, TryRecvError, unbounded};
 use serde::Serialize;
 
 use super::measured::{Measured, Status};
-use super::sockets::Target;
 use super::sys::{self, Forked};
+use super::transport::Target;
 use super::worker::{self, Clients, Command, Part, Reply};
 
 /// Descriptors that a process needs beside its connections.
@@ -81,11 +80,11 @@ impl Fleet {
     pub fn start<C: Clients>(
         command: &str,
         plan: &C::Plan,
-        target: SocketAddr,
+        mut target: Target,
         processes: u32,
         threads: u32,
     ) -> io::Result<Self> {
-        let target = Target { address: target, source_base: std::process::id() % 1024 * 8192 };
+        target.source_base = std::process::id() % 1024 * 8192;
         let each = threads.div_ceil(processes);
         let mut ends = Vec::new();
         for process in 0..processes {
@@ -96,7 +95,7 @@ impl Fleet {
                     drop(ends);
                     let part = |thread| Part { index: process * each + thread, of: processes * each };
                     let parts: Vec<Part> = (0..each).map(part).collect();
-                    let status = match worker::run::<C>(plan, target, &parts, theirs) {
+                    let status = match worker::run::<C>(plan, &target, &parts, theirs) {
                         Ok(()) => 0,
                         // The parent went away, which it says itself.
                         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,

@@ -1,12 +1,9 @@
 //! The connections of one thread: one epoll set, one read buffer, thousands of sockets.
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::SocketAddr;
-use std::time::Duration;
-
-use socket2::Socket;
 
 use super::frames::{Broken, Stream};
 use super::sys::{self, Epoll, now_us};
+use super::transport::{Target, Transport};
 use super::worker::Clients;
 
 /// Bytes that one read takes at most; shared by all of a thread's connections.
@@ -14,18 +11,10 @@ const READ_BYTES: usize = 256 * 1024;
 /// How long a turn waits at most for something to read.
 const TURN_MS: i32 = 10;
 
-/// Where connections go, and from where.
-#[derive(Debug, Clone, Copy)]
-pub struct Target {
-    pub address: SocketAddr,
-    /// Added to the clients' numbers when source addresses are chosen, so that runs do not meet.
-    pub source_base: u32,
-}
-
 /// A client's place, whose connections follow each other.
 #[derive(Debug, Default)]
 struct Place {
-    socket: Option<Socket>,
+    socket: Option<Transport>,
     stream: Stream,
     /// Tells its connections apart, for readiness that is told too late.
     generation: u32,
@@ -36,7 +25,7 @@ struct Place {
 }
 
 impl Place {
-    fn close(&mut self) -> Option<Socket> {
+    fn close(&mut self) -> Option<Transport> {
         self.generation = self.generation.wrapping_add(1);
         self.socket.take()
     }
@@ -70,7 +59,9 @@ impl Sockets {
         if self.places.len() <= place {
             self.places.resize_with(place + 1, Place::default);
         }
-        match sys::connect(self.target.address, self.target.source_base.wrapping_add(number), receive_buffer) {
+        let source = self.target.source_base.wrapping_add(number);
+        let connected = sys::connect(self.target.address, source, receive_buffer);
+        match connected.and_then(|socket| self.target.over(socket)) {
             Ok(socket) => {
                 let slot = &mut self.places[place];
                 slot.close();
@@ -89,10 +80,7 @@ impl Sockets {
 
     /// Closes all connections with a reset, which leaves no port behind in TIME_WAIT. Nothing more is told of them.
     pub fn reset_all(&mut self) {
-        for socket in self.places.iter_mut().filter_map(Place::close) {
-            // Should the option be refused, the ports rest in TIME_WAIT, and there are more of them.
-            let _ = socket.set_linger(Some(Duration::ZERO));
-        }
+        self.places.iter_mut().filter_map(Place::close).for_each(Transport::reset);
     }
 
     /// Waits some milliseconds for what comes, and passes it on.
@@ -104,7 +92,7 @@ impl Sockets {
             if self.places[place].generation != generation {
                 continue;
             }
-            if events & libc::EPOLLOUT as u32 != 0 && !self.places[place].asked {
+            if !self.places[place].asked {
                 self.ask(clients, place);
             } else {
                 self.read(clients, place, events & sys::HANG_UP != 0);
@@ -115,9 +103,9 @@ impl Sockets {
     /// Sends the request, which on loopback works right after the connect, before the kernel has said so.
     fn ask(&mut self, clients: &mut impl Clients, place: usize) {
         let slot = &mut self.places[place];
-        let Some(socket) = &slot.socket else { return };
+        let Some(socket) = &mut slot.socket else { return };
         let request = clients.request(place);
-        let sent = { socket }.write(&request);
+        let sent = socket.write(&request);
         let wanted = match sent {
             Ok(written) if written == request.len() => {
                 slot.asked = true;
@@ -127,10 +115,13 @@ impl Sockets {
                 sys::READABLE
             }
             Ok(_) => return self.end(clients, place, "the request did not fit into the send buffer".to_owned()),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => sys::WRITABLE,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
+                sys::READABLE | sys::WRITABLE
+            }
             Err(error) => return self.end(clients, place, format!("connect: {error}")),
         };
         let known = std::mem::replace(&mut slot.watched, true);
+        let socket = &*socket;
         let token = u64::from(slot.generation) << 32 | place as u64;
         if let Err(error) = self.epoll.watch(socket, token, wanted, known) {
             self.end(clients, place, format!("epoll: {error}"));
@@ -139,13 +130,12 @@ impl Sockets {
 
     fn read(&mut self, clients: &mut impl Clients, place: usize, ended: bool) {
         let Place { socket: Some(socket), stream, .. } = &mut self.places[place] else { return };
-        let mut socket: &Socket = socket;
         let why = loop {
             match socket.read(&mut self.buffer) {
                 Ok(0) => break Broken::Ended.to_string(),
                 Ok(read) => match clients.take(place, stream, &self.buffer[..read], now_us()) {
-                    // A short read has emptied the socket, unless its end is there to be seen.
-                    Ok(()) if read == self.buffer.len() || ended => {}
+                    // The end of a socket that is emptied may be there to be seen.
+                    Ok(()) if ended || !socket.is_emptied(read, self.buffer.len()) => {}
                     Ok(()) => return,
                     Err(why) => break why,
                 },

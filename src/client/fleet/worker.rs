@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::frames::Stream;
 use super::measured::{Measured, Status};
-use super::sockets::{Sockets, Target};
+use super::sockets::Sockets;
 use super::sys::now_us;
+use super::transport::Target;
 
 /// How often a process tells how it is doing.
 const STATUS_EVERY: Duration = Duration::from_millis(50);
@@ -82,12 +83,12 @@ struct Thread<O> {
 ///
 /// # Errors
 /// When the control connection breaks, or no descriptor is left.
-pub fn run<C: Clients>(plan: &C::Plan, target: Target, parts: &[Part], mut control: UnixStream) -> io::Result<()> {
+pub fn run<C: Clients>(plan: &C::Plan, target: &Target, parts: &[Part], mut control: UnixStream) -> io::Result<()> {
     let mut threads = Vec::new();
     for &part in parts {
         let (orders, told) = unbounded();
         let status = Arc::new(Mutex::default());
-        let (plan, sockets, shown) = (plan.clone(), Sockets::new(target)?, Arc::clone(&status));
+        let (plan, sockets, shown) = (plan.clone(), Sockets::new(target.clone())?, Arc::clone(&status));
         let serve = move || serve::<C>(C::new(plan, part), sockets, &told, &shown);
         thread::Builder::new().name("fleet-clients".to_owned()).spawn(serve)?;
         threads.push(Thread { orders, status });
