@@ -3,9 +3,9 @@
 //
 //   node browser.mjs chromium|firefox|webkit 'http://127.0.0.1:8080/v1/events?topic=live:42' '{"who":"way"}' [TOKEN_FILE]
 //
-// Ends with its standard input.
-import { spawn } from "node:child_process";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+// With BROWSER_AUTHORITY the browser trusts whom this certificate vouches for. Ends with its standard input.
+import { execFileSync, spawn } from "node:child_process";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -60,10 +60,22 @@ await writeFile(join(folder, "user.js"), [
   'user_pref("datareporting.policy.dataSubmissionEnabled", false);',
   'user_pref("browser.aboutwelcome.enabled", false);',
 ].join("\n"));
+const authority = process.env.BROWSER_AUTHORITY;
+if (authority) {
+  // Firefox keeps whom it trusts in its profile, Chromium in the home, where depends on its age.
+  for (const database of [folder, join(folder, ".pki/nssdb"), join(folder, ".local/share/pki/nssdb")]) {
+    await mkdir(database, { recursive: true });
+    execFileSync("certutil", ["-d", `sql:${database}`, "-N", "--empty-password"]);
+    execFileSync("certutil", ["-d", `sql:${database}`, "-A", "-n", "test", "-t", "C,,", "-i", authority]);
+  }
+}
+// WebKit trusts whom the machine trusts, of which it sees another list then.
+const trusting = ["unshare", "--map-root-user", "--mount", "sh", "-c",
+  'mount --bind "$1" /etc/ssl/certs/ca-certificates.crt && shift && exec "$@"', "sh", authority];
 const commands = {
   chromium: ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0", `--user-data-dir=${folder}`, page],
   firefox: ["firefox-esr", "--headless", "--no-remote", "--profile", folder, page],
-  webkit: ["cog", "-P", "headless", page],
+  webkit: [...(authority ? trusting : []), "cog", "-P", "headless", page],
 };
 const [program, ...words] = commands[browser];
 const child = spawn(program, words, {

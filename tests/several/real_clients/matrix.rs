@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::between::{Between, Mode};
+use super::secure::Authority;
 use super::support::node::Node;
 use super::support::ports::free_port;
 use super::support::redis::Redis;
@@ -93,7 +94,7 @@ fn clients() -> impl Iterator<Item = &'static Client> {
 
 /// One thing that a client heard, or did.
 #[derive(Debug)]
-struct Line {
+pub struct Line {
     who: String,
     /// The event's name; none where its own code began a new stream.
     name: Option<String>,
@@ -101,15 +102,19 @@ struct Line {
 }
 
 /// All clients, following one stream.
-struct Followers {
+pub struct Followers {
+    clients: Vec<&'static Client>,
     children: Vec<Child>,
     lines: Arc<Mutex<Vec<Line>>>,
 }
 
 impl Followers {
-    /// Clients whose stream is at `url`; with tokens they read theirs from this file before each request.
-    fn start(url: &str, token_file: Option<&str>) -> Followers {
-        let mut followers = Followers { children: Vec::new(), lines: Arc::default() };
+    /// Clients whose stream is at `url`; with tokens they read theirs from this file before each request. By TLS they trust this
+    /// authority.
+    pub fn start(url: &str, token_file: Option<&str>, authority: Option<&Authority>) -> Followers {
+        // Rust's are built without TLS.
+        let clients = clients().filter(|client| authority.is_none() || !client.name.starts_with("Rust")).collect();
+        let mut followers = Followers { clients, children: Vec::new(), lines: Arc::default() };
         let folder = here("tests/clients");
         let python = needs("target/python/bin/python3");
         let rust = needs("target/clients/debug/fanfare-client-tests");
@@ -121,23 +126,24 @@ impl Followers {
             if browser == "chromium" {
                 more.iter().for_each(|way| pages[way] = json!(way));
             }
-            followers.run(&folder, &["node", "browser.mjs", browser, url, &pages.to_string()], token_file);
+            followers.run(&folder, &["node", "browser.mjs", browser, url, &pages.to_string()], token_file, authority);
         }
-        followers.run(&folder, &["node", "npm_eventsource.mjs", "eventsource", url], token_file);
+        followers.run(&folder, &["node", "npm_eventsource.mjs", "eventsource", url], token_file, authority);
         for who in ["httpx-sse", "requests-sse", "sseclient-py"] {
-            followers.run(&folder, &[python, "sse_followers.py", who, url], token_file);
+            followers.run(&folder, &[python, "sse_followers.py", who, url], token_file, authority);
         }
-        for who in ["eventsource-client", "reqwest-eventsource"] {
-            followers.run(&folder, &[rust, who, url], token_file);
+        for who in ["eventsource-client", "reqwest-eventsource"].iter().filter(|_| authority.is_none()) {
+            followers.run(&folder, &[rust, who, url], token_file, authority);
         }
-        followers.run(&folder, &["java", "Follower.java", "java", url], token_file);
+        followers.run(&folder, &["java", "Follower.java", "java", url], token_file, authority);
         followers
     }
 
-    fn run(&mut self, folder: &PathBuf, words: &[&str], token_file: Option<&str>) {
+    fn run(&mut self, folder: &PathBuf, words: &[&str], token_file: Option<&str>, authority: Option<&Authority>) {
         let mut child = Command::new(words[0])
             .args(&words[1..])
             .args(token_file)
+            .envs(authority.iter().flat_map(|authority| authority.environment()))
             .current_dir(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -162,12 +168,13 @@ impl Followers {
 
     /// Waits until each of them is as it should be.
     #[track_caller]
-    fn until(&mut self, what: &str, fits: impl Fn(&str, &[&Line]) -> bool) {
+    pub fn until(&mut self, what: &str, fits: impl Fn(&str, &[&Line]) -> bool) {
         // Some wait longer from failure to failure, and all of them run at once.
         let deadline = Instant::now() + Duration::from_secs(120);
         loop {
             let lines = self.lines.lock().unwrap();
-            let lacks: Vec<&str> = clients()
+            let clients = self.clients.iter();
+            let lacks: Vec<&str> = clients
                 .map(|client| client.who)
                 .filter(|who| !fits(who, &lines.iter().filter(|line| line.who == *who).collect::<Vec<_>>()))
                 .collect();
@@ -186,7 +193,7 @@ impl Followers {
     }
 
     #[track_caller]
-    fn until_all_have(&mut self, text: &str) {
+    pub fn until_all_have(&mut self, text: &str) {
         self.until(&format!("{text:?} is heard by all"), |_, lines| lines.iter().any(|line| line.data.contains(text)));
     }
 
@@ -203,7 +210,7 @@ impl Followers {
 
     /// Nobody was told that something is missing, or got what is no event.
     #[track_caller]
-    fn assert_well(&self) {
+    pub fn assert_well(&self) {
         for line in self.lines.lock().unwrap().iter().filter(|line| line.name.is_some()) {
             assert_ne!(line.name.as_deref(), Some("gap"), "{line:?}");
             assert!(line.data.starts_with('{'), "what is no event came as one: {line:?}");
@@ -223,13 +230,13 @@ impl Drop for Followers {
     }
 }
 
-const TOPIC: &str = "room:1";
+pub const TOPIC: &str = "room:1";
 
-fn publish(node: &Node, text: &str) {
+pub fn publish(node: &Node, text: &str) {
     node.publish(TOPIC, &json!({"type": "message", "data": {"text": text}}));
 }
 
-fn connected(lines: &[&Line]) -> bool {
+pub fn connected(lines: &[&Line]) -> bool {
     lines.iter().any(|line| line.name.as_deref() == Some("connected"))
 }
 
@@ -243,7 +250,7 @@ fn without_tokens() -> Vec<Vec<&'static str>> {
     };
     let mut node = start();
     let between = Between::start(node.public);
-    let mut followers = Followers::start(&format!("http://{}/v1/events?topic={TOPIC}", between.address), None);
+    let mut followers = Followers::start(&format!("http://{}/v1/events?topic={TOPIC}", between.address), None, None);
     let mut rows: Vec<Vec<&str>> = clients().map(|_| Vec::new()).collect();
     let stage = |followers: &Followers, rows: &mut Vec<Vec<&'static str>>, since| {
         for (row, client) in rows.iter_mut().zip(clients()) {
@@ -341,7 +348,7 @@ fn with_tokens() -> Vec<String> {
     };
     mint();
     let url = format!("http://{}/v1/events?topic={TOPIC}", site.node.public);
-    let mut followers = Followers::start(&url, file.to_str());
+    let mut followers = Followers::start(&url, file.to_str(), None);
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     let minting = std::thread::spawn(move || {
         while stopped.recv_timeout(Duration::from_secs(2)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {

@@ -3,6 +3,7 @@
 
 mod between;
 mod matrix;
+mod secure;
 
 use crate::support;
 use std::io::Read as _;
