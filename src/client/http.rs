@@ -41,7 +41,7 @@ static SECURE: LazyLock<Result<Agent, String>> = LazyLock::new(|| requests_confi
 /// Why a request has no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the URL {0:?} is not of the form http[s]://HOST[:PORT][/PATH]")]
+    #[error("the URL {0:?} is not of the form http://HOST[:PORT][/PATH], or the same with https://")]
     Url(String),
     #[error("no TLS: {0}")]
     Trust(String),
