@@ -45,7 +45,7 @@ use crate::runtime::resolver::Resolver;
 use crate::runtime::{cores, mailbox, open_files, process, random, tls};
 use crate::settings::Flags;
 use crate::settings::SettingsError;
-use crate::settings::{self, Auth, Cores, Database, Io, KeySource, Role, Settings};
+use crate::settings::{self, Auth, Cores, Database, Io, KeySource, Settings};
 use crate::shard::Shard;
 use crate::wire::connection_id::NodeId;
 use crate::wire::node_url::NodeUrl;
@@ -102,17 +102,6 @@ fn refuse_unbuilt(settings: &Settings) -> Result<(), SettingsError> {
         }
     }
     Ok(())
-}
-
-/// What a process of this role does.
-fn roles_of(role: Role) -> Roles {
-    let is = |other| role == Role::All || role == other;
-    Roles {
-        frontend: is(Role::Frontend),
-        dispatcher: is(Role::Dispatcher),
-        backend: is(Role::Backend),
-        demo: role == Role::All,
-    }
 }
 
 /// The other data centers that the settings name, with what it takes to reach them.
@@ -264,7 +253,7 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
     if let Some(certificates) = ways.certificates {
         metrics.register_collector(Box::new(Expiry(certificates)));
     }
-    let roles = roles_of(settings.role);
+    let roles = Roles::of(settings.role);
     let node = Node {
         id: ways.id,
         name: ways.id.to_string(),
@@ -339,7 +328,7 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
         mail.push(sender);
         mailboxes.push(mailbox);
     }
-    let roles = roles_of(settings.role);
+    let roles = Roles::of(settings.role);
     let (store, storage) = if roles.backend { Some(open_store(settings, &mail)?) } else { None }.unzip();
     let kv = kv::open(settings, &mail, store.as_ref())?;
     let found = mail.clone();

@@ -2,6 +2,7 @@
 //! are to come back.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tracing::debug;
 use crate::ground::Ground;
 use crate::ground::http_connection::Http;
 use crate::ground::opening::Opening;
+use crate::ground::resources::Described;
 use crate::ground::slots::Conn;
 use crate::limits::*;
 use crate::runtime::trouble::Reason;
@@ -87,17 +89,33 @@ pub enum Handled {
 impl Ground {
     /// The demo page and what belongs to it.
     pub(crate) fn asset(&mut self, asset: Asset, request: &Request<'_>, to: AnswerTo) -> Handled {
-        let headers = format!(
-            "ETag: {}\r\nCache-Control: no-cache\r\nContent-Security-Policy: {}\r\nX-Content-Type-Options: nosniff\r\n",
-            asset.etag,
-            web::CONTENT_SECURITY_POLICY
-        );
+        let policy = format!("Content-Security-Policy: {}\r\n", web::CONTENT_SECURITY_POLICY);
+        self.file(request, to, (asset.content_type, asset.body, asset.etag), &policy)
+    }
+
+    /// What a node says of its own interface.
+    pub(crate) fn description(&mut self, described: Described, request: &Request<'_>, to: AnswerTo) -> Handled {
+        let live = Arc::clone(&self.live);
+        let text = &live.descriptions[described as usize];
+        self.file(request, to, ("application/json", &text.body, &text.etag), "")
+    }
+
+    /// A file of this type, with this text and tag, unless the client has it; `headers` are complete lines.
+    fn file(
+        &mut self,
+        request: &Request<'_>,
+        to: AnswerTo,
+        (content_type, body, etag): (&str, &[u8], &str),
+        headers: &str,
+    ) -> Handled {
+        let headers =
+            format!("ETag: {etag}\r\nCache-Control: no-cache\r\n{headers}X-Content-Type-Options: nosniff\r\n");
         let matches =
-            |tags: &str| tags.split(',').map(trim).any(|tag| tag.trim_start_matches("W/") == asset.etag || tag == "*");
+            |tags: &str| tags.split(',').map(trim).any(|tag| tag.trim_start_matches("W/") == etag || tag == "*");
         Handled::Answered(if request.if_none_match.is_some_and(matches) {
             self.answers().whole(to, Status::NotModified, "", &headers, b"")
         } else {
-            self.answers().whole(to, Status::Ok, asset.content_type, &headers, asset.body)
+            self.answers().whole(to, Status::Ok, content_type, &headers, body)
         })
     }
 

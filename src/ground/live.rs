@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::admission::Admission;
 use crate::ground::Ground;
+use crate::ground::description::{Served, Text};
 use crate::limits::IDLE_TIMEOUT;
 use crate::runtime::account::ByUse;
 use crate::settings::{CorsOrigins, Settings};
@@ -32,6 +33,8 @@ pub struct Live {
     pub turn_max: Duration,
     /// The journey of one event in so many is noted; of none if 0.
     pub trace_sample: u32,
+    /// What `/openapi.json` and `/asyncapi.json` say of this node.
+    pub descriptions: [Text; 2],
     /// Bytes that one shard may hold, by what they are for.
     pub held_max: ByUse<usize>,
 }
@@ -59,6 +62,7 @@ impl Live {
             topics_max: settings.most.topics,
             turn_max: settings.most.turn,
             trace_sample: settings.trace_sample,
+            descriptions: Served::of(settings).texts(),
             held_max: admission.held_max(&settings.most),
         }
     }

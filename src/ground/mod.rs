@@ -11,6 +11,7 @@ pub mod clocks;
 pub mod cluster;
 pub mod control;
 pub mod cores;
+pub mod description;
 pub mod frame_page;
 pub mod handover;
 pub mod http_connection;

@@ -21,7 +21,7 @@ use crate::runtime::account::Common;
 use crate::runtime::mailbox::Sender;
 use crate::runtime::resolver::Resolver;
 use crate::runtime::trouble::Reason;
-use crate::settings::Secret;
+use crate::settings::{Role, Secret};
 use crate::wire::connection_id::NodeId;
 use crate::wire::frame::topic_hash;
 
@@ -39,6 +39,17 @@ pub struct Roles {
 }
 
 impl Roles {
+    /// What a process of this role does.
+    pub fn of(role: Role) -> Roles {
+        let is = |other| role == Role::All || role == other;
+        Roles {
+            frontend: is(Role::Frontend),
+            dispatcher: is(Role::Dispatcher),
+            backend: is(Role::Backend),
+            demo: role == Role::All,
+        }
+    }
+
     /// Their names.
     pub fn names(self) -> Vec<&'static str> {
         let all = [(self.frontend, "frontend"), (self.dispatcher, "dispatcher"), (self.backend, "backend")];

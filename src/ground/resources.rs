@@ -52,6 +52,8 @@ pub enum Resource<'a> {
     Presence,
     /// `/v1/members/{member}/…` and `/v1/tokens/{jti}/revoke`: for all nodes.
     Order(Order<'a>),
+    /// `/openapi.json` and `/asyncapi.json`
+    Description(Described),
     /// A file of the demo page, and whether it is the page itself.
     Asset(Asset, bool),
     /// Internal: `/metrics`
@@ -87,11 +89,81 @@ pub enum Order<'a> {
     RevokeToken(&'a str),
 }
 
+/// What a description is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Described {
+    /// `/openapi.json`
+    Requests,
+    /// `/asyncapi.json`
+    Stream,
+}
+
 /// A method that a resource takes, and the query parameters that it knows then.
-type Takes = (Method, &'static [Parameter]);
+pub type Takes = (Method, &'static [Parameter]);
 
 /// Parts of the longest path, and one more to tell longer ones.
 const PARTS_MAX: usize = 6;
+
+/// Makes of the rows below how a path is found, and the list of all paths. A row is the parts of a path, whether it is the
+/// internal listener's, and of which roles.
+macro_rules! routes {
+    ($roles:pat => $(([$($part:tt),*], $internal:literal) $(if $served:expr)? => $resource:expr,)*) => {
+        /// Every path of a table row, as a template such as `/v1/videos/{video}/likes`, and whether it is the internal
+        /// listener's.
+        pub const PATHS: &[(&str, bool)] = &[$((concat!($("/", routes!(@ $part)),*), $internal)),*];
+
+        /// The resource whose path has these parts.
+        fn named<'a>($roles: Roles, parts: &[&'a str], internal: bool) -> Option<Resource<'a>> {
+            Some(match (parts, internal) {
+                $(([$($part),*], $internal) $(if $served)? => $resource,)*
+                _ => return None,
+            })
+        }
+    };
+    (@ $part:literal) => { $part };
+    (@ $part:ident) => { concat!("{", stringify!($part), "}") };
+}
+
+// What each is for stands in `description/openapi.json`; a test holds the two against each other.
+routes! {
+    Roles { frontend, dispatcher, backend, demo: _ } =>
+    (["v1", "topics", topic, "events"], false) => Resource::TopicEvents(topic),
+    (["v1", "topics", topic, "events"], true) if dispatcher => Resource::TopicEvents(topic),
+    (["v1", "topics", topic, "members"], false) => Resource::TopicMembers(topic),
+    (["v1", "events"], false) if frontend || dispatcher => Resource::Events,
+    (["v1", "events"], true) if dispatcher => Resource::Events,
+    (["v1", "poll"], false) if frontend => Resource::Poll,
+    (["v1", "connections", connection, "topics"], false) if frontend => Resource::StreamTopics(connection),
+    (["v1", "connections", connection, "token"], false) if frontend => Resource::StreamToken(connection),
+    (["v1", "received"], false) if frontend => Resource::Received,
+    (["v1", "time"], false) if frontend => Resource::Time,
+    (["v1", "videos", video, "likes"], false) if backend => Resource::Likes(video),
+    (["v1", "videos", video, "taps"], false) if backend => Resource::Taps(video),
+    (["v1", "videos", video, "comments"], false) if backend => Resource::Posts(PostKind::Comment, video),
+    (["v1", "videos", video, "comments", id], false) if backend => Resource::Post(PostKind::Comment, video, id),
+    (["v1", "videos", video, "rules"], false) if backend => Resource::Rules(video),
+    (["v1", "videos", video, "timeouts"], false) if backend => Resource::Timeouts(video),
+    (["v1", "conversations", conversation, "messages"], false) if backend => Resource::Posts(PostKind::Message, conversation),
+    (["v1", "conversations", conversation, "messages", id], false) if backend => Resource::Post(PostKind::Message, conversation, id),
+    (["v1", "conversations", conversation, "receipts"], false) if backend => Resource::Receipts(conversation),
+    (["v1", "conversations", conversation, "typing"], false) if backend => Resource::Typing(conversation),
+    (["v1", "presence"], false) if backend => Resource::Presence,
+    (["v1", "members", member, "disconnect"], false) => Resource::Order(Order::Disconnect(member)),
+    (["v1", "members", member, "revoke"], false) => Resource::Order(Order::Revoke(member)),
+    (["v1", "members", member, "topics"], false) => Resource::Order(Order::Topics(member)),
+    (["v1", "tokens", jti, "revoke"], false) => Resource::Order(Order::RevokeToken(jti)),
+    (["openapi.json"], false) => Resource::Description(Described::Requests),
+    (["asyncapi.json"], false) => Resource::Description(Described::Stream),
+    (["metrics"], true) => Resource::Metrics,
+    (["health", "live"], true) => Resource::Live,
+    (["health", "ready"], true) => Resource::Ready,
+    (["v1", "node"], true) => Resource::Node,
+    (["v1", "connections"], true) => Resource::Connections,
+    (["v1", "traces"], true) => Resource::Traces,
+    (["v1", "topics", topic], true) => Resource::Topic(topic),
+    (["v1", "internal", "peer", what], true) => Resource::Peer(what),
+    (["v1", "internal", what], true) => Resource::Neighbour(what),
+}
 
 impl<'a> Resource<'a> {
     /// The resource at a path, if a listener of a node with these roles serves one there.
@@ -106,50 +178,15 @@ impl<'a> Resource<'a> {
             rest = end.map(|end| &text[end + 1..]);
             count += 1;
         }
-        let Roles { frontend, dispatcher, backend, demo } = roles;
-        let (comment, message) = (PostKind::Comment, PostKind::Message);
-        Some(match (&parts[..count], internal) {
-            (["v1", "topics", topic, "events"], false) => Resource::TopicEvents(topic),
-            (["v1", "topics", topic, "events"], true) if dispatcher => Resource::TopicEvents(topic),
-            (["v1", "topics", topic, "members"], false) => Resource::TopicMembers(topic),
-            (["v1", "events"], false) if frontend || dispatcher => Resource::Events,
-            (["v1", "events"], true) if dispatcher => Resource::Events,
-            (["v1", "poll"], false) if frontend => Resource::Poll,
-            (["v1", "connections", connection, "topics"], false) if frontend => Resource::StreamTopics(connection),
-            (["v1", "connections", connection, "token"], false) if frontend => Resource::StreamToken(connection),
-            (["v1", "received"], false) if frontend => Resource::Received,
-            (["v1", "time"], false) if frontend => Resource::Time,
-            (["v1", "videos", video, "likes"], false) if backend => Resource::Likes(video),
-            (["v1", "videos", video, "taps"], false) if backend => Resource::Taps(video),
-            (["v1", "videos", video, "comments"], false) if backend => Resource::Posts(comment, video),
-            (["v1", "videos", video, "comments", id], false) if backend => Resource::Post(comment, video, id),
-            (["v1", "videos", video, "rules"], false) if backend => Resource::Rules(video),
-            (["v1", "videos", video, "timeouts"], false) if backend => Resource::Timeouts(video),
-            (["v1", "conversations", of, "messages"], false) if backend => Resource::Posts(message, of),
-            (["v1", "conversations", of, "messages", id], false) if backend => Resource::Post(message, of, id),
-            (["v1", "conversations", of, "receipts"], false) if backend => Resource::Receipts(of),
-            (["v1", "conversations", of, "typing"], false) if backend => Resource::Typing(of),
-            (["v1", "presence"], false) if backend => Resource::Presence,
-            (["v1", "members", member, "disconnect"], false) => Resource::Order(Order::Disconnect(member)),
-            (["v1", "members", member, "revoke"], false) => Resource::Order(Order::Revoke(member)),
-            (["v1", "members", member, "topics"], false) => Resource::Order(Order::Topics(member)),
-            (["v1", "tokens", jti, "revoke"], false) => Resource::Order(Order::RevokeToken(jti)),
-            (["metrics"], true) => Resource::Metrics,
-            (["health", "live"], true) => Resource::Live,
-            (["health", "ready"], true) => Resource::Ready,
-            (["v1", "node"], true) => Resource::Node,
-            (["v1", "connections"], true) => Resource::Connections,
-            (["v1", "traces"], true) => Resource::Traces,
-            (["v1", "topics", topic], true) => Resource::Topic(topic),
-            (["v1", "internal", "peer", what], true) => Resource::Peer(what),
-            (["v1", "internal", what], true) => Resource::Neighbour(what),
-            (_, false) if demo => Resource::Asset(web::asset(path)?, matches!(path, "/" | "/index.html")),
-            _ => return None,
+        let Roles { demo, .. } = roles;
+        named(roles, &parts[..count], internal).or_else(|| match (internal, web::asset(path)) {
+            (false, Some(asset)) if demo => Some(Resource::Asset(asset, matches!(path, "/" | "/index.html"))),
+            _ => None,
         })
     }
 
     /// The methods that it takes, each with the parameters that it knows. HEAD goes with GET.
-    fn takes(self, roles: Roles, internal: bool) -> &'static [Takes] {
+    pub fn takes(self, roles: Roles, internal: bool) -> &'static [Takes] {
         const GET: Takes = (Method::Get, &[AccessToken]);
         const POST: Takes = (Method::Post, &[AccessToken]);
         const PUT: Takes = (Method::Put, &[AccessToken]);
@@ -171,7 +208,7 @@ impl<'a> Resource<'a> {
             Resource::StreamTopics(_) | Resource::StreamToken(_) | Resource::Received => &[POST],
             Resource::Typing(_) | Resource::Taps(_) | Resource::Timeouts(_) | Resource::Order(_) => &[POST],
             Resource::Rules(_) => &[GET, PUT],
-            Resource::Time => &[GET],
+            Resource::Time | Resource::Description(_) => &[GET],
             Resource::Likes(_) => &[GET, POST, DELETE],
             Resource::Posts(..) => &[PAGE, POST],
             Resource::Post(..) => &[DELETE],
@@ -191,12 +228,8 @@ impl<'a> Resource<'a> {
     fn allow(self, roles: Roles, internal: bool) -> String {
         let mut names: Vec<&str> = Vec::new();
         for (method, _) in self.takes(roles, internal) {
-            names.extend(match method {
-                Method::Get => &["GET", "HEAD"][..],
-                Method::Put => &["PUT"],
-                Method::Delete => &["DELETE"],
-                _ => &["POST"],
-            });
+            names.push(method.name());
+            names.extend((*method == Method::Get).then_some(Method::Head.name()));
         }
         if !internal {
             names.push("OPTIONS");
@@ -280,6 +313,8 @@ mod tests {
             "POST /v1/connections/x/token",
             "POST /v1/received",
             "GET /v1/time",
+            "GET /openapi.json",
+            "GET /asyncapi.json",
             "GET /v1/videos/1/likes",
             "POST /v1/videos/1/likes",
             "DELETE /v1/videos/1/likes",

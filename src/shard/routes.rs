@@ -105,6 +105,7 @@ impl Services {
                 let access = ground.publisher(conn, request, query)?;
                 self.order_all(ground, incoming, &access, order)
             }
+            Resource::Description(described) => Ok(ground.description(described, request, to)),
             Resource::Asset(asset, _) => Ok(ground.asset(asset, request, to)),
             _ => Err(HttpError::not_found()),
         }

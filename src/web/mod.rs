@@ -23,10 +23,10 @@ pub struct Asset {
 const ASSET_BYTES_MAX: usize = 64 * 1024;
 
 /// The quotes and 16 hexadecimal digits.
-const ETAG_BYTES: usize = 18;
+pub const ETAG_BYTES: usize = 18;
 
-// The tag is computed while compiling, so a request only compares and copies.
-const fn etag(body: &[u8]) -> [u8; ETAG_BYTES] {
+/// The tag of a file. Those of this page are computed while compiling, so a request only compares and copies.
+pub const fn etag(body: &[u8]) -> [u8; ETAG_BYTES] {
     // FNV-1a, 64 bits: tells versions of one file apart, which is all that an entity tag does.
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     let mut index = 0;

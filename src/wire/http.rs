@@ -23,6 +23,19 @@ pub enum Method {
 }
 
 impl Method {
+    /// Its token; none of those that have no name here.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Delete => "DELETE",
+            Method::Options => "OPTIONS",
+            Method::Other => "",
+        }
+    }
+
     /// From the request line.
     pub fn from_token(token: &str) -> Method {
         match token {

@@ -11,6 +11,7 @@ mod cores;
 mod corpora;
 mod crowd;
 mod database;
+mod descriptions;
 mod generate;
 mod hostile;
 mod io;

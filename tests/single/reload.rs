@@ -87,6 +87,12 @@ fn hup_that_ends_the_node_and_changes_nothing() {
     let allowed = Client::connect(node.public).request("GET", "/v1/time", &[("Origin", "https://a.example")], b"");
     assert_eq!(allowed.header("access-control-allow-origin"), Some("https://a.example"));
     assert_eq!(node.info()["limits"]["connections"]["max"], 500);
+    assert_eq!(
+        node.get("/openapi.json").json()["components"]["schemas"]["ReactionName"]["enum"],
+        json!(["like", "wow"])
+    );
+    let stream_says = node.get("/asyncapi.json").json();
+    assert_eq!(stream_says["components"]["messages"]["event.wave"]["title"], "wave");
     let like = |member: &str| node.post("/v1/videos/1/likes", reaction(member, "wow")).status;
     becomes("a new reaction to be stored", 201, || like("ana"));
     becomes("publishing to have a limit", 429, || like("bob"));
