@@ -322,7 +322,8 @@ fn own_reader_accepts_torn_streams() {
         })
         .is_err()
     };
-    assert!(!torn(b"3\r\n:a\n\r\n9\r\ndata: x\n\n\r\n0\r\n\r\n"));
+    let event = b"3\r\n:a\n\r\n3b\r\ndata: {\"id\":\"a\",\"topic\":\"a:b\",\"type\":\"x\",\"at\":1,\"data\":1}\n\n\r\n0\r\n\r\n";
+    assert!(!torn(event));
     assert!(torn(b"5\r\n:a\n\n\n\r\n0\r\n\r\n"), "a block of a comment alone");
     assert!(torn(b"5\r\n:a\n\n\nX\r\n"));
     assert!(torn(b"zz\r\n"));

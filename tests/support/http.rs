@@ -6,12 +6,15 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use serde_json::Value;
 
 use super::DEADLINE;
+use super::described::{self, Sent};
 
 /// One connection.
 pub struct Client {
     pub socket: TcpStream,
     /// Read, and not taken yet.
     buffer: Vec<u8>,
+    /// What was sent to a public listener, whose answers are held against its description.
+    sent: Option<Sent>,
 }
 
 /// An answer.
@@ -90,16 +93,33 @@ impl Client {
         socket.set_read_timeout(Some(DEADLINE)).expect("a socket option");
         socket.set_write_timeout(Some(DEADLINE)).expect("a socket option");
         socket.set_nodelay(true).expect("a socket option");
-        Client { socket, buffer: Vec::new() }
+        let is_public = socket.peer_addr().is_ok_and(described::is_public);
+        Client { socket, buffer: Vec::new(), sent: is_public.then(Sent::default) }
     }
 
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.note(bytes.as_ref());
         self.socket.write_all(bytes.as_ref()).expect("the node reads");
+    }
+
+    fn note(&mut self, bytes: &[u8]) {
+        described::note_published(bytes);
+        if let Some(sent) = &mut self.sent {
+            sent.take(bytes);
+        }
+    }
+
+    #[track_caller]
+    fn check(&mut self, answer: &Answer, has_body: bool) {
+        if let Some(sent) = &mut self.sent {
+            sent.check(answer, has_body);
+        }
     }
 
     /// Sends what the node may have stopped reading: it answers early and throws the rest away.
     pub fn send_unless_closed(&mut self, bytes: impl AsRef<[u8]>) {
+        self.note(bytes.as_ref());
         if let Err(error) = self.socket.write_all(bytes.as_ref()) {
             assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
         }
@@ -120,18 +140,21 @@ impl Client {
     /// The next answer.
     #[track_caller]
     pub fn answer(&mut self) -> Answer {
-        let mut answer = self.answer_to_head();
+        let mut answer = self.head();
         self.read_body(&mut answer);
+        self.check(&answer, true);
         answer
     }
 
     /// The next answer; of a stream its head only.
     #[track_caller]
     pub fn answer_or_stream(&mut self) -> Answer {
-        let mut answer = self.answer_to_head();
-        if answer.header("content-type") != Some("text/event-stream; charset=utf-8") {
+        let mut answer = self.head();
+        let is_stream = answer.header("content-type") == Some("text/event-stream; charset=utf-8");
+        if !is_stream {
             self.read_body(&mut answer);
         }
+        self.check(&answer, !is_stream);
         answer
     }
 
@@ -147,9 +170,16 @@ impl Client {
         }
     }
 
-    /// The head of the next answer.
+    /// The head of the next answer, which has no body, or one that is read elsewhere.
     #[track_caller]
     pub fn answer_to_head(&mut self) -> Answer {
+        let answer = self.head();
+        self.check(&answer, false);
+        answer
+    }
+
+    #[track_caller]
+    fn head(&mut self) -> Answer {
         let mut searched = 0;
         let end = loop {
             if let Some(found) = self.buffer[searched..].windows(4).position(|window| window == b"\r\n\r\n") {

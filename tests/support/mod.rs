@@ -7,6 +7,7 @@
 pub mod certificate;
 pub mod crowd;
 pub mod delay;
+pub mod described;
 pub mod http;
 pub mod load;
 pub mod nginx;

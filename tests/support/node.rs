@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::described;
 use super::http::{Answer, Client};
 use super::sse::Stream;
 use super::{DEADLINE, eventually};
@@ -146,6 +147,7 @@ impl Node {
             if line["message"] == "ready" {
                 let address = |name: &str| line[name].as_str().and_then(|text| text.parse().ok()).expect("an address");
                 (node.public, node.internal) = (address("public"), address("internal"));
+                described::note_public(node.public);
                 return node;
             }
         }

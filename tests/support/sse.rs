@@ -9,6 +9,7 @@ use std::time::Instant;
 use fanfare::wire::connection_id::ConnectionId;
 use serde_json::{Value, json};
 
+use super::described;
 use super::http::{Answer, Client, request};
 use super::{DEADLINE, eventually};
 
@@ -97,6 +98,8 @@ pub struct Messages {
     id: Option<String>,
     name: String,
     data: Vec<String>,
+    /// The other fields of this block.
+    fields: serde_json::Map<String, Value>,
     /// Reconnection times that were set, each in the block of a message.
     pub retries: Vec<u64>,
     /// Comment lines.
@@ -134,16 +137,27 @@ impl Messages {
                 };
                 let counts = (is_of("viewers") && !self.viewers) || (is_of("likes") && !self.totals);
                 assert!(!data.is_empty(), "a block without data, which some clients take for an event");
+                described::check_message(&std::mem::take(&mut self.fields).into(), &data.join("\n"));
                 if !counts {
                     let name = if name.is_empty() { "message".to_owned() } else { name };
                     each(Message { id: self.id.clone(), name, data: data.join("\n") });
                 }
             }
             "" => self.comments += 1,
-            "id" => self.id = Some(value.to_owned()),
-            "event" => self.name = value.to_owned(),
+            "id" => {
+                self.id = Some(value.to_owned());
+                self.fields.insert(field.to_owned(), value.into());
+            }
+            "event" => {
+                self.name = value.to_owned();
+                self.fields.insert(field.to_owned(), value.into());
+            }
             "data" => self.data.push(value.to_owned()),
-            "retry" => self.retries.push(value.parse().expect("milliseconds")),
+            "retry" => {
+                let retry = value.parse().expect("milliseconds");
+                self.retries.push(retry);
+                self.fields.insert(field.to_owned(), retry.into());
+            }
             _ => panic!("a line that no event stream of ours has: {line:?}"),
         }
     }
