@@ -222,7 +222,7 @@ fn serve(
             What::Likes => Command::Like { video, member, reaction: "like".into(), at },
             What::Comments => {
                 let (kind, text, standing) = (PostKind::Comment, "What a goal! ".repeat(4), Standing::Guest);
-                Command::Post { kind, place: video, member, text, standing, at }
+                Command::Post { kind, place: video, member, text, standing, at, hooks: [].into() }
             }
         };
         store.try_submit(command, (submitter, Instant::now())).expect("64 fit into the queue");

@@ -5,6 +5,7 @@
 mod check;
 mod control;
 mod full;
+mod hooks;
 mod journeys;
 mod listing;
 mod memory;
@@ -20,6 +21,7 @@ mod turn;
 pub use check::*;
 pub use control::*;
 pub use full::*;
+pub use hooks::*;
 pub use journeys::*;
 pub use listing::*;
 pub use memory::*;
@@ -320,10 +322,6 @@ const _: () = assert!(RESUME_SKEW_MS <= RESUME_OVERLAP_MS);
 const _: () = assert!(PAGE_BYTES >= RING_BYTES);
 
 // ---- Storing -----------------------------------------------------------------------------------
-
-/// Commands waiting for the storage thread, a lane. At 50,000 a second this is 80 ms of work: a client still waits less than
-/// it would by retrying. Likes take about 1 KiB each with their tickets, so 4 MiB a lane; the longest posts 64 MiB.
-pub const STORE_QUEUE_COMMANDS: usize = 4_096;
 
 /// Commands in one commit. Large enough that the flush to disk is shared by all that wait; small enough that the first of
 /// a batch waits no more than some 10 ms for the last.

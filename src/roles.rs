@@ -2,6 +2,8 @@
 
 pub(crate) mod certificates;
 mod greeting;
+#[expect(clippy::disallowed_methods, reason = "threads of its own")]
+mod hooks;
 mod kv;
 pub mod notify;
 mod secrets;
@@ -26,6 +28,7 @@ use crate::db::{postgres, sqlite};
 use crate::ground::Parts;
 use crate::ground::access::Tokens;
 use crate::ground::clocks::Clocks;
+use crate::ground::hooks::{Hook, HookSender, TAKES_HOOKS};
 use crate::ground::live::Live;
 use crate::ground::message::{Message, Then, Ticket};
 use crate::ground::node::{Node, Roles};
@@ -227,6 +230,8 @@ pub struct Ways {
     pub resolver: Option<Resolver>,
     /// The database of a backend.
     pub store: Option<Store<Ticket>>,
+    /// Sends what hooks are told; needed where there are some.
+    pub hook_sender: Option<Arc<dyn HookSender>>,
     /// Memory that it may use, in bytes.
     pub memory: u64,
     /// Connections that it can have.
@@ -282,11 +287,20 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
         links: (0..shards).map(|_| Mutex::default()).collect(),
         nodes: Mutex::default(),
         store: ways.store,
+        hooks: settings.hooks.iter().map(hook).collect(),
+        hook_sender: ways.hook_sender,
         storing: Common::new(live.held_max[Use::Questions as usize].saturating_mul(shards)),
         draining: AtomicBool::new(false),
         drained: AtomicUsize::new(0),
     };
     Ok((Arc::new(node), live))
+}
+
+/// A hook as shards know it.
+fn hook(hook: &settings::Hook) -> Hook {
+    let mut name = hook.url.clone();
+    name.set_query(None);
+    Hook { key: hook.key(), name: name.into(), events: hook.events.clone() }
 }
 
 /// This machine's own name, if it is one that a `Host` may have.
@@ -338,6 +352,7 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
         }
     })?;
 
+    let hooks = hooks::Hooks::start(settings, &mail[0])?;
     let ways = Ways {
         id: NodeId(getrandom::u64()?),
         times: Times::machine(),
@@ -349,11 +364,13 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
         kv,
         resolver: Some(resolver),
         store,
+        hook_sender: hooks.as_ref().map(hooks::Hooks::sender),
         memory: process::memory_available(),
         connections: connections(shards, open_files),
     };
     let (node, live) = assemble(settings, ways)?;
     let _secrets = secrets::watch(settings, &node)?;
+    let _hook_secrets = hooks.as_ref().map(|hooks| hooks.watch(settings)).transpose()?;
 
     signals::and_ends(&mut signals)?;
     let executors = cores
@@ -449,7 +466,9 @@ fn node_info(settings: &Settings, id: NodeId, roles: Roles, internal: SocketAddr
         settings.refuse("internal", &format!("other nodes cannot be told of it: {url} is {error}"), "give --advertise")
     })?;
     // Its database says its name once it was reached.
-    Ok(NodeInfo { id, roles: roles.names().into_iter().map(str::to_owned).collect(), url, database: None })
+    let takes_hooks = (!settings.hooks.is_empty()).then_some(TAKES_HOOKS);
+    let roles = roles.names().into_iter().chain(takes_hooks).map(str::to_owned).collect();
+    Ok(NodeInfo { id, roles, url, database: None })
 }
 
 /// A shard that panicked would leave its part of the connections dead and the rest alive: end, and be restarted.

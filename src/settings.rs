@@ -7,6 +7,7 @@ mod error;
 mod events;
 mod file;
 mod flags;
+mod hooks;
 mod layers;
 mod limits;
 mod listing;
@@ -22,6 +23,7 @@ pub use access::CorsOrigins;
 pub use error::SettingsError;
 pub use events::{Class, EventSettings, UnknownClass};
 pub use flags::Flags;
+pub use hooks::{Hook, keys as hook_keys};
 pub use ipnet::IpNet;
 pub use layers::Source;
 pub use limits::Memory;
@@ -119,6 +121,8 @@ pub struct Settings {
     /// The event types with settings of their own, the built-in ones among them; see
     /// [`Settings::event`] for the rest.
     pub events: BTreeMap<String, EventSettings>,
+    /// Who is told of what happens; nobody by a role that stores nothing.
+    pub hooks: Vec<Hook>,
     /// What the operator should be told at start, in whole sentences.
     pub warnings: Vec<String>,
     layers: Layers,
@@ -184,6 +188,10 @@ impl Settings {
     fn typed(role: Role, layers: Layers) -> Result<Settings, SettingsError> {
         let mut listed = Listed::read(&layers)?;
         listed.db = database(&listed, &layers)?;
+        let hooks = match role {
+            Role::All | Role::Backend => hooks::resolve(&layers, listed.hook_insecure)?,
+            Role::Frontend | Role::Dispatcher => Vec::new(),
+        };
         let mut settings = Settings {
             role,
             most: Most::read(&layers)?,
@@ -191,6 +199,7 @@ impl Settings {
             peers: peers(&listed, &layers)?,
             auth: auth(&listed, &layers)?,
             events: events::resolve(&layers)?,
+            hooks,
             warnings: Vec::new(),
             listed,
             layers,

@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use ureq::Agent;
-use ureq::tls::TlsConfig;
 use url::Url;
 
 use super::KEY_FILE_BYTES_MAX;
@@ -163,9 +162,8 @@ fn unix_ms() -> u64 {
 /// A client that trusts whom this machine trusts.
 fn agent(url: &Url) -> Result<Agent, String> {
     let is_secure = url.scheme() == "https";
-    let tls = if is_secure { requests_config()? } else { TlsConfig::default() };
     let config = Agent::config_builder()
-        .tls_config(tls)
+        .tls_config(requests_config(is_secure)?)
         .https_only(is_secure)
         .timeout_global(Some(FETCH_TIMEOUT))
         .max_redirects(3)

@@ -10,11 +10,13 @@ use tracing::warn;
 
 use crate::backend::posts::{listed, place_topic};
 use crate::backend::{Backend, rules};
+use crate::db::rules::Bar;
 use crate::db::{Change, Command, Outcome, PostKind, Record, StoreError};
 use crate::ground::Ground;
 use crate::ground::access::Access;
 use crate::ground::answering::{Handled, Incoming};
 use crate::ground::asking::is_due;
+use crate::ground::hooks::Who;
 use crate::ground::message::{Then, Ticket};
 use crate::ground::once::other_body;
 use crate::ground::own::Own;
@@ -98,6 +100,9 @@ impl Backend {
         if !matches!(ticket.then, Then::OutboxHeld) {
             ground.counters().store_errors.add(result.is_err().into());
         }
+        if ticket.then.is_of_hooks() {
+            return self.on_hooks_stored(ground, ticket, result);
+        }
         let answer = match (ticket.then, result) {
             (Then::Outbox, result) => return self.on_outbox(ground, result),
             (Then::OutboxHeld, _) => return,
@@ -163,11 +168,17 @@ impl Backend {
                 (Status::Ok, json!({"likes": likes, "reactions": reactions}).to_string())
             }
             (Then::Posted { kind, topic, member, text, always }, Outcome::Posted { id, .. }) => {
+                self.hasten_hooks(ground);
                 let record = Record { id, change: Change::Posted };
                 self.tell_of_post(ground, &topic, Telling { kind, record, member, text, always, begun });
                 told(answer)
             }
-            (Then::Posted { topic, .. }, Outcome::Barred(bar)) => return Err(rules::barred(&topic, bar)),
+            (Then::Posted { topic, member, .. }, Outcome::Barred(bar)) => {
+                if let Bar::Slow { .. } = bar {
+                    ground.tell_hooks_limited("slow_mode", Some(Who::Member(member)), Some(topic.as_str().to_owned()));
+                }
+                return Err(rules::barred(&topic, bar));
+            }
             (Then::Rules, Outcome::Rules { rules, .. }) => rules::read(rules),
             (Then::RulesSet { topic }, Outcome::Rules { rules, version }) => {
                 self.rules_set(ground, &topic, rules, version)

@@ -1,7 +1,10 @@
 //! A shard's part in a backend: what is stored, and what viewers are told of it.
 
 pub mod absence;
+pub mod comparing;
 pub mod counts;
+pub mod deliveries;
+pub mod hooks;
 pub mod likes;
 pub mod outbox;
 pub mod passes;
@@ -15,6 +18,7 @@ pub mod typists;
 
 use std::time::Instant;
 
+use crate::backend::hooks::Hooks;
 use crate::backend::outbox::Posts;
 use crate::backend::taps::Taps;
 use crate::backend::totals::Totals;
@@ -28,6 +32,7 @@ pub struct Backend {
     pub(crate) totals: Totals,
     pub(crate) taps: Taps,
     pub(crate) typists: Typists,
+    pub(crate) hooks: Hooks,
     /// Stands for when the last like was stored.
     pub(crate) stored_last: u64,
     /// When it looks next for members who went offline.
@@ -42,6 +47,7 @@ impl Backend {
             totals: Totals::default(),
             taps: Taps::default(),
             typists: Typists::default(),
+            hooks: Hooks::new(ground),
             stored_last: 0,
             next_due: ground.clock.instant,
         }
@@ -53,10 +59,11 @@ impl Backend {
         self.tick_taps(ground);
         self.tick_totals(ground);
         self.look_for_absent(ground);
+        self.tick_hooks(ground);
     }
 
     /// Nothing waits for the database.
     pub(crate) fn is_settled(&self) -> bool {
-        self.posts.lines.is_settled() && self.taps.is_empty()
+        self.posts.lines.is_settled() && self.taps.is_empty() && self.hooks.are_settled()
     }
 }

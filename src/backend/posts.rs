@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::backend::Backend;
+use crate::backend::hooks::of_comments;
 use crate::backend::rules::standing;
 use crate::db::rules::Standing;
 use crate::db::{Change, Command, Deletion, Outcome, Part, Post, PostKind, Record};
@@ -145,7 +146,9 @@ impl Backend {
                 check_text(&text)?;
                 let at = ground.clock.unix_ms;
                 let (standing, place) = (standing(access, &topic), place.to_owned());
-                let command = Command::Post { kind, place, member: member.clone(), text: text.clone(), standing, at };
+                let hooks = if kind == PostKind::Comment { of_comments(ground) } else { [].into() };
+                let (by, said) = (member.clone(), text.clone());
+                let command = Command::Post { kind, place, member: by, text: said, standing, at, hooks };
                 let always = standing == Standing::Moderator;
                 let command = ground.once(request, &member, [kind.list(), topic.as_str()], body, command)?;
                 self.store(ground, command, conn, Then::Posted { kind, topic, member, text, always })

@@ -10,6 +10,7 @@ use crate::backend::posts::place_topic;
 use crate::db::{Command, Outcome, PostKind, StoreError};
 use crate::ground::Ground;
 use crate::ground::access::Access;
+use crate::ground::hooks::Who;
 use crate::ground::message::{Message, Tapped, Then};
 use crate::ground::own::Own;
 use crate::limits::TAPS_MAX;
@@ -54,7 +55,8 @@ impl Backend {
             )));
         }
         let admitted = ground.node.admission.tap(&member, count, ground.clock.instant);
-        admitted.map_err(|refusal| ground.count_refusal(refusal))?;
+        let admitted = admitted.map_err(|refusal| ground.count_refusal(refusal));
+        ground.tell_refused(admitted, |_| Some(Who::Member(member.clone())))?;
         let data = json!({"member": member, "reaction": reaction}).to_string();
         ground.publish(Own { count, ..Own::keyed(&topic, "tap", &reaction, data) });
         ground.counters().taps.add(count.into());

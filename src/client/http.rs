@@ -35,8 +35,8 @@ fn agent(tls: TlsConfig) -> Agent {
     config.build().new_agent()
 }
 
-static PLAIN: LazyLock<Agent> = LazyLock::new(|| agent(TlsConfig::default()));
-static SECURE: LazyLock<Result<Agent, String>> = LazyLock::new(|| requests_config().map(agent));
+static PLAIN: LazyLock<Result<Agent, String>> = LazyLock::new(|| requests_config(false).map(agent));
+static SECURE: LazyLock<Result<Agent, String>> = LazyLock::new(|| requests_config(true).map(agent));
 
 /// Why a request has no usable answer.
 #[derive(Debug, thiserror::Error)]
@@ -198,10 +198,8 @@ pub fn send(url: &Url, request: &Request<'_>) -> Result<Answer, Error> {
         // A line break in a value, from a server's `id:` or a person's token, must not become another header.
         head = head.header(name, value.replace(char::is_control, "").as_bytes());
     }
-    let agent = match url.is_secure {
-        false => &*PLAIN,
-        true => SECURE.as_ref().map_err(|error| Error::Trust(error.clone()))?,
-    };
+    let agent = if url.is_secure { &SECURE } else { &PLAIN };
+    let agent = agent.as_ref().map_err(|error| Error::Trust(error.clone()))?;
     let sent = match request.json {
         None => head.body(()).map_err(Into::into).and_then(|get| run(agent, get, request.patience)),
         Some(json) => {

@@ -10,6 +10,7 @@
 pub mod checks;
 #[allow(clippy::disallowed_methods, reason = "called on the threads of the databases")]
 pub mod health;
+pub mod hooks;
 pub mod once;
 pub mod open_error;
 pub mod outbox;
@@ -29,6 +30,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tokio::sync::Notify;
 
 use crate::db::health::Health;
+use crate::db::hooks::{HookCommand, HookKey, HookOutcome};
 use crate::db::once::Once;
 
 pub use crate::db::open_error::OpenError;
@@ -81,6 +83,8 @@ pub enum Command {
         standing: Standing,
         /// Unix milliseconds, at most `i64::MAX`.
         at: u64,
+        /// Hooks that are told of it by the same commit, unless they have ended or have no room.
+        hooks: Arc<[HookKey]>,
     },
     /// Deletes a post: its text is gone at once, and its deletion is unpublished. One that had not been published is no
     /// longer listed as such.
@@ -157,6 +161,8 @@ pub enum Command {
     /// Applies changes of the embedded key-value store's history, all or none of them, so that it outlives the process. SQLite
     /// only, since that store is one process's.
     Keep(Vec<Keep>),
+    /// Something for hooks.
+    Hooks(HookCommand),
 }
 
 impl Command {
@@ -170,6 +176,9 @@ impl Command {
 
     /// Whether it may change the database, so that its batch needs the write lock.
     pub fn writes(&self) -> bool {
+        if let Command::Hooks(command) = self {
+            return command.writes();
+        }
         !matches!(
             self.inner(),
             Command::Counts { .. } | Command::ListPosts { .. } | Command::Receipts { .. } | Command::Rules { .. }
@@ -201,6 +210,7 @@ impl Command {
             }
             Command::Unpublished(_) => (4, ""),
             Command::Keep(_) => (5, ""),
+            Command::Hooks(command) => (6, command.hook()),
         }
     }
 }
@@ -286,6 +296,8 @@ pub enum Outcome {
     },
     /// The changes of history are kept.
     Kept,
+    /// What came of something for hooks.
+    Hooks(HookOutcome),
     /// The request was done before, with this answer; nothing changed.
     Again { status: Status, answer: String },
     /// A request of the same key had another body; nothing changed.

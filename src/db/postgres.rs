@@ -13,6 +13,7 @@
 //! [`StoreError::Unavailable`] at once, and the batch that was under way within [`crate::limits::POSTGRES_BATCH`].
 
 pub mod batch;
+pub mod hooks;
 pub mod lane;
 pub mod likes;
 pub mod once;

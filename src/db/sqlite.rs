@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod copies;
 pub mod history;
+pub mod hooks;
 pub mod likes;
 pub mod memory;
 pub mod once;

@@ -9,6 +9,7 @@ use crate::dispatcher::tally::Due;
 use crate::ground::Ground;
 use crate::ground::asking::Asked;
 use crate::ground::cluster::among;
+use crate::ground::hooks::HookNews;
 use crate::ground::own::Own;
 use crate::kv::datacenter::PeerViewers;
 use crate::kv::{NodeCounts, Request, Unavailable, highest};
@@ -94,7 +95,16 @@ impl Dispatcher {
         let dispatchers = || alive.iter().filter(|node| node.is("dispatcher")).map(|node| node.id);
         let alone = ground.node.info.is_none();
         let is_ours = |topic: &Topic| alone || highest(topic.as_str(), dispatchers()) == Some(own);
-        for Due { topic, total, own } in self.tally.due(ground.clock.instant, looks, is_ours) {
+        if ground.take_hooks_renewed() {
+            self.tally.doubt_occupied();
+        }
+        for Due { topic, total, own, occupied } in self.tally.due(ground.clock.instant, looks, is_ours) {
+            if let Some(occupied) = occupied {
+                let news = HookNews::Topic { topic: topic.to_string(), occupied, at: ground.clock.unix_ms };
+                if !ground.tell_hooks(news) {
+                    self.tally.doubt_occupied();
+                }
+            }
             if let Some((viewers, members)) = total {
                 ground.publish(Own::new(&topic, VIEWERS, viewers_data(viewers, members)));
             }

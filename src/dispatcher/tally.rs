@@ -39,6 +39,8 @@ struct Told {
     total: Option<(u32, u32)>,
     /// To other data centers: those of this one.
     own: Crowd,
+    /// To hooks: whether this data center has viewers. None if they were perhaps not told.
+    occupied: Option<bool>,
     at: Instant,
 }
 
@@ -51,6 +53,8 @@ pub struct Due {
     pub total: Option<(u32, u32)>,
     /// To other data centers: this one's viewers.
     pub own: Option<Crowd>,
+    /// To hooks: whether this data center has viewers now.
+    pub occupied: Option<bool>,
 }
 
 impl Counts {
@@ -254,6 +258,16 @@ impl Tally {
         }
     }
 
+    /// Hooks may not know which topics have viewers.
+    pub fn doubt_occupied(&mut self) {
+        for (topic, counts) in &mut self.topics {
+            if let Some(told) = &mut counts.told {
+                told.occupied = None;
+                counts.mark(topic, &mut self.changed);
+            }
+        }
+    }
+
     /// Of all topics totals of likes may have been lost on their way to who watches.
     pub fn doubt_totals(&mut self) {
         for (topic, counts) in &mut self.topics {
@@ -324,10 +338,14 @@ impl Tally {
                 let was_told = told.and_then(|told| told.total);
                 let news = (!own.is_none() && was_told != Some(total)).then_some(total);
                 let own_news = told.is_none_or(|told| told.own != own).then(|| own.clone());
-                if news.is_some() || own_news.is_some() {
+                // Nobody is told of a topic that never had viewers that it has none.
+                let was_occupied = told.map_or(Some(false), |told| told.occupied);
+                let occupied = Some(!own.is_none()).filter(|occupied| was_occupied != Some(*occupied));
+                if news.is_some() || own_news.is_some() || occupied.is_some() {
                     // What nobody was told of is not taken for told: it is news to who comes later.
-                    counts.told = Some(Told { total: news.or(was_told), own, at: now });
-                    due.push(Due { topic: topic.clone(), total: news, own: own_news });
+                    let is_occupied = Some(!own.is_none());
+                    counts.told = Some(Told { total: news.or(was_told), own, occupied: is_occupied, at: now });
+                    due.push(Due { topic: topic.clone(), total: news, own: own_news, occupied });
                 }
             }
             if !ours {

@@ -36,7 +36,10 @@ impl Frontend {
         } else {
             Ok(())
         };
-        admitted.map_err(|refusal| ground.count_refusal(refusal))
+        admitted.map_err(|refusal| {
+            ground.tell_refused_address(refusal, ground.client(conn, request));
+            ground.count_refusal(refusal)
+        })
     }
 
     /// Whether these topics may be added to an open stream.

@@ -12,6 +12,9 @@ impl Frontend {
     pub(crate) fn tick_presence(&mut self, ground: &mut Ground) {
         let due = self.members.due(ground.clock.instant, PRESENCE_BATCH);
         if !due.is_empty() {
+            if ground.is_renewing_hooks() {
+                due.iter().for_each(|member| ground.tell_hooks_online(member));
+            }
             self.give_signs(ground, due);
         }
         self.compare_presence(ground);
@@ -35,7 +38,7 @@ impl Frontend {
     pub(crate) fn on_beaten(&mut self, ground: &mut Ground, members: Vec<String>, result: Result<Answer, Unavailable>) {
         self.members.heard();
         match result {
-            Ok(Answer::Turned(turns)) => turns.iter().for_each(|turn| ground.tell_turn(turn)),
+            Ok(Answer::Turned(turns)) => ground.tell_turns(turns),
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
             // Members who left meanwhile are given once more, which keeps them online for one guard longer at most.
             Err(_) => self.members.unheard(members),

@@ -111,8 +111,16 @@ impl Frontend {
             Access::Open | Access::Node => Some(Box::new(StreamRights::of_member(opening.member, opening.all))),
             Access::Token(rights) => Some(Box::new(StreamRights::new(rights, opening.all, now_ms))),
         };
+        let mut came = None;
         if let Some(member) = slot.rights.as_ref().and_then(|rights| rights.member.as_deref()) {
             self.members.join(member, ground.clock.instant);
+            if !opening.polls {
+                came = Some(member.to_owned());
+            }
+        }
+        if let Some(member) = came {
+            // The store may take the member for one who was there all the time, and nobody have been told.
+            ground.tell_hooks_online(&member);
         }
         ground.requests_open -= 1;
         self.streams += 1;

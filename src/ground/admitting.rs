@@ -10,6 +10,7 @@ use crate::admission::full::Fullness;
 use crate::admission::turns::Turns;
 use crate::ground::Ground;
 use crate::ground::access::Access;
+use crate::ground::hooks::Who;
 use crate::ground::slots::{Conn, Kind};
 use crate::limits::*;
 use crate::observe::metrics::Counter;
@@ -60,6 +61,7 @@ impl Ground {
             self.node.admission.turn_away();
         }
         self.count_refusal(refusal);
+        self.tell_refused_address(refusal, self.peer(conn));
         if !self.node.admission.refuse() {
             self.requests_open -= 1;
             self.net.close(self.slots.remove(conn));
@@ -198,6 +200,12 @@ impl Ground {
         self.admit_rate(key)
     }
 
+    /// Same, of a line of a body, by whoever has this key.
+    pub(crate) fn admit_line(&mut self, access: &Access, key: u64, conn: Conn) -> Result<(), HttpError> {
+        let admitted = self.admit_event(key);
+        self.tell_refused(admitted, |ground| Ground::who(access, || ground.peer(conn)))
+    }
+
     /// Same, of what makes room.
     ///
     /// # Errors
@@ -219,11 +227,37 @@ impl Ground {
     ) -> Result<Access, HttpError> {
         let access = self.access(request, query)?;
         match request.method {
-            Method::Post | Method::Put => self.admit_event(self.publisher_key(conn, request, &access))?,
-            Method::Delete => self.admit_rate(self.publisher_key(conn, request, &access))?,
+            Method::Post | Method::Put => {
+                let admitted = self.admit_event(self.publisher_key(conn, request, &access));
+                self.tell_refused(admitted, |ground| Ground::who(&access, || ground.client(conn, request)))?;
+            }
+            Method::Delete => {
+                let admitted = self.admit_rate(self.publisher_key(conn, request, &access));
+                self.tell_refused(admitted, |ground| Ground::who(&access, || ground.client(conn, request)))?;
+            }
             _ => {}
         }
         Ok(access)
+    }
+
+    /// Tells hooks of somebody who published too fast, if that is what came of it.
+    pub(crate) fn tell_refused(
+        &mut self,
+        admitted: Result<(), HttpError>,
+        who: impl FnOnce(&Ground) -> Option<Who>,
+    ) -> Result<(), HttpError> {
+        if admitted.as_ref().is_err_and(|error| error.status == Status::TooManyRequests) {
+            let who = who(self);
+            self.tell_hooks_limited("publishes", who, None);
+        }
+        admitted
+    }
+
+    /// Tells hooks of an address that has too many connections, or connects too often, if that is what it was.
+    pub(crate) fn tell_refused_address(&mut self, refusal: Refusal, address: Option<IpAddr>) {
+        if let Refusal::AddressConnections | Refusal::AddressConnects(_) = refusal {
+            self.tell_hooks_limited(refusal.reason(), address.map(|address| Who::Address(address.to_string())), None);
+        }
     }
 
     pub(crate) fn count_refusal(&self, refusal: Refusal) -> HttpError {

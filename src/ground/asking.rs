@@ -95,6 +95,22 @@ pub enum Asked {
         /// Its version there.
         version: u64,
     },
+    /// Whether members are online of whom a hook, by its place, was told so.
+    HookMembers {
+        /// Which hook.
+        hook: usize,
+        /// Whom.
+        names: Vec<String>,
+        /// What it was told: subjects and versions.
+        states: Vec<(String, u64)>,
+    },
+    /// Whether somebody wants a topic of which a hook was told that it has viewers.
+    HookTopic {
+        /// Which hook.
+        hook: usize,
+        /// The topic, and the version of what was told.
+        state: (String, u64),
+    },
     /// This node ends.
     Leave,
     /// Another node asked, as one question of several.
@@ -112,6 +128,7 @@ impl Asked {
         match self {
             Asked::Beat(members) | Asked::Compared(members) => members.iter().map(String::len).sum(),
             Asked::Anywhere { event, .. } => event.len(),
+            Asked::HookMembers { names, .. } => 3 * names.iter().map(String::len).sum::<usize>(),
             _ => 0,
         }
     }

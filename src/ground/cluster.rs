@@ -141,6 +141,7 @@ impl Ground {
         self.tick_questions();
         self.tick_handover();
         self.tick_control();
+        self.report_to_hooks();
         let now = self.clock.instant;
         if self.cluster.next_tidy.is_none_or(|next| next <= now) {
             self.cluster.next_tidy = Some(now + WINDOW_IDLE / 10);

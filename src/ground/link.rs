@@ -106,6 +106,8 @@ pub enum Called {
     MembersRelayed(Conn),
     /// Topics whose totals of likes a backend is to tell.
     Totals(Vec<Topic>),
+    /// News for hooks.
+    HookNews,
 }
 
 /// A request to another node. Always a POST.

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::db::hooks::Settling;
 use crate::db::{Outcome, PostKind, StoreError};
 use crate::ground::Reply;
 use crate::ground::access::Access;
 use crate::ground::control::News as ControlNews;
 use crate::ground::cores::CoreSet;
 use crate::ground::frame_page::FramePage;
+use crate::ground::hooks::Ran;
 use crate::ground::keeping::Batch;
 use crate::ground::listing::ListingAsk;
 use crate::ground::live::Live;
@@ -206,6 +208,10 @@ pub enum Message {
     Live(Arc<Live>),
     /// Between the shard that looks into the outbox and the homes of the topics that it has posts of.
     Outbox(News),
+    /// To the first shard: something was stored for hooks.
+    HooksDue,
+    /// To the first shard, from who sends deliveries of hooks: what became of some.
+    HooksSent(Ran),
     /// Stop taking work, end the streams.
     Drain,
 }
@@ -395,4 +401,42 @@ pub enum Then {
     Outbox,
     /// Nothing: there is more time for that.
     OutboxHeld,
+    /// Hooks are known.
+    HooksOpen,
+    /// Answer who told of news, or this shard.
+    HookNoted(Option<Conn>),
+    /// Send deliveries of a hook, by its place.
+    HookTaken {
+        /// Which.
+        hook: usize,
+        /// How many were asked for.
+        limit: u32,
+        /// When: the claim began then or later.
+        asked_at: Instant,
+    },
+    /// The database knows what became of deliveries.
+    HookSettled {
+        /// Of which hook.
+        hook: usize,
+        /// What it was told.
+        settled: Vec<(i64, Settling)>,
+        /// And that the hook ended.
+        ends: bool,
+    },
+    /// Compare states of a hook with what holds.
+    HookStates(usize),
+}
+
+impl Then {
+    /// Whether it is of hooks.
+    pub(crate) fn is_of_hooks(&self) -> bool {
+        matches!(
+            self,
+            Then::HooksOpen
+                | Then::HookNoted(_)
+                | Then::HookTaken { .. }
+                | Then::HookSettled { .. }
+                | Then::HookStates(_)
+        )
+    }
 }

@@ -14,6 +14,7 @@ pub mod cores;
 pub mod description;
 pub mod frame_page;
 pub mod handover;
+pub mod hooks;
 pub mod http_connection;
 pub mod journeys;
 pub mod keeping;
@@ -54,6 +55,7 @@ use crate::ground::admitting::Admitting;
 use crate::ground::asking::Asked;
 use crate::ground::cluster::Cluster;
 use crate::ground::control::Control;
+use crate::ground::hooks::{HookNews, HookReports};
 use crate::ground::journeys::Journeys;
 use crate::ground::live::Live;
 use crate::ground::message::Message;
@@ -116,6 +118,8 @@ pub enum Todo {
     Told(Topic, Record, bool),
     /// Viewers of these topics are to be told the totals of likes.
     TotalsAsked(Vec<Topic>),
+    /// This shard's news for hooks is to be stored.
+    HookNews(Vec<HookNews>),
 }
 
 /// An answer that comes later than its request.
@@ -183,6 +187,8 @@ pub struct Ground {
     /// What is to end or to change on all nodes.
     pub(crate) control: Control,
     pub(crate) admitting: Admitting,
+    /// What backends are to be told of for hooks.
+    pub(crate) hook_reports: HookReports,
     /// Sampled events.
     pub(crate) journeys: Journeys,
     /// Numbers the events of this shard.
@@ -232,6 +238,7 @@ impl Ground {
             cluster: Cluster::default(),
             tokens_seen: TokenCache::default(),
             admitting: Admitting::default(),
+            hook_reports: HookReports::default(),
             journeys: Journeys::default(),
             event_number: 0,
             requests_open: 0,

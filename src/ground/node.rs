@@ -12,6 +12,7 @@ use crate::auth::watch::Shared;
 use crate::db::Store;
 use crate::ground::access::Tokens;
 use crate::ground::clocks::Clocks;
+use crate::ground::hooks::{Hook, HookSender};
 use crate::ground::links::LinkView;
 use crate::ground::message::{Message, Ticket};
 use crate::ground::peers::Peer;
@@ -114,7 +115,11 @@ pub struct Node {
     pub nodes: Mutex<Arc<Vec<NodeInfo>>>,
     /// The database, on a node that is a backend.
     pub store: Option<Store<Ticket>>,
-    /// What waits for it, and the questions that it has not answered.
+    /// Who is told of what happens, on a node that is a backend.
+    pub hooks: Vec<Hook>,
+    /// Sends what they are told; there is one where there are hooks.
+    pub hook_sender: Option<Arc<dyn HookSender>>,
+    /// What waits for the database, and the questions that it has not answered.
     pub storing: Common,
     /// The node takes no more streams.
     pub draining: AtomicBool,

@@ -3,13 +3,22 @@
 use serde_json::{Value, json};
 
 use crate::ground::Ground;
+use crate::ground::hooks::HookNews;
 use crate::ground::own::Own;
 use crate::kv::Turn;
 use crate::wire::topic::Topic;
 
 impl Ground {
+    /// Tells those who watch members, and hooks, that members came or went.
+    pub(crate) fn tell_turns(&mut self, turns: Vec<Turn>) {
+        for turn in turns {
+            self.tell_turn(&turn);
+            self.tell_hooks(HookNews::Member(turn));
+        }
+    }
+
     /// Tells who watches a member that they came or went.
-    pub(crate) fn tell_turn(&mut self, turn: &Turn) {
+    fn tell_turn(&mut self, turn: &Turn) {
         let Ok(topic) = Topic::encode("presence", &turn.member) else { return };
         self.counters().presence_turns.add(1);
         let data = turn_data(Some(turn), Some(&turn.member)).to_string();

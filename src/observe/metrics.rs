@@ -175,6 +175,17 @@ metrics! {
     counter presence_healed "fanfare_presence_healed_total" "" "Members of whom viewers on this node were told what had been lost on its way.";
     counter outbox_left "fanfare_outbox_left_total" "" "Comments, messages and deletions that this node stored and could not publish at once.";
     counter outbox_resent "fanfare_outbox_resent_total" "" "Those published later, those of nodes that died among them.";
+    counter hooks_sent "fanfare_hooks_sent_total" "" "Deliveries that receivers of hooks took.";
+    counter hooks_failed_connect "fanfare_hooks_failed_total" r#"reason="connect""# "Tries to deliver to receivers of hooks that failed.";
+    counter hooks_failed_timeout "fanfare_hooks_failed_total" r#"reason="timeout""# "Tries to deliver to receivers of hooks that failed.";
+    counter hooks_failed_status "fanfare_hooks_failed_total" r#"reason="status""# "Tries to deliver to receivers of hooks that failed.";
+    counter hooks_failed_redirect "fanfare_hooks_failed_total" r#"reason="redirect""# "Tries to deliver to receivers of hooks that failed.";
+    counter hooks_failed_answer "fanfare_hooks_failed_total" r#"reason="answer""# "Tries to deliver to receivers of hooks that failed.";
+    counter hooks_dropped_expired "fanfare_hooks_dropped_total" r#"reason="expired""# "Deliveries of hooks given up.";
+    counter hooks_dropped_full "fanfare_hooks_dropped_total" r#"reason="full""# "Deliveries of hooks given up.";
+    counter hooks_dropped_ended "fanfare_hooks_dropped_total" r#"reason="ended""# "Deliveries of hooks given up.";
+    gauge hooks_waiting "fanfare_hooks_waiting" "" "Deliveries that wait for receivers of hooks, as each backend counts them on its first shard.";
+    gauge hooks_oldest "fanfare_hooks_oldest_seconds" "" "How long the oldest of them has waited.";
     gauge ready "fanfare_ready" "" "1 while the node is ready, as /health/ready says; 0 in a drain.";
     gauge kv_available "fanfare_kv_available" "" "1 while the key-value store, or a dispatcher in its place, answers.";
     counter store_errors "fanfare_store_errors_total" "" "Answers of the database that were errors, or a full queue.";

@@ -83,10 +83,16 @@ pub enum Mistake {
     MemberCountedTwice,
     /// A member whose last stream is gone counts on while others watch.
     MemberGoneCounted,
+    /// A delivery to a hook's receiver that failed is taken for one that was taken.
+    HookFailureTaken,
+    /// A delivery of a hook does not wait for one before it that failed.
+    HookOvertaken,
+    /// What a backend did not store for hooks is not told again.
+    HookNewsOnce,
 }
 
 /// All of them.
-pub const ALL: [Mistake; 39] = [
+pub const ALL: [Mistake; 42] = [
     Mistake::PrevUnchecked,
     Mistake::HolesUnread,
     Mistake::EndsUncompared,
@@ -126,6 +132,9 @@ pub const ALL: [Mistake; 39] = [
     Mistake::RulesUntold,
     Mistake::MemberCountedTwice,
     Mistake::MemberGoneCounted,
+    Mistake::HookFailureTaken,
+    Mistake::HookOvertaken,
+    Mistake::HookNewsOnce,
 ];
 
 thread_local! {

@@ -2,9 +2,11 @@
 
 use super::SettingsError;
 use super::events::EVENT_KEYS;
+use super::hooks::HOOK_KEYS;
 use super::layers::{Fault, Layers, Raw, Source, parts};
 use super::listing::LISTING;
 use super::setting::{Setting, Shape, suggest};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use toml::Spanned;
@@ -23,8 +25,12 @@ pub(super) fn lay(layers: &mut Layers, path: &Path, text: &str) -> Result<(), Se
             file.events(layers, value, origin)?;
             continue;
         }
+        if name.get_ref() == "hooks" {
+            file.hooks(layers, value, &origin)?;
+            continue;
+        }
         let Some(setting) = LISTING.iter().find(|setting| setting.name == name.get_ref()) else {
-            let known = LISTING.iter().map(|setting| setting.name).chain(["events"]);
+            let known = LISTING.iter().map(|setting| setting.name).chain(["events", "hooks"]);
             return Err(file.unknown(name.get_ref(), name.span(), suggest(name.get_ref(), known)));
         };
         if setting.is_named() {
@@ -120,6 +126,42 @@ impl File<'_> {
             let origin = self.origin(name.span());
             let values = self.texts(&format!("{}.{}", setting.name, name.get_ref()), setting, value, &origin)?;
             layers.lay(setting, [(name.get_ref().clone().into_owned(), Raw { values, origin })]);
+        }
+        Ok(())
+    }
+
+    fn hooks(&self, layers: &mut Layers, value: &Spanned<DeValue<'_>>, origin: &Source) -> Result<(), SettingsError> {
+        const REMEDY: &str = "give a table for each hook, headed by [[hooks]]";
+        let DeValue::Array(hooks) = value.get_ref() else {
+            return Err(self.wrong("hooks", value, origin, REMEDY));
+        };
+        for hook in hooks {
+            let DeValue::Table(fields) = hook.get_ref() else {
+                return Err(self.wrong("hooks", hook, origin, REMEDY));
+            };
+            let mut given = BTreeMap::new();
+            for (field, value) in fields {
+                let setting = format!("hooks.{}", field.get_ref());
+                let Some((name, remedy)) = HOOK_KEYS.into_iter().find(|(name, _)| name == field.get_ref()) else {
+                    let remedy = suggest(field.get_ref(), HOOK_KEYS.into_iter().map(|(name, _)| name));
+                    return Err(self.unknown(&setting, field.span(), remedy));
+                };
+                let origin = self.origin(field.span());
+                let text = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+                    DeValue::String(text) => Ok(text.clone().into_owned()),
+                    _ => Err(self.wrong(&setting, value, &origin, remedy)),
+                };
+                let values = match value.get_ref() {
+                    DeValue::Array(items) if name == "events" => items.iter().map(text).collect::<Result<_, _>>()?,
+                    _ if name == "events" => return Err(self.wrong(&setting, value, &origin, remedy)),
+                    _ => vec![text(value)?],
+                };
+                given.insert(name, Raw { values, origin });
+            }
+            if given.is_empty() {
+                return Err(self.wrong("hooks", hook, origin, "give it a url, events and a secret_file"));
+            }
+            layers.hooks.push(given);
         }
         Ok(())
     }

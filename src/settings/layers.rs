@@ -105,6 +105,8 @@ pub(super) struct Layers {
     pub given: BTreeMap<&'static str, BTreeMap<String, Raw>>,
     /// By event type, then by setting.
     pub events: BTreeMap<String, BTreeMap<&'static str, Raw>>,
+    /// Each hook by setting.
+    pub hooks: Vec<BTreeMap<&'static str, Raw>>,
 }
 
 impl Layers {

@@ -120,6 +120,10 @@ Listed "" {
     pub(super) peer_secret_file: BTreeMap<String, Secret> = Named(secret), "NAME=FILE", example: "eu=/etc/fanfare/eu.secret";
     /// Allow plain http:// to data centers beyond this box.
     pub peer_insecure: bool = Switch(switch), "BOOL", default: "false";
+    /// Allow plain http:// to hooks beyond this box.
+    ///
+    /// `[[hooks]]` stand in the file; see [Hooks](hooks.md).
+    pub hook_insecure: bool = Switch(switch), "BOOL", default: "false";
 }
 
 "Access" {

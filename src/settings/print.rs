@@ -29,6 +29,14 @@ impl Settings {
                 said(&mut toml, &format!("events.{}.{field} = {value}", key(event_type)), origin);
             }
         }
+        // Tables come last, since what follows one belongs to it.
+        for given in &self.layers.hooks {
+            toml.push_str("[[hooks]]\n");
+            for (name, raw) in given {
+                let shape = if *name == "events" { Shape::List } else { Shape::Text };
+                said(&mut toml, &format!("{name} = {}", value(shape, raw)), &raw.origin);
+            }
+        }
         toml
     }
 

@@ -1,7 +1,9 @@
 //! Settings read again while a node runs: what of the new ones can hold at once, and what waits for a restart.
 
+use super::layers::{Layers, Raw};
 use super::listing::LISTING;
 use super::{Flags, Settings, SettingsError, validate};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -39,6 +41,13 @@ impl Settings {
                 let new = found.layers.given.get(setting.name);
                 layers.given.extend(new.map(|given| (setting.name, given.clone())));
             }
+        }
+        let texts = |layers: &Layers| {
+            let texts = |hook: &BTreeMap<_, Raw>| hook.iter().map(|(name, raw)| (*name, raw.values.clone())).collect();
+            layers.hooks.iter().map(texts).collect::<Vec<Vec<_>>>()
+        };
+        if texts(&found.layers) != texts(&self.layers) {
+            waiting.push("hooks");
         }
         let names = found.events.keys().chain(self.events.keys()).collect::<std::collections::BTreeSet<_>>();
         let differ = names.into_iter().filter(|name| found.event(name) != self.event(name));
@@ -142,5 +151,22 @@ mod tests {
         let reloaded = settings.reload(&file.flags(), []).unwrap();
         assert_eq!(reloaded.settings.cors_origin, CorsOrigins::Listed(vec!["https://b.example".to_owned()]));
         assert_eq!(reloaded.waiting, ["jwt_cookie"]);
+    }
+
+    #[test]
+    fn hooks_wait_for_a_restart() {
+        let file = File::new("");
+        let secret = file.0.path().join("secret");
+        std::fs::write(&secret, format!("whsec_{}", "A".repeat(32))).unwrap();
+        let with = |events: &str| {
+            let hook = format!("url = \"https://a.example\"\nevents = [\"{events}\"]\nsecret_file = {secret:?}");
+            file.write(&format!("max_topics = 5\n[[hooks]]\n{hook}"));
+        };
+        with("member.online");
+        let settings = file.settings();
+        assert!(settings.reload(&file.flags(), []).unwrap().waiting.is_empty());
+        with("member.offline");
+        let Reloaded { settings, waiting, .. } = settings.reload(&file.flags(), []).unwrap();
+        assert_eq!((waiting, settings.hooks[0].events[0].name()), (vec!["hooks"], "member.online"));
     }
 }

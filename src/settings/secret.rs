@@ -73,7 +73,7 @@ fn secret(text: &[u8]) -> Result<String, String> {
 }
 
 impl Content for Secret {
-    const WHAT: &'static str = "secrets between nodes";
+    const WHAT: &'static str = "secrets between nodes or of hooks";
 
     fn read(paths: &[PathBuf]) -> Result<Secret, KeyError> {
         let path = &paths[0];

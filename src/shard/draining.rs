@@ -174,6 +174,7 @@ impl Services {
             && self.dispatcher.as_ref().is_none_or(|dispatcher| dispatcher.has_nothing_for_others(ground))
             && self.backend.as_ref().is_none_or(|backend| backend.is_settled())
             && ground.cluster.handover.is_empty()
+            && ground.hook_reports.is_empty()
     }
 
     /// Whether all shards of the node have nothing left.

@@ -1,6 +1,8 @@
 //! What each role is given: messages, what the key-value store says, answers of other nodes. What is for a role that this node has
 //! not is nothing to it.
 
+use std::sync::Arc;
+
 use tracing::error;
 
 use crate::ground::Ground;
@@ -48,7 +50,9 @@ impl Services {
                 with(&mut self.frontend, |frontend| frontend.doubt.settle(core, reason))
             }
             Message::Alive { nodes, differing, changed, peers, lost, doubt } => {
+                let known = Arc::clone(&ground.alive);
                 let differ = ground.on_alive(nodes, lost);
+                ground.on_alive_hooks(&known);
                 with(&mut self.dispatcher, |dispatcher| dispatcher.on_alive_nodes(ground, &peers, changed, &differ));
                 let before = std::mem::replace(&mut ground.cluster.others, peers);
                 with(&mut self.frontend, |frontend| frontend.on_alive_nodes(ground, &before, &differing, doubt));
@@ -81,6 +85,8 @@ impl Services {
             Message::Live(live) => ground.take_up(live),
             Message::Control { news, known } => self.on_control(ground, news, known),
             Message::Outbox(news) => with(&mut self.backend, |backend| backend.on_outbox_news(ground, news)),
+            Message::HooksDue => with(&mut self.backend, |backend| backend.on_hooks_due(ground)),
+            Message::HooksSent(ran) => with(&mut self.backend, |backend| backend.on_hooks_sent(ground, ran)),
             Message::Drain => self.start_draining(ground),
         }
     }
@@ -155,7 +161,13 @@ impl Services {
             (Asked::Beat(members), result) => {
                 with(&mut self.frontend, |frontend| frontend.on_beaten(ground, members, result))
             }
-            (Asked::Due, Ok(Answer::Turned(turns))) => turns.iter().for_each(|turn| ground.tell_turn(turn)),
+            (Asked::Due, Ok(Answer::Turned(turns))) => ground.tell_turns(turns),
+            (Asked::HookMembers { hook, names, states }, result) => {
+                with(&mut self.backend, |backend| backend.on_hook_members(ground, hook, (names, &states), result))
+            }
+            (Asked::HookTopic { hook, state }, result) => {
+                with(&mut self.backend, |backend| backend.on_hook_topic(ground, hook, &state, result))
+            }
             (Asked::Compared(members), result) => {
                 with(&mut self.frontend, |frontend| frontend.on_compared(ground, members, result))
             }
@@ -239,6 +251,7 @@ impl Services {
                 Called::Hello(told) => {
                     with(&mut self.dispatcher, |dispatcher| dispatcher.on_hello_answered(ground, told, outcome))
                 }
+                Called::HookNews => ground.on_hook_news_answered(&outcome),
                 Called::Members(conn) => self.on_members_answered(ground, conn, outcome),
                 Called::MembersRelayed(conn) => self.on_members_relayed(ground, conn, outcome),
                 Called::Totals(topics) => {

@@ -22,6 +22,7 @@ impl Services {
             "kv" => ground.node.kv.is_some(),
             "members" => roles.frontend || roles.dispatcher,
             "totals" => roles.backend,
+            "hooks" => !ground.node.hooks.is_empty(),
             _ => false,
         };
         if !is_known {
@@ -33,6 +34,10 @@ impl Services {
             "kv" => ground.relay_questions(incoming),
             "members" => self.members_asked(ground, incoming, false),
             "totals" => self.totals_request(ground, incoming),
+            "hooks" => {
+                self.backend()?.hooks_told(ground, incoming.conn, incoming.body)?;
+                Ok(Handled::Later)
+            }
             _ => self.frontend()?.take_change(ground, incoming),
         }
     }

@@ -103,11 +103,11 @@ impl Services {
     ) -> Result<Taken, String> {
         let (draft, more) = Draft::parse_line(line).map_err(|error| error.to_string())?;
         if !more.is_empty() {
-            return self.publish_to_many(ground, access, publisher, Publisher::Line(conn, number), draft, more);
+            return self.publish_to_many(ground, access, publisher, (conn, number), draft, more);
         }
         let allowed = ground.require_still(access).and_then(|()| ground.allow(access, draft));
         let draft = allowed
-            .and_then(|draft| ground.admit_event(publisher).map(|()| draft))
+            .and_then(|draft| ground.admit_line(access, publisher, conn).map(|()| draft))
             .map_err(|error| error.detail.into_owned())?;
         let (published, id) = self.publish_named(ground, &draft, Publisher::Line(conn, number));
         ground.new_id = id;
@@ -125,7 +125,7 @@ impl Services {
         ground: &mut Ground,
         access: &Access,
         publisher: u64,
-        line: Publisher,
+        (conn, number): (Conn, u64),
         draft: Draft<'a>,
         more: Vec<Cow<'a, str>>,
     ) -> Result<Taken, String> {
@@ -136,7 +136,7 @@ impl Services {
             .and_then(|()| drafts.into_iter().map(|draft| ground.allow(access, draft)).collect());
         let drafts: Vec<Allowed<'_>> = allowed.map_err(|error: HttpError| error.detail.into_owned())?;
         for _ in &drafts {
-            ground.admit_event(publisher).map_err(|error| error.detail.into_owned())?;
+            ground.admit_line(access, publisher, conn).map_err(|error| error.detail.into_owned())?;
         }
         let mut id = String::new();
         match &drafts[0].id {
@@ -145,7 +145,7 @@ impl Services {
         }
         let (mut events, mut failed) = (0, None);
         for draft in &drafts {
-            match self.publish_as(ground, draft, &id, line.clone()) {
+            match self.publish_as(ground, draft, &id, Publisher::Line(conn, number)) {
                 Ok(Published::Pending) => events += 1,
                 Ok(Published::Taken | Published::Repeated(_)) => {}
                 Err(error) => {

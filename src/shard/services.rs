@@ -8,6 +8,7 @@ use crate::dispatcher::Dispatcher;
 use crate::frontend::Frontend;
 use crate::ground::access::Access;
 use crate::ground::answering::{Handled, Incoming};
+use crate::ground::hooks::HookNews;
 use crate::ground::lines::Taken;
 use crate::ground::opening::Opening;
 use crate::ground::past::Past;
@@ -219,6 +220,14 @@ impl Services {
         }
     }
 
+    /// Has this node's own backend store this shard's news for hooks.
+    fn note_hooks(&mut self, ground: &mut Ground, news: &[HookNews]) {
+        let noted = self.backend.as_mut().map(|backend| backend.note_hooks(ground, news, None));
+        if !matches!(noted, Some(Ok(()))) {
+            ground.on_hooks_told(false);
+        }
+    }
+
     /// Does what was said to be done, and what follows from that.
     pub(crate) fn do_todo(&mut self, ground: &mut Ground) {
         while let Some(todo) = ground.todo.pop_front() {
@@ -232,6 +241,7 @@ impl Services {
                 Todo::Told(topic, record, is_told) => {
                     with(&mut self.backend, |backend| backend.on_told(ground, &topic, &record, is_told));
                 }
+                Todo::HookNews(news) => self.note_hooks(ground, &news),
                 Todo::TotalsAsked(topics) => {
                     with(&mut self.backend, |backend| backend.on_asked_totals(ground, &topics))
                 }

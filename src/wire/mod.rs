@@ -8,6 +8,7 @@ pub mod client_address;
 pub mod connection_id;
 pub mod event;
 pub mod frame;
+pub mod hooks;
 pub mod hops;
 pub mod http;
 pub mod json;

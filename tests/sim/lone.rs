@@ -121,6 +121,7 @@ impl Process {
             kv,
             resolver: None,
             store: None,
+            hook_sender: None,
             memory: 1 << 32,
             connections: 10,
         };

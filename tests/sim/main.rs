@@ -12,6 +12,7 @@ mod database;
 mod endings;
 mod fabric;
 mod faults;
+mod hooks;
 mod lone;
 mod losses;
 mod mistakes;
@@ -44,6 +45,7 @@ fn small(seed: u64) -> Plan {
         dispatchers: 1,
         frontends: 1,
         backends: 0,
+        hooks: false,
         shards: 1,
         viewers: 0,
         publishers: 0,

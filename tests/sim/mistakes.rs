@@ -19,7 +19,7 @@ const AWAY: [Fault; 5] = [Fault::Cut, Fault::Dispatcher, Fault::Outage, Fault::P
 
 /// A seed's plan with what it takes for a mistake to be made, and no more.
 fn fit(mistake: Mistake, seed: u64) -> Plan {
-    let plan = whole(seed);
+    let plan = Plan { hooks: false, ..whole(seed) };
     let small = Plan { data_centers: 1, backends: 0, ..plan.clone() };
     match mistake {
         Mistake::CommitUnchecked | Mistake::KeyIgnored | Mistake::UnlikeUntold => Plan { backends: 1, ..small },
@@ -42,6 +42,11 @@ fn fit(mistake: Mistake, seed: u64) -> Plan {
         Mistake::TokenEndIgnored | Mistake::RightsUnchecked => Plan { tokens: true, ..small },
         Mistake::MemberCountedTwice | Mistake::MemberGoneCounted => {
             Plan { members: 2, frontends: 2, viewers: small.viewers.max(6), ..small }
+        }
+        Mistake::HookFailureTaken | Mistake::HookOvertaken => Plan { hooks: true, backends: 1, posters: 3, ..small },
+        Mistake::HookNewsOnce => {
+            let faults = [Fault::Cut, Fault::Outage, Fault::Pause, Fault::Weather].into();
+            Plan { hooks: true, backends: 1, members: 3, faults, viewers: small.viewers.max(8), ..small }
         }
         Mistake::MemberKept => Plan { backends: 1, members: 3, ..small },
         _ => small,
@@ -116,4 +121,7 @@ mistakes! {
     rules_untold: RulesUntold, 2000;
     member_counted_twice: MemberCountedTwice, 2000;
     member_gone_counted: MemberGoneCounted, 2000;
+    hook_failure_taken: HookFailureTaken, 2000;
+    hook_overtaken: HookOvertaken, 2000;
+    hook_news_once: HookNewsOnce, 2000;
 }

@@ -1,5 +1,6 @@
 //! What must hold of what clients saw, by the design and docs/delivery.md, whatever happened in between.
 
+mod hooks;
 mod paced;
 mod stored;
 
@@ -128,7 +129,8 @@ pub fn judge(world: &mut World) -> Vec<String> {
         }
     }
     world.disks.iter().flat_map(|disk| &disk.batches).for_each(|(what, by)| count(what, *by));
-    let wrong = case.wrong;
+    let mut wrong = case.wrong;
+    wrong.extend(hooks::judge(world));
     for (what, by) in counts {
         world.count(what, by);
     }

@@ -24,6 +24,7 @@ use crate::clients::{MILLISECOND, SECOND};
 use crate::database::{self, Disk};
 use crate::fabric::{self, ShardId, Transit};
 use crate::faults::Fault;
+use crate::hooks;
 use crate::publisher::Kinds;
 use crate::store;
 use crate::streams::{Streams, part};
@@ -44,6 +45,8 @@ pub struct Plan {
     pub dispatchers: usize,
     pub frontends: usize,
     pub backends: usize,
+    /// Backends have a hook.
+    pub hooks: bool,
     pub shards: usize,
     pub viewers: usize,
     pub publishers: usize,
@@ -88,6 +91,8 @@ pub enum Event {
     Store(store::Step),
     /// At a machine's database, in a life of it.
     Database(usize, u64, database::Step),
+    /// At its deliveries to a hook's receiver.
+    Hook(usize, u64, hooks::Step),
     Client(usize),
     Fault,
     Start(usize),
@@ -123,6 +128,8 @@ pub struct World {
     pub stores: Vec<store::Shared>,
     /// The same, unless nobody stores anything.
     pub disks: Vec<Disk>,
+    /// One in each data center.
+    pub receivers: Vec<hooks::Shared>,
     pub machines: Vec<Machine>,
     pub clients: Vec<Client>,
     /// The data center of each.
@@ -200,6 +207,7 @@ impl World {
             fabric: fabric::Shared::new(part(seed, 1), shared_now.clone()),
             stores,
             disks: (0..plan.data_centers as u64).filter(|_| plan.backends > 0).map(disk).collect(),
+            receivers: (0..plan.data_centers as u64).map(|dc| hooks::Shared::new(part(seed, 60 + dc))).collect(),
             shared_now,
             machines: Vec::new(),
             clients: Vec::new(),
@@ -327,6 +335,7 @@ impl World {
             }
             Event::Store(store::Step::Says { who, life, heard }) => self.hear(who, life, *heard),
             Event::Database(number, life, step) => self.at_database(number, life, step),
+            Event::Hook(number, life, step) => self.at_hook(number, life, step),
             Event::Client(number) => self.client(number),
             Event::Fault => crate::faults::happen(self),
             // It may run since all was healed.
@@ -406,6 +415,9 @@ impl World {
             for (at, step) in steps {
                 self.at(at, Event::Store(step));
             }
+        }
+        for dc in 0..self.receivers.len() {
+            self.hand_over(dc);
         }
         roused.sort_unstable();
         for id in roused {

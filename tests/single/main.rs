@@ -13,6 +13,7 @@ mod crowd;
 mod database;
 mod descriptions;
 mod generate;
+mod hooks;
 mod hostile;
 mod io;
 mod like_path;

@@ -8,6 +8,7 @@ pub mod certificate;
 pub mod crowd;
 pub mod delay;
 pub mod described;
+pub mod hooks;
 pub mod http;
 pub mod load;
 pub mod nginx;

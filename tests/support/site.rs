@@ -26,6 +26,8 @@ pub struct Plan {
     pub backends: usize,
     /// Flags of every node.
     pub flags: Vec<String>,
+    /// More of the file of settings.
+    pub more_settings: String,
     /// More flags, of dispatchers.
     pub dispatcher_flags: Vec<String>,
     /// What starts every node: the program, or something that becomes it.
@@ -44,6 +46,7 @@ impl Plan {
             frontends: 3,
             backends: 2,
             flags: Vec::new(),
+            more_settings: String::new(),
             dispatcher_flags: Vec::new(),
             command: Box::new(program),
             dispatcher_environment: Vec::new(),
@@ -77,7 +80,8 @@ impl Site {
     /// Of this plan, once its nodes know each other.
     pub fn of(plan: Plan) -> Site {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("fanfare.toml"), CONFIG).expect("the folder is ours");
+        std::fs::write(folder.path().join("fanfare.toml"), format!("{CONFIG}{}", plan.more_settings))
+            .expect("the folder is ours");
         let (dispatchers, frontends, backends) = Default::default();
         let mut site = Site { dispatchers, frontends, backends, plan, folder };
         site.dispatchers = (0..site.plan.dispatchers.len()).map(|at| site.dispatcher(at)).collect();

@@ -6,6 +6,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
 use crate::db;
+use crate::db::postgres::hooks;
 use crate::db::postgres::likes::Likes;
 use crate::db::postgres::once::Onces;
 use crate::db::postgres::options::cause;
@@ -21,6 +22,7 @@ use crate::limits::{
     ONCE_KEPT_MAX, ONCE_SWEEP_PAGE, ONCE_SWEPT, OUTBOX_PAGE_BYTES, OUTBOX_PAGE_MAX, POSTS_PAGE_BYTES_MAX,
     POSTS_PAGE_MAX, RECEIPTS_PAGE_MAX, STORE_NAME_BYTES_MAX,
 };
+use crate::wire::hooks::HookEvent;
 
 /// Why a batch failed, and what may follow.
 #[derive(Debug)]
@@ -81,7 +83,7 @@ pub(crate) fn refuse(session: &Session, command: &Command) -> Result<(), StoreEr
         Command::Post { place, member, text, .. } => ([place, member, none], text),
         Command::DeletePost { place, by, .. } => ([place, by.as_deref().unwrap_or(none), none], none),
         Command::ListPosts { place, .. } => ([place, none, none], none),
-        Command::Mark(_) | Command::Unpublished(_) => ([none; 3], none),
+        Command::Mark(_) | Command::Unpublished(_) | Command::Hooks(_) => ([none; 3], none),
         Command::Receipt { conversation, member, .. } => ([conversation, member, none], none),
         Command::Receipts { conversation, after, .. } => ([conversation, after.as_deref().unwrap_or(none), none], none),
         Command::Rules { video } | Command::SetRules { video, .. } => ([video, none, none], none),
@@ -268,7 +270,8 @@ impl<'a> Batch<'a> {
         let rules_changed = !(rules.0.is_empty() && timed_out.0.is_empty());
         let mut changed = likes_changed || posts_changed || rules_changed || !onces.0.is_empty();
         // Records are taken out before others are made: nobody can have published what is made here.
-        let (.., removed, _, _, _, _, _, _, _, _, _) = tokio::try_join!(
+        let (hooked, commented) = (&posts.hooked, HookEvent::CommentPosted.number());
+        let (.., removed, _, _, _, _, _, _, _, _, _, _) = tokio::try_join!(
             biased;
             query(session, &statements.delete_likes, deleted.is_empty(), [&deleted.videos, &deleted.members, &deleted.reactions]),
             query(session, &statements.insert_likes,
@@ -284,6 +287,10 @@ impl<'a> Batch<'a> {
             query(session, &statements.delete_posts, deleted_posts.is_empty(), [&deleted_posts, &deleted_at]),
             query(session, &statements.unrecord, unrecorded.is_empty(), [&unrecorded, &unrecorded_changes]),
             query(session, &statements.leave, left.is_empty(), [&left, &left_changes]),
+            query(session, &statements.hook_comments,
+                hooked.0.is_empty(),
+                [&hooked.0, &hooked.1, &hooked.2, &hooked.3, &commented],
+            ),
             query(session, &statements.record, recorded.is_empty(), [&recorded, &recorded_changes, &always]),
             query(session, &statements.write_receipts,
                 receipts.0.is_empty(),
@@ -313,6 +320,10 @@ impl<'a> Batch<'a> {
                     let (outcome, listing_changed) = self.unpublished(ask).await?;
                     changed |= listing_changed;
                     *result = Some(Ok(outcome));
+                }
+                Command::Hooks(command) if command.writes() => {
+                    changed = true;
+                    *result = Some(Ok(Outcome::Hooks(hooks::run(session, command).await?)));
                 }
                 _ => {}
             }
@@ -347,6 +358,9 @@ impl<'a> Batch<'a> {
                     };
                     let receipts = rows.iter().take(limit).map(receipt).collect();
                     *result = Some(Ok(Outcome::Receipts { receipts, more: rows.len() > limit }));
+                }
+                Command::Hooks(command) if !command.writes() => {
+                    *result = Some(Ok(Outcome::Hooks(hooks::run(self.session, command).await?)));
                 }
                 _ => {}
             }

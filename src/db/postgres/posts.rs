@@ -2,6 +2,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::db;
+use crate::db::hooks::comment_subject;
 use crate::db::post_id::PostIds;
 use crate::db::rules::Standing;
 use crate::db::{Change, Command, Deletion, Outcome, PostKind, StoreError, checks};
@@ -74,6 +75,8 @@ pub(crate) struct Inserted<'a> {
     /// Not of the post, but of its record.
     pub(crate) always: Vec<i16>,
     pub(crate) at: Vec<i64>,
+    /// Hooks that are told of them, with the subject, post and time of each.
+    pub(crate) hooked: (Vec<&'a str>, Vec<String>, Vec<i64>, Vec<i64>),
 }
 
 impl<'a> Posts<'a> {
@@ -131,7 +134,7 @@ impl<'a> Posts<'a> {
     /// Runs one command, if it changes posts or receipts.
     pub(crate) fn run(&mut self, command: &'a Command) -> Option<Result<Outcome, StoreError>> {
         Some(match command {
-            Command::Post { kind, place, member, text, standing, at } => checks::time(*at).map(|stored_at| {
+            Command::Post { kind, place, member, text, standing, at, hooks } => checks::time(*at).map(|stored_at| {
                 let number = self.numbers.next().expect("a number was taken for every post");
                 self.inserted.numbers.push(number);
                 self.inserted.kinds.push(kind_number(*kind));
@@ -140,6 +143,12 @@ impl<'a> Posts<'a> {
                 self.inserted.texts.push(text);
                 self.inserted.always.push(i16::from(*standing == Standing::Moderator));
                 self.inserted.at.push(stored_at);
+                for hook in hooks.iter() {
+                    self.inserted.hooked.0.push(hook);
+                    self.inserted.hooked.1.push(comment_subject(place));
+                    self.inserted.hooked.2.push(number);
+                    self.inserted.hooked.3.push(stored_at);
+                }
                 Outcome::Posted { id: self.ids.text(number), at: *at }
             }),
             Command::DeletePost { kind, place, id, by, at } => {

@@ -85,6 +85,26 @@ const MIGRATIONS: &[&str] = &["
 ", "
     -- 1 of what is shown whatever the pace: its author may moderate the topic.
     ALTER TABLE fanfare.outbox ADD COLUMN always smallint NOT NULL DEFAULT 0;
+", "
+    -- A hook's deliveries, until its receiver took them: when each is due, and its number once it was taken first, else 0. A
+    -- comment's data is made of the comment. States are those that receivers were told of; of a limit, when it was told last.
+    CREATE TABLE fanfare.hooks (
+        hook text COLLATE \"C\" PRIMARY KEY, sequence bigint NOT NULL DEFAULT 0, ended smallint NOT NULL DEFAULT 0,
+        is_full smallint NOT NULL DEFAULT 0, left_out bigint NOT NULL DEFAULT 0
+    );
+    CREATE TABLE fanfare.hook_deliveries (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        hook text COLLATE \"C\" NOT NULL, subject text COLLATE \"C\" NOT NULL, event smallint NOT NULL, data text NOT NULL,
+        post bigint, at bigint NOT NULL, stored_at bigint NOT NULL, sequence bigint NOT NULL DEFAULT 0, tries bigint NOT NULL DEFAULT 0,
+        next_try bigint NOT NULL DEFAULT 0
+    );
+    CREATE INDEX hook_deliveries_due ON fanfare.hook_deliveries (hook, next_try, id);
+    CREATE INDEX hook_deliveries_of_subject ON fanfare.hook_deliveries (hook, subject, next_try);
+    CREATE INDEX hook_deliveries_by_age ON fanfare.hook_deliveries (hook, stored_at);
+    CREATE TABLE fanfare.hook_states (
+        hook text COLLATE \"C\" NOT NULL, subject text COLLATE \"C\" NOT NULL, version bigint NOT NULL,
+        PRIMARY KEY (hook, subject)
+    );
 "];
 
 /// The name in ids of a database that has the newest version already.
@@ -212,7 +232,7 @@ const ODD_COLUMNS: &str = "SELECT attname::text FROM pg_attribute JOIN pg_class 
         JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE nspname = 'fanfare' AND attnum > 0
         AND relname IN ('places', 'likes', 'like_counts', 'posts', 'outbox', 'outbox_lease', 'receipts', 'once',
-            'rules', 'timeouts', 'taps')
+            'rules', 'timeouts', 'taps', 'hooks', 'hook_deliveries', 'hook_states')
         AND atttypid NOT IN ('bigint'::regtype, 'smallint'::regtype, 'text'::regtype)";
 
 /// Errors of the class of those about tables that are not about tables: no right, and a statement's name that is taken.

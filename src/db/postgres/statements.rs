@@ -206,4 +206,102 @@ statements! {
     end_timeouts [TEXT_ARRAY, INT8] = "DELETE FROM fanfare.timeouts WHERE video = ANY ($1::text[]) AND until <= $2";
     list_receipts [TEXT, TEXT, INT8] = "SELECT member, message, at FROM fanfare.receipts
         WHERE conversation = $1 AND member > $2 ORDER BY member LIMIT $3";
+    open_hooks [TEXT_ARRAY] = "INSERT INTO fanfare.hooks (hook) SELECT * FROM unnest($1::text[])
+        ON CONFLICT (hook) DO UPDATE SET ended = 0";
+    /// Anything that is too old, and all states of hooks that are not named here.
+    forget_hooks [TEXT_ARRAY, INT8] = format!("WITH old AS (DELETE FROM fanfare.hook_deliveries WHERE stored_at <= {NOW} - $2::bigint)
+        DELETE FROM fanfare.hook_states WHERE hook <> ALL ($1::text[])");
+    hook_comments [TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY, INT2] = format!("WITH wanted AS (
+            SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) AS wanted (hook, subject, post, at)
+        ), full_ones AS (
+            UPDATE fanfare.hooks SET left_out = left_out + (SELECT count(*) FROM wanted WHERE wanted.hook = hooks.hook)
+            WHERE ended = 0 AND is_full <> 0 AND hook IN (SELECT hook FROM wanted)
+        )
+        INSERT INTO fanfare.hook_deliveries (hook, subject, event, data, post, at, stored_at)
+        SELECT hook, subject, $5::smallint, '', post, wanted.at, {NOW} FROM wanted LEFT JOIN fanfare.hooks USING (hook)
+        WHERE coalesce(ended, 0) = 0 AND coalesce(is_full, 0) = 0 ORDER BY post");
+    /// Of hooks that take something: those that begin, end and repeat (1, 2, 3), and the pause of the last. What a state's row
+    /// says first follows from a lock on it, so what is stored of a subject is in the order of commits.
+    note [TEXT_ARRAY, TEXT_ARRAY, INT2_ARRAY, INT8_ARRAY, INT8_ARRAY, INT2_ARRAY, TEXT_ARRAY, INT8_ARRAY] = format!("WITH wanted AS (
+            SELECT wanted.*, coalesce(is_full, 0) AS is_full FROM unnest($1::text[], $2::text[], $3::smallint[], $4::bigint[], $5::bigint[],
+                $6::smallint[], $7::text[], $8::bigint[])
+                AS wanted (hook, subject, step, pause, version, event, data, at)
+            LEFT JOIN fanfare.hooks USING (hook) WHERE coalesce(ended, 0) = 0
+        ), full_ones AS (
+            UPDATE fanfare.hooks SET left_out = left_out + (SELECT count(*) FROM wanted WHERE wanted.hook = hooks.hook)
+            WHERE hook IN (SELECT hook FROM wanted WHERE is_full <> 0)
+        ), newer AS (
+            UPDATE fanfare.hook_states AS state SET version = wanted.version FROM wanted
+            WHERE is_full = 0 AND step = 1 AND state.hook = wanted.hook AND state.subject = wanted.subject
+                AND state.version < wanted.version
+        ), begun AS (
+            INSERT INTO fanfare.hook_states (hook, subject, version)
+            SELECT hook, subject, version FROM wanted WHERE is_full = 0 AND step = 1 ORDER BY hook, subject
+            ON CONFLICT DO NOTHING RETURNING hook, subject
+        ), ended AS (
+            DELETE FROM fanfare.hook_states AS state USING wanted
+            WHERE is_full = 0 AND step = 2 AND state.hook = wanted.hook AND state.subject = wanted.subject
+                AND state.version <= wanted.version
+            RETURNING state.hook, state.subject
+        ), repeated AS (
+            INSERT INTO fanfare.hook_states AS state (hook, subject, version)
+            SELECT hook, subject, version FROM wanted WHERE is_full = 0 AND step = 3 ORDER BY hook, subject
+            ON CONFLICT (hook, subject) DO UPDATE SET version = excluded.version
+                WHERE state.version + (SELECT pause FROM wanted WHERE wanted.hook = excluded.hook
+                    AND wanted.subject = excluded.subject LIMIT 1) <= excluded.version
+            RETURNING hook, subject
+        )
+        INSERT INTO fanfare.hook_deliveries (hook, subject, event, data, at, stored_at)
+        SELECT hook, subject, event, data, wanted.at, {NOW} FROM wanted
+        JOIN (SELECT * FROM begun UNION ALL SELECT * FROM ended UNION ALL SELECT * FROM repeated) AS changed USING (hook, subject)
+        WHERE event >= 0");
+    expire_deliveries [TEXT, INT8, INT8] = format!("DELETE FROM fanfare.hook_deliveries WHERE id IN (
+            SELECT id FROM fanfare.hook_deliveries WHERE hook = $1 AND stored_at <= {NOW} - $2::bigint ORDER BY stored_at LIMIT $3)");
+    forget_limited [TEXT, INT8] = format!("DELETE FROM fanfare.hook_states
+        WHERE hook = $1 AND subject >= 'limit:' AND subject < 'limit;' AND version <= {NOW} - $2::bigint");
+    /// How many wait, since when, and how many were left out since this was asked last; `$2` is how many may wait.
+    look_at_hook [TEXT, INT8] = "WITH found AS (
+            SELECT count(*) AS waiting, min(stored_at) AS oldest FROM fanfare.hook_deliveries WHERE hook = $1
+        ), before AS (SELECT left_out FROM fanfare.hooks WHERE hook = $1
+        ), set_full AS (
+            UPDATE fanfare.hooks SET is_full = (waiting >= $2)::integer::smallint, left_out = 0 FROM found WHERE hook = $1
+                AND (left_out > 0 OR is_full <> (waiting >= $2)::integer)
+        )
+        SELECT waiting, oldest, coalesce((SELECT left_out FROM before), 0)::bigint FROM found";
+    /// One backend takes at a time, so that what another one takes at once is not taken for what is behind it.
+    lock_hook [TEXT] = "SELECT sequence FROM fanfare.hooks WHERE hook = $1 AND ended = 0 FOR UPDATE";
+    /// Claims what is due, and numbers what was not taken before.
+    take_deliveries [TEXT, INT8, INT8] = format!("WITH due AS (
+            SELECT id, sequence FROM fanfare.hook_deliveries AS due
+            WHERE hook = $1 AND next_try <= {NOW} AND NOT EXISTS (
+                SELECT FROM fanfare.hook_deliveries AS older WHERE older.hook = due.hook AND older.subject = due.subject
+                    AND older.next_try > due.next_try AND older.id < due.id
+            ) ORDER BY next_try, id LIMIT $2
+        ), numbered AS (
+            SELECT id, row_number() OVER (ORDER BY id) AS further FROM due WHERE sequence = 0
+        ), counted AS (
+            UPDATE fanfare.hooks SET sequence = hooks.sequence + (SELECT count(*) FROM numbered) WHERE hook = $1
+                AND EXISTS (SELECT FROM numbered)
+        ), taken AS (
+            UPDATE fanfare.hook_deliveries AS delivery SET next_try = {NOW} + $3::bigint,
+                sequence = coalesce((SELECT hooks.sequence + further FROM numbered, fanfare.hooks
+                    WHERE numbered.id = delivery.id AND hooks.hook = $1), delivery.sequence)
+            WHERE id IN (SELECT id FROM due) RETURNING *
+        )
+        SELECT taken.id, taken.sequence, subject, event, data, taken.at, tries, post, place, member, text, deleted_at
+        FROM taken LEFT JOIN fanfare.posts ON posts.id = taken.post ORDER BY taken.id");
+    end_hook [TEXT] = "WITH waiting AS (DELETE FROM fanfare.hook_deliveries WHERE hook = $1),
+        states AS (DELETE FROM fanfare.hook_states WHERE hook = $1)
+        UPDATE fanfare.hooks SET ended = 1 WHERE hook = $1";
+    delivered [TEXT, INT8_ARRAY] = "DELETE FROM fanfare.hook_deliveries WHERE hook = $1 AND id = ANY ($2::bigint[])";
+    untried [TEXT, INT8_ARRAY] = "UPDATE fanfare.hook_deliveries SET next_try = 0 WHERE hook = $1 AND id = ANY ($2::bigint[])";
+    /// What failed, by how long it waits, and with it all of its subject.
+    put_off [TEXT, INT8_ARRAY, INT8_ARRAY] = format!("UPDATE fanfare.hook_deliveries AS delivery
+        SET next_try = {NOW} + failed.pause, tries = tries + (delivery.id = failed.id)::integer
+        FROM (
+            SELECT failed.id, failed.pause, subject FROM unnest($2::bigint[], $3::bigint[]) AS failed (id, pause)
+            JOIN fanfare.hook_deliveries AS known USING (id) WHERE known.hook = $1
+        ) AS failed WHERE delivery.hook = $1 AND delivery.subject = failed.subject");
+    list_hook_states [TEXT, TEXT, INT8] = "SELECT subject, version FROM fanfare.hook_states WHERE hook = $1 AND subject > $2
+            AND NOT (subject >= 'limit:' AND subject < 'limit;') ORDER BY subject LIMIT $3";
 }

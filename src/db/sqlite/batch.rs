@@ -11,7 +11,7 @@ use crate::db::sqlite::memory::Befalls;
 use crate::db::sqlite::place::{Claim, Claimant, Files};
 use crate::db::sqlite::posts::Tables;
 use crate::db::sqlite::schema::Missing;
-use crate::db::sqlite::{history, likes, once, posts, receipts, rules, schema};
+use crate::db::sqlite::{history, hooks, likes, once, posts, receipts, rules, schema};
 use crate::db::{Command, OpenError, Outcome, PostKind, StoreError, checks};
 use crate::limits::{
     ONCE_SWEEP_PAGE, STORE_IDLE, STORE_LOOK, STORE_LOOK_BUSY, STORE_PROBE, STORE_PROBE_BYTES, STORE_PROBE_FAILED_BYTES,
@@ -338,13 +338,14 @@ fn execute(database: &Database, counts: &mut Counts, command: &Command) -> Resul
         Command::Unlike { video, member, reaction } => counts.unlike(connection, video, member, reaction),
         Command::Taps { video, reaction, taps } => likes::tap(connection, video, reaction, *taps),
         Command::Counts { video } => counts.counts(connection, video),
-        Command::Post { kind, place, member, text, standing, at } => {
+        Command::Post { kind, place, member, text, standing, at, hooks } => {
             if *kind == PostKind::Comment
                 && let Some(bar) = rules::bar(connection, place, member, *standing, *at)?
             {
                 return Ok(Outcome::Barred(bar));
             }
-            posts::post(database.posts(), *kind, place, member, text, *standing, *at)
+            let author = (member.as_str(), *standing);
+            posts::post(database.posts(), *kind, place, author, text, *at, hooks)
         }
         Command::DeletePost { kind, place, id, by, at } => {
             posts::delete(database.posts(), *kind, place, id, by.as_deref(), *at)
@@ -369,6 +370,7 @@ fn execute(database: &Database, counts: &mut Counts, command: &Command) -> Resul
         Command::TimeOut { video, member, seconds, at } => {
             whole(connection, || rules::time_out(connection, video, member, *seconds, *at))
         }
+        Command::Hooks(command) => hooks::run(database.posts(), command).map(Outcome::Hooks),
         Command::Keep(changes) => whole(connection, || history::keep(connection, changes)),
     }
 }

@@ -1,9 +1,11 @@
 //! Comments and messages, and the outbox of what viewers have to be told of them.
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use crate::db::hooks::HookKey;
 use crate::db::post_id::PostIds;
 use crate::db::rules::Standing;
 use crate::db::sqlite::batch::{Failure, whole};
+use crate::db::sqlite::hooks;
 use crate::db::{Change, Deletion, Marks, OutboxAsk, Outcome, Part, Post, PostKind, Record, Unpublished, checks};
 use crate::limits::{OUTBOX_PAGE_BYTES, OUTBOX_PAGE_MAX, POSTS_PAGE_BYTES_MAX, POSTS_PAGE_MAX};
 use crate::runtime::planted::{Mistake, planted};
@@ -37,10 +39,10 @@ pub(crate) fn post(
     tables: Tables<'_>,
     kind: PostKind,
     place: &str,
-    member: &str,
+    (member, standing): (&str, Standing),
     text: &str,
-    standing: Standing,
     at: u64,
+    hooks: &[HookKey],
 ) -> Result<Outcome, Failure> {
     let Tables { connection, ids, now } = tables;
     let stored_at = checks::time(at)?;
@@ -50,6 +52,7 @@ pub(crate) fn post(
             .execute(params![kind_number(kind), place, member, text, stored_at])?;
         let number = connection.last_insert_rowid();
         record(connection, number, Change::Posted, standing == Standing::Moderator, now)?;
+        hooks::comment(tables, hooks, place, number, stored_at)?;
         Ok(Outcome::Posted { id: ids.text(number), at })
     })
 }

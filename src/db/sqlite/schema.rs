@@ -78,6 +78,26 @@ const MIGRATIONS: &[&str] = &[
      CREATE INDEX comments_of_member ON posts (place, member, id) WHERE kind = 0;",
     // 1 of what is shown whatever the pace: its author may moderate the topic.
     "ALTER TABLE outbox ADD COLUMN always INTEGER NOT NULL DEFAULT 0;",
+    // A hook's deliveries, until its receiver took them: when each is due, and its number once it was taken first, else 0. A
+    // comment's data is made of the comment. States are those that receivers were told of; of a limit, when it was told last.
+    "CREATE TABLE hooks (
+         hook TEXT PRIMARY KEY, sequence INTEGER NOT NULL DEFAULT 0, ended INTEGER NOT NULL DEFAULT 0,
+         is_full INTEGER NOT NULL DEFAULT 0,
+         left_out INTEGER NOT NULL DEFAULT 0
+     ) STRICT, WITHOUT ROWID;
+     CREATE TABLE hook_deliveries (
+         id INTEGER PRIMARY KEY AUTOINCREMENT,
+         hook TEXT NOT NULL, subject TEXT NOT NULL, event INTEGER NOT NULL, data TEXT NOT NULL, post INTEGER,
+         at INTEGER NOT NULL, stored_at INTEGER NOT NULL, sequence INTEGER NOT NULL DEFAULT 0, tries INTEGER NOT NULL DEFAULT 0,
+         next_try INTEGER NOT NULL DEFAULT 0
+     ) STRICT;
+     CREATE INDEX hook_deliveries_due ON hook_deliveries (hook, next_try, id);
+     CREATE INDEX hook_deliveries_of_subject ON hook_deliveries (hook, subject, next_try);
+     CREATE INDEX hook_deliveries_by_age ON hook_deliveries (hook, stored_at);
+     CREATE TABLE hook_states (
+         hook TEXT NOT NULL, subject TEXT NOT NULL, version INTEGER NOT NULL,
+         PRIMARY KEY (hook, subject)
+     ) STRICT, WITHOUT ROWID;",
 ];
 
 /// Statements that a connection keeps prepared.

@@ -72,7 +72,7 @@ proptest! {
             }
             // However few are looked at at once.
             let one_by_one = (0..tally.changed()).flat_map(|_| tally.due(now, 1, |_| true)).collect::<Vec<_>>();
-            for Due { topic, total, own } in one_by_one {
+            for Due { topic, total, own, .. } in one_by_one {
                 let own = own.map(|own| (own.viewers, own.members.count()));
                 prop_assert!(own.is_none() || own == total || own == Some((0, 0)));
                 let Some(total) = total else { continue };
@@ -94,13 +94,13 @@ proptest! {
 #[test]
 fn first_viewer_here_is_told_a_total_that_others_had() {
     let (mut tally, now) = (Tally::new(), Instant::now());
-    let due = |total, own| [Due { topic: topic(1), total, own }];
+    let due = |total, own, occupied| [Due { topic: topic(1), total, own, occupied }];
     tally.set_peer("b", &topic(1), &crowd(1));
-    assert_eq!(tally.due(now, ALL, |_| true), due(None, Some(crowd(0))), "nobody watches here");
+    assert_eq!(tally.due(now, ALL, |_| true), due(None, Some(crowd(0)), None), "nobody watches here");
     tally.set_peer("b", &topic(1), &crowd(0));
     let change = NodeCounts { node: NodeId(1), number: 1, full: false, counts: vec![(topic(1), crowd(1))] };
     tally.change(&change, |_| true);
-    assert_eq!(tally.due(now + COUNTS_PAUSE, ALL, |_| true), due(Some((1, 1)), Some(crowd(1))));
+    assert_eq!(tally.due(now + COUNTS_PAUSE, ALL, |_| true), due(Some((1, 1)), Some(crowd(1)), Some(true)));
 }
 
 /// Another node's viewer comes as one goes: the sum is the same, and whoever came was told nothing.
@@ -140,7 +140,10 @@ fn only_the_owner_tells_and_a_new_one_tells_at_once() {
     tally.change(&change, |_| true);
     assert_eq!(tally.due(now, ALL, |_| false), []);
     tally.look_again();
-    assert_eq!(tally.due(now, ALL, |_| true), [Due { topic: topic(1), total: Some((7, 7)), own: Some(crowd(7)) }]);
+    assert_eq!(
+        tally.due(now, ALL, |_| true),
+        [Due { topic: topic(1), total: Some((7, 7)), own: Some(crowd(7)), occupied: Some(true) }]
+    );
     tally.look_again();
     assert_eq!(tally.due(now + COUNTS_PAUSE, ALL, |_| true), [], "nothing changed");
 }
@@ -155,7 +158,7 @@ fn what_the_store_did_not_take_is_told_again_when_it_can_be_read() {
     assert_eq!(tally.due(now + COUNTS_PAUSE, ALL, |_| true), [], "not yet");
     assert!(tally.take_stale());
     tally.read(&[change], |_| true, |_| true);
-    let again = Due { topic: topic(1), total: Some((7, 7)), own: None };
+    let again = Due { topic: topic(1), total: Some((7, 7)), own: None, occupied: None };
     assert_eq!(tally.due(now + COUNTS_PAUSE, ALL, |_| true), [again]);
     assert_eq!(tally.due(now + 2 * COUNTS_PAUSE, ALL, |_| true), []);
 }
@@ -209,4 +212,37 @@ fn totals_are_told_where_somebody_watches_whom_nobody_told_them() {
     tally.change(&change(4, 0), |_| true);
     tally.doubt_totals();
     assert_eq!(due(&mut tally), [], "nobody watches");
+}
+
+/// Hooks are told when a topic has its first viewer and when the last one left, by the node that tells its viewers; and again by
+/// one that may have been the only one to know.
+#[test]
+fn first_and_last_viewers_are_told_of_once_until_that_is_doubted() {
+    let (mut tally, now) = (Tally::new(), Instant::now());
+    let mut number = 0;
+    let mut has = |tally: &mut Tally, count| {
+        number += 1;
+        let change = NodeCounts { node: NodeId(1), number, full: false, counts: vec![(topic(1), crowd(count))] };
+        tally.change(&change, |_| true);
+    };
+    let mut seconds = 0;
+    let mut told = |tally: &mut Tally, ours: bool| {
+        seconds += 1;
+        let due = tally.due(now + seconds * COUNTS_PAUSE, ALL, |_| ours);
+        due.into_iter().filter_map(|due| due.occupied).collect::<Vec<_>>()
+    };
+    has(&mut tally, 1);
+    assert_eq!(told(&mut tally, true), [true]);
+    has(&mut tally, 2);
+    assert!(told(&mut tally, true).is_empty());
+    tally.doubt_occupied();
+    assert_eq!(told(&mut tally, true), [true]);
+    has(&mut tally, 0);
+    assert_eq!(told(&mut tally, true), [false]);
+    assert!(told(&mut tally, true).is_empty());
+    // Another node tells of it for a while.
+    has(&mut tally, 1);
+    assert!(told(&mut tally, false).is_empty());
+    tally.look_again();
+    assert_eq!(told(&mut tally, true), [true]);
 }

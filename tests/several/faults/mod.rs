@@ -6,6 +6,7 @@ mod clusters;
 mod database;
 mod dispatchers;
 mod frontends;
+mod hooks;
 mod joins;
 mod outbox;
 mod ready;

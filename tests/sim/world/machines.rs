@@ -20,6 +20,7 @@ use super::{Event, World, address, dc_name, times};
 use crate::clients::{MILLISECOND, SECOND};
 use crate::database::Step;
 use crate::fabric::{ShardId, ShardNet};
+use crate::hooks;
 use crate::store;
 use crate::streams::part;
 use crate::tokens;
@@ -44,6 +45,12 @@ impl World {
         let peers: Vec<String> = others
             .map(|other| format!("{}={}", dc_name(other), urls(&self.addresses(Role::Dispatcher, other, 8081))))
             .collect();
+        let has_hooks = self.plan.hooks && role == Role::Backend;
+        let config = match has_hooks {
+            true => hooks::SETTINGS.display().to_string(),
+            false => concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/fanfare.toml").to_owned(),
+        };
+        let to_receiver = hooks::Way { shared: self.receivers[dc].clone(), machine: number, life };
         let environment = [
             ("FANFARE_LISTEN", public.to_string()),
             ("FANFARE_INTERNAL", internal.to_string()),
@@ -54,7 +61,7 @@ impl World {
             ("FANFARE_DC", dc_name(dc)),
             ("FANFARE_PEER", peers.join(";")),
             ("FANFARE_DB", "sqlite:/nowhere/fanfare.db".to_owned()),
-            ("FANFARE_CONFIG", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/fanfare.toml").to_owned()),
+            ("FANFARE_CONFIG", config),
         ]
         .map(|(name, value)| (name.into(), value.into()));
         let settings = Settings::resolve(role, &Flags::default(), environment).expect("the settings are right");
@@ -76,6 +83,7 @@ impl World {
             kv: (role == Role::Dispatcher).then(|| Arc::new(way) as _),
             resolver: None,
             store: database,
+            hook_sender: has_hooks.then(|| Arc::new(to_receiver) as _),
             memory: 1 << 32,
             connections: 10_000,
         };
@@ -190,6 +198,47 @@ impl World {
             Step::Looks => {
                 let at = if way.is_busy { self.now + SECOND } else { disk.look(way) };
                 self.at(at, Event::Database(number, life, Step::Looks));
+            }
+        }
+    }
+
+    /// What shards gave for a receiver is sent soon.
+    pub(super) fn hand_over(&mut self, dc: usize) {
+        let works = self.works();
+        let mut receiver = self.receivers[dc].lock();
+        let handed = std::mem::take(&mut receiver.handed);
+        let planned: Vec<_> = handed.into_iter().map(|handed| (receiver.takes(works), handed)).collect();
+        drop(receiver);
+        for (takes, (number, life, run)) in planned {
+            self.at(self.now + takes, Event::Hook(number, life, hooks::Step::Sent(run)));
+        }
+    }
+
+    /// Nothing befalls deliveries any more.
+    fn works(&self) -> bool {
+        self.now >= self.plan.seconds * SECOND
+    }
+
+    pub(super) fn at_hook(&mut self, number: usize, life: u64, step: hooks::Step) {
+        let machine = &self.machines[number];
+        let Some(node) = machine.node.as_ref().filter(|_| machine.life == life) else { return };
+        if machine.paused_until > self.now {
+            self.at(machine.paused_until, Event::Hook(number, life, step));
+            return;
+        }
+        match step {
+            hooks::Step::Sent(run) => {
+                let (dc, works) = (machine.dc, self.works());
+                let mut receiver = self.receivers[dc].lock();
+                let (ran, takes) = (receiver.send(run, self.now, works), receiver.takes(works));
+                drop(receiver);
+                self.at(self.now + takes, Event::Hook(number, life, hooks::Step::Heard(ran)));
+            }
+            hooks::Step::Heard(ran) => {
+                if let Err(Message::HooksSent(ran)) = node.mail[0].try_send(Message::HooksSent(ran)) {
+                    self.at(self.now + MILLISECOND, Event::Hook(number, life, hooks::Step::Heard(ran)));
+                }
+                self.woken(number);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What every store promises, on SQLite and on a PostgreSQL server of the test's own, also behind a connection pooler; and what PostgreSQL adds: several
 //! backends on one database, servers that crash, hang and come back.
 
+mod hooks;
 mod likes;
 mod once;
 mod pooler;
@@ -52,6 +53,19 @@ impl Database {
             }
             Database::Postgres(server) | Database::Pooled(server, _) => {
                 server.value(&format!("SELECT count(*) FROM fanfare.{table}")).parse().expect("a count")
+            }
+        }
+    }
+
+    /// Changes what is stored, behind the back of all stores.
+    pub fn change(&self, sql: &str) {
+        match self {
+            Database::Sqlite(folder) => {
+                let connection = rusqlite::Connection::open(folder.path().join("fanfare.db")).expect("it opens");
+                connection.execute_batch(sql).expect("it is changed");
+            }
+            Database::Postgres(server) | Database::Pooled(server, _) => {
+                server.sql("fanfare", &format!("SET search_path = fanfare; {sql}"));
             }
         }
     }

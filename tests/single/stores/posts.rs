@@ -26,7 +26,7 @@ on_both! {
 
 pub fn post(kind: PostKind, place: &str, member: &str, text: &str) -> Command {
     let (place, member, text, standing) = (place.into(), member.into(), text.into(), Standing::Guest);
-    Command::Post { kind, place, member, text, standing, at: 1_732_313_131_123 }
+    Command::Post { kind, place, member, text, standing, at: 1_732_313_131_123, hooks: [].into() }
 }
 
 fn comment(place: &str, text: &str) -> Command {
@@ -279,7 +279,15 @@ fn moderators_comment_is_one_of_many_once_it_was_in_the_outbox(database: &Databa
     let caller = database.open();
     let said = |text: &str, standing| {
         let (place, member, text) = ("v".into(), "ana".into(), text.into());
-        Command::Post { kind: PostKind::Comment, place, member, text, standing, at: 1_732_313_131_123 }
+        Command::Post {
+            kind: PostKind::Comment,
+            place,
+            member,
+            text,
+            standing,
+            at: 1_732_313_131_123,
+            hooks: [].into(),
+        }
     };
     let ids: Vec<String> = caller
         .ask_all([said("one", Standing::Guest), said("two", Standing::Moderator), said("three", Standing::Member)])
@@ -506,6 +514,7 @@ fn bad_post_is_stored(database: &Database) {
         text: "x".into(),
         standing: Standing::Guest,
         at: u64::MAX,
+        hooks: [].into(),
     };
     let answers = caller.ask_all([comment("v", "one"), comment("v", &long), late, comment("v", "two")]);
     assert!(matches!((&answers[0], &answers[3]), (Ok(_), Ok(_))), "{answers:?}");

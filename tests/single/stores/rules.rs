@@ -21,7 +21,7 @@ const AT: u64 = 1_732_313_131_123;
 
 fn comment_by(member: &str, standing: Standing, at: u64) -> Command {
     let (place, member, text) = ("7".to_owned(), member.to_owned(), "x".to_owned());
-    Command::Post { kind: PostKind::Comment, place, member, text, standing, at }
+    Command::Post { kind: PostKind::Comment, place, member, text, standing, at, hooks: [].into() }
 }
 
 fn comment(member: &str, at: u64) -> Command {
@@ -76,7 +76,10 @@ fn member_comments_too_soon(database: &Database) {
         for _ in 0..2 {
             let (member, text) = ("ana".to_owned(), "x".to_owned());
             let standing = Standing::Guest;
-            taken(&caller, Command::Post { kind, place: place.into(), member, text, standing, at: AT + 5_000 });
+            taken(
+                &caller,
+                Command::Post { kind, place: place.into(), member, text, standing, at: AT + 5_000, hooks: [].into() },
+            );
         }
     }
     assert_eq!(caller.run(set(None, Some(Comments::Members), AT - 1)), rules(5, Comments::Members, AT + 1));

@@ -135,7 +135,7 @@ fn load(path: &Path) {
         let command = match ticket % 4 {
             0 => {
                 let (kind, member, standing) = (PostKind::Comment, "ana".into(), Standing::Guest);
-                Command::Post { kind, place, member, text: name, standing, at: 5 }
+                Command::Post { kind, place, member, text: name, standing, at: 5, hooks: [].into() }
             }
             _ => like(&place, &name),
         };

@@ -8,7 +8,7 @@ use crate::db::{Command, Deletion, Outcome, PostKind, StoreError};
 
 fn comment(text: &str) -> Command {
     let (kind, place, member, text) = (PostKind::Comment, "42".into(), "ana".into(), text.into());
-    Command::Post { kind, place, member, text, standing: Standing::Guest, at: 5 }
+    Command::Post { kind, place, member, text, standing: Standing::Guest, at: 5, hooks: [].into() }
 }
 
 fn delete(id: &str) -> Command {
