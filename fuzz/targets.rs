@@ -15,9 +15,12 @@ use fanfare::wire::binary::Reader;
 use fanfare::wire::chunked::{Chunked, Piece};
 use fanfare::wire::connection_id::ConnectionId;
 use fanfare::wire::event::{Class, Draft};
-use fanfare::wire::frame::{Event, Frame, Stored};
+use fanfare::wire::frame::{Event, Frame, Paced, Place, Stored};
+use fanfare::wire::mercure::form::Form;
+use fanfare::wire::mercure::selectors::{Selectors, is_template};
+use fanfare::wire::mercure::{self, Update};
 use fanfare::wire::pack::unpack;
-use fanfare::wire::position::Resume;
+use fanfare::wire::position::{Position, Resume};
 use fanfare::wire::reply::Replies;
 use fanfare::wire::request::{BodyLength, Request, head_end, parse};
 use fanfare::wire::response::AnswerTo;
@@ -28,7 +31,7 @@ use serde_json::Value;
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const ALL: [(&str, Target); 8] = [
+pub const ALL: [(&str, Target); 9] = [
     ("request", request),
     ("ndjson", ndjson),
     ("batch", batch),
@@ -36,6 +39,7 @@ pub const ALL: [(&str, Target); 8] = [
     ("token", token),
     ("jwks", jwks),
     ("topic", topic),
+    ("update", update),
     ("configuration", configuration),
 ];
 
@@ -273,5 +277,45 @@ pub fn configuration(data: &[u8]) {
             }
             Err(error) => assert!(!error.to_string().is_empty()),
         }
+    }
+}
+
+/// A form of Mercure's that is taken is an event that every node can keep, hand on and show, as one block of a stream. What stands
+/// before a line feed, and behind it, is a selector and a topic, too.
+pub fn update(data: &[u8]) {
+    if let Ok((selector, topic)) = std::str::from_utf8(data).map(|text| text.split_once('\n').unwrap_or((text, ""))) {
+        let selects = Selectors::of([selector]).select(topic);
+        assert!(is_template(selector) || selects == (selector == "*" || selector == topic), "{selector:?} {topic:?}");
+        assert!(Selectors::of([selector]).select(selector));
+    }
+    let Ok(form) = Form::read(None, data) else { return };
+    let Ok(json) = form.event_data() else { return };
+    assert_eq!(Update::read(&json).as_ref(), Some(&form.update));
+    let prev = Position { ms: 1, seq: 1 };
+    let place = Place { dc: "dc", position: Position { ms: 2, seq: 3 }, prev, paced: Paced::SHOWN };
+    for topic in &form.update.topics {
+        let frame = Frame::encode(&Event {
+            id: form.id.as_deref().unwrap_or("urn:x"),
+            topic: mercure::topic(topic).as_str(),
+            kind: mercure::TYPE,
+            key: None,
+            at: 7,
+            data: &json,
+            class: Class::Every,
+            ttl_ms: 0,
+            place: Some(place),
+            version: Version::NONE,
+            hops: None,
+        });
+        let text = std::str::from_utf8(frame.event()).expect("an event is UTF-8");
+        assert!(text.starts_with("id: ") && text.ends_with("\n\n") && !text.contains('\r'), "{text:?}");
+        assert_eq!(text.lines().filter(|line| line.is_empty()).count(), 1, "{text:?}");
+        assert!(text.lines().all(|line| line.is_empty()
+            || ["id: ", "event: ", "retry: ", "data: "].iter().any(|field| line.starts_with(field))));
+        let mut record = Vec::new();
+        frame.to_wire(&mut record);
+        let read =
+            Frame::from_wire(Frame::next_record(&mut Reader(&record)).expect("a record")).expect("it was just written");
+        assert_eq!((read.bytes(), read.json(), read.audience()), (frame.bytes(), frame.json(), frame.audience()));
     }
 }

@@ -17,6 +17,7 @@ mod rules;
 mod store;
 mod tls;
 mod turn;
+mod updates;
 
 pub use check::*;
 pub use control::*;
@@ -34,6 +35,7 @@ use std::time::Duration;
 pub use store::*;
 pub use tls::*;
 pub use turn::*;
+pub use updates::*;
 
 // ---- Words -------------------------------------------------------------------------------------
 
@@ -489,10 +491,3 @@ const _: () = assert!(REDIS_STAGED.as_millis() > REDIS_ANSWER.as_millis());
 pub const REDIS_MEMBERS: usize = 512;
 /// Members not seen for [`PRESENCE_AGE`] that one look at a bucket forgets. Every second, so 100 times as many an hour.
 pub const REDIS_FORGET: usize = 100;
-
-// ---- Floods ------------------------------------------------------------------------------------
-
-/// Connections accepted in a turn while events wait for viewers: some 0.1 ms, a fraction of the fan-out's burst, so that
-/// those who are connected come before those who connect; still 10,000 a second.
-pub const ACCEPT_BURST_BUSY: usize = 8;
-const _: () = assert!(ACCEPT_BURST_BUSY < ACCEPT_BURST);

@@ -68,6 +68,12 @@ pub struct TokenArgs {
     /// Allow publishing events of this type, which is the platform's own, such as comment; repeatable [default: none]
     #[arg(long = "type", value_name = "TYPE")]
     pub types: Vec<String>,
+    /// Allow private updates of this topic of Mercure's protocol: a topic, a URI template, or *; repeatable [default: none]
+    #[arg(long, value_name = "SELECTOR")]
+    pub mercure_subscribe: Vec<String>,
+    /// Allow publishing to this topic of Mercure's protocol: a topic, a URI template, or *; repeatable [default: none]
+    #[arg(long, value_name = "SELECTOR")]
+    pub mercure_publish: Vec<String>,
     /// Let it expire after this time, such as 30s or 7d
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
     pub ttl: Duration,
@@ -152,6 +158,11 @@ fn claims(args: &TokenArgs, now: SystemTime) -> Result<Value, Failure> {
     });
     if !args.types.is_empty() {
         claims["fanfare"]["types"] = json!(args.types);
+    }
+    for (name, selectors) in [("subscribe", &args.mercure_subscribe), ("publish", &args.mercure_publish)] {
+        if !selectors.is_empty() {
+            claims["mercure"][name] = json!(selectors);
+        }
     }
     if let Some(sub) = &args.sub {
         claims["sub"] = json!(sub);

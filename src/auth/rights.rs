@@ -4,9 +4,11 @@ use super::LEEWAY;
 use super::error::{Right, TokenError};
 use crate::limits::TOPIC_BYTES_MAX;
 use crate::wire::event::{OWNED, Owner, is_type};
+use crate::wire::mercure::selectors::Selectors;
 use crate::wire::topic::{self, Topic};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
+use std::sync::Arc;
 
 /// The kind of a member's own topic.
 pub(super) const OWN: &str = "user";
@@ -139,7 +141,7 @@ impl TokenId {
 }
 
 /// What a verified token allows, or anyone with `--auth none`. Only [`Token::verify`](super::Token::verify),
-/// [`Rights::everything`] and [`Rights::handed_on`] make one. 120 bytes and its texts: share it in an `Rc` or `Arc`, a connection each.
+/// [`Rights::everything`] and [`Rights::handed_on`] make one. 136 bytes and its texts: share it in an `Rc` or `Arc`, a connection each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rights {
     /// The member, 1 to 128 bytes without control characters; `None` for nobody in particular.
@@ -158,6 +160,10 @@ pub struct Rights {
     pub publish: Patterns,
     /// Types of events that belong to others and that they may send all the same.
     pub types: Types,
+    /// Mercure's topics to which they may send updates; `None` for none.
+    pub mercure_publish: Option<Arc<Selectors>>,
+    /// Mercure's topics whose private updates they may get; `None` for none.
+    pub mercure_subscribe: Option<Arc<Selectors>>,
     /// Whether requests may name any member: there are no tokens.
     unchecked: bool,
 }
@@ -168,6 +174,23 @@ impl Rights {
         self.sub.as_deref().and_then(|member| Topic::encode(OWN, member).ok())
     }
 
+    /// Those of nobody in particular, to nothing.
+    fn none() -> Rights {
+        Rights {
+            sub: None,
+            token: None,
+            issued_at_ms: None,
+            jti: None,
+            expires_at_ms: None,
+            subscribe: Patterns::default(),
+            publish: Patterns::default(),
+            types: Types::default(),
+            mercure_publish: None,
+            mercure_subscribe: None,
+            unchecked: false,
+        }
+    }
+
     pub(super) fn verified(
         token: TokenId,
         sub: Option<Box<str>>,
@@ -176,8 +199,8 @@ impl Rights {
         publish: Patterns,
         types: Types,
     ) -> Rights {
-        let (token, expires_at_ms, issued_at_ms) = (Some(token), Some(expires_at_ms), None);
-        Rights { sub, token, issued_at_ms, jti: None, expires_at_ms, subscribe, publish, types, unchecked: false }
+        let (token, expires_at_ms) = (Some(token), Some(expires_at_ms));
+        Rights { sub, token, expires_at_ms, subscribe, publish, types, ..Rights::none() }
     }
 
     /// Of a token that says when it was issued, in Unix ms, or has a `jti`.
@@ -186,28 +209,23 @@ impl Rights {
         Rights { issued_at_ms, jti, ..self }
     }
 
+    /// With these of Mercure's topics, to publish to and to get private updates of.
+    #[must_use]
+    pub(super) fn with_mercure(self, publish: Option<Selectors>, subscribe: Option<Selectors>) -> Rights {
+        Rights { mercure_publish: publish.map(Arc::new), mercure_subscribe: subscribe.map(Arc::new), ..self }
+    }
+
     /// What another node of the cluster verified, and handed on behind the cluster's secret: a stream's rights, which publish no
     /// events, so that the types that they may send are not among them.
     pub fn handed_on(sub: Option<&str>, expires_at_ms: Option<u64>, subscribe: Patterns, publish: Patterns) -> Rights {
-        let (sub, types) = (sub.map(Box::from), Types::default());
-        let (token, issued_at_ms, jti) = (None, None, None);
-        Rights { sub, token, issued_at_ms, jti, expires_at_ms, subscribe, publish, types, unchecked: false }
+        Rights { sub: sub.map(Box::from), expires_at_ms, subscribe, publish, ..Rights::none() }
     }
 
     /// With `--auth none`: everything, for ever, as whatever member the request says (`member=ana`), if any.
     pub fn everything(member: Option<&str>) -> Rights {
         let all = Patterns("*".into());
-        Rights {
-            sub: member.map(Box::from),
-            token: None,
-            issued_at_ms: None,
-            jti: None,
-            expires_at_ms: None,
-            subscribe: all.clone(),
-            publish: all,
-            types: Types::default(),
-            unchecked: true,
-        }
+        let sub = member.map(Box::from);
+        Rights { sub, subscribe: all.clone(), publish: all, unchecked: true, ..Rights::none() }
     }
 
     /// Whether they may get the events of `topic`: one that they name, or the member's own.

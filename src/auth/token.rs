@@ -5,6 +5,7 @@ use super::keys::{Algorithm, Keys};
 use super::rights::{OWN, Patterns, Rights, TokenId, Types, expired};
 use super::{LEEWAY, TOKEN_BYTES_MAX};
 use crate::limits::{JTI_BYTES_MAX, NAME_BYTES_MAX, TOKEN_EXPIRY_MAX};
+use crate::wire::mercure::selectors::Selectors;
 use crate::wire::topic::Topic;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -137,6 +138,9 @@ struct Claims {
     publish: Option<Value>,
     #[serde(default, rename = "fanfare.types", deserialize_with = "present")]
     types: Option<Value>,
+    // The second name is for issuers whose claims have to be URIs.
+    #[serde(default, alias = "https://mercure.rocks/", deserialize_with = "present")]
+    mercure: Option<Value>,
 }
 
 #[derive(Default, serde::Deserialize)]
@@ -169,6 +173,7 @@ impl Token<'_> {
     /// - Rights are lists of topics, `{"fanfare":{"subscribe":[…],"publish":[…]}}` or
     ///   `{"fanfare.subscribe":[…],"fanfare.publish":[…]}`, a right in one of the forms only; an absent one allows
     ///   nothing. `types`, in either form, lists the types of the platform's own that they may publish to a topic itself.
+    /// - `mercure` lists topics' selectors, `{"publish":[…],"subscribe":[…]}`, for that protocol's requests alone.
     /// - `iat` and `jti` may be absent. By them a token can be revoked before its end.
     /// - `iss` and `aud` are looked at where the terms ask for it: else what a key signed is meant for this service.
     ///
@@ -239,7 +244,23 @@ fn rights(token: TokenId, claims: Claims, terms: &Terms, now_ms: u64) -> Result<
     let subscribe = list(claims.subscribe, nested.subscribe, |topics| Patterns::parse(topics))?;
     let publish = list(claims.publish, nested.publish, |topics| Patterns::parse(topics))?;
     let types = list(claims.types, nested.types, |types| Types::parse(types))?;
-    Ok(Rights::verified(token, sub, expires_at_ms, subscribe, publish, types).issued(issued_at_ms, jti))
+    let (mercure_publish, mercure_subscribe) = claims.mercure.map_or(Ok((None, None)), |claim| mercure(&claim))?;
+    let rights = Rights::verified(token, sub, expires_at_ms, subscribe, publish, types).issued(issued_at_ms, jti);
+    Ok(rights.with_mercure(mercure_publish, mercure_subscribe))
+}
+
+/// What Mercure's claim lists, to publish to and to subscribe to.
+fn mercure(claim: &Value) -> Result<(Option<Selectors>, Option<Selectors>), TokenError> {
+    const LISTS: TokenError = TokenError::Claim("mercure is not an object with the lists publish and subscribe");
+    let claim = claim.as_object().ok_or(LISTS)?;
+    let list = |name| match claim.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(list) => {
+            let texts: Option<Vec<&str>> = list.as_array().ok_or(LISTS)?.iter().map(Value::as_str).collect();
+            texts.map(|texts| Some(Selectors::of(texts))).ok_or(LISTS)
+        }
+    };
+    Ok((list("publish")?, list("subscribe")?))
 }
 
 /// Whether this can be a token's `jti`.

@@ -103,6 +103,10 @@ impl Dispatcher {
                 };
                 ground.reply(conn, placed.map(|_| (Status::Accepted, id_json(&id))));
             }
+            Publisher::Update(conn, updating) => match placed {
+                Ok(_) => ground.todo.push_back(Todo::Update(conn, updating)),
+                Err(error) => ground.reply(conn, Reply::Problem(error)),
+            },
             Publisher::Line(conn, line) => {
                 ground.reply(conn, Reply::Line(line, placed.map(drop).map_err(|error| error.detail.into_owned())))
             }

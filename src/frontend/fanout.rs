@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::frontend::Frontend;
 use crate::frontend::ending::Ended;
 use crate::frontend::log::{Cursor, Log};
+use crate::frontend::mercure::is_for;
 use crate::frontend::paging::Made;
 use crate::frontend::resume::Replaying;
 use crate::ground::Ground;
@@ -155,7 +156,7 @@ impl Frontend {
         if viewer.cursor == end {
             return false;
         }
-        let number = viewer.slot;
+        let (number, chooses) = (viewer.slot, entry.log.chooses_since(viewer.cursor));
         let slot = ground.slots.at_mut(number);
         if slot.waiting {
             viewer.cursor = end;
@@ -165,7 +166,7 @@ impl Frontend {
             let entry = self.topics.get(subscription.topic);
             subscription.topic != index && entry.viewers[subscription.place as usize].cursor != entry.log.end()
         };
-        let only = matches!(slot.kind, Kind::Stream) && slot.body == Body::Chunked;
+        let only = matches!(slot.kind, Kind::Stream) && slot.body == Body::Chunked && !chooses;
         if !only || slot.subscriptions.as_slice().iter().any(lacks) {
             self.serve_viewer_of_many(ground, number);
             return true;
@@ -250,17 +251,26 @@ impl Frontend {
             Kind::Free | Kind::Http(_) | Kind::Link(_) => unreachable!("only streams watch topics"),
         }
         ground.scratch.clear();
-        let mut classes = ByClass::default();
+        let (mut classes, mut chosen) = (ByClass::default(), false);
         for subscription in slot.subscriptions.as_slice() {
             let entry = self.topics.get(subscription.topic);
             let cursor = entry.viewers[subscription.place as usize].cursor;
-            add(&mut classes, entry.log.classes_since(cursor));
-            match slot.framing() {
-                Framing::Chunked => ground.scratch.extend_from_slice(entry.log.since(cursor)),
-                Framing::Close => {
-                    entry.log.split(cursor, 0).1.for_each(|frame| ground.scratch.extend_from_slice(frame.event()));
-                }
+            let chooses = entry.log.chooses_since(cursor);
+            if slot.framing() == Framing::Chunked && !chooses {
+                add(&mut classes, entry.log.classes_since(cursor));
+                ground.scratch.extend_from_slice(entry.log.since(cursor));
+                continue;
             }
+            chosen |= chooses;
+            let frames = entry.log.split(cursor, 0).1;
+            for frame in frames.filter(|frame| is_for(&self.topics, slot, &entry.all, frame)) {
+                classes[frame.class() as usize] += 1;
+                let bytes = if slot.framing() == Framing::Chunked { frame.bytes() } else { frame.event() };
+                ground.scratch.extend_from_slice(bytes);
+            }
+        }
+        if ground.scratch.is_empty() {
+            return self.catch_up(ground, number);
         }
         let counters = &ground.node.counters[ground.id];
         counters.writes.add(1);
@@ -269,8 +279,8 @@ impl Frontend {
         ground.scratch = scratch;
         let (slot, counters) = (ground.slots.at(number), &ground.node.counters[ground.id]);
         match given {
-            Ok(taken) if taken < ground.scratch.len() && slot.framing() == Framing::Close => {
-                // Without chunks the log's bytes are not what is sent: what is left waits as it is.
+            Ok(taken) if taken < ground.scratch.len() && (chosen || slot.framing() == Framing::Close) => {
+                // Without chunks, or with some of its frames alone, the log's bytes are not what is sent: what is left waits as it is.
                 counters.delivered_bytes.add(taken as u64);
                 let unsent = ground.scratch[taken..].to_vec();
                 self.catch_up(ground, number);
@@ -340,15 +350,16 @@ impl Frontend {
         let lag = self.lags.get_mut(number).expect("called for viewers that lag");
         let counters = &ground.node.counters[ground.id];
         for subscription in slot.subscriptions.as_slice() {
-            let entry = self.topics.get_mut(subscription.topic);
-            let viewer = &mut entry.viewers[subscription.place as usize];
+            let entry = self.topics.get(subscription.topic);
+            let viewer = &entry.viewers[subscription.place as usize];
             for frame in entry.log.split(viewer.cursor, 0).1 {
-                if passes_over(&mut lag.replay, frame) {
+                if passes_over(&mut lag.replay, frame) || !is_for(&self.topics, slot, &entry.all, frame) {
                     continue;
                 }
                 counters.count_pushed(lag.backlog.push(frame, u64::from(frame.count()), now_ms));
             }
-            viewer.cursor = entry.log.end();
+            let entry = self.topics.get_mut(subscription.topic);
+            entry.viewers[subscription.place as usize].cursor = entry.log.end();
         }
         self.settle(number);
     }

@@ -42,7 +42,7 @@ impl HeldPages {
         let mut more = 0;
         for frame in &*frames {
             let pages = inner.pages.entry(Arc::as_ptr(frame)).or_default();
-            more += if *pages == 0 { frame.bytes().len() } else { 0 };
+            more += if *pages == 0 { frame.held() } else { 0 };
             *pages += 1;
         }
         inner.reserved.settle(inner.reserved.bytes() + more);
@@ -74,7 +74,7 @@ impl Drop for HeldPage {
             *pages.get_mut() -= 1;
             if *pages.get() == 0 {
                 pages.remove();
-                fewer += frame.bytes().len();
+                fewer += frame.held();
             }
         }
         shrink(&mut inner.pages);

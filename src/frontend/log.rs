@@ -34,6 +34,8 @@ pub struct Log {
     ends: VecDeque<End>,
     /// Frames of each class, ever.
     total: ByClass,
+    /// Behind the newest frame that is not for each of the viewers.
+    chosen: Option<Cursor>,
 }
 
 impl Log {
@@ -61,6 +63,17 @@ impl Log {
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// Whether a frame that follows `cursor` is not for each of the viewers.
+    pub fn chooses_since(&self, cursor: Cursor) -> bool {
+        self.chosen.is_some_and(|chosen| chosen.wrapping_sub(cursor).cast_signed() > 0)
+    }
+
+    /// Appends a frame that is not for each of the viewers.
+    pub fn push_chosen(&mut self, frame: &Arc<Frame>) {
+        self.push(frame);
+        self.chosen = Some(self.end());
     }
 
     /// Appends a frame.
@@ -128,6 +141,7 @@ impl Log {
         let dead = self.offset(cursor);
         if dead == self.bytes.len() {
             self.base = cursor;
+            self.chosen = None;
             self.bytes.clear();
             self.ends.clear();
             if self.bytes.capacity() > KEPT_BYTES {
@@ -149,6 +163,30 @@ mod tests {
     use crate::wire::event::Class;
     use crate::wire::frame::tests::frame;
     use proptest::prelude::*;
+
+    #[test]
+    fn frames_that_are_not_for_all_are_known_until_they_are_behind() {
+        let (mut log, frame) =
+            (Log { base: u32::MAX - 100, ..Log::default() }, frame("a:b", "x", None, Class::Every, "1"));
+        let mut cursors = vec![log.end()];
+        for chooses in [false, true, false] {
+            if chooses {
+                log.push_chosen(&frame)
+            } else {
+                log.push(&frame)
+            }
+            cursors.push(log.end());
+        }
+        assert_eq!(
+            cursors.iter().map(|cursor| log.chooses_since(*cursor)).collect::<Vec<_>>(),
+            [true, true, false, false]
+        );
+        log.trim(cursors[2]);
+        assert!(!log.chooses_since(cursors[2]));
+        log.trim(cursors[3]);
+        log.push(&frame);
+        assert!(!log.chooses_since(cursors[3]));
+    }
 
     proptest! {
         #[test]

@@ -101,6 +101,7 @@ impl Frontend {
         for act in acts {
             match act {
                 Act::End => self.say_bye(ground, conn, ByeReason::Token, Ended::Disconnected),
+                Act::Change(_) if ground.slots.get(conn).is_none_or(|slot| slot.is_of_mercure()) => {}
                 Act::Change(change) => self.change_as_told(ground, conn, &change),
             }
         }

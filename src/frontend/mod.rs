@@ -22,6 +22,7 @@ pub mod listing;
 pub mod log;
 pub mod looking;
 pub mod members;
+pub mod mercure;
 pub mod merging;
 pub mod newest;
 pub mod order;

@@ -148,13 +148,13 @@ impl Order {
             _ => {
                 self.target = self.target.max(position);
                 if let Entry::Vacant(place) = self.held.entry(position) {
-                    self.held_bytes += frame.bytes().len();
+                    self.held_bytes += frame.held();
                     place.insert((now, frame));
                 }
                 // The newest ones stay in history for longest, and are read from there.
                 while self.held.len() > HELD_EVENTS_MAX || self.held_bytes > HELD_EVENT_BYTES_MAX {
                     let Some((_, (_, newest))) = self.held.pop_last() else { break };
-                    self.held_bytes -= newest.bytes().len();
+                    self.held_bytes -= newest.held();
                 }
                 self.hole_since.get_or_insert(now);
             }
@@ -177,7 +177,7 @@ impl Order {
             self.ring.retain(|recent| !recent.is(frame.topic(), &withdrawn));
             self.ring_bytes = self.ring.iter().map(|recent| recent.bytes().len()).sum();
         }
-        self.ring_bytes += frame.bytes().len();
+        self.ring_bytes += frame.held();
         self.ring.push_back(Arc::clone(&frame));
         while self.ring.len() > RING_EVENTS || self.ring_bytes > RING_BYTES {
             let Some(oldest) = self.ring.pop_front() else { break };
@@ -194,10 +194,10 @@ impl Order {
         while let Some(first) = self.held.first_entry() {
             let position = *first.key();
             if end.has(position) {
-                self.held_bytes -= first.remove().1.bytes().len();
+                self.held_bytes -= first.remove().1.held();
             } else if end.has(first.get().1.prev()) {
                 let (_, frame) = first.remove();
-                self.held_bytes -= frame.bytes().len();
+                self.held_bytes -= frame.held();
                 self.deliver(frame, position, effects);
                 end = Shown::to(position);
             } else {

@@ -12,6 +12,7 @@ use crate::ground::frame_page::FramePage;
 use crate::limits::{REPLAY_BYTES, REPLAY_EVENT_BYTES, REPLAY_LEAD_MS};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::frame::{Frame, Withdrawn};
+use crate::wire::mercure::selectors::Selectors;
 use crate::wire::position::{Position, Reach, Shown};
 use crate::wire::topic::Topic;
 
@@ -81,6 +82,8 @@ pub struct Replay {
     began: Shown,
     /// Where its pages count.
     held: HeldPages,
+    /// What a token lets the stream have of private updates to topics that it may not see all of.
+    pub selectors: Option<Arc<Selectors>>,
     /// Everything was written once up to the topics' ends; what came meanwhile follows, topic by topic.
     catching_up: bool,
 }
@@ -155,7 +158,8 @@ impl Replay {
             gap: seen.is_none(),
             told: None,
         };
-        Replay { topics: topics.into_iter().map(topic).collect(), had, began, held: held.clone(), catching_up: false }
+        let topics = topics.into_iter().map(topic).collect();
+        Replay { topics, had, began, held: held.clone(), selectors: None, catching_up: false }
     }
 
     /// Its client says nothing of what it has, and is to get the newest events of each topic, at most so many, or all.
@@ -169,6 +173,9 @@ impl Replay {
     /// A page that was asked for. It holds nothing that viewers of the topic were not given yet.
     pub fn page(&mut self, topic: &str, page: &FramePage, from: usize) {
         let bytes_max = self.page_bytes();
+        let chooses = page.frames.iter().any(|frame| frame.audience().is_some());
+        let watched: Vec<Topic> =
+            if chooses { self.topics.iter().map(|entry| entry.topic.clone()).collect() } else { Vec::new() };
         let Some(entry) = self.topics.iter_mut().find(|entry| entry.topic.as_str() == topic) else { return };
         if entry.state != State::Asked {
             return;
@@ -190,7 +197,14 @@ impl Replay {
         if page.complete {
             entry.page_to = entry.page_to.max(page.shown);
         }
-        let left_out = |frame: &Arc<Frame>| entry.all.leaves_out(frame) && !planted(Mistake::PaceForgottenOnResume);
+        let is_for_others = |frame: &Arc<Frame>| {
+            let watches = |topic: &Topic| watched.contains(topic);
+            let (private, selectors) = (entry.all.has_private(), self.selectors.as_deref());
+            frame.audience().is_some_and(|audience| !audience.has(private, selectors, watches))
+        };
+        let left_out = |frame: &Arc<Frame>| {
+            (entry.all.leaves_out(frame) && !planted(Mistake::PaceForgottenOnResume)) || is_for_others(frame)
+        };
         let (frames, from) = if page.frames[from.min(page.frames.len())..].iter().any(left_out) {
             (page.frames[from..].iter().filter(|frame| !left_out(frame)).cloned().collect(), 0)
         } else {

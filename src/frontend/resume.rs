@@ -67,7 +67,9 @@ impl Replaying {
         let began = Shown::to(Position::at(newest_ms));
         let (replay, last_id) = match last.resume.within(newest_ms) {
             Resume::After(position) => {
-                let after = position.earlier(if planted(Mistake::NoOverlap) { 0 } else { RESUME_OVERLAP_MS });
+                let is_exact = last.takes_no_repeats && topics.len() == 1;
+                let overlap_ms = if planted(Mistake::NoOverlap) { 0 } else { RESUME_OVERLAP_MS };
+                let after = if is_exact { position } else { position.earlier(overlap_ms) };
                 // One topic comes in order, so an event's id says all. Of several, that one may have been ahead of what is
                 // missing. The place where a stream began, and a time of another data center, hold for all of them.
                 let of_one = topics.len() > 1 && !position.is_between();
@@ -122,26 +124,21 @@ impl Replaying {
 }
 
 impl Frontend {
-    /// What a request for a stream says of events that its client has: the header, which an `EventSource` keeps up to
-    /// date, or else the last one in the query, since polyfills append theirs to the page's URL.
+    /// What a request for a stream says of events that its client has.
     pub(crate) fn last_event(
         &self,
         ground: &Ground,
         request: &Request<'_>,
         query: Query<'_>,
     ) -> Result<Option<LastEvent>, HttpError> {
-        let in_head =
-            request.last_event_id.filter(|id| !id.is_empty() && !planted(Mistake::LastIdIgnored)).map(str::to_owned);
-        let id = in_head.or_else(|| {
-            let given = query.all(Parameter::LastEventId).filter(|id| !id.is_empty());
-            given.last().map(Cow::into_owned)
-        });
+        let id = self.last_id(request, query).map(Cow::into_owned);
         // It is given back in a line of the stream, of which nobody may make two.
         let id = id.map(|id| if id.bytes().all(|byte| byte.is_ascii_graphic()) { id } else { NOTHING_YET.to_owned() });
         let from = || query.last(Parameter::From).map(|from| self.read_from(ground, &from)).transpose();
         id.map_or_else(from, |id| {
             let (place, told_ms) = split_told(&id);
-            Ok(Some(LastEvent { resume: ground.read_place(place), id: place.to_owned(), told_ms }))
+            let (id, resume) = (place.to_owned(), ground.read_place(place));
+            Ok(Some(LastEvent { id, resume, told_ms, takes_no_repeats: false }))
         })
     }
 
@@ -162,7 +159,7 @@ impl Frontend {
                 )));
             }
         };
-        Ok(LastEvent { id, resume, told_ms: 0 })
+        Ok(LastEvent { id, resume, told_ms: 0, takes_no_repeats: false })
     }
 
     /// The id of a stream's `connected`: the place where it begins, or, until what it missed is replayed, the one that its
@@ -187,7 +184,9 @@ impl Frontend {
             return;
         }
         ground.counters().resumed.add(1);
-        let replaying = Replaying::new(topics, last, newest_ms, ground.cluster.lost, &self.held_pages);
+        let selectors = slot.rights.as_ref().and_then(|rights| rights.mercure.clone());
+        let mut replaying = Replaying::new(topics, last, newest_ms, ground.cluster.lost, &self.held_pages);
+        replaying.replay.selectors = selectors;
         self.lag(ground, conn.slot).replay = Some(Box::new(replaying));
         self.on_stream_writable(ground, conn);
     }

@@ -78,11 +78,11 @@ impl Frontend {
         if request.method == Method::Head {
             // As GET would answer, without its body (RFC 9110 section 9.3.2).
             let head =
-                if polls { ground.answers().json(to, Status::Ok, b"") } else { ground.answers().stream_head(to) };
+                if polls { ground.answers().json(to, Status::Ok, b"") } else { ground.answers().stream_head(to, None) };
             return Ok(Handled::AnsweredLast(head));
         }
         self.admit_stream(ground, conn, request, &topics)?;
-        Ok(Handled::Stream(Opening { topics, access, last, member, all, polls }))
+        Ok(Handled::Stream(Opening { topics, access, last, member, all, polls, mercure: None }))
     }
 
     /// Turns a connection that sent a request into a stream. What it was answered before goes first.
@@ -94,9 +94,11 @@ impl Frontend {
         opening: Opening,
         to: AnswerTo,
     ) {
+        let mercure = opening.mercure.as_deref();
         let body = if opening.polls {
             Body::Gathered
-        } else if ground.answers().stream(to) == Framing::Close {
+        } else if ground.answers().stream_with(to, mercure.and_then(|by| by.last_event_id.as_deref())) == Framing::Close
+        {
             Body::Close
         } else {
             Body::Chunked
@@ -109,7 +111,11 @@ impl Frontend {
         slot.rights = match &opening.access {
             Access::Open | Access::Node if opening.member.is_none() && opening.all.is_none() => None,
             Access::Open | Access::Node => Some(Box::new(StreamRights::of_member(opening.member, opening.all))),
-            Access::Token(rights) => Some(Box::new(StreamRights::new(rights, opening.all, now_ms))),
+            Access::Token(rights) => {
+                let mut rights = StreamRights::new(rights, opening.all, now_ms);
+                rights.mercure = mercure.and_then(|by| by.selectors.clone());
+                Some(Box::new(rights))
+            }
         };
         let mut came = None;
         if let Some(member) = slot.rights.as_ref().and_then(|rights| rights.member.as_deref()) {
@@ -128,7 +134,8 @@ impl Frontend {
             self.begin_poll(ground, conn, opening.last.as_ref(), std::mem::take(&mut before), to);
         }
         ground.set_due(conn, HEARTBEAT.as_secs() as u32);
-        let missing = self.subscribe(ground, conn, &opening.topics, &opening.access);
+        let private = mercure.map_or(&[][..], |by| &by.private);
+        let missing = self.subscribe(ground, conn, &opening.topics, private, &opening.access);
         let showing =
             if missing.is_empty() { self.write_connected(ground, conn, opening.last.as_ref()) } else { Vec::new() };
         before.append(&mut ground.out);
@@ -141,9 +148,16 @@ impl Frontend {
         }
     }
 
-    /// Adds a stream to topics. Gives the places of those that are not registered yet.
-    pub(crate) fn subscribe(&mut self, ground: &mut Ground, conn: Conn, topics: &[Topic], access: &Access) -> Vec<u32> {
-        let (mut missing, shown) = (Vec::new(), All::default());
+    /// Adds a stream to topics, to some with their private updates. Gives the places of those that are not registered yet.
+    pub(crate) fn subscribe(
+        &mut self,
+        ground: &mut Ground,
+        conn: Conn,
+        topics: &[Topic],
+        private: &[Topic],
+        access: &Access,
+    ) -> Vec<u32> {
+        let (mut missing, shown, with_private) = (Vec::new(), All::default(), All::with_private());
         let all = ground
             .slots
             .get(conn)
@@ -152,7 +166,12 @@ impl Frontend {
         let member = self.member_hash(ground, conn);
         for topic in topics {
             let whole = !all.is_none() && access.require_moderator(topic).is_ok();
-            let (index, place, first) = self.topics.join(topic, if whole { &all } else { &shown }, conn.slot);
+            let part = match private.contains(topic) {
+                true => &with_private,
+                false if whole => &all,
+                false => &shown,
+            };
+            let (index, place, first) = self.topics.join(topic, part, conn.slot);
             let slot = ground.slots.get_mut(conn).expect("the stream is open");
             slot.subscriptions.push(Subscription { topic: index, place });
             self.recount(topic, member.map(|member| (member, true)));

@@ -82,8 +82,13 @@ impl Frontend {
         ground.require_unrevoked(access)?;
         match access {
             Access::Token(rights) => match &slot.rights {
-                Some(stream) => Ok(rights.require_same_member(stream.member.as_deref())?),
-                None => Ok(()),
+                Some(stream) if stream.mercure.is_none() => Ok(rights.require_same_member(stream.member.as_deref())?),
+                None if ground.node.tokens.is_none() => Ok(()),
+                // Those without a token have no rights.
+                _ => Err(HttpError::new(
+                    Status::Forbidden,
+                    "a stream of /.well-known/mercure stays as it was opened, and ends with its token: open another one",
+                )),
             },
             // Another node, which asks nobody for a token, handed the change on.
             Access::Open | Access::Node if ground.node.tokens.is_some() => Err(HttpError::new(
@@ -158,7 +163,7 @@ impl Frontend {
             return Err(too_many_topics(ground.live.topics_max));
         }
         self.admit_topics(ground, &added)?;
-        let mut missing = self.subscribe(ground, conn, &added, access);
+        let mut missing = self.subscribe(ground, conn, &added, &[], access);
         // A topic asked for again while it is still pending is waited for again.
         for topic in add.iter().filter(|topic| current.contains(topic)) {
             let watched = self.watched(ground, conn, topic.as_str());

@@ -423,7 +423,10 @@ impl TopicEntry {
             self.round_began = self.log.end();
             self.rounds.begins(self.next, now_ms);
         }
-        self.log.push(frame);
+        match self.all.chooses(frame) {
+            true => self.log.push_chosen(frame),
+            false => self.log.push(frame),
+        }
         self.logged_to = self.logged_to.max(frame.position().map(Shown::to));
         self.remaining = self.viewers.len() as u32;
     }

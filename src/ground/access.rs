@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use crate::auth::{Keys, Refetch, Rights, SharedKeys, Terms, Token, TokenError, credentials};
 use crate::ground::Ground;
+use crate::ground::mercure::By;
 use crate::ground::token_cache::TokenCache;
 use crate::wire::authority::Authority;
 use crate::wire::event::{CONTROL_KIND, Draft, EventError, Owner, giver, owner};
 use crate::wire::frame::Withdrawn;
 use crate::wire::hops::Parent;
 use crate::wire::http::HttpError;
-use crate::wire::query::{Parameter, Query};
+use crate::wire::mercure::{self, Update};
+use crate::wire::query::Query;
 use crate::wire::request::Request;
 use crate::wire::response::{Cors, Origins};
 use crate::wire::status::Status;
@@ -67,32 +69,38 @@ impl<'a> Deref for Allowed<'a> {
 }
 
 impl Tokens {
-    /// What a request may do, by the one token that it carries; true beside it if the token's signature had to be checked.
+    /// What a request may do, by the one token that it carries, if it carries one; true beside it if the token's signature had to
+    /// be checked.
     ///
     /// # Errors
-    /// 400 for several tokens, 401 for none or a bad one, 403 for a cookie without an allowed `Origin`.
+    /// 400 for several tokens, 401 for a bad one, 403 for a cookie without an allowed `Origin`.
     pub fn access(
         &self,
+        by: By,
         seen: &mut TokenCache,
         request: &Request<'_>,
         query: Query<'_>,
-        origins: &Origins,
-        own_port: u16,
+        (origins, own_port): (&Origins, u16),
         now_ms: u64,
-    ) -> Result<(Access, bool), HttpError> {
+    ) -> Result<Option<(Access, bool)>, HttpError> {
         let mut in_query = None;
-        for token in query.all(Parameter::AccessToken) {
+        for token in query.all(by.parameter()) {
             if in_query.replace(token).is_some() {
                 return Err(TokenError::Several.into());
             }
         }
-        let cookie = self.cookie.as_deref().zip(request.cookie);
+        let cookie = match by {
+            By::Api => self.cookie.as_deref().zip(request.cookie),
+            // What a client says outright counts there, whatever a browser adds.
+            By::Mercure if request.authorization.is_some() || in_query.is_some() => None,
+            By::Mercure => Some(self.cookie.as_deref().unwrap_or(mercure::COOKIE)).zip(request.cookie),
+        };
         let credential = credentials(request.authorization, cookie, in_query.as_deref())?;
-        let credential = credential.ok_or(TokenError::Missing)?;
+        let Some(credential) = credential else { return Ok(None) };
         if credential.needs_origin() && !has_allowed_origin(request, origins, own_port) {
             return Err(TokenError::Origin.into());
         }
-        self.verify(seen, credential.token, now_ms)
+        self.verify(seen, credential.token, now_ms).map(Some)
     }
 
     /// What a token allows; true beside it if its signature had to be checked.
@@ -170,8 +178,13 @@ impl Access {
     /// Refuses a topic whose events it may not get.
     ///
     /// # Errors
-    /// 403, naming the right and the topic.
+    /// 403, naming the right and the topic; 400 for one of another protocol.
     pub fn require_subscribe(&self, topic: &Topic) -> Result<(), HttpError> {
+        if topic.kind() == mercure::KIND {
+            return Err(HttpError::bad(
+                "topics mercure: are subscribed to by GET /.well-known/mercure?topic=…, whose streams have another form",
+            ));
+        }
         match self {
             Access::Open if topic.kind() == CONTROL_KIND => {
                 Err(HttpError::new(Status::Forbidden, "control: topics are for who has a token for them"))
@@ -195,10 +208,19 @@ impl Access {
     /// is taken off one that comes from elsewhere.
     ///
     /// # Errors
-    /// 403, naming the right and the topic, the type, or the id; 400 for data that may be read in two ways.
+    /// 403, naming the right and the topic, the type, or the id; 400 for data that may be read in two ways, and for a topic of
+    /// another protocol.
     pub fn allow<'a>(&self, draft: Draft<'a>) -> Result<Allowed<'a>, HttpError> {
         if Withdrawn::is_named_twice(&draft.kind, draft.data) {
             return Err(HttpError::bad(EventError::Twice("id of data").to_string()));
+        }
+        if mercure::is_of_kind(&draft.topic) {
+            return match self {
+                Access::Node if draft.kind == mercure::TYPE && Update::read(draft.data).is_some() => Ok(Allowed(draft)),
+                _ => Err(HttpError::bad(
+                    "topics mercure: get updates by POST /.well-known/mercure, from whom they have another form",
+                )),
+            };
         }
         if matches!(self, Access::Node) {
             return Ok(Allowed(draft));
@@ -300,10 +322,7 @@ impl Ground {
     /// # Errors
     /// As [`Tokens::access`], and as [`Ground::require_unrevoked`].
     pub(crate) fn access(&mut self, request: &Request<'_>, query: Query<'_>) -> Result<Access, HttpError> {
-        let Some(tokens) = &self.node.tokens else { return Ok(Access::Open) };
-        let (origins, own_port, now_ms) = (&self.live.origins, self.node.public.port(), self.clock.unix_ms);
-        let checked = tokens.access(&mut self.tokens_seen, request, query, origins, own_port, now_ms);
-        self.count_checked(checked)
+        self.access_by(By::Api, request, query)
     }
 
     /// What a token allows that did not come as a request's own.
@@ -316,7 +335,7 @@ impl Ground {
         self.count_checked(checked)
     }
 
-    fn count_checked(&self, checked: Result<(Access, bool), HttpError>) -> Result<Access, HttpError> {
+    pub(crate) fn count_checked(&self, checked: Result<(Access, bool), HttpError>) -> Result<Access, HttpError> {
         let (access, is_new) = checked?;
         self.counters().tokens_verified.add(u64::from(is_new));
         self.require_unrevoked(&access)?;

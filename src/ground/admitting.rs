@@ -17,6 +17,7 @@ use crate::observe::metrics::Counter;
 use crate::runtime::trim;
 use crate::runtime::trim::Trimming;
 use crate::wire::http::{HttpError, Method};
+use crate::wire::mercure;
 use crate::wire::query::Query;
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
@@ -269,7 +270,7 @@ impl Ground {
     /// a stream and may come back later it gets a stream that says so and ends; then this is true.
     pub(crate) fn answer_error(&mut self, to: AnswerTo, request: &Request<'_>, error: &HttpError) -> bool {
         let asks_for_stream = matches!(request.method, Method::Get | Method::Head)
-            && request.path == "/v1/events"
+            && matches!(request.path, "/v1/events" | mercure::PATH)
             && request.accepts_event_stream;
         if !asks_for_stream || !matches!(error.status, Status::TooManyRequests | Status::ServiceUnavailable) {
             self.answers().problem(to, error);

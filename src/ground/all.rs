@@ -1,29 +1,74 @@
-//! The types of which a stream gets every event, whatever their pace.
+//! What of a topic a stream gets that not all get: every event of some types, whatever their pace, and private updates.
 
 use std::sync::Arc;
 
 use crate::wire::frame::Frame;
 
-/// The types of which a stream gets every event, also those that their pace leaves out; none for nearly all streams.
+/// The types of which a stream gets every event, also those that their pace leaves out, and whether it gets the topic's private
+/// updates; neither for nearly all streams.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct All(Option<Arc<[Box<str>]>>);
+pub struct All {
+    kinds: Option<Arc<[Box<str>]>>,
+    private: bool,
+}
 
 impl All {
     /// All of these types.
     pub fn of(mut kinds: Vec<Box<str>>) -> All {
         kinds.sort_unstable();
         kinds.dedup();
-        All((!kinds.is_empty()).then(|| kinds.into()))
+        All { kinds: (!kinds.is_empty()).then(|| kinds.into()), private: false }
     }
 
-    /// Whether only what is shown is wanted.
+    /// All updates of Mercure's protocol, private ones among them.
+    pub fn with_private() -> All {
+        All { kinds: None, private: true }
+    }
+
+    /// Whether of types that have a pace only what is shown is wanted.
     pub fn is_none(&self) -> bool {
-        self.0.is_none()
+        self.kinds.is_none()
+    }
+
+    /// Whether private updates are wanted, and may be had.
+    pub fn has_private(&self) -> bool {
+        self.private
     }
 
     /// Whether an event goes to other streams only.
     pub fn leaves_out(&self, frame: &Frame) -> bool {
         let wants = |kinds: &Arc<[Box<str>]>| kinds.iter().any(|kind| **kind == *frame.kind());
-        !frame.paced().is_shown() && !self.0.as_ref().is_some_and(wants)
+        // A right to another topic of the update lets a stream have it, too.
+        let is_secret = |topics: &[Box<str>]| topics.len() == 1 && !self.private;
+        (!frame.paced().is_shown() && !self.kinds.as_ref().is_some_and(wants))
+            || frame.audience().and_then(|audience| audience.private.as_deref()).is_some_and(is_secret)
+    }
+
+    /// Whether an event goes only to some of the streams that get just this, each of which is to be looked at.
+    pub fn chooses(&self, frame: &Frame) -> bool {
+        let chooses = |private: bool| private && !self.private;
+        frame.audience().is_some_and(|audience| !audience.earlier.is_empty() || chooses(audience.private.is_some()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::frame::update::tests::{PLACE, update};
+
+    #[test]
+    fn private_updates_are_left_out_or_looked_at() {
+        let of = |topics: &str, private: bool, on: &str| {
+            let data = format!("{{\"topics\":{topics},\"private\":{private}}}");
+            let frame = update("urn:x", on, &data, Some(PLACE));
+            [All::default(), All::with_private()].map(|all| (all.leaves_out(&frame), all.chooses(&frame)))
+        };
+        let all_get_it = (false, false);
+        assert_eq!(of(r#"["a"]"#, false, "a"), [all_get_it, all_get_it]);
+        assert_eq!(of(r#"["a"]"#, true, "a"), [(true, true), all_get_it]);
+        // A right to the other one may be enough.
+        assert_eq!(of(r#"["a","b"]"#, true, "a"), [(false, true), all_get_it]);
+        // Who watches both has it by the first.
+        assert_eq!(of(r#"["a","b"]"#, false, "b"), [(false, true), (false, true)]);
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::ground::link::{Call, Called, Lane, Outcome};
 use crate::ground::publishing::{Published, Publisher, id_json};
-use crate::ground::{Ground, Todo};
+use crate::ground::{Ground, Reply, Todo};
 use crate::limits::*;
 use crate::runtime::account::{Held, Use};
 use crate::runtime::planted::{Mistake, planted};
@@ -84,6 +84,10 @@ struct Taken {
 struct Rejected {
     line: usize,
     detail: String,
+}
+
+fn not_taken() -> HttpError {
+    HttpError::unavailable("no dispatcher took it; nothing was done")
 }
 
 fn line(draft: &Draft<'_>, id: &str, hops: Option<&Hops>) -> Vec<u8> {
@@ -232,10 +236,14 @@ impl Ground {
     fn handed(&mut self, event: Handed, is_taken: bool) {
         match event.publisher {
             Publisher::Post(topic, record) => self.todo.push_back(Todo::Told(topic, record, is_taken)),
+            Publisher::Update(conn, updating) if is_taken => self.todo.push_back(Todo::Update(conn, updating)),
+            Publisher::Update(conn, _) => self.reply(conn, Reply::Problem(not_taken())),
             Publisher::Request(conn) => {
                 let id = Draft::parse_line(&event.line).ok().and_then(|(draft, _)| Some(draft.id?.into_owned()));
-                let lost = || HttpError::unavailable("no dispatcher took it; nothing was done");
-                self.reply(conn, id.filter(|_| is_taken).map(|id| (Status::Accepted, id_json(&id))).ok_or_else(lost));
+                self.reply(
+                    conn,
+                    id.filter(|_| is_taken).map(|id| (Status::Accepted, id_json(&id))).ok_or_else(not_taken),
+                );
             }
             _ => {}
         }

@@ -23,6 +23,8 @@ pub struct Live {
     pub reactions: Vec<String>,
     /// Origins that browsers may call from.
     pub origins: Origins,
+    /// Whether streams of Mercure's protocol need no token, and then get what is public.
+    pub mercure_anonymous: bool,
     /// How long a drain takes.
     pub drain: Duration,
     /// How long a connection to the public listener may be without a request, in seconds.
@@ -57,6 +59,7 @@ impl Live {
                 CorsOrigins::Any => vec!["*".to_owned()],
                 CorsOrigins::Listed(list) => list.clone(),
             }),
+            mercure_anonymous: settings.mercure_anonymous,
             drain: settings.drain,
             idle_seconds: u16::try_from(settings.idle_timeout.as_secs()).expect("an hour has 3,600"),
             topics_max: settings.most.topics,

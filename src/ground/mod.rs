@@ -24,6 +24,7 @@ pub mod links;
 pub mod listing;
 pub mod live;
 pub mod mail;
+pub mod mercure;
 pub mod message;
 pub mod neighbours;
 pub mod node;
@@ -58,6 +59,7 @@ use crate::ground::control::Control;
 use crate::ground::hooks::{HookNews, HookReports};
 use crate::ground::journeys::Journeys;
 use crate::ground::live::Live;
+use crate::ground::mercure::Updating;
 use crate::ground::message::Message;
 use crate::ground::node::Node;
 use crate::ground::own::Own;
@@ -114,6 +116,8 @@ pub enum Todo {
     Publish(Box<Own>),
     /// An event is for viewers of this node.
     Arrived(Arc<Frame>),
+    /// A topic of an update has it: the next one's turn has come, or who published it is to be answered.
+    Update(Conn, Updating),
     /// A post was published, or could not be.
     Told(Topic, Record, bool),
     /// Viewers of these topics are to be told the totals of likes.
@@ -127,6 +131,8 @@ pub enum Todo {
 pub enum Reply {
     /// A status and a body, which is JSON unless it is empty.
     Answer(Status, Vec<u8>),
+    /// A text.
+    Text(Box<str>),
     /// What is wrong with the request.
     Problem(HttpError),
     /// What became of a line of its body.

@@ -3,6 +3,7 @@
 use crate::ground::Ground;
 use crate::ground::access::Access;
 use crate::ground::all::All;
+use crate::ground::mercure::ByMercure;
 use crate::wire::http::HttpError;
 use crate::wire::position::Resume;
 use crate::wire::topic::Topic;
@@ -16,6 +17,8 @@ pub struct LastEvent {
     pub resume: Resume,
     /// Values up to this time, in Unix ms, it was shown by a poll.
     pub told_ms: u64,
+    /// It does not tell what comes again from what is new, so where one topic's order says all nothing comes again.
+    pub takes_no_repeats: bool,
 }
 
 impl Ground {
@@ -42,6 +45,8 @@ pub struct Opening {
     pub all: All,
     /// It is a poll.
     pub polls: bool,
+    /// Where it is asked for by Mercure's protocol.
+    pub mercure: Option<Box<ByMercure>>,
 }
 
 /// Reads the topics of a list, each once, in order.

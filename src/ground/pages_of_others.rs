@@ -46,7 +46,8 @@ impl Ground {
                  --trusted-proxy",
             ));
         }
-        let changes = !matches!(request.method, Method::Get | Method::Head) || resource == Resource::Events;
+        let opens = matches!(resource, Resource::Events | Resource::Mercure);
+        let changes = !matches!(request.method, Method::Get | Method::Head) || opens;
         if changes && !is_own_page(request, &self.live.origins) {
             return Err(HttpError::new(
                 Status::Forbidden,

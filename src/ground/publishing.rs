@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::db::Record;
 use crate::ground::Ground;
 use crate::ground::access::Access;
+use crate::ground::mercure::Updating;
 use crate::ground::resources::Resource;
 use crate::ground::slots::Conn;
 use crate::kv::Claim;
@@ -25,6 +26,8 @@ pub enum Publisher {
     Line(Conn, u64),
     /// A request for this one event, which is published once.
     Once(Conn, Box<Claim>),
+    /// A request for this event and those to the update's other topics.
+    Update(Conn, Updating),
     /// Nobody who is answered.
     Own,
     /// The line of a topic's posts; the outbox keeps this one until then.

@@ -54,6 +54,8 @@ pub enum Resource<'a> {
     Order(Order<'a>),
     /// `/openapi.json` and `/asyncapi.json`
     Description(Described),
+    /// `/.well-known/mercure`
+    Mercure,
     /// A file of the demo page, and whether it is the page itself.
     Asset(Asset, bool),
     /// Internal: `/metrics`
@@ -152,6 +154,7 @@ routes! {
     (["v1", "members", member, "revoke"], false) => Resource::Order(Order::Revoke(member)),
     (["v1", "members", member, "topics"], false) => Resource::Order(Order::Topics(member)),
     (["v1", "tokens", jti, "revoke"], false) => Resource::Order(Order::RevokeToken(jti)),
+    ([".well-known", "mercure"], false) => Resource::Mercure,
     (["openapi.json"], false) => Resource::Description(Described::Requests),
     (["asyncapi.json"], false) => Resource::Description(Described::Stream),
     (["metrics"], true) => Resource::Metrics,
@@ -193,6 +196,7 @@ impl<'a> Resource<'a> {
         const DELETE: Takes = (Method::Delete, &[AccessToken]);
         const STREAM: Takes = (Method::Get, &[Parameter::Topic, Member, All, From, LastEventId, AccessToken]);
         const PAGE: Takes = (Method::Get, &[After, Before, Limit, AccessToken]);
+        const UPDATE: Takes = (Method::Post, &[Authorization]);
         // Nodes and operators show a secret instead of a token.
         const LOOK: Takes = (Method::Get, &[]);
         const GIVE: Takes = (Method::Post, &[]);
@@ -214,6 +218,10 @@ impl<'a> Resource<'a> {
             Resource::Post(..) => &[DELETE],
             Resource::Receipts(_) => &[(Method::Get, &[After, AccessToken]), POST],
             Resource::Presence => &[(Method::Get, &[Member, AccessToken])],
+            Resource::Mercure if roles.frontend => {
+                &[(Method::Get, &[Parameter::Topic, LastEventId, Authorization]), UPDATE]
+            }
+            Resource::Mercure => &[UPDATE],
             // The page reads them by itself.
             Resource::Asset(_, true) => &[(Method::Get, &[Video, Chat, Member, Members])],
             Resource::Asset(_, false) => &[LOOK],
@@ -335,6 +343,8 @@ mod tests {
             "POST /v1/members/ana/revoke",
             "POST /v1/members/ana/topics",
             "POST /v1/tokens/x/revoke",
+            "GET /.well-known/mercure",
+            "POST /.well-known/mercure",
             "GET /",
             "GET /index.html",
             "GET /fanfare.js",

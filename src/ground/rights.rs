@@ -1,10 +1,13 @@
 //! What a stream's tokens let it do, and until when.
 
+use std::sync::Arc;
+
 use crate::auth::{Revocations, Rights, TokenId, expired};
 use crate::ground::all::All;
 use crate::limits::{STREAM_TOKENS_MAX, TOKEN_NOTICE};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::http::HttpError;
+use crate::wire::mercure::selectors::Selectors;
 use crate::wire::status::Status;
 
 /// What of a token's rights an open stream needs to remember: its topics were checked when they were added.
@@ -14,6 +17,8 @@ pub struct StreamRights {
     pub member: Option<Box<str>>,
     /// The types of which it gets every event of the topics that it may moderate.
     pub all: All,
+    /// Of a stream of Mercure's protocol: the topics whose private updates its token lets it have.
+    pub mercure: Option<Arc<Selectors>>,
     /// When the oldest of its tokens was issued, in Unix ms; none if one does not say so, or there is none.
     issued_at_ms: Option<u64>,
     /// What stands for the `jti` of those that brought topics.
@@ -40,13 +45,15 @@ impl StreamRights {
         let expires_at_ms = rights.expires_at_ms.unwrap_or(u64::MAX);
         let notice_at_ms = Some(notice_at(expires_at_ms, now_ms));
         let (issued_at_ms, jtis) = (rights.issued_at_ms, rights.jti.into_iter().collect());
-        StreamRights { member: rights.sub.clone(), all, issued_at_ms, jtis, expires_at_ms, notice_at_ms }
+        let (member, mercure) = (rights.sub.clone(), None);
+        StreamRights { member, all, mercure, issued_at_ms, jtis, expires_at_ms, notice_at_ms }
     }
 
     /// Those of a stream without a token that watches as a member, or all of some types; they never end.
     pub fn of_member(member: Option<String>, all: All) -> StreamRights {
         let (member, issued_at_ms, jtis) = (member.map(Into::into), None, Vec::new());
-        StreamRights { member, all, issued_at_ms, jtis, expires_at_ms: u64::MAX, notice_at_ms: None }
+        let (mercure, expires_at_ms, notice_at_ms) = (None, u64::MAX, None);
+        StreamRights { member, all, mercure, issued_at_ms, jtis, expires_at_ms, notice_at_ms }
     }
 
     /// Whether a token may bring topics to the stream, which then ends when this one does, or is revoked.
@@ -106,6 +113,7 @@ mod tests {
         StreamRights {
             member: None,
             all: All::default(),
+            mercure: None,
             issued_at_ms: None,
             jtis: Vec::new(),
             expires_at_ms,

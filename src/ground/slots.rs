@@ -199,6 +199,11 @@ impl Slot {
         self.socket.as_ref().expect("a slot in use has a socket")
     }
 
+    /// Whether it is a stream of Mercure's protocol by a token, whose client could not read other topics' events.
+    pub fn is_of_mercure(&self) -> bool {
+        self.rights.as_ref().is_some_and(|rights| rights.mercure.is_some())
+    }
+
     /// Whether it is a stream that was told to go and has not taken that yet.
     pub fn is_ending(&self) -> bool {
         matches!(self.kind, Kind::Lagging { ends: true })

@@ -23,6 +23,7 @@ impl Server {
             match reply {
                 Reply::Answer(status, body) if body.is_empty() => ground.answers().whole(to, status, "", "", &body),
                 Reply::Answer(status, body) => ground.answers().json(to, status, &body),
+                Reply::Text(text) => ground.answers().text(to, &text),
                 Reply::Problem(error) => ground.answer_problem(to, &error),
                 Reply::Line(..) => unreachable!("it was settled above"),
             };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::TICK;
+use super::{ACCEPT_BURST, TICK};
 
 /// Time for mail in one turn; what is left waits for the next. Half a thousand times what a message takes, and a quarter of what
 /// anybody sees.
@@ -29,3 +29,7 @@ pub const SIMULATED_LOOKS: u32 = 32;
 pub const LONG_TURN: Duration = Duration::from_secs(1);
 /// Topics whose viewers' number is looked at, or that are let go, between two looks at the time.
 pub const CROWD_BURST: usize = 64;
+/// Connections accepted in a turn while events wait for viewers: some 0.1 ms, a fraction of the fan-out's burst, so that
+/// those who are connected come before those who connect; still 10,000 a second.
+pub const ACCEPT_BURST_BUSY: usize = 8;
+const _: () = assert!(ACCEPT_BURST_BUSY < ACCEPT_BURST);

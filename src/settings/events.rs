@@ -4,6 +4,7 @@ use super::SettingsError;
 use super::layers::{Fault, Layers, Raw, Source, fault};
 use super::values::time;
 use crate::limits::{EPHEMERAL_TTL, HISTORY_AGE, HISTORY_EVENTS, SUM_WINDOW_MAX, TYPE_BYTES_MAX};
+use crate::wire::mercure;
 use crate::wire::types;
 use crate::wire::types::{BUILT_IN, CONTROL};
 use std::collections::BTreeMap;
@@ -115,6 +116,10 @@ fn one(event_type: &str, given: &BTreeMap<&'static str, Raw>, built_in: Class) -
             invalid("class", raw, Fault { problem: "not a delivery class".to_owned(), remedy })
         })?,
     };
+    if let Some(raw) = given.get("class").filter(|_| event_type == mercure::TYPE && class != Class::Every) {
+        let problem = "streams of Mercure's protocol are shown what is in history, and nothing else".to_owned();
+        return Err(invalid("class", raw, Fault { problem, remedy: "leave it out, or give every".to_owned() }));
+    }
     let mut event = EventSettings::of(event_type, class);
     for (field, raw) in given {
         let text = raw.values.concat();

@@ -147,6 +147,10 @@ Listed "" {
     ///
     /// 3653d is the most. A revocation is kept for this long and an hour, so give what your tokens live.
     pub(super) jwt_max_life: Duration = Text(life), "TIME", default: "3653d";
+    /// Let streams of Mercure's protocol be opened without a token.
+    ///
+    /// They get public updates; whoever publishes needs a token all the same. See [Mercure](http.md#mercures-protocol).
+    pub mercure_anonymous: bool = Switch(switch), "BOOL", default: "false", live: true;
     /// Let pages of these origins use the API, with commas between, or * for any.
     ///
     /// Also by a cookie; with `*` without credentials.

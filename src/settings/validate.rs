@@ -154,6 +154,9 @@ fn access(settings: &mut Settings) -> Result<(), SettingsError> {
                     settings.warnings.push(format!("{} does nothing without --auth jwt.", flag(name)));
                 }
             }
+            if settings.mercure_anonymous {
+                settings.warnings.push("--mercure-anonymous does nothing without --auth jwt.".to_owned());
+            }
         }
         Auth::Jwt { cookie: Some(_), .. } if settings.cors_origin == CorsOrigins::Any => {
             return Err(settings.refuse(

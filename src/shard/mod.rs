@@ -22,6 +22,7 @@ pub mod routes;
 pub mod services;
 pub mod sweep;
 pub mod totals;
+pub mod updates;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

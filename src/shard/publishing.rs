@@ -63,7 +63,7 @@ impl Services {
         (self.publish_as(ground, draft, id, publisher), new_id)
     }
 
-    fn publish_as(
+    pub(crate) fn publish_as(
         &mut self,
         ground: &mut Ground,
         draft: &Draft<'_>,

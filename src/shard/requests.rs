@@ -79,7 +79,10 @@ impl Services {
                     HttpError::bad(format!("the body must be {{\"add\":[…],\"remove\":[…]}}: {error}"))
                 })?;
                 let list = |topics: &[String]| read_topics(topics.iter(), ground.live.topics_max);
-                Ok(Command::Topics { member: member(part)?, add: list(&topics.add)?, remove: list(&topics.remove)? })
+                let (add, remove) = (list(&topics.add)?, list(&topics.remove)?);
+                // Nobody's rights are asked, but there are topics that these streams cannot have.
+                add.iter().try_for_each(|topic| Access::Node.require_subscribe(topic))?;
+                Ok(Command::Topics { member: member(part)?, add, remove })
             }
         }
     }

@@ -106,6 +106,7 @@ impl Services {
                 self.order_all(ground, incoming, &access, order)
             }
             Resource::Description(described) => Ok(ground.description(described, request, to)),
+            Resource::Mercure => self.mercure(ground, incoming, query),
             Resource::Asset(asset, _) => Ok(ground.asset(asset, request, to)),
             _ => Err(HttpError::not_found()),
         }

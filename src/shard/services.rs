@@ -238,6 +238,7 @@ impl Services {
                 Todo::Answered(asked, result) => self.on_answer(ground, asked, result),
                 Todo::Publish(own) => self.publish_own(ground, *own),
                 Todo::Arrived(frame) => with(&mut self.frontend, |frontend| frontend.ingress(ground, &frame)),
+                Todo::Update(conn, updating) => self.go_on_updating(ground, conn, updating),
                 Todo::Told(topic, record, is_told) => {
                     with(&mut self.backend, |backend| backend.on_told(ground, &topic, &record, is_told));
                 }

@@ -85,7 +85,7 @@ pub enum Owner {
 }
 
 /// The platform's own types, and who may publish them.
-pub const OWNED: [(&str, Owner); 13] = [
+pub const OWNED: [(&str, Owner); 14] = [
     ("like", Owner::Named),
     ("tap", Owner::Named),
     ("comment", Owner::Named),
@@ -97,6 +97,7 @@ pub const OWNED: [(&str, Owner); 13] = [
     ("presence", Owner::Nodes),
     ("receipt", Owner::Nodes),
     ("rules", Owner::Nodes),
+    ("mercure", Owner::Nodes),
     (CONTROL_REVOKE, Owner::Nodes),
     (CONTROL_STREAMS, Owner::Nodes),
 ];

@@ -8,18 +8,19 @@ use std::sync::Arc;
 use super::event::Class;
 use super::hops::Hops;
 use super::json;
-use super::position::{Position, Reach};
-use super::sse::{self, Framing};
+use super::position::Position;
 use super::version::Version;
 use crate::limits::{EVENT_BYTES_MAX, LINE_BYTES_MAX};
 use crate::runtime::random::Seeded;
 
 mod again;
+mod gap;
 mod origins;
 mod paced;
 mod stored;
 mod sums;
 mod transfer;
+pub(crate) mod update;
 mod withdrawn;
 
 pub use origins::{ORIGINS_MAX, Origin, Stranger};
@@ -27,6 +28,7 @@ pub use paced::Paced;
 pub use stored::Stored;
 pub use sums::{ByFamily, ByIdentity, Sums};
 pub use transfer::{FRAME_BYTES_MAX, RECORD_OVERHEAD_BYTES_MAX};
+pub use update::Audience;
 pub use withdrawn::Withdrawn;
 
 /// What [`Frame::encode`] needs.
@@ -82,6 +84,8 @@ pub struct Frame {
     bytes: Box<[u8]>,
     /// Where the event itself starts, behind the chunk's size line; it ends before the chunk's last two bytes.
     start: u16,
+    /// Where the chunk ends. Behind it is the event as JSON, if the chunk has another form.
+    end: u16,
     identity: Range<u16>,
     topic: Range<u16>,
     count_at: Range<u16>,
@@ -99,6 +103,8 @@ pub struct Frame {
     origins: Option<Arc<[Origin]>>,
     /// Class `sum`: how many of which keys, and whose, where several merged. It never leaves the node.
     merged: Option<Arc<sums::Merged>>,
+    /// For whom of those who watch its topic it is, if not for all.
+    audience: Option<Arc<Audience>>,
     /// The checkpoints that it passed, if it is sampled.
     hops: Option<Arc<Hops>>,
 }
@@ -120,59 +126,45 @@ impl Frame {
 
     /// Encodes `event` with a count of one.
     pub fn encode(event: &Event<'_>) -> Frame {
+        Frame::encode_update(event).unwrap_or_else(|| Frame::encode_json(event))
+    }
+
+    /// The same as JSON, as nearly all events go to viewers.
+    fn encode_json(event: &Event<'_>) -> Frame {
         let mut bytes = Vec::with_capacity(192 + event.data.len());
         // Room for the size line, whose length is known only at the end.
         bytes.extend_from_slice(&[0; SIZE_LINE_BYTES_MAX]);
         if let Some(place) = event.place {
             writeln!(bytes, "id: {}:{}", place.dc, place.position).expect("writing to a Vec cannot fail");
         }
-        bytes.extend_from_slice(b"data: {\"id\":");
-        json::push_string(&mut bytes, event.id);
-        bytes.push(b',');
-        let identity_start = place(bytes.len());
-        bytes.extend_from_slice(b"\"topic\":\"");
-        let topic_start = place(bytes.len());
-        bytes.extend_from_slice(event.topic.as_bytes());
-        let topic_end = place(bytes.len());
-        bytes.extend_from_slice(b"\",\"type\":\"");
-        bytes.extend_from_slice(event.kind.as_bytes());
-        bytes.push(b'"');
-        if let Some(key) = event.key {
-            bytes.extend_from_slice(b",\"key\":");
-            json::push_string(&mut bytes, key);
-        }
-        let identity_end = place(bytes.len());
-        bytes.extend_from_slice(b",\"at\":");
-        bytes.extend_from_slice(itoa::Buffer::new().format(event.at).as_bytes());
-        let paced = event.place.map_or(Paced::SHOWN, |place| place.paced);
-        paced.push(&mut bytes);
-        let mut count_at = 0..0;
-        if event.class == Class::Sum {
-            bytes.extend_from_slice(b",\"count\":");
-            count_at = place(bytes.len())..place(bytes.len() + 1);
-            bytes.push(b'1');
-        }
-        bytes.extend_from_slice(b",\"data\":");
-        let data_start = bytes.len();
-        bytes.extend_from_slice(event.data);
-        // JSON allows raw line breaks between tokens only, and SSE would read them as the end of the line.
-        if memchr::memchr2(b'\n', b'\r', event.data).is_some() {
-            bytes[data_start..].iter_mut().filter(|byte| matches!(**byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
-        }
-        bytes.extend_from_slice(b"}\n\n");
-        let mut line = Vec::with_capacity(SIZE_LINE_BYTES_MAX);
-        push_size_line(&mut line, bytes.len() - SIZE_LINE_BYTES_MAX);
+        bytes.extend_from_slice(b"data: ");
+        let places = push_json(&mut bytes, event);
+        bytes.extend_from_slice(b"\n\n");
+        let end = bytes.len();
         bytes.extend_from_slice(b"\r\n");
+        Frame::chunk(event, bytes, end, places)
+    }
+
+    /// The chunk that `bytes` are, behind room for its size line, the event in it up to `end`; what follows the chunk is kept
+    /// beside it. `places` are those of identity, topic and count.
+    fn chunk(event: &Event<'_>, mut bytes: Vec<u8>, end: usize, places: [Range<u16>; 3]) -> Frame {
+        let mut line = Vec::with_capacity(SIZE_LINE_BYTES_MAX);
+        push_size_line(&mut line, end - SIZE_LINE_BYTES_MAX);
         let from = SIZE_LINE_BYTES_MAX - line.len();
         bytes[from..SIZE_LINE_BYTES_MAX].copy_from_slice(&line);
         let bytes = bytes.split_off(from);
-        let moved = |range: Range<u16>| range.start - place(from)..range.end - place(from);
+        let moved = |range: Range<u16>| match range.is_empty() {
+            true => 0..0,
+            false => range.start - place(from)..range.end - place(from),
+        };
+        let [identity, topic, count_at] = places.map(moved);
         Frame {
             bytes: bytes.into_boxed_slice(),
             start: place(line.len()),
-            identity: moved(identity_start..identity_end),
-            topic: moved(topic_start..topic_end),
-            count_at: if count_at.is_empty() { 0..0 } else { moved(count_at) },
+            end: place(end - from) + 2,
+            identity,
+            topic,
+            count_at,
             class: event.class,
             ttl_ms: event.ttl_ms,
             count: 1,
@@ -181,59 +173,33 @@ impl Frame {
             position: event.place.map(|place| place.position),
             prev: event.place.map_or(Position::START, |place| place.prev),
             version: event.version.number,
-            paced,
+            paced: event.place.map_or(Paced::SHOWN, |place| place.paced),
             dc: match event.version {
                 Version { number: 1.., dc } if event.class == Class::Latest && !dc.is_empty() => Some(dc.into()),
                 _ => None,
             },
             origins: None,
             merged: None,
+            audience: None,
             hops: event.hops.cloned(),
-        }
-    }
-
-    /// The control event that tells viewers of a topic that events which followed `after` may be missing. It is queued
-    /// like an event of class `every`, without a place in history.
-    pub fn gap(topic: &str, after: &str, told: Reach) -> Frame {
-        let mut bytes = Vec::new();
-        Framing::Chunked.wrap(&mut bytes, |out| sse::gap(out, topic, Some(after)));
-        let start = memchr::memchr(b'\n', &bytes).expect("a chunk has a size line") + 1;
-        let name = memchr::memmem::rfind(&bytes, topic.as_bytes()).expect("it was just written");
-        let topic_place = place(name)..place(name + topic.len());
-        Frame {
-            bytes: bytes.into_boxed_slice(),
-            start: place(start),
-            identity: topic_place.clone(),
-            topic: topic_place,
-            count_at: 0..0,
-            class: Class::Every,
-            ttl_ms: 0,
-            count: 1,
-            at: 0,
-            topic_hash: topic_hash(topic),
-            position: None,
-            prev: told.place(),
-            version: 0,
-            paced: Paced::SHOWN,
-            dc: None,
-            origins: None,
-            merged: None,
-            hops: None,
         }
     }
 
     /// What is written to a stream: the event as one chunk.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[..usize::from(self.end)]
     }
 
     /// The event alone, for streams without chunks (HTTP/1.0).
     pub fn event(&self) -> &[u8] {
-        &self.bytes[usize::from(self.start)..self.bytes.len() - 2]
+        &self.bytes[usize::from(self.start)..usize::from(self.end) - 2]
     }
 
-    /// The event as JSON: what stands on the `data` line.
+    /// The event as JSON: what stands on the `data` line, unless viewers get it in another form.
     pub fn json(&self) -> &str {
+        if let Some(json) = self.beside() {
+            return json;
+        }
         let event = self.event();
         let start = memchr::memmem::find(event, b"data: ").expect("a frame has a data line") + b"data: ".len();
         std::str::from_utf8(&event[start..event.len() - 2]).expect("an event is UTF-8")
@@ -333,6 +299,7 @@ impl Frame {
         let moved = |range: &Range<u16>| range.start - self.start + start..range.end - self.start + start;
         let count_start = self.count_at.start - self.start + start;
         Frame {
+            end: place(bytes.len()),
             bytes: bytes.into_boxed_slice(),
             start,
             identity: moved(&self.identity),
@@ -342,6 +309,7 @@ impl Frame {
             dc: self.dc.clone(),
             origins: self.origins.clone(),
             merged: self.merged.clone(),
+            audience: self.audience.clone(),
             hops: self.hops.clone(),
             ..*self
         }
@@ -351,6 +319,44 @@ impl Frame {
 /// Longest size line of a chunk that holds one event: four hex digits, CR, LF.
 const SIZE_LINE_BYTES_MAX: usize = 6;
 const _: () = assert!(EVENT_BYTES_MAX + LINE_BYTES_MAX <= 0xFFFF);
+
+/// Appends an event as JSON. Gives the places of its identity, its topic and its count, which is empty if it has none.
+fn push_json(bytes: &mut Vec<u8>, event: &Event<'_>) -> [Range<u16>; 3] {
+    bytes.extend_from_slice(b"{\"id\":");
+    json::push_string(bytes, event.id);
+    bytes.push(b',');
+    let identity_start = place(bytes.len());
+    bytes.extend_from_slice(b"\"topic\":\"");
+    let topic_start = place(bytes.len());
+    bytes.extend_from_slice(event.topic.as_bytes());
+    let topic_end = place(bytes.len());
+    bytes.extend_from_slice(b"\",\"type\":\"");
+    bytes.extend_from_slice(event.kind.as_bytes());
+    bytes.push(b'"');
+    if let Some(key) = event.key {
+        bytes.extend_from_slice(b",\"key\":");
+        json::push_string(bytes, key);
+    }
+    let identity_end = place(bytes.len());
+    bytes.extend_from_slice(b",\"at\":");
+    bytes.extend_from_slice(itoa::Buffer::new().format(event.at).as_bytes());
+    event.place.map_or(Paced::SHOWN, |place| place.paced).push(bytes);
+    let mut count_at = 0..0;
+    if event.class == Class::Sum {
+        bytes.extend_from_slice(b",\"count\":");
+        count_at = place(bytes.len())..place(bytes.len() + 1);
+        bytes.push(b'1');
+    }
+    bytes.extend_from_slice(b",\"data\":");
+    let data_start = bytes.len();
+    bytes.extend_from_slice(event.data);
+    // JSON allows raw line breaks between tokens only, and SSE would read them as the end of the line.
+    if memchr::memchr2(b'\n', b'\r', event.data).is_some() {
+        bytes[data_start..].iter_mut().filter(|byte| matches!(**byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+    }
+    bytes.push(b'}');
+    [identity_start..identity_end, topic_start..topic_end, count_at]
+}
 
 fn push_size_line(out: &mut Vec<u8>, size: usize) {
     write!(out, "{size:x}\r\n").expect("writing to a Vec cannot fail");
@@ -467,14 +473,6 @@ pub(crate) mod tests {
             (&*stored.id, &*stored.topic, &*stored.kind, stored.at, stored.data),
             ("i", "live:42", "comment", 7, &b"1"[..])
         );
-    }
-
-    #[test]
-    fn a_gap_names_its_topic() {
-        let gap = Frame::gap("a:b", "local:5-1", Reach::START);
-        let text = std::str::from_utf8(gap.event()).unwrap();
-        assert_eq!(text, "event: gap\ndata: {\"after\":\"local:5-1\",\"topic\":\"a:b\"}\n\n");
-        assert_eq!((gap.topic(), gap.class(), gap.position()), ("a:b", Class::Every, None));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod hooks;
 pub mod hops;
 pub mod http;
 pub mod json;
+pub mod mercure;
 pub mod names;
 pub mod node_url;
 pub mod pack;

@@ -14,6 +14,8 @@ pub enum Parameter {
     After,
     /// A type of which a stream gets every event, whatever its pace.
     All,
+    /// A token, as Mercure's clients call it.
+    Authorization,
     /// What a listing ends before.
     Before,
     /// The demo page's conversation.
@@ -47,6 +49,7 @@ impl Parameter {
             Parameter::AccessToken => &["access_token"],
             Parameter::After => &["after"],
             Parameter::All => &["all"],
+            Parameter::Authorization => &["authorization"],
             Parameter::Before => &["before"],
             Parameter::Chat => &["chat"],
             Parameter::From => &["from"],

@@ -38,6 +38,8 @@ pub struct Request<'a> {
     pub accept: Option<&'a str>,
     /// `Accept` names `text/event-stream`.
     pub accepts_event_stream: bool,
+    /// `Content-Type`, the last of several.
+    pub content_type: Option<&'a str>,
     /// `Host`, or the authority of a target that has one.
     pub host: Option<Authority<'a>>,
     /// `Origin`.
@@ -135,6 +137,7 @@ pub fn parse(bytes: &[u8]) -> Result<Request<'_>, HttpError> {
         expects_continue: false,
         accept: None,
         accepts_event_stream: false,
+        content_type: None,
         host: None,
         origin: None,
         is_same_origin: false,
@@ -245,6 +248,7 @@ fn read_headers<'a>(request: &mut Request<'a>, headers: &[httparse::Header<'a>])
             23 if is("fanfare-previous-secret") => {
                 once("Fanfare-Previous-Secret", request.fanfare_previous.replace(text().unwrap_or("")))?;
             }
+            12 if is("content-type") => request.content_type = text(),
             12 if is("fanfare-from") => once("Fanfare-From", request.fanfare_from.replace(text().unwrap_or("")))?,
             10 if is("connection") => {
                 for option in text().unwrap_or("").split(',').map(trim) {

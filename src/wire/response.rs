@@ -44,7 +44,7 @@ pub struct Origins(pub Vec<String>);
 
 /// A page of another origin sees only what it is shown (WHATWG Fetch, section 3.2.3): all that a client may act on.
 const EXPOSED: &[u8] =
-    b"Access-Control-Expose-Headers: Allow, Date, ETag, Link, Location, Retry-After, WWW-Authenticate, X-Request-Id\r\n";
+    b"Access-Control-Expose-Headers: Allow, Date, ETag, Last-Event-ID, Link, Location, Retry-After, WWW-Authenticate, X-Request-Id\r\n";
 
 impl Origins {
     /// What to tell a request that came with this `Origin`.
@@ -182,6 +182,11 @@ impl Answers<'_> {
         self.whole(to, status, "application/json", NO_STORE, body)
     }
 
+    /// Appends an answer that is a text.
+    pub fn text(&mut self, to: AnswerTo, text: &str) -> Written {
+        self.whole(to, Status::Ok, "text/plain; charset=utf-8", NO_STORE, text.as_bytes())
+    }
+
     /// Appends an error as `application/problem+json` (RFC 9457).
     pub fn problem(&mut self, to: AnswerTo, error: &HttpError) -> Written {
         let body = serde_json::json!({
@@ -206,19 +211,29 @@ impl Answers<'_> {
     }
 
     /// Appends the head of a stream without its body, as HEAD asks for it.
-    pub fn stream_head(&mut self, to: AnswerTo) -> Written {
-        self.stream(to);
+    pub fn stream_head(&mut self, to: AnswerTo, last_event_id: Option<&str>) -> Written {
+        self.stream_with(to, last_event_id);
         Written(())
     }
 
     /// Appends the head of a stream, which ends with its connection. Gives how its body is to be delimited.
     pub fn stream(&mut self, to: AnswerTo) -> Framing {
+        self.stream_with(to, None)
+    }
+
+    /// The same, where the client is told what `Last-Event-ID` it goes on from: visible characters.
+    pub fn stream_with(&mut self, to: AnswerTo, last_event_id: Option<&str>) -> Framing {
         self.start(AnswerTo { closes: true, ..to }, Status::Ok);
         self.out.extend_from_slice(
             // A body that something on the way compresses is held back until a block is full.
             b"Content-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-store, no-transform\r\n\
               X-Accel-Buffering: no\r\n",
         );
+        if let Some(id) = last_event_id {
+            self.out.extend_from_slice(b"Last-Event-ID: ");
+            self.out.extend_from_slice(id.as_bytes());
+            self.out.extend_from_slice(b"\r\n");
+        }
         let framing = if to.is_http10 { Framing::Close } else { Framing::Chunked };
         if framing == Framing::Chunked {
             self.out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -249,7 +264,7 @@ mod tests {
             answer(|answers| answers.json(to, Status::Accepted, b"{}")),
             "HTTP/1.1 202 Accepted\r\nDate: D\r\nAccess-Control-Allow-Origin: https://a.example\r\n\
              Access-Control-Allow-Credentials: true\r\nVary: Origin\r\nAccess-Control-Expose-Headers: Allow, Date, ETag, \
-             Link, Location, Retry-After, WWW-Authenticate, X-Request-Id\r\nContent-Type: application/json\r\n\
+             Last-Event-ID, Link, Location, Retry-After, WWW-Authenticate, X-Request-Id\r\nContent-Type: application/json\r\n\
              Cache-Control: no-store\r\nContent-Length: 2\r\n\r\n{}"
         );
         let head = AnswerTo { is_head: true, closes: true, ..AnswerTo::default() };

@@ -33,7 +33,7 @@ pub struct Types {
 }
 
 /// The types the platform itself publishes.
-pub const BUILT_IN: [(&str, Class); 11] = [
+pub const BUILT_IN: [(&str, Class); 12] = [
     ("like", Class::Sum),
     ("tap", Class::Sum),
     ("likes", Class::Latest),
@@ -45,6 +45,7 @@ pub const BUILT_IN: [(&str, Class); 11] = [
     ("comment", Class::Every),
     ("message", Class::Every),
     ("deleted", Class::Every),
+    ("mercure", Class::Every),
 ];
 
 /// What nodes tell each other, which no settings change. Both are kept for as long: a topic's history may drop what is older

@@ -100,8 +100,8 @@ for (const name of await readdir(here("docs/migrate"))) {
       const lines = moved(run).trimEnd().split("\n"), server = Object.keys(SERVERS).find((start) => lines.at(-1).startsWith(start));
       const stays = server && lines.pop();
       const { stdout } = await promisify(execFile)("bash", ["-ec", lines.join("\n")], options);
-      // What is printed is what a publisher is answered.
-      if (stdout) assert.deepEqual(Object.keys(JSON.parse(stdout)), ["id"], stdout);
+      // What is printed is what a publisher is answered: an id, by Mercure's protocol as it is.
+      if (stdout && !/^urn:uuid:[\da-f-]{36}$/.test(stdout)) assert.deepEqual(Object.keys(JSON.parse(stdout)), ["id"], stdout);
       if (server) await answers(moved(SERVERS[server]), startServer(t, "bash", ["-c", `exec ${stays}`], options));
     }
     assert.deepEqual(opened.complaints, []);

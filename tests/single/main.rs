@@ -20,6 +20,7 @@ mod like_path;
 mod limits;
 mod logs;
 mod memory;
+mod mercure;
 mod notify;
 mod observability;
 mod once;

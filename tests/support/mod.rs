@@ -11,6 +11,7 @@ pub mod described;
 pub mod hooks;
 pub mod http;
 pub mod load;
+pub mod mercure;
 pub mod nginx;
 pub mod node;
 pub mod pgbouncer;

@@ -21,9 +21,7 @@ impl Frame {
         }
         let encoded = self.position.and_then(|position| {
             let stored = Stored::read(self.json())?;
-            let event = std::str::from_utf8(self.event()).expect("an event is UTF-8");
-            let (dc, _) = event.strip_prefix("id: ")?.split_once('\n')?.0.rsplit_once(':')?;
-            let place = Some(Place { dc, position, prev: self.prev, paced });
+            let place = Some(Place { dc: self.dc()?, position, prev: self.prev, paced });
             let hops = self.hops.as_ref();
             Some(Frame::encode(&Event { place, hops, ..stored.event(self.class, self.ttl_ms) }))
         });

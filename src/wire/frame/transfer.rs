@@ -65,6 +65,9 @@ const _: () = assert!(HOPS_BYTES_MAX <= u16::MAX as usize);
 impl Frame {
     /// Appends it as a record.
     pub fn to_wire(&self, out: &mut Vec<u8>) {
+        if let Some(json) = self.as_json() {
+            return json.record(self.paced, out);
+        }
         if self.paced != Paced::SHOWN {
             // Nodes of older versions take no event whose text says this, so it goes beside the text.
             return self.clone().paced_as(Paced::SHOWN).record(self.paced, out);
@@ -158,6 +161,7 @@ impl Frame {
         let paced = if flags & HAS_PACED == 0 { Paced::SHOWN } else { Paced::of_number(fields.u32()?) };
         let hops = if flags & HAS_HOPS == 0 { None } else { hops_from_wire(&mut fields)? };
         let mut frame = Frame {
+            end: u16::try_from(bytes.len()).map_err(|_| Malformed("the chunk is too long"))?,
             bytes: bytes.into(),
             start,
             identity,
@@ -175,12 +179,13 @@ impl Frame {
             dc,
             origins,
             merged: None,
+            audience: None,
             hops,
         };
         frame.check()?;
         frame.mend_topic()?;
         if class == Class::Every {
-            frame = frame.paced_as(paced);
+            frame = frame.paced_as(paced).in_form();
         }
         frame.topic_hash = topic_hash(frame.topic());
         Ok(frame)
@@ -253,6 +258,7 @@ impl Frame {
         let places = [moved(&self.identity), moved(&self.topic), count_at];
         self.start = place(bytes.len());
         bytes.extend_from_slice(&event);
+        self.end = place(bytes.len());
         [self.identity, self.topic, self.count_at] = places;
         self.bytes = bytes.into();
         self.check()

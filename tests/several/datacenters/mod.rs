@@ -5,6 +5,7 @@ mod cuts;
 mod delivery;
 mod foreign;
 mod forgotten;
+mod mercure;
 mod mesh;
 mod network;
 mod present;

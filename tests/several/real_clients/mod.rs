@@ -10,10 +10,12 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::eventually;
+use support::mercure;
 use support::node::Node;
 use support::sse::Stream;
+use support::token::Guarded;
 
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -107,6 +109,47 @@ fn npm_eventsource_does_not_understand_the_stream() {
     let node = Node::start();
     let printed = run(&here("tests/clients"), "node", &["eventsource_client.mjs", &base(&node)]);
     assert!(printed.contains("ok, live:7 delivered"), "{printed}");
+}
+
+/// Symfony's client library publishes, and a library's `EventSource` receives: by an address and a key, as with Mercure's own hub.
+#[test]
+fn symfony_publishes_what_no_eventsource_understands() {
+    needs("tests/clients/node_modules/eventsource");
+    let guarded = Guarded::start(&[]);
+    let file = |name: &str, claim: Value| {
+        let path = guarded.key_file.with_file_name(name);
+        std::fs::write(&path, mercure::pass(&claim)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let publisher = file("publisher", json!({"publish": ["*"]}));
+    let subscriber = file("subscriber", json!({"subscribe": ["https://example.com/books{/id}"]}));
+    let hub = base(&guarded.node);
+    let topics = ["https://example.com/books/1", "https://example.com/books"];
+    let url = hub.clone() + &mercure::target(&topics, &[]);
+    let arguments = [
+        "mercure_eventsource.mjs",
+        "3",
+        &subscriber,
+        &url,
+        "php",
+        "symfony_mercure.php",
+        &(hub + mercure::HUB),
+        &publisher,
+    ];
+    let printed = run(&here("tests/clients"), "node", &arguments);
+    let lines: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (answers, mut shown): (Vec<Value>, Vec<Value>) =
+        lines.into_iter().partition(|line| line.get("answered").is_some());
+    let ids: Vec<&str> = answers[0]["answered"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
+    assert_eq!((ids.len(), ids[2]), (3, "urn:book:2"), "{printed}");
+    let id = |one: &Value| one["id"].as_str().and_then(|id| id.split('#').next()).unwrap().to_owned();
+    // Two topics do not wait for each other.
+    shown.sort_by_key(|one| ids.iter().position(|known| *known == id(one)));
+    let shown: Vec<(&str, &str, String)> =
+        shown.iter().map(|one| (one["name"].as_str().unwrap(), one["data"].as_str().unwrap(), id(one))).collect();
+    let book = "{\n    \"status\": \"Out of stock\"\n}";
+    let wanted = [("message", book, ids[0]), ("message", "private", ids[1]), ("book", "named \u{e9}", ids[2])];
+    assert_eq!(shown, wanted.map(|(name, data, id)| (name, data, id.to_owned())));
 }
 
 #[test]

@@ -12,6 +12,7 @@ fn a_file_with_a_slip_is_refused_with_key_and_line() {
         ("dc = \"a\"\ndc = \"b\"\n", &["duplicate key dc", "line 2"]),
         ("dc = \n", &["line 1"]),
         ("listen = 8080\n", &["--listen", "8080", "line 1", "give a string"]),
+        ("[events.mercure]\nclass = \"latest\"\n", &["events.mercure.class", "leave it out, or give every"]),
         ("reuse_port = \"true\"\n", &["--reuse-port", "true or false"]),
         ("cors_origin = [1]\n", &["--cors-origin", "array of strings"]),
         ("peer = \"https://x.example\"\n", &["--peer", "[peer]"]),
@@ -177,6 +178,7 @@ fn open_doors_are_warned_of() {
     let warned = |line: &str| here.print(line, &[]).1;
     has(&warned("--listen 0.0.0.0:0"), &["--auth none", "0.0.0.0:0"]);
     has(&warned("--jwt-key-file key"), &["--jwt-key-file does nothing without --auth jwt"]);
+    has(&warned("--mercure-anonymous"), &["--mercure-anonymous does nothing without --auth jwt"]);
     assert_eq!(warned("--listen 0.0.0.0:0 --auth jwt --jwt-key-file key"), "");
     has(&warned("--auth jwt --jwt-key-url http://id.example"), &["--jwt-key-url http://id.example", "https://"]);
     assert_eq!(warned("--auth jwt --jwt-key-url http://127.0.0.1:1/jwks --jwt-issuer https://id.example"), "");
