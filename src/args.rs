@@ -8,6 +8,7 @@ use crate::client::bench::args::BenchArgs;
 use crate::client::crowd::args::CrowdArgs;
 use crate::client::publish::PublishArgs;
 use crate::client::subscribe::SubscribeArgs;
+use crate::client::top::args::TopArgs;
 use crate::client::trace::args::TraceArgs;
 use crate::settings::{Flags, Role};
 use clap::error::ErrorKind;
@@ -67,6 +68,8 @@ pub enum Command {
     Publish(PublishArgs),
     /// Send one event, and draw its journey through every node until it is back on its own stream
     Trace(TraceArgs),
+    /// Show a node and its cluster live in a terminal: who is late, what is dropped, where it is busy
+    Top(TopArgs),
     /// Generate load, check that nothing is lost, and report latency, memory and CPU
     Bench(BenchArgs),
     /// Act like an audience: arrive, like in bursts, comment, chat, leave and come back; report what was lost
@@ -114,6 +117,8 @@ pub enum Action {
     Publish(PublishArgs),
     /// Send an event, and draw its journey.
     Trace(TraceArgs),
+    /// Show a node live.
+    Top(TopArgs),
     /// Generate load.
     Bench(BenchArgs),
     /// Act like an audience.
@@ -148,6 +153,7 @@ impl Args {
             Some(Command::Subscribe(args)) => return client("subscribe", Action::Subscribe(args)),
             Some(Command::Publish(args)) => return client("publish", Action::Publish(args)),
             Some(Command::Trace(args)) => return client("trace", Action::Trace(args)),
+            Some(Command::Top(args)) => return client("top", Action::Top(args)),
             Some(Command::Bench(args)) => return client("bench", Action::Bench(args)),
             Some(Command::Crowd(args)) => return client("crowd", Action::Crowd(args)),
             Some(Command::Token(args)) => return client("token", Action::Token(args)),

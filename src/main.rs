@@ -5,7 +5,7 @@ use fanfare::args::{Action, Args};
 use fanfare::auth::mint;
 use fanfare::backup;
 use fanfare::check;
-use fanfare::client::{bench, crowd, publish, subscribe, trace};
+use fanfare::client::{bench, crowd, publish, subscribe, top, trace};
 use fanfare::generate;
 use fanfare::roles;
 use fanfare::settings::{Flags, Role, Settings};
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Ok(Action::Subscribe(args)) => subscribe::run(&args),
         Ok(Action::Publish(args)) => publish::run(&args),
         Ok(Action::Trace(args)) => trace::run(&args),
+        Ok(Action::Top(args)) => top::run(&args),
         Ok(Action::Bench(args)) => bench::run(&args),
         Ok(Action::Crowd(args)) => crowd::run(&args),
         Ok(Action::Token(args)) => mint::run(&args),

@@ -290,6 +290,7 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
         hooks: settings.hooks.iter().map(hook).collect(),
         hook_sender: ways.hook_sender,
         storing: Common::new(live.held_max[Use::Questions as usize].saturating_mul(shards)),
+        watchers: AtomicUsize::new(0),
         draining: AtomicBool::new(false),
         drained: AtomicUsize::new(0),
     };

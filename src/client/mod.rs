@@ -1,5 +1,5 @@
 //! Clients for people, scripts and measurements: `fanfare subscribe`, `fanfare publish`, `fanfare bench`,
-//! `fanfare crowd` and `fanfare trace`.
+//! `fanfare crowd`, `fanfare trace` and `fanfare top`.
 pub mod bench;
 pub mod crowd;
 mod fleet;
@@ -7,6 +7,7 @@ pub mod http;
 pub mod publish;
 pub mod sse;
 pub mod subscribe;
+pub mod top;
 pub mod trace;
 
 /// Reactions that a server offers unless it is told otherwise.

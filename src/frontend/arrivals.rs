@@ -119,10 +119,14 @@ impl Frontend {
 
     /// Viewers of this core are to get an event.
     pub(crate) fn deliver(&mut self, ground: &mut Ground, frame: &Arc<Frame>) {
-        let mut next = self.topics.find(frame.topic());
+        let (mut next, mut viewers) = (self.topics.find(frame.topic()), 0);
         while let Some(index) = next {
-            next = self.topics.get(index).other;
+            let entry = self.topics.get(index);
+            (next, viewers) = (entry.other, viewers + entry.viewers.len());
             self.deliver_to(ground, index, frame);
+        }
+        if let Some(heat) = &mut self.heat {
+            heat.count(frame.topic(), viewers);
         }
     }
 

@@ -93,6 +93,11 @@ impl Lags {
         self.0.is_empty()
     }
 
+    /// All of them, each with its slot, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Lag)> {
+        self.0.iter().map(|(slot, lag)| (*slot, &**lag))
+    }
+
     /// What waits for the stream of this slot, if it lags.
     pub fn get(&self, slot: u32) -> Option<&Lag> {
         self.0.get(&slot).map(Box::as_ref)

@@ -25,14 +25,9 @@ impl Frontend {
     }
 
     /// The streams of this shard with the most waiting.
-    fn pending(&self, ground: &Ground, limit: usize) -> Vec<(u64, Value)> {
-        let mut lagging: Vec<(usize, u32)> = Vec::new();
-        for number in 0..ground.slots.capacity() {
-            if let Some(lag) = self.lags.get(number) {
-                lagging.push((lag.pending(), number));
-            }
-        }
-        lagging.sort_unstable_by_key(|(pending, _)| std::cmp::Reverse(*pending));
+    pub(crate) fn pending(&self, ground: &Ground, limit: usize) -> Vec<(u64, Value)> {
+        let mut lagging: Vec<(usize, u32)> = self.lags.iter().map(|(slot, lag)| (lag.pending(), slot)).collect();
+        lagging.sort_unstable_by_key(|(pending, slot)| (std::cmp::Reverse(*pending), *slot));
         lagging.truncate(limit);
         let rows = lagging.into_iter().filter_map(|(pending, number)| {
             Some((pending as u64, self.pending_row(ground, number, self.lags.get(number)?, pending)))

@@ -15,6 +15,7 @@ pub mod elsewhere;
 pub mod ending;
 pub mod fanout;
 pub mod following;
+pub mod heat;
 pub mod held_pages;
 pub mod homes;
 pub mod lag;
@@ -61,6 +62,7 @@ use crate::frontend::crowds::Crowds;
 use crate::frontend::doubt::Doubt;
 use crate::frontend::fanout::Picked;
 use crate::frontend::following::Followed;
+use crate::frontend::heat::Heat;
 use crate::frontend::held_pages::HeldPages;
 use crate::frontend::homes::Homes;
 use crate::frontend::lag::Lags;
@@ -148,6 +150,8 @@ pub struct Frontend {
     pub(crate) streams: u64,
     /// What waits for streams that do not keep up.
     pub(crate) lags: Lags,
+    /// The topics that most is delivered of, while the node is watched.
+    pub(crate) heat: Option<Heat>,
 }
 
 impl Frontend {
@@ -188,6 +192,7 @@ impl Frontend {
             followed: Vec::new(),
             streams: 0,
             lags: Lags::default(),
+            heat: None,
         }
     }
 

@@ -20,6 +20,7 @@ use crate::web::Asset;
 use crate::wire::http::{HttpError, percent_decode, trim};
 use crate::wire::request::Request;
 use crate::wire::response::{AnswerTo, Cors, Written};
+use crate::wire::sse::Framing;
 use crate::wire::status::Status;
 use crate::wire::topic;
 use crate::wire::topic::Topic;
@@ -82,6 +83,8 @@ pub enum Handled {
     AnsweredLast(Written),
     /// Its answer comes from elsewhere.
     Later,
+    /// The head of its answer is written, and pieces follow from elsewhere for as long as the connection lasts.
+    GoesOn(Framing),
     /// It becomes a stream.
     Stream(Opening),
 }

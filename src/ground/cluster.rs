@@ -19,7 +19,8 @@ use crate::ground::questions::{Questions, Relay};
 use crate::kv::datacenter::PeerState;
 use crate::kv::{NodeInfo, Unavailable};
 use crate::limits::{
-    DATABASES_KNOWN, HEARTBEAT_RETRY, HEARTBEAT_SOONEST, NODE_HEARTBEAT, NODE_LEASE, RESOLVE_AGAIN, WINDOW_IDLE,
+    DATABASES_KNOWN, GONE_SHOWN, GONE_SHOWN_FOR, HEARTBEAT_RETRY, HEARTBEAT_SOONEST, NODE_HEARTBEAT, NODE_LEASE,
+    RESOLVE_AGAIN, WINDOW_IDLE,
 };
 use crate::runtime::random::Map;
 use crate::runtime::resolver::Found;
@@ -68,6 +69,8 @@ pub struct Cluster {
     pub(crate) handover: Handover,
     /// What is known of other data centers, as of the last heartbeat.
     pub(crate) others: Arc<Vec<PeerState>>,
+    /// Nodes that lost their lease lately, the newest last.
+    pub(crate) gone: VecDeque<(NodeInfo, Instant)>,
     /// Databases of this data center's backends, also of those that are gone.
     databases: Vec<Box<str>>,
     /// Since when the store lost nothing, as this node heard first.
@@ -116,8 +119,20 @@ impl Ground {
                 .map(|node| node.id)
                 .ne(nodes.iter().filter(tells).map(|node| node.id)),
         };
+        self.note_gone(&nodes);
         self.alive = nodes;
         differ
+    }
+
+    /// These live. Keeps for a while which others did, for operators. A node that began anew where one was is that one to them.
+    fn note_gone(&mut self, nodes: &[NodeInfo]) {
+        let (gone, now) = (&mut self.cluster.gone, self.clock.instant);
+        let lost = self.alive.iter().filter(|node| among(nodes, node.id).is_none());
+        gone.extend(lost.map(|node| (node.clone(), now)));
+        gone.retain(|(info, at)| {
+            now.saturating_duration_since(*at) < GONE_SHOWN_FOR && nodes.iter().all(|node| node.url != info.url)
+        });
+        gone.drain(..gone.len().saturating_sub(GONE_SHOWN));
     }
 
     /// A heartbeat was not answered: the next one comes before the lease lapses.
@@ -151,7 +166,7 @@ impl Ground {
         if self.is_whole_second()
             && let Ok(mut views) = self.node.links[self.id].lock()
         {
-            *views = self.cluster.links.views(self.id, &self.node.peers);
+            *views = self.cluster.links.views(self.id, &self.node.peers, now);
         }
     }
 

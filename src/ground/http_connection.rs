@@ -8,6 +8,7 @@ use crate::limits::{BODY_BYTES_PER_SECOND_MIN, BODY_TIMEOUT, EVICT_AGE, HEAD_TIM
 use crate::runtime::account::{Account, Full, Reservation, Use};
 use crate::wire::chunked::Chunked;
 use crate::wire::response::AnswerTo;
+use crate::wire::sse::Framing;
 use crate::wire::status::Status;
 
 /// The state of a connection between requests, and within one.
@@ -29,6 +30,8 @@ pub struct Http {
     pub body: Body,
     /// An answer is due that comes from elsewhere; later requests wait, since answers come in order.
     pub awaiting: Option<AnswerTo>,
+    /// That answer is a stream of snapshots, delimited so. It never ends by itself, and whoever takes nothing is cut.
+    pub goes_on: Option<Framing>,
     /// The id of the request that it is for, or whose body is on its way in, if it has one.
     pub request_id: Option<Box<str>>,
     /// A request ended since the last read: what follows it begins another, with a time of its own to arrive.
@@ -158,6 +161,11 @@ impl Http {
         };
         let age = u64::from(now.saturating_sub(began));
         age >= patience.as_secs() && bytes < age * BODY_BYTES_PER_SECOND_MIN
+    }
+
+    /// Whether an answer that goes on waits for its client.
+    pub fn holds_up(&self) -> bool {
+        self.goes_on.is_some() && self.has_output()
     }
 
     /// Whether a body is on its way in.

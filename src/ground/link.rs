@@ -53,6 +53,8 @@ pub enum Lane {
     Hello,
     /// Topics whose totals of likes a backend is to tell.
     Totals,
+    /// How a node is, for those who watch this one.
+    Glances,
 }
 
 impl Lane {
@@ -66,6 +68,7 @@ impl Lane {
             Lane::History => "history",
             Lane::Hello => "hello",
             Lane::Totals => "totals",
+            Lane::Glances => "glances",
         }
     }
 }
@@ -108,6 +111,8 @@ pub enum Called {
     Totals(Vec<Topic>),
     /// News for hooks.
     HookNews,
+    /// How this node is.
+    Glance(NodeId),
 }
 
 /// A request to another node. Always a POST.
@@ -253,7 +258,12 @@ impl Link {
 
     /// Whether it keeps callers waiting.
     pub fn is_slow(&self, now: Instant) -> bool {
-        self.pending.front().is_some_and(|oldest| now.saturating_duration_since(oldest.since) >= LINK_SLOW)
+        self.unanswered(now) >= LINK_SLOW
+    }
+
+    /// For how long the oldest call has had no answer.
+    pub fn unanswered(&self, now: Instant) -> Duration {
+        self.pending.front().map_or(Duration::ZERO, |oldest| now.saturating_duration_since(oldest.since))
     }
 
     /// Queues a call whose head is `head`.

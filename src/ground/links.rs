@@ -2,6 +2,7 @@
 //! is settled at the end of a turn, in order, so that nobody is called back while calling.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use serde::Serialize;
 use tracing::{info, warn};
@@ -29,11 +30,14 @@ pub struct Links {
 /// A link as `/v1/node` shows it.
 #[derive(Debug, Clone, Serialize)]
 pub struct LinkView {
-    to: String,
+    /// Where to.
+    pub(crate) to: String,
     lane: &'static str,
     shard: usize,
     state: &'static str,
     in_flight: usize,
+    /// For how long the oldest call has had no answer, in ms.
+    pub(crate) unanswered_ms: u64,
     waiting_bytes: u64,
     failures: u64,
 }
@@ -57,7 +61,7 @@ impl Links {
     }
 
     /// All of them.
-    pub fn views(&self, shard: usize, peers: &[Peer]) -> Vec<LinkView> {
+    pub fn views(&self, shard: usize, peers: &[Peer], now: Instant) -> Vec<LinkView> {
         let view = |link: &Link| LinkView {
             to: match link.key.0 {
                 Destination::Node(node) => node.to_string(),
@@ -68,6 +72,7 @@ impl Links {
             shard,
             state: link.state.name(),
             in_flight: link.pending.len(),
+            unanswered_ms: link.unanswered(now).as_millis() as u64,
             waiting_bytes: link.waiting_bytes(),
             failures: link.failures_total,
         };

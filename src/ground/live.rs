@@ -11,6 +11,7 @@ use crate::ground::description::{Served, Text};
 use crate::limits::IDLE_TIMEOUT;
 use crate::runtime::account::ByUse;
 use crate::settings::{CorsOrigins, Settings};
+use crate::wire::frame::topic_hash;
 use crate::wire::response::{Answers, Origins};
 use crate::wire::types::{DEFAULT, TypeInfo, Types};
 
@@ -39,6 +40,10 @@ pub struct Live {
     pub descriptions: [Text; 2],
     /// Bytes that one shard may hold, by what they are for.
     pub held_max: ByUse<usize>,
+    /// All settings with where each came from, as JSON. Secrets are not in it.
+    pub shown: Arc<str>,
+    /// Another number for another text.
+    pub number: u64,
 }
 
 impl Live {
@@ -52,6 +57,7 @@ impl Live {
             let window = event.window.unwrap_or(DEFAULT.window);
             types.set(name, TypeInfo { class: event.class, ttl_ms, history, max_age_ms, window, pace: event.pace });
         }
+        let shown: Arc<str> = settings.to_json().into();
         Live {
             types,
             reactions: settings.reactions.clone(),
@@ -67,6 +73,8 @@ impl Live {
             trace_sample: settings.trace_sample,
             descriptions: Served::of(settings).texts(),
             held_max: admission.held_max(&settings.most),
+            number: topic_hash(&shown) >> 32,
+            shown,
         }
     }
 

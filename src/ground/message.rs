@@ -25,6 +25,7 @@ use crate::runtime::account::Share;
 use crate::runtime::resolver::Found;
 use crate::wire::frame::Frame;
 use crate::wire::position::{Position, Reach, Shown};
+use crate::wire::snapshot::HotTopic;
 use crate::wire::topic::Topic;
 
 /// What was tapped: the topic of a video, and the reaction.
@@ -197,6 +198,12 @@ pub enum Message {
     List(Box<ListingAsk>),
     /// Back to the shard that was asked, for the connection whose request it was: this shard's part.
     Listed(Conn, Vec<(u64, serde_json::Value)>),
+    /// From the first shard, while the node is watched: what is this shard's part of the next snapshot?
+    AskPart,
+    /// Back to it, from this shard.
+    Part(usize, Box<Part>),
+    /// From it: a snapshot for those who watch by this shard, as an event of a stream.
+    Snapshot(Arc<Vec<u8>>),
     /// From the first shard: what is to end or to change on all nodes.
     Control {
         /// What it read.
@@ -214,6 +221,15 @@ pub enum Message {
     HooksSent(Ran),
     /// Stop taking work, end the streams.
     Drain,
+}
+
+/// What one shard says for a snapshot of the node, beside its counters.
+#[derive(Debug, Default)]
+pub struct Part {
+    /// Its hottest topics, the hottest first.
+    pub topics: Vec<HotTopic>,
+    /// Its clients with the most waiting: bytes, and the row of the listing.
+    pub clients: Vec<(u64, serde_json::Value)>,
 }
 
 /// Who asks for a part of history.

@@ -69,7 +69,7 @@ use crate::kv::{Answer, NodeInfo, Notice, Unavailable};
 use crate::limits::{READ_BYTES, TICK, TOKEN_EXPIRY_MAX};
 use crate::observe::metrics::Counters;
 use crate::queue::crossing::Crossing;
-use crate::runtime::account::{Account, Held};
+use crate::runtime::account::{Account, Held, Use};
 use crate::runtime::clock::{Clock, Times};
 use crate::runtime::mailbox::Mailbox;
 use crate::runtime::net::Net;
@@ -135,6 +135,8 @@ pub enum Reply {
     Text(Box<str>),
     /// What is wrong with the request.
     Problem(HttpError),
+    /// A piece of an answer that goes on.
+    Piece(Arc<Vec<u8>>),
     /// What became of a line of its body.
     Line(u64, Result<(), String>),
 }
@@ -279,6 +281,11 @@ impl Ground {
         } else {
             self.send(shard, Message::Reply(conn, reply.into()));
         }
+    }
+
+    /// Bytes that may wait for the streams of this node that lag.
+    pub(crate) fn backlog_max(&self) -> usize {
+        self.live.held_max[Use::Streams as usize].saturating_mul(self.node.shards())
     }
 
     /// Whether this tick is one of those that come once a second.

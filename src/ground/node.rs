@@ -121,6 +121,8 @@ pub struct Node {
     pub hook_sender: Option<Arc<dyn HookSender>>,
     /// What waits for the database, and the questions that it has not answered.
     pub storing: Common,
+    /// Who watches it.
+    pub watchers: AtomicUsize,
     /// The node takes no more streams.
     pub draining: AtomicBool,
     /// Shards with nothing left to end. They stay until all are, since they answer each other.

@@ -56,7 +56,7 @@ pub enum Resource<'a> {
     Description(Described),
     /// `/.well-known/mercure`
     Mercure,
-    /// A file of the demo page, and whether it is the page itself.
+    /// A file of the demo page, and whether it is the page itself; on the internal listener one of the operators' page.
     Asset(Asset, bool),
     /// Internal: `/metrics`
     Metrics,
@@ -70,6 +70,10 @@ pub enum Resource<'a> {
     Connections,
     /// Internal: `/v1/traces`
     Traces,
+    /// Internal: `/v1/settings`
+    Settings,
+    /// Internal: `/v1/watch`
+    Watch,
     /// Internal: `/v1/topics/{topic}`
     Topic(&'a str),
     /// Internal: `/v1/internal/{what}`, for nodes of this data center.
@@ -163,6 +167,8 @@ routes! {
     (["v1", "node"], true) => Resource::Node,
     (["v1", "connections"], true) => Resource::Connections,
     (["v1", "traces"], true) => Resource::Traces,
+    (["v1", "settings"], true) => Resource::Settings,
+    (["v1", "watch"], true) => Resource::Watch,
     (["v1", "topics", topic], true) => Resource::Topic(topic),
     (["v1", "internal", "peer", what], true) => Resource::Peer(what),
     (["v1", "internal", what], true) => Resource::Neighbour(what),
@@ -182,9 +188,10 @@ impl<'a> Resource<'a> {
             count += 1;
         }
         let Roles { demo, .. } = roles;
-        named(roles, &parts[..count], internal).or_else(|| match (internal, web::asset(path)) {
-            (false, Some(asset)) if demo => Some(Resource::Asset(asset, matches!(path, "/" | "/index.html"))),
-            _ => None,
+        named(roles, &parts[..count], internal).or_else(|| match internal {
+            true => Some(Resource::Asset(web::operators(path)?, false)),
+            false if demo => Some(Resource::Asset(web::asset(path)?, matches!(path, "/" | "/index.html"))),
+            false => None,
         })
     }
 
@@ -226,6 +233,7 @@ impl<'a> Resource<'a> {
             Resource::Asset(_, true) => &[(Method::Get, &[Video, Chat, Member, Members])],
             Resource::Asset(_, false) => &[LOOK],
             Resource::Metrics | Resource::Live | Resource::Ready | Resource::Node | Resource::Topic(_) => &[LOOK],
+            Resource::Settings | Resource::Watch => &[LOOK],
             Resource::Connections => &[(Method::Get, &[Sort, Limit])],
             Resource::Traces => &[(Method::Get, &[Parameter::Id, Limit])],
             Resource::Neighbour(_) | Resource::Peer(_) => &[GIVE],
@@ -383,7 +391,10 @@ mod tests {
         for line in ["GET /v1/node", "GET /metrics", "GET /v1/events/", "GET /v1", "GET /./demo.js"] {
             assert_eq!(query(false, line).unwrap_err().status.code(), 404, "{line}");
         }
-        for line in ["GET /", "GET /v1/time", "POST /v1/videos/1/likes"] {
+        for line in ["GET /", "GET /page.js", "GET /v1/watch", "GET /v1/settings"] {
+            assert_eq!(query(true, line), Ok(200), "{line}");
+        }
+        for line in ["GET /demo.js", "GET /v1/time", "POST /v1/videos/1/likes"] {
             assert_eq!(query(true, line).unwrap_err().status.code(), 404, "{line}");
         }
     }

@@ -1,8 +1,11 @@
-//! Answers that come later than their requests: from the database, the key-value store, another shard or another node.
+//! Answers that come later than their requests: from the database, the key-value store, another shard or another node; and those
+//! that come in pieces.
 
+use crate::ground::http_connection::Http;
 use crate::ground::slots::{Conn, Kind};
 use crate::ground::{Ground, Reply};
 use crate::http::{Server, Service};
+use crate::limits::WATCHER_PATIENCE;
 
 impl Server {
     /// The answer that a request waited for; then the requests behind it go on.
@@ -10,6 +13,7 @@ impl Server {
         let Some(mut http) = ground.take_http(conn) else { return };
         let reply = match reply {
             Reply::Line(line, result) => http.settle_line(line, result),
+            Reply::Piece(piece) => return self.answer_on(ground, conn, http, &piece),
             reply => Some(reply),
         };
         let Some(reply) = reply else {
@@ -25,7 +29,7 @@ impl Server {
                 Reply::Answer(status, body) => ground.answers().json(to, status, &body),
                 Reply::Text(text) => ground.answers().text(to, &text),
                 Reply::Problem(error) => ground.answer_problem(to, &error),
-                Reply::Line(..) => unreachable!("it was settled above"),
+                Reply::Line(..) | Reply::Piece(_) => unreachable!("it was settled above"),
             };
             ground.request_id = before;
             ground.set_due(conn, ground.idle_due(&http));
@@ -36,5 +40,19 @@ impl Server {
             }
         }
         self.put_http(ground, conn, http, true);
+    }
+
+    /// The next piece of an answer that goes on. Whoever has not taken the piece before misses it: each is whole by itself, and no
+    /// more than one waits.
+    fn answer_on(&mut self, ground: &mut Ground, conn: Conn, http: Box<Http>, piece: &[u8]) {
+        match http.goes_on {
+            Some(framing) if !http.has_output() => {
+                framing.wrap(&mut ground.out, |out| out.extend_from_slice(piece));
+                ground.set_due(conn, WATCHER_PATIENCE.as_secs() as u32);
+                let alive = !http.ended;
+                self.put_http(ground, conn, http, alive);
+            }
+            _ => ground.slots.get_mut(conn).expect("it was just there").kind = Kind::Http(http),
+        }
     }
 }

@@ -391,6 +391,10 @@ impl Server {
                 http.request_id = ground.request_id.take();
                 http.awaiting = Some(to);
             }
+            Ok(Handled::GoesOn(framing)) => {
+                http.awaiting = Some(to);
+                http.goes_on = Some(framing);
+            }
             Ok(Handled::Stream(opening)) => {
                 let mut before = std::mem::take(&mut http.output);
                 before.drain(..http.sent);

@@ -9,7 +9,7 @@ pub const BOUNDS_US: [u64; 17] = [
 ];
 
 /// Finer ones, for parts of an event's way: within a node they take microseconds.
-const FINE_BOUNDS_US: [u64; 17] = [
+pub const FINE_BOUNDS_US: [u64; 17] = [
     10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     5_000_000,
 ];
@@ -31,10 +31,15 @@ impl<const FINE: bool> Histogram<FINE> {
         self.sum_us.add(us);
     }
 
+    /// Each bucket's own count.
+    pub fn counts(&self) -> impl Iterator<Item = u64> {
+        self.buckets.iter().map(Counter::get)
+    }
+
     /// The sum in seconds, the count, and each bucket's upper bound in seconds with its own count.
     pub fn read(&self) -> (f64, u64, Vec<(f64, u64)>) {
         let bounds = Self::BOUNDS_US.iter().map(|&us| us as f64 / 1e6).chain([f64::INFINITY]);
-        let buckets: Vec<(f64, u64)> = bounds.zip(self.buckets.iter().map(Counter::get)).collect();
+        let buckets: Vec<(f64, u64)> = bounds.zip(self.counts()).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
         (self.sum_us.get() as f64 / 1e6, count, buckets)
     }

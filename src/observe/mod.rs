@@ -8,3 +8,4 @@ pub mod hops;
 pub mod log;
 pub mod metrics;
 pub mod peers;
+pub mod snapshot;

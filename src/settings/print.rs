@@ -5,6 +5,7 @@ use super::listing::LISTING;
 use super::secret::mask;
 use super::setting::{Setting, Shape};
 use super::{Role, Settings};
+use serde_json::json;
 use std::fmt::Write;
 
 impl Settings {
@@ -12,32 +13,64 @@ impl Settings {
     /// setting without a value is a comment.
     pub fn to_toml(&self) -> String {
         let mut toml = format!("# fanfare {}\n", self.role);
-        for setting in LISTING {
-            let before = toml.len();
-            for (line, origin) in lines(setting, &self.layers).filter(|(_, origin)| self.applies(setting.name, origin))
-            {
-                said(&mut toml, &line, origin);
+        for (name, value, origin) in self.rows() {
+            match value {
+                Some(value) => writeln!(toml, "{name} = {value}  # {origin}"),
+                None => writeln!(toml, "# {name} is not set"),
             }
-            if toml.len() == before {
-                writeln!(toml, "# {} is not set", setting.name).expect("a String takes all");
+            .expect("a String takes all");
+        }
+        // Tables come last, since what follows one belongs to it.
+        for hook in self.hook_rows() {
+            toml.push_str("[[hooks]]\n");
+            for (name, value, origin) in hook {
+                writeln!(toml, "{name} = {value}  # {origin}").expect("a String takes all");
+            }
+        }
+        toml
+    }
+
+    /// The same as JSON, for the operators' page.
+    pub fn to_json(&self) -> String {
+        let mut rows = self.rows();
+        for (index, hook) in self.hook_rows().enumerate() {
+            let named = |(name, value, origin)| (format!("hooks[{index}].{name}"), Some(value), origin);
+            rows.extend(hook.into_iter().map(named));
+        }
+        let row = |(name, value, origin)| json!({"name": name, "value": value, "from": origin});
+        json!({"role": self.role.to_string(), "settings": rows.into_iter().map(row).collect::<Vec<_>>()}).to_string()
+    }
+
+    /// Each setting with its value as TOML has it, if it has one, and where that came from.
+    fn rows(&self) -> Vec<(String, Option<String>, String)> {
+        let mut rows = Vec::new();
+        for setting in LISTING {
+            let before = rows.len();
+            let given = lines(setting, &self.layers).filter(|(_, _, origin)| self.applies(setting.name, origin));
+            rows.extend(given.map(|(name, value, origin)| (name, Some(value), said(origin))));
+            if rows.len() == before {
+                rows.push((setting.name.to_owned(), None, String::new()));
             }
         }
         for (event_type, event) in &self.events {
             for (field, value) in event.fields() {
                 let given = self.layers.events.get(event_type).and_then(|given| given.get(field));
                 let origin = given.map_or(&Source::Default, |raw| &raw.origin);
-                said(&mut toml, &format!("events.{}.{field} = {value}", key(event_type)), origin);
+                rows.push((format!("events.{}.{field}", key(event_type)), Some(value.to_string()), said(origin)));
             }
         }
-        // Tables come last, since what follows one belongs to it.
-        for given in &self.layers.hooks {
-            toml.push_str("[[hooks]]\n");
-            for (name, raw) in given {
+        rows
+    }
+
+    /// The same of each hook, whose keys have no place among the others.
+    fn hook_rows(&self) -> impl Iterator<Item = Vec<(&str, String, String)>> {
+        self.layers.hooks.iter().map(|given| {
+            let row = |(name, raw): (&&'static str, &Raw)| {
                 let shape = if *name == "events" { Shape::List } else { Shape::Text };
-                said(&mut toml, &format!("{name} = {}", value(shape, raw)), &raw.origin);
-            }
-        }
-        toml
+                (*name, value(shape, raw), said(&raw.origin))
+            };
+            given.iter().map(row).collect()
+        })
     }
 
     /// The defaults of `kv` and `db` are for `all`; the other roles must be told.
@@ -51,22 +84,21 @@ impl Setting {
     pub fn to_toml(&self) -> String {
         let mut layers = Layers::default();
         layers.set(self, vec![self.example().to_owned()], Source::Default).expect("the example is one");
-        lines(self, &layers).map(|(line, _)| line).collect()
+        lines(self, &layers).map(|(name, value, _)| format!("{name} = {value}")).collect()
     }
 }
 
-/// The lines of a setting, and where each came from.
-fn lines<'a>(setting: &'a Setting, layers: &'a Layers) -> impl Iterator<Item = (String, &'a Source)> {
+/// What a setting was given by its names, and where each came from.
+fn lines<'a>(setting: &'a Setting, layers: &'a Layers) -> impl Iterator<Item = (String, String, &'a Source)> {
     layers.named(setting.name).map(|(name, raw)| {
         let name = if setting.is_named() { format!(".{}", key(name)) } else { String::new() };
-        (format!("{}{name} = {}", setting.name, value(setting.shape, raw)), &raw.origin)
+        (format!("{}{name}", setting.name), value(setting.shape, raw), &raw.origin)
     })
 }
 
-fn said(toml: &mut String, line: &str, origin: &Source) {
-    // A file's name may hold a line break, which must not end the comment.
-    let origin = origin.to_string().replace(char::is_control, "?");
-    writeln!(toml, "{line}  # {origin}").expect("a String takes all");
+/// In words. A file's name may hold a line break, which must not end a comment.
+fn said(origin: &Source) -> String {
+    origin.to_string().replace(char::is_control, "?")
 }
 
 fn key(name: &str) -> String {

@@ -11,7 +11,6 @@ use crate::ground::answering::{Handled, Incoming};
 use crate::ground::resources::Resource;
 use crate::observe::exposition;
 use crate::observe::metrics::Counters;
-use crate::runtime::account::Use;
 use crate::shard::services::Services;
 use crate::wire::http::HttpError;
 use crate::wire::response::NO_STORE;
@@ -26,8 +25,11 @@ impl Services {
         resource: Option<Resource<'_>>,
     ) -> Result<Handled, HttpError> {
         let Incoming { conn, request, to, .. } = incoming;
-        let is_open =
-            matches!(resource, Some(Resource::Metrics | Resource::Live | Resource::Ready | Resource::Peer(_)));
+        // The page by itself shows nothing.
+        let is_open = matches!(
+            resource,
+            Some(Resource::Metrics | Resource::Live | Resource::Ready | Resource::Peer(_) | Resource::Asset(..))
+        );
         if !is_open {
             ground.check_secret(request)?;
         }
@@ -43,6 +45,9 @@ impl Services {
                 Some(reason) => return Err(HttpError::unavailable(reason.sentence)),
             },
             Resource::Node => ("application/json", self.node_info(ground)),
+            Resource::Settings => ("application/json", ground.live.shown.to_string()),
+            Resource::Watch => return self.watch(ground, incoming),
+            Resource::Asset(asset, _) => return Ok(ground.asset(asset, request, to)),
             Resource::Connections => return self.list_connections(ground, conn, query),
             Resource::Traces => return self.list_traces(ground, conn, query),
             Resource::Topic(topic) => return self.list_topic(ground, conn, topic),
@@ -100,7 +105,7 @@ impl Services {
                 "memory_bytes": {"now": memory, "max": memory_max, "full": node.admission.memory_is_full()},
                 "backlog_bytes": {
                     "now": sum(|counters| counters.backlog_bytes.get()),
-                    "max": ground.live.held_max[Use::Streams as usize].saturating_mul(node.shards()),
+                    "max": ground.backlog_max(),
                 },
             },
             "queues": {"frames": sum(|counters| counters.outbox_frames.get()), "store": node.store.as_ref().map(|store| store.queued())},

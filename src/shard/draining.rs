@@ -147,7 +147,8 @@ impl Services {
         // One that came a moment ago is about to ask something, such as whether this node is ready.
         let fresh = progress.elapsed < ground.live.drain
             && (fresh_until - DRAIN_FRESH_SECONDS..=fresh_until).contains(&slot.due);
-        progress.is_overdue(ground) || (http.is_idle() && !http.has_output() && !fresh)
+        // Who watches this node sees it from another one from now on.
+        progress.is_overdue(ground) || http.goes_on.is_some() || (http.is_idle() && !http.has_output() && !fresh)
     }
 
     /// Says when this shard has nothing left. What clients and other nodes do not take in time stays undone.

@@ -82,6 +82,9 @@ impl Services {
             Message::WhereaboutsKnown(conn, whereabouts) => self.on_whereabouts(ground, conn, *whereabouts),
             Message::List(ask) => self.on_list(ground, *ask),
             Message::Listed(conn, rows) => self.on_listed(ground, conn, rows),
+            Message::AskPart => self.on_ask_part(ground),
+            Message::Snapshot(piece) => self.on_snapshot(ground, &piece),
+            Message::Part(shard, part) => self.on_part(ground, shard, *part),
             Message::Live(live) => ground.take_up(live),
             Message::Control { news, known } => self.on_control(ground, news, known),
             Message::Outbox(news) => with(&mut self.backend, |backend| backend.on_outbox_news(ground, news)),
@@ -254,6 +257,7 @@ impl Services {
                 Called::HookNews => ground.on_hook_news_answered(&outcome),
                 Called::Members(conn) => self.on_members_answered(ground, conn, outcome),
                 Called::MembersRelayed(conn) => self.on_members_relayed(ground, conn, outcome),
+                Called::Glance(node) => self.on_glance(ground, node, &outcome),
                 Called::Totals(topics) => {
                     with(&mut self.dispatcher, |dispatcher| dispatcher.on_totals_asked(&topics, &outcome))
                 }

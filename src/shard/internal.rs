@@ -23,6 +23,7 @@ impl Services {
             "members" => roles.frontend || roles.dispatcher,
             "totals" => roles.backend,
             "hooks" => !ground.node.hooks.is_empty(),
+            "glance" => true,
             _ => false,
         };
         if !is_known {
@@ -37,6 +38,10 @@ impl Services {
             "hooks" => {
                 self.backend()?.hooks_told(ground, incoming.conn, incoming.body)?;
                 Ok(Handled::Later)
+            }
+            "glance" => {
+                let glance = serde_json::to_vec(&self.glance(ground)).expect("it is plain data");
+                Ok(Handled::Answered(ground.answers().json(incoming.to, Status::Ok, &glance)))
             }
             _ => self.frontend()?.take_change(ground, incoming),
         }

@@ -23,6 +23,7 @@ pub mod services;
 pub mod sweep;
 pub mod totals;
 pub mod updates;
+pub mod watching;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

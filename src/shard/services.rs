@@ -23,6 +23,7 @@ use crate::runtime::shrink::shrink;
 use crate::shard::draining::Draining;
 use crate::shard::listing::Gathering;
 use crate::shard::present::Presents;
+use crate::shard::watching::Watching;
 use crate::wire::http::HttpError;
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
@@ -37,6 +38,7 @@ pub struct Services {
     pub(crate) presents: Map<Conn, Held<Box<Presents>>>,
     /// Listings of history for which a page came at once.
     pub(crate) pasts: VecDeque<(Held<Past>, Result<Answer, Unavailable>)>,
+    pub(crate) watching: Watching,
     pub(crate) draining: Option<Draining>,
 }
 
@@ -105,6 +107,7 @@ impl Services {
             gathering: Map::default(),
             presents: Map::default(),
             pasts: VecDeque::new(),
+            watching: Watching::default(),
             draining: None,
         };
         services.begin_control(ground);
@@ -152,6 +155,7 @@ impl Services {
         with(&mut self.frontend, |frontend| frontend.tick(ground));
         with(&mut self.dispatcher, |dispatcher| dispatcher.tick(ground));
         with(&mut self.backend, |backend| backend.tick(ground));
+        self.tick_watching(ground);
         if let Some(draining) = &mut self.draining {
             draining.is_due = true;
         }

@@ -108,7 +108,7 @@ impl Shard {
     fn time_out(&mut self, conn: Conn) {
         let Some(mut http) = self.ground.take_http(conn) else { return };
         let has_more = (http.unread || http.held) && !http.has_output();
-        if http.awaiting.is_some() || has_more {
+        if (http.awaiting.is_some() && !http.holds_up()) || has_more {
             // The answer, or to read on, is ours; whoever owes it to us answers or ends.
             self.ground.set_due(conn, IDLE_TIMEOUT.as_secs() as u32);
             return self.server.put_http(&mut self.ground, conn, http, true);

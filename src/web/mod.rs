@@ -1,4 +1,4 @@
-//! The demo page at `/` and its files, and the JavaScript client at `/fanfare.js`, compiled into the binary: nothing to
+//! The demo page at `/` and its files, the page of a node at `/` of its internal listener, and the JavaScript client at `/fanfare.js`, compiled into the binary: nothing to
 //! install, nothing fetched from elsewhere.
 //!
 //! The files are served as they are; a browser asks again with `If-None-Match`, so a new binary's page is seen at once.
@@ -104,6 +104,27 @@ pub fn asset(path: &str) -> Option<Asset> {
     Some(asset)
 }
 
+/// The same for the page of those who look after a node, at `/` of its internal listener.
+pub fn operators(path: &str) -> Option<Asset> {
+    const SCRIPT: &str = "text/javascript; charset=utf-8";
+    let asset = match path {
+        "/" | "/index.html" => asset!("operators/index.html", "text/html; charset=utf-8"),
+        "/page.css" => asset!("operators/page.css", "text/css; charset=utf-8"),
+        "/page.js" => asset!("operators/page.js", SCRIPT),
+        "/feed.js" => asset!("operators/feed.js", SCRIPT),
+        "/parts.js" => asset!("operators/parts.js", SCRIPT),
+        "/charts.js" => asset!("operators/charts.js", SCRIPT),
+        "/latency.js" => asset!("operators/latency.js", SCRIPT),
+        "/lists.js" => asset!("operators/lists.js", SCRIPT),
+        "/words.js" => asset!("operators/words.js", SCRIPT),
+        // The client's way of reading a stream.
+        "/fanfare/blocks.js" => asset!("../../packages/js/fanfare/blocks.js", SCRIPT),
+        "/favicon.svg" => asset!("favicon.svg", "image/svg+xml"),
+        _ => return None,
+    };
+    Some(asset)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,8 +164,25 @@ mod tests {
         "/favicon.svg",
     ];
 
-    fn text(path: &str) -> &'static str {
-        std::str::from_utf8(asset(path).expect(path).body).expect("the files are UTF-8")
+    /// Those of the page on the internal listener.
+    const OPERATORS: [&str; 10] = [
+        "/",
+        "/page.css",
+        "/page.js",
+        "/charts.js",
+        "/feed.js",
+        "/latency.js",
+        "/lists.js",
+        "/parts.js",
+        "/words.js",
+        "/fanfare/blocks.js",
+    ];
+
+    type Page = (fn(&str) -> Option<Asset>, &'static [&'static str]);
+    const PAGES: [Page; 2] = [(asset, &PATHS), (operators, &OPERATORS)];
+
+    fn text((find, _): Page, path: &str) -> &'static str {
+        std::str::from_utf8(find(path).expect(path).body).expect("the files are UTF-8")
     }
 
     /// The quoted values that follow `before` in `text`.
@@ -153,33 +191,37 @@ mod tests {
     }
 
     #[test]
-    fn every_file_that_the_page_names_is_served() {
-        let page = text("/");
-        let mut named: BTreeSet<String> = BTreeSet::new();
-        for value in quoted_after(page, "href=\"").into_iter().chain(quoted_after(page, "src=\"")) {
-            if !value.starts_with('#') {
-                named.insert(value.to_owned());
+    fn every_file_that_a_page_names_is_served() {
+        for (page, few) in PAGES
+            .into_iter()
+            .zip([&["/demo.js", "/stage.js", "/fanfare/seen.js"], &["/page.js", "/parts.js", "/fanfare/blocks.js"]])
+        {
+            let shown = text(page, "/");
+            let mut named: BTreeSet<String> = BTreeSet::new();
+            for value in quoted_after(shown, "href=\"").into_iter().chain(quoted_after(shown, "src=\"")) {
+                if !value.starts_with('#') {
+                    named.insert(value.to_owned());
+                }
             }
-        }
-        for module in PATHS.iter().filter(|path| path.ends_with(".js")) {
-            let folder = &module[..=module.rfind('/').expect("a path has a slash")];
-            for value in quoted_after(text(module), "from \"./") {
-                named.insert(format!("{folder}{value}"));
+            for module in page.1.iter().filter(|path| path.ends_with(".js")) {
+                let folder = &module[..=module.rfind('/').expect("a path has a slash")];
+                for value in quoted_after(text(page, module), "from \"./") {
+                    named.insert(format!("{folder}{value}"));
+                }
             }
-        }
-        assert!(
-            ["/demo.js", "/stage.js", "/fanfare/seen.js"].iter().all(|path| named.contains(*path)),
-            "found only {named:?}"
-        );
-        for path in named {
-            assert!(asset(&path).is_some(), "{path} is named by the page and not served");
+            assert!(few.iter().all(|path| named.contains(*path)), "found only {named:?}");
+            for path in named {
+                assert!(page.0(&path).is_some(), "{path} is named by the page and not served");
+                let is_listed = path == "/favicon.svg" || page.1.contains(&&*path);
+                assert!(is_listed, "{path} is of the page and not looked at here");
+            }
         }
     }
 
     #[test]
-    fn nothing_in_the_page_needs_more_than_its_policy_allows() {
-        for path in PATHS {
-            let file = text(path);
+    fn nothing_in_a_page_needs_more_than_its_policy_allows() {
+        for (page, path) in PAGES.into_iter().flat_map(|page| page.1.iter().map(move |path| (page, path))) {
+            let file = text(page, path);
             for foreign in ["https://", "http://", "style=\"", "<style", "onclick=", "onload=", "javascript:", "eval("]
             {
                 let allowed = file.matches("http://www.w3.org/2000/svg").count();
@@ -188,16 +230,19 @@ mod tests {
                 assert_eq!(found, excused, "{path} contains {foreign}");
             }
         }
-        assert_eq!(
-            text("/").matches("<script").count(),
-            quoted_after(text("/"), "<script type=\"module\" src=\"").len()
-        );
+        for page in PAGES {
+            let shown = text(page, "/");
+            let modules = quoted_after(shown, "<script type=\"module\" src=\"").len();
+            assert_eq!(shown.matches("<script").count(), modules);
+        }
     }
 
     #[test]
     fn tags_are_quoted_and_differ_between_files() {
-        let tags: BTreeSet<&str> = PATHS.iter().map(|path| asset(path).expect(path).etag).collect();
-        assert_eq!(tags.len(), PATHS.len());
+        let all = PAGES.iter().flat_map(|page| page.1.iter().map(|path| page.0(path).expect(path).etag));
+        let tags: BTreeSet<&str> = all.collect();
+        // The client of the stream is of both.
+        assert_eq!(tags.len(), PATHS.len() + OPERATORS.len() - 1);
         for tag in tags {
             let digits = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).expect("quotes");
             assert!(digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()), "{tag}");
@@ -208,9 +253,9 @@ mod tests {
 
     #[test]
     fn other_paths_are_not_the_page() {
-        assert_eq!(asset("/index.html"), asset("/"));
+        assert_eq!((asset("/index.html"), operators("/index.html")), (asset("/"), operators("/")));
         for path in ["", "//", "/demo.js/", "/./demo.js", "/mod.rs", "/v1/time", "/DEMO.CSS"] {
-            assert_eq!(asset(path), None, "{path}");
+            assert_eq!((asset(path), operators(path)), (None, None), "{path}");
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod query;
 pub mod reply;
 pub mod request;
 pub mod response;
+pub mod snapshot;
 pub mod sse;
 pub mod status;
 pub mod topic;

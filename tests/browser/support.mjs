@@ -23,7 +23,8 @@ if (!base || !directory) {
 
 // A run meets a video of its own, so that its counts are known whatever the database holds.
 export const video = `browser-${randomUUID().slice(0, 8)}`;
-const complaints = [];
+/** Faults that pages reported. */
+export const complaints = [];
 
 /** Whether a refused request is one for what the server does not have yet. */
 const faked = (url) => [...FAKED].some((what) => new URL(url, base).pathname === `/v1/${what}`);
@@ -68,34 +69,40 @@ export async function request(method, path, body) {
   return answer;
 }
 
-/** Runs the steps with two viewers, ana and bo. */
-export async function run(test, steps, query = "") {
+/** Runs `what` with a browser and a function that is told what is being done; a screenshot of each page is taken if it fails. */
+export async function launch(test, what) {
   await mkdir(directory, { recursive: true });
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     headless: true,
     args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
   });
-  let running = "opening two viewers", ana, bo;
+  let running = "opening the pages";
   const overall = setTimeout(() => {
     console.error(`${test}: timed out after ${OVERALL_TIMEOUT_MS} ms in: ${running}`);
     browser.close().finally(() => process.exit(1));
   }, OVERALL_TIMEOUT_MS);
   try {
-    [ana, bo] = await Promise.all([viewer(browser, "ana", {}, query), viewer(browser, "bo", {}, query)]);
-    for (const [name, step] of Object.entries(steps)) {
-      running = name;
-      const note = await step({ ana, bo, browser });
-      assert.deepEqual(complaints, [], "the page reports errors on its console");
-      console.log(`ok   ${name}${note ? ` (${note})` : ""}`);
-    }
+    await what(browser, (name) => { running = name; });
   } catch (problem) {
     console.error(`FAIL ${running}\n${problem.message}`);
     for (const complaint of complaints) console.error(`page: ${complaint}`);
-    for (const [page, who] of [[ana, "ana"], [bo, "bo"]]) await page?.screenshot({ path: join(directory, `failed-${test}-${who}.png`) }).catch(() => {});
+    const pages = browser.contexts().flatMap((context) => context.pages());
+    for (const [at, page] of pages.entries()) await page.screenshot({ path: join(directory, `failed-${test}-${at}.png`) }).catch(() => {});
     process.exitCode = 1;
   } finally {
     clearTimeout(overall);
     await browser.close();
   }
 }
+
+/** Runs the steps with two viewers, ana and bo. */
+export const run = (test, steps, query = "") => launch(test, async (browser, running) => {
+  const [ana, bo] = await Promise.all([viewer(browser, "ana", {}, query), viewer(browser, "bo", {}, query)]);
+  for (const [name, step] of Object.entries(steps)) {
+    running(name);
+    const note = await step({ ana, bo, browser });
+    assert.deepEqual(complaints, [], "the page reports errors on its console");
+    console.log(`ok   ${name}${note ? ` (${note})` : ""}`);
+  }
+});

@@ -3,18 +3,18 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fanfare::ground::Parts;
 use fanfare::ground::message::Message;
 use fanfare::ground::node::Node;
 use fanfare::kv::KeyValue;
-use fanfare::limits::MAILBOX_MESSAGES;
+use fanfare::limits::{MAILBOX_MESSAGES, TICK};
 use fanfare::roles::{self, Ways};
 use fanfare::runtime::clock::Times;
 use fanfare::runtime::mailbox::{self, Sender};
-use fanfare::runtime::net::{Net, PUBLIC, Simulated, Socket, token_of};
+use fanfare::runtime::net::{INTERNAL, Net, PUBLIC, Simulated, Socket, token_of};
 use fanfare::runtime::readiness::Ready;
 use fanfare::settings::Settings;
 use fanfare::shard::Shard;
@@ -29,6 +29,14 @@ pub trait Client: Send + 'static {
 
     /// It is sent this.
     fn is_sent(&mut self, _: &[u8]) {}
+
+    /// How many bytes of so many the kernel takes for it.
+    fn takes(&mut self, bytes: usize) -> usize {
+        bytes
+    }
+
+    /// Its connection ends.
+    fn is_closed(&mut self) {}
 }
 
 /// The network of a core with this client alone, which comes once.
@@ -40,7 +48,7 @@ struct Lone<C> {
 
 impl<C: Client> Simulated for Lone<C> {
     fn accept(&mut self, door: usize) -> io::Result<Option<Socket>> {
-        let is_first = door == PUBLIC && !std::mem::replace(&mut self.came, true);
+        let is_first = matches!(door, PUBLIC | INTERNAL) && !std::mem::replace(&mut self.came, true);
         Ok(is_first.then(|| Socket::simulated(1.try_into().expect("it is not zero"))))
     }
 
@@ -49,8 +57,9 @@ impl<C: Client> Simulated for Lone<C> {
     }
 
     fn send(&mut self, _: &Socket, bytes: &[u8]) -> io::Result<usize> {
-        self.client.is_sent(bytes);
-        Ok(bytes.len())
+        let taken = self.client.takes(bytes.len());
+        self.client.is_sent(&bytes[..taken]);
+        Ok(taken)
     }
 
     fn watch(&mut self, _: &Socket, token: u64) -> io::Result<()> {
@@ -76,7 +85,9 @@ impl<C: Client> Simulated for Lone<C> {
 
     fn shut(&mut self, _: &Socket) {}
 
-    fn close(&mut self, _: Socket) {}
+    fn close(&mut self, _: Socket) {
+        self.client.is_closed();
+    }
 
     fn resident(&self) -> u64 {
         0
@@ -92,12 +103,22 @@ pub struct Process {
     pub node: Arc<Node>,
     shards: Vec<Shard>,
     tokens: Vec<Arc<AtomicUsize>>,
+    /// Milliseconds since it began.
+    passed_ms: Arc<AtomicU64>,
 }
 
-/// Time stands still in it.
+/// Time that stands still.
 pub fn times() -> Times {
+    times_of(Arc::default())
+}
+
+/// Time of which so many milliseconds have passed.
+fn times_of(passed_ms: Arc<AtomicU64>) -> Times {
     let begin = *BEGIN;
-    Times::simulated(move || (begin, UNIX))
+    Times::simulated(move || {
+        let passed = Duration::from_millis(passed_ms.load(Ordering::Relaxed));
+        (begin + passed, UNIX + passed)
+    })
 }
 
 impl Process {
@@ -108,6 +129,8 @@ impl Process {
         clients: impl FnOnce(&[Sender<Message>; CORES]) -> [C; CORES],
     ) -> Process {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+        let passed_ms: Arc<AtomicU64> = Arc::default();
+        let times = || times_of(Arc::clone(&passed_ms));
         let mailboxes = [(); CORES].map(|()| mailbox::mailbox::<Message>(MAILBOX_MESSAGES).expect("an eventfd"));
         let clients = clients(&mailboxes.each_ref().map(|(mail, _)| mail.clone()));
         let ways = Ways {
@@ -132,12 +155,29 @@ impl Process {
             let (node, live) = (Arc::clone(&node), Arc::clone(&live));
             Shard::start(Parts { id, node, live, mailbox, net, times: times(), seed: 1, key: (1, 2) })
         });
-        Process { shards: shards.collect(), node, tokens }
+        Process { shards: shards.collect(), node, tokens, passed_ms: Arc::clone(&passed_ms) }
     }
 
     /// A turn of this core, in which its client comes.
     pub fn comes(&mut self, core: usize) {
         self.readable(core, token_of(PUBLIC));
+    }
+
+    /// The same, by the internal listener.
+    pub fn comes_inside(&mut self, core: usize) {
+        self.readable(core, token_of(INTERNAL));
+    }
+
+    /// So much time passes, in which all do what there is to do.
+    pub fn passes(&mut self, time: Duration) {
+        for _ in 0..time.as_millis() / TICK.as_millis() {
+            self.passed_ms.fetch_add(TICK.as_millis() as u64, Ordering::Relaxed);
+            for _ in 0..4 {
+                for shard in &mut self.shards {
+                    shard.turn(&[]);
+                }
+            }
+        }
     }
 
     /// A turn of this core, to which its client has sent.

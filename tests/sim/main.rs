@@ -26,6 +26,7 @@ mod streams;
 mod tokens;
 mod turns;
 mod viewer;
+mod watching;
 mod world;
 
 use batch::Batch;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::described;
-use super::http::{Answer, Client};
+use super::http::{Answer, Client, request};
 use super::sse::Stream;
 use super::{DEADLINE, eventually};
 
@@ -251,6 +251,13 @@ impl Node {
         let answer = Client::connect(self.internal).request("GET", target, &headers, b"");
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()
+    }
+
+    /// What it shows of itself once a second: the stream of `/v1/watch`.
+    pub fn watch(&self) -> Stream {
+        let bearer = self.secret.as_ref().map(|secret| format!("Bearer {secret}"));
+        let headers: Vec<(&str, &str)> = bearer.iter().map(|bearer| ("Authorization", bearer.as_str())).collect();
+        Stream::with_request(self.internal, &request("GET", "/v1/watch", &headers, b""))
     }
 
     /// Connections, subscriptions and topics, as the node counts them.

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
 use fanfare::wire::connection_id::ConnectionId;
+use fanfare::wire::snapshot::Snapshot;
 use serde_json::{Value, json};
 
 use super::described;
@@ -294,6 +295,27 @@ impl Stream {
         }
         self.socket.set_nonblocking(false).expect("a socket option");
         self.waiting.drain(..).collect()
+    }
+
+    /// The next snapshot of a node that is watched.
+    #[track_caller]
+    pub fn snapshot(&mut self) -> Snapshot {
+        let message = self.next().expect("the stream goes on");
+        assert_eq!(message.name, "snapshot", "{message:?}");
+        serde_json::from_value(message.json()).expect("a snapshot")
+    }
+
+    /// Snapshots, until `look` finds in one what it looks for.
+    #[track_caller]
+    pub fn snapshot_with<T>(&mut self, what: &str, mut look: impl FnMut(&Snapshot) -> Option<T>) -> T {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let snapshot = self.snapshot();
+            if let Some(found) = look(&snapshot) {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "waited {DEADLINE:?} for {what}; last seen: {snapshot:?}");
+        }
     }
 
     /// The next message, which must be an event and no control event.

@@ -27,6 +27,7 @@ use crate::runtime::random::Map;
 use crate::runtime::trouble::Told;
 use crate::wire::connection_id::NodeId;
 use crate::wire::frame::Stranger;
+use crate::wire::snapshot::PeerGlance;
 
 /// What a shard has for one peer.
 #[derive(Debug)]
@@ -150,6 +151,19 @@ impl Dispatcher {
             })
         };
         ground.node.peers.iter().map(view).collect()
+    }
+
+    /// The same in a few words, for who watches a node.
+    pub(crate) fn peer_glances(&self, ground: &Ground) -> Vec<PeerGlance> {
+        let states = &ground.cluster.others;
+        let glance = |peer: &Peer| PeerGlance {
+            name: peer.name.clone(),
+            connected: peer.metrics.is_connected(),
+            heard: states.iter().any(|state| state.dc == peer.name && state.alive),
+            lag_ms: peer.metrics.lag_ms(ground.clock.unix_ms),
+            clock_ahead_ms: peer.metrics.clock_ahead_ms(),
+        };
+        ground.node.peers.iter().map(glance).collect()
     }
 
     /// Nothing of this shard waits in memory for a peer that takes it.

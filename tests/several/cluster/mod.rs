@@ -5,3 +5,4 @@ mod present;
 mod refusals;
 pub mod setup;
 mod trouble;
+mod watching;

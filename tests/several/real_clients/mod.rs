@@ -10,9 +10,11 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::cluster::setup::{start, url};
 use serde_json::{Value, json};
 use support::eventually;
 use support::mercure;
+use support::load::{Load, What};
 use support::node::Node;
 use support::sse::Stream;
 use support::token::Guarded;
@@ -91,6 +93,41 @@ fn what_people_say_is_not_seen_in_chromium() {
 fn comments_too_many_to_be_read_in_chromium() {
     let says = "ok   of too many comments both are shown the same few, and told of the others";
     in_chromium("many_comments.mjs", "[events.comment]\npace = \"10/s\"\n", says, "phone-top-comments.png");
+}
+
+/// Runs the script about a node's page against a dispatcher with a frontend beside it; with a secret, if there is one.
+#[track_caller]
+fn operators_page(secret: &str) {
+    needs("tests/browser/node_modules/playwright-core");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, secret).unwrap();
+    let flags = ["--trace-sample", "1", "--cluster-secret-file", file.to_str().unwrap()];
+    let flags = if secret.is_empty() { &flags[..2] } else { &flags[..] };
+    let node = Node::with(&[&["--cores", "2"], flags].concat());
+    let frontend = start("frontend", &[&node], flags);
+    let _streams = [node.stream("topic=live:42"), frontend.stream("topic=live:42")];
+    // The topic stays hot for as long as the page is looked at.
+    let load = Load::start(What::Likes, vec![node.public], &["42".to_owned()]);
+    let (internal, pid) = (url(&node), frontend.pid().to_string());
+    let id = frontend.internal_json("/v1/node")["node"].as_str().expect("an id").to_owned();
+    let screenshots = here("target/screenshots");
+    let screenshots = screenshots.to_str().unwrap();
+    let printed =
+        run(&here("tests/browser"), "node", &["operators_page.mjs", &internal, screenshots, secret, &pid, &id]);
+    load.stop();
+    assert!(printed.contains("ok   a stopped frontend is late, and is well once it goes on"), "{printed}");
+    assert_eq!(printed.contains("ok   nothing is shown without the secret"), !secret.is_empty(), "{printed}");
+}
+
+#[test]
+fn page_of_a_node_broken_in_chromium() {
+    operators_page("");
+}
+
+#[test]
+fn page_of_a_node_shows_it_to_anybody_in_chromium() {
+    operators_page("a-secret-of-the-cluster-0123456789abcdef");
 }
 
 #[test]
