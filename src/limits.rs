@@ -2,6 +2,7 @@
 //!
 //! A bound without a reason beside it is a defect. Sizes are bytes unless the name says otherwise.
 
+mod canary;
 mod check;
 mod control;
 mod full;
@@ -19,6 +20,7 @@ mod tls;
 mod turn;
 mod updates;
 
+pub use canary::*;
 pub use check::*;
 pub use control::*;
 pub use full::*;
@@ -415,10 +417,6 @@ pub const NOTIFY_EVERY: Duration = Duration::from_secs(5);
 pub const NOTIFY_START_LOOK: Duration = Duration::from_millis(10);
 /// Asked for beyond the drain's own time: clients that do not read have 5 s more, and the database may have to finish.
 pub const NOTIFY_STOP_MARGIN: Duration = Duration::from_secs(20);
-/// The longest turn is known of the last minute, in stretches of this.
-pub const TURN_WINDOW: Duration = Duration::from_secs(10);
-/// So many of those.
-pub const TURN_WINDOWS: usize = 6;
 
 // ---- Checking a box (fanfare check) ------------------------------------------------------------
 

@@ -35,6 +35,7 @@ use crate::ground::node::{Node, Roles};
 use crate::ground::peers::Peer;
 use crate::kv::{BUCKETS, KeyValue, NodeInfo};
 use crate::limits::{FILES_RESERVED, FILES_RESERVED_PER_SHARD, LOG_FLUSH, MAILBOX_MESSAGES, SHARDS_MAX};
+use crate::observe::canary::CanaryMetrics;
 use crate::observe::expiry::Expiry;
 use crate::observe::metrics::Counters;
 use crate::observe::peers::{PeerCounters, PeerMetrics};
@@ -45,7 +46,7 @@ use crate::runtime::cores::Engine;
 use crate::runtime::listener::{self, Sharing};
 use crate::runtime::net::{Kernel, Net};
 use crate::runtime::resolver::Resolver;
-use crate::runtime::{cores, mailbox, open_files, process, random, tls};
+use crate::runtime::{cores, mailbox, open_files, planted, process, random, tls};
 use crate::settings::Flags;
 use crate::settings::SettingsError;
 use crate::settings::{self, Auth, Cores, Database, Io, KeySource, Settings};
@@ -254,7 +255,9 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
         kv.bound(admission.memory().1);
     }
     let times = ways.times;
-    let mut metrics = exposition::registry(Arc::clone(&counters), Arc::clone(&admission), peer_metrics, times);
+    let canaries = CanaryMetrics::default();
+    let mut metrics =
+        exposition::registry(Arc::clone(&counters), Arc::clone(&admission), peer_metrics, canaries.clone(), times);
     if let Some(certificates) = ways.certificates {
         metrics.register_collector(Box::new(Expiry(certificates)));
     }
@@ -284,6 +287,7 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
         trouble: Mutex::new(None),
         resolver: ways.resolver,
         clocks: Clocks::default(),
+        canaries,
         links: (0..shards).map(|_| Mutex::default()).collect(),
         nodes: Mutex::default(),
         store: ways.store,
@@ -385,6 +389,7 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
             let (node, live) = (Arc::clone(&node), Arc::clone(&live));
             let (seed, key) = (random::kernel(), (random::kernel(), random::kernel()));
             let start = move || {
+                planted::plant_named();
                 let net = Net::Kernel(Kernel::new(engine, doors, offer, mailbox.signal())?);
                 Ok(Shard::start(Parts { id: shard, node, live, mailbox, net, times: Times::machine(), seed, key })
                     .run())

@@ -2,6 +2,7 @@
 
 pub mod absence;
 pub mod comparing;
+pub mod canary;
 pub mod counts;
 pub mod deliveries;
 pub mod hooks;
@@ -19,6 +20,7 @@ pub mod typists;
 use std::time::Instant;
 
 use crate::backend::hooks::Hooks;
+use crate::backend::canary::Canaries;
 use crate::backend::outbox::Posts;
 use crate::backend::taps::Taps;
 use crate::backend::totals::Totals;
@@ -33,6 +35,7 @@ pub struct Backend {
     pub(crate) taps: Taps,
     pub(crate) typists: Typists,
     pub(crate) hooks: Hooks,
+    pub(crate) canaries: Canaries,
     /// Stands for when the last like was stored.
     pub(crate) stored_last: u64,
     /// When it looks next for members who went offline.
@@ -48,6 +51,7 @@ impl Backend {
             taps: Taps::default(),
             typists: Typists::default(),
             hooks: Hooks::new(ground),
+            canaries: Canaries::default(),
             stored_last: 0,
             next_due: ground.clock.instant,
         }
@@ -60,6 +64,7 @@ impl Backend {
         self.tick_totals(ground);
         self.look_for_absent(ground);
         self.tick_hooks(ground);
+        self.tick_canaries(ground);
     }
 
     /// Nothing waits for the database.

@@ -59,7 +59,17 @@ pub(crate) struct Health(Arc<Mutex<State>>);
 struct State {
     database: Option<Box<str>>,
     wrong: Option<String>,
+    disk: Option<Disk>,
     told: Told,
+}
+
+/// The disk that a database is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    /// Bytes that there are.
+    pub bytes: u64,
+    /// Bytes that its user may still write.
+    pub free: u64,
 }
 
 impl Health {
@@ -74,6 +84,16 @@ impl Health {
             Some(Say::Works) => tracing::info!("the database works again"),
             None => {}
         }
+    }
+
+    /// How much room there is, as its thread last saw.
+    pub(crate) fn set_disk(&self, disk: Option<Disk>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).disk = disk;
+    }
+
+    /// The disk that it is on, where that is known.
+    pub(crate) fn disk(&self) -> Option<Disk> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).disk
     }
 
     /// The database of this name, which ids of posts end with, was opened.

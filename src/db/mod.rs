@@ -443,6 +443,11 @@ impl<T: Send + 'static> Store<T> {
         self.health.get()
     }
 
+    /// The disk that an embedded database is on.
+    pub fn disk(&self) -> Option<health::Disk> {
+        self.health.disk()
+    }
+
     /// The name of the database, which ids of its posts end with; none where it was never reached.
     pub fn database(&self) -> Option<Box<str>> {
         self.health.database()

@@ -111,6 +111,9 @@ impl Dispatcher {
                 ground.reply(conn, Reply::Line(line, placed.map(drop).map_err(|error| error.detail.into_owned())))
             }
             Publisher::Post(topic, record) => ground.todo.push_back(Todo::Told(topic, record, placed.is_ok())),
+            Publisher::Canary { by, every } => {
+                ground.todo.extend(every.map(|number| Todo::CanaryTold(by, number, placed.is_ok())));
+            }
             Publisher::Own => {
                 if let Err(error) = placed {
                     ground.counters().dropped_unrouted.add(1);

@@ -8,6 +8,7 @@ use crate::ground::asking::Asked;
 use crate::ground::publishing::{Published, Publisher};
 use crate::ground::{Ground, Todo};
 use crate::kv::Request as KvRequest;
+use crate::wire::canary::is_canary;
 use crate::wire::connection_id::NodeId;
 use crate::wire::event::{Class, Draft, LIKES, RULES, VIEWERS};
 use crate::wire::frame::{Event, Frame};
@@ -30,7 +31,7 @@ impl Dispatcher {
         let node = Arc::clone(&ground.node);
         // Totals are by data center, whatever name a backend of it goes by.
         let key = if draft.kind == LIKES { Some(&*node.dc) } else { draft.key.as_deref() };
-        ground.counters().events_in[info.class as usize].add(1);
+        ground.counters().events_in[info.class as usize].add(u64::from(!is_canary(&draft.topic)));
         let hops = ground.begin_journey(draft, id, info.class).map(|mut hops| {
             ground.note(&mut hops, Checkpoint::Dispatched, info.class);
             Arc::new(hops)

@@ -36,6 +36,7 @@ impl Frontend {
         if slot.body == Body::Gathered && why != Ended::Client {
             return self.answer_poll(ground, conn, why);
         }
+        let is_own = slot.body == Body::Watched;
         let subscriptions = std::mem::take(&mut slot.subscriptions);
         if let Some(member) = slot.rights.take().and_then(|rights| rights.member) {
             self.members.leave(&member);
@@ -49,6 +50,9 @@ impl Frontend {
         ground.forget(conn);
         waiters.into_iter().for_each(|waiter| self.end_wait(ground, waiter));
         self.streams -= 1;
+        if is_own {
+            return;
+        }
         let counters = ground.counters();
         match why {
             Ended::Client => counters.closed_client.add(1),

@@ -18,6 +18,7 @@ use crate::limits::{
 use crate::observe::metrics::MEASURES;
 use crate::runtime::clock::Slice;
 use crate::runtime::planted::{Mistake, planted};
+use crate::wire::canary::is_canary;
 use crate::wire::event::{ByClass, Class};
 use crate::wire::frame::Frame;
 use crate::wire::sse::{ByeReason, Framing};
@@ -101,7 +102,9 @@ impl Frontend {
         if !self.followed.is_empty() {
             self.follow_up(ground, index);
         }
-        if let Some((at, class)) = counted.sample.filter(|(at, _)| *at > 0) {
+        if let Some((at, class)) = counted.sample.filter(|(at, _)| *at > 0)
+            && self.topics.try_get_mut(index).is_none_or(|entry| !is_canary(entry.topic.as_str()))
+        {
             let took_ms = ground.clock.times.unix_ms().saturating_sub(at);
             ground.node.counters[ground.id].delivery[class as usize].observe(took_ms * 1000);
         }
@@ -270,6 +273,13 @@ impl Frontend {
             }
         }
         if ground.scratch.is_empty() {
+            return self.catch_up(ground, number);
+        }
+        if slot.body == Body::Watched {
+            // It is no viewer that anybody counts.
+            let scratch = std::mem::take(&mut ground.scratch);
+            self.hear_canaries(ground, number, &scratch);
+            ground.scratch = scratch;
             return self.catch_up(ground, number);
         }
         let counters = &ground.node.counters[ground.id];

@@ -6,7 +6,7 @@ use crate::frontend::Frontend;
 use crate::frontend::lag::Lag;
 use crate::ground::Ground;
 use crate::ground::listing::Listing;
-use crate::ground::slots::Conn;
+use crate::ground::slots::{Body, Conn};
 use crate::wire::connection_id::ConnectionId;
 use crate::wire::topic::Topic;
 
@@ -26,7 +26,8 @@ impl Frontend {
 
     /// The streams of this shard with the most waiting.
     pub(crate) fn pending(&self, ground: &Ground, limit: usize) -> Vec<(u64, Value)> {
-        let mut lagging: Vec<(usize, u32)> = self.lags.iter().map(|(slot, lag)| (lag.pending(), slot)).collect();
+        let lagging = self.lags.iter().filter(|(slot, _)| ground.slots.at(*slot).body != Body::Watched);
+        let mut lagging: Vec<(usize, u32)> = lagging.map(|(slot, lag)| (lag.pending(), slot)).collect();
         lagging.sort_unstable_by_key(|(pending, slot)| (std::cmp::Reverse(*pending), *slot));
         lagging.truncate(limit);
         let rows = lagging.into_iter().filter_map(|(pending, number)| {

@@ -5,8 +5,10 @@ pub mod admitting;
 pub mod arrivals;
 pub mod asks;
 pub mod audience;
+pub mod audit;
 pub mod beginning;
 pub mod budget;
+pub mod canary;
 pub mod comparing;
 pub mod counting;
 pub mod crowds;
@@ -57,6 +59,7 @@ use std::io;
 use std::time::Instant;
 
 use crate::frontend::audience::Audience;
+use crate::frontend::canary::Watchers;
 use crate::frontend::comparing::Comparing;
 use crate::frontend::crowds::Crowds;
 use crate::frontend::doubt::Doubt;
@@ -148,6 +151,8 @@ pub struct Frontend {
     /// Sampled events that viewers are being given.
     pub(crate) followed: Vec<Followed>,
     pub(crate) streams: u64,
+    /// Those that watch canaries.
+    pub(crate) watchers: Watchers,
     /// What waits for streams that do not keep up.
     pub(crate) lags: Lags,
     /// The topics that most is delivered of, while the node is watched.
@@ -191,6 +196,7 @@ impl Frontend {
             sampled: 0,
             followed: Vec::new(),
             streams: 0,
+            watchers: Watchers::default(),
             lags: Lags::default(),
             heat: None,
         }
@@ -206,6 +212,7 @@ impl Frontend {
         self.pages.tidy(ground.clock.seconds());
         self.tidy_windows(ground);
         self.tick_followed(ground);
+        self.tick_canaries(ground);
     }
 
     /// Once a turn: a slice of what viewers are to be given. True if there is more.

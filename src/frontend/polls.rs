@@ -178,8 +178,13 @@ impl Frontend {
     /// Gives bytes to a stream: to its socket, or to what its poll gathers.
     pub(crate) fn send_to(&mut self, ground: &mut Ground, number: u32, bytes: &[u8]) -> io::Result<usize> {
         let slot = ground.slots.at(number);
-        if slot.body != Body::Gathered {
-            return ground.net.send(slot.socket(), bytes);
+        match slot.body {
+            Body::Chunked | Body::Close => return ground.net.send(slot.socket(), bytes),
+            Body::Watched => {
+                self.hear_canaries(ground, number, bytes);
+                return Ok(bytes.len());
+            }
+            Body::Gathered => {}
         }
         if let Some(at) = self.polls.gather(number, bytes, ground.clock.instant) {
             self.wake_at(ground, at);

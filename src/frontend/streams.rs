@@ -135,15 +135,27 @@ impl Frontend {
         }
         ground.set_due(conn, HEARTBEAT.as_secs() as u32);
         let private = mercure.map_or(&[][..], |by| &by.private);
-        let missing = self.subscribe(ground, conn, &opening.topics, private, &opening.access);
-        let showing =
-            if missing.is_empty() { self.write_connected(ground, conn, opening.last.as_ref()) } else { Vec::new() };
+        self.begin_stream(ground, conn, (&opening.topics, private), &opening.access, opening.last, before);
+    }
+
+    /// Connects a stream to its topics, to some of them with their private updates, once they are registered. `before` goes first.
+    pub(crate) fn begin_stream(
+        &mut self,
+        ground: &mut Ground,
+        conn: Conn,
+        (topics, private): (&[Topic], &[Topic]),
+        access: &Access,
+        last: Option<LastEvent>,
+        mut before: Vec<u8>,
+    ) {
+        let missing = self.subscribe(ground, conn, topics, private, access);
+        let showing = if missing.is_empty() { self.write_connected(ground, conn, last.as_ref()) } else { Vec::new() };
         before.append(&mut ground.out);
         self.write_stream(ground, conn, &before);
         self.show(ground, conn, showing);
         if !missing.is_empty() {
-            self.wait_for(ground, &missing, Waiter { conn, asker: None, last: opening.last });
-        } else if let Some(last) = opening.last {
+            self.wait_for(ground, &missing, Waiter { conn, asker: None, last });
+        } else if let Some(last) = last {
             self.start_replay(ground, conn, &last);
         }
     }

@@ -8,6 +8,7 @@ use crate::ground::Ground;
 use crate::ground::mercure::By;
 use crate::ground::token_cache::TokenCache;
 use crate::wire::authority::Authority;
+use crate::wire::canary;
 use crate::wire::event::{CONTROL_KIND, Draft, EventError, Owner, giver, owner};
 use crate::wire::frame::Withdrawn;
 use crate::wire::hops::Parent;
@@ -186,6 +187,10 @@ impl Access {
             ));
         }
         match self {
+            Access::Open | Access::Token(_) if topic.kind() == canary::KIND => Err(HttpError::new(
+                Status::Forbidden,
+                "canary: topics are what nodes watch each other by; nobody else may watch them",
+            )),
             Access::Open if topic.kind() == CONTROL_KIND => {
                 Err(HttpError::new(Status::Forbidden, "control: topics are for who has a token for them"))
             }
@@ -226,8 +231,8 @@ impl Access {
             return Ok(Allowed(draft));
         }
         self.require_publish(&draft.topic)?;
-        if draft.topic.split_once(':').is_some_and(|(kind, _)| kind == CONTROL_KIND) {
-            return Err(HttpError::new(Status::Forbidden, "events of control: topics come only from nodes"));
+        if let Some((kind @ (CONTROL_KIND | canary::KIND), _)) = draft.topic.split_once(':') {
+            return Err(HttpError::new(Status::Forbidden, format!("events of {kind}: topics come only from nodes")));
         }
         self.require_type(&draft.kind)?;
         if let Some(id) = draft.id.as_deref().filter(|id| giver(id).is_some()) {

@@ -11,7 +11,7 @@ use crate::admission::turns::Turns;
 use crate::ground::Ground;
 use crate::ground::access::Access;
 use crate::ground::hooks::Who;
-use crate::ground::slots::{Conn, Kind};
+use crate::ground::slots::{Body, Conn, Kind};
 use crate::limits::*;
 use crate::observe::metrics::Counter;
 use crate::runtime::trim;
@@ -110,6 +110,10 @@ impl Ground {
 
     /// A connection ends: its slot is free, and it no longer counts.
     pub(crate) fn forget(&mut self, conn: Conn) {
+        if self.slots.at(conn.slot).body == Body::Watched {
+            // It never came in.
+            return drop(self.slots.remove(conn));
+        }
         if self.slots.at(conn.slot).refused {
             self.node.admission.gone();
         } else {

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use crate::ground::Ground;
-use crate::limits::{CLOCK_DRIFT_PPM, CLOCKS_MAX};
+use crate::limits::{CLOCK_DRIFT_PPM, CLOCK_KNOWN, CLOCKS_MAX};
 use crate::runtime::random::Map;
 use crate::wire::connection_id::NodeId;
 use crate::wire::hops::Ahead;
@@ -48,6 +48,20 @@ impl Clocks {
             }
             known.insert(node, Estimate { ahead, at: now });
         }
+    }
+
+    /// How far this clock is at least from the middle of those that were heard of late: of three of which one is wrong, it is
+    /// that one, and of two either. 0 where nothing is known.
+    pub fn off_us(&self, now: Instant) -> u64 {
+        let Ok(known) = self.0.lock() else { return 0 };
+        let is_recent = |estimate: &&Estimate| now.saturating_duration_since(estimate.at) < CLOCK_KNOWN;
+        let mut known: Vec<Ahead> = known.values().filter(is_recent).map(|estimate| estimate.aged(now)).collect();
+        known.sort_unstable_by_key(|ahead| ahead.us);
+        let (Some(low), Some(high)) = (known.get(known.len().saturating_sub(1) / 2), known.get(known.len() / 2)) else {
+            return 0;
+        };
+        // Of an even number either middle one may be right.
+        [low, high].map(|ahead| ahead.us.unsigned_abs().saturating_sub(ahead.error_us)).into_iter().min().unwrap_or(0)
     }
 
     /// How far a node's clock is ahead, if it was ever heard.
@@ -109,6 +123,20 @@ mod tests {
         let set = Ahead { us: 5_000_000, error_us: 900 };
         clocks.hear(NODE, set, now);
         assert_eq!(clocks.ahead(NODE, now), Some(set));
+    }
+
+    #[test]
+    fn one_clock_of_three_that_is_off_is_told_from_the_others() {
+        let (clocks, now) = (Clocks::default(), Instant::now());
+        assert_eq!(clocks.off_us(now), 0);
+        clocks.hear(NodeId(1), Ahead { us: 5_000_000, error_us: 400 }, now);
+        assert_eq!(clocks.off_us(now), 4_999_600, "one of two is");
+        clocks.hear(NodeId(2), Ahead { us: 20, error_us: 300 }, now);
+        assert_eq!(clocks.off_us(now), 0, "the first is");
+        clocks.hear(NodeId(2), Ahead { us: 5_000_100, error_us: 300 }, now);
+        assert_eq!(clocks.off_us(now), 4_999_600, "this one is");
+        clocks.hear(NodeId(3), Ahead { us: 5_000_050, error_us: 10 }, now);
+        assert_eq!(clocks.off_us(now + CLOCK_KNOWN), 0, "nobody was heard for long");
     }
 
     #[test]

@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
-use crate::ground::link::{Call, Called, Lane, Outcome};
+use crate::ground::link::{Call, Called, Destination, Lane, Outcome};
 use crate::ground::publishing::{Published, Publisher, id_json};
 use crate::ground::{Ground, Reply, Todo};
 use crate::limits::*;
 use crate::runtime::account::{Held, Use};
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::Set;
+use crate::wire::canary::is_canary;
 use crate::wire::event::{Class, Draft};
 use crate::wire::hops::{Checkpoint, Hops};
 use crate::wire::http::HttpError;
@@ -30,6 +31,8 @@ pub struct Handed {
     until: Instant,
     /// Who is to know once it was taken.
     publisher: Publisher,
+    /// The dispatcher to try first.
+    first: Option<Destination>,
 }
 
 impl Handed {
@@ -135,7 +138,7 @@ impl Ground {
         publisher: Publisher,
     ) -> Result<Published, HttpError> {
         let class = self.live.types.get(&draft.kind).class;
-        self.counters().events_in[class as usize].add(1);
+        self.counters().events_in[class as usize].add(u64::from(!is_canary(&draft.topic)));
         let hops = self.begin_journey(draft, id, class).map(|mut hops| {
             self.note(&mut hops, Checkpoint::Sent, class);
             hops
@@ -148,7 +151,12 @@ impl Ground {
         let until = self.clock.instant + HANDOVER_PATIENCE;
         // Of class `every` viewers tell repeats by their ids, of class `latest` by their versions.
         let may_repeat = class == Class::Every || (class == Class::Latest && draft.version.is_some());
-        self.cluster.handover.waiting.push_back(Handed { line: Held::new(line, held), may_repeat, until, publisher });
+        let first = match &publisher {
+            Publisher::Canary { by, .. } => Some(Destination::Dispatcher(*by)),
+            _ => None,
+        };
+        let line = Held::new(line, held);
+        self.cluster.handover.waiting.push_back(Handed { line, may_repeat, until, publisher, first });
         Ok(Published::Pending)
     }
 
@@ -161,10 +169,12 @@ impl Ground {
             if handover.waiting.is_empty() || handover.calls >= HANDOVER_CALLS_MAX || pauses {
                 return;
             }
-            let Some(dispatcher) = self.pick_dispatcher(Lane::Events, None) else { return };
+            let first = handover.waiting.front().and_then(|event| event.first);
+            let able = first.filter(|first| self.link_is_quick((*first, Lane::Events)));
+            let Some(dispatcher) = able.or_else(|| self.pick_dispatcher(Lane::Events, None)) else { return };
             let handover = &mut self.cluster.handover;
             let (mut body, mut events, mut later) = (Vec::new(), Vec::new(), Vec::new());
-            while let Some(event) = handover.waiting.front()
+            while let Some(event) = handover.waiting.front().filter(|event| event.first == first)
                 && events.len() < REJECTED_LISTED_MAX
                 && later.len() < HANDOVER_PASSED_MAX
                 && (body.is_empty() || body.len() + event.line.len() <= HANDOVER_CALL_BYTES)
@@ -223,6 +233,7 @@ impl Ground {
                     events.into_iter().partition(|event| event.may_repeat || planted(Mistake::HandedOverTwice));
             }
         }
+        again.iter_mut().for_each(|event: &mut Handed| event.first = None);
         if !again.is_empty() {
             self.cluster.handover.pause = Some(self.clock.instant + HANDOVER_PAUSE);
         }
@@ -238,6 +249,9 @@ impl Ground {
             Publisher::Post(topic, record) => self.todo.push_back(Todo::Told(topic, record, is_taken)),
             Publisher::Update(conn, updating) if is_taken => self.todo.push_back(Todo::Update(conn, updating)),
             Publisher::Update(conn, _) => self.reply(conn, Reply::Problem(not_taken())),
+            Publisher::Canary { by, every } => {
+                self.todo.extend(every.map(|number| Todo::CanaryTold(by, number, is_taken)));
+            }
             Publisher::Request(conn) => {
                 let id = Draft::parse_line(&event.line).ok().and_then(|(draft, _)| Some(draft.id?.into_owned()));
                 self.reply(

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::ground::Ground;
 use crate::limits::{JOURNEYS_KEPT, TRACES_FORCED_PER_SECOND};
+use crate::wire::canary::is_canary;
 use crate::wire::event::{Class, Draft};
 use crate::wire::frame::{Frame, Stored};
 use crate::wire::hops::{Ahead, Begun, Checkpoint, Hop, Hops, PUBLISHER, hex, is_sampled};
@@ -95,7 +96,8 @@ impl Ground {
         let wants = parent.is_some_and(|(_, is_sampled)| is_sampled);
         let is_noted =
             is_sampled(id, self.live.trace_sample) || (wants && self.journeys.may_force(self.clock.seconds()));
-        if !is_noted {
+        // Canaries are so many that nobody else's would be kept.
+        if !is_noted || is_canary(&draft.topic) {
             return None;
         }
         let mut hops = Hops::of(parent.map(|(parent, _)| parent));

@@ -86,6 +86,14 @@ impl Ground {
         self.cluster.links.find(key).is_none_or(|link| link.takes_calls(self.clock.instant))
     }
 
+    /// Whether a call there goes out now, and will not wait behind one that is late.
+    pub(crate) fn link_is_quick(&self, key: LinkKey) -> bool {
+        self.cluster
+            .links
+            .find(key)
+            .is_none_or(|link| link.takes_calls(self.clock.instant) && !link.is_slow(self.clock.instant))
+    }
+
     /// One of the dispatchers that the settings name and that take calls, chosen at random; one that keeps nobody waiting
     /// if there is one, and another one than `not`.
     pub(crate) fn pick_dispatcher(&mut self, lane: Lane, not: Option<Destination>) -> Option<Destination> {

@@ -38,6 +38,8 @@ pub struct Live {
     pub trace_sample: u32,
     /// What `/openapi.json` and `/asyncapi.json` say of this node.
     pub descriptions: [Text; 2],
+    /// Canaries are published and watched.
+    pub canary: bool,
     /// Bytes that one shard may hold, by what they are for.
     pub held_max: ByUse<usize>,
     /// All settings with where each came from, as JSON. Secrets are not in it.
@@ -72,6 +74,7 @@ impl Live {
             turn_max: settings.most.turn,
             trace_sample: settings.trace_sample,
             descriptions: Served::of(settings).texts(),
+            canary: settings.canary,
             held_max: admission.held_max(&settings.most),
             number: topic_hash(&shown) >> 32,
             shown,

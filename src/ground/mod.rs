@@ -47,6 +47,7 @@ pub mod token_cache;
 pub mod turns;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -118,6 +119,8 @@ pub enum Todo {
     Arrived(Arc<Frame>),
     /// A topic of an update has it: the next one's turn has come, or who published it is to be answered.
     Update(Conn, Updating),
+    /// A canary of class `every` that was to go by this dispatcher, and its number: it was taken, or not.
+    CanaryTold(SocketAddr, u64, bool),
     /// A post was published, or could not be.
     Told(Topic, Record, bool),
     /// Viewers of these topics are to be told the totals of likes.

@@ -17,6 +17,7 @@ use crate::ground::links::LinkView;
 use crate::ground::message::{Message, Ticket};
 use crate::ground::peers::Peer;
 use crate::kv::{BUCKETS, KeyValue, NodeInfo, bucket};
+use crate::observe::canary::CanaryMetrics;
 use crate::observe::metrics::Counters;
 use crate::runtime::account::Common;
 use crate::runtime::mailbox::Sender;
@@ -109,6 +110,8 @@ pub struct Node {
     pub resolver: Option<Resolver>,
     /// What is known of other nodes' clocks.
     pub clocks: Clocks,
+    /// What viewers of canaries count.
+    pub canaries: CanaryMetrics,
     /// Each shard's links, as of its last tick.
     pub links: Vec<Mutex<Vec<LinkView>>>,
     /// The nodes that live, as of the last heartbeat.

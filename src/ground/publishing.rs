@@ -1,5 +1,6 @@
 //! Events on their way: who publishes them, what is being asked of the key-value store for them, and who is told.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::db::Record;
@@ -30,6 +31,14 @@ pub enum Publisher {
     Update(Conn, Updating),
     /// Nobody who is answered.
     Own,
+    /// A backend that watches over what it publishes: by this dispatcher, if it takes it, and it wants to hear what became of an
+    /// event of class `every` of this number.
+    Canary {
+        /// The dispatcher.
+        by: SocketAddr,
+        /// The number.
+        every: Option<u64>,
+    },
     /// The line of a topic's posts; the outbox keeps this one until then.
     Post(Topic, Record),
 }

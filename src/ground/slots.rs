@@ -191,6 +191,8 @@ pub enum Body {
     Close,
     /// Not yet: a poll gathers it.
     Gathered,
+    /// Not at all: a viewer of canaries, which has no socket, is shown it.
+    Watched,
 }
 
 impl Slot {

@@ -14,6 +14,8 @@ pub const TRACES_FORCED_PER_SECOND: u32 = 100;
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Clocks of other nodes that a node remembers.
 pub const CLOCKS_MAX: usize = 4096;
+/// What was heard of a clock for so long says how it stands: a good estimate stays until its error has grown.
+pub const CLOCK_KNOWN: Duration = Duration::from_secs(600);
 /// How fast two clocks drift apart, in microseconds a second: twice what a quartz does at its worst, and far more than where
 /// NTP runs.
 pub const CLOCK_DRIFT_PPM: u64 = 200;

@@ -33,3 +33,7 @@ pub const CROWD_BURST: usize = 64;
 /// those who are connected come before those who connect; still 10,000 a second.
 pub const ACCEPT_BURST_BUSY: usize = 8;
 const _: () = assert!(ACCEPT_BURST_BUSY < ACCEPT_BURST);
+/// The longest turn is known of the last minute, in stretches of this.
+pub const TURN_WINDOW: Duration = Duration::from_secs(10);
+/// So many of those.
+pub const TURN_WINDOWS: usize = 6;

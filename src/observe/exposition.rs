@@ -8,6 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use super::canary::CanaryMetrics;
 use super::histogram::Histogram;
 use super::log;
 use super::metrics::{Counter, Counters, METRICS};
@@ -65,10 +66,12 @@ pub fn registry(
     shards: Arc<[Counters]>,
     admission: Arc<Admission>,
     peers: Vec<Arc<PeerMetrics>>,
+    canaries: CanaryMetrics,
     times: Times,
 ) -> Registry {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Shards(shards)));
+    registry.register_collector(Box::new(canaries));
     registry.register_collector(Box::new(Peers(peers, times)));
     registry.register_collector(Box::new(Process(admission)));
     registry
@@ -191,11 +194,38 @@ impl Collector for Shards {
                 })?;
             }
         }
-        let turn = ("fanfare_shard_turn_max_seconds", "Longest time in the last minute without turning to sockets.");
-        let descriptor = (turn.0, turn.1, MetricType::Gauge);
-        self.family(encoder, descriptor, "", &[(String::new(), ())], |counters, (), metric| {
-            metric.encode_gauge(&(counters.turn_max_us.get() as f64 / 1e6))
-        })?;
+        type Of = fn(&Counters) -> &Counter;
+        let times: [(&str, &str, Of); 4] = [
+            (
+                "fanfare_shard_turn_max_seconds",
+                "Longest time in the last minute without turning to sockets.",
+                |counters| &counters.turn_max_us,
+            ),
+            (
+                "fanfare_kv_wait_seconds",
+                "How long the oldest question to the key-value store has waited.",
+                |counters| &counters.kv_wait_us,
+            ),
+            (
+                "fanfare_store_wait_seconds",
+                "How long commands have waited for the database without any answer, on the first shard.",
+                |counters| &counters.store_wait_us,
+            ),
+            (
+                "fanfare_clock_off_seconds",
+                "How far the clock is at least from the middle of those of the nodes that it hears, on the first shard.",
+                |counters| &counters.clock_off_us,
+            ),
+        ];
+        for (name, help, read) in times {
+            self.family(
+                encoder,
+                (name, help, MetricType::Gauge),
+                "",
+                &[(String::new(), ())],
+                |counters, (), metric| metric.encode_gauge(&(read(counters).get() as f64 / 1e6)),
+            )?;
+        }
         type Read = Box<dyn Fn(&Counters) -> u64>;
         let held = Use::ALL.iter().map(|what| {
             (what.name().to_owned(), Box::new(move |counters: &Counters| counters.held[*what as usize].get()) as Read)
@@ -294,11 +324,14 @@ mod tests {
         shards[1].delivery[0].observe(60_000);
         shards[1].hops.iter().flatten().chain(&shards[1].hop_errors).for_each(|hop| hop.observe(7));
         let peer = PeerMetrics { dc: "eu".to_owned(), shards: (0..2).map(|_| Default::default()).collect() };
+        let canaries = CanaryMetrics::default();
+        canaries.of("here", 2)[1].lost[3].add(2);
         exposition(
             &registry(
                 shards,
                 Arc::new(Admission::new(&most, &[], 2, 100, 10, std::time::Instant::now())),
                 vec![Arc::new(peer)],
+                canaries,
                 Times::machine(),
             ),
             format,

@@ -36,6 +36,11 @@ impl<const FINE: bool> Histogram<FINE> {
         self.buckets.iter().map(Counter::get)
     }
 
+    /// How many were counted.
+    pub fn count(&self) -> u64 {
+        self.counts().sum()
+    }
+
     /// The sum in seconds, the count, and each bucket's upper bound in seconds with its own count.
     pub fn read(&self) -> (f64, u64, Vec<(f64, u64)>) {
         let bounds = Self::BOUNDS_US.iter().map(|&us| us as f64 / 1e6).chain([f64::INFINITY]);

@@ -66,6 +66,12 @@ macro_rules! metrics {
             pub ticks: Counter,
             /// The longest time in the last minute that it went without turning, in microseconds.
             pub turn_max_us: Counter,
+            /// How long the oldest question to the key-value store has waited, in microseconds.
+            pub kv_wait_us: Counter,
+            /// How long commands have waited for the database without any answer, in microseconds, on the first shard.
+            pub store_wait_us: Counter,
+            /// How far this node's clock is at least from the middle of those that it hears, in microseconds, on the first shard.
+            pub clock_off_us: Counter,
             /// Events handed to the kernel for viewers, by class.
             pub deliveries: [Counter; 4],
             /// Bytes held on behalf of others, by use.
@@ -188,6 +194,9 @@ metrics! {
     gauge hooks_oldest "fanfare_hooks_oldest_seconds" "" "How long the oldest of them has waited.";
     gauge ready "fanfare_ready" "" "1 while the node is ready, as /health/ready says; 0 in a drain.";
     gauge kv_available "fanfare_kv_available" "" "1 while the key-value store, or a dispatcher in its place, answers.";
+    gauge store_available "fanfare_store_available" "" "1 while the database works, and where there is none.";
+    gauge disk_free "fanfare_store_disk_free_bytes" "" "Bytes that may still be written to the disk of an embedded database, on the first shard.";
+    gauge disk_bytes "fanfare_store_disk_bytes" "" "Bytes of that disk.";
     counter store_errors "fanfare_store_errors_total" "" "Answers of the database that were errors, or a full queue.";
 }
 

@@ -1,5 +1,6 @@
 //! What a node tells of itself.
 
+pub mod canary;
 pub mod expiry;
 pub mod exposition;
 pub mod histogram;

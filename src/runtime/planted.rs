@@ -89,10 +89,12 @@ pub enum Mistake {
     HookOvertaken,
     /// What a backend did not store for hooks is not told again.
     HookNewsOnce,
+    /// A Frontend drops one in 1,000 of the events that come to it.
+    EventDropped,
 }
 
 /// All of them.
-pub const ALL: [Mistake; 42] = [
+pub const ALL: [Mistake; 43] = [
     Mistake::PrevUnchecked,
     Mistake::HolesUnread,
     Mistake::EndsUncompared,
@@ -135,6 +137,7 @@ pub const ALL: [Mistake; 42] = [
     Mistake::HookFailureTaken,
     Mistake::HookOvertaken,
     Mistake::HookNewsOnce,
+    Mistake::EventDropped,
 ];
 
 thread_local! {
@@ -144,6 +147,16 @@ thread_local! {
 /// From now on this thread makes this mistake, or none.
 pub fn plant(mistake: Option<Mistake>) {
     PLANTED.set(mistake);
+}
+
+/// From now on this thread makes the mistake that the variable `PLANTED_MISTAKE` names, for tests of the program itself.
+#[expect(clippy::disallowed_methods, reason = "a thread that begins asks once")]
+pub fn plant_named() {
+    if cfg!(debug_assertions)
+        && let Ok(name) = std::env::var("PLANTED_MISTAKE")
+    {
+        plant(ALL.into_iter().find(|mistake| format!("{mistake:?}") == name));
+    }
 }
 
 /// Whether this thread is to make this mistake.

@@ -9,12 +9,19 @@ use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 pub struct Socket(NonZeroI32);
 
 const TLS: i32 = 1 << 30;
+/// No simulation has so many.
+const NONE: i32 = TLS - 1;
 
 impl Socket {
     /// A simulation's, by the number that it gave it, which is positive.
     pub fn simulated(number: NonZeroI32) -> Socket {
-        assert!((1..TLS).contains(&number.get()), "descriptors have the others");
+        assert!((1..NONE).contains(&number.get()), "descriptors have the others");
         Socket(number)
+    }
+
+    /// That of a stream whose viewer is the node itself. Nothing is sent to it, and it is not closed.
+    pub fn none() -> Socket {
+        Socket(NonZeroI32::new(NONE).expect("it is not zero"))
     }
 
     /// The number that a simulation gave it; another if it is none of a simulation.

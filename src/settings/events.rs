@@ -99,7 +99,7 @@ fn one(event_type: &str, given: &BTreeMap<&'static str, Raw>, built_in: Class) -
     if event_type.is_empty() || event_type.len() > TYPE_BYTES_MAX || event_type.contains(char::is_control) || is_control
     {
         let problem = match is_control {
-            true => "a type by which nodes tell each other what to end and what to refuse",
+            true => "a type by which nodes tell each other something",
             false => "not a type's name",
         };
         let remedy = match is_control {

@@ -169,6 +169,12 @@ Listed "" {
     ///
     /// For metrics and `fanfare trace`; 0 is none but those whose publisher samples them. See [Journeys](journeys.md).
     pub trace_sample: u32 = Number(trace_sample), "N", default: "1000", live: true;
+    /// Publish canaries and look whether all of them arrive, or do not (off).
+    ///
+    /// Events of topics of their own, every second from each backend by each dispatcher to each frontend, so that a metric says
+    /// whether anything is lost now; give all nodes the same. See [Canaries](metrics.md#canaries) for what is checked, and
+    /// what it costs.
+    pub canary: bool = Text(on_or_off), "on|off", default: "on", live: true;
 }
 
 }

@@ -93,6 +93,10 @@ pub(super) fn switch(text: &str) -> Result<bool, Fault> {
     one_of(text, &known, "neither true nor false", "give true or false")
 }
 
+pub(super) fn on_or_off(text: &str) -> Result<bool, Fault> {
+    one_of(text, &[("on", true), ("off", false)], "neither on nor off", "give on or off")
+}
+
 pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
     match parse_duration(text) {
         Ok(duration) => Ok(duration),

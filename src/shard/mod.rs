@@ -60,6 +60,9 @@ pub struct Shard {
     long_turns: Told,
     /// Time that it had of its processor before the last tick.
     time_had: Duration,
+    /// Answers of the database when it was last looked at, and since when there was none while something waited.
+    store_answers: u64,
+    store_since: Option<Instant>,
 }
 
 impl Shard {
@@ -78,6 +81,8 @@ impl Shard {
             turn_time: TurnTime::new(now),
             long_turns: Told::default(),
             time_had: Duration::ZERO,
+            store_answers: 0,
+            store_since: None,
         }
     }
 

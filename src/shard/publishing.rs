@@ -86,6 +86,10 @@ impl Services {
             (Publisher::Post(topic, record), published) => {
                 ground.todo.push_back(Todo::Told(topic, record, published.is_ok()));
             }
+            (Publisher::Canary { every: Some(_), .. }, Ok(Published::Pending)) => {}
+            (Publisher::Canary { by, every: Some(number) }, published) => {
+                ground.todo.push_back(Todo::CanaryTold(by, number, published.is_ok()));
+            }
             (_, Ok(_)) => {}
             // What it tells is stored, or soon out of date: what is told next heals the displays.
             (_, Err(_)) => ground.counters().dropped_backlog.add(1),

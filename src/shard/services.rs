@@ -243,6 +243,9 @@ impl Services {
                 Todo::Publish(own) => self.publish_own(ground, *own),
                 Todo::Arrived(frame) => with(&mut self.frontend, |frontend| frontend.ingress(ground, &frame)),
                 Todo::Update(conn, updating) => self.go_on_updating(ground, conn, updating),
+                Todo::CanaryTold(by, number, is_taken) => {
+                    with(&mut self.backend, |backend| backend.on_canary_told(by, number, is_taken));
+                }
                 Todo::Told(topic, record, is_told) => {
                     with(&mut self.backend, |backend| backend.on_told(ground, &topic, &record, is_told));
                 }

@@ -1,5 +1,8 @@
 //! Time: once a tick a part of the slots is looked at, so that no connection needs a timer of its own.
 
+use std::time::Instant;
+
+use crate::db::Store;
 use crate::frontend::ending::Ended;
 use crate::ground::rights::Due;
 use crate::ground::slots::{Conn, Kind};
@@ -26,6 +29,10 @@ impl Shard {
         let frontend = self.services.frontend.as_ref().filter(|_| self.ground.is_whole_second());
         debug_assert!(frontend.is_none_or(|frontend| frontend.is_accounted(&self.ground)));
         self.show_gauges();
+        self.show_store_wait();
+        if self.ground.is_whole_second() {
+            self.show_waits();
+        }
     }
 
     fn show_gauges(&mut self) {
@@ -34,6 +41,7 @@ impl Shard {
         let counters = self.ground.counters();
         counters.ready.set(ready.into());
         counters.kv_available.set(kv_available.into());
+        counters.store_available.set(self.ground.node.store.as_ref().is_none_or(|store| store.health().is_ok()).into());
         counters.ticks.add(1);
         counters.turn_max_us.set(longest.as_micros() as u64);
         counters.http_connections.set(self.ground.requests_open);
@@ -53,10 +61,45 @@ impl Shard {
             counters.held_refused[Use::Questions as usize].add(refused);
         }
         if let Some(frontend) = &self.services.frontend {
-            counters.connections.set(frontend.streams);
+            // Who watches canaries is nobody's viewer.
+            let (own, topics) = (frontend.watchers.len() as u64, frontend.watchers.topics() as u64);
+            counters.connections.set(frontend.streams.saturating_sub(own));
             counters.lagging.set(frontend.lags.len() as u64);
-            counters.topics.set(frontend.topics.len() as u64);
-            counters.subscriptions.set(frontend.topics.viewers() as u64);
+            counters.topics.set((frontend.topics.len() as u64).saturating_sub(topics));
+            counters.subscriptions.set((frontend.topics.viewers() as u64).saturating_sub(topics));
+        }
+    }
+
+    /// On the first shard: since when the database has answered nothing while something waits for it.
+    fn show_store_wait(&mut self) {
+        let (ground, now) = (&self.ground, self.ground.clock.instant);
+        if ground.id != 0 || ground.node.store.is_none() {
+            return;
+        }
+        let answers = ground.node.counters.iter().map(|shard| shard.store_answer.count()).sum();
+        let answered = std::mem::replace(&mut self.store_answers, answers) != answers;
+        let works = answered || ground.node.storing.held() == 0;
+        let since = *self.store_since.get_or_insert(now);
+        self.store_since = if works { Some(now) } else { Some(since) };
+        let waited = if works { 0 } else { now.saturating_duration_since(since).as_micros() as u64 };
+        ground.counters().store_wait_us.set(waited);
+    }
+
+    /// What takes longer to look at, once a second.
+    fn show_waits(&mut self) {
+        let (ground, now) = (&self.ground, self.ground.clock.instant);
+        let counters = ground.counters();
+        let asked = ground.asked_at.values().min().copied();
+        let waits =
+            |since: Option<Instant>| since.map_or(0, |since| now.saturating_duration_since(since).as_micros() as u64);
+        counters.kv_wait_us.set(waits(asked));
+        if ground.id != 0 {
+            return;
+        }
+        counters.clock_off_us.set(ground.node.clocks.off_us(now));
+        if let Some(disk) = ground.node.store.as_ref().and_then(Store::disk) {
+            counters.disk_free.set(disk.free);
+            counters.disk_bytes.set(disk.bytes);
         }
     }
 

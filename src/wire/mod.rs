@@ -3,6 +3,7 @@
 pub mod authority;
 pub mod batch;
 pub mod binary;
+pub mod canary;
 pub mod chunked;
 pub mod client_address;
 pub mod connection_id;

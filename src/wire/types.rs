@@ -4,9 +4,11 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::limits::{
-    CONTROL_CHANGES_KEPT, EPHEMERAL_TTL, HISTORY_AGE, HISTORY_EVENTS, REVOCATIONS_AGE, REVOCATIONS_KEPT, SUM_WINDOW,
+    CANARIES_KEPT, CANARY_FORGOTTEN, CONTROL_CHANGES_KEPT, EPHEMERAL_TTL, HISTORY_AGE, HISTORY_EVENTS, REVOCATIONS_AGE,
+    REVOCATIONS_KEPT, SUM_WINDOW,
 };
 use crate::runtime::random::Map;
+use crate::wire::canary::TYPES;
 use crate::wire::event::{CONTROL_REVOKE, CONTROL_STREAMS, Class};
 
 /// What is known of one event type.
@@ -48,10 +50,22 @@ pub const BUILT_IN: [(&str, Class); 12] = [
     ("mercure", Class::Every),
 ];
 
-/// What nodes tell each other, which no settings change. Both are kept for as long: a topic's history may drop what is older
+/// What nodes tell each other, which no settings change. The first two are kept for as long: a topic's history may drop what is older
 /// than the type of the newest event is kept.
-pub const CONTROL: [(&str, TypeInfo); 2] =
-    [(CONTROL_REVOKE, control(REVOCATIONS_KEPT as u32)), (CONTROL_STREAMS, control(CONTROL_CHANGES_KEPT))];
+pub const CONTROL: [(&str, TypeInfo); 6] = [
+    (CONTROL_REVOKE, control(REVOCATIONS_KEPT as u32)),
+    (CONTROL_STREAMS, control(CONTROL_CHANGES_KEPT)),
+    (TYPES[0], canary(Class::Sum)),
+    (TYPES[1], canary(Class::Latest)),
+    (TYPES[2], canary(Class::Ephemeral)),
+    (TYPES[3], canary(Class::Every)),
+];
+
+/// Nobody comes back to a canary, so that history keeps few.
+const fn canary(class: Class) -> TypeInfo {
+    let window = if matches!(class, Class::Sum) { SUM_WINDOW } else { Duration::ZERO };
+    TypeInfo { class, window, history: CANARIES_KEPT, max_age_ms: CANARY_FORGOTTEN.as_millis() as u64, ..DEFAULT }
+}
 
 const fn control(history: u32) -> TypeInfo {
     TypeInfo { class: Class::Every, history, max_age_ms: REVOCATIONS_AGE.as_millis() as u64, ..DEFAULT }

@@ -6,6 +6,7 @@
 mod agenda;
 mod answers;
 mod batch;
+mod canaries;
 mod clients;
 mod crowds;
 mod database;
@@ -59,6 +60,7 @@ fn small(seed: u64) -> Plan {
         faults: Default::default(),
         hurries: false,
         slow: 0,
+        canary: false,
         ends_soon: false,
         without: Default::default(),
     }

@@ -48,6 +48,16 @@ fn fit(mistake: Mistake, seed: u64) -> Plan {
             let faults = [Fault::Cut, Fault::Outage, Fault::Pause, Fault::Weather].into();
             Plan { hooks: true, backends: 1, members: 3, faults, viewers: small.viewers.max(8), ..small }
         }
+        // Nothing else is published, so that nobody but a canary misses anything.
+        Mistake::EventDropped => Plan {
+            canary: true,
+            backends: 1,
+            faults: Default::default(),
+            publishers: 0,
+            posters: 0,
+            members: 0,
+            ..small
+        },
         Mistake::MemberKept => Plan { backends: 1, members: 3, ..small },
         _ => small,
     }
@@ -124,4 +134,5 @@ mistakes! {
     hook_failure_taken: HookFailureTaken, 2000;
     hook_overtaken: HookOvertaken, 2000;
     hook_news_once: HookNewsOnce, 2000;
+    event_dropped: EventDropped, 2000;
 }

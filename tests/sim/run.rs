@@ -7,6 +7,7 @@ use std::sync::Once;
 
 use fanfare::runtime::random::Random;
 
+use crate::canaries;
 use crate::clients::{MILLISECOND, SECOND};
 use crate::faults::{self, Fault};
 use crate::oracle;
@@ -20,7 +21,9 @@ pub fn plan(seed: u64) -> Plan {
     let whole = whole(seed);
     match random.number() % 200 {
         0 => Plan { data_centers: 1, viewers: 200, publishers: 2, backends: 1, posters: 2, ..whole },
-        1..=8 => whole,
+        // Canaries are many, and watch over all classes.
+        1..=2 => Plan { canary: true, ..whole },
+        3..=8 => whole,
         _ => small(whole, &mut random),
     }
 }
@@ -56,6 +59,7 @@ pub fn whole(seed: u64) -> Plan {
         seconds: 40,
         faults,
         hurries: draw(0, 2) == 0,
+        canary: false,
         ends_soon: false,
         without: Without::default(),
     }
@@ -109,6 +113,7 @@ fn go(world: &mut World) -> Vec<String> {
     world.run(at(ends.finishes));
     world.finish();
     world.run(at(ends.reloads));
+    let heard = canaries::heard(world);
     world.reload();
     world.run(at(ends.strikes));
     world.strike();
@@ -123,6 +128,7 @@ fn go(world: &mut World) -> Vec<String> {
     world.publish(false);
     world.run(at(ends.lacks + 2) + AT_ONCE);
     wrong.extend(oracle::judge(world));
+    wrong.extend(canaries::wrong(world, &heard));
     wrong
 }
 

@@ -65,6 +65,8 @@ pub struct Plan {
     pub faults: BTreeSet<Fault>,
     /// Faults come one upon the other.
     pub hurries: bool,
+    /// Nodes publish canaries and look for them.
+    pub canary: bool,
     /// Less time passes when all is over: no topic is quiet for a minute, and no member is watched.
     pub ends_soon: bool,
     pub without: Without,

@@ -5,7 +5,9 @@
 mod support;
 
 mod accounting;
+mod alarms;
 mod bench;
+mod canaries;
 mod check;
 mod cores;
 mod corpora;

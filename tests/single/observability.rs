@@ -39,6 +39,30 @@ fn alerts_that_prometheus_refuses_or_that_never_fire() {
     promtool(&["test", "rules", &path("tests/single/alerts.test.yml")]);
 }
 
+#[test]
+fn alert_that_nobody_knows_what_to_do_about() {
+    let read = |name: &str| std::fs::read_to_string(file(name)).expect("a file of the repository");
+    let (alerts, page) = (read("tuning/observability/alerts.yml"), read("docs/operating.md"));
+    let (mut names, mut links): (Vec<&str>, Vec<String>) = Default::default();
+    for line in alerts.lines().map(str::trim) {
+        names.extend(line.strip_prefix("- alert: "));
+        links.extend(line.strip_prefix("runbook: ").map(|link| link.trim_matches('"').to_owned()));
+    }
+    assert!(names.len() > 30, "{names:?}");
+    let anchors: Vec<String> =
+        names.iter().map(|name| format!("docs/operating.md#{}", name.to_ascii_lowercase())).collect();
+    assert_eq!(links, anchors, "each links to its paragraph");
+    let mut told: Vec<&str> = Vec::new();
+    for (at, _) in page.match_indices("\n### Fanfare") {
+        let (name, text) = page[at + "\n### ".len()..].split_once("\n\n").expect("a paragraph");
+        assert!(text.len() > 40 && !text.starts_with('#'), "{name} has a paragraph");
+        told.push(name);
+    }
+    names.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(told, names, "each is told of, once, and no other");
+}
+
 /// A Prometheus of the test's own. It is killed when this is dropped.
 struct Prometheus {
     child: Child,
@@ -159,7 +183,8 @@ fn load(all: &Node, frontend: &Node, round: u64) {
 fn panel_of_the_dashboard_empty() {
     // The two data centers must know each other's address before they start.
     let elsewhere = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let all = Node::with(&["--dc", "here", "--peer", &format!("there=http://{elsewhere}")]);
+    let peer = format!("there=http://{elsewhere}");
+    let all = Node::with(&["--dc", "here", "--peer", &peer, "--canary", "on", "--trace-sample", "1"]);
     let url = format!("http://{}", all.internal);
     let folder = tempfile::tempdir().expect("a folder");
     let database = format!("sqlite:{}", folder.path().join("there.db").display());
@@ -169,10 +194,11 @@ fn panel_of_the_dashboard_empty() {
         "all",
         &elsewhere.to_string(),
         &database,
-        &["--dc", "there", "--peer", &peer],
+        &["--dc", "there", "--peer", &peer, "--canary", "on"],
     );
     // It has to name a store, and asks its dispatcher instead.
-    let frontend = Node::role("frontend", &["--cores", "2", "--dispatchers", &url, "--kv", "redis://127.0.0.1:1"]);
+    let flags = ["--cores", "2", "--dispatchers", &url, "--kv", "redis://127.0.0.1:1", "--canary", "on"];
+    let frontend = Node::role("frontend", &flags);
     let ready = |node: &Node| Client::connect(node.internal).request("GET", "/health/ready", &[], b"");
     eventually("the frontend to be ready", || match ready(&frontend) {
         answer if answer.status == 200 => Ok(()),
@@ -199,6 +225,28 @@ fn panel_of_the_dashboard_empty() {
     });
     check_alerts(&prometheus, &[&all, &frontend]);
     drop((viewer, there));
+}
+
+#[test]
+fn frontend_that_was_stopped_unseen() {
+    let node = Node::start();
+    let prometheus = Prometheus::start(&[&node]);
+    let up = |wanted: f64| {
+        eventually(&format!("up to be {wanted}"), || match prometheus.query("up")? {
+            up if up == [wanted] => Ok(()),
+            up => Err(format!("{up:?}")),
+        });
+    };
+    up(1.0);
+    node.signal(rustix::process::Signal::STOP);
+    up(0.0);
+    let pending = "ALERTS{alertname=\"FanfareNodeDown\",alertstate=\"pending\"}";
+    eventually("the alert to wait for its minute", || match prometheus.query(pending)? {
+        alerts if alerts == [1.0] => Ok(()),
+        alerts => Err(format!("{alerts:?}")),
+    });
+    node.signal(rustix::process::Signal::CONT);
+    up(1.0);
 }
 
 fn check_queries(prometheus: &Prometheus) {

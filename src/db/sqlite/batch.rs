@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
-use crate::db::health::{Failing, Health, Work};
+use crate::db::health::{Disk, Failing, Health, Work};
 use crate::db::post_id::PostIds;
 use crate::db::sqlite::likes::Counts;
 use crate::db::sqlite::memory::Befalls;
@@ -104,6 +104,12 @@ impl Database {
         let now = i64::try_from(self.times.unix_ms()).unwrap_or(i64::MAX);
         Tables { connection: &self.connection, ids: &self.ids, now }
     }
+}
+
+/// The disk that a database is on.
+fn disk(path: &Path) -> Option<Disk> {
+    let disk = rustix::fs::statvfs(path.parent()?).ok()?;
+    Some(Disk { bytes: disk.f_blocks.saturating_mul(disk.f_frsize), free: disk.f_bavail.saturating_mul(disk.f_frsize) })
 }
 
 impl Writer {
@@ -229,6 +235,9 @@ impl Writer {
     fn stays(&mut self, age: Duration) -> Result<(), String> {
         if self.moved.is_some() || self.looked_before(age) {
             self.looked = self.times.instant();
+            if let Place::File { path, .. } = &self.place {
+                self.health.set_disk(disk(path));
+            }
             self.moved = self.database.as_ref().and_then(|database| database.files.as_ref()?.check().err());
         }
         self.moved.clone().map_or(Ok(()), Err)

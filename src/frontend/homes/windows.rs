@@ -7,6 +7,7 @@ use crate::frontend::Frontend;
 use crate::frontend::pauses::Taken;
 use crate::ground::Ground;
 use crate::limits::{CROWD_SLICE, ROUNDS_A_WINDOW};
+use crate::wire::canary::is_canary;
 use crate::wire::frame::Frame;
 use crate::wire::topic::Topic;
 
@@ -32,7 +33,7 @@ impl Frontend {
                 self.end_window(ground, &topic, now);
             }
         }
-        ground.counters().windowed.add(1);
+        ground.counters().windowed.add(u64::from(!is_canary(frame.topic())));
     }
 
     /// Sends what windows that ended have merged, for as long as one turn may. True if there is more.

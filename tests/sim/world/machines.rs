@@ -60,6 +60,7 @@ impl World {
             ("FANFARE_DISPATCHERS", urls(&dispatchers)),
             ("FANFARE_DC", dc_name(dc)),
             ("FANFARE_PEER", peers.join(";")),
+            ("FANFARE_CANARY", if self.plan.canary { "on" } else { "off" }.to_owned()),
             ("FANFARE_DB", "sqlite:/nowhere/fanfare.db".to_owned()),
             ("FANFARE_CONFIG", config),
         ]
