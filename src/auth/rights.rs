@@ -416,7 +416,7 @@ mod tests {
     #[test]
     fn rights_are_small() {
         // A shard keeps them of each token that it knows.
-        assert!(size_of::<Rights>() <= 120);
+        assert!(size_of::<Rights>() <= 136);
     }
 
     #[test]

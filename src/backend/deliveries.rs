@@ -296,18 +296,21 @@ mod tests {
                     }
                 }
                 for run in runs.drain(..) {
-                    let mut fails = false;
+                    let (mut fails, mut goes_on) = (false, true);
                     for (number, subject) in run {
                         if fails {
                             line.held_back();
                             continue;
                         }
                         let attempt = match outcomes.next() {
+                            // Who stops at one does not go on with the next.
+                            _ if !goes_on => Attempt::Untried,
                             Some(0) => Attempt::Failed(Failure::Status(500)),
                             Some(1) => Attempt::Untried,
                             _ => Attempt::Taken,
                         };
                         fails = matches!(attempt, Attempt::Failed(_));
+                        goes_on = attempt == Attempt::Taken;
                         if attempt == Attempt::Taken {
                             received.entry(subject).or_default().push(number);
                         }

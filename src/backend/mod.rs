@@ -1,8 +1,8 @@
 //! A shard's part in a backend: what is stored, and what viewers are told of it.
 
 pub mod absence;
-pub mod comparing;
 pub mod canary;
+pub mod comparing;
 pub mod counts;
 pub mod deliveries;
 pub mod hooks;
@@ -19,8 +19,8 @@ pub mod typists;
 
 use std::time::Instant;
 
-use crate::backend::hooks::Hooks;
 use crate::backend::canary::Canaries;
+use crate::backend::hooks::Hooks;
 use crate::backend::outbox::Posts;
 use crate::backend::taps::Taps;
 use crate::backend::totals::Totals;

@@ -22,6 +22,7 @@ pub mod postgres;
 pub mod rules;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a thread of its own")]
 pub mod sqlite;
+pub mod store_error;
 
 use std::hash::BuildHasher as _;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -38,6 +39,7 @@ pub use crate::db::outbox::{Change, Marks, OutboxAsk, Record, Unpublished};
 pub use crate::db::part::Part;
 pub use crate::db::post::{Deletion, Post, PostKind, Receipt};
 use crate::db::rules::{Bar, Rules, Standing};
+pub use crate::db::store_error::{Full, StoreError};
 use crate::kv::kept::Keep;
 use crate::limits::STORE_QUEUE_COMMANDS;
 use crate::runtime::random::Seeded;
@@ -302,33 +304,6 @@ pub enum Outcome {
     Again { status: Status, answer: String },
     /// A request of the same key had another body; nothing changed.
     OtherBody,
-}
-
-/// Why a command was not done, as far as is known.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// The database cannot be used at the moment (disk full, I/O error, locked by another process, out of reach): HTTP 503.
-    /// Whether the command was stored is certain unless the commit itself failed half-way; all commands are safe to repeat,
-    /// though a [`Command::Post`] may then be there twice.
-    #[error("the database is unavailable: {detail}")]
-    Unavailable { detail: String },
-    /// This very command will not do, now and later: HTTP 400. The detail is a sentence for whoever sent it.
-    #[error("this will not do: {detail}")]
-    Invalid { detail: String },
-    /// The database refuses this very command, now and later: HTTP 400. The detail is the database's own, with whatever it
-    /// quotes of statements and addresses: for the log only.
-    #[error("the database refuses this: {detail}")]
-    Refused { detail: String },
-}
-
-/// A command that was not taken, because the queue is full or the store is closed: HTTP 503.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", if *.closed { "the store is closed" } else { "the store's queue is full" })]
-pub struct Full<T> {
-    /// What was submitted with the command; the answer function will not see it.
-    pub ticket: T,
-    /// True once the store is closed or its thread has ended: a later try cannot succeed.
-    pub closed: bool,
 }
 
 /// A handle to a running store; clones share its queues. The store ends when all handles are gone or one was closed.

@@ -16,6 +16,7 @@ use crate::limits::*;
 use crate::settings::{Auth, Settings};
 use crate::web;
 use crate::wire::event::{Class, is_type};
+use crate::wire::mercure;
 use crate::wire::query::Parameter;
 use crate::wire::status::Status;
 
@@ -44,11 +45,12 @@ macro_rules! bounds {
 }
 
 /// What stands in the texts by its name.
-const BOUNDS: [(&str, u64); 30] = bounds! {
+const BOUNDS: [(&str, u64); 32] = bounds! {
     BODY_BYTES_MAX EVENT_BYTES_MAX HEAD_BYTES_MAX HEADERS_MAX ID_BYTES_MAX JSON_DEPTH_MAX JTI_BYTES_MAX KEY_BYTES_MAX NAME_BYTES_MAX
     ONCE_KEY_BYTES_MAX PAST_DEFAULT PAST_MAX POSTS_PAGE_DEFAULT POSTS_PAGE_MAX PRESENCE_NAMES_MAX PRESENT_DEFAULT PRESENT_MAX
     PRESENT_NAMES_MAX RECEIVED_SAMPLES_MAX REJECTED_LISTED_MAX REQUEST_ID_BYTES_MAX SLOW_SECONDS_MAX SUM_MEMBERS_MAX TAPS_MAX
     TEXT_BYTES_MAX TIMEOUT_SECONDS_MAX TOPICS_PER_CONNECTION_MAX TOPIC_BYTES_MAX TOPIC_BYTES_MIN TYPE_BYTES_MAX
+    UPDATE_TOPIC_BYTES_MAX UPDATE_TOPICS_MAX
 };
 
 /// A description, as it is served.
@@ -207,10 +209,12 @@ impl Served {
             return document;
         }
         let messages = &mut document["components"]["messages"];
-        for (name, class) in &self.types {
+        // Updates of Mercure's protocol have streams of their own.
+        let shown = || self.types.iter().filter(|(name, _)| name != mercure::TYPE);
+        for (name, class) in shown() {
             messages[format!("event.{name}")] = message(name, *class, types.get(name));
         }
-        let known: Vec<&str> = self.types.iter().map(|(name, _)| name.as_str()).collect();
+        let known: Vec<&str> = shown().map(|(name, _)| name.as_str()).collect();
         messages["event"] = json!({
             "summary": "An event of any other type, of class `ephemeral`.",
             "payload": {"allOf": [{"$ref": "#/components/schemas/Event"}, {"properties": {"type": {"not": {"enum": known}}}}]},

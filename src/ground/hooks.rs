@@ -360,7 +360,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn turn(member: u8, version: u64) -> HookNews {
-        HookNews::Member(Turn { member: member.to_string(), online: version % 2 == 0, at: 0, version })
+        HookNews::Member(Turn { member: member.to_string(), online: version.is_multiple_of(2), at: 0, version })
     }
 
     proptest! {

@@ -395,7 +395,7 @@ mod tests {
     fn documented() -> BTreeMap<Row, Vec<String>> {
         include_str!("../../docs/metrics.md")
             .lines()
-            .filter(|line| line.starts_with("| `"))
+            .filter(|line| line.starts_with("| `fanfare_") || line.starts_with("| `process_"))
             .map(|line| {
                 let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
                 let mut labels: Vec<String> =

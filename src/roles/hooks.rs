@@ -9,13 +9,13 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use ureq::Agent;
 
 use crate::auth::Watcher;
-use crate::runtime::tls::requests_config;
 use crate::auth::watch::Shared;
 use crate::db::hooks::Delivery;
 use crate::ground::hooks::{Attempt, Failure, HookSender, Ran, Run};
 use crate::ground::message::Message;
 use crate::limits::{HOOK_ANSWER_BYTES, HOOK_PAGE, HOOK_SENDERS, HOOK_TIMEOUT};
 use crate::runtime::mailbox;
+use crate::runtime::tls::requests_config;
 use crate::settings::{Hook, Secret, Settings, SettingsError, hook_keys};
 use crate::wire::hooks;
 

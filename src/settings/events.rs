@@ -201,10 +201,10 @@ mod tests {
             assert_eq!(events[name].class, Class::Latest, "{name}");
         }
         assert_eq!(events["typing"].ttl, Some(Duration::from_secs(5)));
-        for name in ["comment", "message", "deleted"] {
+        for name in ["comment", "message", "deleted", "mercure"] {
             assert_eq!((events[name].class, events[name].history), (Class::Every, Some(1_000)), "{name}");
             assert_eq!(events[name].max_age, Some(Duration::from_secs(3600)), "{name}");
         }
-        assert_eq!(events.len(), 11);
+        assert_eq!(events.len(), 12);
     }
 }

@@ -13,6 +13,10 @@ use crate::clients::MILLISECOND;
 use crate::world::BEGIN;
 
 /// The settings of backends that have a hook: those of all nodes, and the hook.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "settings are read from files, which are none of the simulated machines'"
+)]
 pub static SETTINGS: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = PathBuf::from(concat!(env!("CARGO_TARGET_TMPDIR"), "/hooks"));
     let own = folder.join(format!("{}.toml", std::process::id()));

@@ -287,7 +287,7 @@ fn settings_of_hooks_shown_with_their_secret_or_taken_with_a_slip() {
     assert_eq!(parsed["hooks"][0]["events"][0].as_str(), Some("member.online"));
     let good = std::fs::read_to_string(&settings).expect("it is there");
     for (text, parts) in [
-        (good.replace("url", "ulr"), &["hooks.ulr", "line 2", "did you mean url?"][..]),
+        (good.replace("url", "ulr"), &["hooks.ulr", "line 2", "known are url"][..]),
         (good.replace("http://127.0.0.1", "http://10.0.0.9"), &["hooks.url", "in the clear", "hook_insecure"]),
         (good.replace("member.online", "member.onlin"), &["hooks.events \"member.onlin\"", "member.online"]),
         (good.replace("[\"member.online\"]", "[]"), &["hooks.events", "no event"]),

@@ -259,7 +259,11 @@ fn check(asked: Option<&Asked>, answer: &Answer, has_body: bool) -> Result<(), S
     let Some(operation) = item.get(method.to_lowercase()) else {
         return if answer.status >= 400 { Ok(()) } else { Err("its method".to_owned()) };
     };
-    let response = operation["responses"].get(answer.status.to_string()).ok_or("its status")?;
+    let Some(response) = operation["responses"].get(answer.status.to_string()) else {
+        // What all roles take is looked at here, and this node may have another one.
+        let is_elsewhere = answer.status == 404 && answer.text().contains("there is nothing at this path");
+        return if is_elsewhere { Ok(()) } else { Err("its status".to_owned()) };
+    };
     check_answer(document, document.resolve(response), answer, has_body)?;
     if answer.status < 300 { check_request(document, operation, asked, &in_path) } else { Ok(()) }
 }
@@ -384,6 +388,10 @@ fn message_of(name: &str) -> &'static Value {
 /// Holds a message of a stream against the description: its fields but `data`, and the JSON of that.
 #[track_caller]
 pub fn check_message(fields: &Value, data: &str) {
+    // Updates of Mercure's protocol are any text, under ids that no other stream has; snapshots are the internal listener's.
+    if fields["id"].as_str().is_some_and(|id| id.contains('#')) || fields["event"] == "snapshot" {
+        return;
+    }
     let payload: Value = serde_json::from_str(data).unwrap_or_else(|error| panic!("{error} in {data:?}"));
     let message = match fields["event"].as_str() {
         Some(name) => STREAM.text["components"]["messages"].get(name).expect("a control event that is described"),

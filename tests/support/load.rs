@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::eventually;
 use super::site::{Reply, post};
+use super::{described, eventually};
 
 /// Between two posts of one publisher, unless told otherwise.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -150,8 +150,9 @@ fn describe(who: &str, what: What, topic: &str, number: u64) -> (String, String,
     match what {
         What::Events(kind) => {
             let id = format!("{who}{kind}/{topic}/{number}");
-            let body = json!({"type": kind, "id": id, "key": "k", "data": number});
-            (format!("/v1/topics/{topic}/events"), body.to_string(), id)
+            let body = json!({"type": kind, "id": id, "key": "k", "data": number}).to_string();
+            described::note_published(body.as_bytes());
+            (format!("/v1/topics/{topic}/events"), body, id)
         }
         What::Comments => {
             let body = json!({"member": format!("{who}ana"), "text": number.to_string()});

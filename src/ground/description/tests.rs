@@ -66,7 +66,8 @@ fn a_parameter_that_is_written_with_its_request_is_one_that_its_route_knows() {
 #[test]
 fn every_type_of_the_platform_has_a_payload() {
     let written: BTreeSet<&str> = fields(&ASYNCAPI["types"]).keys().map(String::as_str).collect();
-    assert_eq!(written, BUILT_IN.map(|(name, _)| name).into());
+    let shown = BUILT_IN.map(|(name, _)| name).into_iter().filter(|name| *name != mercure::TYPE);
+    assert_eq!(written, shown.collect());
 }
 
 #[test]

@@ -62,7 +62,8 @@ fn history_takes_events_of_a_peer_whose_type_is_not_of_class_every() {
     let mut stream = node.stream(&format!("topic={TOPIC}"));
     let kinds = ["typing", "like", "presence", "viewers", "wave", "message"];
     let event = |(at, kind): (usize, &&str)| {
-        let event = json!({"id": kind, "topic": TOPIC, "type": kind, "at": 7, "data": {"member": "ana"}});
+        let event =
+            json!({"id": kind, "topic": TOPIC, "type": kind, "at": 7, "data": {"member": "ana", "text": "hello"}});
         json!({"number": format!("{}-1", at + 1), "event": event.to_string()})
     };
     let events: Vec<Value> = kinds.iter().enumerate().map(event).collect();

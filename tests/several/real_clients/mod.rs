@@ -13,8 +13,8 @@ use std::process::{Command, Stdio};
 use crate::cluster::setup::{start, url};
 use serde_json::{Value, json};
 use support::eventually;
-use support::mercure;
 use support::load::{Load, What};
+use support::mercure;
 use support::node::Node;
 use support::sse::Stream;
 use support::token::Guarded;
@@ -236,6 +236,7 @@ fn h2load_gets_an_error_or_a_viewer_counts_otherwise() {
     let folder = tempfile::tempdir().unwrap();
     let likes = r#"{"member":"h2load","reaction":"like"}"#;
     let event = r#"{"type":"like","key":"like","data":{"likes":1}}"#;
+    support::described::note_published(event.as_bytes());
     let load = |body: &str, urls: &[String]| {
         let (data, list) = (folder.path().join("body"), folder.path().join("urls"));
         std::fs::write(&data, body).unwrap();

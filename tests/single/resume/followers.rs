@@ -77,7 +77,7 @@ enum State {
     Connected {
         socket: TcpStream,
         head: Option<Vec<u8>>,
-        chunks: Chunks,
+        chunks: Box<Chunks>,
         messages: Messages,
         /// It was told to come back, and what ends the body is to come.
         bye: bool,
