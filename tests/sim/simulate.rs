@@ -4,10 +4,12 @@
 
 mod agenda;
 mod batch;
+mod canaries;
 mod clients;
 mod database;
 mod fabric;
 mod faults;
+mod hooks;
 mod oracle;
 mod poster;
 mod publisher;
