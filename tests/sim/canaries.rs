@@ -10,8 +10,7 @@ use fanfare::wire::event::Class;
 
 use crate::clients::SECOND;
 use crate::faults::{self, Fault};
-use crate::small;
-use crate::world::{Event, Plan, World};
+use crate::world::{Event, Plan, World, small};
 
 /// What a Frontend has counted of a data center's canaries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -71,7 +71,9 @@ fn shows(mistake: Mistake, first: u64) {
         planted::plant(None);
         let count = wrong.len();
         let such = wrong.into_iter().next()?;
-        run(&fit(mistake, seed), false).wrong.is_empty().then_some((seed, count, such))
+        let without = run(&fit(mistake, seed), false).wrong;
+        assert!(without.is_empty(), "seed {seed} is wrong by itself: {without:?}");
+        Some((seed, count, such))
     });
     let (seed, count, wrong) = seen.expect("nobody would notice");
     println!("{mistake:?}: seed {seed}, {count} wrong, such as {wrong}");
