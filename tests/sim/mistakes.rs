@@ -45,8 +45,9 @@ fn fit(mistake: Mistake, seed: u64) -> Plan {
         }
         Mistake::HookFailureTaken | Mistake::HookOvertaken => Plan { hooks: true, backends: 1, posters: 3, ..small },
         Mistake::HookNewsOnce => {
-            let faults = [Fault::Cut, Fault::Outage, Fault::Pause, Fault::Weather].into();
-            Plan { hooks: true, backends: 1, members: 3, faults, viewers: small.viewers.max(8), ..small }
+            // A backend lives, and its database does not take what it is told.
+            let faults = [Fault::Full, Fault::Commit, Fault::Slow, Fault::Locked].into();
+            Plan { hooks: true, backends: 1, members: 3, faults, hurries: true, viewers: 12, ..small }
         }
         // Nothing else is published, so that nobody but a canary misses anything.
         Mistake::EventDropped => Plan {

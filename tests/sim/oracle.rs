@@ -1,6 +1,6 @@
 //! What must hold of what clients saw, by the design and docs/delivery.md, whatever happened in between.
 
-mod hooks;
+pub mod hooks;
 mod paced;
 mod stored;
 

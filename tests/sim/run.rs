@@ -114,11 +114,12 @@ fn go(world: &mut World) -> Vec<String> {
     world.finish();
     world.run(at(ends.reloads));
     let heard = canaries::heard(world);
+    let mut wrong = oracle::hooks::lacking(world);
     world.reload();
     world.run(at(ends.strikes));
     world.strike();
     world.run(at(ends.counts));
-    let mut wrong = oracle::counted(world);
+    wrong.extend(oracle::counted(world));
     world.run(at(ends.likes));
     world.like_all();
     world.run(at(ends.lacks));

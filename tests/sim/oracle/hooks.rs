@@ -5,10 +5,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use fanfare::db::hooks::Delivery;
 use fanfare::wire::hooks::HookEvent;
 
+use crate::clients::SECOND;
 use crate::world::{Client, World, dc_name};
 
-/// All that is wrong with what each data center's receiver has, where there is one.
+/// Whom each receiver does not know of, of those who watch since long before.
+pub fn lacking(world: &World) -> Vec<String> {
+    each(world, |case| case.newest())
+}
+
+/// All that is wrong with what each data center's receiver has.
 pub fn judge(world: &World) -> Vec<String> {
+    each(world, |case| {
+        case.comments();
+        case.states();
+        case.newest();
+    })
+}
+
+fn each(world: &World, look: impl Fn(&mut Case<'_>)) -> Vec<String> {
     let mut wrong = Vec::new();
     if !world.plan.hooks {
         return wrong;
@@ -17,13 +31,14 @@ pub fn judge(world: &World) -> Vec<String> {
         let receiver = world.receivers[dc].lock();
         let mut case = Case { world, dc, once: Vec::new(), wrong: Vec::new() };
         case.once(&receiver.taken);
-        case.comments();
-        case.states();
-        case.newest();
+        look(&mut case);
         wrong.extend(case.wrong.into_iter().map(|text| format!("receiver of {}: {text}", dc_name(dc))));
     }
     wrong
 }
+
+/// In so long a node that knows somebody tells of them.
+const LONG: u64 = 15 * SECOND;
 
 struct Case<'a> {
     world: &'a World,
@@ -111,8 +126,11 @@ impl Case<'_> {
         });
         let mut expected: BTreeSet<String> = BTreeSet::new();
         for viewer in here {
-            expected.extend(viewer.since.keys().filter(|topic| topic.starts_with("live:")).cloned());
-            expected.extend(viewer.member.iter().map(|member| format!("presence:{member}")));
+            let long = |since: &u64| since + LONG <= self.world.now;
+            let topics = viewer.since.iter().filter(|(topic, since)| topic.starts_with("live:") && long(since));
+            expected.extend(topics.map(|(topic, _)| topic.clone()));
+            let member = viewer.member.iter().filter(|_| viewer.since.values().any(long));
+            expected.extend(member.map(|member| format!("presence:{member}")));
         }
         for subject in expected {
             let newest = self
