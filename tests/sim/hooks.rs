@@ -1,7 +1,6 @@
 //! A simulated receiver of hooks: it takes deliveries, or not, and what it says comes back later, or never.
 
-use std::path::PathBuf;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use fanfare::db::hooks::Delivery;
@@ -13,23 +12,7 @@ use crate::clients::MILLISECOND;
 use crate::world::BEGIN;
 
 /// The settings of backends that have a hook: those of all nodes, and the hook.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "settings are read from files, which are none of the simulated machines'"
-)]
-pub static SETTINGS: LazyLock<PathBuf> = LazyLock::new(|| {
-    let folder = PathBuf::from(concat!(env!("CARGO_TARGET_TMPDIR"), "/hooks"));
-    let own = folder.join(format!("{}.toml", std::process::id()));
-    let secret = folder.join(format!("{}.secret", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("the folder is cargo's");
-    std::fs::write(&secret, format!("whsec_{}", "A".repeat(43))).expect("the folder is ours");
-    let hook = format!(
-        "[[hooks]]\nurl = \"https://receiver.example/\"\nsecret_file = {secret:?}\n\
-         events = [\"member.online\", \"member.offline\", \"topic.occupied\", \"topic.vacated\", \"comment.posted\"]\n"
-    );
-    std::fs::write(&own, format!("{}\n{hook}", include_str!("fanfare.toml"))).expect("the folder is ours");
-    own
-});
+pub const SETTINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/hooks.toml");
 
 /// What happens to a machine's deliveries, in a life of it.
 #[derive(Debug)]
@@ -113,4 +96,9 @@ impl HookSender for Way {
     fn submit(&self, run: Run) {
         self.shared.lock().handed.push((self.machine, self.life, run));
     }
+}
+
+#[test]
+fn backends_with_a_hook_have_other_settings_than_the_rest() {
+    assert!(include_str!("hooks.toml").starts_with(include_str!("fanfare.toml")));
 }

@@ -28,6 +28,9 @@ use crate::tokens;
 /// Messages that a mailbox holds: few, so that it is full at times, and costs little.
 const MESSAGES: usize = 1024;
 
+/// The settings of nodes.
+const SETTINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/fanfare.toml");
+
 impl World {
     pub(super) fn start(&mut self, number: usize) {
         let (seed, shards) = (self.plan.seed, self.plan.shards);
@@ -46,10 +49,7 @@ impl World {
             .map(|other| format!("{}={}", dc_name(other), urls(&self.addresses(Role::Dispatcher, other, 8081))))
             .collect();
         let has_hooks = self.plan.hooks && role == Role::Backend;
-        let config = match has_hooks {
-            true => hooks::SETTINGS.display().to_string(),
-            false => concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/fanfare.toml").to_owned(),
-        };
+        let config = if has_hooks { hooks::SETTINGS } else { SETTINGS };
         let to_receiver = hooks::Way { shared: self.receivers[dc].clone(), machine: number, life };
         let environment = [
             ("FANFARE_LISTEN", public.to_string()),
@@ -62,7 +62,7 @@ impl World {
             ("FANFARE_PEER", peers.join(";")),
             ("FANFARE_CANARY", if self.plan.canary { "on" } else { "off" }.to_owned()),
             ("FANFARE_DB", "sqlite:/nowhere/fanfare.db".to_owned()),
-            ("FANFARE_CONFIG", config),
+            ("FANFARE_CONFIG", config.to_owned()),
         ]
         .map(|(name, value)| (name.into(), value.into()));
         let settings = Settings::resolve(role, &Flags::default(), environment).expect("the settings are right");
