@@ -22,7 +22,7 @@ use crate::dispatcher::tally::Tally;
 use crate::ground::Ground;
 use crate::ground::cluster::Differ;
 use crate::kv::datacenter::PeerState;
-use crate::limits::WINDOW_IDLE;
+use crate::limits::{NODE_LEASE, WINDOW_IDLE};
 
 /// See the [module](self).
 pub struct Dispatcher {
@@ -41,6 +41,8 @@ pub struct Dispatcher {
     pub(crate) reading_counts: bool,
     /// When they may be read again.
     pub(crate) counts_due: Instant,
+    /// When all that is to be told is told again: somebody else may have told other things, who does not tell any more by then.
+    pub(crate) tell_again_at: Option<Instant>,
     /// Topics to look at whether their viewers are to be told of their number.
     pub(crate) counts: usize,
     /// When senders of peers' batches that are gone are forgotten next.
@@ -59,6 +61,7 @@ impl Dispatcher {
             tally: Tally::new(),
             reading_counts: false,
             counts_due: ground.clock.instant,
+            tell_again_at: None,
             counts: 0,
             next_tidy: ground.clock.instant,
         };
@@ -73,6 +76,10 @@ impl Dispatcher {
         if self.next_tidy <= ground.clock.instant {
             self.next_tidy = ground.clock.instant + WINDOW_IDLE / 10;
             self.tidy_peers(ground);
+        }
+        if self.tell_again_at.is_some_and(|at| at <= ground.clock.instant) {
+            self.tell_again_at = None;
+            self.tally.tell_again();
         }
         self.subscribers.tick(ground.clock.instant);
         self.read_counts(ground);
@@ -103,6 +110,9 @@ impl Dispatcher {
         if differ.tellers {
             // What a dispatcher or a backend that is gone did not tell, and what was asked for while there was none.
             self.tally.doubt_totals();
+        }
+        if differ.tellers || differ.was_absent {
+            self.tell_again_at = Some(ground.clock.instant + NODE_LEASE);
         }
         self.on_peers(states, differ.lost_dispatcher);
         if changed {

@@ -37,8 +37,8 @@ struct Counts {
 struct Told {
     /// To viewers: all. None if they were perhaps not all told.
     total: Option<(u32, u32)>,
-    /// To other data centers: those of this one.
-    own: Crowd,
+    /// To other data centers: those of this one. None if they were perhaps not told.
+    own: Option<Crowd>,
     /// To hooks: whether this data center has viewers. None if they were perhaps not told.
     occupied: Option<bool>,
     at: Instant,
@@ -258,6 +258,16 @@ impl Tally {
         }
     }
 
+    /// Others may have told other things since this node told last.
+    pub fn tell_again(&mut self) {
+        for (topic, counts) in &mut self.topics {
+            if let Some(told) = &mut counts.told {
+                (told.total, told.own, told.occupied) = (None, None, None);
+                counts.mark(topic, &mut self.changed);
+            }
+        }
+    }
+
     /// Hooks may not know which topics have viewers.
     pub fn doubt_occupied(&mut self) {
         for (topic, counts) in &mut self.topics {
@@ -337,14 +347,15 @@ impl Tally {
                 // Where nobody watches here nobody is told, and who comes next is told anew.
                 let was_told = told.and_then(|told| told.total);
                 let news = (!own.is_none() && was_told != Some(total)).then_some(total);
-                let own_news = told.is_none_or(|told| told.own != own).then(|| own.clone());
+                let own_news = told.is_none_or(|told| told.own.as_ref() != Some(&own)).then(|| own.clone());
                 // Nobody is told of a topic that never had viewers that it has none.
                 let was_occupied = told.map_or(Some(false), |told| told.occupied);
                 let occupied = Some(!own.is_none()).filter(|occupied| was_occupied != Some(*occupied));
                 if news.is_some() || own_news.is_some() || occupied.is_some() {
                     // What nobody was told of is not taken for told: it is news to who comes later.
                     let is_occupied = Some(!own.is_none());
-                    counts.told = Some(Told { total: news.or(was_told), own, occupied: is_occupied, at: now });
+                    counts.told =
+                        Some(Told { total: news.or(was_told), own: Some(own), occupied: is_occupied, at: now });
                     due.push(Due { topic: topic.clone(), total: news, own: own_news, occupied });
                 }
             }

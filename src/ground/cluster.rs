@@ -19,9 +19,10 @@ use crate::ground::questions::{Questions, Relay};
 use crate::kv::datacenter::PeerState;
 use crate::kv::{NodeInfo, Unavailable};
 use crate::limits::{
-    DATABASES_KNOWN, GONE_SHOWN, GONE_SHOWN_FOR, HEARTBEAT_RETRY, HEARTBEAT_SOONEST, NODE_HEARTBEAT, NODE_LEASE,
-    RESOLVE_AGAIN, WINDOW_IDLE,
+    DATABASES_KNOWN, GONE_SHOWN, GONE_SHOWN_FOR, HEARTBEAT_RETRY, HEARTBEAT_SOONEST, LEASE_SURE, NODE_HEARTBEAT,
+    NODE_LEASE, RESOLVE_AGAIN, WINDOW_IDLE,
 };
+use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::Map;
 use crate::runtime::resolver::Found;
 use crate::runtime::trouble::{Reason, Told, ToldEach};
@@ -77,6 +78,10 @@ pub struct Cluster {
     pub(crate) since: Option<Reach>,
     /// The store lost what it had before this, which some node knew; the start if none did.
     pub(crate) lost: Reach,
+    /// On the shard that sends heartbeats: when the last was answered, and how often other nodes may have taken this one for dead.
+    pub(crate) heard: (Option<Instant>, u64),
+    /// How often they may have, as this shard knows.
+    absences: u64,
     /// What the log said of another node that refuses this one.
     pub(crate) warned: Told,
     /// What the log said of those who showed another secret.
@@ -97,12 +102,28 @@ pub struct Differ {
     pub(crate) lost_dispatcher: bool,
     /// Dispatchers or backends came or went.
     pub(crate) tellers: bool,
+    /// This node may have been taken for dead, and others for what it does.
+    pub(crate) was_absent: bool,
 }
 
 impl Ground {
-    /// Who lives, as a heartbeat's answer says, and before what the key-value store lost what it had.
-    pub(crate) fn on_alive(&mut self, nodes: Arc<Vec<NodeInfo>>, lost: Reach) -> Differ {
+    /// A heartbeat was answered.
+    pub(crate) fn on_heartbeat_heard(&mut self) {
+        let now = self.clock.instant;
+        self.node.heard_ms.store(self.clock.unix_ms, Ordering::Relaxed);
+        let (heard, absences) = &mut self.cluster.heard;
+        let before = heard.replace(now);
+        let was_absent = before.is_some_and(|before| now.saturating_duration_since(before) > LEASE_SURE);
+        *absences += u64::from(was_absent && !planted(Mistake::AbsenceUnnoticed));
+    }
+
+    /// Who lives, as a heartbeat's answer says, before what the key-value store lost what it had, and how often this node may have
+    /// been taken for dead.
+    pub(crate) fn on_alive(&mut self, nodes: Arc<Vec<NodeInfo>>, lost: Reach, absences: u64) -> Differ {
+        // A store that lost what it had knew of no node for a while.
+        let was_absent = lost > self.cluster.lost || absences > self.cluster.absences;
         self.cluster.lost = self.cluster.lost.max(lost);
+        self.cluster.absences = self.cluster.absences.max(absences);
         for database in nodes.iter().filter_map(|node| node.database.as_ref()) {
             if is_database(database) && !self.cluster.databases.contains(database) {
                 self.cluster.databases.truncate(DATABASES_KNOWN - 1);
@@ -111,6 +132,7 @@ impl Ground {
         }
         let tells = |node: &&NodeInfo| node.is("dispatcher") || node.is("backend");
         let differ = Differ {
+            was_absent,
             lost_dispatcher: self.alive.iter().any(|node| node.is("dispatcher") && among(&nodes, node.id).is_none()),
             tellers: self
                 .alive

@@ -138,6 +138,8 @@ pub enum Message {
         lost: Reach,
         /// The number of the newest reason for which this node may lack events.
         doubt: u64,
+        /// How often other nodes may have taken this one for dead.
+        absences: u64,
     },
     /// To the shard that sends heartbeats: who lives?
     AskAlive,

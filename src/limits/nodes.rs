@@ -108,6 +108,10 @@ pub const HANDOVER_PAUSE: Duration = Duration::from_millis(50);
 pub const HEARTBEAT_SOONEST: Duration = Duration::from_millis(200);
 /// No answer to a heartbeat for so long, and a node may lack events: its ids promise less until it has compared its topics.
 pub const DOUBT_SILENCE: Duration = Duration::from_secs(5);
+/// Between answers to two heartbeats no longer than this, and the node's lease held all the time: the first answer may have been
+/// under way for as long as an answer may take.
+pub const LEASE_SURE: Duration = Duration::from_millis((NODE_LEASE.as_millis() - KV_TIMEOUT.as_millis()) as u64);
+const _: () = assert!(NODE_HEARTBEAT.as_millis() < LEASE_SURE.as_millis());
 /// So much before the last answer no event was lost on its way: of a dispatcher that died, its lease had to lapse first.
 pub const DOUBT_BACK: Duration = Duration::from_secs(10);
 const _: () = assert!(NODE_LEASE.as_millis() + NODE_HEARTBEAT.as_millis() <= DOUBT_BACK.as_millis());

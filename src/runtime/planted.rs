@@ -89,12 +89,14 @@ pub enum Mistake {
     HookOvertaken,
     /// What a backend did not store for hooks is not told again.
     HookNewsOnce,
+    /// A node that others took for dead does not notice.
+    AbsenceUnnoticed,
     /// A Frontend drops one in 1,000 of the events that come to it.
     EventDropped,
 }
 
 /// All of them.
-pub const ALL: [Mistake; 43] = [
+pub const ALL: [Mistake; 44] = [
     Mistake::PrevUnchecked,
     Mistake::HolesUnread,
     Mistake::EndsUncompared,
@@ -137,6 +139,7 @@ pub const ALL: [Mistake; 43] = [
     Mistake::HookFailureTaken,
     Mistake::HookOvertaken,
     Mistake::HookNewsOnce,
+    Mistake::AbsenceUnnoticed,
     Mistake::EventDropped,
 ];
 

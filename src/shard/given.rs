@@ -49,9 +49,9 @@ impl Services {
             Message::Settled { core, reason } => {
                 with(&mut self.frontend, |frontend| frontend.doubt.settle(core, reason))
             }
-            Message::Alive { nodes, differing, changed, peers, lost, doubt } => {
+            Message::Alive { nodes, differing, changed, peers, lost, doubt, absences } => {
                 let known = Arc::clone(&ground.alive);
-                let differ = ground.on_alive(nodes, lost);
+                let differ = ground.on_alive(nodes, lost, absences);
                 ground.on_alive_hooks(&known);
                 with(&mut self.dispatcher, |dispatcher| dispatcher.on_alive_nodes(ground, &peers, changed, &differ));
                 let before = std::mem::replace(&mut ground.cluster.others, peers);

@@ -46,7 +46,7 @@ impl Services {
 
     pub(crate) fn on_heartbeat(&mut self, ground: &mut Ground, alive: &Alive) {
         with(&mut self.frontend, |frontend| frontend.on_alive_counts(alive));
-        ground.node.heard_ms.store(ground.clock.unix_ms, Ordering::Relaxed);
+        ground.on_heartbeat_heard();
         ground.cluster.since = ground.cluster.since.or(alive.since);
         self.tell_alive(ground, alive, &alive.differing);
     }
@@ -59,7 +59,7 @@ impl Services {
         nodes.sort_unstable_by_key(|node| node.id);
         let changed = ground.alive.as_slice() != nodes.as_slice();
         let doubt = self.frontend.as_mut().map_or(0, |frontend| frontend.reason_for_doubt(ground, &nodes));
-        let nodes = Arc::new(nodes);
+        let (nodes, absences) = (Arc::new(nodes), ground.cluster.heard.1);
         if let Ok(mut known) = ground.node.nodes.lock() {
             *known = Arc::clone(&nodes);
         }
@@ -69,7 +69,7 @@ impl Services {
             let differing = buckets.filter(|bucket| differing.contains(bucket));
             let differing: Vec<u8> = differing.collect();
             let (nodes, peers) = (Arc::clone(&nodes), Arc::clone(&peers));
-            ground.send(shard, Message::Alive { nodes, differing, changed, peers, lost, doubt });
+            ground.send(shard, Message::Alive { nodes, differing, changed, peers, lost, doubt, absences });
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What must hold of what clients saw, by the design and docs/delivery.md, whatever happened in between.
 
+pub mod canaries;
 pub mod hooks;
 mod paced;
 mod stored;
@@ -288,10 +289,12 @@ impl<'a> Case<'a> {
             // What a gap told of may come later, with what the next resume goes back.
             let tells = |at: u64, of: &str| (of == topic || of.is_empty()) && (begun..=shown.at).contains(&at);
             let is_told = viewer.gaps.iter().any(|(at, of, _)| tells(*at, of));
-            // One backend tells of a place's posts in the order in which it stored them, where it knows that it did.
+            // One backend tells of a place's posts in the order in which it stored them, where it knows that it did. A dispatcher
+            // that was asleep tells again of what another told since, which is new to who came in between.
             let post = shown.id.rsplit(' ').next().filter(|id| !id.ends_with(DELETED_SUFFIX));
             let post = post.and_then(|id| id.split_once('-'));
-            if let Some((number, database)) = post.filter(|_| in_order)
+            let since = viewer.since.get(topic).copied().unwrap_or(0);
+            if let Some((number, database)) = post.filter(|_| in_order && begun > since)
                 && let Ok(number) = number.parse()
                 && let Some(before) = posts.insert((topic, database), number)
                 && before > number

@@ -7,7 +7,6 @@ use std::sync::Once;
 
 use fanfare::runtime::random::Random;
 
-use crate::canaries;
 use crate::clients::{MILLISECOND, SECOND};
 use crate::faults::{self, Fault};
 use crate::oracle;
@@ -113,7 +112,7 @@ fn go(world: &mut World) -> Vec<String> {
     world.run(at(ends.finishes));
     world.finish();
     world.run(at(ends.reloads));
-    let heard = canaries::heard(world);
+    let heard = oracle::canaries::heard(world);
     let mut wrong = oracle::hooks::lacking(world);
     world.reload();
     world.run(at(ends.strikes));
@@ -129,7 +128,7 @@ fn go(world: &mut World) -> Vec<String> {
     world.publish(false);
     world.run(at(ends.lacks + 2) + AT_ONCE);
     wrong.extend(oracle::judge(world));
-    wrong.extend(canaries::wrong(world, &heard));
+    wrong.extend(oracle::canaries::wrong(world, &heard));
     wrong
 }
 

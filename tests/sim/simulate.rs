@@ -4,7 +4,6 @@
 
 mod agenda;
 mod batch;
-mod canaries;
 mod clients;
 mod database;
 mod fabric;

@@ -246,3 +246,20 @@ fn first_and_last_viewers_are_told_of_once_until_that_is_doubted() {
     tally.look_again();
     assert_eq!(told(&mut tally, true), [true]);
 }
+
+#[test]
+fn what_others_may_have_told_since_is_told_again_and_no_sooner_than_viewers_may_be() {
+    let (mut tally, now) = (Tally::default(), Instant::now());
+    let change = NodeCounts { node: NodeId(1), number: 1, full: false, counts: vec![(topic(1), crowd(2))] };
+    tally.change(&change, |_| true);
+    let due = |tally: &mut Tally, at: Duration| {
+        let due = tally.due(now + at, ALL, |_| true).pop();
+        due.map(|due| (due.total, due.own.map(|own| own.viewers), due.occupied))
+    };
+    let all = Some((Some((2, 2)), Some(2), Some(true)));
+    assert_eq!(due(&mut tally, Duration::ZERO), all);
+    tally.tell_again();
+    assert_eq!(due(&mut tally, COUNTS_PAUSE / 2), None);
+    assert_eq!(due(&mut tally, COUNTS_PAUSE), all);
+    assert_eq!(due(&mut tally, 2 * COUNTS_PAUSE), None);
+}
