@@ -345,7 +345,7 @@ impl Frontend {
         let Some(home) = self.homes.homes.get_mut(topic) else { return };
         let Some(recent) = home.order.recent(ask.after) else { return home.asks.insert(ask) };
         let Recent { frames, from, reaches, shown } = recent;
-        let page = FramePage { frames, complete: true, reaches, since: Reach::START, shown };
+        let page = FramePage { frames, complete: true, reaches, since: Reach::START, shown, told: Reach::START };
         let (page, from) = page.within(from, ask.bytes);
         ground.counters().replays_from_memory.add(1);
         let answer = Replayed { topic: topic.clone(), page, from, asker: ask.asker };
@@ -388,7 +388,8 @@ impl Frontend {
         let mut effects = Vec::new();
         if reading.for_order {
             let Page { complete, reaches, since, .. } = page;
-            let page = FramePage { frames: frames.clone().into(), complete, reaches, since, shown: reading.end };
+            let (frames, shown) = (frames.clone().into(), reading.end);
+            let page = FramePage { frames, complete, reaches, since, shown, told: Reach::START };
             home.order.page(&page, now, &mut effects);
             home.settle();
         }
@@ -397,7 +398,7 @@ impl Frontend {
         let shown = frames.partition_point(|frame| frame.position().is_some_and(|position| end.has(position)));
         let complete = shown < frames.len() || (page.complete && end <= reading.end.max(Shown::to(last)));
         let (frames, reaches, since) = (frames[..shown].into(), page.reaches, page.since);
-        let shown = FramePage { frames, complete, reaches, since, shown: end };
+        let shown = FramePage { frames, complete, reaches, since, shown: end, told: Reach::START };
         let to = (!page.complete).then_some(last);
         let answers: Vec<Replayed> = home
             .asks

@@ -219,10 +219,14 @@ impl Frontend {
                 // What the topics' logs hold is on the page, or comes from history as well.
                 self.merge_what_waits(ground, conn.slot);
                 let topic = replayed.topic.as_str();
-                let shown = self.watched(ground, conn, topic).and_then(|index| self.topics.get(index).shown_to());
+                let shown = self.watched(ground, conn, topic).and_then(|index| {
+                    let entry = self.topics.get(index);
+                    Some((entry.shown_to()?, entry.told))
+                });
                 let Some(lag) = self.lags.get_mut(conn.slot) else { return };
                 let Some(replaying) = &mut lag.replay else { return };
-                let page = shown.map_or_else(|| replayed.page.clone(), |shown| replayed.page.up_to(shown));
+                let page =
+                    shown.map_or_else(|| replayed.page.clone(), |(shown, told)| replayed.page.up_to(shown, told));
                 replaying.replay.page(topic, &page, replayed.from.min(page.frames.len()));
                 self.on_stream_writable(ground, conn);
             }

@@ -18,13 +18,16 @@ pub struct FramePage {
     pub since: Reach,
     /// Viewers were given everything up to here. What follows, and what is lost of it, comes to them live.
     pub shown: Shown,
+    /// They were told that something before this may be missing, which nobody tells them again.
+    pub told: Reach,
 }
 
 impl FramePage {
-    /// Of a page, what a core with viewers has given them; what follows comes to them live.
-    pub fn up_to(&self, shown: Shown) -> FramePage {
+    /// Of a page, what a core with viewers has given them; what follows comes to them live, but for the word that something
+    /// before `told` may be missing.
+    pub fn up_to(&self, shown: Shown, told: Reach) -> FramePage {
         let given = self.frames.partition_point(|frame| frame.position().is_some_and(|position| shown.has(position)));
-        let page = FramePage { shown: shown.min(self.shown), ..self.clone() };
+        let page = FramePage { shown: shown.min(self.shown), told, ..self.clone() };
         if given == self.frames.len() {
             return page;
         }
@@ -33,7 +36,7 @@ impl FramePage {
 
     /// Whether something may be missing that follows what a client was shown, and that does not come live.
     pub fn lacks_after(&self, shown: Shown) -> bool {
-        self.reaches.and_live_from(self.shown).lacks_after(shown)
+        self.reaches.and_live_from(self.shown.max(Shown::told(self.told))).lacks_after(shown)
     }
 
     /// Those from `from` on that fit into so many bytes, at least one. Gives the first of them in the page that it gives.

@@ -141,7 +141,7 @@ fn promises_broken_by_the_first_seeds() {
 /// A plan that showed a fault, and what it was.
 type Story = (fn() -> Plan, &'static str);
 
-const ONCE_FAILED: [Story; 7] = [
+const ONCE_FAILED: [Story; 8] = [
     (
         || whole(1030),
         "a store that lost all twice took an event for the first one of its topic: what it lost in between went untold",
@@ -178,6 +178,10 @@ const ONCE_FAILED: [Story; 7] = [
     (
         || plan(220),
         "a like whose commit had no answer was stored; who gave it again was told so, and viewers were never told of its total",
+    ),
+    (
+        || plan(960_861_929),
+        "who came back after a loss that the others had been told of, and before those had what history kept, was not told",
     ),
 ];
 

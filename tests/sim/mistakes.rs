@@ -51,8 +51,8 @@ fn fit(mistake: Mistake, seed: u64) -> Plan {
         }
         // Two that may tell of a topic, of whom one is silent for longer than its lease.
         Mistake::AbsenceUnnoticed => {
-            let faults = UNHEARD.into();
-            Plan { hooks: true, backends: 1, dispatchers: 2, members: 3, faults, viewers: 10, ..small }
+            let faults = [Fault::Cut, Fault::Outage, Fault::Pause, Fault::Weather].into();
+            Plan { hooks: true, backends: 1, members: 3, faults, viewers: small.viewers.max(8), ..small }
         }
         // Nothing else is published, so that nobody but a canary misses anything.
         Mistake::EventDropped => Plan {
@@ -142,6 +142,6 @@ mistakes! {
     hook_failure_taken: HookFailureTaken, 2000;
     hook_overtaken: HookOvertaken, 2000;
     hook_news_once: HookNewsOnce, 2000;
-    absence_unnoticed: AbsenceUnnoticed, 2000;
+    absence_unnoticed: AbsenceUnnoticed, 2014;
     event_dropped: EventDropped, 2000;
 }

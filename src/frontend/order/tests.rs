@@ -54,7 +54,14 @@ impl World {
             .iter()
             .map(|stored| frame(stored.event.parse().unwrap(), stored.position, stored.prev.unwrap_or_default()))
             .collect();
-        FramePage { frames, complete: page.complete, reaches: page.reaches, since: page.since, shown: EVERYTHING }
+        FramePage {
+            frames,
+            complete: page.complete,
+            reaches: page.reaches,
+            since: page.since,
+            shown: EVERYTHING,
+            told: Reach::START,
+        }
     }
 
     fn end(&mut self) -> End {
@@ -212,8 +219,14 @@ fn what_outlived_a_takeover_is_no_part_of_the_gap() {
         assert_eq!(order.read_due(now + HOLE_WAIT), Some(at(10)));
         let frames = [Arc::clone(&two)].into_iter().chain((!compares).then(|| Arc::clone(&three)));
         let lost = Reach::back_to(at(30));
-        let page =
-            FramePage { frames: frames.collect(), complete: true, reaches: lost, since: lost, shown: EVERYTHING };
+        let page = FramePage {
+            frames: frames.collect(),
+            complete: true,
+            reaches: lost,
+            since: lost,
+            shown: EVERYTHING,
+            told: Reach::START,
+        };
         order.page(&page, now + HOLE_WAIT, &mut effects);
         order.compared(
             End { position: Some(at(40)), since: Reach::back_to(at(30)), clock: None },
@@ -302,12 +315,12 @@ fn a_history_that_expired_is_no_proof_that_nothing_is_missing() {
     assert!(shown.has(missed), "what expired does not come live");
     assert!(order.recent(had).is_none(), "and the ring does not have it");
     for after in [had, had.earlier(5)] {
-        let page = world.read(after, 9).up_to(shown);
+        let page = world.read(after, 9).up_to(shown, Reach::START);
         assert!(page.lacks_after(Shown::to(had)));
     }
     // Who was there lately lacks nothing.
     let lately = Position::at(world.now_ms - 500);
-    assert!(!world.read(lately, 9).up_to(shown).lacks_after(Shown::to(lately)));
+    assert!(!world.read(lately, 9).up_to(shown, Reach::START).lacks_after(Shown::to(lately)));
     // What comes next is shown, and is in the ring.
     let next = world.publish(9);
     order.frame(Arc::clone(&next), now, &mut effects);
@@ -352,7 +365,7 @@ fn who_asks_for_the_end_of_a_page_holds_no_more_than_it_asked_for() {
     let frames: Arc<[_]> = (1..=4).map(|number| frame(number, at(number), at(number - 1))).collect();
     let each = frames[0].bytes().len();
     let (reaches, since, shown) = (Reach::START, Reach::START, EVERYTHING);
-    let page = FramePage { frames, complete: true, reaches, since, shown };
+    let page = FramePage { frames, complete: true, reaches, since, shown, told: Reach::START };
     let (whole, from) = page.within(2, 4 * each);
     assert_eq!((Arc::ptr_eq(&whole.frames, &page.frames), from, whole.complete), (true, 2, true));
     for (bytes, held, complete) in [(3 * each, 2, true), (2 * each, 2, true), (each, 1, false), (0, 1, false)] {

@@ -30,7 +30,7 @@ fn replay(topics: impl IntoIterator<Item = Topic>, after: u64, had: Option<u64>)
 fn page(frames: Arc<[Arc<Frame>]>, complete: bool, reaches: u64, since: u64) -> FramePage {
     let [reaches, since] = [reaches, since].map(|ms| Reach::back_to(Position::at(ms)));
     let last = frames.last().and_then(|frame| frame.position()).unwrap_or_default();
-    FramePage { frames, complete, reaches, since, shown: Shown::to(last.max(reaches.place())) }
+    FramePage { frames, complete, reaches, since, shown: Shown::to(last.max(reaches.place())), told: Reach::START }
 }
 
 /// What a stream is told, to its end, where each page that it asks for is the next of these: the times of events, and 0 for a
@@ -201,6 +201,21 @@ fn a_loss_that_is_said_in_several_ways_is_told_once() {
             let more = Frame::gap("live:a", "dc:7-1", Reach::back_to(Position::at(40)));
             assert!(replay.passes_over(&more) && matches!(replay.step(), Step::Gap(_)), "another loss is another gap");
         }
+    }
+}
+
+/// Viewers who were there were given all up to 8, told of what was lost before 20, and are yet to be given what history has.
+/// Who comes then with 8 was not told.
+#[test]
+fn a_loss_that_others_were_told_of_before_a_stream_came_back() {
+    let (shown, lost) = (Shown::to(Position::at(8)), Reach::back_to(Position::at(20)));
+    for (told, gap) in [(Reach::START, false), (lost, true)] {
+        let mut replay = replay(topic(), 1, Some(8));
+        let page = page(events(&[30]), true, 20, 20).up_to(shown, told);
+        assert!(page.frames.is_empty(), "they come live");
+        assert!(matches!(replay.step(), Step::Ask(..)));
+        replay.page("live:a", &page, 0);
+        assert_eq!(matches!(replay.step(), Step::Gap(_)), gap, "{told:?}");
     }
 }
 
