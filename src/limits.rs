@@ -6,12 +6,14 @@ mod canary;
 mod check;
 mod control;
 mod full;
+mod happenings;
 mod hooks;
 mod journeys;
 mod listing;
 mod memory;
 mod merging;
 mod nodes;
+mod otlp;
 mod outbox;
 mod returns;
 mod rules;
@@ -24,12 +26,14 @@ pub use canary::*;
 pub use check::*;
 pub use control::*;
 pub use full::*;
+pub use happenings::*;
 pub use hooks::*;
 pub use journeys::*;
 pub use listing::*;
 pub use memory::*;
 pub use merging::*;
 pub use nodes::*;
+pub use otlp::*;
 pub use outbox::*;
 pub use returns::*;
 pub use rules::*;
@@ -163,12 +167,6 @@ pub const FANOUT_SLICE: usize = 64;
 pub const SENDS_BATCH: usize = FANOUT_SLICE;
 /// How often a shard that never sleeps lets other tasks of its executor run.
 pub const YIELD_EVERY: Duration = Duration::from_millis(1);
-/// How long a shard looks for more before it sleeps, where that has paid: about what a sleep costs.
-pub const PATIENCE: Duration = Duration::from_micros(40);
-/// Looks in vain, two for one, after which a shard that was busy sleeps at once again.
-pub const PATIENCE_CREDIT_MAX: i32 = 16;
-/// Sleeps after which a shard that is not busy looks once all the same.
-pub const PATIENCE_PROBE: u32 = 64;
 /// One read from a socket.
 pub const READ_BYTES: usize = 64 * 1024;
 /// Reads from one socket before others get their turn.

@@ -6,6 +6,7 @@ mod greeting;
 mod hooks;
 mod kv;
 pub mod notify;
+mod panics;
 mod secrets;
 mod signals;
 
@@ -34,10 +35,12 @@ use crate::ground::message::{Message, Then, Ticket};
 use crate::ground::node::{Node, Roles};
 use crate::ground::peers::Peer;
 use crate::kv::{BUCKETS, KeyValue, NodeInfo};
-use crate::limits::{FILES_RESERVED, FILES_RESERVED_PER_SHARD, LOG_FLUSH, MAILBOX_MESSAGES, SHARDS_MAX};
+use crate::limits::{FILES_RESERVED, FILES_RESERVED_PER_SHARD, MAILBOX_MESSAGES, SHARDS_MAX};
 use crate::observe::canary::CanaryMetrics;
 use crate::observe::expiry::Expiry;
 use crate::observe::metrics::Counters;
+use crate::observe::otlp::message::Resource;
+use crate::observe::otlp::{Exporter, Spans};
 use crate::observe::peers::{PeerCounters, PeerMetrics};
 use crate::observe::{exposition, log};
 use crate::runtime::account::{Common, Use};
@@ -233,6 +236,8 @@ pub struct Ways {
     pub store: Option<Store<Ticket>>,
     /// Sends what hooks are told; needed where there are some.
     pub hook_sender: Option<Arc<dyn HookSender>>,
+    /// Takes spans of sampled events.
+    pub spans: Option<Spans>,
     /// Memory that it may use, in bytes.
     pub memory: u64,
     /// Connections that it can have.
@@ -286,6 +291,7 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
         heard_ms: AtomicU64::new(0),
         trouble: Mutex::new(None),
         resolver: ways.resolver,
+        spans: ways.spans,
         clocks: Clocks::default(),
         canaries,
         links: (0..shards).map(|_| Mutex::default()).collect(),
@@ -329,7 +335,7 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
     let open_files = open_files::raise();
     let cores = choose_cores(settings)?;
     // Before anybody is greeted, or a database made.
-    abort_on_panic();
+    let recorded = panics::abort();
     let engine = choose_engine(settings, &cores)?;
     let shards = cores.len();
     let sharing = if settings.reuse_port { Sharing::Processes } else { Sharing::Alone };
@@ -358,8 +364,10 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
     })?;
 
     let hooks = hooks::Hooks::start(settings, &mail[0])?;
+    let id = NodeId(getrandom::u64()?);
+    let (exporter, spans) = start_exporter(settings, id, roles)?.unzip();
     let ways = Ways {
-        id: NodeId(getrandom::u64()?),
+        id,
         times: Times::machine(),
         public: public_address,
         internal: internal_address,
@@ -370,10 +378,12 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
         resolver: Some(resolver),
         store,
         hook_sender: hooks.as_ref().map(hooks::Hooks::sender),
+        spans,
         memory: process::memory_available(),
         connections: connections(shards, open_files),
     };
     let (node, live) = assemble(settings, ways)?;
+    let _ = recorded.set(Arc::clone(&node));
     let _secrets = secrets::watch(settings, &node)?;
     let _hook_secrets = hooks.as_ref().map(|hooks| hooks.watch(settings)).transpose()?;
 
@@ -423,6 +433,9 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
             }
         }
     }
+    if let Some(exporter) = exporter {
+        exporter.end();
+    }
     // What was taken is stored before the process ends.
     if let Some(store) = &node.store {
         store.close();
@@ -462,6 +475,14 @@ fn open_store(
     }
 }
 
+/// Starts what sends spans to a collector of OpenTelemetry, where the settings name one.
+fn start_exporter(settings: &Settings, id: NodeId, roles: Roles) -> Result<Option<(Exporter, Spans)>, SettingsError> {
+    let Some(url) = &settings.otlp else { return Ok(None) };
+    let resource = Resource { node: id.to_string(), roles: roles.names().join("+"), dc: settings.dc.clone() };
+    let started = Exporter::start(url, resource);
+    started.map(Some).map_err(|problem| settings.refuse("otlp", &problem, "or give an http: URL of this box"))
+}
+
 /// What this node says of itself to the others.
 fn node_info(settings: &Settings, id: NodeId, roles: Roles, internal: SocketAddr) -> Result<NodeInfo, SettingsError> {
     let url = match &settings.advertise {
@@ -475,20 +496,4 @@ fn node_info(settings: &Settings, id: NodeId, roles: Roles, internal: SocketAddr
     let takes_hooks = (!settings.hooks.is_empty()).then_some(TAKES_HOOKS);
     let roles = roles.names().into_iter().chain(takes_hooks).map(str::to_owned).collect();
     Ok(NodeInfo { id, roles, url, database: None })
-}
-
-/// A shard that panicked would leave its part of the connections dead and the rest alive: end, and be restarted.
-fn abort_on_panic() {
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        // The panic is written by who panics, which is for ever where nobody reads it.
-        let in_time = std::thread::Builder::new().spawn(|| {
-            std::thread::sleep(LOG_FLUSH * 2);
-            std::process::abort();
-        });
-        drop(in_time);
-        log::flush();
-        usual(panic);
-        std::process::abort();
-    }));
 }

@@ -8,6 +8,8 @@ use crate::ground::Ground;
 use crate::ground::message::Then;
 use crate::ground::own::Own;
 use crate::limits::TOTALS_READ_MAX;
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::wire::event::LIKES;
 use crate::wire::http::percent_decode;
 use crate::wire::names::check_name;
@@ -24,7 +26,7 @@ impl Backend {
     /// A video's likes changed in the database.
     pub(crate) fn likes_changed(&mut self, ground: &mut Ground, topic: &Topic) {
         if !self.totals.changed(topic, ground.clock.instant) {
-            ground.counters().dropped_backlog.add(1);
+            ground.happened(What::DroppedBacklog, 1, Subject::topic(topic.as_str()));
         }
     }
 
@@ -62,7 +64,7 @@ impl Backend {
     pub(crate) fn on_asked_totals(&mut self, ground: &mut Ground, topics: &[Topic]) {
         for topic in topics {
             if !self.totals.asked(topic, ground.clock.instant) {
-                ground.counters().dropped_backlog.add(1);
+                ground.happened(What::DroppedBacklog, 1, Subject::topic(topic.as_str()));
             }
         }
     }

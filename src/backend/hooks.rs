@@ -19,6 +19,7 @@ use crate::ground::slots::Conn;
 use crate::limits::{ASKED_BYTES, HOOK_CLAIM, HOOK_LIMIT_EVERY, HOOK_REPORT, HOOK_WAITING_MAX};
 use crate::runtime::trouble::Told;
 use crate::wire::hooks::HookEvent;
+use crate::wire::hops::Begun;
 use crate::wire::http::HttpError;
 use crate::wire::topic::Topic;
 
@@ -167,7 +168,8 @@ impl Backend {
         let key = Arc::clone(&ground.node.hooks[hook].key);
         let command = Command::Hooks(HookCommand::Settle { hook: key, settled: settled.clone(), ends });
         let held = ground.node.storing.settle(ASKED_BYTES);
-        let ticket = self.ticket(ground, Conn::NOBODY, Then::HookSettled { hook, settled, ends }, held);
+        let ticket =
+            self.ticket(ground, (Conn::NOBODY, Begun::default()), Then::HookSettled { hook, settled, ends }, held);
         if let Err(full) = store.try_submit(command, ticket)
             && let Then::HookSettled { hook, settled, ends } = full.ticket.then
         {

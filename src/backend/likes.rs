@@ -21,9 +21,11 @@ use crate::ground::message::{Then, Ticket};
 use crate::ground::once::other_body;
 use crate::ground::own::Own;
 use crate::ground::posts::Telling;
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::trouble::Told;
-use crate::wire::hops::Begun;
+use crate::wire::hops::{Begun, SentAt};
 use crate::wire::http::{HttpError, Method};
 use crate::wire::json;
 use crate::wire::names::check_name;
@@ -35,6 +37,8 @@ pub(crate) struct LikeBody {
     member: Option<String>,
     #[serde(default = "default_reaction")]
     reaction: String,
+    #[serde(default)]
+    sent_at: SentAt,
 }
 
 pub(crate) fn default_reaction() -> String {
@@ -52,14 +56,15 @@ impl Backend {
     ) -> Result<Handled, HttpError> {
         let Incoming { conn, request, body, .. } = incoming;
         let topic = place_topic(PostKind::Comment, video)?;
-        let (command, then) = match request.method {
+        let read = |sent_at, ground: &Ground| (conn, Begun::read(request.traceparent, sent_at, ground.clock.instant));
+        let (command, then, asked) = match request.method {
             Method::Get | Method::Head => {
                 access.require_subscribe(&topic)?;
-                (Command::Counts { video: video.to_owned() }, Then::Counts)
+                (Command::Counts { video: video.to_owned() }, Then::Counts, read(SentAt::default(), ground))
             }
             _ => {
                 access.require_publish(topic.as_str())?;
-                let LikeBody { member, reaction } = json::object(body).map_err(|error| {
+                let LikeBody { member, reaction, sent_at } = json::object(body).map_err(|error| {
                     HttpError::bad(format!("the body must be {{\"member\":\"…\",\"reaction\":\"like\"}}: {error}"))
                 })?;
                 let member =
@@ -75,13 +80,13 @@ impl Backend {
                         at: ground.clock.unix_ms,
                     };
                     let command = ground.once(request, &member, ["likes", topic.as_str()], body, command)?;
-                    (command, Then::Liked { topic, member, reaction })
+                    (command, Then::Liked { topic, member, reaction }, read(sent_at, ground))
                 } else {
-                    (Command::Unlike { video, member, reaction }, Then::Unliked { topic })
+                    (Command::Unlike { video, member, reaction }, Then::Unliked { topic }, read(sent_at, ground))
                 }
             }
         };
-        self.store(ground, command, conn, then)
+        self.store(ground, command, asked, then)
     }
 
     /// Only reactions that are configured: the database keeps a count of each.
@@ -97,8 +102,8 @@ impl Backend {
     pub(crate) fn on_stored(&mut self, ground: &mut Ground, ticket: Ticket, result: Result<Outcome, StoreError>) {
         let took = ground.clock.instant.saturating_duration_since(ticket.asked_at);
         ground.counters().store_answer.observe(took.as_micros() as u64);
-        if !matches!(ticket.then, Then::OutboxHeld) {
-            ground.counters().store_errors.add(result.is_err().into());
+        if let (Err(error), false) = (&result, matches!(ticket.then, Then::OutboxHeld)) {
+            ground.happened(What::StoreError, 1, Subject::says(format_args!("{error}")));
         }
         if ticket.then.is_of_hooks() {
             return self.on_hooks_stored(ground, ticket, result);
@@ -110,7 +115,10 @@ impl Backend {
             (Then::Tapped { tapped, taps }, result) => return self.on_taps_stored(ground, tapped, taps, result),
             (Then::RulesAsked(topic), result) => return self.on_rules(ground, &topic, result),
             (Then::Marked(marking), result) => return self.on_marked(ground, marking, result.is_ok()),
-            (then, Ok(outcome)) => self.tell(ground, then, outcome, ticket.asked_at),
+            (then, Ok(outcome)) => {
+                let begun = Begun { stored_at: Some(ground.clock.instant), ..ticket.begun };
+                self.tell(ground, then, outcome, begun)
+            }
             (then, Err(error)) => {
                 if let Then::Liked { topic, .. } | Then::Unliked { topic } = then {
                     // It may be stored all the same, and who asks again is told that it was, which is no change.
@@ -128,15 +136,14 @@ impl Backend {
         self.stored_last
     }
 
-    /// Publishes what changed by a request of that time. Gives the answer to who asked.
+    /// Publishes what changed by a request. Gives the answer to who asked.
     fn tell(
         &mut self,
         ground: &mut Ground,
         then: Then,
         outcome: Outcome,
-        asked_at: Instant,
+        begun: Begun,
     ) -> Result<(Status, String), HttpError> {
-        let begun = Begun { read_at: Some(asked_at), stored_at: Some(ground.clock.instant), ..Begun::default() };
         let answer = outcome.answer();
         let told = |answer: Option<(Status, String)>| answer.expect("it is what a client is told");
         Ok(match (then, outcome) {

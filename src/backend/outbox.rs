@@ -20,10 +20,13 @@ use crate::ground::posts::{Marking, News, Telling, Told};
 use crate::ground::publishing::Publisher;
 use crate::ground::slots::Conn;
 use crate::limits::{ASKED_BYTES, OUTBOX_AGE, OUTBOX_LEASE, OUTBOX_PAGE_BYTES, TOLD_AT_ONCE};
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::runtime::account::{Account, Reservation, Use};
 use crate::runtime::random::Set;
 use crate::runtime::trouble;
 use crate::wire::event::DELETED_SUFFIX;
+use crate::wire::hops::Begun;
 use crate::wire::topic::Topic;
 
 /// The shard that looks into the outbox.
@@ -63,7 +66,8 @@ impl Backend {
             let store = ground.node.store.as_ref().expect("a backend has a database");
             let command = Command::Mark(Arc::clone(&marking.marks));
             let held = ground.node.storing.settle(ASKED_BYTES);
-            if let Err(full) = store.try_submit(command, self.ticket(ground, Conn::NOBODY, Then::Marked(marking), held))
+            if let Err(full) = store
+                .try_submit(command, self.ticket(ground, (Conn::NOBODY, Begun::default()), Then::Marked(marking), held))
                 && let Then::Marked(marking) = full.ticket.then
             {
                 self.posts.lines.unmarked(marking);
@@ -75,11 +79,11 @@ impl Backend {
     fn report_told(&mut self, ground: &mut Ground) {
         let left = self.posts.lines.take_left();
         if left > 0 {
-            ground.counters().outbox_left.add(left);
+            ground.happened(What::OutboxLeft, left, Subject::default());
         }
         let told = self.posts.lines.take_told();
         if told != Told::default() {
-            ground.counters().outbox_resent.add(told.told as u64);
+            ground.happened(What::OutboxResent, told.told as u64, Subject::default());
             ground.send(LOOKS, Message::Outbox(News::Told(told)));
         }
     }

@@ -19,8 +19,10 @@ use crate::ground::own::Own;
 use crate::ground::posts::Telling;
 use crate::ground::slots::Conn;
 use crate::limits::{ASKED_BYTES, POST_TEXT_BYTES_MAX, POSTS_PAGE_BYTES_MAX, POSTS_PAGE_DEFAULT, TEXT_BYTES_MAX};
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::runtime::account::Share;
-use crate::wire::hops::Begun;
+use crate::wire::hops::{Begun, SentAt};
 use crate::wire::http::{HttpError, Method};
 use crate::wire::json;
 use crate::wire::names::check_name;
@@ -33,6 +35,8 @@ use crate::wire::topic::Topic;
 pub(crate) struct PostBody {
     member: Option<String>,
     text: Option<String>,
+    #[serde(default)]
+    sent_at: SentAt,
 }
 
 /// The body of a deletion, which may be absent.
@@ -40,6 +44,7 @@ pub(crate) struct PostBody {
 #[serde(default)]
 pub(crate) struct DeleteBody {
     member: Option<String>,
+    sent_at: SentAt,
 }
 
 impl PostKind {
@@ -96,7 +101,7 @@ pub(crate) fn check_text(text: &str) -> Result<(), HttpError> {
     }
 }
 
-/// About how many bytes a command takes, with its answer, beside names: a text is there, and once more where viewers are told.
+/// Subject how many bytes a command takes, with its answer, beside names: a text is there, and once more where viewers are told.
 pub(crate) fn bytes(command: &Command) -> usize {
     match command.inner() {
         Command::Post { text, .. } => 2 * text.len(),
@@ -130,11 +135,11 @@ impl Backend {
                 };
                 let limit = query.limit(POSTS_PAGE_DEFAULT)?;
                 let command = Command::ListPosts { kind, place: place.to_owned(), part, limit };
-                self.store(ground, command, conn, Then::Listed(kind))
+                self.store(ground, command, (conn, Begun::default()), Then::Listed(kind))
             }
             _ => {
                 access.require_publish(topic.as_str())?;
-                let PostBody { member, text } = json::object(body).map_err(|error| {
+                let PostBody { member, text, sent_at } = json::object(body).map_err(|error| {
                     HttpError::bad(format!("the body must be {{\"member\":\"…\",\"text\":\"…\"}}: {error}"))
                 })?;
                 let missing = HttpError::bad("the field \"member\" is missing: who writes?");
@@ -151,7 +156,8 @@ impl Backend {
                 let command = Command::Post { kind, place, member: by, text: said, standing, at, hooks };
                 let always = standing == Standing::Moderator;
                 let command = ground.once(request, &member, [kind.list(), topic.as_str()], body, command)?;
-                self.store(ground, command, conn, Then::Posted { kind, topic, member, text, always })
+                let begun = Begun::read(request.traceparent, sent_at, ground.clock.instant);
+                self.store(ground, command, (conn, begun), Then::Posted { kind, topic, member, text, always })
             }
         }
     }
@@ -166,9 +172,9 @@ impl Backend {
         place: &str,
         id: &str,
     ) -> Result<Handled, HttpError> {
-        let Incoming { conn, body, .. } = incoming;
+        let Incoming { conn, request, body, .. } = incoming;
         let topic = place_topic(kind, place)?;
-        let DeleteBody { member } = if body.trim_ascii().is_empty() {
+        let DeleteBody { member, sent_at } = if body.trim_ascii().is_empty() {
             DeleteBody::default()
         } else {
             json::object(body)
@@ -185,7 +191,8 @@ impl Backend {
         };
         let at = ground.clock.unix_ms;
         let command = Command::DeletePost { kind, place: place.to_owned(), id: id.to_owned(), by, at };
-        self.store(ground, command, conn, Then::Deleted { kind, topic, id: id.to_owned() })
+        let begun = Begun::read(request.traceparent, sent_at, ground.clock.instant);
+        self.store(ground, command, (conn, begun), Then::Deleted { kind, topic, id: id.to_owned() })
     }
 
     /// Hands a command to the database.
@@ -193,16 +200,16 @@ impl Backend {
         &mut self,
         ground: &mut Ground,
         command: Command,
-        conn: Conn,
+        (conn, begun): (Conn, Begun),
         then: Then,
     ) -> Result<Handled, HttpError> {
         let store = ground.node.store.as_ref().expect("a backend has a database");
         let held = ground.node.storing.reserve(ASKED_BYTES + bytes(&command));
         let submitted = held.map_err(|full| full.to_string()).and_then(|held| {
-            store.try_submit(command, self.ticket(ground, conn, then, held)).map_err(|full| full.to_string())
+            store.try_submit(command, self.ticket(ground, (conn, begun), then, held)).map_err(|full| full.to_string())
         });
         submitted.map_err(|why| {
-            ground.counters().store_errors.add(1);
+            ground.happened(What::StoreError, 1, Subject::says(format_args!("{why}")));
             HttpError::unavailable(why)
         })?;
         Ok(Handled::Later)
@@ -212,10 +219,10 @@ impl Backend {
     pub(crate) fn store_own(&self, ground: &Ground, command: Command, then: Then) -> bool {
         let Some(store) = &ground.node.store else { return true };
         let held = ground.node.storing.settle(ASKED_BYTES);
-        store.try_submit(command, self.ticket(ground, Conn::NOBODY, then, held)).is_ok()
+        store.try_submit(command, self.ticket(ground, (Conn::NOBODY, Begun::default()), then, held)).is_ok()
     }
 
-    pub(crate) fn ticket(&self, ground: &Ground, conn: Conn, then: Then, held: Share) -> Ticket {
+    pub(crate) fn ticket(&self, ground: &Ground, (conn, begun): (Conn, Begun), then: Then, held: Share) -> Ticket {
         let shard = match &then {
             Then::Liked { topic, .. }
             | Then::Unliked { topic, .. }
@@ -224,7 +231,7 @@ impl Backend {
             | Then::Deleted { topic, .. } => ground.node.home(topic.as_str()),
             _ => ground.id,
         };
-        Ticket { shard, asker: ground.id, conn, asked_at: ground.clock.instant, then, held: Some(held) }
+        Ticket { shard, asker: ground.id, conn, asked_at: ground.clock.instant, then, begun, held: Some(held) }
     }
 
     /// A post is on disk, or deleted: viewers are told, after what precedes it.
@@ -274,7 +281,7 @@ impl Backend {
     ) -> Result<(), HttpError> {
         let topic = place_topic(PostKind::Message, conversation)?;
         access.require_publish(topic.as_str())?;
-        let DeleteBody { member } = json::object(body)
+        let DeleteBody { member, .. } = json::object(body)
             .map_err(|error| HttpError::bad(format!("the body must be {{\"member\":\"…\"}}: {error}")))?;
         let member = access.member(member)?.ok_or(HttpError::bad("the field \"member\" is missing: who types?"))?;
         check_name("member", &member)?;
@@ -306,6 +313,8 @@ impl Backend {
         struct Body {
             member: Option<String>,
             message: Option<String>,
+            #[serde(default)]
+            sent_at: SentAt,
         }
         let topic = place_topic(PostKind::Message, conversation)?;
         match request.method {
@@ -316,13 +325,13 @@ impl Backend {
                 self.store(
                     ground,
                     Command::Receipts { conversation: conversation.to_owned(), after, limit },
-                    conn,
+                    (conn, Begun::default()),
                     Then::Receipts,
                 )
             }
             _ => {
                 access.require_publish(topic.as_str())?;
-                let Body { member, message } = json::object(body).map_err(|error| {
+                let Body { member, message, sent_at } = json::object(body).map_err(|error| {
                     HttpError::bad(format!("the body must be {{\"member\":\"…\",\"message\":\"…\"}}: {error}"))
                 })?;
                 let member =
@@ -335,7 +344,8 @@ impl Backend {
                     message,
                     at: ground.clock.unix_ms,
                 };
-                self.store(ground, command, conn, Then::Read { topic, member })
+                let begun = Begun::read(request.traceparent, sent_at, ground.clock.instant);
+                self.store(ground, command, (conn, begun), Then::Read { topic, member })
             }
         }
     }

@@ -16,6 +16,7 @@ use crate::ground::own::Own;
 use crate::limits::{SLOW_SECONDS_MAX, TIMEOUT_SECONDS_MAX};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::event::RULES;
+use crate::wire::hops::Begun;
 use crate::wire::http::{HttpError, Method};
 use crate::wire::json;
 use crate::wire::names::check_name;
@@ -133,13 +134,13 @@ impl Backend {
         let topic = moderated_topic(access, video)?;
         let video = video.to_owned();
         if request.method != Method::Put {
-            return self.store(ground, Command::Rules { video }, conn, Then::Rules);
+            return self.store(ground, Command::Rules { video }, (conn, Begun::default()), Then::Rules);
         }
         let read: RulesBody = json::object(body).map_err(|error| {
             HttpError::bad(format!("the body must be {{\"slow_seconds\":5,\"comments\":\"open\"}}: {error}"))
         })?;
         let command = Command::SetRules { video, change: read.change()?, at: ground.clock.unix_ms };
-        self.store(ground, command, conn, Then::RulesSet { topic })
+        self.store(ground, command, (conn, Begun::default()), Then::RulesSet { topic })
     }
 
     /// `POST /v1/videos/{video}/timeouts`
@@ -158,7 +159,7 @@ impl Backend {
         let (member, seconds) = read.read()?;
         let command =
             Command::TimeOut { video: video.to_owned(), member: member.clone(), seconds, at: ground.clock.unix_ms };
-        self.store(ground, command, conn, Then::TimedOut { member })
+        self.store(ground, command, (conn, Begun::default()), Then::TimedOut { member })
     }
 
     /// Rules are stored: pages are told.

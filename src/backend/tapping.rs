@@ -10,10 +10,13 @@ use crate::backend::posts::place_topic;
 use crate::db::{Command, Outcome, PostKind, StoreError};
 use crate::ground::Ground;
 use crate::ground::access::Access;
-use crate::ground::hooks::Who;
+use crate::ground::answering::Incoming;
 use crate::ground::message::{Message, Tapped, Then};
 use crate::ground::own::Own;
 use crate::limits::TAPS_MAX;
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
+use crate::wire::hops::{Begun, SentAt};
 use crate::wire::http::HttpError;
 use crate::wire::json;
 use crate::wire::names::check_name;
@@ -25,6 +28,8 @@ struct TapBody {
     reaction: String,
     #[serde(default = "one")]
     count: u32,
+    #[serde(default)]
+    sent_at: SentAt,
 }
 
 fn one() -> u32 {
@@ -36,13 +41,13 @@ impl Backend {
     pub(crate) fn taps(
         &mut self,
         ground: &mut Ground,
+        incoming: Incoming<'_>,
         access: &Access,
         video: &str,
-        body: &[u8],
     ) -> Result<(), HttpError> {
         let topic = place_topic(PostKind::Comment, video)?;
         access.require_publish(topic.as_str())?;
-        let TapBody { member, reaction, count } = json::object(body).map_err(|error| {
+        let TapBody { member, reaction, count, sent_at } = json::object(incoming.body).map_err(|error| {
             let example = "{\"member\":\"…\",\"reaction\":\"like\",\"count\":7}";
             HttpError::bad(format!("the body must be {example}: {error}"))
         })?;
@@ -55,10 +60,12 @@ impl Backend {
             )));
         }
         let admitted = ground.node.admission.tap(&member, count, ground.clock.instant);
-        let admitted = admitted.map_err(|refusal| ground.count_refusal(refusal));
-        ground.tell_refused(admitted, |_| Some(Who::Member(member.clone())))?;
+        admitted.map_err(|refusal| {
+            ground.refused(refusal, Subject { member: Some(&member), ..Subject::topic(topic.as_str()) })
+        })?;
         let data = json!({"member": member, "reaction": reaction}).to_string();
-        ground.publish(Own { count, ..Own::keyed(&topic, "tap", &reaction, data) });
+        let begun = Begun::read(incoming.request.traceparent, sent_at, ground.clock.instant);
+        ground.publish(Own { count, begun, ..Own::keyed(&topic, "tap", &reaction, data) });
         ground.counters().taps.add(count.into());
         let tapped = (topic, reaction);
         match ground.node.home(tapped.0.as_str()) {
@@ -70,8 +77,9 @@ impl Backend {
 
     /// At the home of a video's topic, which alone has the database count its taps.
     pub(crate) fn on_tapped(&mut self, ground: &mut Ground, tapped: Tapped, taps: u64) {
+        let topic = tapped.0.clone();
         if self.taps.add(tapped, taps, ground.clock.instant, &ground.account).is_err() {
-            ground.counters().dropped_backlog.add(1);
+            ground.happened(What::DroppedBacklog, 1, Subject::topic(topic.as_str()));
         }
     }
 

@@ -9,12 +9,15 @@ use tracing::warn;
 use crate::dispatcher::Dispatcher;
 use crate::ground::asking::{Asked, kv_error};
 use crate::ground::cluster::Trouble;
+use crate::ground::journeys::Named;
 use crate::ground::once::other_body;
 use crate::ground::publishing::{Appending, Published, Publisher, Versioning, id_json};
 use crate::ground::{Ground, Reply, Todo};
 use crate::kv::pace::Pace;
 use crate::kv::{Answer, Append, Request, SetLatest, Unavailable, latest_field};
 use crate::limits::{APPENDS_WAITING_MAX, VIEWERS_AGE};
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::runtime::account::Held;
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::event::{Class, VIEWERS};
@@ -116,7 +119,8 @@ impl Dispatcher {
             }
             Publisher::Own => {
                 if let Err(error) = placed {
-                    ground.counters().dropped_unrouted.add(1);
+                    let says = format_args!("of this node's own: {}", error.detail);
+                    ground.happened(What::DroppedUnrouted, 1, Subject::says(says));
                     if ground.cluster.told.fails(Trouble::NotPublished, ground.clock.instant) {
                         warn!(detail = %error.detail, "an event of this node's own was not published");
                     }
@@ -158,18 +162,20 @@ impl Dispatcher {
         let stored = Stored::read(json).expect("it was written by this node, or read before");
         let mut event = stored.event(Class::Every, 0);
         event.place = Some(Place { dc: &dc, position, prev, paced: stored.paced });
-        let hops = self.kept(ground, hops, Class::Every);
+        ground.track(Checkpoint::Kept.name(), Subject { event: Some(&stored.id), ..Subject::topic(&stored.topic) });
+        let hops = self.kept(ground, hops, Class::Every, json);
         event.hops = hops.as_ref();
         // It is in history: should its way be too full, whoever wants it reads it there.
         if self.route(ground, &event).is_err() {
-            ground.counters().dropped_overrun.add(1);
+            let about = Subject { event: Some(&stored.id), ..Subject::topic(&stored.topic) };
+            ground.happened(What::DroppedOverrun, 1, about);
         }
     }
 
     /// The key-value store has a sampled event.
-    fn kept(&self, ground: &Ground, hops: Option<Arc<Hops>>, class: Class) -> Option<Arc<Hops>> {
+    fn kept(&self, ground: &Ground, hops: Option<Arc<Hops>>, class: Class, json: &str) -> Option<Arc<Hops>> {
         hops.map(|mut hops| {
-            ground.note(Arc::make_mut(&mut hops), Checkpoint::Kept, class);
+            ground.note(Arc::make_mut(&mut hops), Checkpoint::Kept, class, Named::Text(json));
             hops
         })
     }
@@ -219,7 +225,7 @@ impl Dispatcher {
         }
         let mut event = stored.event(Class::Latest, 0);
         event.version = Version { number, dc: &dc };
-        let hops = self.kept(ground, hops, Class::Latest);
+        let hops = self.kept(ground, hops, Class::Latest, &json);
         event.hops = hops.as_ref();
         if !broadcast || !self.has_peers() {
             return self.route(ground, &event);

@@ -8,6 +8,8 @@ use crate::ground::Ground;
 use crate::ground::cluster::{Trouble, among};
 use crate::ground::link::{Call, Called, Destination, Lane, Outcome};
 use crate::limits::{ABSENT_NODE_AGE, FRAMES_TIMEOUT, OUTBOX_PATIENCE, UNKNOWN_NODE_WAIT};
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::queue::Pushed;
 use crate::queue::outbox::Outbox;
 use crate::runtime::random::Map;
@@ -61,7 +63,8 @@ impl Dispatcher {
     /// An event is for another node.
     pub(crate) fn send_to_node(&mut self, ground: &mut Ground, node: NodeId, frame: &Arc<Frame>) {
         if !self.outboxes.nodes.contains_key(&node) && !self.open_outbox(ground, node) {
-            return ground.counters().dropped_absent.add(u64::from(frame.count()));
+            let says = Subject { says: Some(format_args!("for node {node}")), ..Subject::frame(frame) };
+            return ground.happened(What::DroppedAbsent, u64::from(frame.count()), says);
         }
         let frame = &*ground.pass(frame, Checkpoint::Sent);
         let (now, unix_ms) = (ground.clock.instant, ground.clock.unix_ms);
@@ -72,7 +75,8 @@ impl Dispatcher {
             dirty.push(node);
         }
         if pushed != Pushed::Queued {
-            ground.counters().count_pushed(pushed);
+            let says = Subject { says: Some(format_args!("for node {node}")), ..Subject::frame(frame) };
+            ground.counters().count_pushed(pushed, says);
         }
     }
 
@@ -115,7 +119,7 @@ impl Dispatcher {
             let Some(remote) = self.outboxes.nodes.get_mut(&node) else { return };
             let Some(batch) = remote.outbox.next_batch(unix_ms) else {
                 let expired = remote.outbox.take_expired();
-                ground.counters().dropped_expired.add(expired);
+                ground.happened(What::DroppedExpired, expired, Subject::says(format_args!("for node {node}")));
                 return;
             };
             ground.counters().frames_sent.add(u64::from(batch.fresh));
@@ -163,13 +167,13 @@ impl Dispatcher {
             }
         };
         self.outboxes.mark(node);
-        ground.counters().dropped_link.add(lost);
+        ground.happened(What::DroppedLink, lost, Subject::says(format_args!("node {node} cannot read them")));
     }
 
     /// The table of living nodes is new: what waited for the dead is dropped.
     pub(crate) fn on_nodes(&mut self, ground: &mut Ground) {
         let now = ground.clock.instant;
-        let mut lost = 0;
+        let counters = ground.counters();
         let alive = Arc::clone(&ground.alive);
         let Outboxes { nodes, absent, dirty, next_number } = &mut self.outboxes;
         nodes.retain(|node, remote| {
@@ -183,23 +187,28 @@ impl Dispatcher {
             if remote.unknown.is_some_and(|since| now.saturating_duration_since(since) < UNKNOWN_NODE_WAIT) {
                 return true;
             }
-            lost += remote.outbox.clear(now).iter().sum::<u64>();
+            let lost = remote.outbox.clear(now).iter().sum::<u64>();
+            counters.happened(What::DroppedAbsent, lost, Subject::says(format_args!("for node {node}")));
             *next_number = (*next_number).max(remote.outbox.next_number());
             absent.insert(*node, now);
             false
         });
         absent.retain(|_, since| now.saturating_duration_since(*since) < ABSENT_NODE_AGE);
-        ground.counters().dropped_absent.add(lost);
     }
 
     /// Once a tick: tries again what failed, and gives up what has waited for too long.
     pub(crate) fn tick_outboxes(&mut self, ground: &mut Ground) {
         let now = ground.clock.instant;
-        let (mut lost, mut again, mut asks) = (0, Vec::new(), false);
+        let (mut again, mut asks) = (Vec::new(), false);
         for (node, remote) in &mut self.outboxes.nodes {
             asks |= remote.unknown.is_some();
             if remote.outbox.stalled(now) >= OUTBOX_PATIENCE {
-                lost += remote.outbox.clear(now).iter().sum::<u64>();
+                let lost = remote.outbox.clear(now).iter().sum::<u64>();
+                ground.happened(
+                    What::DroppedLink,
+                    lost,
+                    Subject::says(format_args!("node {node} did not take them in time")),
+                );
             } else if !remote.outbox.is_empty() {
                 again.push(*node);
             }
@@ -208,7 +217,6 @@ impl Dispatcher {
         if asks {
             ground.ask_alive();
         }
-        ground.counters().dropped_link.add(lost);
         ground.counters().outbox_frames.set(self.outboxes.frames());
     }
 }

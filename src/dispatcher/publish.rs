@@ -5,9 +5,12 @@ use std::sync::Arc;
 use crate::dispatcher::Dispatcher;
 use crate::dispatcher::subscribers::Routed;
 use crate::ground::asking::Asked;
+use crate::ground::journeys::Named;
 use crate::ground::publishing::{Published, Publisher};
 use crate::ground::{Ground, Todo};
 use crate::kv::Request as KvRequest;
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::wire::canary::is_canary;
 use crate::wire::connection_id::NodeId;
 use crate::wire::event::{Class, Draft, LIKES, RULES, VIEWERS};
@@ -33,7 +36,8 @@ impl Dispatcher {
         let key = if draft.kind == LIKES { Some(&*node.dc) } else { draft.key.as_deref() };
         ground.counters().events_in[info.class as usize].add(u64::from(!is_canary(&draft.topic)));
         let hops = ground.begin_journey(draft, id, info.class).map(|mut hops| {
-            ground.note(&mut hops, Checkpoint::Dispatched, info.class);
+            let named = Named::Names { topic: &draft.topic, kind: &draft.kind, id };
+            ground.note(&mut hops, Checkpoint::Dispatched, info.class, named);
             Arc::new(hops)
         });
         let event = Event {
@@ -148,7 +152,7 @@ impl Dispatcher {
         for frame in held {
             match &nodes {
                 Some(nodes) => self.dispatch(ground, nodes, &frame),
-                None => ground.counters().dropped_unrouted.add(u64::from(frame.count())),
+                None => ground.happened(What::DroppedUnrouted, u64::from(frame.count()), Subject::frame(&frame)),
             }
         }
     }

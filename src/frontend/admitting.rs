@@ -5,6 +5,7 @@ use crate::frontend::Frontend;
 use crate::ground::Ground;
 use crate::ground::slots::Conn;
 use crate::limits::*;
+use crate::observe::happenings::subject::Subject;
 use crate::wire::http::HttpError;
 use crate::wire::request::Request;
 use crate::wire::topic::Topic;
@@ -37,8 +38,9 @@ impl Frontend {
             Ok(())
         };
         admitted.map_err(|refusal| {
-            ground.tell_refused_address(refusal, ground.client(conn, request));
-            ground.count_refusal(refusal)
+            let member = ground.subject(conn).member.map(str::to_owned);
+            let (address, connection) = (ground.client(conn, request), Some(ground.name_of(conn)));
+            ground.refused(refusal, Subject { address, connection, member: member.as_deref(), ..Subject::default() })
         })
     }
 
@@ -50,7 +52,8 @@ impl Frontend {
         if topics.is_empty() || self.has_room(ground, topics) {
             Ok(())
         } else {
-            Err(ground.count_refusal(Refusal::Memory))
+            let topic = topics.first().map(Topic::as_str);
+            Err(ground.count_refusal(Refusal::Memory, Subject { topic, ..Subject::default() }))
         }
     }
 

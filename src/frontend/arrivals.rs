@@ -9,6 +9,7 @@ use crate::ground::Ground;
 use crate::ground::mail::Told;
 use crate::ground::message::Message;
 use crate::ground::slots::TopicIndex;
+use crate::observe::happenings::subject::Subject;
 use crate::queue::Pushed;
 use crate::queue::crossing::Missed;
 use crate::runtime::planted::{Mistake, planted};
@@ -161,7 +162,7 @@ impl Frontend {
         };
         self.queue_topic(index);
         if let Some(pushed) = pushed {
-            ground.counters().count_pushed(pushed);
+            ground.counters().count_pushed(pushed, Subject::frame(frame));
             if let Some(hops) = frame.hops()
                 && matches!(pushed, Pushed::Queued | Pushed::Merged)
             {

@@ -6,6 +6,7 @@ use crate::frontend::ending::Ended;
 use crate::frontend::lag::Lag;
 use crate::ground::Ground;
 use crate::ground::slots::Conn;
+use crate::observe::happenings::What;
 use crate::runtime::account::Use;
 
 impl Frontend {
@@ -39,8 +40,8 @@ impl Frontend {
             }
             let Some(lag) = self.lags.get_mut(conn.slot) else { continue };
             let shed = lag.backlog.shed();
-            ground.counters().dropped_overrun.add(shed.every);
-            ground.counters().dropped_budget.add(shed.ephemeral);
+            ground.happened(What::DroppedOverrun, shed.every, ground.subject(conn));
+            ground.happened(What::DroppedBudget, shed.ephemeral, ground.subject(conn));
             self.settle(conn.slot);
         }
         for &(_, conn) in &lagging {

@@ -10,6 +10,8 @@ use crate::ground::asking::Asked;
 use crate::ground::turns::turn_data;
 use crate::kv::{Answer, Request, Turn, Unavailable};
 use crate::limits::{PRESENCE_COMPARE, PRESENCE_NAMES_MAX};
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::runtime::random::Set;
 use crate::wire::event::Class;
 use crate::wire::frame::{Event, Frame, Stored};
@@ -100,7 +102,7 @@ impl Frontend {
             version: Version { number: version, dc: &ground.node.dc },
             hops: None,
         };
-        ground.counters().presence_healed.add(1);
+        ground.happened(What::PresenceHealed, 1, Subject { member: Some(member), ..Subject::topic(topic.as_str()) });
         self.order(ground, &Arc::new(Frame::encode(&event)));
     }
 }

@@ -5,7 +5,32 @@ use crate::ground::Ground;
 use crate::ground::admitting::bye;
 use crate::ground::slots::{Body, Conn, Kind};
 use crate::limits::*;
+use crate::observe::happenings::What;
 use crate::wire::sse::ByeReason;
+
+impl Ground {
+    fn count_ended(&self, conn: Conn, why: Ended) {
+        let (counters, about) = (self.counters(), self.subject(conn));
+        let what = match why {
+            // These are as they should be, and many.
+            Ended::Client => {
+                counters.closed_client.add(1);
+                return self.track("the client left", about);
+            }
+            Ended::Polled => {
+                counters.closed_polled.add(1);
+                return self.track("the poll is answered", about);
+            }
+            Ended::Stalled => What::DisconnectStalled,
+            Ended::Backlog => What::DisconnectBacklog,
+            Ended::Drain => What::DisconnectDrain,
+            Ended::Token => What::DisconnectToken,
+            Ended::Disconnected => What::DisconnectDisconnect,
+            Ended::Budget => What::DisconnectBudget,
+        };
+        counters.happened(what, 1, about);
+    }
+}
 
 /// Why a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +63,10 @@ impl Frontend {
         }
         let is_own = slot.body == Body::Watched;
         let subscriptions = std::mem::take(&mut slot.subscriptions);
+        if !is_own {
+            ground.count_ended(conn, why);
+        }
+        let Some(slot) = ground.slots.get_mut(conn) else { return };
         if let Some(member) = slot.rights.take().and_then(|rights| rights.member) {
             self.members.leave(&member);
         }
@@ -50,20 +79,6 @@ impl Frontend {
         ground.forget(conn);
         waiters.into_iter().for_each(|waiter| self.end_wait(ground, waiter));
         self.streams -= 1;
-        if is_own {
-            return;
-        }
-        let counters = ground.counters();
-        match why {
-            Ended::Client => counters.closed_client.add(1),
-            Ended::Stalled => counters.closed_stalled.add(1),
-            Ended::Backlog => counters.closed_backlog.add(1),
-            Ended::Drain => counters.closed_drain.add(1),
-            Ended::Token => counters.closed_token.add(1),
-            Ended::Disconnected => counters.closed_disconnected.add(1),
-            Ended::Polled => counters.closed_polled.add(1),
-            Ended::Budget => counters.closed_budget.add(1),
-        }
     }
 
     /// What waits for a stream that lags is lost to it, and nobody is to look for what it asked for.
@@ -71,7 +86,7 @@ impl Frontend {
         let Some(lag) = self.lags.remove(conn.slot) else { return };
         let lost = lag.backlog.events().iter().sum();
         let asked: Vec<_> = lag.replay.iter().flat_map(|replaying| replaying.replay.asked().cloned()).collect();
-        ground.counters().dropped_closed.add(lost);
+        ground.happened(What::DroppedClosed, lost, ground.subject(conn));
         for topic in asked {
             self.end_replay(ground, conn, topic);
         }

@@ -15,7 +15,10 @@ use crate::ground::slots::{Body, Conn, Kind, Subscription, TopicIndex};
 use crate::limits::{
     FAN_OUT_SLICE, FANOUT_BURST, FANOUT_SLICE, HEARTBEAT, PAGES_BURST, SENDFILE_BYTES_MIN, SENDFILE_VIEWERS_MIN,
 };
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::observe::metrics::MEASURES;
+use crate::observe::track;
 use crate::runtime::clock::Slice;
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::canary::is_canary;
@@ -40,6 +43,17 @@ struct Served {
 pub(crate) struct Picked {
     place: u32,
     slot: u32,
+}
+
+impl Ground {
+    /// A viewer is given all of a topic that is behind this place, for who tracks it through the log.
+    #[cold]
+    fn track_written(&self, slot: u32, log: &Log, from: Cursor) {
+        let Some(conn) = self.slots.owner(slot) else { return };
+        for frame in log.split(from, 0).1 {
+            track::tell_written("written", &Subject { frame: Some(frame), ..self.subject(conn) });
+        }
+    }
 }
 
 impl Served {
@@ -129,7 +143,8 @@ impl Frontend {
             let Some(place) = entry.next_viewer(now_ms) else {
                 entry.queued = false;
                 let (behind, rest) = (entry.should_catch_up(), entry.rest_ms(now_ms));
-                ground.node.counters[ground.id].dropped_expired.add(std::mem::take(&mut entry.expired));
+                let expired = std::mem::take(&mut entry.expired);
+                ground.happened(What::DroppedExpired, expired, Subject::topic(entry.topic.as_str()));
                 if behind {
                     self.catch_up_topic(ground, index);
                 }
@@ -221,7 +236,6 @@ impl Frontend {
     ) -> bool {
         let entry = self.topics.get_mut(index);
         let viewer = &mut entry.viewers[place as usize];
-        let slot = ground.slots.at_mut(number);
         counted.writes += 1;
         match taken {
             Ok(taken) => {
@@ -233,13 +247,15 @@ impl Frontend {
                 if MEASURES {
                     counted.all(&entry.log, viewer.cursor);
                 }
+                if track::is_on() {
+                    ground.track_written(number, &entry.log, viewer.cursor);
+                }
                 viewer.cursor = entry.log.end();
-                slot.due = ground.clock.seconds() + HEARTBEAT.as_secs() as u32;
+                ground.slots.at_mut(number).due = ground.clock.seconds() + HEARTBEAT.as_secs() as u32;
             }
             Err(_) => {
-                let conn = Conn { slot: number, generation: slot.generation };
                 viewer.cursor = entry.log.end();
-                self.broken.push(conn);
+                self.broken.extend(ground.slots.owner(number));
             }
         }
         false
@@ -258,6 +274,9 @@ impl Frontend {
         for subscription in slot.subscriptions.as_slice() {
             let entry = self.topics.get(subscription.topic);
             let cursor = entry.viewers[subscription.place as usize].cursor;
+            if track::is_on() {
+                ground.track_written(number, &entry.log, cursor);
+            }
             let chooses = entry.log.chooses_since(cursor);
             if slot.framing() == Framing::Chunked && !chooses {
                 add(&mut classes, entry.log.classes_since(cursor));
@@ -331,6 +350,7 @@ impl Frontend {
         let now_ms = ground.clock.unix_ms;
         let counters = &ground.node.counters[ground.id];
         let slot = ground.slots.at(number);
+        let about = ground.subject(Conn { slot: number, generation: slot.generation });
         let lag = self.lags.get_mut(number).expect("it was just made");
         for subscription in slot.subscriptions.as_slice() {
             let entry = self.topics.get_mut(subscription.topic);
@@ -342,7 +362,8 @@ impl Frontend {
             let mut written = entry.log.classes_since(viewer.cursor);
             for frame in whole {
                 written[frame.class() as usize] -= 1;
-                counters.count_pushed(lag.backlog.push(frame, u64::from(frame.count()), now_ms));
+                let pushed = lag.backlog.push(frame, u64::from(frame.count()), now_ms);
+                counters.count_pushed(pushed, Subject { frame: Some(frame), ..about });
             }
             if !planted(Mistake::FrameTorn) {
                 lag.unsent.extend_from_slice(entry.log.slice(torn));
@@ -357,6 +378,7 @@ impl Frontend {
     pub(crate) fn merge_what_waits(&mut self, ground: &mut Ground, number: u32) {
         let now_ms = ground.clock.unix_ms;
         let slot = ground.slots.at(number);
+        let about = ground.subject(Conn { slot: number, generation: slot.generation });
         let lag = self.lags.get_mut(number).expect("called for viewers that lag");
         let counters = &ground.node.counters[ground.id];
         for subscription in slot.subscriptions.as_slice() {
@@ -366,7 +388,8 @@ impl Frontend {
                 if passes_over(&mut lag.replay, frame) || !is_for(&self.topics, slot, &entry.all, frame) {
                     continue;
                 }
-                counters.count_pushed(lag.backlog.push(frame, u64::from(frame.count()), now_ms));
+                let pushed = lag.backlog.push(frame, u64::from(frame.count()), now_ms);
+                counters.count_pushed(pushed, Subject { frame: Some(frame), ..about });
             }
             let entry = self.topics.get_mut(subscription.topic);
             entry.viewers[subscription.place as usize].cursor = entry.log.end();
@@ -442,10 +465,14 @@ impl Frontend {
                 let unsent = &mut lag.unsent;
                 let drained = lag.backlog.drain(now_ms, |frame, count| {
                     counters.deliveries[frame.class() as usize].add(1);
+                    if track::is_on() {
+                        let says = Some(format_args!("after it lagged"));
+                        track::tell_written("written", &Subject { says, frame: Some(frame), ..ground.subject(conn) });
+                    }
                     let frame = frame.recounted(count);
                     unsent.extend_from_slice(if framing == Framing::Chunked { frame.bytes() } else { frame.event() });
                 });
-                counters.dropped_expired.add(drained.expired);
+                counters.happened(What::DroppedExpired, drained.expired, ground.subject(conn));
             } else if lag.backlog.overrun() {
                 // What it lacks is in history only: it is to come back and resume from there.
                 bye(&mut lag.unsent, framing, ByeReason::Backlog, retry_ms);

@@ -7,6 +7,7 @@ use crate::frontend::Frontend;
 use crate::frontend::log::Cursor;
 use crate::frontend::topics::TopicEntry;
 use crate::ground::Ground;
+use crate::ground::journeys::Named;
 use crate::ground::slots::TopicIndex;
 use crate::limits::{JOURNEY_PATIENCE, JOURNEYS_FOLLOWED};
 use crate::wire::frame::Frame;
@@ -32,8 +33,9 @@ impl Followed {
     fn arrive(self, ground: &mut Ground) {
         let Followed { frame, mut hops, written_us, .. } = self;
         if let Some((first_us, last_us)) = written_us {
-            ground.note_at(&mut hops, Checkpoint::FirstWrite, frame.class(), first_us);
-            ground.note_at(&mut hops, Checkpoint::LastWrite, frame.class(), last_us);
+            let named = Named::Text(frame.json());
+            ground.note_at(&mut hops, Checkpoint::FirstWrite, frame.class(), named, first_us);
+            ground.note_at(&mut hops, Checkpoint::LastWrite, frame.class(), named, last_us);
         }
         ground.keep_journey(&frame, hops);
     }

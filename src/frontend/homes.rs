@@ -17,6 +17,8 @@ use std::time::Instant;
 use crate::frontend::Frontend;
 use crate::frontend::homes::doubting::Doubted;
 use crate::ground::Ground;
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 
 pub(crate) use crate::frontend::homes::doubting::within;
 use crate::frontend::homes::pages::{bound, page_events, place};
@@ -288,7 +290,11 @@ impl Frontend {
             match effect {
                 Effect::Deliver(frame) => self.give(ground, &frame),
                 Effect::Gap(after, told) => {
-                    ground.counters().gaps.add(1);
+                    let says = Subject {
+                        says: Some(format_args!("behind {after}, to all who watch")),
+                        ..Subject::topic(topic.as_str())
+                    };
+                    ground.happened(What::Gap, 1, says);
                     let frame = Frame::gap(topic.as_str(), &format!("{}:{after}", ground.node.dc), told);
                     self.sequence(ground, &Arc::new(frame));
                 }

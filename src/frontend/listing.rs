@@ -1,65 +1,80 @@
 //! What a shard tells operators of its streams and topics.
 
+use std::cmp::Reverse;
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 
 use crate::frontend::Frontend;
 use crate::frontend::lag::Lag;
 use crate::ground::Ground;
-use crate::ground::listing::Listing;
+use crate::ground::listing::{Listing, Wanted};
 use crate::ground::slots::{Body, Conn};
-use crate::wire::connection_id::ConnectionId;
 use crate::wire::topic::Topic;
-
-/// Characters of a connection's id that a listing shows: its node, shard and slot, and nothing of its secret.
-pub(crate) const ID_SHOWN: usize = 18;
 
 impl Frontend {
     /// What this shard knows of what is asked.
     pub(crate) fn rows(&self, ground: &Ground, listing: &Listing) -> Vec<(u64, Value)> {
         match listing {
-            Listing::Pending(limit) => self.pending(ground, *limit),
+            Listing::Connections(wanted, limit) => self.connections(ground, wanted, *limit),
             Listing::Topic(topic) => self.topic_rows(ground, topic),
             Listing::Members(ask) => vec![(0, json!(self.present_here(ground, ask)))],
             Listing::Traces(..) => Vec::new(),
         }
     }
 
-    /// The streams of this shard with the most waiting.
-    pub(crate) fn pending(&self, ground: &Ground, limit: usize) -> Vec<(u64, Value)> {
-        let lagging = self.lags.iter().filter(|(slot, _)| ground.slots.at(*slot).body != Body::Watched);
-        let mut lagging: Vec<(usize, u32)> = lagging.map(|(slot, lag)| (lag.pending(), slot)).collect();
-        lagging.sort_unstable_by_key(|(pending, slot)| (std::cmp::Reverse(*pending), *slot));
-        lagging.truncate(limit);
-        let rows = lagging.into_iter().filter_map(|(pending, number)| {
-            Some((pending as u64, self.pending_row(ground, number, self.lags.get(number)?, pending)))
-        });
-        rows.collect()
+    /// The streams of this shard that are wanted, those with the most waiting first. Where nothing says which, those that lag.
+    pub(crate) fn connections(&self, ground: &Ground, wanted: &Wanted, limit: usize) -> Vec<(u64, Value)> {
+        let mut found: Vec<(usize, Conn)> = self.candidates(ground, wanted);
+        found.sort_unstable_by_key(|(pending, conn)| (Reverse(*pending), conn.slot));
+        let rows = found.into_iter().filter(|(_, conn)| self.is_wanted(ground, *conn, wanted)).take(limit);
+        rows.map(|(pending, conn)| (pending as u64, self.connection_row(ground, conn, pending))).collect()
     }
 
-    fn pending_row(&self, ground: &Ground, number: u32, lag: &Lag, pending: usize) -> Value {
-        let slot = ground.slots.at(number);
-        let conn = Conn { slot: number, generation: slot.generation };
-        let id = ConnectionId {
-            node: ground.node.id,
-            shard: ground.id as u16,
-            slot: number,
-            generation: slot.generation,
-            secret: 0,
-        };
+    /// Those among which they are, with what waits for each.
+    fn candidates(&self, ground: &Ground, wanted: &Wanted) -> Vec<(usize, Conn)> {
+        let pending = |slot| self.lags.get(slot).map_or(0, Lag::pending);
+        let with_pending = |slot| Some((pending(slot), ground.slots.owner(slot)?));
+        match &wanted.topic {
+            // Of the others nobody has to be looked at.
+            Some(topic) => {
+                let entries = self.topics.views(topic.as_str()).map(|index| self.topics.get(index));
+                entries.flat_map(|entry| &entry.viewers).filter_map(|viewer| with_pending(viewer.slot)).collect()
+            }
+            None if *wanted == Wanted::default() => {
+                self.lags.iter().filter_map(|(slot, _)| with_pending(slot)).collect()
+            }
+            None => {
+                let streams = (0..ground.slots.capacity()).filter(|slot| ground.slots.at(*slot).is_stream());
+                streams.filter_map(with_pending).collect()
+            }
+        }
+    }
+
+    fn is_wanted(&self, ground: &Ground, conn: Conn, wanted: &Wanted) -> bool {
+        let is_members = |member: &String| ground.subject(conn).member == Some(member);
+        let is_from = |address: &IpAddr| ground.is_from(conn, *address);
+        ground.slots.at(conn.slot).body != Body::Watched
+            && wanted.member.as_ref().is_none_or(is_members)
+            && wanted.address.as_ref().is_none_or(is_from)
+    }
+
+    fn connection_row(&self, ground: &Ground, conn: Conn, pending: usize) -> Value {
+        let (slot, lag) = (ground.slots.at(conn.slot), self.lags.get(conn.slot));
         let topics = slot.subscriptions.as_slice().iter();
         let topics: Vec<&str> = topics.map(|watched| self.topics.get(watched.topic).topic.as_str()).collect();
         json!({
-            "connection": format!("{}…", &id.encode()[..ID_SHOWN]),
+            "connection": format!("{}…", ground.name_of(conn).shown()),
             "shard": ground.id,
             "address": ground.peer(conn).map(|address| address.to_canonical().to_string()),
             "member": slot.rights.as_ref().and_then(|rights| rights.member.as_deref()),
             "topics": topics,
             "pending_bytes": pending,
-            "pending_events": lag.backlog.len(),
-            "overrun": lag.backlog.overrun(),
-            "replaying": lag.replay.is_some(),
-            "ending": lag.ends.is_some(),
-            "seconds_without_progress": ground.clock.seconds().saturating_sub(lag.progress),
+            "pending_events": lag.map_or(0, |lag| lag.backlog.len()),
+            "overrun": lag.is_some_and(|lag| lag.backlog.overrun()),
+            "replaying": lag.is_some_and(|lag| lag.replay.is_some()),
+            "ending": lag.is_some_and(|lag| lag.ends.is_some()),
+            "seconds_without_progress": lag.map_or(0, |lag| ground.clock.seconds().saturating_sub(lag.progress)),
         })
     }
 

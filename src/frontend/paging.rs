@@ -9,6 +9,8 @@ use crate::frontend::newest::{Keeping, Newest, Turn};
 use crate::ground::Ground;
 use crate::ground::slots::{Conn, TopicIndex};
 use crate::limits::{NEWEST_LOGGED_BYTES, PAGE_BUFFER_BYTES, PAGES_PART, PAGES_STREAMS_BURST, REPLAY_WRITE_BYTES};
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::runtime::account::Use;
 use crate::wire::event::Class;
 use crate::wire::frame::Frame;
@@ -99,7 +101,7 @@ impl Frontend {
         if values.iter().map(|frame| frame.bytes().len()).sum::<usize>() <= NEWEST_LOGGED_BYTES {
             for frame in &values {
                 let pushed = entry.append(frame, now_ms);
-                ground.node.counters[ground.id].count_pushed(pushed);
+                ground.node.counters[ground.id].count_pushed(pushed, Subject::frame(frame));
             }
             if !values.is_empty() {
                 self.queue_topic(index);
@@ -135,7 +137,11 @@ impl Frontend {
             let counters = ground.counters();
             counters.deliveries[Class::Every as usize].add(ready.events);
             counters.replayed.add(ready.events);
-            counters.gaps.add(ready.gaps);
+            if ready.events > 0 {
+                let says = Some(format_args!("{} events of history", ready.events));
+                ground.track("written", Subject { says, ..ground.subject(conn) });
+            }
+            counters.happened(What::Gap, ready.gaps, ground.subject(conn));
             if !ready.asks.is_empty() {
                 made = Made::Asks(ready.asks, replaying.replay.page_bytes());
             } else if replaying.waits && lag.unsent.is_empty() {

@@ -15,6 +15,8 @@ use crate::ground::message::{Asker, Message, ReplayAsk, Replayed};
 use crate::ground::opening::LastEvent;
 use crate::ground::slots::{Conn, TopicIndex};
 use crate::limits::{FROM_MAX, PAGE_BYTES, REPLAY_WRITE_BYTES, RESUME_LOST_MS, RESUME_OVERLAP_MS, RESUME_SKEW_MS};
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::queue::Pushed;
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::frame::Frame;
@@ -183,8 +185,8 @@ impl Frontend {
         if topics.is_empty() {
             return;
         }
-        ground.counters().resumed.add(1);
         let selectors = slot.rights.as_ref().and_then(|rights| rights.mercure.clone());
+        ground.happened(What::Resumed, 1, ground.subject(conn));
         let mut replaying = Replaying::new(topics, last, newest_ms, ground.cluster.lost, &self.held_pages);
         replaying.replay.selectors = selectors;
         self.lag(ground, conn.slot).replay = Some(Box::new(replaying));
@@ -250,7 +252,7 @@ impl Frontend {
                     let Some(behind) = entry.behind.as_mut() else { return };
                     behind.gap = false;
                     entry.told = entry.told.max(page.reaches);
-                    ground.node.counters[ground.id].gaps.add(1);
+                    ground.node.counters[ground.id].happened(What::Gap, 1, Subject::topic(entry.topic.as_str()));
                 }
                 let found = page.frames[replayed.from..].iter();
                 let found: Vec<_> = found.map(|frame| within(&ground.node.dc, frame, floor).into_owned()).collect();
@@ -271,9 +273,10 @@ impl Frontend {
             let Some(had) = untold else { continue };
             let gap = Arc::new(Frame::gap(topic, &format!("{}:{}", ground.node.dc, had.place()), since));
             if let Some(pushed) = entry.append_ordered(&gap, false, now_ms) {
-                ground.node.counters[ground.id].count_pushed(pushed);
+                ground.node.counters[ground.id].count_pushed(pushed, Subject::frame(&gap));
             }
-            ground.node.counters[ground.id].gaps.add(1);
+            let says = format_args!("behind {}: the store lost it", had.place());
+            ground.happened(What::Gap, 1, Subject { says: Some(says), ..Subject::topic(topic) });
             self.queue_topic(index);
         }
     }

@@ -16,6 +16,7 @@ use crate::ground::rights::StreamRights;
 use crate::ground::slots::{Body, Conn, Kind, Subscription, TopicIndex};
 use crate::kv::crowd::member_hash;
 use crate::limits::*;
+use crate::observe::happenings::subject::Subject;
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::connection_id::ConnectionId;
 use crate::wire::event::Class;
@@ -187,6 +188,7 @@ impl Frontend {
             let slot = ground.slots.get_mut(conn).expect("the stream is open");
             slot.subscriptions.push(Subscription { topic: index, place });
             self.recount(topic, member.map(|member| (member, true)));
+            ground.track("watches", Subject { topic: Some(topic.as_str()), ..ground.subject(conn) });
             if first {
                 self.want(ground, topic, true);
             }
@@ -322,13 +324,7 @@ impl Frontend {
     /// Appends `connected` to the ground's `out`, and the newest values of its topics, as far as one write may hold. Gives what it is
     /// yet to be shown of them. From here on events reach the stream.
     fn write_connected(&mut self, ground: &mut Ground, conn: Conn, last: Option<&LastEvent>) -> Vec<Showing> {
-        let id = ConnectionId {
-            node: ground.node.id,
-            shard: ground.id as u16,
-            slot: conn.slot,
-            generation: conn.generation,
-            secret: ground.slots.secret(conn),
-        };
+        let id = ConnectionId { secret: ground.slots.secret(conn), ..ground.name_of(conn) };
         let retry_ms = ground.retry_jitter();
         let begins = self.beginning_id(ground, conn, last);
         let mut out = std::mem::take(&mut ground.out);
@@ -381,6 +377,9 @@ impl Frontend {
 
     /// From now on what comes for this stream waits for it, behind these bytes.
     pub(crate) fn lag_behind(&mut self, ground: &mut Ground, slot: u32, unsent: Vec<u8>) {
+        let conn = Conn { slot, generation: ground.slots.at(slot).generation };
+        ground
+            .track("lags", Subject { says: Some(format_args!("{} bytes wait", unsent.len())), ..ground.subject(conn) });
         let lag = Lag::new(unsent, ground.clock.seconds(), &ground.account);
         self.lags.insert(slot, Box::new(lag));
         ground.slots.at_mut(slot).kind = Kind::Lagging { ends: false };

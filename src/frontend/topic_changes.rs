@@ -11,6 +11,7 @@ use crate::ground::message::{ChangeTopics, Message};
 use crate::ground::opening::{read_topics, too_many_topics};
 use crate::ground::slots::{Conn, TopicIndex};
 use crate::ground::{Ground, Reply};
+use crate::observe::happenings::subject::Subject;
 use crate::wire::connection_id::ConnectionId;
 use crate::wire::http::{HttpError, percent_decode};
 use crate::wire::json;
@@ -180,6 +181,8 @@ impl Frontend {
     pub(crate) fn unwatch(&mut self, ground: &mut Ground, conn: Conn, index: TopicIndex) {
         let slot = ground.slots.get_mut(conn).expect("the stream is open");
         let subscription = slot.subscriptions.remove(index).expect("the stream watches it");
+        let topic = Some(self.topics.get(index).topic.as_str());
+        ground.track("watches no more", Subject { topic, ..ground.subject(conn) });
         let mut asked = false;
         if let Some(lag) = self.lags.get_mut(conn.slot) {
             lag.showing.retain(|showing| showing.topic != index);

@@ -1,5 +1,6 @@
 //! Who asks: a request's token becomes what it may do, before anything else of it is looked at.
 
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use crate::auth::{Keys, Refetch, Rights, SharedKeys, Terms, Token, TokenError, c
 use crate::ground::Ground;
 use crate::ground::mercure::By;
 use crate::ground::token_cache::TokenCache;
+use crate::observe::happenings::subject::Subject;
 use crate::wire::authority::Authority;
 use crate::wire::canary;
 use crate::wire::event::{CONTROL_KIND, Draft, EventError, Owner, giver, owner};
@@ -173,6 +175,15 @@ impl Access {
         match self {
             Access::Open | Access::Node => None,
             Access::Token(rights) => rights.own_topic(),
+        }
+    }
+
+    /// Whose request it is; `client` finds the address where there are no tokens.
+    pub(crate) fn subject(&self, client: impl FnOnce() -> Option<IpAddr>) -> Subject<'_> {
+        match self {
+            Access::Token(rights) => Subject { member: rights.sub.as_deref(), ..Subject::default() },
+            Access::Open => Subject { address: client(), ..Subject::default() },
+            Access::Node => Subject::default(),
         }
     }
 

@@ -13,6 +13,8 @@ use crate::ground::access::Access;
 use crate::ground::hooks::Who;
 use crate::ground::slots::{Body, Conn, Kind};
 use crate::limits::*;
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::observe::metrics::Counter;
 use crate::runtime::trim;
 use crate::runtime::trim::Trimming;
@@ -61,8 +63,8 @@ impl Ground {
         } else {
             self.node.admission.turn_away();
         }
-        self.count_refusal(refusal);
-        self.tell_refused_address(refusal, self.peer(conn));
+        let (address, connection) = (self.peer(conn), Some(self.name_of(conn)));
+        self.refused(refusal, Subject { address, connection, ..Subject::default() });
         if !self.node.admission.refuse() {
             self.requests_open -= 1;
             self.net.close(self.slots.remove(conn));
@@ -99,6 +101,15 @@ impl Ground {
             self.admitting.addresses[place] = key;
         }
         Ok(())
+    }
+
+    /// Whether a connection is from this address: the one that it counts to, where addresses have limits, and so its client's
+    /// behind a proxy that is trusted (of IPv6, its /64); else that of its other end.
+    pub(crate) fn is_from(&self, conn: Conn, address: IpAddr) -> bool {
+        match self.admitting.addresses.get(conn.slot as usize) {
+            Some(&key) if key != 0 => key == self.node.admission.address_key(address),
+            _ => self.peer(conn).is_some_and(|peer| peer.to_canonical() == address.to_canonical()),
+        }
     }
 
     /// Frees a connection that sends requests.
@@ -149,7 +160,7 @@ impl Ground {
             };
             if late {
                 let conn = Conn { slot: number, generation: slot.generation };
-                self.counters().closed_http_evicted.add(1);
+                self.happened(What::Evicted, 1, self.subject(conn));
                 self.close_http(conn);
                 return true;
             }
@@ -198,26 +209,20 @@ impl Ground {
     ///
     /// # Errors
     /// 429, or 503 when the node's memory is full: it may have to be kept for everyone who is to get it.
-    pub(crate) fn admit_event(&mut self, key: u64) -> Result<(), HttpError> {
+    pub(crate) fn admit_event(&mut self, key: u64, about: Subject<'_>) -> Result<(), HttpError> {
         if self.node.admission.memory_is_full() {
-            return Err(self.count_refusal(Refusal::Memory));
+            return Err(self.count_refusal(Refusal::Memory, about));
         }
-        self.admit_rate(key)
-    }
-
-    /// Same, of a line of a body, by whoever has this key.
-    pub(crate) fn admit_line(&mut self, access: &Access, key: u64, conn: Conn) -> Result<(), HttpError> {
-        let admitted = self.admit_event(key);
-        self.tell_refused(admitted, |ground| Ground::who(access, || ground.peer(conn)))
+        self.admit_rate(key, about)
     }
 
     /// Same, of what makes room.
     ///
     /// # Errors
     /// 429.
-    fn admit_rate(&mut self, key: u64) -> Result<(), HttpError> {
+    fn admit_rate(&mut self, key: u64, about: Subject<'_>) -> Result<(), HttpError> {
         let admitted = self.node.admission.publish(key, self.clock.instant);
-        admitted.map_err(|refusal| self.count_refusal(refusal))
+        admitted.map_err(|refusal| self.refused(refusal, about))
     }
 
     /// What a request may do that perhaps publishes, which counts to its sender's rate.
@@ -231,42 +236,39 @@ impl Ground {
         query: Query<'_>,
     ) -> Result<Access, HttpError> {
         let access = self.access(request, query)?;
+        let key = self.publisher_key(conn, request, &access);
+        let about = access.subject(|| self.client(conn, request));
         match request.method {
-            Method::Post | Method::Put => {
-                let admitted = self.admit_event(self.publisher_key(conn, request, &access));
-                self.tell_refused(admitted, |ground| Ground::who(&access, || ground.client(conn, request)))?;
-            }
-            Method::Delete => {
-                let admitted = self.admit_rate(self.publisher_key(conn, request, &access));
-                self.tell_refused(admitted, |ground| Ground::who(&access, || ground.client(conn, request)))?;
-            }
+            Method::Post | Method::Put => self.admit_event(key, about)?,
+            Method::Delete => self.admit_rate(key, about)?,
             _ => {}
         }
         Ok(access)
     }
 
-    /// Tells hooks of somebody who published too fast, if that is what came of it.
-    pub(crate) fn tell_refused(
-        &mut self,
-        admitted: Result<(), HttpError>,
-        who: impl FnOnce(&Ground) -> Option<Who>,
-    ) -> Result<(), HttpError> {
-        if admitted.as_ref().is_err_and(|error| error.status == Status::TooManyRequests) {
-            let who = who(self);
-            self.tell_hooks_limited("publishes", who, None);
-        }
-        admitted
+    /// Somebody was refused: counts it, and tells hooks of whoever is over a limit of theirs.
+    pub(crate) fn refused(&mut self, refusal: Refusal, about: Subject<'_>) -> HttpError {
+        let who = match refusal {
+            Refusal::Publishes(_) => Who::of(&about),
+            Refusal::AddressConnections | Refusal::AddressConnects(_) => about.address.map(Who::address),
+            _ => None,
+        };
+        self.tell_hooks_limited(refusal.reason(), who, None);
+        self.count_refusal(refusal, about)
     }
 
-    /// Tells hooks of an address that has too many connections, or connects too often, if that is what it was.
-    pub(crate) fn tell_refused_address(&mut self, refusal: Refusal, address: Option<IpAddr>) {
-        if let Refusal::AddressConnections | Refusal::AddressConnects(_) = refusal {
-            self.tell_hooks_limited(refusal.reason(), address.map(|address| Who::Address(address.to_string())), None);
-        }
-    }
-
-    pub(crate) fn count_refusal(&self, refusal: Refusal) -> HttpError {
+    pub(crate) fn count_refusal(&self, refusal: Refusal, about: Subject<'_>) -> HttpError {
         self.counters().refused[refusal.index()].add(1);
+        let what = match refusal {
+            Refusal::AddressConnections => What::RefusedAddressConnections,
+            Refusal::AddressConnects(_) => What::RefusedAddressConnects,
+            Refusal::Connections => What::RefusedConnections,
+            Refusal::Memory => What::RefusedMemory,
+            Refusal::Turns => What::RefusedTurns,
+            Refusal::Publishes(_) => What::RefusedPublishes,
+            Refusal::Draining => What::RefusedDraining,
+        };
+        self.happened(what, 1, about);
         refusal.error()
     }
 

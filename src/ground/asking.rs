@@ -13,6 +13,8 @@ use crate::ground::slots::Conn;
 use crate::ground::{Ground, Todo};
 use crate::kv::{Answer, Heard, Request, Unavailable};
 use crate::limits::ASKED_BYTES;
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::runtime::account::{Held, Reservation, Use};
 use crate::runtime::trouble::Told;
 use crate::wire::http::HttpError;
@@ -179,12 +181,19 @@ impl Ground {
         match answered {
             Some(result) => {
                 self.counters().kv_answer.observe(0);
+                self.count_unanswered(&result);
                 Ok(result)
             }
             None => {
                 self.asked_at.insert(ticket, self.clock.instant);
                 Err(ticket)
             }
+        }
+    }
+
+    fn count_unanswered(&self, result: &Result<Answer, Unavailable>) {
+        if let Err(error) = result {
+            self.happened(What::KvUnanswered, 1, Subject::says(format_args!("{error}")));
         }
     }
 
@@ -196,6 +205,7 @@ impl Ground {
                     let took = self.clock.instant.saturating_duration_since(asked_at);
                     self.counters().kv_answer.observe(took.as_micros() as u64);
                 }
+                self.count_unanswered(&result);
                 if let Some(asked) = self.asked.remove(&ticket) {
                     self.todo.push_back(Todo::Answered(asked.release(), result));
                 }

@@ -7,10 +7,13 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
+use crate::ground::journeys::Named;
 use crate::ground::link::{Call, Called, Destination, Lane, Outcome};
 use crate::ground::publishing::{Published, Publisher, id_json};
 use crate::ground::{Ground, Reply, Todo};
 use crate::limits::*;
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::runtime::account::{Held, Use};
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::Set;
@@ -140,7 +143,8 @@ impl Ground {
         let class = self.live.types.get(&draft.kind).class;
         self.counters().events_in[class as usize].add(u64::from(!is_canary(&draft.topic)));
         let hops = self.begin_journey(draft, id, class).map(|mut hops| {
-            self.note(&mut hops, Checkpoint::Sent, class);
+            let named = Named::Names { topic: &draft.topic, kind: &draft.kind, id };
+            self.note(&mut hops, Checkpoint::Sent, class, named);
             hops
         });
         let line = line(draft, id, hops.as_ref());
@@ -238,9 +242,18 @@ impl Ground {
             self.cluster.handover.pause = Some(self.clock.instant + HANDOVER_PAUSE);
         }
         self.cluster.handover.put_back(again.into_iter());
-        self.counters().dropped_unsure.add(lost.len() as u64);
+        for event in &lost {
+            self.lose(What::DroppedUnsure, event);
+        }
         taken.into_iter().for_each(|event| self.handed(event, true));
         lost.into_iter().for_each(|event| self.handed(event, false));
+    }
+
+    fn lose(&self, what: What, event: &Handed) {
+        let draft = Draft::parse_line(&event.line).ok();
+        let about =
+            draft.as_ref().map(|(draft, _)| Subject { event: draft.id.as_deref(), ..Subject::topic(&draft.topic) });
+        self.happened(what, 1, about.unwrap_or_default());
     }
 
     /// An event was taken, or given up: of a post the outbox takes care then, and who asked for another is answered.
@@ -266,13 +279,11 @@ impl Ground {
     /// Once a tick: what waited too long is given up.
     pub(crate) fn tick_handover(&mut self) {
         let now = self.clock.instant;
-        let mut lost = 0;
         while self.cluster.handover.waiting.front().is_some_and(|event| event.until <= now) {
             let event = self.cluster.handover.waiting.pop_front().expect("it was just seen");
+            self.lose(What::DroppedHandover, &event);
             self.handed(event, false);
-            lost += 1;
         }
-        self.counters().dropped_handover.add(lost);
     }
 }
 

@@ -10,11 +10,11 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::db::hooks::{Delivery, HookKey};
-use crate::ground::access::Access;
 use crate::ground::link::{Call, Called, Destination, Lane, Outcome};
 use crate::ground::{Ground, Todo};
 use crate::kv::Turn;
 use crate::limits::*;
+use crate::observe::happenings::subject::Subject;
 use crate::observe::metrics::Counter;
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::Map;
@@ -127,6 +127,18 @@ pub enum Who {
     Member(String),
     /// An address.
     Address(String),
+}
+
+impl Who {
+    /// Who has this address.
+    pub(crate) fn address(address: IpAddr) -> Who {
+        Who::Address(address.to_string())
+    }
+
+    /// Whom something is about: the member, or else the address.
+    pub(crate) fn of(about: &Subject<'_>) -> Option<Who> {
+        about.member.map(|member| Who::Member(member.to_owned())).or_else(|| about.address.map(Who::address))
+    }
 }
 
 /// What news is about: of the same only the newest counts.
@@ -255,15 +267,6 @@ impl Ground {
         if limited.len() < HOOK_LIMITED_MAX {
             limited.insert(about, now + HOOK_LIMIT_EVERY);
             self.tell_hooks(news);
-        }
-    }
-
-    /// Whose request it is, as far as limits count; `client` finds the address where there are no tokens.
-    pub(crate) fn who(access: &Access, client: impl FnOnce() -> Option<IpAddr>) -> Option<Who> {
-        match access {
-            Access::Token(rights) => rights.member(None).ok().flatten().map(|name| Who::Member(name.to_owned())),
-            Access::Open => client().map(|address| Who::Address(address.to_string())),
-            Access::Node => None,
         }
     }
 

@@ -12,6 +12,7 @@ use crate::kv::{Answer, Heard, Unavailable};
 use crate::limits::KEPT_BATCH;
 use crate::runtime::clock::Times;
 use crate::runtime::mailbox::Sender;
+use crate::wire::hops::Begun;
 
 /// Who waits for changes to be kept, and what it is told then.
 #[derive(Debug)]
@@ -64,7 +65,8 @@ impl Keeping {
         }
         let then = Then::Kept(Batch { keeping: Arc::clone(self), waiters });
         let asked_at = self.times.instant();
-        let ticket = Ticket { shard: 0, asker: 0, conn: Conn::NOBODY, asked_at, then, held: None };
+        let ticket =
+            Ticket { shard: 0, asker: 0, conn: Conn::NOBODY, asked_at, then, begun: Begun::default(), held: None };
         match self.store.try_submit(Command::Keep(changes), ticket) {
             Ok(()) => queue.busy = true,
             Err(full) => {

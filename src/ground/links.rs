@@ -14,6 +14,8 @@ use crate::ground::peers::Peer;
 use crate::ground::slots::{Conn, Kind};
 use crate::ground::tls::Tls;
 use crate::limits::*;
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::runtime::random::Map;
 use crate::runtime::readiness::Ready;
 use crate::runtime::resolver;
@@ -263,7 +265,11 @@ impl Ground {
                     at += reply.body.end;
                     closes = reply.closes;
                     said = reply.clock.map(|clock| (clock, pending.since)).or(said);
-                    link.failures = 0;
+                    if std::mem::take(&mut link.failures) > 0 {
+                        let (to, lane) = (link.key.0, link.key.1.name());
+                        let says = format_args!("to {to:?}, {lane}");
+                        self.node.counters[self.id].happened(What::LinkBack, 1, Subject::says(says));
+                    }
                     link.used = self.clock.instant;
                     self.cluster.outcomes.push_back((pending.what, Outcome::Answer(reply.status, body)));
                 }
@@ -293,10 +299,21 @@ impl Ground {
     /// Ends a link's connection, and rests.
     pub(crate) fn break_link(&mut self, id: u32, why: &str) {
         let jitter = self.random.number();
-        self.counters().link_failures.add(1);
         let link = self.cluster.links.get_mut(id);
         let (to, lane) = (link.key.0, link.key.1.name());
         let until = self.clock.instant + link.rest(jitter);
+        let counters = &self.node.counters[self.id];
+        match to {
+            Destination::Peer { peer, .. } => {
+                let peer = &self.node.peers[peer].name;
+                counters.happened(
+                    What::LinkFailed,
+                    1,
+                    Subject::says(format_args!("to data center {peer}, {lane}: {why}")),
+                );
+            }
+            _ => counters.happened(What::LinkFailed, 1, Subject::says(format_args!("to {to:?}, {lane}: {why}"))),
+        }
         if link.is_news(why, self.clock.instant) {
             match to {
                 // Somebody may have to set something right.

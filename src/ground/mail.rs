@@ -8,6 +8,8 @@ use crate::ground::message::{Asker, Message};
 use crate::ground::posts::News;
 use crate::ground::{Ground, Todo};
 use crate::kv::{Heard, Notice};
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::queue::crossing::{Control, Crossed, Crossing, Way};
 use crate::wire::frame::Frame;
 use crate::wire::position::Position;
@@ -105,7 +107,13 @@ impl Ground {
             // The next comparison comes, and then what waits now is through.
             Message::Compare(_) => return,
             // It is out of date before there is room.
-            Message::Typing { .. } if crossing.is_full() => return self.counters().dropped_backlog.add(1),
+            Message::Typing { .. } if crossing.is_full() => {
+                return self.happened(
+                    What::DroppedBacklog,
+                    1,
+                    Subject::says(format_args!("a sign of typing, for shard {shard}")),
+                );
+            }
             message => {
                 crossing.send(message);
                 self.congested |= crossing.is_full();
@@ -113,7 +121,7 @@ impl Ground {
             }
         };
         let pushed = crossing.push(way, &frame, now_ms);
-        self.counters().count_pushed(pushed);
+        self.counters().count_pushed(pushed, Subject::frame(&frame));
     }
 
     /// Tries again what full mailboxes did not take. Viewers are given the newest values in place of those that were left out.
@@ -134,7 +142,11 @@ impl Ground {
                 };
                 mail.try_send(message).into()
             });
-            self.counters().dropped_expired.add(passed.expired);
+            self.happened(
+                What::DroppedExpired,
+                passed.expired,
+                Subject::says(format_args!("on its way to shard {shard}")),
+            );
             if !crossing.is_empty() {
                 waiting += crossing.len();
                 congested |= crossing.is_full();

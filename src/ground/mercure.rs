@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::auth::TokenError;
 use crate::ground::Ground;
 use crate::ground::access::Access;
+use crate::observe::happenings::subject::Subject;
 use crate::wire::hops::Parent;
 use crate::wire::http::HttpError;
 use crate::wire::mercure::Update;
@@ -100,7 +101,12 @@ impl Ground {
         let Some(tokens) = &self.node.tokens else { return Ok(Some(Access::Open)) };
         let (pages, now_ms) = ((&self.live.origins, self.node.public.port()), self.clock.unix_ms);
         let checked = tokens.access(by, &mut self.tokens_seen, request, query, pages, now_ms)?;
-        checked.map(|checked| self.count_checked(Ok(checked))).transpose()
+        let access = checked.map(|checked| self.count_checked(Ok(checked))).transpose()?;
+        if let Some(Access::Token(rights)) = &access {
+            let says = Some(format_args!("{:?} {}", request.method, request.path));
+            self.track("asks", Subject { says, member: rights.sub.as_deref(), ..Subject::default() });
+        }
+        Ok(access)
     }
 
     /// A new identity for an update: a UUID of the node, the shard, and a number (RFC 9562 section 5.8).

@@ -24,6 +24,7 @@ use crate::queue::crossing::Missed;
 use crate::runtime::account::Share;
 use crate::runtime::resolver::Found;
 use crate::wire::frame::Frame;
+use crate::wire::hops::Begun;
 use crate::wire::position::{Position, Reach, Shown};
 use crate::wire::snapshot::HotTopic;
 use crate::wire::topic::Topic;
@@ -332,6 +333,8 @@ pub struct Ticket {
     pub asked_at: Instant,
     /// What follows once it is stored.
     pub then: Then,
+    /// What is known of the way of an event that follows.
+    pub begun: Begun,
     /// What it takes until then; none where the question to the key-value store that waits for it holds that.
     pub held: Option<Share>,
 }

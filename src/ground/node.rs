@@ -19,6 +19,7 @@ use crate::ground::peers::Peer;
 use crate::kv::{BUCKETS, KeyValue, NodeInfo, bucket};
 use crate::observe::canary::CanaryMetrics;
 use crate::observe::metrics::Counters;
+use crate::observe::otlp::Spans;
 use crate::runtime::account::Common;
 use crate::runtime::mailbox::Sender;
 use crate::runtime::resolver::Resolver;
@@ -108,6 +109,8 @@ pub struct Node {
     pub trouble: Mutex<Option<Reason>>,
     /// Makes addresses of names, on a node with names to look up.
     pub resolver: Option<Resolver>,
+    /// What takes spans of sampled events, where there is a collector of OpenTelemetry.
+    pub spans: Option<Spans>,
     /// What is known of other nodes' clocks.
     pub clocks: Clocks,
     /// What viewers of canaries count.

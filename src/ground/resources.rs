@@ -74,6 +74,8 @@ pub enum Resource<'a> {
     Settings,
     /// Internal: `/v1/watch`
     Watch,
+    /// Internal: `/v1/happenings`
+    Happenings,
     /// Internal: `/v1/topics/{topic}`
     Topic(&'a str),
     /// Internal: `/v1/internal/{what}`, for nodes of this data center.
@@ -167,6 +169,7 @@ routes! {
     (["v1", "node"], true) => Resource::Node,
     (["v1", "connections"], true) => Resource::Connections,
     (["v1", "traces"], true) => Resource::Traces,
+    (["v1", "happenings"], true) => Resource::Happenings,
     (["v1", "settings"], true) => Resource::Settings,
     (["v1", "watch"], true) => Resource::Watch,
     (["v1", "topics", topic], true) => Resource::Topic(topic),
@@ -234,8 +237,9 @@ impl<'a> Resource<'a> {
             Resource::Asset(_, false) => &[LOOK],
             Resource::Metrics | Resource::Live | Resource::Ready | Resource::Node | Resource::Topic(_) => &[LOOK],
             Resource::Settings | Resource::Watch => &[LOOK],
-            Resource::Connections => &[(Method::Get, &[Sort, Limit])],
+            Resource::Connections => &[(Method::Get, &[Sort, Topic, Member, Address, Limit])],
             Resource::Traces => &[(Method::Get, &[Parameter::Id, Limit])],
+            Resource::Happenings => &[(Method::Get, &[Parameter::Level, Limit])],
             Resource::Neighbour(_) | Resource::Peer(_) => &[GIVE],
         }
     }
@@ -364,6 +368,7 @@ mod tests {
             "GET /v1/node",
             "GET /v1/connections",
             "GET /v1/traces",
+            "GET /v1/happenings",
             "GET /v1/topics/a:b",
             "POST /v1/topics/a:b/events",
             "POST /v1/events",

@@ -11,6 +11,8 @@ use crate::ground::http_connection::Http;
 use crate::ground::slots::Kind;
 use crate::http::{Server, Service};
 use crate::limits::{ACCEPT_BACKOFF, ACCEPT_BURST, ACCEPT_BURST_BUSY, HEAD_TIMEOUT, TROUBLE_LOGGED};
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::runtime::net::{INTERNAL, SECURE};
 use crate::runtime::trouble::Say;
 
@@ -62,7 +64,7 @@ impl Server {
 
     /// An error such as too many open files would repeat at once: leave the queue alone for a moment.
     fn pause_accepting(&mut self, ground: &mut Ground, door: usize, error: &io::Error) {
-        ground.counters().accept_errors.add(1);
+        ground.happened(What::AcceptError, 1, Subject::says(format_args!("{error}")));
         let now = ground.clock.instant;
         if self.refused_by_kernel.0.hear(true, now) == Some(Say::Fails) {
             let open = ground.slots.len();

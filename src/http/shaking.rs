@@ -5,6 +5,9 @@ use crate::ground::http_connection::Http;
 use crate::ground::slots::Conn;
 use crate::http::Server;
 use crate::limits::TLS_HANDSHAKES_MAX;
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
+use crate::observe::metrics::Counter;
 use crate::wire::http::HttpError;
 use crate::wire::response::AnswerTo;
 
@@ -21,7 +24,7 @@ impl Server {
             }
             self.shaking.pop_front();
             if shakes {
-                ground.counters().tls_displaced.add(1);
+                ground.happened(What::TlsDisplaced, 1, ground.subject(oldest));
                 ground.close_http(oldest);
                 break;
             }
@@ -36,7 +39,7 @@ impl Server {
     /// A connection ends since it took too long.
     pub(crate) fn count_late_handshake(&mut self, ground: &mut Ground, conn: Conn) {
         if self.is_shaking(ground, conn) {
-            ground.counters().tls_late.add(1);
+            ground.happened(What::TlsLate, 1, ground.subject(conn));
         }
     }
 
@@ -63,7 +66,8 @@ impl Server {
         counters.tls_handshaking.set(shaking as u64);
         counters.tls_full.set(done.full);
         counters.tls_resumed.set(done.resumed);
-        counters.tls_failed.set(done.failed);
-        counters.tls_plain.set(done.plain);
+        let more = |counter: &Counter, total| total - counter.get();
+        counters.happened(What::TlsFailed, more(&counters.tls_failed, done.failed), Subject::default());
+        counters.happened(What::TlsPlain, more(&counters.tls_plain, done.plain), Subject::default());
     }
 }

@@ -19,3 +19,5 @@ pub const CLOCK_KNOWN: Duration = Duration::from_secs(600);
 /// How fast two clocks drift apart, in microseconds a second: twice what a quartz does at its worst, and far more than where
 /// NTP runs.
 pub const CLOCK_DRIFT_PPM: u64 = 200;
+/// What passes checkpoints at one shard within a microsecond is noted in the microseconds behind it, up to so many.
+pub const NOTED_AHEAD_US: u64 = 1_000;

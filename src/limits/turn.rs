@@ -37,3 +37,10 @@ const _: () = assert!(ACCEPT_BURST_BUSY < ACCEPT_BURST);
 pub const TURN_WINDOW: Duration = Duration::from_secs(10);
 /// So many of those.
 pub const TURN_WINDOWS: usize = 6;
+
+/// How long a shard looks for more before it sleeps, where that has paid: about what a sleep costs.
+pub const PATIENCE: Duration = Duration::from_micros(40);
+/// Looks in vain, two for one, after which a shard that was busy sleeps at once again.
+pub const PATIENCE_CREDIT_MAX: i32 = 16;
+/// Sleeps after which a shard that is not busy looks once all the same.
+pub const PATIENCE_PROBE: u32 = 64;

@@ -15,6 +15,7 @@ use super::metrics::{Counter, Counters, METRICS};
 use super::peers::{PeerMetrics, Peers};
 use crate::admission::{Admission, Refusal};
 use crate::kv::KEPT;
+use crate::observe::otlp::{Counts, Lost};
 use crate::runtime::account::Use;
 use crate::runtime::clock::Times;
 use crate::runtime::process;
@@ -289,6 +290,16 @@ impl Collector for Process {
         let help = "Lines of the log that found no room, since those before them were not read.";
         let mut lost = encoder.encode_descriptor("fanfare_log_lines_lost", help, None, MetricType::Counter)?;
         lost.encode_counter::<Labels<'_>, u64, u64>(&log::lost(), None)?;
+        let spans = Counts::of_process();
+        let help = "Spans of sampled events that a collector of OpenTelemetry took.";
+        let mut sent = encoder.encode_descriptor("fanfare_spans", help, None, MetricType::Counter)?;
+        sent.encode_counter::<Labels<'_>, u64, u64>(&spans.sent(), None)?;
+        let help = "Spans that were to be sent to one and are lost.";
+        let mut lost = encoder.encode_descriptor("fanfare_spans_lost", help, None, MetricType::Counter)?;
+        for why in Lost::ALL {
+            let labels: Labels<'_> = vec![("reason", why.reason().to_owned())];
+            lost.encode_family(&labels)?.encode_counter::<Labels<'_>, u64, u64>(&spans.lost(why), None)?;
+        }
         if let Some(start) = process::start_seconds() {
             let help = "When the process started, since 1970.";
             encoder
@@ -454,7 +465,7 @@ mod tests {
             })
             .collect();
         assert!(exported.len() > 20, "{exported:?}");
-        let rows = include_str!("../../docs/reasons.md").lines().filter(|line| line.starts_with("| `"));
+        let rows = include_str!("../../docs/reasons.md").lines().filter(|line| line.starts_with("| `fanfare_"));
         let explained: Vec<(&str, &str)> = rows
             .map(|line| {
                 let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();

@@ -1,14 +1,25 @@
 //! Log lines on standard error: for people on a terminal, JSON otherwise. A thread of its own writes them: who reads them slowly,
 //! or not at all, holds up no shard.
 
+use std::fmt::{Debug, Display, Write as _};
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tracing::warn;
-use tracing_subscriber::EnvFilter;
+use serde_json::json;
+use tracing::field::Field;
+use tracing::{Event, Subscriber, warn};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
 
 use crate::limits::{LOG_FLUSH, LOG_LINES_BYTES_MAX};
+use crate::observe::happenings::ring::{Head, Line};
+use crate::observe::happenings::{self, Happening, Level, What};
+use crate::observe::track;
+use crate::settings::log_parts;
 
 /// Puts another filter in the place of the one that holds.
 type Replace = Box<dyn Fn(EnvFilter) + Send + Sync>;
@@ -93,19 +104,16 @@ pub fn lost() -> u64 {
 /// When no thread can be started.
 pub fn start(text: &str) -> io::Result<()> {
     thread::Builder::new().name("log".to_owned()).spawn(|| write(io::stderr()))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter(text)).with_writer(|| Queue);
+    let (filter, handle) = reload::Layer::new(filter(text));
+    let _ = REPLACE.set(Box::new(move |filter| drop(handle.reload(filter))));
     // A line that cannot be formatted would be complained of on standard error, whoever reads that.
-    let lines = lines.log_internal_errors(false);
+    let lines = fmt::layer().with_writer(|| Queue).with_target(false).log_internal_errors(false);
+    // The flight recorder has its own idea of what is notable.
+    let recorder = tracing_subscriber::registry().with(Recorder.with_filter(Recorder::filter()));
     if io::stderr().is_terminal() {
-        let lines = lines.with_target(false).with_filter_reloading();
-        let handle = lines.reload_handle();
-        let _ = REPLACE.set(Box::new(move |filter| drop(handle.reload(filter))));
-        lines.init();
+        recorder.with(lines.with_filter(filter)).init();
     } else {
-        let lines = lines.json().flatten_event(true).with_target(false).with_filter_reloading();
-        let handle = lines.reload_handle();
-        let _ = REPLACE.set(Box::new(move |filter| drop(handle.reload(filter))));
-        lines.init();
+        recorder.with(lines.json().flatten_event(true).with_filter(filter)).init();
     }
     Ok(())
 }
@@ -117,7 +125,77 @@ pub fn reload(text: &str) {
     }
 }
 
+/// The filter of lines; what `text` has tracked is tracked from now on.
 fn filter(text: &str) -> EnvFilter {
+    let (levels, tracked) = log_parts(text);
+    track::set(tracked);
     // The runtime's own notes on what the kernel lacks are for its developers.
-    EnvFilter::try_new(format!("{text},glommio=error")).unwrap_or_else(|_| EnvFilter::new("info"))
+    EnvFilter::try_new(format!("{levels},glommio=error,{}=info", track::TARGET))
+        .unwrap_or_else(|_| EnvFilter::new("info"))
+}
+
+/// Has the flight recorder have what is logged, whether or not a filter lets it pass.
+struct Recorder;
+
+impl Recorder {
+    fn filter() -> Targets {
+        // What is tracked is what somebody looks at already.
+        Targets::new()
+            .with_default(LevelFilter::WARN)
+            .with_targets([("fanfare", LevelFilter::INFO), (track::TARGET, LevelFilter::OFF)])
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Recorder {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        let level = if *metadata.level() <= tracing::Level::WARN { Level::Warn } else { Level::Info };
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let kind = What::of_module(metadata.target()) as u8;
+        happenings::logged(Head { at, kind, shard: this_shard() }, level, &Line::of(Fields(event)));
+    }
+}
+
+/// The shard whose thread this is; the first for all other threads.
+fn this_shard() -> u16 {
+    let thread = thread::current();
+    thread.name().and_then(|name| name.strip_prefix("shard-")?.parse().ok()).unwrap_or(0)
+}
+
+/// What a line says: the sentence, and then its fields.
+struct Fields<'a>(&'a Event<'a>);
+
+impl Display for Fields<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut written = Ok(());
+        self.0.record(&mut |field: &Field, value: &dyn Debug| {
+            if field.name() == "message" {
+                written = written.and(write!(out, "{value:?}"));
+            }
+        });
+        self.0.record(&mut |field: &Field, value: &dyn Debug| {
+            if field.name() != "message" {
+                written = written.and(write!(out, " {}={value:?}", field.name()));
+            }
+        });
+        written
+    }
+}
+
+/// Writes what happened to standard error, the oldest first, by whoever calls this, who waits for whoever reads it.
+pub fn write_happenings(happenings: &[Happening]) {
+    let is_terminal = io::stderr().is_terminal();
+    let mut lines = String::new();
+    for happening in happenings {
+        let Happening { at, shard, level, what, detail } = happening;
+        let at = humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(*at));
+        if is_terminal {
+            let _ = writeln!(lines, "{at} {} happened: shard={shard} {what} {detail}", level.name().to_uppercase());
+        } else {
+            let (timestamp, level) = (at.to_string(), level.name().to_uppercase());
+            let line = json!({"timestamp": timestamp, "level": level, "message": "happened", "shard": shard, "what": what, "detail": detail});
+            let _ = writeln!(lines, "{line}");
+        }
+    }
+    let _ = io::stderr().write_all(lines.as_bytes());
 }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::happenings::subject::Subject;
+use super::happenings::{Happenings, What};
 use super::histogram::Histogram;
 use crate::admission::Refusal;
 use crate::kv::KEPT;
@@ -62,6 +64,14 @@ macro_rules! metrics {
             $(#[doc = $help] pub $field: Counter,)*
             /// Events taken from publishers, by class.
             pub events_in: [Counter; 4],
+            /// Its number on this node.
+            pub shard: Counter,
+            /// Its time, in Unix ms, as of its present turn.
+            pub now_ms: Counter,
+            /// When the last sampled event passed a checkpoint here, in Unix microseconds.
+            pub noted_us: Counter,
+            /// What happened at it.
+            pub happenings: Happenings,
             /// Ticks of its clock: it stands still while the shard does not turn.
             pub ticks: Counter,
             /// The longest time in the last minute that it went without turning, in microseconds.
@@ -212,13 +222,14 @@ impl Counters {
     }
 
     /// Counts what became of a frame in a queue that merges.
-    pub fn count_pushed(&self, pushed: Pushed) {
+    #[inline]
+    pub fn count_pushed(&self, pushed: Pushed, about: Subject<'_>) {
         match pushed {
             Pushed::Queued => {}
-            Pushed::Merged => self.merged.add(1),
-            Pushed::Overrun => self.dropped_overrun.add(1),
-            Pushed::Dropped => self.dropped_backlog.add(1),
-            Pushed::Displaced(events) => self.dropped_displaced.add(events),
+            Pushed::Merged => self.happened(What::Merged, 1, about),
+            Pushed::Overrun => self.happened(What::DroppedOverrun, 1, about),
+            Pushed::Dropped => self.happened(What::DroppedBacklog, 1, about),
+            Pushed::Displaced(events) => self.happened(What::DroppedDisplaced, events, about),
         }
     }
 }

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use crate::ground::live::Live;
 use crate::ground::message::Message;
 use crate::ground::node::Node;
-use crate::observe::log;
+use crate::observe::{happenings, log};
 use crate::roles::notify::Notifier;
 use crate::settings::Flags;
 use crate::settings::{Reloaded, Settings};
@@ -53,7 +53,8 @@ impl Told {
             SIGHUP if self.on_terminal && !io::stderr().is_terminal() => self.drain(signal),
             SIGHUP if self.node.draining.load(Ordering::Acquire) => info!("draining; settings are not read again"),
             SIGHUP => self.reload(),
-            SIGUSR1 | SIGUSR2 => info!(signal, "this signal means nothing here; ignored"),
+            SIGUSR1 => log::write_happenings(&happenings::for_log(&self.node.counters)),
+            SIGUSR2 => info!(signal, "this signal means nothing here; ignored"),
             _ => self.drain(signal),
         }
     }

@@ -43,14 +43,22 @@ pub(super) fn claim(text: &str) -> Result<String, Fault> {
 
 /// Where an issuer serves its keys.
 pub(super) fn key_url(text: &str) -> Result<Url, Fault> {
-    const REMEDY: &str = "give one such as https://id.example/.well-known/jwks.json";
+    http_url(text, "give one such as https://id.example/.well-known/jwks.json")
+}
+
+/// Where a collector of OpenTelemetry is.
+pub(super) fn otlp_url(text: &str) -> Result<Url, Fault> {
+    http_url(text, "give one such as http://127.0.0.1:4318")
+}
+
+fn http_url(text: &str, remedy: &str) -> Result<Url, Fault> {
     match Url::parse(text) {
-        Ok(url) if !matches!(url.scheme(), "https" | "http") => fault("neither https: nor http:", REMEDY),
+        Ok(url) if !matches!(url.scheme(), "https" | "http") => fault("neither https: nor http:", remedy),
         Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-            fault("it holds a name or a password", REMEDY)
+            fault("it holds a name or a password", remedy)
         }
         Ok(url) => Ok(url),
-        Err(error) => fault(error.to_string(), REMEDY),
+        Err(error) => fault(error.to_string(), remedy),
     }
 }
 

@@ -162,7 +162,8 @@ Listed "" {
 "Logs" {
     /// Log what passes this filter, such as info or fanfare=debug.
     ///
-    /// In `tracing`'s syntax; JSON when standard error is no terminal. Who does not read log lines holds up nothing: 1 MiB of
+    /// In `tracing`'s syntax; JSON when standard error is no terminal. With `connection=ID`, `member=NAME`, `topic=TOPIC` or
+    /// `event=ID` among it every step of one is logged, up to 64 at a time; see [Operating](operating.md#find-one). Who does not read log lines holds up nothing: 1 MiB of
     /// them waits, and how many found no room is logged later.
     pub log: String = Text(log_filter), "FILTER", default: "info", live: true;
     /// Note the journey of one event in this many, checkpoint by checkpoint; 0 is none.
@@ -175,6 +176,11 @@ Listed "" {
     /// whether anything is lost now; give all nodes the same. See [Canaries](metrics.md#canaries) for what is checked, and
     /// what it costs.
     pub canary: bool = Text(on_or_off), "on|off", default: "on", live: true;
+    /// Send the hops of those events as spans to this collector of OpenTelemetry, by OTLP over HTTP.
+    ///
+    /// Such as a collector on this box; `/v1/traces` is added to the URL where it does not end so. A collector that is away or
+    /// slow loses spans, counted in `fanfare_spans_lost_total`, and holds nothing up. See [Journeys](journeys.md#opentelemetry).
+    pub otlp: Option<Url> = Text(otlp_url), "URL", example: "http://127.0.0.1:4318";
 }
 
 }

@@ -296,14 +296,15 @@ pub(super) fn log_filter(text: &str) -> Result<String, Fault> {
     let is_known = |word: &str| {
         word.is_empty() || word.contains(['=', '[']) || LEVELS.contains(&&*word.to_ascii_lowercase()) || is_part(word)
     };
-    if let Some(word) = text.split(',').map(str::trim).find(|word| !is_known(word)) {
+    let (lines, _) = super::log::split(text)?;
+    if let Some(word) = lines.split(',').map(str::trim).find(|word| !is_known(word)) {
         let levels = LEVELS.join(", ");
         return fault(
             format!("{word:?} is no level"),
             format!("give one of {levels}, or a part's, such as fanfare=debug"),
         );
     }
-    match tracing_subscriber::EnvFilter::try_new(text) {
+    match tracing_subscriber::EnvFilter::try_new(lines) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => fault(format!("not a log filter ({error})"), "give one such as info or fanfare=debug"),
     }

@@ -10,11 +10,26 @@ use crate::ground::admitting::NOBODY;
 use crate::ground::answering::{Handled, Incoming};
 use crate::ground::resources::Resource;
 use crate::observe::exposition;
+use crate::observe::happenings::subject::Subject;
+use crate::observe::happenings::{self, Level};
 use crate::observe::metrics::Counters;
+use crate::shard::listing::listed;
 use crate::shard::services::Services;
 use crate::wire::http::HttpError;
+use crate::wire::query::{Parameter, Query};
 use crate::wire::response::NO_STORE;
 use crate::wire::status::Status;
+
+/// `GET /v1/happenings[?level=warn][&limit=n]`: what happened at all shards, be they busy or not.
+fn happenings(ground: &Ground, query: Query<'_>) -> Result<String, HttpError> {
+    let from = match query.last(Parameter::Level).as_deref() {
+        None | Some("info") => Level::Info,
+        Some("warn") => Level::Warn,
+        Some(other) => return Err(HttpError::bad(format!("there is no level {other:?}; give info or warn"))),
+    };
+    let found = happenings::newest(&ground.node.counters, from, listed(query)?);
+    Ok(json!({"happenings": found}).to_string())
+}
 
 impl Services {
     /// A request to the internal listener that no page of others sent.
@@ -50,9 +65,10 @@ impl Services {
             Resource::Asset(asset, _) => return Ok(ground.asset(asset, request, to)),
             Resource::Connections => return self.list_connections(ground, conn, query),
             Resource::Traces => return self.list_traces(ground, conn, query),
+            Resource::Happenings => ("application/json", happenings(ground, query)?),
             Resource::Topic(topic) => return self.list_topic(ground, conn, topic),
             Resource::TopicEvents(topic) => {
-                ground.admit_event(NOBODY)?;
+                ground.admit_event(NOBODY, Subject::default())?;
                 return self.publish_one(ground, incoming, topic, &Access::Node);
             }
             Resource::Neighbour(what) => return self.node_to_node(ground, incoming, what),

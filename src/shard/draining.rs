@@ -11,6 +11,8 @@ use crate::ground::asking::Asked;
 use crate::ground::slots::{Conn, Kind};
 use crate::kv::Request;
 use crate::limits::{CROWD_SLICE, HEAD_TIMEOUT, TICK};
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::runtime::clock::Slice;
 use crate::shard::services::{Services, with};
 use crate::wire::sse::ByeReason;
@@ -95,6 +97,7 @@ impl Services {
         }
         let started = ground.clock.instant;
         let streams = self.frontend.as_ref().map_or(0, |frontend| frontend.streams);
+        ground.happened(What::Drain, 1, Subject::says(format_args!("{streams} streams are to go elsewhere")));
         self.draining = Some(Draining { started, streams, ended: 0, at: 0, is_due: true, done: false, leaving: false });
         with(&mut self.backend, |backend| backend.posts.lines.spill_all(started));
         with(&mut self.frontend, |frontend| frontend.end_all_windows(ground));

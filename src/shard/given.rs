@@ -11,6 +11,8 @@ use crate::ground::cluster::Trouble;
 use crate::ground::link::{Called, Outcome};
 use crate::ground::message::Message;
 use crate::kv::{Answer, Notice, Unavailable};
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::shard::services::{Services, with};
 
 impl Services {
@@ -209,7 +211,7 @@ impl Services {
             (Asked::Versioned(versioning), result) => {
                 let dispatcher = self.dispatcher.as_mut();
                 if dispatcher.is_some_and(|dispatcher| dispatcher.on_versioned(ground, versioning, result).is_err()) {
-                    ground.counters().dropped_backlog.add(1);
+                    ground.happened(What::DroppedBacklog, 1, Subject::default());
                 }
             }
             (Asked::Heartbeat, Err(error)) => ground.on_unheard(error),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::ground::Ground;
 use crate::ground::answering::Handled;
-use crate::ground::listing::{Listing, ListingAsk};
+use crate::ground::listing::{Listing, ListingAsk, Wanted};
 use crate::ground::message::Message;
 use crate::ground::present::Present;
 use crate::ground::slots::Conn;
@@ -16,6 +16,7 @@ use crate::shard::services::Services;
 use crate::wire::http::HttpError;
 use crate::wire::query::{Parameter, Query};
 use crate::wire::status::Status;
+use crate::wire::topic::Topic;
 
 /// A question that not all shards have answered. It ends with its connection.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub struct Gathering {
 }
 
 impl Services {
-    /// `GET /v1/connections?sort=pending[&limit=n]`
+    /// `GET /v1/connections[?sort=pending][&topic=…][&member=…][&address=…][&limit=n]`
     pub(crate) fn list_connections(
         &mut self,
         ground: &mut Ground,
@@ -37,8 +38,17 @@ impl Services {
         if query.all(Parameter::Sort).any(|by| by != "pending") {
             return Err(HttpError::bad("connections are sorted by pending only: sort=pending"));
         }
+        let (topic, address) = (query.last(Parameter::Topic), query.last(Parameter::Address));
+        let bad_address = || HttpError::bad("\"address\" must be an IP address, such as 192.0.2.7 or 2001:db8::7");
+        let wanted = Wanted {
+            topic: topic
+                .map(|topic| Topic::parse(&topic).map_err(|error| HttpError::bad(error.to_string())))
+                .transpose()?,
+            member: query.last(Parameter::Member).map(Cow::into_owned),
+            address: address.map(|text| text.parse().map_err(|_| bad_address())).transpose()?,
+        };
         let limit = listed(query)?;
-        self.gather(ground, conn, Listing::Pending(limit));
+        self.gather(ground, conn, Listing::Connections(wanted, limit));
         Ok(Handled::Later)
     }
 
@@ -105,7 +115,7 @@ impl Services {
                 rows.truncate(limit);
                 json!({"node": ground.node.name, "data_center": ground.node.dc, "traces": values(rows)})
             }
-            Listing::Pending(limit) => {
+            Listing::Connections(_, limit) => {
                 rows.sort_by_key(|(pending, _)| std::cmp::Reverse(*pending));
                 rows.truncate(limit);
                 json!({"connections": values(rows)})

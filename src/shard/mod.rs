@@ -58,6 +58,8 @@ pub struct Shard {
     pub(crate) turn_time: TurnTime,
     /// What was said of turns that took too long.
     long_turns: Told,
+    /// When the last tick was, by both clocks.
+    ticked: (Instant, u64),
     /// Time that it had of its processor before the last tick.
     time_had: Duration,
     /// Answers of the database when it was last looked at, and since when there was none while something waited.
@@ -69,7 +71,7 @@ impl Shard {
     /// A shard that is ready to run.
     pub fn start(parts: Parts) -> Shard {
         let mut ground = Ground::start(parts);
-        let now = ground.clock.instant;
+        let (now, unix_ms) = (ground.clock.instant, ground.clock.unix_ms);
         Shard {
             server: Server::start(&ground),
             services: Services::start(&mut ground),
@@ -80,6 +82,7 @@ impl Shard {
             sweep_at: 0,
             turn_time: TurnTime::new(now),
             long_turns: Told::default(),
+            ticked: (now, unix_ms),
             time_had: Duration::ZERO,
             store_answers: 0,
             store_since: None,
@@ -120,6 +123,7 @@ impl Shard {
     /// One turn: a slice of what there is of each thing. True if there is more to do at once.
     pub fn turn(&mut self, ready: &[Ready]) -> bool {
         self.ground.clock.update();
+        self.ground.counters().now_ms.set(self.ground.clock.unix_ms);
         if self.ready.is_empty() {
             self.looked = self.ground.clock.instant;
             self.turn_time.begin(self.looked);

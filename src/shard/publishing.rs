@@ -9,6 +9,8 @@ use crate::ground::own::Own;
 use crate::ground::publishing::{Published, Publisher};
 use crate::ground::slots::Conn;
 use crate::ground::{Ground, Todo, once};
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::runtime::planted::{Mistake, planted};
 use crate::shard::services::Services;
 use crate::wire::event::Draft;
@@ -92,7 +94,10 @@ impl Services {
             }
             (_, Ok(_)) => {}
             // What it tells is stored, or soon out of date: what is told next heals the displays.
-            (_, Err(_)) => ground.counters().dropped_backlog.add(1),
+            (_, Err(error)) => {
+                let says = Some(format_args!("{}", error.detail));
+                ground.happened(What::DroppedBacklog, 1, Subject { says, ..Subject::topic(own.topic.as_str()) })
+            }
         }
     }
 
@@ -111,7 +116,10 @@ impl Services {
         }
         let allowed = ground.require_still(access).and_then(|()| ground.allow(access, draft));
         let draft = allowed
-            .and_then(|draft| ground.admit_line(access, publisher, conn).map(|()| draft))
+            .and_then(|draft| {
+                let about = Subject { topic: Some(&draft.topic), ..access.subject(|| ground.peer(conn)) };
+                ground.admit_event(publisher, about).map(|()| draft)
+            })
             .map_err(|error| error.detail.into_owned())?;
         let (published, id) = self.publish_named(ground, &draft, Publisher::Line(conn, number));
         ground.new_id = id;
@@ -139,8 +147,9 @@ impl Services {
             .require_still(access)
             .and_then(|()| drafts.into_iter().map(|draft| ground.allow(access, draft)).collect());
         let drafts: Vec<Allowed<'_>> = allowed.map_err(|error: HttpError| error.detail.into_owned())?;
-        for _ in &drafts {
-            ground.admit_line(access, publisher, conn).map_err(|error| error.detail.into_owned())?;
+        for draft in &drafts {
+            let about = Subject { topic: Some(&draft.topic), ..access.subject(|| ground.peer(conn)) };
+            ground.admit_event(publisher, about).map_err(|error| error.detail.into_owned())?;
         }
         let mut id = String::new();
         match &drafts[0].id {

@@ -69,7 +69,7 @@ impl Services {
             }
             Resource::Taps(video) => {
                 let access = ground.publisher(conn, request, query)?;
-                self.backend()?.taps(ground, &access, &decode(video)?, body)?;
+                self.backend()?.taps(ground, incoming, &access, &decode(video)?)?;
                 Ok(Handled::Answered(ground.answers().json(to, Status::Accepted, b"{}")))
             }
             Resource::Posts(kind, place) => {

@@ -7,6 +7,8 @@ use crate::frontend::ending::Ended;
 use crate::ground::rights::Due;
 use crate::ground::slots::{Conn, Kind};
 use crate::limits::*;
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::runtime::account::Use;
 use crate::shard::Shard;
 use crate::shard::services::with;
@@ -38,6 +40,7 @@ impl Shard {
     fn show_gauges(&mut self) {
         let longest = self.turn_time.longest(self.ground.clock.instant);
         let (ready, kv_available) = (self.ground.not_ready().is_none(), self.ground.trouble().is_none());
+        self.say_changes(ready);
         let counters = self.ground.counters();
         counters.ready.set(ready.into());
         counters.kv_available.set(kv_available.into());
@@ -50,15 +53,19 @@ impl Shard {
             counters.kept.iter().zip(kv.kept()).for_each(|(counter, bytes)| counter.set(bytes as u64));
         }
         for what in Use::ALL {
-            counters.held[what as usize].set(self.ground.account.held(what) as u64);
-            counters.held_refused[what as usize].set(self.ground.account.refused(what));
+            let (mut held, mut refused) = (self.ground.account.held(what) as u64, self.ground.account.refused(what));
+            if self.ground.id == 0 && what == Use::Questions {
+                // No shard's in particular.
+                let storing = &self.ground.node.storing;
+                (held, refused) = (held + storing.held() as u64, refused + storing.refused());
+            }
+            counters.held[what as usize].set(held);
+            let more = refused.saturating_sub(counters.held_refused[what as usize].get());
+            counters.happened(What::MemoryRefused, more, Subject::says(format_args!("use={}", what.name())));
+            counters.held_refused[what as usize].set(refused);
         }
         if self.ground.id == 0 {
             counters.revocations.set(self.ground.control.revocations() as u64);
-            // No shard's in particular.
-            let (held, refused) = (self.ground.node.storing.held() as u64, self.ground.node.storing.refused());
-            counters.held[Use::Questions as usize].add(held);
-            counters.held_refused[Use::Questions as usize].add(refused);
         }
         if let Some(frontend) = &self.services.frontend {
             // Who watches canaries is nobody's viewer.
@@ -100,6 +107,30 @@ impl Shard {
         if let Some(disk) = ground.node.store.as_ref().and_then(Store::disk) {
             counters.disk_free.set(disk.free);
             counters.disk_bytes.set(disk.bytes);
+        }
+    }
+
+    /// What is otherwise than a tick ago: whether the node is ready, as its first shard sees it, and how its clock goes.
+    fn say_changes(&mut self, ready: bool) {
+        let ground = &self.ground;
+        if ground.is_whole_second() {
+            ground.counters().settle_happenings();
+        }
+        let (instant, unix_ms) = (ground.clock.instant, ground.clock.unix_ms);
+        let before = std::mem::replace(&mut self.ticked, (instant, unix_ms));
+        if ground.id != 0 {
+            return;
+        }
+        let was_ready = ground.counters().ready.get() > 0;
+        if was_ready != ready {
+            let (what, reason) = if ready { (What::Ready, None) } else { (What::NotReady, ground.not_ready()) };
+            let reason = reason.map(|reason| reason.whole()).unwrap_or_default();
+            ground.happened(what, 1, Subject::says(format_args!("{reason}")));
+        }
+        let passed = instant.saturating_duration_since(before.0).as_millis() as i64;
+        let jumped = unix_ms.wrapping_sub(before.1) as i64 - passed;
+        if jumped.unsigned_abs() >= CLOCK_JUMP_MS {
+            ground.happened(What::ClockJump, 1, Subject::says(format_args!("by {jumped} ms")));
         }
     }
 

@@ -6,6 +6,7 @@ use crate::ground::mercure::{By, Updating};
 use crate::ground::publishing::{Published, Publisher};
 use crate::ground::slots::Conn;
 use crate::ground::{Ground, Reply};
+use crate::observe::happenings::subject::Subject;
 use crate::shard::services::Services;
 use crate::wire::event::{Draft, giver};
 use crate::wire::hops::{Begun, Parent};
@@ -56,8 +57,9 @@ impl Services {
         }
         let data = form.event_data()?;
         let publisher = ground.publisher_key(conn, request, &access);
-        for _ in &form.update.topics {
-            ground.admit_event(publisher)?;
+        for topic in &form.update.topics {
+            let about = Subject { topic: Some(topic), ..access.subject(|| ground.client(conn, request)) };
+            ground.admit_event(publisher, about)?;
         }
         let updating = Updating {
             id: form.id.map_or_else(|| ground.new_update_id().into(), Into::into),

@@ -79,6 +79,8 @@ pub struct ConnectionId {
 }
 
 const ID_BYTES: usize = 8 + 2 + 4 + 4 + 8;
+/// Characters of an id that name the connection: its node, shard, slot and generation. The rest is secret.
+pub const SHOWN: usize = (ID_BYTES - 8) / 3 * 4;
 
 impl ConnectionId {
     /// The text that clients get: 35 characters of URL-safe base64.
@@ -90,6 +92,13 @@ impl ConnectionId {
         bytes[14..18].copy_from_slice(&self.generation.to_be_bytes());
         bytes[18..].copy_from_slice(&self.secret.to_be_bytes());
         URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// The part of it that is no secret, for operators: which connection it is.
+    pub fn shown(&self) -> String {
+        let mut id = self.encode();
+        id.truncate(SHOWN);
+        id
     }
 
     /// Reads a text that a client sent; `None` where it is no name of ours.

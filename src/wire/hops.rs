@@ -3,10 +3,15 @@
 //! Only sampled events have one: it travels beside the event's text, which is the same with and without. A node that
 //! does not know of hops passes them over, and what it sends on has none.
 
+mod begun;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Instant;
+
+use sha2::{Digest as _, Sha256};
+
+pub use begun::{Begun, Parent, SentAt};
 
 use super::binary::{Malformed, Reader};
 use super::connection_id::NodeId;
@@ -116,46 +121,6 @@ impl Leg {
     }
 }
 
-/// The trace of a caller that an event is a part of (W3C Trace Context): the trace, and the caller's span.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parent {
-    /// The trace.
-    pub trace: [u8; 16],
-    /// The span.
-    pub span: [u8; 8],
-}
-
-impl Parent {
-    /// Reads a `traceparent`, and whether its caller samples. `None` for what is none, which is to be ignored.
-    pub fn parse(text: &str) -> Option<(Parent, bool)> {
-        let (version, rest) = text.split_once('-')?;
-        let (trace, rest) = rest.split_once('-')?;
-        let (span, rest) = rest.split_once('-')?;
-        // Later versions may have more behind the flags; this one has not.
-        let flags = match version {
-            "00" => rest,
-            _ => rest.split('-').next()?,
-        };
-        let [version, flags] = [unhex::<1>(version)?, unhex::<1>(flags)?];
-        let parent = Parent { trace: unhex(trace)?, span: unhex(span)? };
-        let is_valid = version != [0xff] && parent.trace != [0; 16] && parent.span != [0; 8];
-        is_valid.then_some((parent, flags[0] & 1 == 1))
-    }
-}
-
-/// What is known of an event before it is known whether it is sampled, which its id decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Begun {
-    /// When its publisher sent it, in Unix ms by the publisher's clock.
-    pub sent_at: Option<u64>,
-    /// When its request was read; now, where that is not said.
-    pub read_at: Option<Instant>,
-    /// When the database had what it tells.
-    pub stored_at: Option<Instant>,
-    /// The trace that it is a part of, and whether that is sampled.
-    pub parent: Option<(Parent, bool)>,
-}
-
 /// The checkpoints that an event passed, in their order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Hops {
@@ -200,6 +165,23 @@ impl Hops {
         let apart = i128::from(to.at_us) - i128::from(from.at_us) + i128::from(to.ahead.map_or(0, |ahead| ahead.us));
         let error_us = if from.node == to.node { Some(0) } else { to.ahead.map(|ahead| ahead.error_us) };
         Some(Leg { us: u64::try_from(apart.max(0)).unwrap_or(u64::MAX), error_us })
+    }
+
+    /// The name of the trace that an event of this topic and id belongs to: its publisher's, or the same on every node.
+    pub fn trace(&self, topic: &str, id: &str) -> [u8; 16] {
+        self.parent.map_or_else(|| digest(&[topic.as_bytes(), b"\n", id.as_bytes()]), |parent| parent.trace)
+    }
+
+    /// The name of the span that leads to the hop of this number, as every node makes it of what it knows; `None` in front of the
+    /// first, unless its publisher named one. Where viewers are written to that is each shard's own.
+    pub fn span(&self, trace: &[u8; 16], number: Option<usize>, shard: u16) -> Option<[u8; 8]> {
+        let Some(hop) = number.map(|number| self.hops.get(number)) else {
+            return self.parent.map(|parent| parent.span);
+        };
+        let Hop { checkpoint, node, at_us, .. } = *hop?;
+        let is_shards = matches!(checkpoint, Checkpoint::FirstWrite | Checkpoint::LastWrite);
+        let shard = if is_shards { shard.to_le_bytes() } else { [0; 2] };
+        Some(digest(&[trace, &[checkpoint as u8], &node.0.to_le_bytes(), &at_us.to_le_bytes(), &shard]))
     }
 
     /// Appends them as bytes, some five a hop.
@@ -297,6 +279,16 @@ impl Hops {
 /// What precedes them in a text.
 const LABEL: &str = ",\"hops\":\"";
 
+/// The first bytes of a hash of these together.
+fn digest<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
+    let mut hash = Sha256::new();
+    parts.iter().for_each(|part| hash.update(part));
+    std::array::from_fn({
+        let hash = hash.finalize();
+        move |at| hash[at]
+    })
+}
+
 /// Whether the journeys of one event in `one_in` are noted, and this one's is: the same on every node, for every attempt
 /// to publish it.
 pub fn is_sampled(id: &str, one_in: u32) -> bool {
@@ -314,20 +306,8 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    if text.len() != 2 * N || !text.bytes().all(is_digit) {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
-    }
-    Some(bytes)
-}
-
 /// Small numbers take few bytes: seven bits each, and whether more follow.
-fn push_varint(out: &mut Vec<u8>, mut value: u64) {
+pub fn push_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -339,7 +319,11 @@ fn push_signed(out: &mut Vec<u8>, value: i64) {
     push_varint(out, (value << 1 ^ value >> 63) as u64);
 }
 
-fn varint(reader: &mut Reader<'_>) -> Result<u64, Malformed> {
+/// Reads what [`push_varint`] wrote.
+///
+/// # Errors
+/// It does not end.
+pub fn varint(reader: &mut Reader<'_>) -> Result<u64, Malformed> {
     let mut value = 0;
     for place in 0..VARINT_BYTES_MAX {
         let byte = reader.u8()?;

@@ -10,6 +10,8 @@ use super::http::{HttpError, percent_decode};
 pub enum Parameter {
     /// A token (RFC 6750 section 2.3).
     AccessToken,
+    /// An IP address.
+    Address,
     /// Where a page begins.
     After,
     /// A type of which a stream gets every event, whatever its pace.
@@ -26,6 +28,8 @@ pub enum Parameter {
     Id,
     /// The position that a stream resumes from.
     LastEventId,
+    /// Of which level, at least.
+    Level,
     /// How much of something.
     Limit,
     /// A member; several where several are asked for.
@@ -47,6 +51,7 @@ impl Parameter {
     const fn names(self) -> &'static [&'static str] {
         match self {
             Parameter::AccessToken => &["access_token"],
+            Parameter::Address => &["address"],
             Parameter::After => &["after"],
             Parameter::All => &["all"],
             Parameter::Authorization => &["authorization"],
@@ -56,6 +61,7 @@ impl Parameter {
             Parameter::Id => &["id"],
             // event-source-polyfill's name, and Mercure's two.
             Parameter::LastEventId => &["last_event_id", "lastEventId", "lastEventID", "Last-Event-ID"],
+            Parameter::Level => &["level"],
             Parameter::Limit => &["limit"],
             Parameter::Member => &["member"],
             Parameter::Members => &["members"],

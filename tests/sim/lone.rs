@@ -145,6 +145,7 @@ impl Process {
             resolver: None,
             store: None,
             hook_sender: None,
+            spans: None,
             memory: 1 << 32,
             connections: 10,
         };

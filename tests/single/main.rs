@@ -14,6 +14,7 @@ mod corpora;
 mod crowd;
 mod database;
 mod descriptions;
+mod finding;
 mod generate;
 mod hooks;
 mod hostile;

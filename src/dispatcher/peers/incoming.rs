@@ -10,11 +10,14 @@ use crate::dispatcher::peers::queue::Page;
 use crate::ground::Ground;
 use crate::ground::answering::{Handled, Incoming};
 use crate::ground::asking::{Asked, kv_error};
+use crate::ground::journeys::Named;
 use crate::ground::peers::{Arriving, LeftOut};
 use crate::ground::slots::Conn;
 use crate::kv::datacenter::{PeerNote, Taking};
 use crate::kv::{Answer, Append, BUCKETS, Request as Question, Unavailable, bucket};
 use crate::limits::VERSION_MAX;
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::runtime::account::Held;
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::batch::Header;
@@ -68,7 +71,7 @@ impl Dispatcher {
                     self.broadcast(ground, &frame);
                 }
                 if self.route_frame(ground, &frame).is_err() {
-                    ground.counters().dropped_backlog.add(1);
+                    ground.happened(What::DroppedBacklog, 1, Subject::frame(&frame));
                 }
             }
             Class::Latest if stored.kind == "presence" => {
@@ -82,7 +85,8 @@ impl Dispatcher {
                     event.key = Some(&node.peers[peer].name);
                 }
                 if self.version(ground, &event, false).is_err() {
-                    ground.counters().dropped_backlog.add(1);
+                    let about = Subject { event: Some(&stored.id), ..Subject::topic(&stored.topic) };
+                    ground.happened(What::DroppedBacklog, 1, about);
                 }
             }
             Class::Every => {
@@ -120,7 +124,8 @@ impl Dispatcher {
 
     /// An event of a peer goes nowhere: it must not hold up the others.
     pub(crate) fn leave_out(&mut self, ground: &mut Ground, peer: usize, reason: &str) {
-        ground.counters().dropped_foreign.add(1);
+        let says = format_args!("of data center {}: {reason}", ground.node.peers[peer].name);
+        ground.happened(What::DroppedForeign, 1, Subject::says(says));
         if self.peers.lines[peer].left_out.fails(ground.clock.instant) {
             warn!(peer = ground.node.peers[peer].name, reason, "left out an event of a peer");
         }
@@ -147,7 +152,7 @@ impl Dispatcher {
             match self.append_of_peer(ground, &event, page.bucket) {
                 Ok(append) => {
                     let hops = hops.map(|mut hops| {
-                        ground.note(&mut hops, Checkpoint::Taken, Class::Every);
+                        ground.note(&mut hops, Checkpoint::Taken, Class::Every, Named::Text(&event));
                         Arc::new(hops)
                     });
                     texts.push((Arc::clone(&append.event), hops));

@@ -11,6 +11,8 @@ use crate::ground::asking::Asked;
 use crate::ground::turns::turn_data;
 use crate::kv::datacenter::PeerTurns;
 use crate::kv::{Answer, Request, Turn, Unavailable};
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::wire::event::Class;
 use crate::wire::frame::{Event, Frame, Stored};
 use crate::wire::names::check_name;
@@ -87,7 +89,8 @@ impl Dispatcher {
         let node = Arc::clone(&ground.node);
         event.version = Version { number: version, dc: &node.dc };
         if self.version(ground, &event, false).is_err() {
-            ground.counters().dropped_backlog.add(1);
+            let about = Subject { event: Some(&stored.id), ..Subject::topic(&stored.topic) };
+            ground.happened(What::DroppedBacklog, 1, about);
         }
     }
 }

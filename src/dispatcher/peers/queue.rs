@@ -13,6 +13,7 @@ use crate::dispatcher::Dispatcher;
 use crate::ground::Ground;
 use crate::ground::asking::Asked;
 use crate::ground::cluster::Trouble;
+use crate::ground::journeys::Named;
 use crate::ground::link::{Call, Called, Lane, Outcome};
 use crate::ground::peers::{LeftOut, Sent};
 use crate::kv::datacenter::{QueueAsk, QueuePage, Queued};
@@ -157,7 +158,7 @@ impl Dispatcher {
     /// A sampled event goes to a peer.
     fn note_sent(&self, ground: &Ground, queued: &mut Queued) {
         if let (Some(mut hops), event) = Hops::split(&queued.event) {
-            ground.note(&mut hops, Checkpoint::Sent, Class::Every);
+            ground.note(&mut hops, Checkpoint::Sent, Class::Every, Named::Text(&event));
             queued.event = hops.mark(&event);
         }
     }

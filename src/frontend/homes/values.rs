@@ -9,6 +9,8 @@ use crate::frontend::newest::Keeping;
 use crate::ground::Ground;
 use crate::kv::{LatestValue, Unavailable};
 use crate::limits::*;
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::runtime::account::{Held, Use};
 use crate::runtime::shrink::shrink;
 use crate::wire::event::{Class, VIEWERS};
@@ -83,7 +85,7 @@ impl Frontend {
             // Who came before this was known hears of it with the rest.
             if home.newest.take(&frame, Keeping::Own, &ground.account).is_news() {
                 if began {
-                    ground.counters().latest_healed.add(1);
+                    ground.happened(What::LatestHealed, 1, Subject::frame(&frame));
                 }
                 self.show_value(ground, &frame, began);
             }

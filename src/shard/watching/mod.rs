@@ -13,6 +13,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::ground::answering::{Handled, Incoming};
+use crate::ground::listing::Wanted;
 use crate::ground::message::{Message, Part};
 use crate::ground::slots::{Conn, Kind};
 use crate::ground::{Ground, Reply};
@@ -149,7 +150,10 @@ impl Services {
         let seconds = asked.map_or(WATCH_FIRST, |asked| now.saturating_duration_since(asked)).as_secs_f32().max(0.1);
         let mut part = Part::default();
         with(&mut self.frontend, |frontend| {
-            part = Part { topics: frontend.hottest(seconds), clients: frontend.pending(ground, WATCHED_ROWS) };
+            part = Part {
+                topics: frontend.hottest(seconds),
+                clients: frontend.connections(ground, &Wanted::default(), WATCHED_ROWS),
+            };
         });
         part.clients.iter_mut().for_each(|(_, row)| cut_topics(row));
         ground.send(0, Message::Part(ground.id, Box::new(part)));

@@ -28,6 +28,11 @@ pub struct Pair {
 impl Pair {
     /// Data centers `a` and `b`, connected.
     pub fn start() -> Pair {
+        Pair::with(&[])
+    }
+
+    /// The same, of nodes that have these flags, too.
+    pub fn with(flags: &[&str]) -> Pair {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = folder.path().join("fanfare.toml");
         std::fs::write(&config, "[events.score]\nclass = \"latest\"\n").expect("the folder is ours");
@@ -35,14 +40,11 @@ impl Pair {
         let between = [Delay::new(), Delay::new()];
         let center = |at: usize| {
             let peer = format!("{}={}", ["b", "a"][at], between[1 - at].url());
-            let all = Node::with(&["--cores", "2", "--dc", ["a", "b"][at], "--peer", &peer, "--config", &config]);
+            let common = [&["--dc", ["a", "b"][at], "--config", &config], flags].concat();
+            let all = Node::with(&[&["--cores", "2", "--peer", &peer], &*common].concat());
             between[at].leads_to(all.internal);
             let inside = Delay::new();
-            let frontend = start(
-                "frontend",
-                &[&all],
-                &["--dc", ["a", "b"][at], "--advertise", &inside.url(), "--config", &config],
-            );
+            let frontend = start("frontend", &[&all], &[&["--advertise", &inside.url()], &*common].concat());
             inside.leads_to(frontend.internal);
             Center { all, frontend, inside }
         };

@@ -85,6 +85,7 @@ impl World {
             resolver: None,
             store: database,
             hook_sender: has_hooks.then(|| Arc::new(to_receiver) as _),
+            spans: None,
             memory: 1 << 32,
             connections: 10_000,
         };
