@@ -17,6 +17,8 @@ use crate::ground::hooks::{Attempt, HookNews, Ran, Run, Who};
 use crate::ground::message::{Message, Then, Ticket};
 use crate::ground::slots::Conn;
 use crate::limits::{ASKED_BYTES, HOOK_CLAIM, HOOK_LIMIT_EVERY, HOOK_REPORT, HOOK_WAITING_MAX};
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::runtime::trouble::Told;
 use crate::wire::hooks::HookEvent;
 use crate::wire::hops::Begun;
@@ -224,8 +226,9 @@ impl Backend {
     fn on_hook_look(&mut self, ground: &mut Ground, hook: usize, look: HookLook) {
         let before = std::mem::replace(&mut self.hooks.looks[hook], look);
         let (counters, name) = (ground.counters(), &ground.node.hooks[hook].name);
-        counters.hooks_dropped_expired.add(look.expired);
-        counters.hooks_dropped_full.add(look.left_out);
+        for (what, lost) in [(What::HooksDroppedExpired, look.expired), (What::HooksDroppedFull, look.left_out)] {
+            ground.happened(what, lost, Subject::says(format_args!("hook={name}")));
+        }
         if look.expired > 0 {
             warn!(hook = name, deliveries = look.expired, "given up: the receiver did not take them for three days");
         }
@@ -263,6 +266,7 @@ impl Backend {
     fn say_seen(&self, ground: &Ground, hook: usize, seen: Seen) {
         static TOLD: Mutex<Told> = Mutex::new(Told::new());
         let (counters, name) = (ground.counters(), &ground.node.hooks[hook].name);
+        let happened = |what| ground.happened(what, 1, Subject::says(format_args!("hook={name}")));
         match seen {
             Seen::Taken => counters.hooks_sent.add(1),
             Seen::Back => {
@@ -270,7 +274,7 @@ impl Backend {
                 info!(hook = name, "the receiver takes deliveries again");
             }
             Seen::Failed(failure) => {
-                ground.failed_counter(failure).add(1);
+                happened(failure.what());
                 if is_due(&TOLD, ground.clock.instant) {
                     warn!(
                         hook = name,
@@ -280,7 +284,7 @@ impl Backend {
                 }
             }
             Seen::Away(failure) => {
-                ground.failed_counter(failure).add(1);
+                happened(failure.what());
                 warn!(
                     hook = name,
                     ?failure,
@@ -288,7 +292,7 @@ impl Backend {
                 );
             }
             Seen::Ended => {
-                counters.hooks_dropped_ended.add(1);
+                happened(What::HooksDroppedEnded);
                 warn!(hook = name, "the receiver answered 410 and is told nothing more until a backend starts anew");
             }
             Seen::Untried => {}

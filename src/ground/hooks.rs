@@ -14,8 +14,8 @@ use crate::ground::link::{Call, Called, Destination, Lane, Outcome};
 use crate::ground::{Ground, Todo};
 use crate::kv::Turn;
 use crate::limits::*;
+use crate::observe::happenings::What;
 use crate::observe::happenings::subject::Subject;
-use crate::observe::metrics::Counter;
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::Map;
 use crate::runtime::shrink::shrink;
@@ -79,6 +79,19 @@ pub enum Failure {
     Redirect,
     /// What it answered is no HTTP, or the connection broke.
     Answer,
+}
+
+impl Failure {
+    /// What such a failure is counted as.
+    pub(crate) fn what(self) -> What {
+        match self {
+            Failure::Connect => What::HooksFailedConnect,
+            Failure::Timeout => What::HooksFailedTimeout,
+            Failure::Status(_) => What::HooksFailedStatus,
+            Failure::Redirect => What::HooksFailedRedirect,
+            Failure::Answer => What::HooksFailedAnswer,
+        }
+    }
 }
 
 /// What became of a run.
@@ -342,18 +355,6 @@ impl Ground {
     /// A backend stored the news, or did not.
     pub(crate) fn on_hooks_told(&mut self, is_stored: bool) {
         self.hook_reports.answered(is_stored, self.clock.instant);
-    }
-
-    /// What counts failures of this kind.
-    pub(crate) fn failed_counter(&self, failure: Failure) -> &Counter {
-        let counters = self.counters();
-        match failure {
-            Failure::Connect => &counters.hooks_failed_connect,
-            Failure::Timeout => &counters.hooks_failed_timeout,
-            Failure::Status(_) => &counters.hooks_failed_status,
-            Failure::Redirect => &counters.hooks_failed_redirect,
-            Failure::Answer => &counters.hooks_failed_answer,
-        }
     }
 }
 

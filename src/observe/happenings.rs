@@ -89,6 +89,14 @@ kinds! {
     DroppedAbsent "dropped_absent" Info counted by dropped_absent;
     DroppedUnsure "dropped_unsure" Warn counted by dropped_unsure;
     DroppedHandover "dropped_handover" Warn counted by dropped_handover;
+    HooksFailedConnect "hooks_failed_connect" Warn counted by hooks_failed_connect;
+    HooksFailedTimeout "hooks_failed_timeout" Warn counted by hooks_failed_timeout;
+    HooksFailedStatus "hooks_failed_status" Warn counted by hooks_failed_status;
+    HooksFailedRedirect "hooks_failed_redirect" Warn counted by hooks_failed_redirect;
+    HooksFailedAnswer "hooks_failed_answer" Warn counted by hooks_failed_answer;
+    HooksDroppedExpired "hooks_dropped_expired" Warn counted by hooks_dropped_expired;
+    HooksDroppedFull "hooks_dropped_full" Warn counted by hooks_dropped_full;
+    HooksDroppedEnded "hooks_dropped_ended" Warn counted by hooks_dropped_ended;
     DisconnectStalled "disconnect_stalled" Info counted by closed_stalled;
     DisconnectBacklog "disconnect_backlog" Info counted by closed_backlog;
     DisconnectDrain "disconnect_drain" Info counted by closed_drain;
