@@ -37,7 +37,8 @@ fn what_happened_not_found_or_without_whom_it_was_about() {
     let resumed =
         |query: &str| happenings(&node, query).iter().any(|(what, detail)| what == "resumed" && *detail == named);
     assert!(resumed("?level=info") && resumed("") && !resumed("?level=warn"));
-    assert!(happenings(&node, "").iter().any(|(what, _)| what == "ready"), "a change of readiness");
+    // Which is looked at now and then.
+    becomes("told that it is ready", true, || happenings(&node, "").iter().any(|(what, _)| what == "ready"));
     assert_eq!(happenings(&node, "?limit=1").len(), 1);
     // What is logged is there, too, whatever the filter says.
     assert!(happenings(&node, "").iter().any(|(what, detail)| what == "process" && detail.starts_with("ready node")));
