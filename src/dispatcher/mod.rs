@@ -23,6 +23,7 @@ use crate::ground::Ground;
 use crate::ground::cluster::Differ;
 use crate::kv::datacenter::PeerState;
 use crate::limits::{NODE_LEASE, WINDOW_IDLE};
+use crate::runtime::planted::{Mistake, planted};
 
 /// See the [module](self).
 pub struct Dispatcher {
@@ -111,7 +112,7 @@ impl Dispatcher {
             // What a dispatcher or a backend that is gone did not tell, and what was asked for while there was none.
             self.tally.doubt_totals();
         }
-        if differ.tellers || differ.was_absent {
+        if (differ.tellers || differ.was_absent) && !planted(Mistake::StandInBelieved) {
             self.tell_again_at = Some(ground.clock.instant + NODE_LEASE);
         }
         self.on_peers(states, differ.lost_dispatcher);

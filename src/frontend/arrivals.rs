@@ -13,6 +13,7 @@ use crate::observe::happenings::subject::Subject;
 use crate::queue::Pushed;
 use crate::queue::crossing::Missed;
 use crate::runtime::planted::{Mistake, planted};
+use crate::wire::canary::is_canary;
 use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 use crate::wire::hops::Checkpoint;
@@ -141,7 +142,9 @@ impl Frontend {
             (next, viewers) = (entry.other, viewers + entry.viewers.len());
             self.deliver_to(ground, index, frame);
         }
-        if let Some(heat) = &mut self.heat {
+        if let Some(heat) = &mut self.heat
+            && !is_canary(frame.topic())
+        {
             heat.count(frame.topic(), viewers);
         }
     }

@@ -22,7 +22,6 @@ use crate::limits::{
     DATABASES_KNOWN, GONE_SHOWN, GONE_SHOWN_FOR, HEARTBEAT_RETRY, HEARTBEAT_SOONEST, LEASE_SURE, NODE_HEARTBEAT,
     NODE_LEASE, RESOLVE_AGAIN, WINDOW_IDLE,
 };
-use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::Map;
 use crate::runtime::resolver::Found;
 use crate::runtime::trouble::{Reason, Told, ToldEach};
@@ -113,8 +112,7 @@ impl Ground {
         self.node.heard_ms.store(self.clock.unix_ms, Ordering::Relaxed);
         let (heard, absences) = &mut self.cluster.heard;
         let before = heard.replace(now);
-        let was_absent = before.is_some_and(|before| now.saturating_duration_since(before) > LEASE_SURE);
-        *absences += u64::from(was_absent && !planted(Mistake::AbsenceUnnoticed));
+        *absences += u64::from(before.is_some_and(|before| now.saturating_duration_since(before) > LEASE_SURE));
     }
 
     /// Who lives, as a heartbeat's answer says, before what the key-value store lost what it had, and how often this node may have

@@ -89,8 +89,8 @@ pub enum Mistake {
     HookOvertaken,
     /// What a backend did not store for hooks is not told again.
     HookNewsOnce,
-    /// A node that others took for dead does not notice.
-    AbsenceUnnoticed,
+    /// What others told of viewers, who stood in for this dispatcher, stays what was told.
+    StandInBelieved,
     /// A Frontend drops one in 1,000 of the events that come to it.
     EventDropped,
 }
@@ -139,7 +139,7 @@ pub const ALL: [Mistake; 44] = [
     Mistake::HookFailureTaken,
     Mistake::HookOvertaken,
     Mistake::HookNewsOnce,
-    Mistake::AbsenceUnnoticed,
+    Mistake::StandInBelieved,
     Mistake::EventDropped,
 ];
 

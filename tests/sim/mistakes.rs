@@ -50,7 +50,7 @@ fn fit(mistake: Mistake, seed: u64) -> Plan {
             Plan { hooks: true, backends: 1, members: 3, faults, hurries: true, viewers: 12, ..small }
         }
         // Two that may tell of a topic, of whom one is silent for longer than its lease.
-        Mistake::AbsenceUnnoticed => {
+        Mistake::StandInBelieved => {
             let faults = [Fault::Cut, Fault::Outage, Fault::Pause, Fault::Weather].into();
             Plan { hooks: true, backends: 1, members: 3, faults, viewers: small.viewers.max(8), ..small }
         }
@@ -142,6 +142,6 @@ mistakes! {
     hook_failure_taken: HookFailureTaken, 2000;
     hook_overtaken: HookOvertaken, 2000;
     hook_news_once: HookNewsOnce, 2000;
-    absence_unnoticed: AbsenceUnnoticed, 2014;
+    stand_in_believed: StandInBelieved, 2014;
     event_dropped: EventDropped, 2000;
 }
