@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::ground::Ground;
 use crate::ground::link::{Call, Called, Destination, Filled, Lane, Link, LinkKey, Outcome, State};
+use crate::ground::node::Node;
 use crate::ground::peers::Peer;
 use crate::ground::slots::{Conn, Kind};
 use crate::ground::tls::Tls;
@@ -79,6 +80,15 @@ impl Links {
             failures: link.failures_total,
         };
         self.table.values().map(|link| view(link)).collect()
+    }
+}
+
+/// What operators are told of a link's other end.
+fn named(node: &Node, to: Destination) -> String {
+    match to {
+        Destination::Peer { peer, .. } => format!("data center {}", node.peers[peer].name),
+        Destination::Node(id) => format!("node {id}"),
+        Destination::Dispatcher(address) => format!("the dispatcher at {address}"),
     }
 }
 
@@ -267,8 +277,8 @@ impl Ground {
                     said = reply.clock.map(|clock| (clock, pending.since)).or(said);
                     if std::mem::take(&mut link.failures) > 0 {
                         let (to, lane) = (link.key.0, link.key.1.name());
-                        let says = format_args!("to {to:?}, {lane}");
-                        self.node.counters[self.id].happened(What::LinkBack, 1, Subject::says(says));
+                        let says = format!("to {}, {lane}", named(&self.node, to));
+                        self.node.counters[self.id].happened(What::LinkBack, 1, Subject::says(format_args!("{says}")));
                     }
                     link.used = self.clock.instant;
                     self.cluster.outcomes.push_back((pending.what, Outcome::Answer(reply.status, body)));
@@ -302,18 +312,8 @@ impl Ground {
         let link = self.cluster.links.get_mut(id);
         let (to, lane) = (link.key.0, link.key.1.name());
         let until = self.clock.instant + link.rest(jitter);
-        let counters = &self.node.counters[self.id];
-        match to {
-            Destination::Peer { peer, .. } => {
-                let peer = &self.node.peers[peer].name;
-                counters.happened(
-                    What::LinkFailed,
-                    1,
-                    Subject::says(format_args!("to data center {peer}, {lane}: {why}")),
-                );
-            }
-            _ => counters.happened(What::LinkFailed, 1, Subject::says(format_args!("to {to:?}, {lane}: {why}"))),
-        }
+        let says = format!("to {}, {lane}: {why}", named(&self.node, to));
+        self.node.counters[self.id].happened(What::LinkFailed, 1, Subject::says(format_args!("{says}")));
         if link.is_news(why, self.clock.instant) {
             match to {
                 // Somebody may have to set something right.

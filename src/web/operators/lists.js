@@ -84,13 +84,20 @@ export function showLosses(parent, past) {
 
 /** @param {any[] | string} happenings the newest first; or why there are none */
 export function showWarnings(happenings) {
-  const warnings = typeof happenings === "string" ? [] : happenings.filter((one) => one.level === "warn").slice(0, 30);
+  /** @type {any[]} Those in a row that are alike but for the event are one, the newest. */
+  const warnings = [];
+  for (const one of typeof happenings === "string" ? [] : happenings.filter((one) => one.level === "warn")) {
+    const alike = `${one.shard} ${one.what} ${one.detail.replace(/ ?event=\S+/, "")}`;
+    if (warnings.at(-1)?.alike === alike) warnings.at(-1).times += 1;
+    else if (warnings.length < 30) warnings.push({ ...one, alike, times: 1 });
+    else break;
+  }
   byId("no-warnings").hidden = warnings.length > 0;
   say(byId("no-warnings"), typeof happenings === "string" ? happenings : "No warnings.");
   // Two may be alike.
-  const keyed = warnings.map((one, at) => ({ ...one, key: `${one.at} ${one.shard} ${one.what} ${one.detail} ${warnings.slice(0, at).filter((other) => other.at === one.at && other.detail === one.detail).length}` }));
+  const keyed = warnings.map((one, at) => ({ ...one, key: `${one.at} ${one.shard} ${one.what} ${one.detail} ${one.times} ${warnings.slice(0, at).filter((other) => other.at === one.at && other.detail === one.detail).length}` }));
   list(byId("warnings"), keyed, (one) => one.key, (one) => {
-    const element = el("li", {}, el("time", { textContent: clock(one.at), dateTime: new Date(one.at).toISOString(), title: new Date(one.at).toLocaleString() }), el("b", { textContent: one.what }), el("span", { textContent: one.detail }), el("small", { textContent: `shard ${one.shard}` }));
+    const element = el("li", {}, el("time", { textContent: clock(one.at), dateTime: new Date(one.at).toISOString(), title: new Date(one.at).toLocaleString() }), el("b", { textContent: one.times > 1 ? `${one.what} × ${one.times}` : one.what }), el("span", { textContent: one.detail }), el("small", { textContent: `shard ${one.shard}` }));
     return { element, show() {} };
   });
 }

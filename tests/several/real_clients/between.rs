@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
 
 use fanfare::wire::sse::Framing;
 
@@ -23,6 +24,7 @@ pub enum Mode {
 
 #[derive(Debug)]
 struct State {
+    began: Instant,
     mode: Mode,
     node: SocketAddr,
     /// Both ends of what is open.
@@ -30,6 +32,15 @@ struct State {
     next: u64,
     turned_away: HashMap<String, usize>,
     heartbeats: HashMap<String, usize>,
+    /// What became of each one's connections, to be told where a test fails.
+    story: Vec<String>,
+}
+
+impl State {
+    fn tell(&mut self, who: Option<&str>, what: &str) {
+        let line = format!("{:?}: {} {what}", self.began.elapsed(), who.unwrap_or("nobody"));
+        self.story.push(line);
+    }
 }
 
 /// It runs until the test ends.
@@ -43,7 +54,8 @@ impl Between {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (open, turned_away, heartbeats) = Default::default();
-        let state = State { mode: Mode::Open, node, open, next: 0, turned_away, heartbeats };
+        let (began, story) = (Instant::now(), Vec::new());
+        let state = State { began, mode: Mode::Open, node, open, next: 0, turned_away, heartbeats, story };
         let state = Arc::new((Mutex::new(state), Condvar::new()));
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
@@ -59,6 +71,7 @@ impl Between {
     pub fn set(&self, mode: Mode) {
         let mut state = self.state.0.lock().unwrap();
         state.mode = mode;
+        state.tell(None, &format!("is there; from now on the way is {mode:?}"));
         state.turned_away.clear();
         self.state.1.notify_all();
     }
@@ -73,6 +86,13 @@ impl Between {
         for (_, ends) in self.state.0.lock().unwrap().open.drain() {
             ends.iter().for_each(|end| drop(end.shutdown(Shutdown::Both)));
         }
+    }
+
+    /// What became of the connections of this one.
+    pub fn story(&self, who: &str) -> Vec<String> {
+        let state = self.state.0.lock().unwrap();
+        let is_of = |line: &&String| [who, "nobody"].iter().any(|of| line.contains(&format!(": {of} ")));
+        state.story.iter().filter(is_of).cloned().collect()
     }
 
     /// How often this one's stream was turned away since the mode was set.
@@ -105,6 +125,7 @@ fn serve(shared: &(Mutex<State>, Condvar), mut client: TcpStream) {
         }
         if state.mode != Mode::Open {
             if let Some(who) = who(head) {
+                state.tell(Some(&who), "is turned away");
                 *state.turned_away.entry(who).or_default() += 1;
             }
             if state.mode == Mode::BadGateway {
@@ -113,10 +134,12 @@ fn serve(shared: &(Mutex<State>, Condvar), mut client: TcpStream) {
             }
             return;
         }
-        let Ok(mut upstream) = TcpStream::connect(state.node) else { return };
+        let (node, mut asks) = (state.node, |what: &str| state.tell(who(head).as_deref(), what));
+        let Ok(mut upstream) = TcpStream::connect(node) else { return asks("finds no node") };
         if upstream.write_all(head).is_err() {
-            return;
+            return asks("finds a node that ends");
         }
+        asks("asks the node");
         let id = state.next;
         state.next += 1;
         state.open.insert(id, [client.try_clone().unwrap(), upstream.try_clone().unwrap()]);
@@ -129,12 +152,18 @@ fn serve(shared: &(Mutex<State>, Condvar), mut client: TcpStream) {
         scope.spawn(move || {
             pass(&mut from, &mut to, |bytes| {
                 if let Some(who) = who(bytes) {
+                    shared.0.lock().unwrap().tell(Some(&who), "asks the node again, on the same connection");
                     *asker_up.lock().unwrap() = Some(who);
                 }
             });
         });
         let (mut from, mut to) = (upstream, client);
         pass(&mut from, &mut to, |bytes| {
+            if bytes.starts_with(b"HTTP/") {
+                let line = String::from_utf8_lossy(bytes.split(|byte| *byte == b'\r').next().unwrap_or_default());
+                let asker = asker.lock().unwrap().clone();
+                shared.0.lock().unwrap().tell(asker.as_deref(), &format!("is answered {line}"));
+            }
             if bytes == Framing::Chunked.heartbeat()
                 && let Some(who) = &*asker.lock().unwrap()
             {
@@ -142,7 +171,10 @@ fn serve(shared: &(Mutex<State>, Condvar), mut client: TcpStream) {
             }
         });
     });
-    shared.0.lock().unwrap().open.remove(&id);
+    let asker = asker.lock().unwrap().clone();
+    let mut state = shared.0.lock().unwrap();
+    state.open.remove(&id);
+    state.tell(asker.as_deref(), "has a connection less");
 }
 
 fn pass(from: &mut TcpStream, to: &mut TcpStream, mut look: impl FnMut(&[u8])) {

@@ -240,8 +240,8 @@ pub fn connected(lines: &[&Line]) -> bool {
     lines.iter().any(|line| line.name.as_deref() == Some("connected"))
 }
 
-/// What the table says of each client but for its token, in the order of [`clients`].
-fn without_tokens() -> Vec<Vec<&'static str>> {
+/// What the table says of each client but for its token, in the order of [`clients`], and what befell each.
+fn without_tokens() -> Vec<(Vec<&'static str>, String)> {
     let (redis, address, folder) = (Redis::start(), format!("127.0.0.1:{}", free_port()), tempfile::tempdir().unwrap());
     let url = redis.url();
     let start = || {
@@ -328,7 +328,12 @@ fn without_tokens() -> Vec<Vec<&'static str>> {
         row.push("unseen");
     }
     followers.assert_well();
-    rows
+    let lines = followers.lines.lock().unwrap();
+    let story = |client: &Client| {
+        let heard: Vec<&Line> = lines.iter().filter(|line| line.who == client.who).collect();
+        format!("{:#?}\n{heard:#?}", between.story(client.who))
+    };
+    rows.into_iter().zip(clients().map(story)).collect()
 }
 
 /// How each comes back when its token has ended.
@@ -389,9 +394,14 @@ fn client_loses_something_or_stays_away() {
     let mut table = String::from(
         "| client | cut | 502 | killed | drain | heartbeat | token | what it needs |\n|---|---|---|---|---|---|---|---|\n",
     );
-    for ((client, row), token) in clients().zip(&rows).zip(&tokens) {
-        table += &format!("| {} | {} | {token} | {} |\n", client.name, row.join(" | "), client.needs);
-    }
     let docs = std::fs::read_to_string(here("docs/clients.md")).unwrap();
-    assert!(docs.contains(&table), "docs/clients.md says something else than was seen:\n\n{table}");
+    let mut others = String::new();
+    for ((client, (row, story)), token) in clients().zip(&rows).zip(&tokens) {
+        let line = format!("| {} | {} | {token} | {} |\n", client.name, row.join(" | "), client.needs);
+        if !docs.contains(&line) {
+            others += &format!("\n{line}\n{story}\n");
+        }
+        table += &line;
+    }
+    assert!(docs.contains(&table), "docs/clients.md says something else than was seen:\n\n{table}\n{others}");
 }
