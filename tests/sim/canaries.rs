@@ -29,7 +29,7 @@ fn loss_that_nobody_notices() {
             let before = heard(&world);
             assert!(total(&before, |count| count.heard.iter().sum()) > 1_000, "{before:?}");
             planted::plant(mistake);
-            world.run(90 * SECOND);
+            world.run(60 * SECOND);
             planted::plant(None);
             let lost = total(&heard(&world), |count| count.lost.iter().sum());
             assert_eq!((total(&before, |count| count.lost.iter().sum()), lost > 0), (0, mistake.is_some()), "{seed}");
