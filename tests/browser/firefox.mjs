@@ -17,6 +17,8 @@ const PREFERENCES = {
   "app.update.disabledForTesting": true,
   "network.captive-portal-service.enabled": false,
   "network.connectivity-service.enabled": false,
+  // Other tests make network links, upon which Firefox ends what is quiet for 5 s.
+  "network.notify.changed": false,
 };
 
 /** One connection to Marionette: `length:[0, id, command, parameters]` there, `length:[1, id, error, result]` back. */

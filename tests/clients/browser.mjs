@@ -59,6 +59,8 @@ await writeFile(join(folder, "user.js"), [
   'user_pref("browser.shell.checkDefaultBrowser", false);',
   'user_pref("datareporting.policy.dataSubmissionEnabled", false);',
   'user_pref("browser.aboutwelcome.enabled", false);',
+  // Other tests make network links, upon which Firefox ends what is quiet for 5 s.
+  'user_pref("network.notify.changed", false);',
 ].join("\n"));
 const authority = process.env.BROWSER_AUTHORITY;
 if (authority) {

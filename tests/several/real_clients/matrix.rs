@@ -308,7 +308,7 @@ fn without_tokens() -> Vec<(Vec<&'static str>, String)> {
     stage(&followers, &mut rows, since);
 
     // Silence, until each was sent a heartbeat: nobody takes that for an event, or leaves. Until a first one whoever the drain still
-    // has coming back, as Firefox may once more than it must, is back.
+    // has coming back is back.
     let sent_another = |followers: &mut Followers| {
         let before: Vec<usize> = clients().map(|client| between.heartbeats(client.who)).collect();
         followers.until("sent a heartbeat", |who, _| {
