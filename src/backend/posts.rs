@@ -101,7 +101,7 @@ pub(crate) fn check_text(text: &str) -> Result<(), HttpError> {
     }
 }
 
-/// Subject how many bytes a command takes, with its answer, beside names: a text is there, and once more where viewers are told.
+/// About how many bytes a command takes, with its answer, beside names: a text is there, and once more where viewers are told.
 pub(crate) fn bytes(command: &Command) -> usize {
     match command.inner() {
         Command::Post { text, .. } => 2 * text.len(),

@@ -260,19 +260,19 @@ impl Tally {
 
     /// Others may have told other things since this node told last.
     pub fn tell_again(&mut self) {
-        for (topic, counts) in &mut self.topics {
-            if let Some(told) = &mut counts.told {
-                (told.total, told.own, told.occupied) = (None, None, None);
-                counts.mark(topic, &mut self.changed);
-            }
-        }
+        self.unlearn(|told| (told.total, told.own, told.occupied) = (None, None, None));
     }
 
     /// Hooks may not know which topics have viewers.
     pub fn doubt_occupied(&mut self) {
+        self.unlearn(|told| told.occupied = None);
+    }
+
+    /// Of each topic something of what was told is not taken for told any more.
+    fn unlearn(&mut self, something: impl Fn(&mut Told)) {
         for (topic, counts) in &mut self.topics {
             if let Some(told) = &mut counts.told {
-                told.occupied = None;
+                something(told);
                 counts.mark(topic, &mut self.changed);
             }
         }

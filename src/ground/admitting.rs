@@ -205,13 +205,18 @@ impl Ground {
         }
     }
 
-    /// Counts an event to whoever has this key.
+    /// Counts an event to whoever has this key. `about` is asked whose it is only if it is refused, since an address is a system
+    /// call's to say.
     ///
     /// # Errors
     /// 429, or 503 when the node's memory is full: it may have to be kept for everyone who is to get it.
-    pub(crate) fn admit_event(&mut self, key: u64, about: Subject<'_>) -> Result<(), HttpError> {
+    pub(crate) fn admit_event<'a>(
+        &mut self,
+        key: u64,
+        about: impl FnOnce(&Ground) -> Subject<'a>,
+    ) -> Result<(), HttpError> {
         if self.node.admission.memory_is_full() {
-            return Err(self.count_refusal(Refusal::Memory, about));
+            return Err(self.count_refusal(Refusal::Memory, about(self)));
         }
         self.admit_rate(key, about)
     }
@@ -220,9 +225,12 @@ impl Ground {
     ///
     /// # Errors
     /// 429.
-    fn admit_rate(&mut self, key: u64, about: Subject<'_>) -> Result<(), HttpError> {
+    fn admit_rate<'a>(&mut self, key: u64, about: impl FnOnce(&Ground) -> Subject<'a>) -> Result<(), HttpError> {
         let admitted = self.node.admission.publish(key, self.clock.instant);
-        admitted.map_err(|refusal| self.refused(refusal, about))
+        admitted.map_err(|refusal| {
+            let about = about(self);
+            self.refused(refusal, about)
+        })
     }
 
     /// What a request may do that perhaps publishes, which counts to its sender's rate.
@@ -236,11 +244,10 @@ impl Ground {
         query: Query<'_>,
     ) -> Result<Access, HttpError> {
         let access = self.access(request, query)?;
-        let key = self.publisher_key(conn, request, &access);
-        let about = access.subject(|| self.client(conn, request));
+        let about = |ground: &Ground| access.subject(|| ground.client(conn, request));
         match request.method {
-            Method::Post | Method::Put => self.admit_event(key, about)?,
-            Method::Delete => self.admit_rate(key, about)?,
+            Method::Post | Method::Put => self.admit_event(self.publisher_key(conn, request, &access), about)?,
+            Method::Delete => self.admit_rate(self.publisher_key(conn, request, &access), about)?,
             _ => {}
         }
         Ok(access)

@@ -68,7 +68,7 @@ impl Services {
             Resource::Happenings => ("application/json", happenings(ground, query)?),
             Resource::Topic(topic) => return self.list_topic(ground, conn, topic),
             Resource::TopicEvents(topic) => {
-                ground.admit_event(NOBODY, Subject::default())?;
+                ground.admit_event(NOBODY, |_| Subject::default())?;
                 return self.publish_one(ground, incoming, topic, &Access::Node);
             }
             Resource::Neighbour(what) => return self.node_to_node(ground, incoming, what),

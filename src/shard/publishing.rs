@@ -18,6 +18,11 @@ use crate::wire::hops::Parent;
 use crate::wire::http::HttpError;
 use crate::wire::status::Status;
 
+/// Whose a line of a body is, and of which topic.
+fn of_line<'a>(ground: &Ground, access: &'a Access, conn: Conn, draft: &'a Draft<'_>) -> Subject<'a> {
+    Subject { topic: Some(&draft.topic), ..access.subject(|| ground.peer(conn)) }
+}
+
 impl Services {
     /// `POST /v1/topics/{topic}/events`
     pub(crate) fn publish_one(
@@ -117,8 +122,7 @@ impl Services {
         let allowed = ground.require_still(access).and_then(|()| ground.allow(access, draft));
         let draft = allowed
             .and_then(|draft| {
-                let about = Subject { topic: Some(&draft.topic), ..access.subject(|| ground.peer(conn)) };
-                ground.admit_event(publisher, about).map(|()| draft)
+                ground.admit_event(publisher, |ground| of_line(ground, access, conn, &draft)).map(|()| draft)
             })
             .map_err(|error| error.detail.into_owned())?;
         let (published, id) = self.publish_named(ground, &draft, Publisher::Line(conn, number));
@@ -148,8 +152,8 @@ impl Services {
             .and_then(|()| drafts.into_iter().map(|draft| ground.allow(access, draft)).collect());
         let drafts: Vec<Allowed<'_>> = allowed.map_err(|error: HttpError| error.detail.into_owned())?;
         for draft in &drafts {
-            let about = Subject { topic: Some(&draft.topic), ..access.subject(|| ground.peer(conn)) };
-            ground.admit_event(publisher, about).map_err(|error| error.detail.into_owned())?;
+            let admitted = ground.admit_event(publisher, |ground| of_line(ground, access, conn, draft));
+            admitted.map_err(|error| error.detail.into_owned())?;
         }
         let mut id = String::new();
         match &drafts[0].id {

@@ -58,8 +58,10 @@ impl Services {
         let data = form.event_data()?;
         let publisher = ground.publisher_key(conn, request, &access);
         for topic in &form.update.topics {
-            let about = Subject { topic: Some(topic), ..access.subject(|| ground.client(conn, request)) };
-            ground.admit_event(publisher, about)?;
+            ground.admit_event(publisher, |ground| Subject {
+                topic: Some(topic),
+                ..access.subject(|| ground.client(conn, request))
+            })?;
         }
         let updating = Updating {
             id: form.id.map_or_else(|| ground.new_update_id().into(), Into::into),
