@@ -2,6 +2,7 @@
 //!
 //! A bound without a reason beside it is a defect. Sizes are bytes unless the name says otherwise.
 
+mod authorize;
 mod canary;
 mod check;
 mod control;
@@ -22,6 +23,7 @@ mod tls;
 mod turn;
 mod updates;
 
+pub use authorize::*;
 pub use canary::*;
 pub use check::*;
 pub use control::*;

@@ -1,5 +1,7 @@
 //! Starts the roles of a node, and ends them.
 
+#[expect(clippy::disallowed_methods, reason = "threads of its own")]
+mod authorize;
 pub(crate) mod certificates;
 mod greeting;
 #[expect(clippy::disallowed_methods, reason = "threads of its own")]
@@ -28,8 +30,9 @@ use crate::db::{OpenError, Store};
 use crate::db::{postgres, sqlite};
 use crate::ground::Parts;
 use crate::ground::access::Tokens;
+use crate::ground::authorize::Authorizer;
 use crate::ground::clocks::Clocks;
-use crate::ground::hooks::{Hook, HookSender, TAKES_HOOKS};
+use crate::ground::hooks::{HookSender, TAKES_HOOKS};
 use crate::ground::live::Live;
 use crate::ground::message::{Message, Then, Ticket};
 use crate::ground::node::{Node, Roles};
@@ -238,6 +241,8 @@ pub struct Ways {
     pub hook_sender: Option<Arc<dyn HookSender>>,
     /// Takes spans of sampled events.
     pub spans: Option<Spans>,
+    /// Asks the operator's server; needed where the settings name one.
+    pub authorizer: Option<Arc<dyn Authorizer>>,
     /// Memory that it may use, in bytes.
     pub memory: u64,
     /// Connections that it can have.
@@ -297,21 +302,15 @@ pub fn assemble(settings: &Settings, ways: Ways) -> Result<(Arc<Node>, Arc<Live>
         links: (0..shards).map(|_| Mutex::default()).collect(),
         nodes: Mutex::default(),
         store: ways.store,
-        hooks: settings.hooks.iter().map(hook).collect(),
+        hooks: settings.hooks.iter().map(hooks::as_shards_know_it).collect(),
         hook_sender: ways.hook_sender,
+        authorizer: ways.authorizer,
         storing: Common::new(live.held_max[Use::Questions as usize].saturating_mul(shards)),
         watchers: AtomicUsize::new(0),
         draining: AtomicBool::new(false),
         drained: AtomicUsize::new(0),
     };
     Ok((Arc::new(node), live))
-}
-
-/// A hook as shards know it.
-fn hook(hook: &settings::Hook) -> Hook {
-    let mut name = hook.url.clone();
-    name.set_query(None);
-    Hook { key: hook.key(), name: name.into(), events: hook.events.clone() }
 }
 
 /// This machine's own name, if it is one that a `Host` may have.
@@ -366,6 +365,7 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
     let hooks = hooks::Hooks::start(settings, &mail[0])?;
     let id = NodeId(getrandom::u64()?);
     let (exporter, spans) = start_exporter(settings, id, roles)?.unzip();
+    let authorizing = authorize::Authorizing::start(settings, &mail[0])?;
     let ways = Ways {
         id,
         times: Times::machine(),
@@ -379,6 +379,7 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
         store,
         hook_sender: hooks.as_ref().map(hooks::Hooks::sender),
         spans,
+        authorizer: authorizing.as_ref().map(authorize::Authorizing::authorizer),
         memory: process::memory_available(),
         connections: connections(shards, open_files),
     };
@@ -386,6 +387,7 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
     let _ = recorded.set(Arc::clone(&node));
     let _secrets = secrets::watch(settings, &node)?;
     let _hook_secrets = hooks.as_ref().map(|hooks| hooks.watch(settings)).transpose()?;
+    let _authorize_secret = authorizing.as_ref().map(|authorizing| authorizing.watch(settings)).transpose()?;
 
     signals::and_ends(&mut signals)?;
     let executors = cores

@@ -6,6 +6,7 @@ use crate::db::hooks::Settling;
 use crate::ground::hooks::{Attempt, Failure};
 use crate::limits::*;
 use crate::runtime::planted::{Mistake, planted};
+use crate::runtime::trouble;
 
 /// What the database is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,11 +178,8 @@ impl Deliveries {
     }
 }
 
-/// How long is waited after so many failures before, less up to half of it by chance.
 fn pause(failures: u32, chance: u64) -> Duration {
-    let longest = HOOK_RETRY_MIN.saturating_mul(1 << failures.min(16)).min(HOOK_RETRY_MAX);
-    let ms = longest.as_millis() as u64;
-    Duration::from_millis(ms - chance % (ms / 2))
+    trouble::pause(failures, (HOOK_RETRY_MIN, HOOK_RETRY_MAX), chance)
 }
 
 #[cfg(test)]

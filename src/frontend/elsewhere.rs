@@ -153,9 +153,9 @@ impl Frontend {
                 for topic in &add {
                     access.require_subscribe(topic)?;
                 }
-                Message::ChangeTopics(Box::new(ChangeTopics { conn, secret, access, add, remove, asker }))
+                Message::ChangeTopics(Box::new(ChangeTopics { conn, secret, access, add, remove, grant: None, asker }))
             }
-            What::Renew => Message::Renew(Box::new(Renewal { conn, secret, access, asker })),
+            What::Renew => Message::Renew(Box::new(Renewal { conn, secret, access, who: None, asker })),
         };
         ground.send(shard, message);
         Ok(Handled::Later)

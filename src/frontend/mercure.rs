@@ -46,7 +46,7 @@ impl Frontend {
         query: Query<'_>,
         access: Option<Access>,
     ) -> Result<Handled, HttpError> {
-        let Incoming { conn, request, to, .. } = incoming;
+        let Incoming { conn, request, to, grant, .. } = incoming;
         let (selectors, gets_all) = match &access {
             Some(Access::Open | Access::Node) => (None, true),
             Some(Access::Token(rights)) => {
@@ -92,6 +92,7 @@ impl Frontend {
             member: None,
             all: All::default(),
             polls: false,
+            grant: grant.cloned(),
             mercure: Some(Box::new(ByMercure { private, selectors, last_event_id })),
         }))
     }

@@ -17,6 +17,7 @@ pub mod elsewhere;
 pub mod ending;
 pub mod fanout;
 pub mod following;
+pub mod granting;
 pub mod heat;
 pub mod held_pages;
 pub mod homes;

@@ -1,6 +1,8 @@
 //! The rights of an open stream: when they end, what its client is told before, and
 //! `POST /v1/connections/{connection}/token`, which renews them on whichever shard the stream lives.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use crate::auth::Token;
@@ -9,7 +11,6 @@ use crate::frontend::elsewhere::What;
 use crate::frontend::topics::TopicEntry;
 use crate::ground::Ground;
 use crate::ground::access::Access;
-use crate::ground::all::All;
 use crate::ground::answering::{Handled, Incoming};
 use crate::ground::message::{Message, Renewal};
 use crate::ground::rights::StreamRights;
@@ -49,11 +50,21 @@ impl Frontend {
             Some(token) => ground.verify(Token(token))?,
             None => ground.access(request, query)?,
         };
+        let who = ground.authorizes().then(|| {
+            let mut who = ground.who_asks(asker, request, Some(&access), None);
+            if let Some(token) = token.filter(|_| ground.live.authorize.headers.contains(&"authorization")) {
+                // It is as good as in the header.
+                let headers = &mut Arc::make_mut(&mut who).headers;
+                headers.retain(|(name, _)| *name != "authorization");
+                headers.push(("authorization", format!("Bearer {token}")));
+            }
+            who
+        });
         if let Some(holder) = self.holder_elsewhere(ground, connection) {
             return self.change_elsewhere(ground, asker, holder, connection, &access, What::Renew);
         }
         let (shard, conn, secret) = self.locate(ground, connection)?;
-        let renewal = Renewal { conn, secret, access, asker: (ground.id, asker) };
+        let renewal = Renewal { conn, secret, access, who, asker: (ground.id, asker) };
         ground.send(shard, Message::Renew(Box::new(renewal)));
         Ok(Handled::Later)
     }
@@ -69,8 +80,14 @@ impl Frontend {
         let Access::Token(rights) = &renewal.access else { return Ok(()) };
         let now_ms = ground.clock.unix_ms;
         let slot = ground.slots.get_mut(renewal.conn).expect("it was just checked");
-        let all = slot.rights.take().map_or_else(All::default, |rights| rights.all);
-        slot.rights = Some(Box::new(StreamRights::new(rights, all, now_ms)));
+        let (all, mut grant) = slot.rights.take().map_or_else(Default::default, |rights| (rights.all, rights.grant));
+        if let Some((grant, who)) = grant.as_mut().zip(renewal.who.as_ref()) {
+            // From now on it is asked about by what it shows now.
+            Arc::make_mut(&mut grant.question).who = Arc::clone(who);
+        }
+        let mut renewed = StreamRights::new(rights, all, now_ms);
+        renewed.grant = grant;
+        slot.rights = Some(Box::new(renewed));
         let subscriptions = slot.subscriptions.as_slice().iter();
         let lost: Vec<_> = subscriptions
             .map(|subscription| subscription.topic)

@@ -51,7 +51,7 @@ impl Frontend {
         access: Access,
         polls: bool,
     ) -> Result<Handled, HttpError> {
-        let Incoming { conn, request, to, .. } = incoming;
+        let Incoming { conn, request, to, grant, .. } = incoming;
         let mut topics = read_topics(query.all(Parameter::Topic), ground.live.topics_max)?;
         let mut member = None;
         for named in query.all(Parameter::Member) {
@@ -83,7 +83,9 @@ impl Frontend {
             return Ok(Handled::AnsweredLast(head));
         }
         self.admit_stream(ground, conn, request, &topics)?;
-        Ok(Handled::Stream(Opening { topics, access, last, member, all, polls, mercure: None }))
+        // A poll is over before it would be asked about again.
+        let grant = grant.filter(|_| !polls).cloned();
+        Ok(Handled::Stream(Opening { topics, access, last, member, all, polls, grant, mercure: None }))
     }
 
     /// Turns a connection that sent a request into a stream. What it was answered before goes first.
@@ -110,7 +112,11 @@ impl Frontend {
         slot.body = body;
         slot.waiting = true;
         slot.rights = match &opening.access {
-            Access::Open | Access::Node if opening.member.is_none() && opening.all.is_none() => None,
+            Access::Open | Access::Node
+                if opening.member.is_none() && opening.all.is_none() && opening.grant.is_none() =>
+            {
+                None
+            }
             Access::Open | Access::Node => Some(Box::new(StreamRights::of_member(opening.member, opening.all))),
             Access::Token(rights) => {
                 let mut rights = StreamRights::new(rights, opening.all, now_ms);
@@ -118,6 +124,9 @@ impl Frontend {
                 Some(Box::new(rights))
             }
         };
+        if let Some(rights) = &mut slot.rights {
+            rights.grant = opening.grant;
+        }
         let mut came = None;
         if let Some(member) = slot.rights.as_ref().and_then(|rights| rights.member.as_deref()) {
             self.members.join(member, ground.clock.instant);

@@ -25,6 +25,14 @@ struct Body {
     remove: Vec<String>,
 }
 
+/// The topics that a body adds, and those that it removes.
+pub(crate) fn read_change(body: &[u8], most: usize) -> Result<(Vec<Topic>, Vec<Topic>), HttpError> {
+    let body: Body = json::object(body)
+        .map_err(|error| HttpError::bad(format!("the body must be {{\"add\":[…],\"remove\":[…]}}: {error}")))?;
+    let list = |topics: &[String]| read_topics(topics.iter(), most);
+    Ok((list(&body.add)?, list(&body.remove)?))
+}
+
 pub(crate) fn gone() -> HttpError {
     HttpError::new(Status::PreconditionFailed, "this connection is gone, or its id is not one of ours; connect again")
 }
@@ -38,11 +46,8 @@ impl Frontend {
         connection: &str,
         access: Access,
     ) -> Result<Handled, HttpError> {
-        let Incoming { conn: asker, body, .. } = incoming;
-        let body: Body = json::object(body)
-            .map_err(|error| HttpError::bad(format!("the body must be {{\"add\":[…],\"remove\":[…]}}: {error}")))?;
-        let list = |topics: &[String]| read_topics(topics.iter(), ground.live.topics_max);
-        let (add, remove) = (list(&body.add)?, list(&body.remove)?);
+        let Incoming { conn: asker, body, grant, .. } = incoming;
+        let (add, remove) = read_change(body, ground.live.topics_max)?;
         for topic in &add {
             access.require_subscribe(topic)?;
         }
@@ -50,7 +55,8 @@ impl Frontend {
             return self.change_elsewhere(ground, asker, holder, connection, &access, What::Topics { add, remove });
         }
         let (shard, conn, secret) = self.locate(ground, connection)?;
-        let change = ChangeTopics { conn, secret, access, add, remove, asker: (ground.id, asker) };
+        let grant = grant.cloned();
+        let change = ChangeTopics { conn, secret, access, add, remove, grant, asker: (ground.id, asker) };
         ground.send(shard, Message::ChangeTopics(Box::new(change)));
         Ok(Handled::Later)
     }
@@ -135,6 +141,7 @@ impl Frontend {
         if let (Access::Token(rights), Some(stream), false) = (&change.access, &mut slot.rights, added.is_empty()) {
             stream.join(rights, now_ms);
         }
+        self.join_grant(ground, change, &added);
         Ok((added, missing))
     }
 

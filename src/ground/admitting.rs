@@ -246,6 +246,8 @@ impl Ground {
         let access = self.access(request, query)?;
         let about = |ground: &Ground| access.subject(|| ground.client(conn, request));
         match request.method {
+            // It was counted before it waited for the operator's server.
+            _ if self.authorizing.is_resumed => {}
             Method::Post | Method::Put => self.admit_event(self.publisher_key(conn, request, &access), about)?,
             Method::Delete => self.admit_rate(self.publisher_key(conn, request, &access), about)?,
             _ => {}

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tracing::debug;
 
 use crate::ground::Ground;
+use crate::ground::authorize::Grant;
 use crate::ground::http_connection::Http;
 use crate::ground::opening::Opening;
 use crate::ground::resources::Described;
@@ -72,6 +73,8 @@ pub struct Incoming<'a> {
     pub to: AnswerTo,
     /// Its body.
     pub body: &'a [u8],
+    /// By what it may have its topics, where a server is asked.
+    pub grant: Option<&'a Grant>,
 }
 
 /// What became of a request.
@@ -83,6 +86,8 @@ pub enum Handled {
     AnsweredLast(Written),
     /// Its answer comes from elsewhere.
     Later,
+    /// The operator's server is asked whether it is allowed; then it is served once more.
+    Asks,
     /// The head of its answer is written, and pieces follow from elsewhere for as long as the connection lasts.
     GoesOn(Framing),
     /// It becomes a stream.

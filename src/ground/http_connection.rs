@@ -78,8 +78,19 @@ pub enum Body {
     },
     /// A body of lines, taken one by one as they come, and what it may do.
     Lines(Box<Lines>, Access),
-    /// All of its lines came; some of their events are on their way into history.
-    LinesEnding(Box<Lines>),
+    /// All of its lines came; some of their events are on their way into history, or waited about.
+    LinesEnding(Box<Lines>, Access),
+    /// A whole request, about which the operator's server is asked.
+    Parked(Box<Parked>),
+}
+
+/// A request that is to be served once more.
+#[derive(Debug)]
+pub struct Parked {
+    /// Its head.
+    pub head: Vec<u8>,
+    /// Its body.
+    pub body: Vec<u8>,
 }
 
 impl Http {
@@ -92,7 +103,8 @@ impl Http {
     pub fn bytes(&self) -> usize {
         let body = match &self.body {
             Body::Chunked { head, body, .. } => head.capacity() + body.capacity(),
-            Body::Lines(lines, _) | Body::LinesEnding(lines) => lines.bytes(),
+            Body::Lines(lines, _) | Body::LinesEnding(lines, _) => lines.bytes(),
+            Body::Parked(parked) => parked.head.capacity() + parked.body.capacity(),
             Body::Whole => 0,
         };
         self.input.capacity() + self.output.capacity() + body
@@ -115,17 +127,22 @@ impl Http {
     pub fn settle_line(&mut self, line: u64, result: Result<(), String>) -> Option<Reply> {
         match &mut self.body {
             Body::Lines(lines, _) => lines.settle(line, result),
-            Body::LinesEnding(lines) => {
+            Body::LinesEnding(lines, _) => {
                 lines.settle(line, result);
                 if lines.pending() == 0
-                    && let Body::LinesEnding(lines) = std::mem::take(&mut self.body)
+                    && let Body::LinesEnding(lines, _) = std::mem::take(&mut self.body)
                 {
                     return Some(Reply::Answer(Status::Accepted, lines.answer()));
                 }
             }
-            Body::Whole | Body::Chunked { .. } => {}
+            Body::Whole | Body::Chunked { .. } | Body::Parked(_) => {}
         }
         None
+    }
+
+    /// Whether lines of its body wait, for what the operator's server says of the first of them.
+    pub fn has_stalled(&self) -> bool {
+        matches!(&self.body, Body::Lines(lines, _) if lines.has_stalled())
     }
 
     /// Whether answers wait for the client to read.

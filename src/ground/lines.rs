@@ -1,7 +1,11 @@
 //! A body of lines (NDJSON), taken one by one as they come: never more than a line of it is held.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use crate::limits::{LINE_BYTES_MAX, REJECTED_LISTED_MAX};
 use crate::runtime::random::Map;
+use crate::wire::authorize::Who;
 use crate::wire::chunked::Chunked;
 use crate::wire::response::AnswerTo;
 
@@ -19,6 +23,8 @@ pub enum Remaining {
 pub enum Taken {
     /// Its event is where it must be before the answer.
     Now,
+    /// The operator's server is asked about it.
+    Asks,
     /// So many will be: one for each of its topics that keeps history.
     Later {
         /// How many.
@@ -37,6 +43,10 @@ pub struct Lines {
     pub remaining: Remaining,
     /// Whose rate they count to.
     pub publisher: u64,
+    /// Who publishes, where a server is asked about each line.
+    pub who: Option<Arc<Who>>,
+    /// A line of this number that is asked about, and those behind it: they go on in their order. Never more than was read at once.
+    stalled: VecDeque<(u64, Box<[u8]>)>,
     /// The start of a line whose end has not come.
     partial: Vec<u8>,
     /// The present line is too long; the rest of it is passed over.
@@ -59,6 +69,8 @@ impl Lines {
             to,
             remaining,
             publisher: 0,
+            who: None,
+            stalled: VecDeque::new(),
             partial: Vec::new(),
             skipping: false,
             line: 0,
@@ -73,6 +85,7 @@ impl Lines {
     /// Bytes that it holds of a line whose end has not come.
     pub fn bytes(&self) -> usize {
         self.partial.capacity()
+            + self.stalled.iter().map(|(_, line)| line.len() + size_of::<(u64, Box<[u8]>)>()).sum::<usize>()
     }
 
     /// Lines that ended.
@@ -134,21 +147,52 @@ impl Lines {
         if line.trim_ascii().is_empty() {
             return;
         }
-        match each(self.line, line) {
+        if !self.stalled.is_empty() {
+            return self.stalled.push_back((self.line, line.into()));
+        }
+        if !self.publish(self.line, line, each) {
+            self.stalled.push_back((self.line, line.into()));
+        }
+    }
+
+    /// Publishes a line. False if it is asked about.
+    fn publish(
+        &mut self,
+        number: u64,
+        line: &[u8],
+        each: &mut impl FnMut(u64, &[u8]) -> Result<Taken, String>,
+    ) -> bool {
+        match each(number, line) {
+            Ok(Taken::Asks) => return false,
             Ok(Taken::Now) => self.accepted += 1,
             Ok(Taken::Later { events, failed }) => {
                 self.pending += 1;
                 if events > 1 || failed.is_some() {
-                    self.several.insert(self.line, (events, failed));
+                    self.several.insert(number, (events, failed));
                 }
             }
-            Err(detail) => self.reject(self.line, detail),
+            Err(detail) => self.reject(number, detail),
+        }
+        true
+    }
+
+    /// Whether lines wait for what the operator's server says of the first of them.
+    pub fn has_stalled(&self) -> bool {
+        !self.stalled.is_empty()
+    }
+
+    /// That is known: calls `each` with that line, and with those behind it up to the next one that is asked about.
+    pub fn go_on(&mut self, each: &mut impl FnMut(u64, &[u8]) -> Result<Taken, String>) {
+        while let Some((number, line)) = self.stalled.pop_front() {
+            if !self.publish(number, &line, each) {
+                return self.stalled.push_front((number, line));
+            }
         }
     }
 
-    /// Lines whose events are on their way into history.
+    /// Lines whose events are on their way into history, and those that wait.
     pub fn pending(&self) -> u64 {
-        self.pending
+        self.pending + self.stalled.len() as u64
     }
 
     /// An event of a line is in history, or could not be put there.
@@ -228,6 +272,47 @@ mod tests {
     }
 
     proptest! {
+        /// Lines that are asked about go on in their order, each once, whenever that is known; and nothing is forgotten for it.
+        #[test]
+        fn lines_that_are_asked_about_keep_their_order(asked in prop::collection::vec(any::<bool>(), 1..40), cuts in prop::collection::vec(1usize..9, 1..40)) {
+            let body: String = (0..asked.len()).map(|number| format!("{number}\n")).collect();
+            let mut lines = Lines::new(AnswerTo::default(), Remaining::Known(0));
+            let (mut known, mut seen) = (vec![false; asked.len()], Vec::new());
+            let mut rest = body.as_bytes();
+            for cut in cuts.iter().cycle() {
+                let (piece, more) = rest.split_at((*cut).min(rest.len()));
+                rest = more;
+                let mut each = |number: u64, line: &[u8]| {
+                    let at = number as usize - 1;
+                    if asked[at] && !known[at] {
+                        return Ok(Taken::Asks);
+                    }
+                    seen.push(String::from_utf8(line.to_vec()).unwrap());
+                    Ok(Taken::Now)
+                };
+                lines.feed(piece, &mut each);
+                if lines.has_stalled() && (cut % 2 == 0 || rest.is_empty()) {
+                    let first = (0..asked.len()).find(|at| asked[*at] && !known[*at]).unwrap();
+                    known[first] = true;
+                    let mut each = |number: u64, line: &[u8]| {
+                        let at = number as usize - 1;
+                        if asked[at] && !known[at] {
+                            return Ok(Taken::Asks);
+                        }
+                        seen.push(String::from_utf8(line.to_vec()).unwrap());
+                        Ok(Taken::Now)
+                    };
+                    lines.go_on(&mut each);
+                } else if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(seen, (0..asked.len()).map(|number| number.to_string()).collect::<Vec<_>>());
+            prop_assert_eq!(lines.pending(), 0);
+            let answer: serde_json::Value = serde_json::from_slice(&lines.answer()).unwrap();
+            prop_assert_eq!(answer["accepted"].as_u64(), Some(asked.len() as u64));
+        }
+
         #[test]
         fn cuts_do_not_matter(lines in prop::collection::vec("[a-z]{0,9}", 0..20), cut: prop::sample::Index) {
             let body = lines.join("\n");

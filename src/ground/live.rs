@@ -15,6 +15,19 @@ use crate::wire::frame::topic_hash;
 use crate::wire::response::{Answers, Origins};
 use crate::wire::types::{DEFAULT, TypeInfo, Types};
 
+/// How the operator's server is asked.
+#[derive(Debug)]
+pub struct Authorize {
+    /// Its answer is to come within this.
+    pub deadline: Duration,
+    /// An answer that allows, and does not say for how long, is kept for this.
+    pub keep: Duration,
+    /// What it does not answer is allowed, and not refused.
+    pub away_allows: bool,
+    /// Headers of the request that it is told, by name.
+    pub headers: Vec<&'static str>,
+}
+
 /// Settings that each shard has a pointer to, replaced whole.
 #[derive(Debug)]
 pub struct Live {
@@ -38,6 +51,8 @@ pub struct Live {
     pub trace_sample: u32,
     /// What `/openapi.json` and `/asyncapi.json` say of this node.
     pub descriptions: [Text; 2],
+    /// How a server is asked who may do what, where there is one.
+    pub authorize: Authorize,
     /// Canaries are published and watched.
     pub canary: bool,
     /// Bytes that one shard may hold, by what they are for.
@@ -74,6 +89,12 @@ impl Live {
             turn_max: settings.most.turn,
             trace_sample: settings.trace_sample,
             descriptions: Served::of(settings).texts(),
+            authorize: Authorize {
+                deadline: settings.authorize_deadline,
+                keep: settings.authorize_keep,
+                away_allows: settings.authorize_away,
+                headers: settings.authorize_headers.clone(),
+            },
             canary: settings.canary,
             held_max: admission.held_max(&settings.most),
             number: topic_hash(&shown) >> 32,

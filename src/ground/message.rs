@@ -7,10 +7,11 @@ use crate::db::hooks::Settling;
 use crate::db::{Outcome, PostKind, StoreError};
 use crate::ground::Reply;
 use crate::ground::access::Access;
+use crate::ground::authorize::{Grant, Verdict};
 use crate::ground::control::News as ControlNews;
 use crate::ground::cores::CoreSet;
 use crate::ground::frame_page::FramePage;
-use crate::ground::hooks::Ran;
+use crate::ground::hooks::{Failure, Ran};
 use crate::ground::keeping::Batch;
 use crate::ground::listing::ListingAsk;
 use crate::ground::live::Live;
@@ -23,6 +24,7 @@ use crate::kv::{Heard, NodeInfo};
 use crate::queue::crossing::Missed;
 use crate::runtime::account::Share;
 use crate::runtime::resolver::Found;
+use crate::wire::authorize::{Answer, Who};
 use crate::wire::frame::Frame;
 use crate::wire::hops::Begun;
 use crate::wire::position::{Position, Reach, Shown};
@@ -197,6 +199,29 @@ pub enum Message {
     },
     /// Back to it.
     WhereaboutsKnown(Conn, Box<Whereabouts>),
+    /// To the first shard: what does the operator's server say?
+    Ask {
+        /// The question.
+        text: Arc<str>,
+        /// Which shard waits.
+        shard: usize,
+        /// It is about a stream that is open.
+        again: bool,
+    },
+    /// To the first shard, from who asks: what it said.
+    Answered {
+        /// The question.
+        text: Arc<str>,
+        /// The answer.
+        answer: Result<Answer, Failure>,
+    },
+    /// Back to a shard that waits.
+    Verdict {
+        /// The question.
+        text: Arc<str>,
+        /// What came of it.
+        verdict: Verdict,
+    },
     /// An operator asks all shards.
     List(Box<ListingAsk>),
     /// Back to the shard that was asked, for the connection whose request it was: this shard's part.
@@ -302,6 +327,8 @@ pub struct ChangeTopics {
     pub add: Vec<Topic>,
     /// Topics to remove.
     pub remove: Vec<Topic>,
+    /// By what it may add them, where a server is asked; none where another Frontend asked it.
+    pub grant: Option<Grant>,
     /// Where the request came in.
     pub asker: (usize, Conn),
 }
@@ -315,6 +342,8 @@ pub struct Renewal {
     pub secret: u64,
     /// The new rights.
     pub access: Access,
+    /// As whom the operator's server is asked about it, where there is one and this node was asked.
+    pub who: Option<Arc<Who>>,
     /// Where the request came in.
     pub asker: (usize, Conn),
 }

@@ -7,6 +7,7 @@ pub mod admitting;
 pub mod all;
 pub mod answering;
 pub mod asking;
+pub mod authorize;
 pub mod clocks;
 pub mod cluster;
 pub mod control;
@@ -55,6 +56,7 @@ use std::time::Instant;
 use crate::db::Record;
 use crate::ground::admitting::Admitting;
 use crate::ground::asking::Asked;
+use crate::ground::authorize::{Authorizing, Verdict};
 use crate::ground::cluster::Cluster;
 use crate::ground::control::Control;
 use crate::ground::hooks::{HookNews, HookReports};
@@ -146,6 +148,8 @@ pub enum Reply {
     Piece(Arc<Vec<u8>>),
     /// What became of a line of its body.
     Line(u64, Result<(), String>),
+    /// What the operator's server says of it: it is served once more.
+    Verdict(Verdict),
 }
 
 impl From<Result<(Status, String), HttpError>> for Reply {
@@ -202,6 +206,8 @@ pub struct Ground {
     /// What is to end or to change on all nodes.
     pub(crate) control: Control,
     pub(crate) admitting: Admitting,
+    /// What the operator's server is asked.
+    pub(crate) authorizing: Authorizing,
     /// What backends are to be told of for hooks.
     pub(crate) hook_reports: HookReports,
     /// Sampled events.
@@ -256,6 +262,7 @@ impl Ground {
             cluster: Cluster::default(),
             tokens_seen: TokenCache::default(),
             admitting: Admitting::default(),
+            authorizing: Authorizing::default(),
             hook_reports: HookReports::default(),
             journeys: Journeys::default(),
             event_number: 0,

@@ -11,6 +11,7 @@ use crate::admission::Admission;
 use crate::auth::watch::Shared;
 use crate::db::Store;
 use crate::ground::access::Tokens;
+use crate::ground::authorize::Authorizer;
 use crate::ground::clocks::Clocks;
 use crate::ground::hooks::{Hook, HookSender};
 use crate::ground::links::LinkView;
@@ -125,6 +126,8 @@ pub struct Node {
     pub hooks: Vec<Hook>,
     /// Sends what they are told; there is one where there are hooks.
     pub hook_sender: Option<Arc<dyn HookSender>>,
+    /// Asks the operator's server who may do what, where there is one.
+    pub authorizer: Option<Arc<dyn Authorizer>>,
     /// What waits for the database, and the questions that it has not answered.
     pub storing: Common,
     /// Who watches it.

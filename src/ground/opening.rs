@@ -3,6 +3,7 @@
 use crate::ground::Ground;
 use crate::ground::access::Access;
 use crate::ground::all::All;
+use crate::ground::authorize::Grant;
 use crate::ground::mercure::ByMercure;
 use crate::wire::http::HttpError;
 use crate::wire::position::Resume;
@@ -45,6 +46,8 @@ pub struct Opening {
     pub all: All,
     /// It is a poll.
     pub polls: bool,
+    /// By what it has its topics, where a server is asked.
+    pub grant: Option<Grant>,
     /// Where it is asked for by Mercure's protocol.
     pub mercure: Option<Box<ByMercure>>,
 }

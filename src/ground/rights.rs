@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::auth::{Revocations, Rights, TokenId, expired};
 use crate::ground::all::All;
+use crate::ground::authorize::Grant;
 use crate::limits::{STREAM_TOKENS_MAX, TOKEN_NOTICE};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::http::HttpError;
@@ -19,6 +20,8 @@ pub struct StreamRights {
     pub all: All,
     /// Of a stream of Mercure's protocol: the topics whose private updates its token lets it have.
     pub mercure: Option<Arc<Selectors>>,
+    /// By what it has its topics, where a server is asked.
+    pub grant: Option<Grant>,
     /// When the oldest of its tokens was issued, in Unix ms; none if one does not say so, or there is none.
     issued_at_ms: Option<u64>,
     /// What stands for the `jti` of those that brought topics.
@@ -34,6 +37,8 @@ pub struct StreamRights {
 pub enum Due {
     /// Tell its client that they end at this time, in Unix ms.
     Notice(u64),
+    /// Ask the operator's server again what it may have.
+    Ask,
     /// End it.
     End,
 }
@@ -45,15 +50,15 @@ impl StreamRights {
         let expires_at_ms = rights.expires_at_ms.unwrap_or(u64::MAX);
         let notice_at_ms = Some(notice_at(expires_at_ms, now_ms));
         let (issued_at_ms, jtis) = (rights.issued_at_ms, rights.jti.into_iter().collect());
-        let (member, mercure) = (rights.sub.clone(), None);
-        StreamRights { member, all, mercure, issued_at_ms, jtis, expires_at_ms, notice_at_ms }
+        let (member, mercure, grant) = (rights.sub.clone(), None, None);
+        StreamRights { member, all, mercure, grant, issued_at_ms, jtis, expires_at_ms, notice_at_ms }
     }
 
     /// Those of a stream without a token that watches as a member, or all of some types; they never end.
     pub fn of_member(member: Option<String>, all: All) -> StreamRights {
         let (member, issued_at_ms, jtis) = (member.map(Into::into), None, Vec::new());
-        let (mercure, expires_at_ms, notice_at_ms) = (None, u64::MAX, None);
-        StreamRights { member, all, mercure, issued_at_ms, jtis, expires_at_ms, notice_at_ms }
+        let (mercure, grant, expires_at_ms, notice_at_ms) = (None, None, u64::MAX, None);
+        StreamRights { member, all, mercure, grant, issued_at_ms, jtis, expires_at_ms, notice_at_ms }
     }
 
     /// Whether a token may bring topics to the stream, which then ends when this one does, or is revoked.
@@ -94,7 +99,10 @@ impl StreamRights {
         if expired(self.expires_at_ms, now_ms) && !planted(Mistake::TokenEndIgnored) {
             return Some(Due::End);
         }
-        self.notice_at_ms.take_if(|at| *at <= now_ms).map(|_| Due::Notice(self.expires_at_ms))
+        if self.notice_at_ms.take_if(|at| *at <= now_ms).is_some() {
+            return Some(Due::Notice(self.expires_at_ms));
+        }
+        self.grant.as_mut().is_some_and(|grant| grant.is_due(now_ms)).then_some(Due::Ask)
     }
 }
 
@@ -114,6 +122,7 @@ mod tests {
             member: None,
             all: All::default(),
             mercure: None,
+            grant: None,
             issued_at_ms: None,
             jtis: Vec::new(),
             expires_at_ms,

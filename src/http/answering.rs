@@ -14,6 +14,7 @@ impl Server {
         let reply = match reply {
             Reply::Line(line, result) => http.settle_line(line, result),
             Reply::Piece(piece) => return self.answer_on(ground, conn, http, &piece),
+            Reply::Verdict(verdict) => return self.serve_parked(ground, service, conn, http, verdict),
             reply => Some(reply),
         };
         let Some(reply) = reply else {
@@ -29,7 +30,7 @@ impl Server {
                 Reply::Answer(status, body) => ground.answers().json(to, status, &body),
                 Reply::Text(text) => ground.answers().text(to, &text),
                 Reply::Problem(error) => ground.answer_problem(to, &error),
-                Reply::Line(..) | Reply::Piece(_) => unreachable!("it was settled above"),
+                Reply::Line(..) | Reply::Piece(_) | Reply::Verdict(_) => unreachable!("it was settled above"),
             };
             ground.request_id = before;
             ground.set_due(conn, ground.idle_due(&http));

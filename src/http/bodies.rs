@@ -32,6 +32,9 @@ impl Server {
                 let mut lines = Box::new(Lines::new(to, remaining));
                 // Other nodes publish for many.
                 lines.publisher = if http.internal { 0 } else { ground.publisher_key(conn, request, &access) };
+                if !http.internal && ground.authorizes() {
+                    lines.who = Some(ground.who_asks(conn, request, Some(&access), None));
+                }
                 http.body = Body::Lines(lines, access);
                 http.request_id = logged_id(request);
             }
@@ -68,7 +71,7 @@ impl Server {
                 }
                 Piece::End(end) => {
                     let request = request::parse(&head).expect("it was parsed before");
-                    self.serve(ground, service, conn, http, &request, &body);
+                    self.serve(ground, service, conn, http, (&head, &request), &body);
                     return Ok(Some(end));
                 }
             }
@@ -87,7 +90,8 @@ impl Server {
         let Body::Lines(mut lines, access) = std::mem::take(&mut http.body) else {
             unreachable!("called for bodies of lines only");
         };
-        let (mut at, publisher) = (0, lines.publisher);
+        let (mut at, publisher, who) = (0, lines.publisher, lines.who.clone());
+        let publisher = (publisher, who.as_ref());
         let ended = loop {
             let mut remaining = std::mem::replace(&mut lines.remaining, Remaining::Known(0));
             let (piece, ended) = match &mut remaining {
@@ -126,7 +130,7 @@ impl Server {
         if lines.pending() > 0 {
             http.closing |= to.closes;
             http.awaiting = Some(to);
-            http.body = Body::LinesEnding(lines);
+            http.body = Body::LinesEnding(lines, access);
             return Ok(Some(at));
         }
         let answer = lines.answer();
@@ -135,5 +139,32 @@ impl Server {
         ground.request_id = None;
         http.closing |= to.closes;
         Ok(Some(at))
+    }
+
+    /// The first of the lines that wait may go on, or not: so may those behind it, up to the next one that is asked about.
+    pub(crate) fn go_on_lines(&mut self, ground: &mut Ground, service: &mut dyn Service, conn: Conn, http: &mut Http) {
+        let body = std::mem::take(&mut http.body);
+        let ending = matches!(body, Body::LinesEnding(..));
+        let (mut lines, access) = match body {
+            Body::Lines(lines, access) | Body::LinesEnding(lines, access) => (lines, access),
+            other => return http.body = other,
+        };
+        let (publisher, who) = (lines.publisher, lines.who.clone());
+        lines.go_on(&mut |number, line| {
+            service.publish_line(ground, &access, (publisher, who.as_ref()), (conn, number), line)
+        });
+        if !ending {
+            return http.body = Body::Lines(lines, access);
+        }
+        if lines.pending() > 0 {
+            return http.body = Body::LinesEnding(lines, access);
+        }
+        let Some(to) = http.awaiting.take() else { return };
+        let to = ground.last_where_draining(to);
+        http.closing |= to.closes;
+        let before = std::mem::replace(&mut ground.request_id, http.request_id.take());
+        ground.answers().json(to, Status::Accepted, &lines.answer());
+        ground.request_id = before;
+        ground.set_due(conn, ground.idle_due(http));
     }
 }

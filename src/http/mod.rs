@@ -4,10 +4,12 @@
 pub mod accept;
 pub mod answering;
 pub mod bodies;
+pub mod parked;
 pub mod receive;
 pub mod shaking;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::ground::Ground;
@@ -23,6 +25,7 @@ use crate::runtime::clock::Slice;
 use crate::runtime::net::DOORS_MAX;
 use crate::runtime::once::Once;
 use crate::runtime::trouble::Told;
+use crate::wire::authorize::Who;
 use crate::wire::http::HttpError;
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
@@ -53,7 +56,7 @@ pub trait Service {
         request: &Request<'_>,
     ) -> Result<Access, HttpError>;
 
-    /// Publishes what a line of this number says, at the rate of this publisher.
+    /// Publishes what a line of this number says, at the rate of this publisher, who is asked about where a server is.
     ///
     /// # Errors
     /// Why it is not taken.
@@ -61,7 +64,7 @@ pub trait Service {
         &mut self,
         ground: &mut Ground,
         access: &Access,
-        publisher: u64,
+        publisher: (u64, Option<&Arc<Who>>),
         at: (Conn, u64),
         line: &[u8],
     ) -> Result<Taken, String>;

@@ -62,6 +62,11 @@ impl Server {
                 }
                 break;
             }
+            // What its lines are asked for is not known.
+            if http.has_stalled() {
+                http.unread = true;
+                break;
+            }
             // Nothing more is read for a client that does not take its answers.
             if http.input.len() > ground.input_bytes_max(http.internal) || http.output.len() > ANSWER_BYTES_MAX {
                 http.unread = true;
@@ -257,7 +262,7 @@ impl Server {
                 Body::Chunked { .. } => self.consume_chunked(ground, service, conn, http, rest),
                 Body::Lines(..) => self.consume_lines(ground, service, conn, http, rest),
                 // Its answer is awaited.
-                Body::LinesEnding(_) => return at,
+                Body::LinesEnding(..) | Body::Parked(_) => return at,
             };
             match step {
                 Ok(Some(used)) => {
@@ -356,7 +361,7 @@ impl Server {
             http.need = end + length;
             return Ok(None);
         }
-        self.serve(ground, service, conn, http, &request, &input[end..end + length]);
+        self.serve(ground, service, conn, http, (&input[..end], &request), &input[end..end + length]);
         Ok(Some(end + length))
     }
 
@@ -374,21 +379,38 @@ impl Server {
         service: &mut dyn Service,
         conn: Conn,
         http: &mut Http,
-        request: &Request<'_>,
+        request: (&[u8], &Request<'_>),
+        body: &[u8],
+    ) {
+        ground.counters().requests.add(1);
+        self.answer(ground, service, conn, http, request, body);
+    }
+
+    /// The same of one that was counted.
+    pub(crate) fn answer(
+        &mut self,
+        ground: &mut Ground,
+        service: &mut dyn Service,
+        conn: Conn,
+        http: &mut Http,
+        (head, request): (&[u8], &Request<'_>),
         body: &[u8],
     ) {
         let to = ground.answer_to(request, http.internal);
-        ground.counters().requests.add(1);
         http.closing |= to.closes;
         http.served = true;
         // Before it is served: a stream has a time of its own.
         ground.set_due(conn, ground.idle_due(http));
         ground.request_id = logged_id(request);
-        match service.handle(ground, Incoming { conn, internal: http.internal, request, to, body }) {
+        match service.handle(ground, Incoming { conn, internal: http.internal, request, to, body, grant: None }) {
             Ok(Handled::Answered(_)) => {}
             Ok(Handled::AnsweredLast(_)) => http.closing = true,
             Ok(Handled::Later) => {
                 http.request_id = ground.request_id.take();
+                http.awaiting = Some(to);
+            }
+            Ok(Handled::Asks) => {
+                self.park(ground, http, head, body);
                 http.awaiting = Some(to);
             }
             Ok(Handled::GoesOn(framing)) => {

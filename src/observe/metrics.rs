@@ -202,6 +202,18 @@ metrics! {
     counter hooks_dropped_ended "fanfare_hooks_dropped_total" r#"reason="ended""# "Deliveries of hooks given up.";
     gauge hooks_waiting "fanfare_hooks_waiting" "" "Deliveries that wait for receivers of hooks, as each backend counts them on its first shard.";
     gauge hooks_oldest "fanfare_hooks_oldest_seconds" "" "How long the oldest of them has waited.";
+    counter authorize_allowed "fanfare_authorize_answers_total" r#"result="allowed""# "Answers of the server that is asked who may do what.";
+    counter authorize_refused "fanfare_authorize_answers_total" r#"result="refused""# "Answers of the server that is asked who may do what.";
+    counter authorize_kept "fanfare_authorize_kept_total" "" "Times that an answer of it that was kept was good for another request.";
+    counter authorize_failed_connect "fanfare_authorize_failed_total" r#"reason="connect""# "Questions to it that got no answer.";
+    counter authorize_failed_timeout "fanfare_authorize_failed_total" r#"reason="timeout""# "Questions to it that got no answer.";
+    counter authorize_failed_status "fanfare_authorize_failed_total" r#"reason="status""# "Questions to it that got no answer.";
+    counter authorize_failed_redirect "fanfare_authorize_failed_total" r#"reason="redirect""# "Questions to it that got no answer.";
+    counter authorize_failed_answer "fanfare_authorize_failed_total" r#"reason="answer""# "Questions to it that got no answer.";
+    counter authorize_failed_full "fanfare_authorize_failed_total" r#"reason="full""# "Questions to it that got no answer.";
+    counter authorize_failed_paused "fanfare_authorize_failed_total" r#"reason="paused""# "Questions to it that got no answer.";
+    gauge authorize_waiting "fanfare_authorize_waiting" "" "Questions that wait for its answer, on the first shard.";
+    gauge authorize_away "fanfare_authorize_away" "" "1 while it is taken to be away, on the first shard.";
     gauge ready "fanfare_ready" "" "1 while the node is ready, as /health/ready says; 0 in a drain.";
     gauge kv_available "fanfare_kv_available" "" "1 while the key-value store, or a dispatcher in its place, answers.";
     gauge store_available "fanfare_store_available" "" "1 while the database works, and where there is none.";

@@ -3,20 +3,21 @@
 
 use std::io::Read as _;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use ureq::Agent;
+use ureq::typestate::WithBody;
+use ureq::{Agent, RequestBuilder};
 
 use crate::auth::Watcher;
 use crate::auth::watch::Shared;
 use crate::db::hooks::Delivery;
-use crate::ground::hooks::{Attempt, Failure, HookSender, Ran, Run};
+use crate::ground::hooks::{Attempt, Failure, Hook, HookSender, Ran, Run};
 use crate::ground::message::Message;
 use crate::limits::{HOOK_ANSWER_BYTES, HOOK_PAGE, HOOK_SENDERS, HOOK_TIMEOUT};
 use crate::runtime::mailbox;
 use crate::runtime::tls::requests_config;
-use crate::settings::{Hook, Secret, Settings, SettingsError, hook_keys};
+use crate::settings::{self, Secret, Settings, SettingsError, Url, hook_keys};
 use crate::wire::hooks;
 
 /// The threads of all hooks.
@@ -31,7 +32,7 @@ impl Hooks {
         let mut hooks = Hooks { queues: Vec::new(), secrets: Vec::new() };
         for (number, hook) in settings.hooks.iter().enumerate() {
             let refuse = |problem: String| settings.refuse("hooks", &problem, "or leave the hook out");
-            let agent = agent(hook).map_err(refuse)?;
+            let agent = agent(&hook.url, HOOK_TIMEOUT, HOOK_SENDERS).map_err(refuse)?;
             let secret = Shared::new(hook.secret.clone());
             // As many as are under way at a time, with those that were taken meanwhile.
             let (queue, runs) = bounded(2 * HOOK_PAGE as usize);
@@ -99,20 +100,9 @@ impl Post {
     }
 
     fn send(&self, delivery: &Delivery) -> Attempt {
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let Delivery { id, sequence, event, subject, at, data, .. } = delivery;
         let body = hooks::body(*event, *sequence, subject, *at, data);
-        // A file that changed to what is no secret was not taken up.
-        let keys = hook_keys(&self.secret.load()).unwrap_or_default();
-        let signatures: Vec<String> = keys.iter().map(|key| key.sign(id, seconds, &body)).collect();
-        let request = self
-            .agent
-            .post(&self.url)
-            .header("content-type", "application/json")
-            .header("webhook-id", id)
-            .header("webhook-timestamp", seconds.to_string())
-            .header("webhook-signature", signatures.join(" "));
-        match request.send(&body) {
+        match signed(self.agent.post(&self.url), &self.secret, id, &body).send(&body) {
             Ok(mut answer) => {
                 let attempt = match answer.status().as_u16() {
                     200..=299 => Attempt::Taken,
@@ -130,7 +120,37 @@ impl Post {
     }
 }
 
-fn failure(error: &ureq::Error) -> Failure {
+/// A request that carries this body as JSON, under this id, signed now.
+pub(super) fn signed(
+    request: RequestBuilder<WithBody>,
+    secret: &Shared<Secret>,
+    id: &str,
+    body: &[u8],
+) -> RequestBuilder<WithBody> {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    // A file that changed to what is no secret was not taken up.
+    let keys = hook_keys(&secret.load()).unwrap_or_default();
+    let signatures: Vec<String> = keys.iter().map(|key| key.sign(id, seconds, body)).collect();
+    request
+        .header("content-type", "application/json")
+        .header("webhook-id", id)
+        .header("webhook-timestamp", seconds.to_string())
+        .header("webhook-signature", signatures.join(" "))
+}
+
+/// A hook as shards know it.
+pub(super) fn as_shards_know_it(hook: &settings::Hook) -> Hook {
+    Hook { key: hook.key(), name: name(&hook.url), events: hook.events.clone() }
+}
+
+/// What the log calls a URL: without what may be a secret.
+pub(super) fn name(url: &Url) -> String {
+    let mut name = url.clone();
+    name.set_query(None);
+    name.into()
+}
+
+pub(super) fn failure(error: &ureq::Error) -> Failure {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof, WouldBlock};
     match error {
         ureq::Error::Timeout(_) => Failure::Timeout,
@@ -147,15 +167,16 @@ fn failure(error: &ureq::Error) -> Failure {
 }
 
 /// A client that goes nowhere but where it is sent.
-fn agent(hook: &Hook) -> Result<Agent, String> {
-    let is_secure = hook.url.scheme() == "https";
+pub(super) fn agent(url: &Url, timeout: Duration, connections: usize) -> Result<Agent, String> {
+    let is_secure = url.scheme() == "https";
     let config = Agent::config_builder()
         .tls_config(requests_config(is_secure)?)
         .https_only(is_secure)
-        .timeout_global(Some(HOOK_TIMEOUT))
+        .timeout_global(Some(timeout))
         .max_redirects(0)
         .http_status_as_error(false)
-        .max_idle_connections_per_host(HOOK_SENDERS)
+        .max_idle_connections(connections)
+        .max_idle_connections_per_host(connections)
         .user_agent(concat!("fanfare/", env!("CARGO_PKG_VERSION")));
     Ok(config.build().new_agent())
 }

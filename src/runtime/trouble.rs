@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::hash::Hash;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::limits::{TROUBLE_LOGGED, TROUBLES_TOLD_MAX};
 use crate::runtime::random::Map;
@@ -107,10 +107,16 @@ impl<K: Hash + Eq> ToldEach<K> {
     }
 }
 
+/// How long is waited before something is tried again that failed so often before: the shortest time, twice as long each time up to the
+/// longest, less up to half of it by chance, which is any number.
+pub fn pause(failures: u32, (shortest, longest): (Duration, Duration), chance: u64) -> Duration {
+    let ms = shortest.saturating_mul(1 << failures.min(16)).min(longest).as_millis() as u64;
+    Duration::from_millis(ms - chance % (ms / 2))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn each_is_told_for_itself_and_their_number_is_bounded() {

@@ -3,7 +3,7 @@
 use super::SettingsError;
 use super::layers::{Fault, Field, Layers, fault};
 use super::values::{one_of, time};
-use crate::limits::TOKEN_EXPIRY_MAX;
+use crate::limits::{AUTHORIZE_DEADLINE, AUTHORIZE_KEEP_MAX, TOKEN_EXPIRY_MAX};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -66,6 +66,28 @@ fn http_url(text: &str, remedy: &str) -> Result<Url, Fault> {
 pub(super) fn life(text: &str) -> Result<Duration, Fault> {
     let fits = |life: Duration| life.as_secs() > 0 && life <= TOKEN_EXPIRY_MAX;
     time(text, fits, "out of bounds", "give 1s to 3653d, as long as the longest-lived of your tokens")
+}
+
+/// How long a server that is asked has for its answer.
+pub(super) fn deadline(text: &str) -> Result<Duration, Fault> {
+    let fits = |time: Duration| (AUTHORIZE_DEADLINE.0..=AUTHORIZE_DEADLINE.1).contains(&time);
+    time(text, fits, "out of bounds", "give 50ms to 10s")
+}
+
+/// How long its answers are kept.
+pub(super) fn keep(text: &str) -> Result<Duration, Fault> {
+    time(text, |time| time <= AUTHORIZE_KEEP_MAX, "longer than a day", "give 0s to 24h, such as 1m")
+}
+
+/// Whether what it does not answer is allowed.
+pub(super) fn away(text: &str) -> Result<bool, Fault> {
+    one_of(text, &[("refuse", false), ("allow", true)], "neither refuse nor allow", "give refuse or allow")
+}
+
+/// A header of requests that it is told.
+pub(super) fn header(text: &str) -> Result<&'static str, Fault> {
+    let known = ["cookie", "authorization", "origin"].map(|name| (name, name));
+    one_of(&text.to_ascii_lowercase(), &known, "not a header that can be told", "give cookie, authorization or origin")
 }
 
 /// A cookie's name: a token of RFC 9110.

@@ -82,14 +82,24 @@ fn one(given: &BTreeMap<&'static str, Raw>, insecure: bool) -> Result<Hook, Sett
     }
     let raw = get("secret_file")?;
     let text = raw.values.concat();
-    let secret = secret(&text).and_then(|secret| match keys(&secret) {
-        Ok(_) => Ok(secret),
-        Err(problem) => fault(
-            problem,
-            "give a file with whsec_ and what `openssl rand -base64 32` prints, and perhaps the previous one below",
-        ),
-    });
-    Ok(Hook { url, events, secret: secret.map_err(|fault| invalid("secret_file", raw, &text, fault))? })
+    let secret = signing_secret(&text).map_err(|fault| invalid("secret_file", raw, &text, fault))?;
+    Ok(Hook { url, events, secret })
+}
+
+/// A file with a secret that is good for signing.
+pub(super) fn signing_secret(path: &str) -> Result<Secret, Fault> {
+    const REMEDY: &str =
+        "give a file with whsec_ and what `openssl rand -base64 32` prints, and perhaps the previous one below";
+    let secret = secret(path)?;
+    keys(&secret).map(|_| secret).or_else(|problem| fault(problem, REMEDY))
+}
+
+/// The server that is asked who may do what.
+pub(super) fn authorize(text: &str) -> Result<Url, Fault> {
+    url(text, true).map_err(|fault| Fault {
+        remedy: fault.remedy.replace(HOOK_KEYS[0].1, "give a URL such as https://app.example/fanfare/authorize"),
+        ..fault
+    })
 }
 
 /// The keys that a secret and the one before it stand for.

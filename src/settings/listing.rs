@@ -6,6 +6,7 @@
 //! what `--help` says. A field that only helps to make another one is seen by the settings alone.
 
 use super::access::*;
+use super::hooks::{authorize, signing_secret};
 use super::layers::{Field, Layers};
 use super::limits::{backlog, connections, memory, number, topics, turn};
 use super::setting::{Setting, Shape, listing};
@@ -120,7 +121,7 @@ Listed "" {
     pub(super) peer_secret_file: BTreeMap<String, Secret> = Named(secret), "NAME=FILE", example: "eu=/etc/fanfare/eu.secret";
     /// Allow plain http:// to data centers beyond this box.
     pub peer_insecure: bool = Switch(switch), "BOOL", default: "false";
-    /// Allow plain http:// to hooks beyond this box.
+    /// Allow plain http:// to hooks, and to the server of --authorize, beyond this box.
     ///
     /// `[[hooks]]` stand in the file; see [Hooks](hooks.md).
     pub hook_insecure: bool = Switch(switch), "BOOL", default: "false";
@@ -151,6 +152,29 @@ Listed "" {
     ///
     /// They get public updates; whoever publishes needs a token all the same. See [Mercure](http.md#mercures-protocol).
     pub mercure_anonymous: bool = Switch(switch), "BOOL", default: "false", live: true;
+    /// Ask the server at this URL before somebody subscribes or publishes, beside tokens or without them.
+    ///
+    /// See [Authorize](authorize.md), also for what it answers.
+    pub authorize: Option<Url> = Text(authorize), "URL", example: "https://app.example/fanfare/authorize";
+    /// Sign what it is asked by the secret in this file, whsec_ and base64.
+    ///
+    /// As [hooks](hooks.md) are signed; read again when it changes, and it may hold the previous one below.
+    pub authorize_secret_file: Option<Secret> = Text(signing_secret), "FILE", example: "/etc/fanfare/authorize.secret";
+    /// Take it to be away when it has not answered after this time.
+    ///
+    /// 50ms to 10s.
+    pub authorize_deadline: Duration = Text(deadline), "DURATION", default: "2s", live: true;
+    /// Keep an answer that allows for this time, unless it says for how long.
+    ///
+    /// 0s to 24h; with 0s each request is asked about. Open streams are asked about again when the time is over, 10s at the
+    /// least.
+    pub authorize_keep: Duration = Text(keep), "DURATION", default: "1m", live: true;
+    /// Refuse what it does not answer while it is away, or allow it.
+    pub authorize_away: bool = Text(away), "refuse|allow", default: "refuse", live: true;
+    /// Tell it these headers of the request, with commas between: cookie, authorization, origin.
+    ///
+    /// They are what clients prove themselves by: whoever reads what it is asked may act as they do.
+    pub authorize_headers: Vec<&'static str> = List(header), "NAME,…", example: "cookie", live: true;
     /// Let pages of these origins use the API, with commas between, or * for any.
     ///
     /// Also by a cookie; with `*` without credentials.

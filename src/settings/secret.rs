@@ -73,7 +73,7 @@ fn secret(text: &[u8]) -> Result<String, String> {
 }
 
 impl Content for Secret {
-    const WHAT: &'static str = "secrets between nodes or of hooks";
+    const WHAT: &'static str = "secrets between nodes, of hooks or of --authorize";
 
     fn read(paths: &[PathBuf]) -> Result<Secret, KeyError> {
         let path = &paths[0];

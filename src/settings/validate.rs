@@ -12,7 +12,32 @@ pub(super) fn check(settings: &mut Settings) -> Result<(), SettingsError> {
     needs(settings)?;
     listeners(settings)?;
     peers(settings)?;
-    access(settings)
+    access(settings)?;
+    authorize(settings)
+}
+
+/// Who is asked whether somebody may do something gets told of it safely, and knows who asks.
+fn authorize(settings: &mut Settings) -> Result<(), SettingsError> {
+    let Some(url) = &settings.authorize else {
+        let names = ["secret_file", "deadline", "keep", "away", "headers"].map(|name| format!("authorize_{name}"));
+        let given = names.iter().filter(|name| *settings.origin(name) != Source::Default);
+        let idle: Vec<_> = given.map(|name| format!("{} does nothing without --authorize.", flag(name))).collect();
+        settings.warnings.extend(idle);
+        return Ok(());
+    };
+    if url.scheme() == "http" && !is_loopback_url(url) && !settings.hook_insecure {
+        let remedy = "give an https:// URL, or --hook-insecure if the way there is safe";
+        return Err(settings.refuse(
+            "authorize",
+            "it would ask in the clear, and take whatever somebody answers",
+            remedy,
+        ));
+    }
+    if settings.authorize_secret_file.is_none() {
+        let remedy = "give a file with whsec_ and what `openssl rand -base64 32` prints";
+        return Err(SettingsError::missing("--authorize-secret-file", "--authorize needs it", remedy));
+    }
+    Ok(())
 }
 
 impl Settings {
@@ -143,7 +168,7 @@ fn access(settings: &mut Settings) -> Result<(), SettingsError> {
         Auth::None => {
             let tls = settings.tls.as_ref().map(|tls| ("--tls-listen", tls.listen));
             for (name, address) in [("--listen", settings.listen)].into_iter().chain(tls) {
-                if !is_loopback(address.ip()) {
+                if !is_loopback(address.ip()) && settings.authorize.is_none() {
                     settings.warnings.push(format!(
                         "--auth none on {name} {address}: everyone who reaches it may subscribe and publish; --auth jwt asks for tokens."
                     ));

@@ -82,6 +82,13 @@ impl Services {
                 dispatcher.on_whereabouts_asked(ground, &topic, anywhere, asker)
             }),
             Message::WhereaboutsKnown(conn, whereabouts) => self.on_whereabouts(ground, conn, *whereabouts),
+            Message::Ask { text, shard, again } => ground.on_ask(text, shard, again),
+            Message::Answered { text, answer } => ground.on_answered(text, answer),
+            Message::Verdict { text, verdict } => {
+                for conn in ground.on_verdict(&text, &verdict) {
+                    with(&mut self.frontend, |frontend| frontend.on_verdict(ground, conn, &verdict));
+                }
+            }
             Message::List(ask) => self.on_list(ground, *ask),
             Message::Listed(conn, rows) => self.on_listed(ground, conn, rows),
             Message::AskPart => self.on_ask_part(ground),

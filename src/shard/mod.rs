@@ -2,6 +2,7 @@
 //! the others are not late, and a tick comes in time.
 
 pub mod admin;
+pub mod authorizing;
 pub mod control;
 pub mod draining;
 pub mod frames;

@@ -1,6 +1,7 @@
 //! Requests that publish: to this node's dispatcher, or to another one.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::ground::access::{Access, Allowed};
 use crate::ground::answering::{Handled, Incoming};
@@ -13,7 +14,8 @@ use crate::observe::happenings::What;
 use crate::observe::happenings::subject::Subject;
 use crate::runtime::planted::{Mistake, planted};
 use crate::shard::services::Services;
-use crate::wire::event::Draft;
+use crate::wire::authorize::Who;
+use crate::wire::event::{Draft, EventError};
 use crate::wire::hops::Parent;
 use crate::wire::http::HttpError;
 use crate::wire::status::Status;
@@ -21,6 +23,14 @@ use crate::wire::status::Status;
 /// Whose a line of a body is, and of which topic.
 fn of_line<'a>(ground: &Ground, access: &'a Access, conn: Conn, draft: &'a Draft<'_>) -> Subject<'a> {
     Subject { topic: Some(&draft.topic), ..access.subject(|| ground.peer(conn)) }
+}
+
+/// The event that a body for this topic is.
+pub(crate) fn read_draft<'a>(body: &'a [u8], topic: &'a str) -> Result<Draft<'a>, HttpError> {
+    Draft::parse(body, Some(topic)).map_err(|error| match error {
+        EventError::TooLarge(_) => HttpError::new(Status::ContentTooLarge, error.to_string()),
+        error => HttpError::bad(error.to_string()),
+    })
 }
 
 impl Services {
@@ -34,10 +44,7 @@ impl Services {
     ) -> Result<Handled, HttpError> {
         let Incoming { conn, request, to, body, .. } = incoming;
         let topic = ground.path_topic(topic)?;
-        let draft = Draft::parse(body, Some(&topic)).map_err(|error| match error {
-            crate::wire::event::EventError::TooLarge(_) => HttpError::new(Status::ContentTooLarge, error.to_string()),
-            error => HttpError::bad(error.to_string()),
-        })?;
+        let draft = read_draft(body, &topic)?;
         let mut draft = ground.allow(access, draft)?;
         draft.of_trace(request.traceparent.and_then(Parent::parse));
         if let Some(key) = once::key(request)? {
@@ -111,11 +118,19 @@ impl Services {
         &mut self,
         ground: &mut Ground,
         access: &Access,
-        publisher: u64,
+        (publisher, who): (u64, Option<&Arc<Who>>),
         (conn, number): (Conn, u64),
         line: &[u8],
     ) -> Result<Taken, String> {
         let (draft, more) = Draft::parse_line(line).map_err(|error| error.to_string())?;
+        if let Some(who) = who {
+            let topics = std::iter::once(&draft.topic).chain(&more);
+            match ground.may_publish(conn, topics.map(|topic| &**topic), &draft.kind, who) {
+                Ok(true) => {}
+                Ok(false) => return Ok(Taken::Asks),
+                Err(error) => return Err(error.detail.into_owned()),
+            }
+        }
         if !more.is_empty() {
             return self.publish_to_many(ground, access, publisher, (conn, number), draft, more);
         }

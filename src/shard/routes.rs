@@ -3,6 +3,7 @@
 use crate::ground::Ground;
 use crate::ground::answering::{Handled, Incoming};
 use crate::ground::resources::Resource;
+use crate::shard::authorizing::Permission;
 use crate::shard::services::Services;
 use crate::wire::http::{HttpError, Method, percent_decode};
 use crate::wire::status::Status;
@@ -10,7 +11,7 @@ use crate::wire::status::Status;
 impl Services {
     /// Finds the resource and lets it answer.
     pub(crate) fn route(&mut self, ground: &mut Ground, incoming: Incoming<'_>) -> Result<Handled, HttpError> {
-        let Incoming { conn, internal, request, to, body } = incoming;
+        let Incoming { conn, internal, request, to, body, .. } = incoming;
         let roles = ground.node.roles;
         let resource = Resource::find(roles, internal, request.path);
         if internal {
@@ -25,6 +26,12 @@ impl Services {
         let resource = resource.ok_or_else(HttpError::not_found)?;
         let query = resource.query(roles, false, request)?;
         ground.check_page(conn, request, resource)?;
+        let permission = self.permission(ground, incoming, resource, query)?;
+        let grant = match &permission {
+            Permission::Asks => return Ok(Handled::Asks),
+            Permission::Given(grant) => grant.as_ref(),
+        };
+        let incoming = Incoming { grant, ..incoming };
         let decode = |part| percent_decode(part, false);
         match resource {
             Resource::TopicEvents(topic) if request.method != Method::Post => {

@@ -2,6 +2,7 @@
 //! watches.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::backend::Backend;
 use crate::dispatcher::Dispatcher;
@@ -24,6 +25,7 @@ use crate::shard::draining::Draining;
 use crate::shard::listing::Gathering;
 use crate::shard::present::Presents;
 use crate::shard::watching::Watching;
+use crate::wire::authorize::Who;
 use crate::wire::http::HttpError;
 use crate::wire::request::Request;
 use crate::wire::response::AnswerTo;
@@ -78,7 +80,7 @@ impl Service for Services {
         &mut self,
         ground: &mut Ground,
         access: &Access,
-        publisher: u64,
+        publisher: (u64, Option<&Arc<Who>>),
         at: (Conn, u64),
         line: &[u8],
     ) -> Result<Taken, String> {
@@ -152,6 +154,7 @@ impl Services {
     /// Once a tick.
     pub(crate) fn tick(&mut self, ground: &mut Ground) {
         self.heartbeat(ground);
+        ground.tick_authorizing();
         with(&mut self.frontend, |frontend| frontend.tick(ground));
         with(&mut self.dispatcher, |dispatcher| dispatcher.tick(ground));
         with(&mut self.backend, |backend| backend.tick(ground));

@@ -164,6 +164,9 @@ impl Shard {
                 Some(Due::Notice(expires_at_ms)) => with(&mut self.services.frontend, |frontend| {
                     frontend.notify_expiry(&mut self.ground, conn, expires_at_ms)
                 }),
+                Some(Due::Ask) => {
+                    with(&mut self.services.frontend, |frontend| frontend.ask_again(&mut self.ground, conn))
+                }
                 None => {}
             }
             let slot = self.ground.slots.at(number);

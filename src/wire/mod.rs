@@ -1,6 +1,7 @@
 //! Formats only, no IO: what Fanfare's bytes look like on every wire.
 
 pub mod authority;
+pub mod authorize;
 pub mod batch;
 pub mod binary;
 pub mod canary;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fanfare::ground::Parts;
+use fanfare::ground::authorize::Authorizer;
 use fanfare::ground::message::Message;
 use fanfare::ground::node::Node;
 use fanfare::kv::KeyValue;
@@ -128,6 +129,16 @@ impl Process {
         kv: Option<Arc<dyn KeyValue>>,
         clients: impl FnOnce(&[Sender<Message>; CORES]) -> [C; CORES],
     ) -> Process {
+        Process::asking(settings, kv, None, clients)
+    }
+
+    /// The same, of which this is asked who may do what.
+    pub fn asking<C: Client, const CORES: usize>(
+        settings: &Settings,
+        kv: Option<Arc<dyn KeyValue>>,
+        authorizer: Option<Arc<dyn Authorizer>>,
+        clients: impl FnOnce(&[Sender<Message>; CORES]) -> [C; CORES],
+    ) -> Process {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
         let passed_ms: Arc<AtomicU64> = Arc::default();
         let times = || times_of(Arc::clone(&passed_ms));
@@ -146,6 +157,7 @@ impl Process {
             store: None,
             hook_sender: None,
             spans: None,
+            authorizer,
             memory: 1 << 32,
             connections: 10,
         };

@@ -5,6 +5,7 @@
 
 mod agenda;
 mod answers;
+mod authorizing;
 mod batch;
 mod canaries;
 mod clients;

@@ -6,6 +6,7 @@ mod support;
 
 mod accounting;
 mod alarms;
+mod authorize;
 mod bench;
 mod canaries;
 mod check;

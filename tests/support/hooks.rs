@@ -195,7 +195,7 @@ fn serve(mut socket: TcpStream, seen: &Mutex<Seen>) {
 }
 
 /// A request's head and body.
-fn read(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
+pub(super) fn read(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
     loop {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
             let head = String::from_utf8(bytes[..end + 2].to_vec()).ok()?;
@@ -219,7 +219,8 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     lines.into_iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }
 
-fn check(head: &str, body: Vec<u8>) -> Result<Delivery, String> {
+/// A delivery, whose signature is looked at.
+pub(super) fn check(head: &str, body: Vec<u8>) -> Result<Delivery, String> {
     let get = |name: &str| header(head, name).ok_or(format!("no {name}: {head}"));
     let (id, timestamp, signature) = (get("webhook-id")?, get("webhook-timestamp")?, get("webhook-signature")?);
     let text = String::from_utf8(body).map_err(|error| error.to_string())?;

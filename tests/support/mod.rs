@@ -4,6 +4,7 @@
 //! Every test binary takes from it what it needs, so each sees some of it unused.
 #![allow(dead_code)]
 
+pub mod authorize;
 pub mod certificate;
 pub mod crowd;
 pub mod delay;

@@ -86,6 +86,7 @@ impl World {
             store: database,
             hook_sender: has_hooks.then(|| Arc::new(to_receiver) as _),
             spans: None,
+            authorizer: None,
             memory: 1 << 32,
             connections: 10_000,
         };

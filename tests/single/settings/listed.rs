@@ -102,6 +102,8 @@ fn values() -> impl Iterator<Item = (&'static Setting, String)> {
             ("db", _) => "postgres://fanfare@127.0.0.1/fanfare".to_owned(),
             // Peers must be told this data center's own name.
             ("dc", _) => "here".to_owned(),
+            // It signs.
+            ("authorize_secret_file", _) => "signing".to_owned(),
             (_, example) => match example.split_once("/etc/fanfare/") {
                 Some((before, _)) => format!("{before}secret"),
                 None => example.to_owned(),

@@ -15,6 +15,7 @@ impl Place {
         let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         put("secret", "0123456789abcdef0123456789abcdef\n");
         put("short", "abc\n");
+        put("signing", "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n");
         put("empty", "\n");
         put("key", "a key for tokens that nobody else knows\n");
         Place { folder }
