@@ -97,16 +97,22 @@ impl Server {
     }
 
     fn ask(&self, text: &str, deadline: Instant) -> Result<Answer, Failure> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            // Nobody waits for it any more.
-            return Err(Failure::Timeout);
-        }
-        let request = self.agent.post(&self.url).config().timeout_global(Some(left)).build();
         let id = format!("ask_{:016x}", getrandom::u64().unwrap_or_default());
-        let mut answer = signed(request, &self.secret, &id, text.as_bytes())
-            .send(text.as_bytes())
-            .map_err(|error| failure(&error))?;
+        let send = || {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                // Nobody waits for it any more.
+                return Err(Failure::Timeout);
+            }
+            let request = self.agent.post(&self.url).config().timeout_global(Some(left)).build();
+            let request = signed(request, &self.secret, &id, text.as_bytes());
+            request.send(text.as_bytes()).map_err(|error| failure(&error))
+        };
+        let mut answer = match send() {
+            // A connection that was kept may just be closed, as idle, when it is used again.
+            Err(Failure::Answer) => send()?,
+            sent => sent?,
+        };
         let status = answer.status().as_u16();
         let mut body = Vec::new();
         let read = answer.body_mut().as_reader().take(AUTHORIZE_ANSWER_BYTES + 1).read_to_end(&mut body);

@@ -33,6 +33,13 @@ fn authorize(settings: &mut Settings) -> Result<(), SettingsError> {
             remedy,
         ));
     }
+    if settings.authorize_headers.contains(&"cookie") && settings.cors_origin == CorsOrigins::Any {
+        return Err(settings.refuse(
+            "cors_origin",
+            "with --authorize-headers cookie every page could act for a member who visits it",
+            "name the origins that may",
+        ));
+    }
     if settings.authorize_secret_file.is_none() {
         let remedy = "give a file with whsec_ and what `openssl rand -base64 32` prints";
         return Err(SettingsError::missing("--authorize-secret-file", "--authorize needs it", remedy));

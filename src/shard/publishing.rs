@@ -124,8 +124,10 @@ impl Services {
     ) -> Result<Taken, String> {
         let (draft, more) = Draft::parse_line(line).map_err(|error| error.to_string())?;
         if let Some(who) = who {
-            let topics = std::iter::once(&draft.topic).chain(&more);
-            match ground.may_publish(conn, topics.map(|topic| &**topic), &draft.kind, who) {
+            let topics: Vec<&str> = std::iter::once(&draft.topic).chain(&more).map(|topic| &**topic).collect();
+            // Nobody is asked about what the token refuses.
+            let mine = topics.iter().try_for_each(|topic| access.require_publish(topic));
+            match mine.and_then(|()| ground.may_publish(conn, &topics, &draft.kind, who)) {
                 Ok(true) => {}
                 Ok(false) => return Ok(Taken::Asks),
                 Err(error) => return Err(error.detail.into_owned()),

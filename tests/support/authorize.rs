@@ -27,6 +27,8 @@ pub enum Says {
     Huge,
     /// Nothing, for as long as somebody waits.
     Nothing,
+    /// Nothing: it closes the connection.
+    Close,
 }
 
 impl Says {
@@ -150,6 +152,7 @@ fn serve(mut socket: TcpStream, seen: &(Mutex<Seen>, Condvar)) {
                 let body = format!("{{\"more\":\"{}\"}}", "x".repeat(1 << 20));
                 format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
             }
+            Says::Close => return,
             Says::Nothing => {
                 // Until whoever waits has had enough.
                 let _ = socket.read(&mut [0; 64]);

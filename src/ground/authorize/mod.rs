@@ -163,14 +163,14 @@ impl Ground {
     ///
     /// # Errors
     /// As [`Ground::require_allowed`].
-    pub(crate) fn may_publish<'a>(
+    pub(crate) fn may_publish(
         &mut self,
         conn: Conn,
-        topics: impl Iterator<Item = &'a str>,
+        topics: &[&str],
         kind: &str,
         who: &Arc<Who>,
     ) -> Result<bool, HttpError> {
-        let topics = topics.map(Into::into).collect();
+        let topics = topics.iter().map(|topic| Box::from(*topic)).collect();
         let (action, kind) = (Action::Publish, Some(kind.into()));
         let question = Question { action, topics, kind, who: Arc::clone(who) };
         let verdict = self.authorizing.verdict.take().or_else(|| self.ask_server(&question, Waiter::Request(conn)));
