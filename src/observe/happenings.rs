@@ -97,6 +97,13 @@ kinds! {
     HooksDroppedExpired "hooks_dropped_expired" Warn counted by hooks_dropped_expired;
     HooksDroppedFull "hooks_dropped_full" Warn counted by hooks_dropped_full;
     HooksDroppedEnded "hooks_dropped_ended" Warn counted by hooks_dropped_ended;
+    AuthorizeFailedConnect "authorize_failed_connect" Warn counted by authorize_failed_connect;
+    AuthorizeFailedTimeout "authorize_failed_timeout" Warn counted by authorize_failed_timeout;
+    AuthorizeFailedStatus "authorize_failed_status" Warn counted by authorize_failed_status;
+    AuthorizeFailedRedirect "authorize_failed_redirect" Warn counted by authorize_failed_redirect;
+    AuthorizeFailedAnswer "authorize_failed_answer" Warn counted by authorize_failed_answer;
+    AuthorizeFailedFull "authorize_failed_full" Warn counted by authorize_failed_full;
+    AuthorizeFailedPaused "authorize_failed_paused" Warn counted by authorize_failed_paused;
     DisconnectStalled "disconnect_stalled" Info counted by closed_stalled;
     DisconnectBacklog "disconnect_backlog" Info counted by closed_backlog;
     DisconnectDrain "disconnect_drain" Info counted by closed_drain;
@@ -155,7 +162,7 @@ kinds! {
     Keys "keys" Info;
     /// Of other nodes and data centers.
     Cluster "cluster" Info;
-    /// Of connections and limits.
+    /// Of connections and limits, and of the server that is asked who may do what.
     Listener "listener" Info;
     /// Of a shard that is slow.
     Shard "shard" Info;
@@ -166,7 +173,7 @@ kinds! {
 impl What {
     /// What a line of the log is about, by the module that logs it.
     pub fn of_module(module: &str) -> What {
-        const PARTS: [(&str, What); 15] = [
+        const PARTS: [(&str, What); 16] = [
             ("observe::otlp", What::Spans),
             ("db", What::Database),
             ("backend", What::Database),
@@ -175,6 +182,7 @@ impl What {
             ("auth", What::Keys),
             ("roles::certificates", What::Keys),
             ("ground::admitting", What::Listener),
+            ("ground::authorize", What::Listener),
             ("admission", What::Listener),
             ("http", What::Listener),
             ("ground", What::Cluster),

@@ -24,6 +24,8 @@ use crate::ground::message::Message;
 use crate::ground::slots::Conn;
 use crate::ground::{Ground, Reply};
 use crate::limits::*;
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::runtime::random::Map;
 use crate::runtime::shrink::shrink;
 use crate::runtime::trouble::Told;
@@ -91,6 +93,17 @@ impl Grant {
     }
 }
 
+/// What such a failure is counted as.
+fn what(failure: Failure) -> What {
+    match failure {
+        Failure::Connect => What::AuthorizeFailedConnect,
+        Failure::Timeout => What::AuthorizeFailedTimeout,
+        Failure::Status(_) => What::AuthorizeFailedStatus,
+        Failure::Redirect => What::AuthorizeFailedRedirect,
+        Failure::Answer => What::AuthorizeFailedAnswer,
+    }
+}
+
 /// A shard's part in it.
 #[derive(Debug, Default)]
 pub struct Authorizing {
@@ -146,7 +159,7 @@ impl Ground {
             return Some(Verdict::Answered(answer, until_ms));
         }
         if self.authorizing.waiters >= AUTHORIZE_WAITING_MAX {
-            self.counters().authorize_failed_full.add(1);
+            self.happened(What::AuthorizeFailedFull, 1, Subject::default());
             return Some(Verdict::Away);
         }
         self.authorizing.waiters += 1;
@@ -232,13 +245,13 @@ impl Ground {
             self.authorizing.asking.take_back(&text);
             next = Next::Full;
         }
-        let counters = self.counters();
-        counters.authorize_waiting.set(self.authorizing.asking.len() as u64);
-        match next {
+        self.counters().authorize_waiting.set(self.authorizing.asking.len() as u64);
+        let what = match next {
             Next::Ask | Next::Wait => return,
-            Next::Paused => counters.authorize_failed_paused.add(1),
-            Next::Full => counters.authorize_failed_full.add(1),
-        }
+            Next::Paused => What::AuthorizeFailedPaused,
+            Next::Full => What::AuthorizeFailedFull,
+        };
+        self.happened(what, 1, Subject::default());
         self.send(shard, Message::Verdict { text, verdict: Verdict::Away });
     }
 
@@ -255,11 +268,7 @@ impl Ground {
         match &answer {
             Ok(Answer::Allowed { .. }) => counters.authorize_allowed.add(1),
             Ok(Answer::Refused { .. }) => counters.authorize_refused.add(1),
-            Err(Failure::Connect) => counters.authorize_failed_connect.add(1),
-            Err(Failure::Timeout) => counters.authorize_failed_timeout.add(1),
-            Err(Failure::Status(_)) => counters.authorize_failed_status.add(1),
-            Err(Failure::Redirect) => counters.authorize_failed_redirect.add(1),
-            Err(Failure::Answer) => counters.authorize_failed_answer.add(1),
+            Err(failure) => self.happened(what(*failure), 1, Subject::says(format_args!("{failure:?}"))),
         }
         self.tell_of_server(answer.as_ref().err(), turned, is_away);
         let verdict = match answer {
