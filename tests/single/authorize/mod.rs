@@ -78,8 +78,9 @@ fn something_done_that_nobody_was_asked_about() {
     asks("POST", "/v1/conversations/7/messages", &text("ana"), by_ana(publish("chat:7", "message")));
     asks("GET", "/v1/conversations/7/messages", "", subscribe(&["chat:7"]));
     asks("POST", "/v1/conversations/7/typing", r#"{"member":"ana"}"#, by_ana(publish("chat:7", "typing")));
-    let body = r#"{"member":"ana","message":"1-0123abcd"}"#;
-    asks("POST", "/v1/conversations/7/receipts", body, by_ana(publish("chat:7", "receipt")));
+    let message = node.post("/v1/conversations/7/messages", text("ana")).json()["id"].clone();
+    let body = json!({"member": "ana", "message": message}).to_string();
+    asks("POST", "/v1/conversations/7/receipts", &body, by_ana(publish("chat:7", "receipt")));
     asks("GET", "/v1/conversations/7/receipts", "", subscribe(&["chat:7"]));
     asks("POST", "/v1/members/ana/disconnect", "", publish("control:members", "control"));
     asks("POST", "/.well-known/mercure", form, publish("https://example.com/a", "mercure"));
