@@ -276,11 +276,15 @@ fn the_example_is_taken_as_it_is_and_with_every_line_in_use() {
     assert!(!print(&here("tuning/fanfare.toml")).contains("# file "), "as it is it changes nothing");
     let secret = folder.path().join("secret");
     fs::write(&secret, "0123456789abcdef0123456789abcdef\n").unwrap();
+    let signing = folder.path().join("signing");
+    fs::write(&signing, "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n").unwrap();
     let lines: Vec<String> = examples()
         .into_iter()
         // Keys come from a file or from an issuer.
         .filter(|(name, _)| name != "jwt_key_url")
         .map(|(name, value)| match value.contains("\"/etc/fanfare/") {
+            // It signs.
+            true if name == "authorize_secret_file" => format!("{name} = {:?}\n", signing.display().to_string()),
             true => format!("{name} = {:?}\n", secret.display().to_string()),
             // A file has no password.
             false if name == "db" => "db = \"postgres://fanfare@127.0.0.1/fanfare\"\n".to_owned(),
