@@ -95,7 +95,7 @@ export interface Connection {
   readonly state: State;
   /** From publishing to receipt of the newest event, in ms by the server's clock; null before that is known. */
   readonly latency: number | null;
-  /** Follows a topic; up to 100 on one connection. */
+  /** Follows a topic, or all that begin so (`chat:crew.*`, without `from`); up to 100 on one connection. */
   subscribe(topic: string, options?: SubscribeOptions): Subscription;
   /** As of a subscription, for all of them: each event once. */
   on<Name extends keyof ConnectionHandlers>(name: Name, handler: (detail: ConnectionHandlers[Name]) => void): () => void;

@@ -6,6 +6,7 @@ pub mod counts;
 pub mod once;
 pub mod outboxes;
 pub mod peers;
+pub mod prefixes;
 pub mod publish;
 pub mod subscribers;
 pub mod tally;
@@ -17,6 +18,7 @@ use std::time::Instant;
 use crate::dispatcher::appending::StoreClock;
 use crate::dispatcher::outboxes::Outboxes;
 use crate::dispatcher::peers::Peers;
+use crate::dispatcher::prefixes::Prefixes;
 use crate::dispatcher::subscribers::Subscribers;
 use crate::dispatcher::tally::Tally;
 use crate::ground::Ground;
@@ -24,11 +26,14 @@ use crate::ground::cluster::Differ;
 use crate::kv::datacenter::PeerState;
 use crate::limits::{NODE_LEASE, WINDOW_IDLE};
 use crate::runtime::planted::{Mistake, planted};
+use crate::wire::topic::Topic;
 
 /// See the [module](self).
 pub struct Dispatcher {
     /// Which nodes want what.
     pub(crate) subscribers: Subscribers,
+    /// Which want prefixes.
+    pub(crate) prefixes: Prefixes,
     /// Events on their way into history.
     pub(crate) appends_waiting: usize,
     pub(crate) store_clock: StoreClock,
@@ -55,6 +60,7 @@ impl Dispatcher {
     pub(crate) fn start(ground: &mut Ground) -> Dispatcher {
         let mut dispatcher = Dispatcher {
             subscribers: Subscribers::new(ground.node.kv_is_away_at_times()),
+            prefixes: Prefixes::new(ground.node.kv_is_away_at_times()),
             appends_waiting: 0,
             store_clock: StoreClock::default(),
             outboxes: Outboxes::default(),
@@ -83,6 +89,7 @@ impl Dispatcher {
             self.tally.tell_again();
         }
         self.subscribers.tick(ground.clock.instant);
+        self.prefixes.tick(ground.clock.instant);
         self.read_counts(ground);
         self.ask_totals(ground);
         self.counts = self.tally.changed();
@@ -99,9 +106,18 @@ impl Dispatcher {
         self.outboxes.is_empty() && self.has_nothing_for_peers(ground)
     }
 
+    /// What is known of who wants a topic, or a prefix, is no longer true.
+    pub(crate) fn forget(&mut self, topic: &Topic) {
+        match Prefixes::is_of(topic) {
+            true => self.prefixes.forget(topic),
+            false => self.subscribers.forget(topic),
+        }
+    }
+
     /// What is known of which nodes want what may be wrong.
     pub(crate) fn forget_all(&mut self) {
         self.subscribers.forget_all();
+        self.prefixes.forget_all();
         self.tally.doubt();
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::dispatcher::Dispatcher;
+use crate::dispatcher::prefixes::{Prefixes, Released};
 use crate::dispatcher::subscribers::Routed;
 use crate::ground::asking::Asked;
 use crate::ground::journeys::Named;
@@ -105,13 +106,19 @@ impl Dispatcher {
     ) -> Result<(), HttpError> {
         match self.subscribers.route(topic, ground.clock.instant) {
             Routed::To { nodes, refresh } => {
+                if refresh {
+                    self.look_up(ground, Topic::parse(topic).expect("the topic was checked"));
+                }
+                if let Some(any) = self.prefixes.refresh(ground.clock.instant) {
+                    self.look_up(ground, any);
+                }
+                if !self.prefixes.are_none(ground.clock.instant) {
+                    return self.route_by_prefix(ground, topic, nodes, make);
+                }
                 if nodes.is_empty() {
                     ground.counters().unwanted.add(1);
                 } else {
                     self.dispatch(ground, &nodes, &make());
-                }
-                if refresh {
-                    self.look_up(ground, Topic::parse(topic).expect("the topic was checked"));
                 }
                 Ok(())
             }
@@ -122,12 +129,62 @@ impl Dispatcher {
                         if ask {
                             self.look_up(ground, topic);
                         }
+                        if let Some(any) = self.prefixes.refresh(ground.clock.instant) {
+                            self.look_up(ground, any);
+                        }
                         Ok(())
                     }
                     Err(full) => Err(HttpError::unavailable(full.to_string())),
                 }
             }
         }
+    }
+
+    /// The same where some node may want a prefix: `own` are those that want the topic by its name.
+    fn route_by_prefix(
+        &mut self,
+        ground: &mut Ground,
+        topic: &str,
+        own: Arc<[NodeId]>,
+        make: impl FnOnce() -> Arc<Frame>,
+    ) -> Result<(), HttpError> {
+        let mut asks = Vec::new();
+        let nodes = self.prefixes.with(topic, &own, ground.clock.instant, &mut asks);
+        asks.into_iter().for_each(|key| self.look_up(ground, key));
+        match nodes {
+            Some(nodes) if nodes.is_empty() => ground.counters().unwanted.add(1),
+            Some(nodes) => self.dispatch(ground, &nodes, &make()),
+            None => {
+                let topic = Topic::parse(topic).expect("the topic was checked");
+                self.prefixes
+                    .hold(&topic, own, make(), &ground.account)
+                    .map_err(|full| HttpError::unavailable(full.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same of an event that was taken already.
+    fn pass_on(&mut self, ground: &mut Ground, topic: &Topic, own: &Arc<[NodeId]>, frame: &Arc<Frame>) {
+        if self.prefixes.are_none(ground.clock.instant) {
+            return self.dispatch(ground, own, frame);
+        }
+        if self.route_by_prefix(ground, topic.as_str(), Arc::clone(own), || Arc::clone(frame)).is_err() {
+            // Who wants it by a prefix finds it in history, if it is there.
+            ground.happened(What::DroppedUnrouted, u64::from(frame.count()), Subject::frame(frame));
+            self.dispatch(ground, own, frame);
+        }
+    }
+
+    /// More is known of prefixes.
+    fn go_on_by_prefix(&mut self, ground: &mut Ground, released: Released) {
+        for (nodes, frame) in released.events {
+            if nodes.is_empty() {
+                ground.counters().unwanted.add(1);
+            }
+            self.dispatch(ground, &nodes, &frame);
+        }
+        released.asks.into_iter().for_each(|key| self.look_up(ground, key));
     }
 
     fn look_up(&mut self, ground: &mut Ground, topic: Topic) {
@@ -137,21 +194,33 @@ impl Dispatcher {
 
     /// The key-value store said who wants a topic: what waited for that goes there.
     pub(crate) fn on_subscribers(&mut self, ground: &mut Ground, topic: &Topic, nodes: Arc<[NodeId]>) {
+        if Prefixes::is_of(topic) {
+            let released = self.prefixes.learn(topic, nodes, ground.clock.instant);
+            return self.go_on_by_prefix(ground, released);
+        }
         for frame in self.subscribers.learn(topic, Arc::clone(&nodes), ground.clock.instant) {
-            if nodes.is_empty() {
+            if nodes.is_empty() && self.prefixes.are_none(ground.clock.instant) {
                 ground.counters().unwanted.add(1);
             } else {
-                self.dispatch(ground, &nodes, &frame);
+                self.pass_on(ground, topic, &nodes, &frame);
             }
         }
     }
 
     /// It cannot say: what waited goes where the topic was wanted last, if that is known.
     pub(crate) fn on_subscribers_unknown(&mut self, ground: &mut Ground, topic: &Topic) {
+        if Prefixes::is_of(topic) {
+            let released = self.prefixes.fall_back(topic, ground.clock.instant);
+            return self.go_on_by_prefix(ground, released);
+        }
         let (nodes, held) = self.subscribers.fall_back(topic, ground.clock.instant);
         for frame in held {
             match &nodes {
-                Some(nodes) => self.dispatch(ground, nodes, &frame),
+                Some(nodes) => self.pass_on(ground, topic, nodes, &frame),
+                None if !self.prefixes.are_none(ground.clock.instant) => {
+                    let none: Arc<[NodeId]> = Arc::new([]);
+                    self.pass_on(ground, topic, &none, &frame);
+                }
                 None => ground.happened(What::DroppedUnrouted, u64::from(frame.count()), Subject::frame(&frame)),
             }
         }

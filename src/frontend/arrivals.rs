@@ -97,11 +97,14 @@ impl Frontend {
 
     /// It goes to the core that orders its topic.
     fn ingress_to(&mut self, ground: &mut Ground, frame: &Arc<Frame>) {
+        let is_by_prefix = || self.is_by_prefix(frame.topic());
         let core = match frame.class() {
             // What there must be one of is kept at home: history's order, the newest values. Also while nobody watches, until
             // the topic is let go: whoever comes back meanwhile is given what home knows.
             Class::Every | Class::Latest => Some(ground.node.home_of(frame.topic_hash())),
             // So are windows, which are one for all that comes, from wherever.
+            // A topic that nobody has yet may be had by a prefix, which its home sees to.
+            Class::Sum | Class::Ephemeral if is_by_prefix() => Some(ground.node.home_of(frame.topic_hash())),
             Class::Sum => self.routes.get(frame.topic()).map(|_| ground.node.home_of(frame.topic_hash())),
             Class::Ephemeral => self.routes.get(frame.topic()).and_then(|cores| cores.sequencer(frame.topic_hash())),
         };
@@ -114,6 +117,9 @@ impl Frontend {
 
     /// This core orders the topic's events of this class.
     pub(crate) fn put_in_order(&mut self, ground: &mut Ground, frame: &Arc<Frame>) {
+        if self.prefixes.are_any() && ground.node.home_of(frame.topic_hash()) == ground.id {
+            self.open_for(ground, frame);
+        }
         match frame.class() {
             Class::Every | Class::Latest => self.order(ground, frame),
             Class::Sum => self.sum(ground, frame),

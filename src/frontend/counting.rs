@@ -14,7 +14,7 @@ pub const COUNTED: &str = "live:";
 
 /// Whether a topic's viewers are counted. Others may be told a number of another making.
 pub fn is_counted(topic: &Topic) -> bool {
-    topic.as_str().starts_with(COUNTED)
+    topic.as_str().starts_with(COUNTED) && !topic.is_prefix()
 }
 
 impl Frontend {
@@ -30,7 +30,8 @@ impl Frontend {
         if !self.recounted.is_empty() {
             let recounted = std::mem::take(&mut self.recounted);
             let count = |topic: &Topic| {
-                self.topics.views(topic.as_str()).map(|index| self.topics.get(index).viewers.len() as u32).sum()
+                let views = self.topics.views(topic.as_str()).map(|index| self.topics.get(index));
+                views.filter(|entry| !entry.all.is_by_prefix()).map(|entry| entry.viewers.len() as u32).sum()
             };
             let counts = recounted.into_iter().map(|(topic, moves)| (count(&topic), topic, moves)).collect();
             ground.send(0, Message::Counts { core: ground.id, counts });

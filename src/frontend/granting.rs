@@ -71,7 +71,7 @@ impl Frontend {
         };
         let lost = self.still_had(ground, conn, &question).into_iter().filter(|(topic, _)| refused(topic));
         for (_, index) in lost.collect::<Vec<_>>() {
-            self.unwatch(ground, conn, index);
+            self.give_up(ground, conn, index);
         }
     }
 

@@ -4,6 +4,7 @@
 pub mod doubting;
 pub mod ends;
 pub mod pages;
+pub mod prefixes;
 pub mod registering;
 pub mod shown;
 pub mod totals;
@@ -169,7 +170,7 @@ impl Homes {
 
     /// Topics of presence that have viewers on this node.
     pub fn of_presence(&self) -> Vec<Topic> {
-        self.homes.keys().filter(|topic| topic.as_str().starts_with(PRESENCE)).cloned().collect()
+        self.homes.keys().filter(|topic| topic.as_str().starts_with(PRESENCE) && !topic.is_prefix()).cloned().collect()
     }
 
     /// The newest value that viewers of a topic were told; `None` if the topic has none any more.
@@ -217,7 +218,8 @@ impl Frontend {
         }
         let begins = !ends.is_empty() || !values.is_empty();
         if !ends.is_empty() {
-            ground.ask(Request::Ends(ends.clone()), Asked::Noted(ends));
+            let names = ends.iter().map(Topic::wanted).collect();
+            ground.ask(Request::Ends(names), Asked::Noted(ends));
         }
         for topic in values {
             ground.ask(Request::Latest(topic.clone()), Asked::Newest(topic));
@@ -253,7 +255,7 @@ impl Frontend {
         let now = ground.clock.instant;
         let Some(home) = self.homes.homes.get_mut(frame.topic()) else { return };
         if !home.order.is_active(now) && home.compare_at > now + ENDS_ACTIVE {
-            let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
+            let topic = Topic::of_frame(frame.topic());
             home.compare_at(&topic, now + ENDS_ACTIVE, &mut self.homes.compare);
         }
         if frame.class() == Class::Latest {
@@ -272,12 +274,12 @@ impl Frontend {
             [Effect::Deliver(frame)] => self.give(ground, frame),
             [] => {}
             _ => {
-                let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
+                let topic = Topic::of_frame(frame.topic());
                 self.do_order(ground, &topic, effects);
             }
         }
         if let Some(at) = next_read {
-            let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
+            let topic = Topic::of_frame(frame.topic());
             if at <= now {
                 self.look_back(ground, &topic);
             }
@@ -325,6 +327,9 @@ impl Frontend {
 
     /// Whoever asked for a part of history has no use for it any more.
     pub(crate) fn on_replay_ends(&mut self, topic: &Topic, asker: Asker) {
+        if topic.is_prefix() {
+            return self.on_prefix_replay_ends(topic, asker);
+        }
         if let Some(home) = self.homes.homes.get_mut(topic) {
             home.asks.remove(asker);
         }
@@ -332,6 +337,9 @@ impl Frontend {
 
     /// A stream, or a core, asks for what followed a position.
     pub(crate) fn on_replay_ask(&mut self, ground: &mut Ground, ask: ReplayAsk) {
+        if ask.topic.is_prefix() {
+            return self.on_prefix_replay(ground, ask);
+        }
         let ReplayAsk { topic, after, bytes, asker } = ask;
         self.serve_replay(ground, &topic, Asking { asker, after, bytes });
         self.look_back(ground, &topic);

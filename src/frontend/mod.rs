@@ -21,6 +21,7 @@ pub mod granting;
 pub mod heat;
 pub mod held_pages;
 pub mod homes;
+pub mod joining;
 pub mod lag;
 pub mod listing;
 pub mod log;
@@ -69,6 +70,7 @@ use crate::frontend::following::Followed;
 use crate::frontend::heat::Heat;
 use crate::frontend::held_pages::HeldPages;
 use crate::frontend::homes::Homes;
+use crate::frontend::homes::prefixes::Prefixes;
 use crate::frontend::lag::Lags;
 use crate::frontend::looking::Looks;
 use crate::frontend::members::Members;
@@ -147,6 +149,8 @@ pub struct Frontend {
     pub(crate) picked: Vec<Picked>,
     pub(crate) taken: Vec<io::Result<usize>>,
     pub(crate) polls: Polls,
+    /// Prefixes of topics that streams have.
+    pub(crate) prefixes: Prefixes,
     /// Counts round, to choose which delivery's time is taken.
     pub(crate) sampled: usize,
     /// Sampled events that viewers are being given.
@@ -194,6 +198,7 @@ impl Frontend {
             picked: Vec::with_capacity(SENDS_BATCH),
             taken: Vec::with_capacity(SENDS_BATCH),
             polls: Polls::default(),
+            prefixes: Prefixes::default(),
             sampled: 0,
             followed: Vec::new(),
             streams: 0,
@@ -209,6 +214,7 @@ impl Frontend {
         self.tick_audience(ground);
         self.tick_presence(ground);
         self.tick_polls(ground);
+        self.tick_prefixes(ground);
         self.end_late_waits(ground.clock.instant);
         self.pages.tidy(ground.clock.seconds());
         self.tidy_windows(ground);
@@ -238,6 +244,10 @@ impl Frontend {
 
     /// To a topic's home: the first viewer on `core` came, or the last one left.
     pub(crate) fn on_want(&mut self, ground: &mut Ground, topic: &Topic, core: usize, wanted: bool) {
+        if !wanted && self.is_joining(topic, core) {
+            // It says soon whether it has some.
+            return;
+        }
         self.registry.want(topic, core, wanted, ground.clock.instant, &mut self.effects);
         if !wanted && !self.registry.is_watched(topic) {
             self.homes.left(topic);
@@ -247,6 +257,9 @@ impl Frontend {
 
     /// Where on this node a topic's viewers are.
     pub(crate) fn on_announced(&mut self, topic: Topic, cores: CoreSet) {
+        if topic.is_prefix() {
+            self.on_prefix_announced(&topic, cores);
+        }
         if cores.is_empty() {
             self.routes.remove(&topic);
             shrink(&mut self.routes);
@@ -265,6 +278,7 @@ impl Frontend {
                         ground.send(shard, Message::Announce { topic: topic.clone(), cores });
                     }
                 }
+                Effect::Ready { topic, core } if topic.is_prefix() => self.ready_prefix(ground, &topic, core),
                 Effect::Ready { topic, core } => self.say_ready(ground, core, topic),
                 Effect::Register { topic, wanted } => self.register(ground, topic, wanted),
             }

@@ -10,7 +10,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::ground::frame_page::FramePage;
 use crate::kv::End;
@@ -129,6 +129,21 @@ impl Order {
             self.ring_from = Reach::live_from(end);
             self.drain_held(now, effects);
         }
+    }
+
+    /// Where viewers of a prefix of the topic are, which had no viewers of its own: what follows is delivered.
+    pub fn begin_at(&mut self, place: Position, now: Instant, effects: &mut Vec<Effect>) {
+        self.noted(End { position: Some(place), since: Reach::START, clock: None }, now, effects);
+    }
+
+    /// Of a prefix, which has no events of its own: its topics were compared with history up to here.
+    pub fn compared_to(&mut self, place: Position) {
+        self.end = self.end.max(Some(Shown::to(place)));
+    }
+
+    /// For how long nothing came.
+    pub fn quiet_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.active_at)
     }
 
     /// An event arrived at this node.
@@ -302,7 +317,9 @@ impl Order {
     pub fn compared(&mut self, history: End, known: Shown, now: Instant, effects: &mut Vec<Effect>) {
         let Some(end) = self.end else { return };
         // What came while the answer was on its way is no sign of a loss.
-        let fell_back = history.place().is_some_and(|place| place < known.place());
+        // A place between events may lie behind all that there are, but not behind the store's time.
+        let place = if known.place().is_between() { history.clock.max(history.position) } else { history.place() };
+        let fell_back = place.is_some_and(|place| place < known.place());
         if fell_back {
             // It lost what it had, and perhaps what nobody here has seen. What it has since then is all new.
             effects.push(Effect::Gap(end.place(), history.since));

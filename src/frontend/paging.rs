@@ -73,12 +73,20 @@ impl Frontend {
         if ground.slots.get(conn).is_none_or(|slot| slot.waiting) {
             return;
         }
-        let newest = topics.iter().filter_map(|topic| {
-            let index = self.watched(ground, conn, topic.as_str())?;
+        let by_prefix = self.had_by_prefix(ground, conn).into_iter().filter(|index| {
+            let topic = self.topics.get(*index).topic.as_str();
+            topics.iter().any(|prefix| prefix.covers(topic))
+        });
+        let named = topics.iter().filter_map(|topic| self.watched(ground, conn, topic.as_str()));
+        let newest = named.chain(by_prefix).filter_map(|index| {
             let until = self.topics.get(index).newest.end();
             (until > 0).then_some(Showing { topic: index, at: 0, until })
         });
-        let newest = newest.collect();
+        let newest: Vec<Showing> = newest.collect();
+        if newest.is_empty() && self.lags.get(conn.slot).is_some() {
+            // What it had by a prefix may have been put aside for it.
+            return self.on_stream_writable(ground, conn);
+        }
         self.show(ground, conn, newest);
     }
 

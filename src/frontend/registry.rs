@@ -82,6 +82,11 @@ impl Registry {
         self.entries.get(topic).is_some_and(|entry| !entry.cores.is_empty())
     }
 
+    /// The cores that have viewers of a topic.
+    pub fn cores(&self, topic: &str) -> CoreSet {
+        self.entries.get(topic).map_or(CoreSet::default(), |entry| entry.cores)
+    }
+
     /// A core's first viewer of `topic` came, or its last one left.
     pub fn want(&mut self, topic: &Topic, core: usize, wanted: bool, now: Instant, effects: &mut Vec<Effect>) {
         let Some(entry) = self.entries.get_mut(topic) else {

@@ -93,13 +93,18 @@ impl Frontend {
             .map(|subscription| subscription.topic)
             .filter(|&index| {
                 let TopicEntry { topic, all, .. } = self.topics.get(index);
+                if all.is_by_prefix() {
+                    // It goes with its prefix.
+                    return false;
+                }
                 let keeps_all = all.is_none() || renewal.access.require_moderator(topic).is_ok();
                 !(rights.may_subscribe(topic) && keeps_all || planted(Mistake::RightsUnchecked))
             })
             .collect();
         for index in lost {
-            self.unwatch(ground, renewal.conn, index);
+            self.give_up(ground, renewal.conn, index);
         }
+        self.show_topics(ground, renewal.conn, &[]);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::frontend::held_pages::{HeldPage, HeldPages};
 use crate::ground::all::All;
 use crate::ground::frame_page::FramePage;
-use crate::limits::{REPLAY_BYTES, REPLAY_EVENT_BYTES, REPLAY_LEAD_MS};
+use crate::limits::{PREFIX_REPLAYED_MAX, REPLAY_BYTES, REPLAY_EVENT_BYTES, REPLAY_LEAD_MS};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::frame::{Frame, Withdrawn};
 use crate::wire::mercure::selectors::Selectors;
@@ -84,6 +84,12 @@ pub struct Replay {
     held: HeldPages,
     /// What a token lets the stream have of private updates to topics that it may not see all of.
     pub selectors: Option<Arc<Selectors>>,
+    /// Of a topic that joins later: what of it is wanted, as of those that were there from the beginning.
+    begin: (Position, Option<Shown>, Option<Option<usize>>),
+    /// Some topic was live, though others' past may be read again.
+    was_live: bool,
+    /// What was left while a prefix of it was yet to be listed: it is gone on with if it is found there.
+    left: Vec<TopicReplay>,
     /// Everything was written once up to the topics' ends; what came meanwhile follows, topic by topic.
     catching_up: bool,
 }
@@ -99,6 +105,13 @@ impl TopicReplay {
         (self.page, self.at) = (None, 0);
         self.complete_to = self.complete_to.max(Some(self.page_to));
         self.written = self.after;
+    }
+
+    /// Its page is read again.
+    fn give_up_page(&mut self) {
+        self.after = self.written;
+        (self.page, self.at) = (None, 0);
+        self.state = State::Lacks;
     }
 
     /// Something before this place may be missing. The client is told of it once, however many say so.
@@ -159,7 +172,17 @@ impl Replay {
             told: None,
         };
         let topics = topics.into_iter().map(topic).collect();
-        Replay { topics, had, began, held: held.clone(), selectors: None, catching_up: false }
+        Replay {
+            topics,
+            had,
+            began,
+            held: held.clone(),
+            selectors: None,
+            begin: (after, seen, None),
+            was_live: false,
+            left: Vec::new(),
+            catching_up: false,
+        }
     }
 
     /// Its client says nothing of what it has, and is to get the newest events of each topic, at most so many, or all.
@@ -167,7 +190,70 @@ impl Replay {
         for entry in &mut self.topics {
             (entry.gap, entry.newest) = (false, most.map(|most| (most, None)));
         }
+        self.begin.2 = Some(most);
         self
+    }
+
+    /// A topic of a prefix joins, and is given what the others are. False if there are too many.
+    fn add(&mut self, topic: &Topic, all: All) -> bool {
+        if self.topics.iter().any(|entry| entry.topic == *topic) {
+            return true;
+        }
+        if self.topics.iter().filter(|entry| entry.all.is_by_prefix()).count() >= PREFIX_REPLAYED_MAX {
+            return false;
+        }
+        if let Some(at) = self.left.iter().position(|entry| entry.topic == *topic) {
+            self.topics.push(TopicReplay { all, ..self.left.swap_remove(at) });
+            return true;
+        }
+        let (after, seen, newest) = self.begin;
+        self.topics.push(TopicReplay {
+            topic: topic.clone(),
+            all,
+            after,
+            page: None,
+            at: 0,
+            written: after,
+            state: State::Lacks,
+            missed: false,
+            complete_to: seen,
+            page_to: Shown::to(after),
+            newest: newest.flatten().map(|most| (most, None)),
+            // Whether it is told of one is said of the prefix.
+            gap: false,
+            told: None,
+        });
+        true
+    }
+
+    /// The topics of a prefix that have news came, with a page of the prefix itself, which has no events.
+    pub fn listed(&mut self, prefix: &Topic, topics: Vec<Topic>, more: bool, page: &FramePage) {
+        let Some(at) = self.topics.iter().position(|entry| entry.topic == *prefix) else { return };
+        if self.topics[at].state != State::Asked {
+            return;
+        }
+        let all = self.topics[at].all.by_prefix();
+        let fits = topics.iter().filter(|topic| self.add(topic, all.clone())).count() == topics.len();
+        self.topics[at].gap |= more || !fits;
+        self.page(prefix.as_str(), page, 0);
+    }
+
+    /// A live event of a topic that is had by a prefix: it waits for the others' past, and so comes from history.
+    fn joins_by_prefix(&mut self, frame: &Frame) -> bool {
+        let topic = frame.topic();
+        let covering = self.topics.iter().position(|entry| entry.state != State::Live && entry.topic.covers(topic));
+        covering.is_some_and(|at| {
+            let (topic, all) = (Topic::of_frame(topic), self.topics[at].all.by_prefix());
+            let begin = self.begin;
+            if self.was_live {
+                // It came live before this one did, and others' past holds it up only since.
+                self.begin = (frame.prev(), Some(Shown::to(frame.prev())), None);
+            }
+            let fits = frame.position().is_some() && self.add(&topic, all);
+            self.begin = begin;
+            self.topics[at].gap |= !fits && frame.position().is_some();
+            fits
+        })
     }
 
     /// A page that was asked for. It holds nothing that viewers of the topic were not given yet.
@@ -252,6 +338,9 @@ impl Replay {
     /// some may be missing, which goes out before what follows. What an event takes back is not written any more.
     pub fn passes_over(&mut self, frame: &Frame) -> bool {
         let topic = frame.topic();
+        if !self.topics.iter().any(|entry| entry.topic.as_str() == topic) && !self.joins_by_prefix(frame) {
+            return false;
+        }
         let Some(entry) = self.topics.iter_mut().find(|entry| entry.topic.as_str() == topic) else { return false };
         if frame.position().is_none() {
             entry.lost(Reach::back_to(frame.prev()));
@@ -267,8 +356,24 @@ impl Replay {
     /// The stream left this topic. True if a page of it is on its way, which nobody waits for any more.
     #[must_use = "whoever was asked is to be told"]
     pub fn leave(&mut self, topic: &str) -> bool {
-        let left = self.topics.extract_if(.., |entry| entry.topic.as_str() == topic);
-        left.last().is_some_and(|entry| entry.state == State::Asked)
+        let Some(at) = self.topics.iter().position(|entry| entry.topic.as_str() == topic) else { return false };
+        let mut entry = self.topics.remove(at);
+        let was_asked = entry.state == State::Asked;
+        let is_to_list = |prefix: &TopicReplay| prefix.state != State::Live && prefix.topic.covers(topic);
+        if self.topics.iter().any(is_to_list) && entry.state != State::Live {
+            match entry.page {
+                Some(_) => entry.give_up_page(),
+                None => entry.state = State::Lacks,
+            }
+            self.left.push(entry);
+        }
+        was_asked
+    }
+
+    /// The stream goes on to have a topic, but by a prefix where it was by its name, or the other way round.
+    pub fn has_as(&mut self, topic: &str, all: &All) {
+        let entry = self.topics.iter_mut().find(|entry| entry.topic.as_str() == topic);
+        entry.into_iter().for_each(|entry| entry.all.clone_from(all));
     }
 
     /// Topics of which a page is on its way.
@@ -301,9 +406,7 @@ impl Replay {
     pub fn give_up_pages(&mut self) {
         for entry in &mut self.topics {
             if entry.page.is_some() && entry.state != State::Live {
-                entry.after = entry.written;
-                (entry.page, entry.at) = (None, 0);
-                entry.state = State::Lacks;
+                entry.give_up_page();
             }
         }
     }
@@ -365,7 +468,7 @@ impl Replay {
         }
         if !self.catching_up {
             // The topics that stood still are live at once; the others are read once more, each up to where it is live.
-            self.catching_up = true;
+            (self.catching_up, self.was_live) = (true, true);
             for entry in &mut self.topics {
                 entry.state = if entry.missed { State::Lacks } else { State::Live };
             }

@@ -74,7 +74,8 @@ impl Replaying {
                 let after = if is_exact { position } else { position.earlier(overlap_ms) };
                 // One topic comes in order, so an event's id says all. Of several, that one may have been ahead of what is
                 // missing. The place where a stream began, and a time of another data center, hold for all of them.
-                let of_one = topics.len() > 1 && !position.is_between();
+                let are_several = topics.len() > 1 || topics.iter().any(|(topic, _)| topic.is_prefix());
+                let of_one = are_several && !position.is_between();
                 let seen = if of_one { position.earlier(RESUME_SKEW_MS) } else { position };
                 // Each topic's viewers are told of a loss when its end is compared with history's: perhaps this stream was not
                 // yet of all, though one of them had gone on with what the store has since.
@@ -181,6 +182,8 @@ impl Frontend {
         let entries = slot.subscriptions.as_slice().iter().map(|subscription| self.topics.get(subscription.topic));
         let shown_ms = entries.clone().filter_map(|entry| entry.delivered_to).map(|to| to.place().ms).max();
         let newest_ms = ground.clock.unix_ms.max(self.given_ms).max(shown_ms.unwrap_or(0));
+        // Those that it has by a prefix come with the list of the prefix's topics.
+        let entries = entries.filter(|entry| !entry.all.is_by_prefix());
         let topics: Vec<_> = entries.map(|entry| (entry.topic.clone(), entry.all.clone())).collect();
         if topics.is_empty() {
             return;

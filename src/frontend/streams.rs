@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::frontend::Frontend;
 use crate::frontend::ending::Ended;
 use crate::frontend::lag::{Lag, Showing};
+use crate::frontend::topics::TopicEntry;
 use crate::ground::Ground;
 use crate::ground::access::Access;
 use crate::ground::all::All;
@@ -23,6 +24,7 @@ use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 use crate::wire::http::{HttpError, Method};
 use crate::wire::position::Shown;
+use crate::wire::prefix::ANY;
 use crate::wire::query::{Parameter, Query};
 use crate::wire::response::AnswerTo;
 use crate::wire::sse;
@@ -187,6 +189,8 @@ impl Frontend {
             .map_or(shown.clone(), |rights| rights.all.clone());
         let member = self.member_hash(ground, conn);
         for topic in topics {
+            // If it had the topic by a prefix, it has it by its name from now on.
+            let had = if self.prefixes.are_any() { self.watched(ground, conn, topic.as_str()) } else { None };
             let whole = !all.is_none() && access.require_moderator(topic).is_ok();
             let part = match private.contains(topic) {
                 true => &with_private,
@@ -201,8 +205,14 @@ impl Frontend {
             if first {
                 self.want(ground, topic, true);
             }
+            if let Some(had) = had {
+                self.change_view(ground, conn, had, part);
+            }
             if !self.topics.get(index).registered {
                 missing.push(index);
+            }
+            if topic.is_prefix() {
+                self.join_open(ground, conn, topic, part);
             }
         }
         missing
@@ -233,8 +243,11 @@ impl Frontend {
 
     /// Takes a stream of this member out of a topic.
     pub(crate) fn unsubscribe(&mut self, ground: &mut Ground, subscription: Subscription, member: Option<u64>) {
-        let topic = self.topics.get(subscription.topic).topic.clone();
-        self.recount(&topic, member.map(|member| (member, false)));
+        let TopicEntry { topic, all, .. } = self.topics.get(subscription.topic);
+        let (topic, counts) = (topic.clone(), !all.is_by_prefix());
+        if counts {
+            self.recount(&topic, member.map(|member| (member, false)));
+        }
         let left = self.topics.leave(subscription.topic, subscription.place);
         for (slot, place) in left.moved.into_iter().flatten() {
             let moved = ground.slots.at_mut(slot).subscriptions.as_mut_slice();
@@ -275,6 +288,9 @@ impl Frontend {
         newest: &[Arc<Frame>],
     ) {
         self.given_ms = self.given_ms.max(end.map_or(0, |end| end.place().ms));
+        if topic.as_str() == ANY {
+            return self.on_prefixes_told(ground);
+        }
         let mut next = self.topics.find(topic.as_str());
         while let Some(index) = next {
             self.take_newest(ground, index, newest);
@@ -322,6 +338,9 @@ impl Frontend {
         let subscriptions = ground.slots.get(conn).map_or(&[][..], |slot| slot.subscriptions.as_slice());
         for subscription in subscriptions {
             let entry = self.topics.get(subscription.topic);
+            if entry.all.is_by_prefix() {
+                continue;
+            }
             all.push(entry.topic.as_str());
             if !entry.registered {
                 pending.push(entry.topic.as_str());

@@ -8,7 +8,7 @@ use crate::frontend::streams::Waiter;
 use crate::ground::access::Access;
 use crate::ground::answering::{Handled, Incoming};
 use crate::ground::message::{ChangeTopics, Message};
-use crate::ground::opening::{read_topics, too_many_topics};
+use crate::ground::opening::{check_prefixes, read_topics, too_many_topics};
 use crate::ground::slots::{Conn, TopicIndex};
 use crate::ground::{Ground, Reply};
 use crate::observe::happenings::subject::Subject;
@@ -159,7 +159,9 @@ impl Frontend {
             .subscriptions
             .as_slice()
             .iter()
-            .map(|subscription| self.topics.get(subscription.topic).topic.clone())
+            .map(|subscription| self.topics.get(subscription.topic))
+            .filter(|entry| !entry.all.is_by_prefix())
+            .map(|entry| entry.topic.clone())
             .collect();
         let removed: Vec<&Topic> =
             current.iter().filter(|topic| remove.contains(topic) && !add.contains(topic)).collect();
@@ -170,6 +172,7 @@ impl Frontend {
         if count(&all) - count(&removed) > ground.live.topics_max {
             return Err(too_many_topics(ground.live.topics_max));
         }
+        check_prefixes(all.iter().filter(|topic| topic.is_prefix() && !removed.contains(topic)).count())?;
         self.admit_topics(ground, &added)?;
         let mut missing = self.subscribe(ground, conn, &added, &[], access);
         // A topic asked for again while it is still pending is waited for again.
@@ -179,26 +182,28 @@ impl Frontend {
         }
         for topic in removed {
             let index = self.watched(ground, conn, topic.as_str()).expect("the stream watches it");
-            self.unwatch(ground, conn, index);
+            self.give_up(ground, conn, index);
         }
         Ok((added, missing))
     }
 
     /// Takes a stream out of a topic that it watches.
     pub(crate) fn unwatch(&mut self, ground: &mut Ground, conn: Conn, index: TopicIndex) {
+        let topic = self.topics.get(index).topic.clone();
+        ground.track("watches no more", Subject { topic: Some(topic.as_str()), ..ground.subject(conn) });
+        let replaying = self.lags.get_mut(conn.slot).and_then(|lag| lag.replay.as_mut());
+        if replaying.is_some_and(|replaying| replaying.replay.leave(topic.as_str())) {
+            self.end_replay(ground, conn, topic);
+        }
+        self.leave_view(ground, conn, index);
+    }
+
+    /// Takes a stream out of one view of a topic, which it may go on to have by another.
+    pub(crate) fn leave_view(&mut self, ground: &mut Ground, conn: Conn, index: TopicIndex) {
         let slot = ground.slots.get_mut(conn).expect("the stream is open");
         let subscription = slot.subscriptions.remove(index).expect("the stream watches it");
-        let topic = Some(self.topics.get(index).topic.as_str());
-        ground.track("watches no more", Subject { topic, ..ground.subject(conn) });
-        let mut asked = false;
         if let Some(lag) = self.lags.get_mut(conn.slot) {
             lag.showing.retain(|showing| showing.topic != index);
-            if let Some(replaying) = &mut lag.replay {
-                asked = replaying.replay.leave(self.topics.get(index).topic.as_str());
-            }
-        }
-        if asked {
-            self.end_replay(ground, conn, self.topics.get(index).topic.clone());
         }
         self.settle(conn.slot);
         let member = self.member_hash(ground, conn);

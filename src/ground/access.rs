@@ -16,6 +16,7 @@ use crate::wire::frame::Withdrawn;
 use crate::wire::hops::Parent;
 use crate::wire::http::HttpError;
 use crate::wire::mercure::{self, Update};
+use crate::wire::prefix::{ANY, WANTED};
 use crate::wire::query::Query;
 use crate::wire::request::Request;
 use crate::wire::response::{Cors, Origins};
@@ -202,6 +203,9 @@ impl Access {
                 Status::Forbidden,
                 "canary: topics are what nodes watch each other by; nobody else may watch them",
             )),
+            Access::Open | Access::Token(_) if topic.kind() == CONTROL_KIND && is_of_prefixes(topic) => Err(
+                HttpError::new(Status::Forbidden, "control: topics are watched by their own names, and by no prefix"),
+            ),
             Access::Open if topic.kind() == CONTROL_KIND => {
                 Err(HttpError::new(Status::Forbidden, "control: topics are for who has a token for them"))
             }
@@ -216,7 +220,7 @@ impl Access {
     /// 403, naming the right and the topic.
     pub fn require_publish(&self, topic: &str) -> Result<(), HttpError> {
         let Access::Token(rights) = self else { return Ok(()) };
-        let topic = Topic::parse(topic).map_err(|error| HttpError::bad(error.to_string()))?;
+        let topic = Topic::subscribed(topic).map_err(|error| HttpError::bad(error.to_string()))?;
         Ok(rights.require_publish(&topic)?)
     }
 
@@ -357,6 +361,11 @@ impl Ground {
         self.require_unrevoked(&access)?;
         Ok(access)
     }
+}
+
+/// Whether it is a prefix, or what nodes tell each other of prefixes.
+fn is_of_prefixes(topic: &Topic) -> bool {
+    topic.is_prefix() || topic.as_str() == ANY || topic.as_str().starts_with(WANTED)
 }
 
 /// What one must be allowed to publish to for moderating a topic: deleting others' posts there, saying who posts, being shown whatever the

@@ -10,6 +10,8 @@ use crate::wire::frame::Frame;
 pub struct All {
     kinds: Option<Arc<[Box<str>]>>,
     private: bool,
+    /// It has the topic by a prefix, and does not count among those who watch it.
+    by_prefix: bool,
 }
 
 impl All {
@@ -17,12 +19,23 @@ impl All {
     pub fn of(mut kinds: Vec<Box<str>>) -> All {
         kinds.sort_unstable();
         kinds.dedup();
-        All { kinds: (!kinds.is_empty()).then(|| kinds.into()), private: false }
+        All { kinds: (!kinds.is_empty()).then(|| kinds.into()), ..All::default() }
     }
 
     /// All updates of Mercure's protocol, private ones among them.
     pub fn with_private() -> All {
-        All { kinds: None, private: true }
+        All { private: true, ..All::default() }
+    }
+
+    /// The same of a topic that a stream has by a prefix.
+    #[must_use]
+    pub fn by_prefix(&self) -> All {
+        All { by_prefix: true, ..self.clone() }
+    }
+
+    /// Whether the topic is had by a prefix.
+    pub fn is_by_prefix(&self) -> bool {
+        self.by_prefix
     }
 
     /// Whether of types that have a pace only what is shown is wanted.

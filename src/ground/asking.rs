@@ -8,6 +8,7 @@ use tracing::warn;
 use crate::ground::message::Message;
 use crate::ground::past::Past;
 use crate::ground::peers::{Arriving, LeftOut};
+use crate::ground::prefixes::Listing;
 use crate::ground::publishing::{Appending, Claiming, Versioning};
 use crate::ground::slots::Conn;
 use crate::ground::{Ground, Todo};
@@ -36,6 +37,8 @@ pub enum Asked {
     Newest(Topic),
     /// Whether histories went on without this node, and what viewers had been given of each.
     Ends(u64, Vec<(Topic, Shown)>),
+    /// Which topics of a prefix there are.
+    Topics(Topic, Listing),
     /// Whether topics have newer values than these versions.
     Newer(Vec<(Topic, u64)>),
     /// What is to end or to change on all nodes.

@@ -31,6 +31,24 @@ impl CoreSet {
         if present { CoreSet(self.0 | 1 << core) } else { CoreSet(self.0 & !(1 << core)) }
     }
 
+    /// What is in either.
+    #[must_use]
+    pub fn or(self, other: CoreSet) -> CoreSet {
+        CoreSet(self.0 | other.0)
+    }
+
+    /// What is in both.
+    #[must_use]
+    pub fn and(self, other: CoreSet) -> CoreSet {
+        CoreSet(self.0 & other.0)
+    }
+
+    /// What is in this one alone.
+    #[must_use]
+    pub fn without(self, other: CoreSet) -> CoreSet {
+        CoreSet(self.0 & !other.0)
+    }
+
     /// Its members, lowest first.
     pub fn iter(self) -> impl Iterator<Item = usize> {
         let mut bits = self.0;

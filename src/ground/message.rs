@@ -17,6 +17,7 @@ use crate::ground::listing::ListingAsk;
 use crate::ground::live::Live;
 use crate::ground::mail::Told;
 use crate::ground::posts::{Marking, News};
+use crate::ground::prefixes::PrefixNews;
 use crate::ground::present::Whereabouts;
 use crate::ground::slots::{Conn, TopicIndex};
 use crate::kv::datacenter::PeerState;
@@ -239,6 +240,8 @@ pub enum Message {
         /// That is all there is.
         known: bool,
     },
+    /// Of prefixes of topics.
+    Prefix(Box<PrefixNews>),
     /// Settings changed: from now on these hold.
     Live(Arc<Live>),
     /// Between the shard that looks into the outbox and the homes of the topics that it has posts of.

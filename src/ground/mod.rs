@@ -36,6 +36,7 @@ pub mod pages_of_others;
 pub mod past;
 pub mod peers;
 pub mod posts;
+pub mod prefixes;
 pub mod present;
 pub mod publishing;
 pub mod questions;

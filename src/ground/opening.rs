@@ -5,6 +5,7 @@ use crate::ground::access::Access;
 use crate::ground::all::All;
 use crate::ground::authorize::Grant;
 use crate::ground::mercure::ByMercure;
+use crate::limits::PREFIXES_PER_CONNECTION_MAX;
 use crate::wire::http::HttpError;
 use crate::wire::position::Resume;
 use crate::wire::topic::Topic;
@@ -56,15 +57,29 @@ pub struct Opening {
 pub(crate) fn read_topics<T: AsRef<str>>(texts: impl Iterator<Item = T>, most: usize) -> Result<Vec<Topic>, HttpError> {
     let mut topics: Vec<Topic> = Vec::new();
     for text in texts {
-        let topic = Topic::parse(text.as_ref()).map_err(|error| HttpError::bad(error.to_string()))?;
+        let topic = Topic::subscribed(text.as_ref()).map_err(|error| HttpError::bad(error.to_string()))?;
         if !topics.contains(&topic) {
             if topics.len() == most {
                 return Err(too_many_topics(most));
+            }
+            if topic.is_prefix() {
+                check_prefixes(topics.iter().filter(|topic| topic.is_prefix()).count() + 1)?;
             }
             topics.push(topic);
         }
     }
     Ok(topics)
+}
+
+/// Refuses a stream of so many prefixes, if that is too many.
+pub(crate) fn check_prefixes(count: usize) -> Result<(), HttpError> {
+    if count <= PREFIXES_PER_CONNECTION_MAX {
+        return Ok(());
+    }
+    Err(HttpError::bad(format!(
+        "a stream has at most {PREFIXES_PER_CONNECTION_MAX} prefixes of topics; name a shorter one that covers several, or \
+         open a second stream"
+    )))
 }
 
 /// The answer to one topic too many.

@@ -354,6 +354,7 @@ impl KeyValue for MemoryKv {
                 let end = |topic: &Topic| tables.histories.end(topic, now_ms);
                 Answer::Ends(topics.iter().map(end).collect())
             }
+            Request::Topics(ask) => Answer::Topics(tables.histories.topics(&ask, now_ms)),
             Request::SetLatest(latest) => {
                 let Tables { values, subscriptions, .. } = &mut *tables;
                 let is_watched = |topic: &Topic| subscriptions.contains_key(topic);

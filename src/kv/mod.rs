@@ -11,6 +11,7 @@ pub mod nodes;
 pub mod pace;
 #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a thread of its own")]
 pub mod redis;
+pub mod topics;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use crate::kv::crowd::Crowd;
 use crate::kv::datacenter::{PeerNote, PeerTurns, PeerViewers, Placed, QueueAsk, QueuePage, Taking};
 pub use crate::kv::nodes::NodeInfo;
 use crate::kv::pace::Pace;
+pub use crate::kv::topics::{Found, TopicsAsk};
 use crate::limits::VERSION_MAX;
 use crate::runtime::trouble::Reason;
 use crate::wire::connection_id::NodeId;
@@ -54,6 +56,8 @@ pub enum Request {
     Read(Read),
     /// Where the histories of topics end. [`Answer::Ends`], in the same order
     Ends(Vec<Topic>),
+    /// Which topics that begin so have events in history behind a place? [`Answer::Topics`]
+    Topics(TopicsAsk),
     /// Keeps the newest value of a topic, type and key. [`Answer::Versioned`]
     SetLatest(SetLatest),
     /// The newest values of a topic, each type and key. [`Answer::Latest`]
@@ -243,6 +247,8 @@ pub enum Answer {
     Page(Page),
     /// Ends of histories.
     Ends(Vec<End>),
+    /// Topics that begin so.
+    Topics(Found),
     /// The value is kept, unless a newer one is.
     Versioned {
         /// Its version: Unix ms, or one more than the last one's if that was later.

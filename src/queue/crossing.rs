@@ -109,7 +109,7 @@ impl Lane {
         let pushed =
             if follows_hole { Pushed::Overrun } else { self.queue.push(frame, u64::from(frame.count()), now_ms) };
         if pushed == Pushed::Overrun {
-            let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
+            let topic = Topic::of_frame(frame.topic());
             let missed = self.missed.entry(topic).or_default();
             match (frame.class(), frame.position()) {
                 (Class::Every, Some(position)) => missed.every = missed.every.max(Some(position)),

@@ -93,10 +93,16 @@ pub enum Mistake {
     StandInBelieved,
     /// A Frontend drops one in 1,000 of the events that come to it.
     EventDropped,
+    /// An event goes to nobody who wants its topic by a prefix.
+    PrefixUnrouted,
+    /// A prefix is not compared with the topics that the store has.
+    PrefixUncompared,
+    /// A stream that comes back is not given the topics of a prefix that it missed.
+    PrefixUnreplayed,
 }
 
 /// All of them.
-pub const ALL: [Mistake; 44] = [
+pub const ALL: [Mistake; 47] = [
     Mistake::PrevUnchecked,
     Mistake::HolesUnread,
     Mistake::EndsUncompared,
@@ -141,6 +147,9 @@ pub const ALL: [Mistake; 44] = [
     Mistake::HookNewsOnce,
     Mistake::StandInBelieved,
     Mistake::EventDropped,
+    Mistake::PrefixUnrouted,
+    Mistake::PrefixUncompared,
+    Mistake::PrefixUnreplayed,
 ];
 
 thread_local! {

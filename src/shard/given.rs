@@ -94,6 +94,7 @@ impl Services {
             Message::AskPart => self.on_ask_part(ground),
             Message::Snapshot(piece) => self.on_snapshot(ground, &piece),
             Message::Part(shard, part) => self.on_part(ground, shard, *part),
+            Message::Prefix(news) => with(&mut self.frontend, |frontend| frontend.on_prefix_news(ground, *news)),
             Message::Live(live) => ground.take_up(live),
             Message::Control { news, known } => self.on_control(ground, news, known),
             Message::Outbox(news) => with(&mut self.backend, |backend| backend.on_outbox_news(ground, news)),
@@ -105,9 +106,7 @@ impl Services {
 
     pub(crate) fn on_notice(&mut self, ground: &mut Ground, notice: Notice) {
         match notice {
-            Notice::Invalidated(topic) => {
-                with(&mut self.dispatcher, |dispatcher| dispatcher.subscribers.forget(&topic))
-            }
+            Notice::Invalidated(topic) => with(&mut self.dispatcher, |dispatcher| dispatcher.forget(&topic)),
             Notice::InvalidatedAll => with(&mut self.dispatcher, |dispatcher| dispatcher.forget_all()),
             Notice::PeerViewers(said) => {
                 with(&mut self.dispatcher, |dispatcher| dispatcher.on_peer_viewers(ground, &said))
@@ -151,6 +150,12 @@ impl Services {
             }
             (Asked::Ends(reason, topics), Err(error)) => {
                 with(&mut self.frontend, |frontend| frontend.on_ends(ground, reason, topics, Err(error)))
+            }
+            (Asked::Topics(prefix, why), Ok(Answer::Topics(found))) => {
+                with(&mut self.frontend, |frontend| frontend.on_topics_found(ground, &prefix, why, Ok(found)))
+            }
+            (Asked::Topics(prefix, why), Err(error)) => {
+                with(&mut self.frontend, |frontend| frontend.on_topics_found(ground, &prefix, why, Err(error)))
             }
             (Asked::Newer(topics), Ok(Answer::Newer(found))) => {
                 with(&mut self.frontend, |frontend| frontend.on_newer(ground, topics, found))

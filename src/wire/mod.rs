@@ -19,6 +19,7 @@ pub mod names;
 pub mod node_url;
 pub mod pack;
 pub mod position;
+pub mod prefix;
 pub mod query;
 pub mod reply;
 pub mod request;

@@ -6,15 +6,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{TOPIC_BYTES_MAX, TOPIC_BYTES_MIN};
+use crate::limits::{PREFIX_BYTES_MAX, PREFIX_LEVELS_MAX, TOPIC_BYTES_MAX, TOPIC_BYTES_MIN};
 
 /// A valid topic: 3 to 200 bytes of `A-Z a-z 0-9 . _ ~ : % -`, a kind before the first colon and an id after it. Its escapes
 /// are normal ones (RFC 3986 section 6.2.2), so that two spellings of one topic are one topic.
 ///
+/// Or a prefix of topics, where such may stand: see [`Topic::subscribed`].
+///
 /// Cloning copies a pointer.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub struct Topic(Arc<str>);
+pub struct Topic(pub(super) Arc<str>);
 
 /// Why a text is no topic. The message is fit for a client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,10 +40,19 @@ pub enum TopicError {
     /// No colon, or nothing before or after the first one.
     #[error("a topic is kind:id, such as live:42; this one lacks its kind or its id")]
     Shape,
+    /// A `*` that follows no boundary.
+    #[error("a prefix of topics ends with a : or a . and then *, such as chat:* or chat:crew.*; this one does not")]
+    Prefix,
+    /// A prefix with too many boundaries.
+    #[error("a prefix of topics has up to {PREFIX_LEVELS_MAX} of : and . before its *; this one has more")]
+    Deep,
+    /// A prefix that is too long, in bytes.
+    #[error("a prefix of topics has up to {PREFIX_BYTES_MAX} bytes before its *, this one has {0}")]
+    LongPrefix(usize),
 }
 
 /// Whether `byte` may stand in a topic.
-const fn is_topic_byte(byte: u8) -> bool {
+pub(super) const fn is_topic_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b':' | b'%' | b'-')
 }
 
@@ -177,8 +188,9 @@ impl From<Topic> for String {
 impl TryFrom<String> for Topic {
     type Error = TopicError;
 
+    /// Nodes tell each other of prefixes, too.
     fn try_from(text: String) -> Result<Topic, TopicError> {
-        Topic::parse(&text)
+        Topic::subscribed(&text)
     }
 }
 

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { CLIENTS, ENVIRONMENT, startNode, until } from "./support.mjs";
 
 for (const [name, [program, ...words]] of Object.entries(CLIENTS)) {
-  test(`the package for ${name} loses nothing of a node that is started anew, and has topics added`, async (t) => {
+  test(`the package for ${name} loses nothing of a node that is started anew, and has topics and prefixes of them added`, async (t) => {
     const node = await startNode(t, ["--drain", "1s"]);
     const client = spawn(program, [...words, node.url, "live:1"], { env: ENVIRONMENT, stdio: ["pipe", "pipe", "inherit"] });
     t.after(() => client.kill("SIGKILL"));
@@ -21,11 +21,14 @@ for (const [name, [program, ...words]] of Object.entries(CLIENTS)) {
     client.stdin.write('{"subscribe":"chat:2"}\n');
     await until("the added topic", () => open("chat:2"));
     await node.publish("chat:2", "added");
-    await come(["zażółć", "added"]);
+    client.stdin.write('{"subscribe":"room:crew.*"}\n');
+    await until("the added prefix", () => open("room:crew.*"));
+    await node.publish("room:crew.7", "of a prefix");
+    await come(["zażółć", "added", "of a prefix"]);
     await node.end();
     await node.start();
-    for (const topic of ["live:1", "chat:2"]) await node.publish(topic, `to ${topic}`);
-    await come(["zażółć", "added", "to live:1", "to chat:2"]);
+    for (const topic of ["live:1", "chat:2", "room:crew.8"]) await node.publish(topic, `to ${topic}`);
+    await come(["zażółć", "added", "of a prefix", "to live:1", "to chat:2", "to room:crew.8"]);
     assert.deepEqual(lines.filter(({ gap }) => gap), []);
   });
 }

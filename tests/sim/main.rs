@@ -20,6 +20,7 @@ mod losses;
 mod mistakes;
 mod oracle;
 mod poster;
+mod prefixes;
 mod publisher;
 mod run;
 mod shrink;
@@ -49,6 +50,7 @@ pub fn small(seed: u64) -> Plan {
         frontends: 1,
         backends: 0,
         hooks: false,
+        prefixes: false,
         shards: 1,
         viewers: 0,
         publishers: 0,

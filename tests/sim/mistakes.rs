@@ -19,7 +19,7 @@ const AWAY: [Fault; 5] = [Fault::Cut, Fault::Dispatcher, Fault::Outage, Fault::P
 
 /// A seed's plan with what it takes for a mistake to be made, and no more.
 fn fit(mistake: Mistake, seed: u64) -> Plan {
-    let plan = Plan { hooks: false, ..whole(seed) };
+    let plan = Plan { hooks: false, prefixes: false, ..whole(seed) };
     let small = Plan { data_centers: 1, backends: 0, ..plan.clone() };
     match mistake {
         Mistake::CommitUnchecked | Mistake::KeyIgnored | Mistake::UnlikeUntold => Plan { backends: 1, ..small },
@@ -64,6 +64,10 @@ fn fit(mistake: Mistake, seed: u64) -> Plan {
             members: 0,
             ..small
         },
+        Mistake::PrefixUnrouted | Mistake::PrefixUncompared | Mistake::PrefixUnreplayed => {
+            let kinds = Kinds { sums: mistake == Mistake::PrefixUnrouted, ..small.kinds };
+            Plan { prefixes: true, viewers: small.viewers.max(6), kinds, ..small }
+        }
         Mistake::MemberKept => Plan { backends: 1, members: 3, ..small },
         _ => small,
     }
@@ -144,4 +148,7 @@ mistakes! {
     hook_news_once: HookNewsOnce, 2000;
     stand_in_believed: StandInBelieved, 2014;
     event_dropped: EventDropped, 2000;
+    prefix_unrouted: PrefixUnrouted, 2000;
+    prefix_uncompared: PrefixUncompared, 2000;
+    prefix_unreplayed: PrefixUnreplayed, 2000;
 }

@@ -50,6 +50,7 @@ pub fn whole(seed: u64) -> Plan {
         kinds: Kinds { notes: draw(0, 1) == 1, sums: draw(0, 1) == 1, latest: draw(0, 1) == 1 },
         backends: draw(0, 2),
         hooks: Random::new(seed ^ 0x400c).number().is_multiple_of(3),
+        prefixes: Random::new(seed ^ 0x9ef1).number().is_multiple_of(3),
         posters: draw(1, 3),
         data_centers: [1, 1, 2, 3][draw(0, 3)],
         members: draw(0, 3),

@@ -125,6 +125,16 @@ pub struct Viewer {
     next: u64,
 }
 
+/// Whether who asked for `mine`, a topic or a prefix of topics, is given a topic's events.
+pub fn covers(mine: &str, topic: &str) -> bool {
+    mine.strip_suffix('*').map_or(mine == topic, |begin| topic.starts_with(begin))
+}
+
+/// Since when a topic is watched, by its name or by a prefix.
+pub fn since_of(since: &BTreeMap<String, u64>, topic: &str) -> Option<u64> {
+    since.iter().filter(|(mine, _)| covers(mine, topic)).map(|(_, since)| *since).min()
+}
+
 /// One member, in a number that says how many streams and members watch.
 pub const MEMBERS: u64 = 1_000_000;
 
@@ -174,6 +184,11 @@ impl Viewer {
             faults: Vec::new(),
             next,
         }
+    }
+
+    /// Whether it watches a topic, by its name or by a prefix.
+    pub fn watches(&self, topic: &str) -> bool {
+        self.topics.iter().any(|mine| covers(mine, topic))
     }
 
     /// When it wants its next turn.
@@ -377,10 +392,12 @@ impl Viewer {
     fn show(&mut self, data: &Value, now: u64) {
         let (id, topic) = (data["id"].as_str().unwrap_or_default(), data["topic"].as_str().unwrap_or_default());
         let stray = |until, why| Stray { id: format!("{topic} {id}"), until, why };
-        let comes = matches!(&self.doing, Some(Doing::Topics { add, .. }) if add.iter().any(|comes| comes == topic));
-        if !comes && !self.topics.iter().any(|mine| mine == topic) {
-            match self.gone.get(topic) {
-                Some(at) => self.strays.push(stray(*at, "was not watched any more")),
+        let comes =
+            matches!(&self.doing, Some(Doing::Topics { add, .. }) if add.iter().any(|comes| covers(comes, topic)));
+        if !comes && !self.watches(topic) {
+            let gone = self.gone.iter().filter(|(mine, _)| covers(mine, topic)).map(|(_, at)| *at);
+            match gone.max() {
+                Some(at) => self.strays.push(stray(at, "was not watched any more")),
                 None => self.faults.push(format!("{now}: an event of {topic}, which it does not watch")),
             }
         }

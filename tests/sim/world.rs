@@ -45,6 +45,8 @@ pub struct Plan {
     pub dispatchers: usize,
     pub frontends: usize,
     pub backends: usize,
+    /// Some viewers watch prefixes of topics.
+    pub prefixes: bool,
     /// Backends have a hook.
     pub hooks: bool,
     pub shards: usize,

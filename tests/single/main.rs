@@ -30,6 +30,7 @@ mod observability;
 mod once;
 mod past;
 mod polls;
+mod prefixes;
 mod present;
 mod publishing;
 mod reload;

@@ -26,7 +26,7 @@ export class Newest {
   /** @param {Event} event */
   take(event) {
     if (!LATEST.has(event.type)) return;
-    const events = this.#events, name = `${event.type} ${event.key ?? ""}`;
+    const events = this.#events, name = `${event.topic} ${event.type} ${event.key ?? ""}`;
     events.delete(name);
     events.set(name, event);
     if (events.size > LATEST_MAX) events.delete(/** @type {string} */ (events.keys().next().value));
@@ -122,18 +122,29 @@ export class Topics {
     }
   }
 
+  /** What is wanted that an event of this topic is of: the topic, and prefixes of it. @param {string} name */
+  #of(name) {
+    const topics = [...this.#topics].filter(([wanted]) => wanted.endsWith("*") && name.startsWith(wanted.slice(0, -1)));
+    const named = this.#topics.get(name);
+    return named ? [named, ...topics.map(([, topic]) => topic)] : topics.map(([, topic]) => topic);
+  }
+
   /** @param {Gap} gap */
-  lacks(gap) { for (const subscription of this.#subscriptions(gap.topic)) subscription.lacks(gap); }
+  lacks(gap) {
+    for (const { subscriptions } of this.#of(gap.topic)) for (const subscription of [...subscriptions]) subscription.lacks(gap);
+  }
 
   /**
    * Whether it is new, and of a topic that is wanted: events of a removed one can be on their way still.
    * @param {Event} event @param {boolean} [placed] whether it had an `id:` line; of a poll's nobody knows
    */
-  isNew(event, placed) { return this.#topics.get(event.topic)?.seen.take(event, placed) ?? false; }
+  isNew(event, placed) { return this.#of(event.topic).filter((topic) => topic.seen.take(event, placed)).length > 0; }
 
   /** @param {Event} event */
   take(event) {
-    this.#topics.get(event.topic)?.newest.take(event);
-    for (const subscription of this.#subscriptions(event.topic)) subscription.take(event);
+    for (const { newest, subscriptions } of this.#of(event.topic)) {
+      newest.take(event);
+      for (const subscription of [...subscriptions]) subscription.take(event);
+    }
   }
 }

@@ -44,7 +44,7 @@ class Topic:
     def __init__(self) -> None:
         self.subscriptions: list[Subscription] = []
         self.seen = Seen()
-        self.newest: dict[tuple[str, str], Event] = {}
+        self.newest: dict[tuple[str, str, str], Event] = {}
 
 
 class Again(Exception):
@@ -71,7 +71,7 @@ class Connection:
         self._topics: dict[str, Topic] = {}
         self._served: set[str] = set()
         # The newest values of topics that nobody wants and the open stream has still.
-        self._left: dict[str, dict[tuple[str, str], Event]] = {}
+        self._left: dict[str, dict[tuple[str, str, str], Event]] = {}
         self._good: set[str] = set()
         self._only: set[str] | None = None
         self._state: State = "connecting"
@@ -106,8 +106,8 @@ class Connection:
 
     def subscribe(self, topic: str, *, types: Iterable[str] | None = None, from_: From | None = None) -> Subscription:
         """
-        Follows a topic, up to 100 on one connection: `types` that are wanted, default all; `from_` where to begin in the past, with events
-        of class `every`, default now.
+        Follows a topic, or all topics that begin so (`chat:crew.*`), up to 100 on one connection: `types` that are wanted, default all;
+        `from_` where to begin in the past, with events of class `every`, default now, and not of a prefix.
         """
         if self._ended:
             raise RuntimeError("The connection is closed.")
@@ -374,23 +374,28 @@ class Connection:
 
     def _receive(self, event: Event, placed: bool) -> None:
         # Events of a removed topic can be on their way still.
-        topic = self._topics.get(event.get("topic", ""))
-        if topic is None or not {"id", "type", "at"} <= event.keys() or not topic.seen.take(event, placed):
-            return
-        if event["type"] in LATEST:
-            name = (event["type"], event.get("key", ""))
-            topic.newest.pop(name, None)
-            topic.newest[name] = event
-            if len(topic.newest) > LATEST_MAX:
-                del topic.newest[next(iter(topic.newest))]
-        for subscription in list(topic.subscriptions):
-            subscription._take(event)
-        self._handlers.emit("event", event)
+        topics = self._of(event.get("topic", "")) if {"id", "type", "at"} <= event.keys() else []
+        topics = [topic for topic in topics if topic.seen.take(event, placed)]
+        for topic in topics:
+            if event["type"] in LATEST:
+                name = (event["topic"], event["type"], event.get("key", ""))
+                topic.newest.pop(name, None)
+                topic.newest[name] = event
+                if len(topic.newest) > LATEST_MAX:
+                    del topic.newest[next(iter(topic.newest))]
+            for subscription in list(topic.subscriptions):
+                subscription._take(event)
+        if topics:
+            self._handlers.emit("event", event)
+
+    def _of(self, name: str) -> list[Topic]:
+        """What is wanted that an event of this topic is of: the topic, and prefixes of it."""
+        return [topic for wanted, topic in self._topics.items() if wanted == name or (wanted.endswith("*") and name.startswith(wanted[:-1]))]
 
     def _lacks(self, gap: Gap) -> None:
-        topic = self._topics.get(gap["topic"])
-        for subscription in list(topic.subscriptions) if topic else ():
-            subscription._lacks(gap)
+        for topic in self._of(gap["topic"]):
+            for subscription in list(topic.subscriptions):
+                subscription._lacks(gap)
         self._handlers.emit("gap", gap)
 
     # ---- requests

@@ -105,6 +105,10 @@ impl Frontend {
 
     /// Viewers get the next event of class `every`.
     pub(crate) fn give(&mut self, ground: &mut Ground, frame: &Arc<Frame>) {
+        if self.prefixes.are_any() && frame.position().is_some() {
+            // What was read from history was not seen as it came.
+            self.open_by_prefix(ground, frame.topic(), Some(frame.prev()));
+        }
         self.given_ms = self.given_ms.max(frame.position().map_or(0, |position| position.ms));
         let frame = within(&ground.node.dc, frame, self.floor(ground));
         self.sequence(ground, &frame);

@@ -32,6 +32,10 @@ impl Frontend {
             let due = |homes: &mut Homes| is_due.then(|| homes.compare.pop_first()).flatten().map(|(_, topic)| topic);
             let Some(topic) = self.homes.doubted.to_compare.pop_front().or_else(|| due(&mut self.homes)) else { break };
             shrink(&mut self.homes.doubted.to_compare);
+            if topic.is_prefix() {
+                self.compare_prefix(ground, &topic);
+                continue;
+            }
             if let Some(home) = self.homes.homes.get(&topic)
                 && let Some(end) = home.order.end()
             {

@@ -9,15 +9,21 @@ use crate::ground::message::{Message, Wish};
 use crate::kv::Request;
 use crate::limits::{REGISTER_RETRY, SUBSCRIBERS_CACHE_AGE};
 use crate::runtime::shrink::shrink;
+use crate::wire::prefix::of_wanted;
 use crate::wire::topic::Topic;
 
 impl Frontend {
     /// The node's first viewer of a topic came, or it lets go of it. The shard that tells the store of its bucket hears.
     pub(crate) fn register(&mut self, ground: &mut Ground, topic: Topic, wanted: bool) {
+        if topic.is_prefix() {
+            self.register_prefix(ground, &topic, wanted);
+        }
         self.homes.wishes += 1;
         let wish = self.homes.wishes;
         if wanted {
-            let home = Box::new(Home::new(ground.clock.instant, &ground.account, wish));
+            let mut home = Box::new(Home::new(ground.clock.instant, &ground.account, wish));
+            // A prefix has no values of its own.
+            home.newest_known = topic.is_prefix();
             self.homes.homes.insert(topic.clone(), home);
             self.homes.new.push(topic.clone());
         } else {
@@ -31,6 +37,7 @@ impl Frontend {
                 }
             }
         }
+        let topic = topic.wanted();
         let registrar = ground.node.registrar(topic.as_str());
         if registrar == ground.id {
             self.registrar.change(topic, wanted, wish);
@@ -54,6 +61,7 @@ impl Frontend {
 
     pub(crate) fn on_applied(&mut self, ground: &mut Ground, number: u8) {
         for (topic, wish) in self.registrar.applied(number) {
+            let topic = of_wanted(&topic).unwrap_or(topic);
             let home = ground.node.home(topic.as_str());
             if home == ground.id {
                 self.on_registered(ground, &topic, wish);
@@ -74,6 +82,9 @@ impl Frontend {
     pub(crate) fn check_ready(&mut self, ground: &mut Ground, topic: &Topic) {
         let now = ground.clock.instant;
         let Some(home) = self.homes.homes.get_mut(topic).filter(|home| home.is_ready()) else { return };
+        if topic.is_prefix() && !self.prefixes.are_told() {
+            return;
+        }
         // Once more when every dispatcher's cache must have learnt of it.
         home.compare_at(topic, now + SUBSCRIBERS_CACHE_AGE + REGISTER_RETRY, &mut self.homes.compare);
         self.registry.registered(topic, now, &mut self.effects);

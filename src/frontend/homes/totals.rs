@@ -43,7 +43,7 @@ impl Frontend {
             }
             return;
         }
-        let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
+        let topic = Topic::of_frame(frame.topic());
         if began {
             self.on_subtotals(ground, &topic);
         } else {

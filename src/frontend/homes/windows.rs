@@ -23,13 +23,13 @@ impl Frontend {
             Taken::Goes => return self.sequence(ground, frame),
             Taken::Until(at) => {
                 home.settle();
-                let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
+                let topic = Topic::of_frame(frame.topic());
                 self.homes.busy.insert((at, topic));
                 self.wake_at(ground, at);
             }
             Taken::Joined => home.settle(),
             Taken::Full => {
-                let topic = Topic::parse(frame.topic()).expect("a frame's topic is one");
+                let topic = Topic::of_frame(frame.topic());
                 self.end_window(ground, &topic, now);
             }
         }

@@ -335,3 +335,83 @@ fn what_is_taken_back_is_not_among_the_newest() {
     let got = told(&mut replay, [page(frames[3..].into(), true, 1, 1), page([].into(), true, 1, 1)]);
     assert_eq!(got, [1, 2, 4]);
 }
+
+/// A stream that comes back with a prefix is given its topics as they are listed, those that have live events meanwhile as
+/// well, and nothing before it is known which there are.
+#[test]
+fn topics_of_a_prefix_are_merged_once_they_are_known() {
+    let prefix = Topic::subscribed("live:*").unwrap();
+    let mut replay = replay([prefix.clone()], 5, Some(5));
+    assert!(matches!(replay.step(), Step::Ask(topic, _) if topic == prefix));
+    assert!(matches!(replay.step(), Step::Wait));
+    // Live events wait, of topics that nobody listed yet as well.
+    assert!(replay.passes_over(&frame("live:b", 9)));
+    assert!(!replay.passes_over(&frame("chat:b", 9)));
+    let [a, b] = ["live:a", "live:b"].map(|topic| Topic::parse(topic).unwrap());
+    replay.listed(&prefix, vec![a.clone(), b], false, &page([].into(), true, 1, 1));
+    let frames =
+        |topic: &str, times: &[u64]| -> Arc<[Arc<Frame>]> { times.iter().map(|ms| frame(topic, *ms)).collect() };
+    let mut got = Vec::new();
+    loop {
+        match replay.step() {
+            Step::Ask(topic, after) => {
+                let times: &[u64] = if topic == a { &[6, 8] } else { &[7, 9] };
+                let times: Vec<u64> = times.iter().copied().filter(|ms| Position { ms: *ms, seq: 1 } > after).collect();
+                replay.page(topic.as_str(), &page(frames(topic.as_str(), &times), true, 1, 1), 0);
+            }
+            Step::Frame(frame) => got.push(frame.position().unwrap().ms),
+            Step::Done => break,
+            step => panic!("{step:?}"),
+        }
+    }
+    assert_eq!(got, [6, 7, 8, 9]);
+}
+
+/// Where history may not reach back, or there are more topics than are given, the prefix's gap says so.
+#[test]
+fn what_a_prefix_lost_is_told() {
+    let prefix = Topic::subscribed("live:*").unwrap();
+    for (more, reaches, topics, gaps) in
+        [(false, 1, 2, 0), (true, 1, 2, 1), (false, 50, 2, 1), (false, 1, PREFIX_REPLAYED_MAX + 1, 1)]
+    {
+        let mut replay = replay([prefix.clone()], 5, Some(5));
+        assert!(matches!(replay.step(), Step::Ask(..)));
+        let topics = (0..topics).map(|number| Topic::parse(&format!("live:{number}")).unwrap()).collect();
+        replay.listed(&prefix, topics, more, &page([].into(), true, reaches, 1));
+        let (mut told, mut asked) = (0, 0);
+        loop {
+            match replay.step() {
+                Step::Gap(topic) => told += usize::from(topic == prefix),
+                Step::Ask(topic, _) => {
+                    asked += 1;
+                    replay.page(topic.as_str(), &page([].into(), true, 1, 1), 0);
+                }
+                Step::Done => break,
+                step => panic!("{step:?}"),
+            }
+        }
+        assert_eq!(told, gaps, "{more} {reaches}");
+        assert!(asked <= PREFIX_REPLAYED_MAX);
+    }
+}
+
+/// A stream that gives up a topic's name goes on where it was with it, once its prefix finds the topic.
+#[test]
+fn what_a_stream_had_by_name_is_not_given_again_by_a_prefix() {
+    let prefix = Topic::subscribed("live:*").unwrap();
+    let named = Topic::parse("live:a").unwrap();
+    let mut replay = replay([named.clone(), prefix.clone()], 5, Some(5));
+    assert!(matches!(replay.step(), Step::Ask(topic, _) if topic == named));
+    let frames: Vec<Arc<Frame>> = [6, 7, 8].map(|ms| frame("live:a", ms)).to_vec();
+    replay.page("live:a", &page(frames[..2].into(), true, 1, 1), 0);
+    assert!(matches!(replay.step(), Step::Ask(topic, _) if topic == prefix));
+    // Nothing of it is written yet, and then one event is.
+    replay.page(prefix.as_str(), &page([].into(), true, 1, 1), 0);
+    assert!(matches!(replay.step(), Step::Frame(frame) if frame.position().unwrap().ms == 6));
+    replay.topics[1].state = State::Asked;
+    assert!(!replay.leave("live:a"), "nothing of it is on its way");
+    replay.listed(&prefix, vec![named.clone()], false, &page([].into(), true, 1, 1));
+    assert!(matches!(replay.step(), Step::Ask(topic, after) if topic == named && after.ms == 6));
+    replay.page("live:a", &page(frames[1..].into(), true, 1, 1), 0);
+    assert_eq!(told(&mut replay, []), [7, 8]);
+}

@@ -6,13 +6,14 @@ pub mod pacing;
 mod tests;
 pub mod withdrawals;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::kv::kept::Forgotten;
 use crate::kv::memory::history::kept::Forgets;
 use crate::kv::pace::Room;
-use crate::kv::{Append, End, Page, Read, Stored};
+use crate::kv::{Append, End, Found, Page, Read, Stored, TopicsAsk};
 use crate::limits::{MEMORY_HISTORY_BYTES, WITHDRAWN_REFUSED};
 use crate::runtime::random::Map;
 use crate::runtime::shrink::shrink;
@@ -85,6 +86,8 @@ pub struct Histories {
     clock_ms: u64,
     age_max_ms: u64,
     topics: Map<Topic, History>,
+    /// Their names, in order.
+    names: BTreeSet<Topic>,
     bytes: usize,
     bytes_max: usize,
     /// All topics, in the order in which they are looked at for what is too old.
@@ -96,7 +99,7 @@ pub struct Histories {
 
 /// A topic's history, which is empty if there was none; then it counts among all.
 fn of<'a>(
-    topics: &'a mut Map<Topic, History>,
+    (topics, names): (&'a mut Map<Topic, History>, &mut BTreeSet<Topic>),
     bytes: &mut usize,
     round: &mut VecDeque<Topic>,
     topic: Topic,
@@ -105,6 +108,7 @@ fn of<'a>(
         let own = TOPIC_BYTES + topic.as_str().len();
         *bytes += own;
         round.push_back(topic.clone());
+        names.insert(topic.clone());
         History { bytes: own, ..History::default() }
     })
 }
@@ -193,6 +197,7 @@ impl Histories {
             clock_ms: now_ms,
             age_max_ms,
             topics,
+            names: BTreeSet::new(),
             bytes: 0,
             bytes_max: MEMORY_HISTORY_BYTES,
             round: VecDeque::new(),
@@ -235,7 +240,7 @@ impl Histories {
         }
         let now_ms = self.time(now_ms);
         let topic = append.topic;
-        let history = of(&mut self.topics, &mut self.bytes, &mut self.round, topic.clone());
+        let history = of((&mut self.topics, &mut self.names), &mut self.bytes, &mut self.round, topic.clone());
         let prev = history.end;
         let position = match prev {
             Some(last) if last.ms >= now_ms => Position { ms: last.ms, seq: last.seq + 1 },
@@ -284,6 +289,7 @@ impl Histories {
             }
             self.bytes -= history.bytes;
             self.topics.remove(&topic);
+            self.names.remove(&topic);
             self.forgets.push(|| Forgotten::Topic(topic));
         }
         shrink(&mut self.round);
@@ -337,6 +343,7 @@ impl Histories {
             stays
         });
         self.round.retain(|topic| self.topics.contains_key(topic));
+        self.names.retain(|topic| self.topics.contains_key(topic));
         self.topics.shrink_to_fit();
     }
 
@@ -350,6 +357,19 @@ impl Histories {
     pub fn end(&mut self, topic: &Topic, now_ms: u64) -> End {
         let clock = Some(Position::at(self.time(now_ms)));
         End { position: self.topics.get(topic).and_then(|history| history.end), since: self.since, clock }
+    }
+
+    /// Topics that begin so, whose newest event lies behind a place.
+    pub fn topics(&mut self, ask: &TopicsAsk, now_ms: u64) -> Found {
+        let now_ms = self.time(now_ms);
+        let begin = ask.begin.as_str();
+        let names = self.names.range::<str, _>((Bound::Included(begin), Bound::Unbounded));
+        let names = names.take_while(|topic| topic.as_str().starts_with(begin));
+        let topics = names.filter_map(|topic| {
+            let end = self.topics.get(topic)?.end.filter(|end| *end > ask.after)?;
+            Some((topic.clone(), end))
+        });
+        Found::newest(topics.collect(), ask.limit, (self.since, self.forgotten(now_ms)), Position::at(now_ms))
     }
 
     /// A part of a topic's history.

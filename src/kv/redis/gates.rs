@@ -44,6 +44,8 @@ pub fn gates(shard: usize, request: &Request) -> (Vec<Gate>, Mode) {
         | Request::SetCounts(_)
         | Request::Counts
         | Request::Newer(_)
+        // What was found is as of some moment, which the answer names.
+        | Request::Topics(_)
         | Request::Beat(_)
         | Request::Due(..)
         | Request::Settled(_)

@@ -88,6 +88,7 @@ pub mod scripts;
 pub mod store;
 pub mod subscriptions;
 pub mod sweep;
+pub mod topics;
 pub mod topology;
 pub mod values;
 pub mod withdrawal;

@@ -27,6 +27,8 @@ pub enum Script {
     Read,
     /// Where histories end.
     Ends,
+    /// Which topics begin so.
+    Topics,
     /// Keeps a newest value.
     SetLatest,
     /// Gives up newest values whose time is over.
@@ -62,7 +64,7 @@ pub enum Script {
 }
 
 /// How many there are.
-pub const COUNT: usize = 28;
+pub const COUNT: usize = 29;
 
 macro_rules! lua {
     ($($part:literal),+) => {
@@ -84,6 +86,7 @@ pub const ALL: [(Script, &str); COUNT] = [
     (Script::Withdraw, lua!("withdraw")),
     (Script::Read, lua!("history", "read")),
     (Script::Ends, lua!("history", "ends")),
+    (Script::Topics, lua!("history", "topics")),
     (Script::SetLatest, lua!("values", "set_latest")),
     (Script::GiveUp, lua!("values", "give_up")),
     (Script::Latest, lua!("latest")),

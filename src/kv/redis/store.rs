@@ -63,6 +63,7 @@ impl Store {
             Some(Request::Release(claim)) => self.claim(claim, "release").await,
             Some(Request::Read(read)) => self.read(read).await,
             Some(Request::Ends(topics)) => self.ends(topics).await,
+            Some(Request::Topics(ask)) => self.topics(ask).await,
             Some(Request::Latest(topic)) => self.latest(topic).await,
             Some(Request::Newer(topics)) => self.newer(topics).await,
             Some(Request::SetCounts(change)) => self.set_counts(change).await,

@@ -8,6 +8,7 @@ mod forgotten;
 mod mercure;
 mod mesh;
 mod network;
+mod prefixes;
 mod present;
 mod refusals;
 mod rotation;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fanfare::kv::datacenter::Taking;
 use fanfare::kv::pace::{Pace, Room};
-use fanfare::kv::{Answer, Append, BUCKETS, Notice, Page, Request, bucket, digest};
+use fanfare::kv::{Answer, Append, BUCKETS, Found, Notice, Page, Request, TopicsAsk, bucket, digest};
 use fanfare::limits::LATEST_KEYS_MAX;
 use fanfare::wire::connection_id::NodeId;
 use fanfare::wire::position::Position;
@@ -20,7 +20,7 @@ use crate::support::redis::{Cluster, Redis};
 type Behaviour = (&'static str, fn(&Store));
 
 /// Each one gets a store of its own that is empty.
-const ALL: [Behaviour; 21] = [
+const ALL: [Behaviour; 22] = [
     ("subscriptions", subscriptions),
     ("full_batches", full_batches),
     ("heartbeats", heartbeats),
@@ -32,6 +32,7 @@ const ALL: [Behaviour; 21] = [
     ("pace", pace),
     ("odd_positions", odd_positions),
     ("ends", ends),
+    ("topics_that_begin_so", topics_that_begin_so),
     ("newest_values", newest_values),
     ("order", order),
     ("viewer_counts", super::counts::hold),
@@ -70,6 +71,40 @@ fn in_a_cluster() {
     }
     // The URL of one node is enough, whatever it says of a Cluster.
     subscriptions(&Store::redis(&cluster.nodes[4].url(), "one-node"));
+}
+
+/// Topics that begin so, by name.
+fn found(store: &Store, begin: &str, after: Position, limit: u32) -> (Vec<String>, Found) {
+    let ask = TopicsAsk { begin: begin.to_owned(), after, limit };
+    let Answer::Topics(found) = store.ask(Request::Topics(ask)) else { panic!("it lists topics") };
+    let mut names: Vec<String> = found.topics.iter().map(|(topic, _)| topic.to_string()).collect();
+    names.sort_unstable();
+    (names, found)
+}
+
+fn topics_that_begin_so(store: &Store) {
+    assert_eq!(found(store, "chat:crew.", Position::START, 9).0, [""; 0]);
+    let crew = ["chat:crew.1", "chat:crew.2", "chat:crew.20", "chat:crew.a:b"];
+    let others = ["chat:crew", "chat:crewx.1", "chat:cre", "room:chat:crew.1"];
+    let places: Vec<Position> = crew.iter().chain(&others).map(|name| store.append(&topic(name), "{}", 9).0).collect();
+    let (names, all) = found(store, "chat:crew.", Position::START, 9);
+    assert_eq!(names, crew);
+    assert!(
+        !all.more
+            && all.topics.iter().all(|(topic, end)| crew.iter().zip(&places).any(|of| of == (&topic.as_str(), end)))
+    );
+    assert!(all.topics.is_sorted_by_key(|(_, end)| std::cmp::Reverse(*end)), "{all:?}");
+    assert!(all.reaches.covers(Position { seq: 0, ..places[0] }) && all.since <= all.reaches);
+    // What is appended later lies behind its clock, and is found by that.
+    let later = store.append(&topic(crew[1]), "{}", 9).0;
+    assert!(later > all.clock);
+    let (names, newest) = found(store, "chat:crew.", all.clock, 9);
+    assert!(names.contains(&crew[1].to_owned()), "{names:?}");
+    assert_eq!(newest.topics[0], (topic(crew[1]), later));
+    assert_eq!(found(store, "chat:crew.", later, 9).0, [""; 0]);
+    assert_eq!(found(store, "chat:", Position::START, 99).0.len(), 7);
+    let (names, some) = found(store, "chat:crew.", Position::START, 2);
+    assert!(some.more && names.len() == 2 && some.topics[0].1 == later, "{some:?}");
 }
 
 fn subscriptions(store: &Store) {

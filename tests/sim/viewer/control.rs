@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use fanfare::runtime::random::Random;
 use serde_json::{Value, json};
 
-use super::Viewer;
+use super::{Viewer, covers};
 use crate::clients::SECOND;
 use crate::fabric::Fabric;
 use crate::tokens::token;
@@ -113,8 +113,10 @@ impl Viewer {
             let mut rights: BTreeSet<String> = self.all.iter().cloned().collect();
             // Some rights are not given again.
             let lost = self.topics.get((draw >> 8) % self.topics.len()).cloned();
-            if let Some(lost) =
-                lost.filter(|lost| draw.is_multiple_of(3) && self.topics.len() > 1 && !self.quiet && changeable(lost))
+            let covered = |lost: &String| self.all.iter().any(|mine| mine != lost && covers(mine, lost));
+            if let Some(lost) = lost
+                .filter(|lost| !covered(lost))
+                .filter(|lost| draw.is_multiple_of(3) && self.topics.len() > 1 && !self.quiet && changeable(lost))
             {
                 rights.remove(&lost);
                 self.since.remove(&lost);

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use fanfare::runtime::random::Random;
+
 use super::{Event, World, dc_name};
 use crate::clients::{MILLISECOND, SECOND};
 use crate::faults::Fault;
@@ -60,6 +62,15 @@ impl World {
             viewer.whole = !self.plan.tokens && number.is_multiple_of(3);
             viewer.roams = draw(4) == 0 && self.plan.data_centers > 1;
             viewer.all.clone_from(&all);
+            let mut draw_prefix = Random::new(self.plan.seed ^ 0x9ef1 ^ (number as u64) << 32);
+            if self.plan.prefixes && draw_prefix.number().is_multiple_of(2) {
+                let prefix = ["chat:*", "live:*"][draw_prefix.number() as usize % 2].to_owned();
+                if draw_prefix.number().is_multiple_of(2) {
+                    viewer.topics.clear();
+                }
+                viewer.topics.push(prefix.clone());
+                viewer.all.push(prefix);
+            }
             viewer.member = members.get(draw(2 * members.len().max(1))).cloned();
             viewer.lasts = self.plan.tokens.then_some([8, 15, 25][draw(3)] * SECOND);
             viewer.renews = draw(4) > 0 && !viewer.roams;

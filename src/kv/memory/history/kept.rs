@@ -41,12 +41,12 @@ impl Histories {
         self.forgets = Forgets(Some(VecDeque::new()));
         self.since = Reach::back_to(Position::at(kept.since_ms));
         for (topic, position) in kept.reaches {
-            let history = of(&mut self.topics, &mut self.bytes, &mut self.round, topic);
+            let history = of((&mut self.topics, &mut self.names), &mut self.bytes, &mut self.round, topic);
             history.reaches = history.reaches.max(Reach::back_to(position));
             history.end = history.end.max(Some(position));
         }
         for kept in kept.events {
-            let history = of(&mut self.topics, &mut self.bytes, &mut self.round, kept.topic);
+            let history = of((&mut self.topics, &mut self.names), &mut self.bytes, &mut self.round, kept.topic);
             self.bytes -= history.bytes;
             // One that should precede it was not kept, or not yet given up where it was.
             let is_known = |prev: Position| history.last() == Some(prev) || history.reaches.place() >= prev;

@@ -10,7 +10,7 @@ impl Histories {
     pub fn pace(&mut self, append: &mut Append, now_ms: u64) -> Paced {
         let Some(pace) = append.pace else { return Paced::SHOWN };
         let now_ms = self.time(now_ms);
-        let history = of(&mut self.topics, &mut self.bytes, &mut self.round, append.topic.clone());
+        let history = of((&mut self.topics, &mut self.names), &mut self.bytes, &mut self.round, append.topic.clone());
         self.bytes -= history.bytes;
         let paced = history.room(&append.kind).decide(pace, now_ms);
         self.bytes += history.bytes;

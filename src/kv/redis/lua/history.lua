@@ -4,7 +4,8 @@
 -- under '>' the newest one that was given out; under '!' that some event was taken back; under "~<type>" what is left to
 -- show of a type that has a pace. "<history> withdrawn" is a hash of the
 -- places of events that were taken back, each with the place before it: they count as if the events were still there, so that
--- nothing seems to be missing. All of them expire once nothing that they tell of could be kept any more.
+-- nothing seems to be missing. All of them expire once nothing that they tell of could be kept any more. "<mark>:topics" is a
+-- sorted set of the bucket's topics that have events, by the time of one of the newest.
 
 -- Places that one call gives up, about: what is left over goes with the next calls.
 local DROPS = 1000
@@ -134,6 +135,9 @@ local function put(history, bucket, kept, places, event, kind, count, age, longe
     redis.call('PEXPIREAT', places, string.format('%.0f', ends))
     redis.call('HSET', kept, '>', id, '=' .. kind, string.format('%.0f %.0f', age, ends))
     redis.call('PEXPIREAT', kept, string.format('%.0f', ends))
+    -- The index is so much behind as well: its part of what that costs is once a minute.
+    redis.call('ZADD', bucket .. ':topics', string.format('%.0f', ms), string.match(history, '}:h:(.*)$'))
+    redis.call('ZREMRANGEBYSCORE', bucket .. ':topics', '-inf', string.format('%.0f', now - longest - 120000))
   else
     redis.call('HSET', kept, '>', id)
   end

@@ -1,0 +1,193 @@
+//! On a core: its streams that have a prefix join the topics that are open for it.
+
+use crate::frontend::Frontend;
+use crate::ground::Ground;
+use crate::ground::all::All;
+use crate::ground::frame_page::FramePage;
+use crate::ground::message::Message;
+use crate::ground::prefixes::PrefixNews;
+use crate::ground::slots::{Conn, Subscription, TopicIndex};
+use crate::runtime::planted::{Mistake, planted};
+use crate::wire::position::{Position, Shown};
+use crate::wire::topic::Topic;
+
+impl Frontend {
+    /// A topic is open for a prefix: streams of this core that have it join, and are given what follows `begin`.
+    pub(crate) fn on_prefix_open(&mut self, ground: &mut Ground, prefix: &Topic, topic: Topic, begin: Position) {
+        self.prefixes.leaving.retain(|leaving| *leaving != topic);
+        self.prefixes.here.entry(prefix.clone()).or_default().insert(topic.clone());
+        let views: Vec<TopicIndex> = self.topics.views(prefix.as_str()).collect();
+        for view in views {
+            let entry = self.topics.get(view);
+            let (all, slots): (_, Vec<u32>) =
+                (entry.all.by_prefix(), entry.viewers.iter().map(|viewer| viewer.slot).collect());
+            for slot in slots {
+                if let Some(conn) = ground.slots.owner(slot) {
+                    self.join_by_prefix(ground, conn, &topic, &all, Some(begin));
+                }
+            }
+        }
+        let home = ground.node.home(topic.as_str());
+        let wanted = self.topics.find(topic.as_str()).is_some();
+        let news = PrefixNews::Joined { topic, core: ground.id, wanted };
+        ground.send(home, Message::Prefix(Box::new(news)));
+    }
+
+    /// A stream has a topic by a prefix, unless it has it already: from `begin` on, if that is known.
+    fn join_by_prefix(&mut self, ground: &mut Ground, conn: Conn, topic: &Topic, all: &All, begin: Option<Position>) {
+        if self.watched(ground, conn, topic.as_str()).is_none() {
+            self.join_surely(ground, conn, topic, all, begin);
+        }
+    }
+
+    fn join_surely(&mut self, ground: &mut Ground, conn: Conn, topic: &Topic, all: &All, begin: Option<Position>) {
+        let (index, place, first) = self.topics.join(topic, all, conn.slot);
+        let slot = ground.slots.get_mut(conn).expect("the stream is open");
+        slot.subscriptions.push(Subscription { topic: index, place });
+        if !first {
+            return;
+        }
+        match begin {
+            // Whoever opened it hears of it by its answer.
+            Some(begin) => {
+                let entry = self.topics.get_mut(index);
+                (entry.registered, entry.delivered_to) = (true, Some(Shown::to(begin)));
+            }
+            None => self.want(ground, topic, true),
+        }
+    }
+
+    /// A stream has a prefix from now on: it joins what is open for it here.
+    pub(crate) fn join_open(&mut self, ground: &mut Ground, conn: Conn, prefix: &Topic, all: &All) {
+        let Some(open) = self.prefixes.here.get(prefix) else { return };
+        let topics: Vec<Topic> = open.iter().cloned().collect();
+        topics.iter().for_each(|topic| self.join_by_prefix(ground, conn, topic, &all.by_prefix(), None));
+    }
+
+    /// Topics that a stream has by prefixes.
+    pub(crate) fn had_by_prefix(&self, ground: &Ground, conn: Conn) -> Vec<TopicIndex> {
+        let subscriptions = ground.slots.get(conn).map_or(&[][..], |slot| slot.subscriptions.as_slice());
+        let had = subscriptions.iter().map(|watched| watched.topic);
+        had.filter(|index| self.topics.get(*index).all.is_by_prefix()).collect()
+    }
+
+    /// A stream that has a topic by a prefix has it by its name from now on, or the other way round: what waits for it in
+    /// the log of the view that it had goes on its way, and its past is gone on with.
+    pub(crate) fn change_view(&mut self, ground: &mut Ground, conn: Conn, had: TopicIndex, all: &All) {
+        if ground.slots.get(conn).is_some_and(|slot| !slot.waiting) {
+            self.lag(ground, conn.slot);
+            self.merge_what_waits(ground, conn.slot);
+        }
+        if let Some(replaying) = self.lags.get_mut(conn.slot).and_then(|lag| lag.replay.as_mut()) {
+            replaying.replay.has_as(self.topics.get(had).topic.as_str(), all);
+        }
+        self.leave_view(ground, conn, had);
+    }
+
+    /// A stream gives up what it asked for: a topic, or a prefix of topics.
+    pub(crate) fn give_up(&mut self, ground: &mut Ground, conn: Conn, index: TopicIndex) {
+        match self.topics.get(index).topic.is_prefix() {
+            true => self.unwatch_prefix(ground, conn, index),
+            false => self.unwatch_named(ground, conn, index),
+        }
+    }
+
+    /// A stream gives up a topic that it named: where one of its prefixes covers the topic it has it by that.
+    fn unwatch_named(&mut self, ground: &mut Ground, conn: Conn, index: TopicIndex) {
+        let topic = self.topics.get(index).topic.clone();
+        let covering = self.prefixes_of(ground, conn).into_iter().find(|(prefix, _)| {
+            prefix.covers(topic.as_str()) && self.prefixes.here.get(prefix).is_some_and(|open| open.contains(&topic))
+        });
+        match covering {
+            Some((_, all)) => {
+                let all = all.by_prefix();
+                self.join_surely(ground, conn, &topic, &all, None);
+                self.change_view(ground, conn, index, &all);
+            }
+            None => self.unwatch(ground, conn, index),
+        }
+    }
+
+    /// The prefixes of a stream, and what it gets of their types.
+    fn prefixes_of(&self, ground: &Ground, conn: Conn) -> Vec<(Topic, All)> {
+        let subscriptions = ground.slots.get(conn).map_or(&[][..], |slot| slot.subscriptions.as_slice());
+        let entries = subscriptions.iter().map(|watched| self.topics.get(watched.topic));
+        let prefixes = entries.filter(|entry| entry.topic.is_prefix());
+        prefixes.map(|entry| (entry.topic.clone(), entry.all.clone())).collect()
+    }
+
+    /// A stream gives up a prefix, and what it has by that alone.
+    fn unwatch_prefix(&mut self, ground: &mut Ground, conn: Conn, index: TopicIndex) {
+        let prefix = self.topics.get(index).topic.clone();
+        self.unwatch(ground, conn, index);
+        let left = self.prefixes_of(ground, conn);
+        for index in self.had_by_prefix(ground, conn) {
+            let topic = self.topics.get(index).topic.as_str();
+            if prefix.covers(topic) && !left.iter().any(|(other, _)| other.covers(topic)) {
+                self.unwatch(ground, conn, index);
+            }
+        }
+    }
+
+    /// Nothing came of a topic for long: it is left once all that was given of it is with its viewers.
+    pub(crate) fn on_prefix_quiet(&mut self, topic: Topic) {
+        for open in self.prefixes.here.values_mut() {
+            open.remove(&topic);
+        }
+        self.prefixes.leaving.push_back(topic);
+    }
+
+    /// Once a tick: streams leave topics that are quiet.
+    pub(crate) fn leave_quiet(&mut self, ground: &mut Ground) {
+        for _ in 0..self.prefixes.leaving.len() {
+            let Some(topic) = self.prefixes.leaving.pop_front() else { break };
+            let views = self.topics.views(topic.as_str()).filter(|index| self.topics.get(*index).all.is_by_prefix());
+            let views: Vec<TopicIndex> = views.collect();
+            let mut stays = false;
+            for view in views {
+                let entry = self.topics.get(view);
+                let replays = |slot: u32| self.lags.get(slot).is_some_and(|lag| lag.replay.is_some());
+                if !entry.has_served_all()
+                    || entry.overflows()
+                    || entry.behind.is_some()
+                    || entry.viewers.iter().any(|viewer| replays(viewer.slot))
+                {
+                    stays = true;
+                    continue;
+                }
+                let slots: Vec<u32> = entry.viewers.iter().map(|viewer| viewer.slot).collect();
+                for slot in slots {
+                    if let Some(conn) = ground.slots.owner(slot) {
+                        self.unwatch(ground, conn, view);
+                    }
+                }
+            }
+            if stays {
+                self.prefixes.leaving.push_back(topic);
+            }
+        }
+    }
+
+    /// A stream that comes back is given these topics of a prefix.
+    pub(crate) fn on_prefix_listed(
+        &mut self,
+        ground: &mut Ground,
+        prefix: &Topic,
+        conn: Conn,
+        topics: Vec<Topic>,
+        more: bool,
+        page: &FramePage,
+    ) {
+        if self.watched(ground, conn, prefix.as_str()).is_none() {
+            return;
+        }
+        let is_had = |topic: &&Topic| self.watched(ground, conn, topic.as_str()).is_some();
+        let had: Vec<Topic> = topics.iter().filter(is_had).cloned().collect();
+        // What found no room is not given, and told of.
+        let more = more || had.len() < topics.len();
+        let Some(replaying) = self.lags.get_mut(conn.slot).and_then(|lag| lag.replay.as_mut()) else { return };
+        let had = if planted(Mistake::PrefixUnreplayed) { Vec::new() } else { had };
+        replaying.replay.listed(prefix, had, more, page);
+        self.on_stream_writable(ground, conn);
+    }
+}
