@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::kv::Newer;
 use crate::limits::{LATEST_KEYS_MAX, NEWEST_ENTRY_BYTES};
 use crate::runtime::account::{Account, Reservation, Use};
 use crate::runtime::random::Map;
@@ -118,11 +119,10 @@ impl Newest {
         removed.map(|frame| frame.version().number).max().unwrap_or(0)
     }
 
-    /// How far those newer than a version are beyond it, added up; nothing where some are not kept.
-    pub fn beyond(&self, version: u64) -> Option<u64> {
-        let Some(table) = &self.table else { return Some(0) };
-        let beyond = || table.values.values().map(|frame| frame.version().number.saturating_sub(version)).sum();
-        (!table.lacks).then(beyond)
+    /// What there is newer than a version; nothing where some are not kept.
+    pub fn newer(&self, after: u64) -> Option<Newer> {
+        let Some(table) = &self.table else { return Some(Newer::default()) };
+        (!table.lacks).then(|| Newer::of(table.values.values().map(|frame| frame.version().number), after))
     }
 
     /// Those behind a place, in the order in which they came, each with the place behind it.
@@ -190,7 +190,7 @@ mod tests {
             assert_eq!(newest.take(&value(key, version), Keeping::Own, &account).is_news(), taken, "{key} {version}");
         }
         assert_eq!(versions(&newest), [3, 6]);
-        assert_eq!([0, 3, 5, 6].map(|version| newest.beyond(version)), [9, 3, 1, 0].map(Some));
+        assert_eq!([0, 3, 5, 6].map(|version| newest.newer(version).map(|newer| newer.beyond)), [9, 3, 1, 0].map(Some));
         assert_eq!(newest.take(&value("a", 0), Keeping::Own, &account), Taken::Kept, "one without a version is newer");
     }
 
@@ -226,7 +226,7 @@ mod tests {
         for (key, version) in [("a", 1), ("b", 2), ("c", 3), ("b", 4)] {
             assert_eq!(newest.take(&value(key, version), Keeping::Own, &account), Taken::Kept);
         }
-        assert_eq!((versions(&newest), versions(&other), newest.beyond(0)), (vec![3, 4], vec![1], None));
+        assert_eq!((versions(&newest), versions(&other), newest.newer(0)), (vec![3, 4], vec![1], None));
         let mut third = Newest::default();
         assert_eq!(third.take(&value("z", 9), Keeping::Own, &account), Taken::NotKept);
         assert_eq!((third.values().len(), account.held(Use::Topics)), (0, 3 * each));

@@ -24,7 +24,7 @@ use crate::kv::datacenter::{PeerNote, PeerTurns, PeerViewers, Placed, QueueAsk, 
 pub use crate::kv::nodes::NodeInfo;
 use crate::kv::pace::Pace;
 pub use crate::kv::topics::{Found, TopicsAsk};
-use crate::limits::VERSION_MAX;
+use crate::limits::{VERSION_MAX, VERSION_TIME_MIN};
 use crate::runtime::trouble::Reason;
 use crate::wire::connection_id::NodeId;
 use crate::wire::frame::Paced;
@@ -362,12 +362,31 @@ pub struct LatestValue {
 }
 
 /// What a topic has of values that are newer than some version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Newer {
     /// How far their versions are beyond that one, added up: of a value that was replaced, more than before.
     pub beyond: u64,
     /// The highest version of any of its values; 0 if there is none.
     pub newest: u64,
+    /// The versions that are no times, added up: a database counts them, from 1, and so they are never newer than a time.
+    #[serde(default)]
+    pub counted: u64,
+}
+
+impl Newer {
+    /// What values of these versions have that are newer than `after`.
+    pub fn of(versions: impl Iterator<Item = u64>, after: u64) -> Newer {
+        versions.fold(Newer::default(), |sum, version| Newer {
+            beyond: sum.beyond + version.saturating_sub(after),
+            newest: sum.newest.max(version),
+            counted: sum.counted + if version < VERSION_TIME_MIN { version } else { 0 },
+        })
+    }
+
+    /// Whether who knows these lacks some of what was found.
+    pub fn lacks(&self, found: &Newer) -> bool {
+        found.beyond > self.beyond || found.counted > self.counted
+    }
 }
 
 /// The store cannot answer. The message is for operators: it may quote addresses and scripts.

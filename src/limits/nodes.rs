@@ -45,6 +45,8 @@ const _: () = assert!(REPLY_BYTES_MAX > 2 * PAGE_EVENTS as usize * (EVENT_BYTES_
 /// The highest version of a value that is taken from others: by clocks in milliseconds, it comes in a hundred thousand years.
 /// Above it a store in whose scripts numbers have 53 bits could give none that is newer.
 pub const VERSION_MAX: u64 = 1 << 52;
+/// Versions from here on are times, in ms: it lies in 2004.
+pub const VERSION_TIME_MIN: u64 = 1 << 40;
 /// Longest URL of a node: the longest name of a host, with scheme and port.
 pub const NODE_URL_BYTES_MAX: usize = 300;
 /// Roles that a node says it has, those of later versions among them.

@@ -55,7 +55,7 @@ impl Frontend {
     pub(crate) fn on_newer(&mut self, ground: &mut Ground, topics: Vec<(Topic, u64)>, found: Vec<Newer>) {
         for ((topic, after), found) in topics.into_iter().zip(found) {
             let Some(home) = self.homes.homes.get_mut(&topic) else { continue };
-            if home.newest.beyond(after).is_some_and(|known| found.beyond > known) {
+            if home.newest.newer(after).is_some_and(|known| known.lacks(&found)) {
                 ground.ask(Request::Latest(topic.clone()), Asked::Newest(topic));
             } else {
                 home.heard = home.heard.max(heard(found.newest));

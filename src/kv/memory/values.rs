@@ -172,10 +172,8 @@ impl Values {
 
     /// What a topic has of values newer than a version.
     pub fn newer(&self, topic: &Topic, after: u64) -> Newer {
-        let Some(entry) = self.topics.get(topic) else { return Newer { beyond: 0, newest: 0 } };
-        let versions = entry.values.values().map(|value| value.version);
-        let beyond = versions.clone().map(|version| version.saturating_sub(after)).sum();
-        Newer { beyond, newest: versions.max().unwrap_or(0) }
+        let values = self.topics.get(topic).into_iter().flat_map(|entry| entry.values.values());
+        Newer::of(values.map(|value| value.version), after)
     }
 
     /// A topic's newest values, oldest first. Where nobody watches it, none whose time is over.

@@ -11,6 +11,7 @@ use crate::kv::redis::subscriptions::{join_all, text, unreadable};
 use crate::kv::{Answer, LatestValue, Newer, SetLatest, Unavailable, bucket};
 use crate::limits::{
     LATEST_AGE, LATEST_KEYS_MAX, REDIS_VALUES_LOOK, REDIS_VALUES_SLICE, REDIS_VALUES_SPARE, VALUES_LOOKED_AT,
+    VERSION_TIME_MIN,
 };
 use crate::wire::topic::Topic;
 
@@ -43,18 +44,19 @@ impl Store {
         let slices = slices(&topics, |(topic, _)| topic);
         let calls = slices.iter().map(|(number, slice)| {
             let keys = slice.iter().map(|at| self.keys.versions(*number, topics[*at].0.as_str())).collect();
-            let arguments = slice.iter().map(|at| text(topics[*at].1)).collect();
+            let after = slice.iter().map(|at| text(topics[*at].1));
+            let arguments = after.chain([text(VERSION_TIME_MIN)]).collect();
             self.call(Place::Bucket(*number), Lane::Commands, Call::Script(Script::Newer, keys, arguments))
         });
-        let mut newer = vec![Newer { beyond: 0, newest: 0 }; topics.len()];
+        let mut newer = vec![Newer::default(); topics.len()];
         for (answered, (_, slice)) in join_all(calls).await.into_iter().zip(&slices) {
             let (value, _) = answered?;
             let numbers: Option<Vec<u64>> =
                 replies::list(value).and_then(|list| list.iter().map(replies::number).collect());
-            let numbers = numbers.filter(|numbers| numbers.len() == 2 * slice.len());
+            let numbers = numbers.filter(|numbers| numbers.len() == 3 * slice.len());
             let numbers = numbers.ok_or_else(|| unreadable("newer values"))?;
-            for (at, found) in slice.iter().zip(numbers.chunks(2)) {
-                newer[*at] = Newer { beyond: found[0], newest: found[1] };
+            for (at, found) in slice.iter().zip(numbers.chunks(3)) {
+                newer[*at] = Newer { beyond: found[0], newest: found[1], counted: found[2] };
             }
         }
         Ok(Answer::Newer(newer))

@@ -366,11 +366,11 @@ impl Store {
         (version, newest)
     }
 
-    /// How far values are beyond each version, and the newest version.
-    pub fn newer(&self, topics: &[(&Topic, u64)]) -> Vec<(u64, u64)> {
+    /// How far values are beyond each version, the newest version, and those that are no times.
+    pub fn newer(&self, topics: &[(&Topic, u64)]) -> Vec<(u64, u64, u64)> {
         let topics = topics.iter().map(|(topic, after)| ((*topic).clone(), *after)).collect();
         let Answer::Newer(found) = self.ask(Request::Newer(topics)) else { panic!("newer values") };
-        found.into_iter().map(|newer| (newer.beyond, newer.newest)).collect()
+        found.into_iter().map(|newer| (newer.beyond, newer.newest, newer.counted)).collect()
     }
 
     pub fn latest(&self, topic: &Topic) -> Vec<(u64, String)> {

@@ -119,7 +119,7 @@ impl Viewer {
                 .filter(|lost| draw.is_multiple_of(3) && self.topics.len() > 1 && !self.quiet && changeable(lost))
             {
                 rights.remove(&lost);
-                self.since.remove(&lost);
+                self.gives_up(&lost);
             }
             let pass = self.pass_for(rights, now + self.lasts?);
             // Whether it holds is not known before the answer.
@@ -134,11 +134,17 @@ impl Viewer {
             self.all.get((draw >> 8) % self.all.len()).filter(|topic| !self.quiet && changeable(topic))?.clone();
         if self.topics.contains(&topic) {
             let remove = (self.topics.len() > 1).then(|| vec![topic.clone()])?;
-            self.since.remove(&topic);
+            self.gives_up(&topic);
             return Some(Doing::Topics { add: Vec::new(), remove });
         }
         let may = self.pass.as_ref().is_none_or(|pass| pass.rights.contains(&topic));
         may.then(|| Doing::Topics { add: vec![topic], remove: Vec::new() })
+    }
+
+    /// From now on nothing of it must come, though it may.
+    fn gives_up(&mut self, topic: &str) {
+        self.since.remove(topic);
+        self.stream().since.remove(topic);
     }
 
     fn done(&mut self, body: &[u8], now: u64) {
