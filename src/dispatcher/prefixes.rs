@@ -339,7 +339,8 @@ mod tests {
                         let released = match is_known {
                             true => prefixes.learn(&key, store.answer(&key), store.now),
                             false => {
-                                prefixes.learn(&key, store.answer(&key), store.now);
+                                let known = prefixes.learn(&key, store.answer(&key), store.now);
+                                store.go(known);
                                 prefixes.fall_back(&key, store.now)
                             }
                         };

@@ -95,6 +95,25 @@ pub struct Replay {
 }
 
 impl TopicReplay {
+    /// Of a topic that is wanted behind `after`, and surely seen up to `seen`.
+    fn new(topic: Topic, all: All, after: Position, seen: Option<Shown>) -> TopicReplay {
+        TopicReplay {
+            topic,
+            all,
+            after,
+            page: None,
+            at: 0,
+            written: after,
+            state: State::Lacks,
+            missed: false,
+            complete_to: seen,
+            page_to: Shown::to(after),
+            newest: None,
+            gap: seen.is_none(),
+            told: None,
+        }
+    }
+
     /// What is yet to be written of the page.
     fn rest(&self) -> &[Arc<Frame>] {
         self.page.as_deref().map_or(&[], |page| &page[self.at..])
@@ -156,22 +175,7 @@ impl Replay {
         began: Shown,
         held: &HeldPages,
     ) -> Replay {
-        let topic = |(topic, all)| TopicReplay {
-            topic,
-            all,
-            after,
-            page: None,
-            at: 0,
-            written: after,
-            state: State::Lacks,
-            missed: false,
-            complete_to: seen,
-            page_to: Shown::to(after),
-            newest: None,
-            gap: seen.is_none(),
-            told: None,
-        };
-        let topics = topics.into_iter().map(topic).collect();
+        let topics = topics.into_iter().map(|(topic, all)| TopicReplay::new(topic, all, after, seen)).collect();
         Replay {
             topics,
             had,
@@ -208,20 +212,10 @@ impl Replay {
         }
         let (after, seen, newest) = self.begin;
         self.topics.push(TopicReplay {
-            topic: topic.clone(),
-            all,
-            after,
-            page: None,
-            at: 0,
-            written: after,
-            state: State::Lacks,
-            missed: false,
-            complete_to: seen,
-            page_to: Shown::to(after),
             newest: newest.flatten().map(|most| (most, None)),
             // Whether it is told of one is said of the prefix.
             gap: false,
-            told: None,
+            ..TopicReplay::new(topic.clone(), all, after, seen)
         });
         true
     }

@@ -49,6 +49,24 @@ pub fn eventually<T, E: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> R
     }
 }
 
+/// Sends a signal to a process that was not waited for. One that stops it has done so by then: each of its threads does that
+/// when it is its turn, until when those that have one go on.
+#[track_caller]
+pub fn send_signal(pid: rustix::process::Pid, signal: rustix::process::Signal) {
+    rustix::process::kill_process(pid, signal).expect("the process is ours and was not waited for");
+    if signal != rustix::process::Signal::STOP {
+        return;
+    }
+    let stands =
+        |stat: String| stat.rsplit_once(')').is_none_or(|(_, after)| after.trim_start().starts_with(['T', 'Z']));
+    eventually("all threads to stand still", || {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()))?;
+        let stats = threads.map(|thread| Ok(std::fs::read_to_string(thread?.path().join("stat")).unwrap_or_default()));
+        let stats: Vec<String> = stats.collect::<std::io::Result<_>>()?;
+        if stats.into_iter().all(stands) { Ok(()) } else { Err(std::io::Error::other("some run")) }
+    });
+}
+
 /// Waits until `look` gives `wanted`.
 #[track_caller]
 pub fn becomes<T: PartialEq + std::fmt::Debug>(what: &str, wanted: T, mut look: impl FnMut() -> T) {

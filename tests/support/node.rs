@@ -163,7 +163,7 @@ impl Node {
     /// Sends it a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).expect("the process is ours and was not waited for");
+        super::send_signal(pid, signal);
     }
 
     /// Kills it as a crash would: nothing in it runs any more.

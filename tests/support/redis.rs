@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 use super::ports::free_port;
-use super::{DEADLINE, eventually};
+use super::{DEADLINE, eventually, send_signal};
 
 /// A server. It is killed when this is dropped.
 pub struct Redis {
@@ -146,12 +146,12 @@ impl Redis {
 
     /// Stops it without ending it.
     pub fn pause(&self) {
-        kill_process(self.pid(), Signal::STOP).expect("it is ours");
+        send_signal(self.pid(), Signal::STOP);
     }
 
     /// Lets it go on.
     pub fn resume(&self) {
-        kill_process(self.pid(), Signal::CONT).expect("it is ours");
+        send_signal(self.pid(), Signal::CONT);
     }
 
     /// Sends a command; gives the first line of the answer, or, of a bulk, the text.
