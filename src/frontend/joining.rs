@@ -7,8 +7,11 @@ use crate::ground::frame_page::FramePage;
 use crate::ground::message::Message;
 use crate::ground::prefixes::PrefixNews;
 use crate::ground::slots::{Conn, Subscription, TopicIndex};
+use crate::observe::happenings::What;
+use crate::observe::happenings::subject::Subject;
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::position::{Position, Shown};
+use crate::wire::sse;
 use crate::wire::topic::Topic;
 
 impl Frontend {
@@ -22,8 +25,12 @@ impl Frontend {
             let (all, slots): (_, Vec<u32>) =
                 (entry.all.by_prefix(), entry.viewers.iter().map(|viewer| viewer.slot).collect());
             for slot in slots {
-                if let Some(conn) = ground.slots.owner(slot) {
-                    self.join_by_prefix(ground, conn, &topic, &all, Some(begin));
+                let Some(conn) = ground.slots.owner(slot) else { continue };
+                match self.watched(ground, conn, topic.as_str()).map(|index| self.topics.get(index).delivered_to) {
+                    None => self.join_surely(ground, conn, &topic, &all, Some(begin)),
+                    // It named the topic after it had the prefix, and is given what came since it did.
+                    Some(Some(had)) if had.place() > begin => self.tell_gap(ground, conn, topic.as_str(), begin),
+                    Some(_) => {}
                 }
             }
         }
@@ -55,6 +62,16 @@ impl Frontend {
             }
             None => self.want(ground, topic, true),
         }
+    }
+
+    /// Tells one stream that of a topic it may lack what followed `begin`.
+    fn tell_gap(&mut self, ground: &mut Ground, conn: Conn, topic: &str, begin: Position) {
+        let Some(slot) = ground.slots.get(conn) else { return };
+        let after = format!("{}:{begin}", ground.node.dc);
+        let mut bytes = Vec::new();
+        slot.framing().wrap(&mut bytes, |out| sse::gap(out, topic, Some(&after)));
+        ground.happened(What::Gap, 1, Subject { topic: Some(topic), ..ground.subject(conn) });
+        self.write_stream(ground, conn, &bytes);
     }
 
     /// A stream has a prefix from now on: it joins what is open for it here.

@@ -123,7 +123,7 @@ fn require_rights(access: &Access, resource: Resource<'_>, question: &Question) 
             question.topics.iter().try_for_each(|topic| access.require_publish(topic))
         }
         _ => question.topics.iter().try_for_each(|topic| {
-            let topic = Topic::parse(topic).map_err(|error| HttpError::bad(error.to_string()))?;
+            let topic = Topic::subscribed(topic).map_err(|error| HttpError::bad(error.to_string()))?;
             access.require_subscribe(&topic)
         }),
     }

@@ -144,7 +144,7 @@ fn promises_broken_by_the_first_seeds() {
 /// A plan that showed a fault, and what it was.
 type Story = (fn() -> Plan, &'static str);
 
-const ONCE_FAILED: [Story; 9] = [
+const ONCE_FAILED: [Story; 11] = [
     (
         || whole(1030),
         "a store that lost all twice took an event for the first one of its topic: what it lost in between went untold",
@@ -190,6 +190,14 @@ const ONCE_FAILED: [Story; 9] = [
         || Plan { prefixes: true, ..plan(3191) },
         "the rules of a video came to a Frontend never, whose version a database counts from 1: it is older than whatever else was \
          heard of the topic, and was not compared with what the store has",
+    ),
+    (
+        || Plan { prefixes: true, hooks: false, data_centers: 1, backends: 0, ..whole(2126) },
+        "who had a prefix was not given what viewers who named one of its topics later were not to have, from before they came",
+    ),
+    (
+        || Plan { prefixes: true, ..plan(40882) },
+        "who named a topic of its prefix while that lacked events of it was given none of them, and not told",
     ),
 ];
 

@@ -266,6 +266,10 @@ impl<'a> Case<'a> {
         }
         // A data center that is younger than what may have happened on the way from another cannot know.
         for (at, topic, after) in viewer.gaps.iter().filter(|_| !self.lost && !viewer.roams) {
+            // Who names a topic of its prefix later is told of what it may lack of it by the prefix.
+            if viewer.all.iter().any(|mine| mine != topic && covers(mine, topic)) {
+                continue;
+            }
             // History keeps so many events of a topic; who comes with an older place missed some.
             let (dc, since) = place(after.trim_matches('"')).map_or(("", 0), |(dc, (ms, _))| (dc, ms));
             let of: Vec<&Acked> =

@@ -342,6 +342,39 @@ fn stream_that_keeps_what_was_allowed_once() {
     }
 }
 
+/// A prefix is asked about as such, and left with all that it brought.
+#[test]
+fn prefix_that_nobody_was_asked_about_or_that_stays() {
+    let (folder, server) = (folder(), Server::start());
+    let node = server.node(folder.path(), &[]);
+    server.say(Says::json(json!({"for": 0})));
+    let mut stream = node.stream("topic=chat:crew.*&topic=live:1");
+    assert_eq!(server.asked()[0]["topics"], json!(["chat:crew.*", "live:1"]));
+    // Who publishes is asked about by another question.
+    node.publish("chat:crew.7", &json!({"type": "wave", "data": 1}));
+    assert_eq!(stream.event()["topic"], "chat:crew.7");
+    server.say(Says::json(json!({"topics": ["live:1"], "for": 3600})));
+    let left = || {
+        let asked = server.asked();
+        asked.iter().filter(|asked| asked["topics"] == json!(["chat:crew.*", "live:1"])).count()
+    };
+    eventually("it is asked again", || match left() {
+        0..2 => Err(left()),
+        _ => Ok(()),
+    });
+    server.say(Says::allowed());
+    eventually("the prefix is left", || {
+        let id = node.publish("chat:crew.7", &json!({"type": "wave", "data": 2}));
+        node.publish("live:1", &json!({"type": "wave", "data": 2}));
+        let event = stream.event();
+        if event["topic"] == "live:1" {
+            return Ok(());
+        }
+        assert_eq!((&event["id"], &stream.event()["topic"]), (&json!(id), &json!("live:1")));
+        Err(event)
+    });
+}
+
 #[test]
 fn lines_out_of_order_or_past_a_refusal() {
     let (folder, server) = (folder(), Server::start());

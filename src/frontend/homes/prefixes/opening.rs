@@ -147,16 +147,28 @@ impl Frontend {
             home.order.begin_at(known, now, &mut effects);
             home.order.end()
         });
-        let begin = begin.or(order.flatten().map(Shown::place)).unwrap_or(known);
+        let end = begin.or(order.flatten().map(Shown::place)).unwrap_or(known);
         let open = self.prefixes.open.entry(topic.clone()).or_default();
         open.joining = open.joining.or(cores);
-        for (prefix, cores, _) in &lacking {
-            match open.by.iter_mut().find(|(by, _)| by == prefix) {
-                Some((_, has)) => *has = has.or(*cores),
-                None => open.by.push((prefix.clone(), *cores)),
-            }
+        let mut opens = Vec::new();
+        for (prefix, cores, known) in lacking {
+            let begin = match open.by.iter_mut().find(|(by, _)| *by == prefix) {
+                // Others have it by this prefix, and all that came.
+                Some((_, has)) => {
+                    *has = has.or(cores);
+                    end
+                }
+                // What viewers who named it were not to have, from before they came, may be news to those who have the prefix; and
+                // what those are yet to be given may lie before what is known of topics that are not open.
+                None => {
+                    open.by.push((prefix.clone(), cores));
+                    known.min(end)
+                }
+            };
+            opens.push((prefix, cores, begin));
         }
-        for (prefix, cores, _) in lacking {
+        let lack = opens.iter().any(|(.., begin)| *begin < end);
+        for (prefix, cores, begin) in opens {
             for core in cores.iter() {
                 if core == ground.id {
                     self.on_prefix_open(ground, &prefix, topic.clone(), begin);
@@ -165,6 +177,9 @@ impl Frontend {
                     ground.send(core, Message::Prefix(Box::new(news)));
                 }
             }
+        }
+        if lack {
+            self.compare_cores(ground, std::slice::from_ref(&topic));
         }
         self.do_order(ground, &topic, effects);
         true
