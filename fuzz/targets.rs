@@ -17,7 +17,7 @@ use fanfare::wire::connection_id::ConnectionId;
 use fanfare::wire::event::{Class, Draft};
 use fanfare::wire::frame::{Event, Frame, Paced, Place, Stored};
 use fanfare::wire::mercure::form::Form;
-use fanfare::wire::mercure::selectors::{Selectors, is_template};
+use fanfare::wire::mercure::selectors::{Selectors, literal_begin};
 use fanfare::wire::mercure::{self, Update};
 use fanfare::wire::pack::unpack;
 use fanfare::wire::position::{Position, Resume};
@@ -285,7 +285,14 @@ pub fn configuration(data: &[u8]) {
 pub fn update(data: &[u8]) {
     if let Ok((selector, topic)) = std::str::from_utf8(data).map(|text| text.split_once('\n').unwrap_or((text, ""))) {
         let selects = Selectors::of([selector]).select(topic);
-        assert!(is_template(selector) || selects == (selector == "*" || selector == topic), "{selector:?} {topic:?}");
+        match literal_begin(selector) {
+            None => assert_eq!(selects, selector == topic, "{selector:?} {topic:?}"),
+            Some(_) => {
+                let is_found =
+                    mercure::prefix(selector).is_none_or(|prefix| prefix.covers(mercure::topic(topic).as_str()));
+                assert!((is_found || !selects) && (selects || selector != "*"), "{selector:?} {topic:?}");
+            }
+        }
         assert!(Selectors::of([selector]).select(selector));
     }
     let Ok(form) = Form::read(None, data) else { return };

@@ -12,25 +12,47 @@ use crate::ground::rights::StreamRights;
 use crate::ground::slots::{Conn, TopicIndex};
 use crate::wire::authorize::{Answer, Question};
 use crate::wire::mercure;
+use crate::wire::mercure::selectors::literal_begin;
 use crate::wire::topic::Topic;
 
+/// The topic, or the prefix, that was asked for; none for a selector of Mercure's protocol.
+fn topic_of(question: &Question, text: &str) -> Option<Topic> {
+    match question.kind.as_deref() {
+        Some(mercure::TYPE) => literal_begin(text).is_none().then(|| mercure::topic(text)),
+        _ => Some(Topic::of_frame(text)),
+    }
+}
+
 impl Frontend {
-    /// Of the topics that were asked for, those that a stream still has, with their places.
-    fn still_had(&self, ground: &Ground, conn: Conn, question: &Question) -> Vec<(Box<str>, TopicIndex)> {
-        let is_mercure = question.kind.as_deref() == Some(mercure::TYPE);
-        let place = |text: &str| match is_mercure {
-            true => self.watched(ground, conn, mercure::topic(text).as_str()),
-            false => self.watched(ground, conn, text),
+    /// Of the topics that were asked for, those that a stream still has.
+    fn still_had(&self, ground: &Ground, conn: Conn, question: &Question) -> Vec<Box<str>> {
+        let subscriber = ground.slots.get(conn).and_then(|_| ground.slots.subscriber(conn.slot));
+        let is_wanted = |text: &str| subscriber.is_some_and(|by| by.wanted.texts().any(|wanted| wanted == text));
+        let is_had = |text: &str| match topic_of(question, text) {
+            Some(topic) => self.named(ground, conn, &topic).is_some(),
+            None => is_wanted(text),
         };
-        question.topics.iter().filter_map(|text| Some((text.clone(), place(text)?))).collect()
+        question.topics.iter().filter(|text| is_had(text)).cloned().collect()
+    }
+
+    /// The place of a topic, or of a prefix, that a stream has by itself.
+    fn named(&self, ground: &Ground, conn: Conn, topic: &Topic) -> Option<TopicIndex> {
+        self.watched(ground, conn, topic.as_str()).filter(|index| !self.topics.get(*index).all.is_by_prefix())
+    }
+
+    /// A stream is not to have any more what was asked for as `text`.
+    fn lose(&mut self, ground: &mut Ground, conn: Conn, question: &Question, text: &str) {
+        let Some(topic) = topic_of(question, text) else { return self.lose_selector(ground, conn, text) };
+        if let Some(index) = self.named(ground, conn, &topic) {
+            self.give_up(ground, conn, index);
+        }
     }
 
     /// The grant of a stream is over: asks again.
     pub(crate) fn ask_again(&mut self, ground: &mut Ground, conn: Conn) {
         let grant = |ground: &Ground| ground.slots.get(conn)?.rights.as_ref()?.grant.clone();
         let Some(Grant { question, .. }) = grant(ground) else { return };
-        let topics: Vec<Box<str>> =
-            self.still_had(ground, conn, &question).into_iter().map(|(topic, _)| topic).collect();
+        let topics = self.still_had(ground, conn, &question);
         let (is_over, left) = (topics.is_empty(), topics.len() < question.topics.len());
         let question = if left { Arc::new(Question { topics, ..Question::clone(&question) }) } else { question };
         let Some(rights) = ground.slots.get_mut(conn).and_then(|slot| slot.rights.as_mut()) else { return };
@@ -69,10 +91,11 @@ impl Frontend {
                 topics.as_ref().is_some_and(|topics| !topics.iter().any(|one| **one == *topic))
             }
         };
-        let lost = self.still_had(ground, conn, &question).into_iter().filter(|(topic, _)| refused(topic));
-        for (_, index) in lost.collect::<Vec<_>>() {
-            self.give_up(ground, conn, index);
+        for text in self.still_had(ground, conn, &question).iter().filter(|text| refused(text)) {
+            self.lose(ground, conn, &question, text);
         }
+        // What waited in the view of a topic that it had by its name, and has by a prefix now, goes on its way.
+        self.show_topics(ground, conn, &[]);
     }
 
     /// A stream got topics by a change.
@@ -95,7 +118,7 @@ impl Frontend {
             (before, more) => before.or(more),
         };
         let Some(mut grant) = grant else { return };
-        let topics = self.still_had(ground, conn, &grant.question).into_iter().map(|(topic, _)| topic).collect();
+        let topics = self.still_had(ground, conn, &grant.question);
         Arc::make_mut(&mut grant.question).topics = topics;
         let slot = ground.slots.get_mut(conn).expect("it was just there");
         let rights = slot.rights.get_or_insert_with(|| Box::new(StreamRights::of_member(None, All::default())));

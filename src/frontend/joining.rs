@@ -1,5 +1,7 @@
 //! On a core: its streams that have a prefix join the topics that are open for it.
 
+use std::sync::Arc;
+
 use crate::frontend::Frontend;
 use crate::ground::Ground;
 use crate::ground::all::All;
@@ -10,6 +12,8 @@ use crate::ground::slots::{Conn, Subscription, TopicIndex};
 use crate::observe::happenings::What;
 use crate::observe::happenings::subject::Subject;
 use crate::runtime::planted::{Mistake, planted};
+use crate::runtime::random::Map;
+use crate::wire::mercure::subscriber::Subscriber;
 use crate::wire::position::{Position, Shown};
 use crate::wire::sse;
 use crate::wire::topic::Topic;
@@ -21,11 +25,7 @@ impl Frontend {
         self.prefixes.here.entry(prefix.clone()).or_default().insert(topic.clone());
         let views: Vec<TopicIndex> = self.topics.views(prefix.as_str()).collect();
         for view in views {
-            let entry = self.topics.get(view);
-            let (all, slots): (_, Vec<u32>) =
-                (entry.all.by_prefix(), entry.viewers.iter().map(|viewer| viewer.slot).collect());
-            for slot in slots {
-                let Some(conn) = ground.slots.owner(slot) else { continue };
+            for (conn, all) in self.joining(ground, view, &topic) {
                 match self.watched(ground, conn, topic.as_str()).map(|index| self.topics.get(index).delivered_to) {
                     None => self.join_surely(ground, conn, &topic, &all, Some(begin)),
                     // It named the topic after it had the prefix, and is given what came since it did.
@@ -35,9 +35,23 @@ impl Frontend {
             }
         }
         let home = ground.node.home(topic.as_str());
-        let wanted = self.topics.find(topic.as_str()).is_some();
+        // Where the prefix has streams the topic is had until it is quiet, though none of them wants it: or each event would
+        // have it opened anew.
+        let wanted = [&topic, prefix].iter().any(|topic| self.topics.find(topic.as_str()).is_some());
         let news = PrefixNews::Joined { topic, core: ground.id, wanted };
         ground.send(home, Message::Prefix(Box::new(news)));
+    }
+
+    /// The streams of a view of a prefix that are to have a topic of it, and what of it they get. Many want the same.
+    fn joining(&self, ground: &Ground, view: TopicIndex, topic: &Topic) -> Vec<(Conn, All)> {
+        let entry = self.topics.get(view);
+        let mut known: Map<Option<&Subscriber>, Option<All>> = Map::default();
+        let joins = entry.viewers.iter().filter_map(|viewer| {
+            let subscriber = ground.slots.subscriber(viewer.slot);
+            let all = known.entry(subscriber).or_insert_with(|| entry.all.by_prefix(topic.as_str(), subscriber));
+            ground.slots.owner(viewer.slot).zip(all.clone())
+        });
+        joins.collect()
     }
 
     /// A stream has a topic by a prefix, unless it has it already: from `begin` on, if that is known.
@@ -77,8 +91,10 @@ impl Frontend {
     /// A stream has a prefix from now on: it joins what is open for it here.
     pub(crate) fn join_open(&mut self, ground: &mut Ground, conn: Conn, prefix: &Topic, all: &All) {
         let Some(open) = self.prefixes.here.get(prefix) else { return };
-        let topics: Vec<Topic> = open.iter().cloned().collect();
-        topics.iter().for_each(|topic| self.join_by_prefix(ground, conn, topic, &all.by_prefix(), None));
+        let subscriber = ground.slots.subscriber(conn.slot);
+        let joins = open.iter().filter_map(|topic| Some((topic.clone(), all.by_prefix(topic.as_str(), subscriber)?)));
+        let joins: Vec<(Topic, All)> = joins.collect();
+        joins.iter().for_each(|(topic, all)| self.join_by_prefix(ground, conn, topic, all, None));
     }
 
     /// Topics that a stream has by prefixes.
@@ -112,12 +128,13 @@ impl Frontend {
     /// A stream gives up a topic that it named: where one of its prefixes covers the topic it has it by that.
     fn unwatch_named(&mut self, ground: &mut Ground, conn: Conn, index: TopicIndex) {
         let topic = self.topics.get(index).topic.clone();
-        let covering = self.prefixes_of(ground, conn).into_iter().find(|(prefix, _)| {
-            prefix.covers(topic.as_str()) && self.prefixes.here.get(prefix).is_some_and(|open| open.contains(&topic))
+        let subscriber = ground.slots.subscriber(conn.slot);
+        let covering = self.prefixes_of(ground, conn).into_iter().find_map(|(prefix, all)| {
+            let is_open = self.prefixes.here.get(&prefix).is_some_and(|open| open.contains(&topic));
+            all.by_prefix(topic.as_str(), subscriber).filter(|_| is_open && prefix.covers(topic.as_str()))
         });
         match covering {
-            Some((_, all)) => {
-                let all = all.by_prefix();
+            Some(all) => {
                 self.join_surely(ground, conn, &topic, &all, None);
                 self.change_view(ground, conn, index, &all);
             }
@@ -146,6 +163,32 @@ impl Frontend {
         }
     }
 
+    /// A stream of Mercure's protocol gives up a selector, and what it has by that alone.
+    pub(crate) fn lose_selector(&mut self, ground: &mut Ground, conn: Conn, selector: &str) {
+        let Some(rights) = ground.slots.get_mut(conn).and_then(|slot| slot.rights.as_mut()) else { return };
+        let Some(subscriber) = rights.mercure.as_ref().map(|subscriber| Arc::new(subscriber.without(selector))) else {
+            return;
+        };
+        rights.mercure = Some(Arc::clone(&subscriber));
+        if let Some(replaying) = self.lags.get_mut(conn.slot).and_then(|lag| lag.replay.as_mut()) {
+            replaying.replay.subscriber = Some(Arc::clone(&subscriber));
+        }
+        let wanted = subscriber.prefixes();
+        for (prefix, _) in self.prefixes_of(ground, conn) {
+            let begin = prefix.begin().expect("it is a prefix");
+            if !wanted.iter().any(|wanted| wanted.as_str().starts_with(begin))
+                && let Some(index) = self.watched(ground, conn, prefix.as_str())
+            {
+                self.unwatch_prefix(ground, conn, index);
+            }
+        }
+        for index in self.had_by_prefix(ground, conn) {
+            if subscriber.has(self.topics.get(index).topic.as_str()).is_none() {
+                self.unwatch(ground, conn, index);
+            }
+        }
+    }
+
     /// Nothing came of a topic for long: it is left once all that was given of it is with its viewers.
     pub(crate) fn on_prefix_quiet(&mut self, topic: Topic) {
         for open in self.prefixes.here.values_mut() {
@@ -160,6 +203,10 @@ impl Frontend {
             let Some(topic) = self.prefixes.leaving.pop_front() else { break };
             let views = self.topics.views(topic.as_str()).filter(|index| self.topics.get(*index).all.is_by_prefix());
             let views: Vec<TopicIndex> = views.collect();
+            if self.topics.find(topic.as_str()).is_none() {
+                // No stream wanted it.
+                self.want(ground, &topic, false);
+            }
             let mut stays = false;
             for view in views {
                 let entry = self.topics.get(view);
@@ -191,15 +238,18 @@ impl Frontend {
         ground: &mut Ground,
         prefix: &Topic,
         conn: Conn,
-        topics: Vec<Topic>,
+        topics: &[Topic],
         more: bool,
         page: &FramePage,
     ) {
         if self.watched(ground, conn, prefix.as_str()).is_none() {
             return;
         }
-        let is_had = |topic: &&Topic| self.watched(ground, conn, topic.as_str()).is_some();
-        let had: Vec<Topic> = topics.iter().filter(is_had).cloned().collect();
+        let subscriber = ground.slots.subscriber(conn.slot);
+        let is_wanted = |topic: &&Topic| All::default().by_prefix(topic.as_str(), subscriber).is_some();
+        let topics: Vec<&Topic> = topics.iter().filter(is_wanted).collect();
+        let is_had = |topic: &&&Topic| self.watched(ground, conn, topic.as_str()).is_some();
+        let had: Vec<Topic> = topics.iter().filter(is_had).copied().cloned().collect();
         // What found no room is not given, and told of.
         let more = more || had.len() < topics.len();
         let Some(replaying) = self.lags.get_mut(conn.slot).and_then(|lag| lag.replay.as_mut()) else { return };

@@ -11,8 +11,9 @@ use crate::ground::all::All;
 use crate::ground::frame_page::FramePage;
 use crate::limits::{PREFIX_REPLAYED_MAX, REPLAY_BYTES, REPLAY_EVENT_BYTES, REPLAY_LEAD_MS};
 use crate::runtime::planted::{Mistake, planted};
+use crate::wire::frame::update::Audience;
 use crate::wire::frame::{Frame, Withdrawn};
-use crate::wire::mercure::selectors::Selectors;
+use crate::wire::mercure::subscriber::Subscriber;
 use crate::wire::position::{Position, Reach, Shown};
 use crate::wire::topic::Topic;
 
@@ -82,8 +83,8 @@ pub struct Replay {
     began: Shown,
     /// Where its pages count.
     held: HeldPages,
-    /// What a token lets the stream have of private updates to topics that it may not see all of.
-    pub selectors: Option<Arc<Selectors>>,
+    /// Of Mercure's protocol, what the stream wants beyond the topics that it names, and may have.
+    pub subscriber: Option<Arc<Subscriber>>,
     /// Of a topic that joins later: what of it is wanted, as of those that were there from the beginning.
     begin: (Position, Option<Shown>, Option<Option<usize>>),
     /// Some topic was live, though others' past may be read again.
@@ -181,7 +182,7 @@ impl Replay {
             had,
             began,
             held: held.clone(),
-            selectors: None,
+            subscriber: None,
             begin: (after, seen, None),
             was_live: false,
             left: Vec::new(),
@@ -226,8 +227,11 @@ impl Replay {
         if self.topics[at].state != State::Asked {
             return;
         }
-        let all = self.topics[at].all.by_prefix();
-        let fits = topics.iter().filter(|topic| self.add(topic, all.clone())).count() == topics.len();
+        let mut fits = true;
+        for topic in &topics {
+            let all = self.topics[at].all.by_prefix(topic.as_str(), self.subscriber.as_deref());
+            fits &= all.is_none_or(|all| self.add(topic, all));
+        }
         self.topics[at].gap |= more || !fits;
         self.page(prefix.as_str(), page, 0);
     }
@@ -237,8 +241,8 @@ impl Replay {
         let topic = frame.topic();
         let covering = self.topics.iter().position(|entry| entry.state != State::Live && entry.topic.covers(topic));
         covering.is_some_and(|at| {
-            let (topic, all) = (Topic::of_frame(topic), self.topics[at].all.by_prefix());
-            let begin = self.begin;
+            let Some(all) = self.topics[at].all.by_prefix(topic, self.subscriber.as_deref()) else { return false };
+            let (topic, begin) = (Topic::of_frame(topic), self.begin);
             if self.was_live {
                 // It came live before this one did, and others' past holds it up only since.
                 self.begin = (frame.prev(), Some(Shown::to(frame.prev())), None);
@@ -254,8 +258,8 @@ impl Replay {
     pub fn page(&mut self, topic: &str, page: &FramePage, from: usize) {
         let bytes_max = self.page_bytes();
         let chooses = page.frames.iter().any(|frame| frame.audience().is_some());
-        let watched: Vec<Topic> =
-            if chooses { self.topics.iter().map(|entry| entry.topic.clone()).collect() } else { Vec::new() };
+        let named = self.topics.iter().filter(|entry| chooses && !entry.all.is_by_prefix());
+        let named: Vec<Topic> = named.map(|entry| entry.topic.clone()).collect();
         let Some(entry) = self.topics.iter_mut().find(|entry| entry.topic.as_str() == topic) else { return };
         if entry.state != State::Asked {
             return;
@@ -278,9 +282,10 @@ impl Replay {
             entry.page_to = entry.page_to.max(page.shown);
         }
         let is_for_others = |frame: &Arc<Frame>| {
-            let watches = |topic: &Topic| watched.contains(topic);
-            let (private, selectors) = (entry.all.has_private(), self.selectors.as_deref());
-            frame.audience().is_some_and(|audience| !audience.has(private, selectors, watches))
+            let is_named = |topic: &Topic| named.contains(topic);
+            let (all, subscriber) = (&entry.all, self.subscriber.as_deref());
+            let has = |audience: &Audience| audience.has(all.has_private(), all.is_by_prefix(), subscriber, is_named);
+            frame.audience().is_some_and(|audience| !has(audience))
         };
         let left_out = |frame: &Arc<Frame>| {
             (entry.all.leaves_out(frame) && !planted(Mistake::PaceForgottenOnResume)) || is_for_others(frame)

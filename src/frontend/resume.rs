@@ -69,12 +69,12 @@ impl Replaying {
         let began = Shown::to(Position::at(newest_ms));
         let (replay, last_id) = match last.resume.within(newest_ms) {
             Resume::After(position) => {
-                let is_exact = last.takes_no_repeats && topics.len() == 1;
+                let are_several = topics.len() > 1 || topics.iter().any(|(topic, _)| topic.is_prefix());
+                let is_exact = last.takes_no_repeats && !are_several;
                 let overlap_ms = if planted(Mistake::NoOverlap) { 0 } else { RESUME_OVERLAP_MS };
                 let after = if is_exact { position } else { position.earlier(overlap_ms) };
                 // One topic comes in order, so an event's id says all. Of several, that one may have been ahead of what is
                 // missing. The place where a stream began, and a time of another data center, hold for all of them.
-                let are_several = topics.len() > 1 || topics.iter().any(|(topic, _)| topic.is_prefix());
                 let of_one = are_several && !position.is_between();
                 let seen = if of_one { position.earlier(RESUME_SKEW_MS) } else { position };
                 // Each topic's viewers are told of a loss when its end is compared with history's: perhaps this stream was not
@@ -188,10 +188,10 @@ impl Frontend {
         if topics.is_empty() {
             return;
         }
-        let selectors = slot.rights.as_ref().and_then(|rights| rights.mercure.clone());
+        let subscriber = slot.rights.as_ref().and_then(|rights| rights.mercure.clone());
         ground.happened(What::Resumed, 1, ground.subject(conn));
         let mut replaying = Replaying::new(topics, last, newest_ms, ground.cluster.lost, &self.held_pages);
-        replaying.replay.selectors = selectors;
+        replaying.replay.subscriber = subscriber;
         self.lag(ground, conn.slot).replay = Some(Box::new(replaying));
         self.on_stream_writable(ground, conn);
     }

@@ -100,6 +100,7 @@ impl Frontend {
         to: AnswerTo,
     ) {
         let mercure = opening.mercure.as_deref();
+        let subscriber = mercure.and_then(|by| by.subscriber.clone());
         let body = if opening.polls {
             Body::Gathered
         } else if ground.answers().stream_with(to, mercure.and_then(|by| by.last_event_id.as_deref())) == Framing::Close
@@ -115,19 +116,18 @@ impl Frontend {
         slot.waiting = true;
         slot.rights = match &opening.access {
             Access::Open | Access::Node
-                if opening.member.is_none() && opening.all.is_none() && opening.grant.is_none() =>
+                if opening.member.is_none()
+                    && opening.all.is_none()
+                    && opening.grant.is_none()
+                    && subscriber.is_none() =>
             {
                 None
             }
             Access::Open | Access::Node => Some(Box::new(StreamRights::of_member(opening.member, opening.all))),
-            Access::Token(rights) => {
-                let mut rights = StreamRights::new(rights, opening.all, now_ms);
-                rights.mercure = mercure.and_then(|by| by.selectors.clone());
-                Some(Box::new(rights))
-            }
+            Access::Token(rights) => Some(Box::new(StreamRights::new(rights, opening.all, now_ms))),
         };
         if let Some(rights) = &mut slot.rights {
-            rights.grant = opening.grant;
+            (rights.grant, rights.mercure) = (opening.grant, subscriber);
         }
         let mut came = None;
         if let Some(member) = slot.rights.as_ref().and_then(|rights| rights.member.as_deref()) {

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use crate::wire::frame::Frame;
+use crate::wire::frame::update::Audience;
+use crate::wire::mercure;
+use crate::wire::mercure::subscriber::Subscriber;
 
 /// The types of which a stream gets every event, also those that their pace leaves out, and whether it gets the topic's private
 /// updates; neither for nearly all streams.
@@ -27,10 +30,13 @@ impl All {
         All { private: true, ..All::default() }
     }
 
-    /// The same of a topic that a stream has by a prefix.
-    #[must_use]
-    pub fn by_prefix(&self) -> All {
-        All { by_prefix: true, ..self.clone() }
+    /// What a stream gets of a topic that a prefix of its covers, of which it gets this; nothing of Mercure's that it does not
+    /// want as this subscriber.
+    pub fn by_prefix(&self, topic: &str, subscriber: Option<&Subscriber>) -> Option<All> {
+        if !mercure::is_of_kind(topic) {
+            return Some(All { by_prefix: true, ..self.clone() });
+        }
+        subscriber?.has(topic).map(|private| All { kinds: None, private, by_prefix: true })
     }
 
     /// Whether the topic is had by a prefix.
@@ -51,16 +57,22 @@ impl All {
     /// Whether an event goes to other streams only.
     pub fn leaves_out(&self, frame: &Frame) -> bool {
         let wants = |kinds: &Arc<[Box<str>]>| kinds.iter().any(|kind| **kind == *frame.kind());
-        // A right to another topic of the update lets a stream have it, too.
-        let is_secret = |topics: &[Box<str>]| topics.len() == 1 && !self.private;
+        // A right to another topic of the update lets a stream have it, too, or one to the text of a topic that is hashed.
+        let is_secret = |audience: &Audience| {
+            let looks = audience.texts.len() > 1 || (audience.is_hashed && self.by_prefix);
+            audience.is_private && !self.private && !looks
+        };
         (!frame.paced().is_shown() && !self.kinds.as_ref().is_some_and(wants))
-            || frame.audience().and_then(|audience| audience.private.as_deref()).is_some_and(is_secret)
+            || frame.audience().is_some_and(is_secret)
     }
 
     /// Whether an event goes only to some of the streams that get just this, each of which is to be looked at.
     pub fn chooses(&self, frame: &Frame) -> bool {
-        let chooses = |private: bool| private && !self.private;
-        frame.audience().is_some_and(|audience| !audience.earlier.is_empty() || chooses(audience.private.is_some()))
+        frame.audience().is_some_and(|audience| {
+            !audience.earlier.is_empty()
+                || (audience.is_private && !self.private)
+                || (audience.is_hashed && self.by_prefix)
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::observe::happenings::subject::Subject;
 use crate::wire::hops::Parent;
 use crate::wire::http::HttpError;
 use crate::wire::mercure::Update;
-use crate::wire::mercure::selectors::Selectors;
+use crate::wire::mercure::subscriber::Subscriber;
 use crate::wire::query::{Parameter, Query};
 use crate::wire::request::Request;
 use crate::wire::status::Status;
@@ -37,10 +37,10 @@ impl By {
 /// What is asked for by Mercure's protocol.
 #[derive(Debug)]
 pub struct ByMercure {
-    /// The topics whose private updates the stream gets.
+    /// The topics that it names whose private updates the stream gets.
     pub private: Vec<Topic>,
-    /// Those of its token, which may let it have private updates that have other topics, too; none without a token.
-    pub selectors: Option<Arc<Selectors>>,
+    /// What else it wants, and which private updates it may have, if it has a selector or a token.
+    pub subscriber: Option<Arc<Subscriber>>,
     /// The `Last-Event-ID` that the answer says, if the request has one.
     pub last_event_id: Option<String>,
 }

@@ -8,7 +8,7 @@ use crate::ground::authorize::Grant;
 use crate::limits::{STREAM_TOKENS_MAX, TOKEN_NOTICE};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::http::HttpError;
-use crate::wire::mercure::selectors::Selectors;
+use crate::wire::mercure::subscriber::Subscriber;
 use crate::wire::status::Status;
 
 /// What of a token's rights an open stream needs to remember: its topics were checked when they were added.
@@ -18,8 +18,8 @@ pub struct StreamRights {
     pub member: Option<Box<str>>,
     /// The types of which it gets every event of the topics that it may moderate.
     pub all: All,
-    /// Of a stream of Mercure's protocol: the topics whose private updates its token lets it have.
-    pub mercure: Option<Arc<Selectors>>,
+    /// Of a stream of Mercure's protocol that has topics by selectors, or a token: what it wants, and may have.
+    pub mercure: Option<Arc<Subscriber>>,
     /// By what it has its topics, where a server is asked.
     pub grant: Option<Grant>,
     /// When the oldest of its tokens was issued, in Unix ms; none if one does not say so, or there is none.

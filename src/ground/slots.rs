@@ -9,6 +9,7 @@ use crate::ground::Ground;
 use crate::ground::http_connection::Http;
 use crate::ground::rights::StreamRights;
 use crate::runtime::net::Socket;
+use crate::wire::mercure::subscriber::Subscriber;
 use crate::wire::sse::Framing;
 
 /// The place of a topic in a shard's table.
@@ -201,7 +202,7 @@ impl Slot {
         self.socket.as_ref().expect("a slot in use has a socket")
     }
 
-    /// Whether it is a stream of Mercure's protocol by a token, whose client could not read other topics' events.
+    /// Whether it is a stream of Mercure's protocol by a token or by selectors, whose client could not read other topics' events.
     pub fn is_of_mercure(&self) -> bool {
         self.rights.as_ref().is_some_and(|rights| rights.mercure.is_some())
     }
@@ -311,6 +312,11 @@ impl Slots {
     pub fn owner(&self, slot: u32) -> Option<Conn> {
         let entry = self.at(slot);
         entry.socket.as_ref().map(|_| Conn { slot, generation: entry.generation })
+    }
+
+    /// What the stream in a slot wants by Mercure's protocol beyond the topics that it names, and may have.
+    pub fn subscriber(&self, slot: u32) -> Option<&Subscriber> {
+        self.at(slot).rights.as_ref()?.mercure.as_deref()
     }
 
     /// The 64 bits of a connection's id that nobody can guess: a keyed hash (SipHash), so that they need no memory.

@@ -6,14 +6,18 @@
 
 pub mod form;
 pub mod selectors;
+pub mod subscriber;
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::limits::{EVENT_BYTES_MAX, UPDATE_TOPICS_MAX};
-use crate::wire::topic::Topic;
+use crate::limits::{EVENT_BYTES_MAX, PREFIX_LEVELS_MAX, UPDATE_HEAD_BYTES_MAX, UPDATE_TOPICS_MAX};
+use crate::wire::http::percent_decode;
+use crate::wire::mercure::selectors::{ALL, literal_begin};
+use crate::wire::prefix::ends;
+use crate::wire::topic::{Topic, push_escaped};
 
 /// Where it is served.
 pub const PATH: &str = "/.well-known/mercure";
@@ -35,13 +39,48 @@ pub fn is_of_kind(topic: &str) -> bool {
     topic.strip_prefix(KIND).is_some_and(|rest| rest.starts_with(':'))
 }
 
-/// The topic for one of Mercure's: the text with its escapes, or its hash where that would be too long. A colon tells a hash
-/// from a text, in which it has an escape. Nothing is normalised, since Mercure compares topics byte for byte.
+/// The topic for one of Mercure's: the text with its escapes, or where that would be too long what it begins with and its hash.
+/// A colon tells a hash from a text, in which it has an escape. Nothing is normalised, since Mercure compares topics byte for
+/// byte.
 pub fn topic(text: &str) -> Topic {
-    Topic::encode(KIND, text).unwrap_or_else(|_| {
-        let hash: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
-        Topic::parse(&format!("{KIND}::{hash}")).expect("a hash fits into a topic")
-    })
+    let escaped = escaped(text);
+    if let Ok(topic) = Topic::parse(&escaped) {
+        return topic;
+    }
+    let hash: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+    Topic::parse(&format!("{}:{hash}", head(&escaped))).expect("a head and a hash fit into a topic")
+}
+
+fn escaped(text: &str) -> String {
+    let mut escaped = format!("{KIND}:");
+    text.bytes().for_each(|byte| push_escaped(&mut escaped, byte));
+    escaped
+}
+
+/// The longest beginning of a text with escapes by which subscribers find it.
+fn head(escaped: &str) -> &str {
+    let fitting = ends(escaped).take(PREFIX_LEVELS_MAX).take_while(|end| *end <= UPDATE_HEAD_BYTES_MAX);
+    &escaped[..fitting.last().expect("a kind ends with a boundary")]
+}
+
+/// Whether a topic of this kind has a hash in place of its whole text.
+pub fn is_hashed(topic: &str) -> bool {
+    topic.strip_prefix(KIND).is_some_and(|rest| rest.len() > 1 && rest[1..].contains(':'))
+}
+
+/// The text of a topic of this kind, unless it is [hashed](is_hashed).
+pub fn text(topic: &str) -> Option<Cow<'_, str>> {
+    let escaped = topic.strip_prefix(KIND)?.strip_prefix(':').filter(|_| !is_hashed(topic))?;
+    percent_decode(escaped, false).ok()
+}
+
+/// The prefix of all topics that `*` or a template selects: of a template what precedes its first expression, up to the last slash
+/// of a path by which subscribers find topics. None if it has no such slash, or selects only itself.
+pub fn prefix(selector: &str) -> Option<Topic> {
+    let escaped = escaped(literal_begin(selector)?);
+    let head = head(&escaped);
+    (selector == ALL || head.len() > KIND.len() + 1)
+        .then(|| Topic::subscribed(&format!("{head}*")).expect("a head ends with a boundary"))
 }
 
 /// An update, as an event's data say it.
@@ -130,9 +169,37 @@ mod tests {
     fn a_topic_is_its_text_or_its_hash() {
         assert_eq!(topic("https://example.com/books/1").as_str(), "mercure:https%3A%2F%2Fexample.com%2Fbooks%2F1");
         assert_eq!(topic("foo").as_str(), "mercure:foo");
-        let long = topic(&"/".repeat(200));
+        let long = topic(&"a".repeat(200));
         assert!(long.as_str().starts_with("mercure::") && long.as_str().len() == 9 + 64, "{long}");
+        let long = topic(&format!("https://a.example/{}", "b/".repeat(100)));
+        assert!(long.as_str().starts_with("mercure:https%3A%2F%2Fa.example%2Fb%2Fb%2Fb%2Fb%2Fb%2Fb%2F:"), "{long}");
         assert!(is_of_kind("mercure:foo") && !is_of_kind("mercurex:foo") && !is_of_kind("mercure"));
+    }
+
+    #[test]
+    fn a_prefix_ends_with_a_slash_of_a_path() {
+        let site = "mercure:https%3A%2F%2Fa.example%2F";
+        let deep = format!("https://a.example/{}", "b/".repeat(20));
+        let wide = format!("https://a.example/{}/c/", "b".repeat(UPDATE_HEAD_BYTES_MAX));
+        for (literal, expected) in [
+            ("https://a.example/books/", Some(format!("{site}books%2F*"))),
+            ("https://a.example/books", Some(format!("{site}*"))),
+            ("/books", Some("mercure:%2F*".to_owned())),
+            ("books/1", Some("mercure:books%2F*".to_owned())),
+            // What has more levels or bytes is found by fewer.
+            (&deep, Some(format!("{site}{}*", "b%2F".repeat(PREFIX_LEVELS_MAX - 2)))),
+            (&wide, Some(format!("{site}*"))),
+            ("", None),
+            ("https://a.example", None),
+            ("https://", None),
+            ("https:/", None),
+            ("books", None),
+            ("urn:books:", None),
+        ] {
+            let found = prefix(&format!("{literal}{{+id}}"));
+            assert_eq!(found.map(|prefix| prefix.as_str().to_owned()), expected, "{literal}");
+        }
+        assert_eq!((prefix("*").expect("it has one").as_str(), prefix("/books/1")), ("mercure:*", None));
     }
 
     #[test]
@@ -179,6 +246,21 @@ mod tests {
         fn two_texts_are_two_topics(a in "\\PC{1,90}", b in "\\PC{1,90}") {
             prop_assert_eq!(topic(&a) == topic(&b), a == b);
             prop_assert!(is_of_kind(topic(&a).as_str()));
+        }
+
+        /// Whatever begins so is found by it, however long it is, and has its text unless it is hashed.
+        #[test]
+        fn a_prefix_covers_what_begins_so(
+            begin in "(https?://[a-c.:]{1,8}|[a-c%:\u{e9}]{0,3})(/[a-c\u{e9}% ]{0,5}){0,9}", more in "[a-c/:\u{e9}]{1,90}",
+        ) {
+            let whole = format!("{begin}{more}");
+            let topic = topic(&whole);
+            if let Some(prefix) = prefix(&format!("{begin}{{x}}")) {
+                prop_assert!(prefix.covers(topic.as_str()), "{} {}", prefix, topic);
+                prop_assert!(crate::wire::prefix::begins(topic.as_str()).any(|begin| Some(begin) == prefix.begin()));
+            }
+            let read = text(topic.as_str());
+            prop_assert_eq!(read.as_deref(), (!is_hashed(topic.as_str())).then_some(&*whole));
         }
 
         /// What an `EventSource` makes of the lines is the text, its line ends written as line feeds.

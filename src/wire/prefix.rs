@@ -1,5 +1,5 @@
 //! Prefixes of topics: `chat:crew.*` stands for every topic that begins with `chat:crew.`. A prefix ends at a boundary (`:` or
-//! `.`), so that there are few that one topic may have.
+//! `.`; in topics of [Mercure's protocol](mercure) the slashes of a path), so that there are few that one topic may have.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,10 +18,22 @@ const _: () = assert!(WANTED.len() + PREFIX_BYTES_MAX == TOPIC_BYTES_MAX);
 /// What a node wants that wants any prefix.
 pub const ANY: &str = "control:prefixes";
 
-/// Whether a byte of a topic ends a prefix.
-const fn is_boundary(byte: u8) -> bool {
-    matches!(byte, b':' | b'.')
+/// Where prefixes of a topic end, and those of whatever begins with the same bytes: behind each `:` and `.`. Of Mercure's, which
+/// are texts with escapes, behind the kind and each slash but the two of `https://` and empty segments.
+pub(super) fn ends(topic: &str) -> impl Iterator<Item = usize> {
+    let is_of_mercure = mercure::is_of_kind(topic);
+    let is_end = move |at: usize| match is_of_mercure {
+        false => matches!(topic.as_bytes()[at], b':' | b'.'),
+        true if at < mercure::KIND.len() + SLASH.len() => at == mercure::KIND.len(),
+        true => (topic.as_bytes()[..=at].strip_suffix(SLASH))
+            .is_some_and(|before| !before.ends_with(SLASH) && !before.ends_with(COLON)),
+    };
+    (0..topic.len()).filter(move |at| is_end(*at)).map(|at| at + 1)
 }
+
+/// A slash and a colon, as topics of Mercure's protocol have them.
+const SLASH: &[u8] = b"%2F";
+const COLON: &[u8] = b"%3A";
 
 impl Topic {
     /// Checks `text`, which is a topic or a prefix of topics, and normalises it.
@@ -34,7 +46,7 @@ impl Topic {
         if let Some(at) = begin.bytes().position(|byte| !is_topic_byte(byte)) {
             return Err(TopicError::Byte { byte: begin.as_bytes()[at], at });
         }
-        if !begin.bytes().next_back().is_some_and(is_boundary) {
+        if ends(&begin).last() != Some(begin.len()) {
             return Err(TopicError::Prefix);
         }
         if begin.find(':').is_none_or(|colon| colon == 0) {
@@ -43,7 +55,7 @@ impl Topic {
         if begin.len() > PREFIX_BYTES_MAX {
             return Err(TopicError::LongPrefix(begin.len()));
         }
-        if begin.bytes().filter(|byte| is_boundary(*byte)).count() > PREFIX_LEVELS_MAX {
+        if ends(&begin).count() > PREFIX_LEVELS_MAX {
             return Err(TopicError::Deep);
         }
         Ok(Topic(Arc::from(format!("{begin}*"))))
@@ -85,17 +97,15 @@ pub fn of_wanted(topic: &Topic) -> Option<Topic> {
     topic.as_str().strip_prefix(WANTED).map(|begin| Topic(Arc::from(format!("{begin}*"))))
 }
 
-/// Whether prefixes may cover a topic: those of nodes, and of other protocols, are watched by themselves.
+/// Whether prefixes may cover a topic: those of nodes are watched by themselves.
 pub fn has_prefixes(topic: &str) -> bool {
-    !matches!(topic.split(':').next(), Some(CONTROL_KIND | canary::KIND | mercure::KIND) | None)
-        && !topic.ends_with('*')
+    !matches!(topic.split(':').next(), Some(CONTROL_KIND | canary::KIND) | None) && !topic.ends_with('*')
 }
 
 /// What the prefixes begin with that cover this topic, the shortest first.
 pub fn begins(topic: &str) -> impl Iterator<Item = &str> {
-    let ends = topic.bytes().enumerate().filter(|(_, byte)| is_boundary(*byte)).map(|(at, _)| at);
     let most = if has_prefixes(topic) { PREFIX_LEVELS_MAX } else { 0 };
-    ends.take(most).map(move |at| &topic[..=at])
+    ends(topic).take(most).map(move |end| &topic[..end])
 }
 
 #[cfg(test)]
@@ -126,15 +136,26 @@ mod tests {
 
     #[test]
     fn what_nodes_tell_each_other_has_no_prefix() {
-        for topic in ["control:members", "canary:1", "mercure:https%3A%2F%2Fa.b", "chat:*"] {
+        for topic in ["control:members", "canary:1", "chat:*"] {
             assert_eq!(begins(topic).count(), 0, "{topic}");
         }
         assert_eq!(begins("chat:crew.7.a").collect::<Vec<_>>(), ["chat:", "chat:crew.", "chat:crew.7."]);
+        let book = "mercure:https%3A%2F%2Fa.b%2Fbooks%2F%2F1%2F%3A%2F";
+        assert_eq!(begins(book).map(str::len).collect::<Vec<_>>(), [8, 28, 36, 43]);
+        assert_eq!(begins("mercure:%2Fbooks%252F1.x").collect::<Vec<_>>(), ["mercure:", "mercure:%2F"]);
+    }
+
+    /// Texts that are like topics and prefixes of chats, or of Mercure's protocol.
+    fn texts() -> impl Strategy<Value = (String, String)> {
+        prop_oneof![
+            ("[a-c]:[a-c.:%-]{1,12}", "[a-c]:[a-c.:]{0,6}\\*"),
+            ("mercure:(a|b|%2F|%3A|%252F){1,14}", "mercure:(a|b|%2F|%3A|%25){0,8}\\*"),
+        ]
     }
 
     proptest! {
         #[test]
-        fn the_prefixes_of_a_topic_are_those_that_cover_it(topic in "[a-c]:[a-c.:%-]{1,12}", prefix in "[a-c]:[a-c.:]{0,6}\\*") {
+        fn the_prefixes_of_a_topic_are_those_that_cover_it((topic, prefix) in texts()) {
             let (Ok(topic), Ok(prefix)) = (Topic::parse(&topic), Topic::subscribed(&prefix)) else { return Ok(()) };
             let found = begins(topic.as_str()).any(|begin| Some(begin) == prefix.begin());
             prop_assert_eq!(found, prefix.covers(topic.as_str()));

@@ -68,9 +68,7 @@ impl Topic {
         let mut text = String::with_capacity(kind.len() + 1 + id.len());
         text.push_str(kind);
         text.push(':');
-        for &byte in id.as_bytes() {
-            push_escaped(&mut text, byte);
-        }
+        id.bytes().for_each(|byte| push_escaped(&mut text, byte));
         Topic::parse(&text)
     }
 
@@ -90,7 +88,7 @@ const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-fn push_escaped(out: &mut String, byte: u8) {
+pub(super) fn push_escaped(out: &mut String, byte: u8) {
     if is_unreserved(byte) {
         out.push(char::from(byte));
     } else {

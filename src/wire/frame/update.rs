@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Event, Frame, Paced, Place, SIZE_LINE_BYTES_MAX, Stored, push_json};
 use crate::limits::EVENT_BYTES_MAX;
-use crate::wire::mercure::selectors::Selectors;
+use crate::wire::mercure::subscriber::Subscriber;
 use crate::wire::mercure::{self, Update, is_one_line};
 use crate::wire::topic::Topic;
 
@@ -16,29 +16,47 @@ const _: () = assert!(3 * EVENT_BYTES_MAX + 4096 <= u16::MAX as usize);
 /// For whom of those who watch the frame's topic an update is.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Audience {
-    /// The update's topics before this one: who watches one of them gets it there.
+    /// The update's topics before the frame's: who has one of them gets it there.
     pub earlier: Box<[Topic]>,
-    /// All of its topics, as they were published, if it is only for those who have a right to one of them.
-    pub private: Option<Box<[Box<str>]>>,
+    /// Its topics as they were published: those, the frame's, and of a private one all others.
+    pub texts: Box<[Box<str>]>,
+    /// It is only for those who have a right to one of its topics.
+    pub is_private: bool,
+    /// The frame's topic is known by its hash: who has that by a selector is to look at its text.
+    pub is_hashed: bool,
 }
 
 impl Audience {
-    /// Whether it is for a stream which `watches` topics: one that gets the private updates of the frame's topic, or of others by
-    /// `selectors`.
-    pub fn has(&self, gets_private: bool, selectors: Option<&Selectors>, watches: impl Fn(&Topic) -> bool) -> bool {
-        if self.earlier.iter().any(watches) {
+    /// Whether it is for a stream that `names` topics and has others as this subscriber: one that gets all private updates of the
+    /// frame's topic, or not, and has that by a prefix, or not.
+    pub fn has(
+        &self,
+        gets_private: bool,
+        by_prefix: bool,
+        subscriber: Option<&Subscriber>,
+        names: impl Fn(&Topic) -> bool,
+    ) -> bool {
+        let wants = |number: usize| subscriber.is_some_and(|by| by.wanted.select(&self.texts[number]));
+        if self.earlier.iter().enumerate().any(|(number, topic)| wants(number) || names(topic)) {
             return false;
         }
-        let select = |selectors: &Selectors, topics: &[Box<str>]| topics.iter().any(|topic| selectors.select(topic));
-        let private = self.private.as_deref().filter(|_| !gets_private);
-        private.is_none_or(|topics| selectors.is_some_and(|selectors| select(selectors, topics)))
+        if self.is_hashed && by_prefix && !wants(self.earlier.len()) {
+            return false;
+        }
+        let may_see = |by: &Subscriber| self.texts.iter().any(|text| by.private.select(text));
+        !self.is_private || gets_private || subscriber.is_some_and(may_see)
     }
 
     /// That of an update on its topic of this number; none if it is for everyone.
-    fn of(update: &Update<'_>, number: usize) -> Option<Arc<Audience>> {
-        let earlier: Box<[Topic]> = update.topics[..number].iter().map(|text| mercure::topic(text)).collect();
-        let private = update.private.then(|| update.topics.iter().map(|text| text.as_ref().into()).collect());
-        (!earlier.is_empty() || private.is_some()).then(|| Arc::new(Audience { earlier, private }))
+    fn of(update: &Update<'_>, number: usize, topic: &str) -> Option<Arc<Audience>> {
+        let (is_private, is_hashed) = (update.private, mercure::is_hashed(topic));
+        if number == 0 && !is_private && !is_hashed {
+            return None;
+        }
+        let earlier = update.topics[..number].iter().map(|text| mercure::topic(text)).collect();
+        let texts = if is_private { &update.topics[..] } else { &update.topics[..=number] };
+        let texts = texts.iter().map(|text| text.as_ref().into()).collect();
+        Some(Arc::new(Audience { earlier, texts, is_private, is_hashed }))
     }
 }
 
@@ -58,7 +76,7 @@ impl Frame {
         bytes.extend_from_slice(b"\r\n");
         let places = push_json(&mut bytes, event);
         let frame = Frame::chunk(event, bytes, end, places);
-        Some(Frame { audience: Audience::of(&update, number), ..frame })
+        Some(Frame { audience: Audience::of(&update, number, event.topic), ..frame })
     }
 
     /// For whom of those who watch its topic it is; none if it is for all.
@@ -102,9 +120,12 @@ impl Frame {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::wire::binary::Reader;
     use crate::wire::event::Class;
+    use crate::wire::mercure::selectors::Selectors;
     use crate::wire::position::Position;
     use crate::wire::version::Version;
 
@@ -142,8 +163,8 @@ pub(crate) mod tests {
         assert_eq!(frame.identity(), br#""topic":"mercure:b","type":"mercure""#);
         let audience = frame.audience().unwrap();
         assert_eq!(*audience.earlier, [mercure::topic("https://a.example/1")]);
-        let private: [Box<str>; 2] = ["https://a.example/1".into(), "b".into()];
-        assert_eq!(audience.private.as_deref(), Some(&private[..]));
+        let texts: [Box<str>; 2] = ["https://a.example/1".into(), "b".into()];
+        assert_eq!((&audience.texts[..], audience.is_private, audience.is_hashed), (&texts[..], true, false));
         assert_eq!(update("urn:x", "b", r#"{"topics":["b","c"],"data":"x"}"#, Some(PLACE)).audience(), None);
     }
 
@@ -184,24 +205,77 @@ pub(crate) mod tests {
         }
     }
 
+    fn audience(topics: &[&str], on: &str, private: bool) -> Arc<Audience> {
+        let data = serde_json::json!({"topics": topics, "private": private}).to_string();
+        update("urn:x", on, &data, Some(PLACE)).audience.expect("it is not for all")
+    }
+
+    fn subscriber(wanted: &[&str], private: &[&str]) -> Subscriber {
+        let of = |texts: &[&str]| Selectors::of(texts.iter().copied());
+        Subscriber { wanted: of(wanted), private: Arc::new(of(private)) }
+    }
+
     #[test]
     fn an_update_is_for_who_watches_its_first_topic_and_may_see_it() {
-        let audience = |topics: &str, on: &str| {
-            let data = format!("{{\"topics\":{topics},\"private\":true}}");
-            update("urn:x", on, &data, Some(PLACE)).audience.expect("it is private")
-        };
-        let selectors = Selectors::of(["/users/{id}"]);
+        let (users, others) = (subscriber(&[], &["/users/{id}"]), subscriber(&[], &["/x"]));
         let nothing = |_: &Topic| false;
-        let alone = audience(r#"["a"]"#, "a");
-        assert!(alone.has(true, None, nothing));
-        assert!(!alone.has(false, None, nothing) && !alone.has(false, Some(&selectors), nothing));
-        let of_two = audience(r#"["a","/users/ana"]"#, "/users/ana");
-        assert!(
-            of_two.has(false, Some(&selectors), nothing) && !of_two.has(false, Some(&Selectors::of(["/x"])), nothing)
-        );
+        let alone = audience(&["a"], "a", true);
+        assert!(alone.has(true, false, None, nothing));
+        assert!(!alone.has(false, false, None, nothing) && !alone.has(false, false, Some(&users), nothing));
+        let of_two = audience(&["a", "/users/ana"], "/users/ana", true);
+        assert!(of_two.has(false, false, Some(&users), nothing) && !of_two.has(false, false, Some(&others), nothing));
         // Whatever it may see, it gets it by the first of them.
-        let watches = |topic: &Topic| *topic == mercure::topic("a");
-        assert!(!of_two.has(true, Some(&selectors), watches));
-        assert!(audience(r#"["a","b"]"#, "a").has(true, None, watches));
+        let names = |topic: &Topic| *topic == mercure::topic("a");
+        assert!(!of_two.has(true, false, Some(&users), names));
+        assert!(audience(&["a", "b"], "a", true).has(true, false, None, names));
+    }
+
+    #[test]
+    fn an_update_is_for_who_has_its_first_topic_by_a_template() {
+        let nothing = |_: &Topic| false;
+        let books = subscriber(&["/books/{id}"], &[]);
+        let (first, second) = (["/books/1", "/authors/1"], ["/authors/1", "/books/1"]);
+        let public = |topics: &[&str], on: &str| audience(topics, on, false).has(false, true, Some(&books), nothing);
+        assert!(!public(&first, "/authors/1") && public(&second, "/books/1"));
+        // Of a topic that is known by its hash only what the template selects, and in private only what a token does.
+        let long = format!("/books/{}", "1".repeat(300));
+        let longer = format!("{long}/reviews");
+        assert!(public(&[&long], &long) && !public(&[&longer], &longer));
+        assert!(audience(&[&longer], &longer, false).has(false, false, Some(&books), nothing), "it is named");
+        let private = audience(&[&long], &long, true);
+        assert!(!private.has(false, true, Some(&books), nothing));
+        assert!(private.has(false, true, Some(&subscriber(&["*"], &["/books/{id}"])), nothing));
+    }
+
+    proptest! {
+        /// Whatever an update's topics are: who has some, by their names or by templates, is given it once, by the first of them,
+        /// and a private one just if a selector of the token selects one of all.
+        #[test]
+        fn an_update_of_several_topics_is_given_once(
+            topics in prop::collection::vec("/[ab]/[ab]", 1..4),
+            named in prop::collection::vec("/[ab]/[ab]", 0..3), wanted in prop::collection::vec("/[ab]/\\{x\\}|\\*", 0..2),
+            mine in prop::collection::vec("/[ab]/\\{x\\}|/[ab]/[ab]|\\*", 0..2), private: bool,
+        ) {
+            let texts = |list: &[String]| Selectors::of(list.iter().map(String::as_str));
+            let subscriber = Subscriber { wanted: texts(&wanted), private: Arc::new(texts(&mine)) };
+            let names = |topic: &Topic| named.iter().any(|text| mercure::topic(text) == *topic);
+            let mut each: Vec<&str> = Vec::new();
+            topics.iter().for_each(|text| if !each.contains(&&**text) { each.push(text) });
+            let given = each.iter().filter(|text| {
+                let (topic, data) = (mercure::topic(text), serde_json::json!({"topics": each, "private": private}).to_string());
+                // As the stream has the topic, if it has it.
+                let (by_prefix, gets_private) = match (names(&topic), subscriber.has(topic.as_str())) {
+                    (true, _) => (false, subscriber.private.select(text)),
+                    (false, Some(gets_private)) => (true, gets_private),
+                    (false, None) => return false,
+                };
+                let frame = update("urn:x", text, &data, Some(PLACE));
+                frame.audience().is_none_or(|audience| audience.has(gets_private, by_prefix, Some(&subscriber), names))
+            });
+            let has = |text: &&&str| named.iter().any(|name| name == **text) || subscriber.wanted.select(text);
+            let may_see = !private || each.iter().any(|text| subscriber.private.select(text));
+            let expected: Vec<&str> = each.iter().find(has).copied().filter(|_| may_see).into_iter().collect();
+            prop_assert_eq!(given.copied().collect::<Vec<_>>(), expected);
+        }
     }
 }

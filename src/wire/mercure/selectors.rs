@@ -1,10 +1,11 @@
-//! Selectors of topics, by which a token says what it is for: a topic, a URI template (RFC 6570) of topics, or `*` for all.
+//! Selectors of topics, by which a token says what it is for, and a stream what it is to have: a topic, a URI template (RFC 6570)
+//! of topics, or `*` for all.
 //!
 //! A template selects what some values of its variables would make of it. As Mercure's own hub does, it is taken as a pattern: an
 //! expression stands for characters that its operator lets through, whatever the variables' names are.
 
-/// What a publisher's or a subscriber's token lists: each text by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A list of selectors.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Selectors(Box<[Box<str>]>);
 
 impl Selectors {
@@ -15,13 +16,29 @@ impl Selectors {
 
     /// Whether one of them selects this topic. It takes time in proportion to their length times the topic's.
     pub fn select(&self, topic: &str) -> bool {
-        self.0.iter().any(|selector| &**selector == "*" || &**selector == topic || matches(selector, topic))
+        self.0.iter().any(|selector| &**selector == ALL || &**selector == topic || matches(selector, topic))
+    }
+
+    /// The texts of the list.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|text| &**text)
     }
 }
 
-/// Whether a text selects by a template, and not only itself.
-pub fn is_template(selector: &str) -> bool {
-    parts(selector).is_some_and(|parts| parts.iter().any(|part| matches!(part, Part::Expression(_))))
+/// What selects all topics.
+pub const ALL: &str = "*";
+
+/// The expressions of a text that selects by a template; 0 of one that selects only itself.
+pub fn expressions(selector: &str) -> usize {
+    parts(selector).map_or(0, |parts| parts.iter().filter(|part| matches!(part, Part::Expression(_))).count())
+}
+
+/// What all topics begin with that a template or `*` selects; none for a text that selects only itself.
+pub fn literal_begin(selector: &str) -> Option<&str> {
+    match selector {
+        ALL => Some(""),
+        _ => selector.split('{').next().filter(|_| expressions(selector) > 0),
+    }
 }
 
 /// A part of a template.
@@ -230,7 +247,7 @@ mod tests {
         for (selector, expected) in
             [("*", false), ("a", false), ("a}", false), ("{}", false), ("{id}", true), ("a/{+b}/c", true)]
         {
-            assert_eq!(is_template(selector), expected, "{selector}");
+            assert_eq!(expressions(selector) > 0, expected, "{selector}");
         }
     }
 
@@ -246,7 +263,8 @@ mod tests {
                 template += &format!("{{{operator}v}}{literal}");
                 topic += &format!("{}{value}{literal}", operator.trim_start_matches('+'));
             }
-            prop_assert!(is_template(&template));
+            prop_assert_eq!(expressions(&template), operators.len().min(literals.len() - 1));
+            prop_assert_eq!(literal_begin(&template), Some(&*literals[0]));
             prop_assert!(selects(&template, &topic), "{} {}", template, topic);
             let other = format!("!{topic}");
             prop_assert!(literals[0].is_empty() || !selects(&template, &other));

@@ -20,7 +20,7 @@ fn follow(center: &Center, frontend: usize, topics: &[&str], more: &[(&str, &str
 fn update_lost_or_doubled_between_nodes() {
     let mesh = Mesh::start(&["a", "b"]);
     mesh.wait_joined();
-    let watching = [&["first"][..], &["second"], &["second", "first"]];
+    let watching = [&["/first"][..], &["/second"], &["/second", "/first"], &["/{word}"], &["*", "/second"]];
     let mut streams: Vec<(Stream, &str)> = Vec::new();
     for center in &mesh.centers {
         for frontend in 0..2 {
@@ -31,7 +31,7 @@ fn update_lost_or_doubled_between_nodes() {
     for center in &mesh.centers {
         for (at, door) in doors(center).into_iter().enumerate() {
             let text = format!("{}-{at}", center.name);
-            let fields = [("topic", "first"), ("topic", "second"), ("type", "t"), ("data", text.as_str())];
+            let fields = [("topic", "/first"), ("topic", "/second"), ("type", "t"), ("data", text.as_str())];
             let id = center.network.inside(|| update(door, None, &fields));
             sent.push((text, id));
         }
@@ -51,16 +51,16 @@ fn update_lost_or_doubled_between_nodes() {
     }
     // In the data center of its place it goes on there, at whichever node.
     let center = mesh.centers.last().expect("two");
-    let fields = [("topic", "second"), ("data", "missed")];
+    let fields = [("topic", "/second"), ("data", "missed")];
     center.network.inside(|| update(center.site.frontends[0].public, None, &fields));
-    let mut stream = follow(center, 0, &["second"], &[("lastEventID", &last)]);
+    let mut stream = follow(center, 0, &["/second"], &[("lastEventID", &last)]);
     let missed = |stream: &mut Stream| while stream.next().expect("it goes on").data != "missed" {};
     missed(&mut stream);
     // And of another one it gets what it missed, too.
     let other = &mesh.centers[0];
-    let mut stream = follow(other, 1, &["second"], &[("lastEventID", &last)]);
+    let mut stream = follow(other, 1, &["/second"], &[("lastEventID", &last)]);
     missed(&mut stream);
-    let fields = [("topic", "second"), ("data", "new")];
+    let fields = [("topic", "/second"), ("data", "new")];
     center.network.inside(|| update(center.site.backends[0].public, None, &fields));
     assert_eq!(next(&mut stream).data, "new");
 }

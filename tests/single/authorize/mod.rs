@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::authorize::{Says, Server, secret};
 use crate::support::http::{Client, chunked, request};
+use crate::support::mercure;
 use crate::support::node::{Node, program};
 use crate::support::ports::free_port;
 use crate::support::sse::Stream;
@@ -32,6 +33,12 @@ fn last(server: &Server) -> Value {
     let mut asked = server.asked().pop().expect("it was asked");
     assert_eq!(asked.as_object_mut().expect("an object").remove("address"), Some(json!("127.0.0.1")));
     asked
+}
+
+/// The streams that have a topic.
+fn viewers(node: &Node, topic: &str) -> u64 {
+    let rows = node.internal_json(&format!("/v1/topics/{topic}"));
+    rows["shards"].as_array().map_or(0, |rows| rows.iter().filter_map(|row| row["viewers"].as_u64()).sum())
 }
 
 #[test]
@@ -87,6 +94,10 @@ fn something_done_that_nobody_was_asked_about() {
     let target = "/.well-known/mercure?topic=https%3A%2F%2Fexample.com%2Fa";
     let mercure = json!({"action": "subscribe", "topics": ["https://example.com/a"], "type": "mercure"});
     asks("HEAD", target, "", mercure);
+    let target = "/.well-known/mercure?topic=https%3A%2F%2Fexample.com%2F%7Bid%7D&topic=*";
+    let mercure = json!({"action": "subscribe", "topics": ["https://example.com/{id}", "*"], "type": "mercure"});
+    asks("HEAD", target, "", mercure);
+    asks("HEAD", "/v1/events?topic=chat:crew.*", "", subscribe(&["chat:crew.*"]));
     // A change of topics is asked about as what it adds, and what takes away by nobody.
     let stream = node.stream("topic=live:1");
     let target = format!("/v1/connections/{}/topics", stream.connection());
@@ -316,10 +327,7 @@ fn stream_that_keeps_what_was_allowed_once() {
         let asked_now = server.asked().len();
         if asked_now >= asked + 2 { Ok(()) } else { Err(asked_now) }
     });
-    let topics = |wanted: &str| {
-        let rows = node.internal_json(&format!("/v1/topics/{wanted}"));
-        rows["shards"].as_array().map_or(0, |rows| rows.iter().filter_map(|row| row["viewers"].as_u64()).sum())
-    };
+    let topics = |wanted: &str| viewers(&node, wanted);
     assert_eq!((topics("live:1"), topics("live:2"), topics("live:3")), (2, 2, 1));
     server.answer(|asked| {
         let topics = asked["topics"].as_array().expect("topics");
@@ -373,6 +381,56 @@ fn prefix_that_nobody_was_asked_about_or_that_stays() {
         assert_eq!((&event["id"], &stream.event()["topic"]), (&json!(id), &json!("live:1")));
         Err(event)
     });
+}
+
+/// A URI template, `*` or a prefix that the server refuses by and by is left with all that a stream has by it alone.
+#[test]
+fn template_or_prefix_that_keeps_what_was_allowed_once() {
+    let (folder, server) = (folder(), Server::start());
+    let node = server.node(folder.path(), &[]);
+    server.say(Says::json(json!({"for": 0})));
+    let [books, authors] = ["/books/{id}", "/authors/{id}"];
+    let mut selected = mercure::open(node.public, &mercure::target(&[books, authors, "*", "/books/9"], &[]), &[]);
+    let mut prefixed = node.stream("topic=chat:crew.*&topic=chat:crew.9&topic=chat:*");
+    let update = |topic: &str| {
+        mercure::update(node.public, None, &[("topic", topic), ("data", topic)]);
+    };
+    let note = |topic: &str| {
+        node.publish(topic, &json!({"type": "note", "data": topic}));
+    };
+    let topics = ["/books/1", "/books/9", "/authors/1", "name"];
+    topics.iter().for_each(|topic| update(topic));
+    let mut came = mercure::texts(&mut selected, 4);
+    came.sort();
+    assert_eq!(came, ["/authors/1", "/books/1", "/books/9", "name"]);
+    let chats = ["chat:crew.1", "chat:crew.9", "chat:other"];
+    chats.iter().for_each(|topic| note(topic));
+    let notes = |stream: &mut Stream, count: usize| {
+        let mut data: Vec<String> =
+            (0..count).map(|_| stream.event()["data"].as_str().expect("a text").to_owned()).collect();
+        data.sort();
+        data
+    };
+    assert_eq!(notes(&mut prefixed, 3), chats);
+    server.answer(|asked| {
+        let refused = ["*", "/books/9", "chat:*", "chat:crew.9"];
+        let topics = asked["topics"].as_array().expect("topics").iter();
+        let left: Vec<&Value> = topics.filter(|topic| refused.iter().all(|refused| *topic != refused)).collect();
+        Says::json(json!({"topics": left, "for": 3600}))
+    });
+    for topic in ["mercure:name", "chat:other"] {
+        eventually("it is left", || match viewers(&node, topic) {
+            0 => Ok(()),
+            viewers => Err(viewers),
+        });
+    }
+    server.say(Says::allowed());
+    topics.iter().rev().for_each(|topic| update(topic));
+    let mut came = mercure::texts(&mut selected, 3);
+    came.sort();
+    assert_eq!(came, ["/authors/1", "/books/1", "/books/9"], "by a template it is had still");
+    chats.iter().rev().for_each(|topic| note(topic));
+    assert_eq!(notes(&mut prefixed, 2), ["chat:crew.1", "chat:crew.9"]);
 }
 
 #[test]

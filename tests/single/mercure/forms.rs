@@ -46,10 +46,21 @@ fn subscription_that_would_wait_for_ever() {
     let node = Node::start();
     let asks = |method: &str, target: &str| Client::connect(node.public).request(method, target, &[], b"");
     let book = "https://a.example/books/1";
+    let large = [1, 2, 3].map(|number| format!("/{number}{}{{a}}", "x".repeat(1900)));
+    let beginnings: Vec<String> = (0..11).map(|number| format!("/{number}/{{a}}")).collect();
     for (target, says) in [
         (target(&[], &[]), "\"topic\" is missing"),
-        (target(&["*"], &[]), "name each topic"),
-        (target(&[book, "https://a.example/books/{id}"], &[]), "publish updates to one more topic"),
+        (target(&["{+all}"], &[]), "the URI template {+all} would be looked for among all topics"),
+        (target(&["{scheme}://a.example/{id}"], &[]), "a slash"),
+        (target(&[book, "https://{host}/books/{id}"], &[]), "such as https://example.com/books/{id}"),
+        (target(&["https://a.example{/id}"], &[]), "https://a.example{/id}"),
+        (target(&["book-{id}"], &[]), "or subscribe to *"),
+        (
+            target(&[&format!("/{}", "{a}".repeat(33))], &[]),
+            "at most 2048 bytes and 32 expressions in all, and these have",
+        ),
+        (target(&large.iter().map(|text| &**text).collect::<Vec<_>>(), &[]), "at most 2048 bytes"),
+        (target(&beginnings.iter().map(|text| &**text).collect::<Vec<_>>(), &[]), "at most 10 beginnings"),
         (target(&["a\nb"], &[]), "no control characters"),
         (target(&[book], &[("topics", "x")]), "no query parameter"),
         (target(&[book], &[("match", "x")]), "no query parameter"),
@@ -60,6 +71,9 @@ fn subscription_that_would_wait_for_ever() {
     let many: Vec<String> = (0..101).map(|number| number.to_string()).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     assert!(asks("GET", &target(&many, &[])).problem(400).contains("at most 100 topics"));
+    // Those that a shorter one covers are none of their own.
+    let covered = [&beginnings[..], &["*".to_owned()]].concat();
+    drop(open(node.public, &target(&covered.iter().map(|text| &**text).collect::<Vec<_>>(), &[]), &[]));
     let answer = asks("PUT", &target(&[book], &[]));
     assert_eq!(answer.header("allow"), Some("GET, HEAD, POST, OPTIONS"), "{answer:?}");
     // What only looks like a template is a topic.

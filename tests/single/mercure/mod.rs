@@ -4,5 +4,6 @@ mod delivery;
 mod forms;
 mod resume;
 mod rights;
+mod selectors;
 
 use crate::support;

@@ -14,6 +14,7 @@ use crate::kv::{Found, Request, TopicsAsk, Unavailable};
 use crate::limits::{ENDS_ACTIVE, ENDS_QUIET, PREFIX_AGAIN, PREFIX_LISTED_MAX, PREFIX_REPLAYED_MAX, REGISTER_RETRY};
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::frame::Frame;
+use crate::wire::mercure;
 use crate::wire::position::{Position, Reach, Shown};
 use crate::wire::prefix::ANY;
 use crate::wire::topic::Topic;
@@ -294,7 +295,9 @@ impl Frontend {
         let Asker::Stream { shard, conn } = asker else { return };
         let shown = self.homes.homes.get(prefix).and_then(|home| home.order.end());
         let mut news = found.topics.iter().filter(|(_, end)| *end > after).map(|(topic, _)| topic.clone());
-        let topics = news.by_ref().take(PREFIX_REPLAYED_MAX).collect();
+        // Of those that begin as a URI template does the stream's core takes what that selects.
+        let most = if prefix.kind() == mercure::KIND { usize::MAX } else { PREFIX_REPLAYED_MAX };
+        let topics = news.by_ref().take(most).collect();
         let mut page = empty_page(found.reaches, shown.unwrap_or(Shown::to(Position::START)));
         page.since = found.since;
         let more = news.next().is_some() || found.more;

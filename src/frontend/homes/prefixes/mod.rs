@@ -69,12 +69,12 @@ impl Frontend {
                 self.on_prefix_opened(ground, number, whole, active, full)
             }
             PrefixNews::Known { prefix, known } => self.on_prefix_known(&prefix, known),
-            PrefixNews::Gone(prefix) => self.on_prefix_gone(&prefix),
+            PrefixNews::Gone(prefix) => self.on_prefix_gone(ground, &prefix),
             PrefixNews::Open { prefix, topic, begin } => self.on_prefix_open(ground, &prefix, topic, begin),
             PrefixNews::Joined { topic, core, wanted } => self.on_prefix_joined(ground, &topic, core, wanted),
             PrefixNews::Quiet(topic) => self.on_prefix_quiet(topic),
             PrefixNews::Listed { prefix, conn, topics, more, page } => {
-                self.on_prefix_listed(ground, &prefix, conn, topics, more, &page);
+                self.on_prefix_listed(ground, &prefix, conn, &topics, more, &page);
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::ground::prefixes::PrefixNews;
 use crate::limits::{HOME_BYTES, PREFIX_QUIET, PREFIX_TOPICS_MAX, WATCHED_BYTES};
 use crate::runtime::shrink::shrink;
 use crate::wire::frame::Frame;
+use crate::wire::mercure;
 use crate::wire::position::{Position, Shown};
 use crate::wire::prefix::begins;
 use crate::wire::topic::Topic;
@@ -69,10 +70,16 @@ impl Frontend {
     }
 
     /// The node lets go of a prefix: no stream has it any more.
-    pub(crate) fn on_prefix_gone(&mut self, prefix: &Topic) {
+    pub(crate) fn on_prefix_gone(&mut self, ground: &mut Ground, prefix: &Topic) {
         self.prefixes.watched.remove(prefix.begin().expect("it is a prefix"));
         shrink(&mut self.prefixes.watched);
-        self.prefixes.here.remove(prefix);
+        let left = self.prefixes.here.remove(prefix).unwrap_or_default();
+        // Of Mercure's there may be some that no stream wanted. The others were left with the last stream.
+        for topic in left.iter().filter(|_| prefix.kind() == mercure::KIND) {
+            if self.topics.find(topic.as_str()).is_none() {
+                self.want(ground, topic, false);
+            }
+        }
         self.prefixes.open.retain(|_, open| {
             open.by.retain(|(by, _)| by != prefix);
             !open.by.is_empty()
