@@ -6,6 +6,7 @@ as a line of JSON, behind a first line that says its port.
 
 import json
 import sys
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -17,6 +18,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 def attributes(pairs):
     return {pair.key: getattr(pair.value, pair.value.WhichOneof("value")) for pair in pairs}
+
+
+one_line_at_a_time = threading.Lock()
 
 
 class Collector(BaseHTTPRequestHandler):
@@ -42,7 +46,8 @@ class Collector(BaseHTTPRequestHandler):
                         "to_ns": span.end_time_unix_nano,
                         "attributes": attributes(span.attributes),
                     }
-                    print(json.dumps(line), flush=True)
+                    with one_line_at_a_time:
+                        print(json.dumps(line), flush=True)
         answer = ExportTraceServiceResponse().SerializeToString()
         self.send_response(200)
         self.send_header("Content-Type", "application/x-protobuf")

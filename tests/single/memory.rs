@@ -257,26 +257,33 @@ fn events_that_wait_for_a_store_that_hangs_are_bounded_by_bytes() {
 fn events_that_wait_for_a_store_that_hangs_are_counted_and_given_up() {
     let redis = Redis::start();
     let node = Node::with(&["--cores", "1", "--kv", &redis.url(), "--max-memory", "8GiB"]);
-    assert_eq!(publish_lines(&node, [json!({"topic": "live:1", "type": "comment"})].into_iter())["accepted"], 1);
+    let publish =
+        || publish_lines(&node, [json!({"topic": "live:1", "type": "comment"})].into_iter())["accepted"].clone();
+    becomes("an event to be accepted", json!(1), publish);
     let events = large_events(12_000);
     let before = both(&node);
-    redis.pause();
-    std::thread::scope(|scope| {
-        let sender = scope.spawn(|| {
-            let mut client = Client::connect(node.internal);
-            client.send(events);
-            client.answer().json()
+    // They wait for as long as the store may take. On a machine that is busy few come in that time, and the next are waited for.
+    eventually("much to wait", || {
+        becomes("an event to be accepted", json!(1), publish);
+        redis.pause();
+        let most = std::thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                let mut client = Client::connect(node.internal);
+                client.send(events.clone());
+                client.answer().json()
+            });
+            let mut most = before;
+            while !sender.is_finished() {
+                most = most.max(both(&node));
+            }
+            agrees(before, most);
+            assert_eq!(sender.join().unwrap()["accepted"], 0);
+            most
         });
-        // They wait for as long as the store may take, of which the fullest moment is looked at.
-        let mut most = before;
-        while !sender.is_finished() {
-            most = most.max(both(&node));
-        }
-        assert!(most.0 > 4 << 20, "{most:?}");
-        agrees(before, most);
-        assert_eq!(sender.join().unwrap()["accepted"], 0);
+        redis.resume();
+        becomes("what waits", true, || both(&node).0 < 1 << 20);
+        let much = before.0 + (16 << 20);
+        if most.0 > much { Ok(()) } else { Err(most) }
     });
-    redis.resume();
-    becomes("what waits", true, || both(&node).0 < 1 << 20);
     comes_back(&node, before);
 }

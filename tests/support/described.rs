@@ -39,9 +39,11 @@ static PUBLIC: LazyLock<Mutex<HashSet<SocketAddr>>> = LazyLock::new(Mutex::defau
 /// Types of the platform's own that a test publishes itself, with data of its own.
 static OWN: LazyLock<Mutex<HashSet<&str>>> = LazyLock::new(Mutex::default);
 
-/// A node's public listener is here.
-pub fn note_public(address: SocketAddr) {
-    PUBLIC.lock().unwrap_or_else(PoisonError::into_inner).insert(address);
+/// A node has these listeners. A port may have been another one's of a node that ended.
+pub fn note_listeners(public: SocketAddr, internal: SocketAddr) {
+    let mut known = PUBLIC.lock().unwrap_or_else(PoisonError::into_inner);
+    known.remove(&internal);
+    known.insert(public);
 }
 
 /// Whether it is the public listener of a node of this test's.

@@ -149,7 +149,7 @@ impl Node {
             if line["message"] == "ready" {
                 let address = |name: &str| line[name].as_str().and_then(|text| text.parse().ok()).expect("an address");
                 (node.public, node.internal) = (address("public"), address("internal"));
-                described::note_public(node.public);
+                described::note_listeners(node.public, node.internal);
                 return node;
             }
         }

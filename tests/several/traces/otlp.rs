@@ -42,13 +42,13 @@ impl Collector {
         Collector { child, url: format!("http://127.0.0.1:{port}"), spans }
     }
 
-    /// What it took of an event, once there are so many that end a way.
-    fn of(&self, event: &str, ends: usize) -> Vec<Value> {
+    /// What it took of an event, once there are so many of these and what they follow: each node sends its own when it likes.
+    fn of(&self, event: &str, wanted: &[(&str, usize)]) -> Vec<Value> {
         eventually("its spans to be taken", || {
             let all = self.spans.lock().unwrap().clone();
             let own: Vec<Value> = all.into_iter().filter(|span| span["attributes"]["fanfare.event"] == event).collect();
-            let ended = own.iter().filter(|span| span["name"] == "last_write").count();
-            if ended >= ends { Ok(own) } else { Err(own) }
+            let has = |(name, count): &(&str, usize)| own.iter().filter(|span| span["name"] == *name).count() >= *count;
+            if wanted.iter().all(has) && roots(&own).len() == 1 { Ok(own) } else { Err(own) }
         })
     }
 }
@@ -64,6 +64,12 @@ fn text<'a>(span: &'a Value, field: &str) -> &'a str {
     span[field].as_str().expect("a text")
 }
 
+/// Those that hang on none of these.
+fn roots(spans: &[Value]) -> Vec<&Value> {
+    let ids: BTreeSet<&str> = spans.iter().map(|span| text(span, "id")).collect();
+    spans.iter().filter(|span| !ids.contains(text(span, "parent"))).collect()
+}
+
 /// Each span is of that trace, has a name of its own, and hangs on another one or on `root`.
 #[track_caller]
 fn assert_one_tree(spans: &[Value], trace: &str, root: &str) {
@@ -76,7 +82,7 @@ fn assert_one_tree(spans: &[Value], trace: &str, root: &str) {
             "{span:#}"
         );
     }
-    let roots: Vec<_> = spans.iter().filter(|span| !ids.contains(text(span, "parent"))).collect();
+    let roots = roots(spans);
     assert_eq!(roots.iter().map(|span| text(span, "parent")).collect::<Vec<_>>(), [root], "{roots:#?}");
 }
 
@@ -88,7 +94,7 @@ fn event_of_two_data_centers_in_several_traces() {
     let mut streams = [a, b].map(|center| center.frontend.stream("topic=chat:1"));
     let id = a.all.publish("chat:1", &json!({"type": "message", "data": {}}));
     streams.iter_mut().for_each(|stream| assert_eq!(stream.event()["id"], *id));
-    let spans = collector.of(&id, 2);
+    let spans = collector.of(&id, &[("last_write", 2), ("history", 2)]);
     let trace = text(&spans[0], "trace").to_owned();
     assert_eq!((trace.len(), text(&spans[0], "id").len()), (32, 16));
     assert_one_tree(&spans, &trace, "");
@@ -140,7 +146,7 @@ fn stored_event_that_leaves_its_publishers_trace() {
         let answer = Client::connect(node.public).request("POST", target, &headers, body.to_string().as_bytes());
         assert!((200..300).contains(&answer.status), "{target}: {answer:?}");
         let event = std::iter::from_fn(|| Some(stream.event())).find(|event| event["type"] == kind).expect("it comes");
-        let spans = collector.of(text(&event, "id"), 1);
+        let spans = collector.of(text(&event, "id"), &[("last_write", 1)]);
         assert_one_tree(&spans, trace, parent);
         let first = spans.iter().find(|span| text(span, "parent") == parent).expect("it was looked for");
         assert_eq!(
