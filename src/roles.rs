@@ -356,7 +356,7 @@ fn start(settings: &Settings, flags: &Flags) -> Result<ExitCode, StartError> {
     let found = mail.clone();
     let resolver = Resolver::start(settings.dispatchers.clone(), move |what| {
         for mail in &found {
-            let _ = mail.send(Message::Found(what.clone()));
+            let _ = mail.send(Message::Found(Box::new(what.clone())));
         }
     })?;
 
@@ -458,7 +458,7 @@ fn open_store(
         match ticket.then {
             Then::Kept(batch) => batch.done(result),
             // The shard is gone only when the node is; then nobody waits for the answer.
-            then => drop(answer_to[ticket.shard].send(Message::Stored(Ticket { then, ..ticket }, result))),
+            then => drop(answer_to[ticket.shard].send(Message::Stored(Box::new((Ticket { then, ..ticket }, result))))),
         }
     };
     match &settings.db {

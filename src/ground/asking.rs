@@ -176,7 +176,7 @@ impl Ground {
         for notice in notices {
             for shard in 0..self.node.shards() {
                 if shard != self.id {
-                    self.send(shard, Message::Kv(Heard::Notice(notice.clone())));
+                    self.send(shard, Message::Kv(Box::new(Heard::Notice(notice.clone()))));
                 }
             }
             self.todo.push_back(Todo::Noticed(notice));

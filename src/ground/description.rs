@@ -24,6 +24,9 @@ static OPENAPI: LazyLock<Value> = LazyLock::new(|| read(include_str!("descriptio
 static COMPONENTS: LazyLock<Value> = LazyLock::new(|| read(include_str!("description/components.json")));
 static ASYNCAPI: LazyLock<Value> = LazyLock::new(|| read(include_str!("description/asyncapi.json")));
 
+/// Both descriptions, which are made when somebody asks first: few nodes are asked, and it takes memory.
+pub type Descriptions = LazyLock<[Text; 2], Box<dyn FnOnce() -> [Text; 2] + Send>>;
+
 /// What any request may get, beside its own answers and, with tokens, 401.
 const COMMON: [Status; 12] = [
     Status::BadRequest,
@@ -110,8 +113,8 @@ impl Served {
     }
 
     /// Both descriptions: `/openapi.json`, `/asyncapi.json`.
-    pub fn texts(&self) -> [Text; 2] {
-        [Text::of(&self.openapi()), Text::of(&self.asyncapi())]
+    pub fn descriptions(self) -> Descriptions {
+        LazyLock::new(Box::new(move || [Text::of(&self.openapi()), Text::of(&self.asyncapi())]))
     }
 
     /// The requests of the public listener.

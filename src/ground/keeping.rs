@@ -92,7 +92,7 @@ impl Batch {
         for Waiter { shard, ticket, answer } in self.waiters {
             let result = result.clone().map(|()| answer);
             // The shard is gone only when the node is; then nobody waits for the answer.
-            let _ = self.keeping.mail[shard].send(Message::Kv(Heard::Answer { ticket, result }));
+            let _ = self.keeping.mail[shard].send(Message::Kv(Box::new(Heard::Answer { ticket, result })));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::admission::Admission;
 use crate::ground::Ground;
-use crate::ground::description::{Served, Text};
+use crate::ground::description::{Descriptions, Served};
 use crate::limits::IDLE_TIMEOUT;
 use crate::runtime::account::ByUse;
 use crate::settings::{CorsOrigins, Settings};
@@ -50,7 +50,7 @@ pub struct Live {
     /// The journey of one event in so many is noted; of none if 0.
     pub trace_sample: u32,
     /// What `/openapi.json` and `/asyncapi.json` say of this node.
-    pub descriptions: [Text; 2],
+    pub descriptions: Descriptions,
     /// How a server is asked who may do what, where there is one.
     pub authorize: Authorize,
     /// Canaries are published and watched.
@@ -88,7 +88,7 @@ impl Live {
             topics_max: settings.most.topics,
             turn_max: settings.most.turn,
             trace_sample: settings.trace_sample,
-            descriptions: Served::of(settings).texts(),
+            descriptions: Served::of(settings).descriptions(),
             authorize: Authorize {
                 deadline: settings.authorize_deadline,
                 keep: settings.authorize_keep,

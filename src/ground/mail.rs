@@ -4,7 +4,8 @@
 use std::mem::size_of;
 use std::sync::Arc;
 
-use crate::ground::message::{Asker, Message};
+use crate::db::{Outcome, StoreError};
+use crate::ground::message::{Asker, Message, Ticket};
 use crate::ground::posts::News;
 use crate::ground::{Ground, Todo};
 use crate::kv::{Heard, Notice};
@@ -45,9 +46,12 @@ impl Control for Message {
             Message::Announce { topic, .. } => About::Routes(topic.clone()),
             Message::Replay(ask) => About::Replay(ask.topic.clone(), ask.asker),
             Message::ReplayEnds { topic, asker } => About::Replay(topic.clone(), *asker),
-            Message::Kv(Heard::Notice(Notice::Invalidated(topic))) => About::Cached(topic.clone()),
-            Message::Kv(Heard::Notice(Notice::InvalidatedAll)) => About::CachedAll,
-            Message::Kv(Heard::Notice(Notice::Queued(bucket))) => About::Queue(*bucket),
+            Message::Kv(heard) => match &**heard {
+                Heard::Notice(Notice::Invalidated(topic)) => About::Cached(topic.clone()),
+                Heard::Notice(Notice::InvalidatedAll) => About::CachedAll,
+                Heard::Notice(Notice::Queued(bucket)) => About::Queue(*bucket),
+                _ => return None,
+            },
             Message::Alive { .. } => About::Alive,
             Message::AskAlive => About::AskAlive,
             _ => return None,
@@ -69,7 +73,9 @@ impl Control for Message {
         let more = match self {
             Message::Frames { bytes, .. } => bytes.len(),
             Message::Outbox(News::Listed { posts, .. }) => posts.iter().map(|(_, telling)| telling.bytes()).sum(),
-            Message::Stored(..) | Message::Reply(..) => 256,
+            Message::Stored(_) => size_of::<(Ticket, Result<Outcome, StoreError>)>() + 256,
+            Message::Kv(_) => size_of::<Heard>() + 64,
+            Message::Reply(..) => 256,
             _ => 64,
         };
         size_of::<Message>() + more

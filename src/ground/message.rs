@@ -42,7 +42,7 @@ pub type Move = (u64, bool);
 /// answer to an old one is not taken for one to the newest.
 pub type Wish = u64;
 
-/// A message into a shard's mailbox.
+/// A message into a shard's mailbox. Mailboxes have room for the most of them from the beginning, so what is large is in a box.
 #[derive(Debug)]
 pub enum Message {
     /// To the core that orders a topic's events: pass it on to every core with viewers.
@@ -120,7 +120,7 @@ pub enum Message {
     /// To a core with viewers: what they should have.
     Compare(Vec<Told>),
     /// From the key-value store.
-    Kv(Heard),
+    Kv(Box<Heard>),
     /// To all cores: one compared all its topics since a reason for doubt.
     Settled {
         /// Which.
@@ -148,7 +148,7 @@ pub enum Message {
     /// To the shard that sends heartbeats: who lives?
     AskAlive,
     /// Names of hosts became addresses.
-    Found(Found),
+    Found(Box<Found>),
     /// To the core that knows what was seen of their sender: frames of another node.
     Frames {
         /// The batch.
@@ -168,7 +168,7 @@ pub enum Message {
         taps: u32,
     },
     /// From the database.
-    Stored(Ticket, Result<Outcome, StoreError>),
+    Stored(Box<(Ticket, Result<Outcome, StoreError>)>),
     /// Back to the core where a request came in, for its connection: its answer.
     Reply(Conn, Reply),
     /// To the core that holds a connection: change its topics.
@@ -253,6 +253,8 @@ pub enum Message {
     /// Stop taking work, end the streams.
     Drain,
 }
+
+const _: () = assert!(size_of::<Message>() <= 96);
 
 /// What one shard says for a snapshot of the node, beside its counters.
 #[derive(Debug, Default)]

@@ -49,7 +49,7 @@ pub(super) fn open(
             let mail = mail.to_vec();
             let tell = Arc::new(move |shard: usize, heard| {
                 // The shard is gone only when the node is; then nobody waits for the answer.
-                let _ = mail[shard].send(Message::Kv(heard));
+                let _ = mail[shard].send(Message::Kv(Box::new(heard)));
             });
             let kv = redis::start(url, config, tell)
                 .map_err(|error| settings.refuse("kv", &error.to_string(), redis::REMEDY))?;

@@ -47,7 +47,7 @@ impl Services {
                 with(&mut self.frontend, |frontend| frontend.on_unordered(ground, &topic, missed))
             }
             Message::Compare(told) => with(&mut self.frontend, |frontend| frontend.on_compare(ground, told)),
-            Message::Kv(heard) => ground.on_heard(heard),
+            Message::Kv(heard) => ground.on_heard(*heard),
             Message::Settled { core, reason } => {
                 with(&mut self.frontend, |frontend| frontend.doubt.settle(core, reason))
             }
@@ -60,13 +60,14 @@ impl Services {
                 with(&mut self.frontend, |frontend| frontend.on_alive_nodes(ground, &before, &differing, doubt));
             }
             Message::AskAlive => ground.on_ask_alive(),
-            Message::Found(found) => ground.on_found(found),
+            Message::Found(found) => ground.on_found(*found),
             Message::Frames { bytes, peer, asker } => self.on_frames(ground, &bytes, peer, asker),
             Message::PeerFrame(frame) => with(&mut self.frontend, |frontend| frontend.on_peer_frame(ground, &frame)),
             Message::Tapped { tapped, taps } => {
                 with(&mut self.backend, |backend| backend.on_tapped(ground, tapped, taps.into()))
             }
-            Message::Stored(ticket, result) => {
+            Message::Stored(stored) => {
+                let (ticket, result) = *stored;
                 with(&mut self.backend, |backend| backend.on_stored(ground, ticket, result))
             }
             Message::Reply(conn, reply) => ground.reply(conn, reply),

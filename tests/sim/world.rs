@@ -337,7 +337,7 @@ impl World {
             Event::Store(store::Step::Asked { who, life, ticket, request }) => {
                 self.stores[self.machines[who.machine].dc].lock().asked(who, life, ticket, *request);
             }
-            Event::Store(store::Step::Says { who, life, heard }) => self.hear(who, life, *heard),
+            Event::Store(store::Step::Says { who, life, heard }) => self.hear(who, life, heard),
             Event::Database(number, life, step) => self.at_database(number, life, step),
             Event::Hook(number, life, step) => self.at_hook(number, life, step),
             Event::Client(number) => self.client(number),
@@ -348,11 +348,10 @@ impl World {
         }
     }
 
-    fn hear(&mut self, who: ShardId, life: u64, heard: fanfare::kv::Heard) {
+    fn hear(&mut self, who: ShardId, life: u64, heard: Box<fanfare::kv::Heard>) {
         let machine = &self.machines[who.machine];
         let Some(node) = machine.node.as_ref().filter(|_| machine.life == life) else { return };
         if let Err(Message::Kv(heard)) = node.mail[who.shard].try_send(Message::Kv(heard)) {
-            let heard = Box::new(heard);
             self.at(self.now + MILLISECOND, Event::Store(store::Step::Says { who, life, heard }));
         }
         self.woken(who.machine);

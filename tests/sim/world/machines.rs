@@ -118,7 +118,7 @@ impl World {
         }
         if role != Role::Dispatcher {
             for mail in &node.mail {
-                let found = Message::Found(Found::Dispatchers(dispatchers.clone()));
+                let found = Message::Found(Box::new(Found::Dispatchers(dispatchers.clone())));
                 mail.try_send(found).map_err(|_| ()).expect("the mailbox is empty");
             }
         }
@@ -184,9 +184,9 @@ impl World {
                 for (ticket, result) in answers {
                     let shard = ticket.shard;
                     self.count(if result.is_ok() { "stored" } else { "not stored" }, 1);
-                    if let Err(Message::Stored(ticket, result)) = mail[shard].try_send(Message::Stored(ticket, result))
-                    {
-                        waiting.push((ticket, result));
+                    let stored = Message::Stored(Box::new((ticket, result)));
+                    if let Err(Message::Stored(stored)) = mail[shard].try_send(stored) {
+                        waiting.push(*stored);
                     }
                 }
                 // The thread waits for room in a full mailbox.
