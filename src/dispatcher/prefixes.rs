@@ -93,8 +93,8 @@ impl Prefixes {
         now.saturating_duration_since(learned) < SUBSCRIBERS_CACHE_AGE && self.held.is_empty()
     }
 
-    /// Where an event of `topic` goes that is wanted by its name by `own`; none if that is not known, and then it is to be held.
-    /// What is to be asked, without waiting for the answer, is added to `asks`.
+    /// Where an event of `topic` goes that is wanted by its name by `own`; none if that is not known, and then it is to be held:
+    /// what that waits for is being asked, or is to be. What is to be asked, without waiting for the answer, is added to `asks`.
     pub fn with(
         &mut self,
         topic: &str,
@@ -110,8 +110,10 @@ impl Prefixes {
     }
 
     fn look(&mut self, topic: &str, own: &Arc<[NodeId]>, now: Instant, asks: &mut Vec<Topic>) -> Option<Arc<[NodeId]>> {
-        let learned = self.any.learned?;
-        if now.saturating_duration_since(learned) >= SUBSCRIBERS_CACHE_AGE {
+        let is_fresh = |learned| now.saturating_duration_since(learned) < SUBSCRIBERS_CACHE_AGE;
+        if !self.any.learned.is_some_and(is_fresh) {
+            // It may have changed since the event came.
+            asks.extend(self.refresh(now));
             return None;
         }
         if !self.any.wanted || planted(Mistake::PrefixUnrouted) {
@@ -213,9 +215,6 @@ impl Prefixes {
                 released.events.push((nodes, frame.release()));
             }
         }
-        if !self.held.is_empty() {
-            released.asks.extend(self.refresh(now));
-        }
         released
     }
 
@@ -262,7 +261,8 @@ mod tests {
 
     #[derive(Debug, Clone)]
     enum Op {
-        Publish(usize),
+        /// Of a topic; what is known of prefixes may have changed since it came.
+        Publish(usize, bool),
         Answer(usize, bool),
         Change(usize, bool),
         Wait(u64),
@@ -297,7 +297,7 @@ mod tests {
         /// when the store was asked, and what is not asked is not waited for.
         #[test]
         fn events_go_where_their_prefixes_are_wanted(ops in prop::collection::vec(prop_oneof![
-            4 => (0..3usize).prop_map(Op::Publish),
+            4 => (0..3usize, any::<bool>()).prop_map(|(topic, waited)| Op::Publish(topic, waited)),
             4 => (0..8usize, any::<bool>()).prop_map(|(which, is_known)| Op::Answer(which, is_known)),
             1 => (0..2usize, any::<bool>()).prop_map(|(which, wanted)| Op::Change(which, wanted)),
             1 => (0u64..3000).prop_map(Op::Wait),
@@ -309,10 +309,10 @@ mod tests {
             let own = nodes(&[1]);
             for op in ops {
                 match op {
-                    Op::Publish(at) => {
+                    Op::Publish(at, waited) => {
                         number += 1;
                         published.entry(TOPICS[at].to_owned()).or_default().push(number);
-                        store.asked.extend(prefixes.refresh(store.now));
+                        store.asked.extend(if waited { None } else { prefixes.refresh(store.now) });
                         let mut asks = Vec::new();
                         let to = match prefixes.are_none(store.now) {
                             true => Some(Arc::clone(&own)),

@@ -7,15 +7,13 @@ use crate::ground::Ground;
 use crate::ground::all::All;
 use crate::ground::frame_page::FramePage;
 use crate::ground::message::Message;
+use crate::ground::opening::LastEvent;
 use crate::ground::prefixes::PrefixNews;
 use crate::ground::slots::{Conn, Subscription, TopicIndex};
-use crate::observe::happenings::What;
-use crate::observe::happenings::subject::Subject;
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::Map;
 use crate::wire::mercure::subscriber::Subscriber;
-use crate::wire::position::{Position, Shown};
-use crate::wire::sse;
+use crate::wire::position::{Position, Resume, Shown};
 use crate::wire::topic::Topic;
 
 impl Frontend {
@@ -26,12 +24,7 @@ impl Frontend {
         let views: Vec<TopicIndex> = self.topics.views(prefix.as_str()).collect();
         for view in views {
             for (conn, all) in self.joining(ground, view, &topic) {
-                match self.watched(ground, conn, topic.as_str()).map(|index| self.topics.get(index).delivered_to) {
-                    None => self.join_surely(ground, conn, &topic, &all, Some(begin)),
-                    // It named the topic after it had the prefix, and is given what came since it did.
-                    Some(Some(had)) if had.place() > begin => self.tell_gap(ground, conn, topic.as_str(), begin),
-                    Some(_) => {}
-                }
+                self.join_by_prefix(ground, conn, &topic, &all, Some(begin));
             }
         }
         let home = ground.node.home(topic.as_str());
@@ -61,31 +54,66 @@ impl Frontend {
         }
     }
 
-    fn join_surely(&mut self, ground: &mut Ground, conn: Conn, topic: &Topic, all: &All, begin: Option<Position>) {
+    fn join_surely(
+        &mut self,
+        ground: &mut Ground,
+        conn: Conn,
+        topic: &Topic,
+        all: &All,
+        begin: Option<Position>,
+    ) -> TopicIndex {
         let (index, place, first) = self.topics.join(topic, all, conn.slot);
         let slot = ground.slots.get_mut(conn).expect("the stream is open");
         slot.subscriptions.push(Subscription { topic: index, place });
-        if !first {
-            return;
-        }
         match begin {
             // Whoever opened it hears of it by its answer.
-            Some(begin) => {
+            Some(begin) if first => {
                 let entry = self.topics.get_mut(index);
                 (entry.registered, entry.delivered_to) = (true, Some(Shown::to(begin)));
             }
-            None => self.want(ground, topic, true),
+            // Others have it by another prefix.
+            Some(begin) => self.go_on_from(ground, conn, index, Shown::to(begin)),
+            None if first => self.want(ground, topic, true),
+            None => {}
+        }
+        index
+    }
+
+    /// Up to where a stream was given a topic by its prefixes: by the view that it has it by, or else by what is known of them.
+    pub(crate) fn shown_by_prefix(&self, ground: &Ground, conn: Conn, topic: &str) -> Option<Shown> {
+        let subscriptions = ground.slots.get(conn).map_or(&[][..], |slot| slot.subscriptions.as_slice());
+        let entries = subscriptions.iter().map(|watched| self.topics.get(watched.topic));
+        match entries.clone().find(|entry| entry.topic.as_str() == topic) {
+            Some(entry) => entry.shown_to().filter(|_| entry.all.is_by_prefix()),
+            None => entries.filter(|entry| entry.topic.covers(topic)).filter_map(|entry| entry.delivered_to).max(),
         }
     }
 
-    /// Tells one stream that of a topic it may lack what followed `begin`.
-    fn tell_gap(&mut self, ground: &mut Ground, conn: Conn, topic: &str, begin: Position) {
-        let Some(slot) = ground.slots.get(conn) else { return };
-        let after = format!("{}:{begin}", ground.node.dc);
-        let mut bytes = Vec::new();
-        slot.framing().wrap(&mut bytes, |out| sse::gap(out, topic, Some(&after)));
-        ground.happened(What::Gap, 1, Subject { topic: Some(topic), ..ground.subject(conn) });
-        self.write_stream(ground, conn, &bytes);
+    /// A stream that was given a topic up to `shown` has it by another view from now on, and is given what follows: from
+    /// history, as far as that view's viewers had it.
+    pub(crate) fn go_on_from(&mut self, ground: &mut Ground, conn: Conn, index: TopicIndex, shown: Shown) {
+        if planted(Mistake::NameUnread) {
+            return;
+        }
+        let entry = self.topics.get_mut(index);
+        let Some(theirs) = entry.shown_to() else {
+            entry.delivered_to = Some(shown);
+            return;
+        };
+        if shown.has(theirs.place()) {
+            return;
+        }
+        let (topic, all) = (entry.topic.clone(), entry.all.clone());
+        match self.lags.get_mut(conn.slot).and_then(|lag| lag.replay.as_mut()) {
+            Some(replaying) => replaying.replay.go_on_with(&topic, all, shown),
+            None => {
+                let id = format!("{}:{}", ground.node.dc, shown.place());
+                let resume = Resume::After(shown.place());
+                let last = LastEvent { id, resume, told_ms: 0, takes_no_repeats: true };
+                let newest_ms = ground.clock.unix_ms.max(self.given_ms).max(theirs.place().ms);
+                self.replay_topics(ground, conn, vec![(topic, all)], &last, newest_ms);
+            }
+        }
     }
 
     /// A stream has a prefix from now on: it joins what is open for it here.
@@ -135,8 +163,12 @@ impl Frontend {
         });
         match covering {
             Some(all) => {
-                self.join_surely(ground, conn, &topic, &all, None);
+                let shown = self.topics.get(index).shown_to();
+                let by_prefix = self.join_surely(ground, conn, &topic, &all, None);
                 self.change_view(ground, conn, index, &all);
+                if let Some(shown) = shown {
+                    self.go_on_from(ground, conn, by_prefix, shown);
+                }
             }
             None => self.unwatch(ground, conn, index),
         }

@@ -156,6 +156,7 @@ impl Frontend {
                 made = Made::Nothing;
             }
             if ready.done {
+                lag.backlog.forget(|frame| replaying.replay.gave(frame));
                 lag.replay = None;
             }
         }

@@ -3,16 +3,18 @@
 
 #[cfg(test)]
 mod tests;
+mod topic;
 
 use std::sync::Arc;
 
-use crate::frontend::held_pages::{HeldPage, HeldPages};
+use crate::frontend::held_pages::HeldPages;
+use crate::frontend::replay::topic::{State, TopicReplay, newest};
 use crate::ground::all::All;
 use crate::ground::frame_page::FramePage;
 use crate::limits::{PREFIX_REPLAYED_MAX, REPLAY_BYTES, REPLAY_EVENT_BYTES, REPLAY_LEAD_MS};
 use crate::runtime::planted::{Mistake, planted};
+use crate::wire::frame::Frame;
 use crate::wire::frame::update::Audience;
-use crate::wire::frame::{Frame, Withdrawn};
 use crate::wire::mercure::subscriber::Subscriber;
 use crate::wire::position::{Position, Reach, Shown};
 use crate::wire::topic::Topic;
@@ -30,47 +32,6 @@ pub enum Step {
     Wait,
     /// Nothing more: the stream is live.
     Done,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// A page is to be asked for.
-    Lacks,
-    /// A page is on its way.
-    Asked,
-    /// A page is here, and more follows it.
-    More,
-    /// The page here reaches the topic's end as it was when the page was given.
-    Complete,
-    /// Its live events go the usual way.
-    Live,
-}
-
-#[derive(Debug)]
-struct TopicReplay {
-    topic: Topic,
-    /// What the stream gets of types that have a pace.
-    all: All,
-    /// Where the next page begins.
-    after: Position,
-    page: Option<HeldPage>,
-    at: usize,
-    /// What precedes what is yet to be written of the page: where it begins anew if it is given up.
-    written: Position,
-    state: State,
-    /// A live event came since the last page: it is read.
-    missed: bool,
-    /// The client has everything up to here, or was told that it may not: what history must reach back to. None if nobody
-    /// can say, which is a gap anyway.
-    complete_to: Option<Shown>,
-    /// The same, once the page is written.
-    page_to: Shown,
-    /// Only the newest events are wanted: how many of them, and those that were found so far.
-    newest: Option<(usize, Option<HeldPage>)>,
-    /// The client is to be told that something may be missing.
-    gap: bool,
-    /// It is, or was, told so of what lies before this place.
-    told: Option<Reach>,
 }
 
 /// A stream's replay.
@@ -93,76 +54,6 @@ pub struct Replay {
     left: Vec<TopicReplay>,
     /// Everything was written once up to the topics' ends; what came meanwhile follows, topic by topic.
     catching_up: bool,
-}
-
-impl TopicReplay {
-    /// Of a topic that is wanted behind `after`, and surely seen up to `seen`.
-    fn new(topic: Topic, all: All, after: Position, seen: Option<Shown>) -> TopicReplay {
-        TopicReplay {
-            topic,
-            all,
-            after,
-            page: None,
-            at: 0,
-            written: after,
-            state: State::Lacks,
-            missed: false,
-            complete_to: seen,
-            page_to: Shown::to(after),
-            newest: None,
-            gap: seen.is_none(),
-            told: None,
-        }
-    }
-
-    /// What is yet to be written of the page.
-    fn rest(&self) -> &[Arc<Frame>] {
-        self.page.as_deref().map_or(&[], |page| &page[self.at..])
-    }
-
-    /// All of the page is written.
-    fn read_out(&mut self) {
-        (self.page, self.at) = (None, 0);
-        self.complete_to = self.complete_to.max(Some(self.page_to));
-        self.written = self.after;
-    }
-
-    /// Its page is read again.
-    fn give_up_page(&mut self) {
-        self.after = self.written;
-        (self.page, self.at) = (None, 0);
-        self.state = State::Lacks;
-    }
-
-    /// Something before this place may be missing. The client is told of it once, however many say so.
-    fn lost(&mut self, before: Reach) {
-        // Until the first page comes what it was told holds for whatever may be lost.
-        let Some(complete_to) = self.complete_to else { return };
-        if self.told < Some(before) {
-            (self.gap, self.told) = (true, Some(before));
-            self.complete_to = Some(complete_to.max(Shown::told(before)));
-        }
-    }
-
-    /// An event was taken back: it is left out of what is yet to be written, of the page or of the newest that were found.
-    fn withdraw(&mut self, withdrawn: &Withdrawn, held: &HeldPages) {
-        let topic = self.topic.as_str();
-        let without = |frames: &[Arc<Frame>]| -> Option<Arc<[Arc<Frame>]>> {
-            let is_it = |frame: &&Arc<Frame>| frame.is(topic, withdrawn);
-            let has_it = frames.iter().any(|frame| is_it(&frame));
-            has_it.then(|| frames.iter().filter(|frame| !is_it(frame)).cloned().collect())
-        };
-        if let Some((_, Some(found))) = &mut self.newest
-            && let Some(left) = without(found)
-        {
-            *found = held.hold(left);
-        }
-        let Some(left) = without(self.rest()) else { return };
-        if left.is_empty() {
-            return self.read_out();
-        }
-        (self.page, self.at) = (Some(held.hold(left)), 0);
-    }
 }
 
 impl Replay {
@@ -329,7 +220,7 @@ impl Replay {
             // More came than a page holds, or it took a while: no topic may run ahead of it meanwhile.
             self.catching_up = false;
             let live = self.topics.iter_mut().filter(|entry| entry.state == State::Live);
-            live.for_each(|entry| entry.state = State::Complete);
+            live.for_each(TopicReplay::give_in_place);
         }
     }
 
@@ -375,12 +266,21 @@ impl Replay {
         entry.into_iter().for_each(|entry| entry.all.clone_from(all));
     }
 
+    /// It was given a topic up to `had`, and goes on from there: or from where all of a prefix of it is yet to be given.
+    pub fn go_on_with(&mut self, topic: &Topic, all: All, had: Shown) {
+        let is_to_list = |prefix: &TopicReplay| prefix.state != State::Live && prefix.topic.covers(topic.as_str());
+        let begin = if self.topics.iter().any(is_to_list) { self.begin } else { (had.place(), Some(had), None) };
+        let before = std::mem::replace(&mut self.begin, begin);
+        self.add(topic, all);
+        self.begin = before;
+    }
+
     /// Topics of which a page is on its way.
     pub fn asked(&self) -> impl Iterator<Item = &Topic> {
         self.topics.iter().filter(|entry| entry.state == State::Asked).map(|entry| &entry.topic)
     }
 
-    /// What one page may hold, in bytes.
+    /// Bytes that one page may hold.
     pub fn page_bytes(&self) -> usize {
         (REPLAY_BYTES / self.topics.len().max(1)).max(REPLAY_EVENT_BYTES)
     }
@@ -408,6 +308,14 @@ impl Replay {
                 entry.give_up_page();
             }
         }
+    }
+
+    /// Whether it gave this event, which came live as well.
+    pub fn gave(&self, frame: &Frame) -> bool {
+        let again = |entry: &TopicReplay| {
+            entry.again.as_ref().zip(frame.position()).is_some_and(|(again, at)| again.contains(&at))
+        };
+        self.topics.iter().any(|entry| entry.topic.as_str() == frame.topic() && again(entry))
     }
 
     /// What comes next.
@@ -456,14 +364,7 @@ impl Replay {
             }
         }
         if let Some((_, number)) = first {
-            let entry = &mut self.topics[number];
-            let frame = Arc::clone(&entry.rest()[0]);
-            entry.at += 1;
-            entry.written = frame.position().unwrap_or_default().max(entry.written);
-            if entry.rest().is_empty() {
-                entry.read_out();
-            }
-            return Step::Frame(frame);
+            return Step::Frame(self.topics[number].give());
         }
         if !self.catching_up {
             // The topics that stood still are live at once; the others are read once more, each up to where it is live.
@@ -475,16 +376,4 @@ impl Replay {
         }
         Step::Done
     }
-}
-
-/// The newest events of those found before and those that follow, at most so many and of so many bytes, but one.
-fn newest(found: &[Arc<Frame>], more: &[Arc<Frame>], most: usize, bytes_max: usize) -> Arc<[Arc<Frame>]> {
-    let mut bytes = 0;
-    let fits = found.iter().chain(more).rev().take(most).take_while(|frame| {
-        let is_first = bytes == 0;
-        bytes += frame.bytes().len();
-        is_first || bytes <= bytes_max
-    });
-    let passed_over = found.len() + more.len() - fits.count();
-    found.iter().chain(more).skip(passed_over).cloned().collect()
 }

@@ -188,12 +188,24 @@ impl Frontend {
         if topics.is_empty() {
             return;
         }
-        let subscriber = slot.rights.as_ref().and_then(|rights| rights.mercure.clone());
         ground.happened(What::Resumed, 1, ground.subject(conn));
-        let mut replaying = Replaying::new(topics, last, newest_ms, ground.cluster.lost, &self.held_pages);
-        replaying.replay.subscriber = subscriber;
-        self.lag(ground, conn.slot).replay = Some(Box::new(replaying));
+        self.replay_topics(ground, conn, topics, last, newest_ms);
         self.on_stream_writable(ground, conn);
+    }
+
+    /// Has a stream given what followed of these topics, once it is written to. At least up to `newest_ms` places were given out.
+    pub(crate) fn replay_topics(
+        &mut self,
+        ground: &mut Ground,
+        conn: Conn,
+        topics: Vec<(Topic, All)>,
+        last: &LastEvent,
+        newest_ms: u64,
+    ) {
+        let mut replaying = Replaying::new(topics, last, newest_ms, ground.cluster.lost, &self.held_pages);
+        replaying.replay.subscriber =
+            ground.slots.at(conn.slot).rights.as_ref().and_then(|rights| rights.mercure.clone());
+        self.lag(ground, conn.slot).replay = Some(Box::new(replaying));
     }
 
     /// Asks topics' homes for pages.

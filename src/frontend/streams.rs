@@ -188,7 +188,13 @@ impl Frontend {
             .and_then(|slot| slot.rights.as_ref())
             .map_or(shown.clone(), |rights| rights.all.clone());
         let member = self.member_hash(ground, conn);
-        for topic in topics {
+        // Up to where it was given them before it named them.
+        let given = topics.iter().map(|topic| match self.prefixes.are_any() && !topic.is_prefix() {
+            true => self.shown_by_prefix(ground, conn, topic.as_str()),
+            false => None,
+        });
+        let given: Vec<Option<Shown>> = given.collect();
+        for (topic, given) in topics.iter().zip(given) {
             // If it had the topic by a prefix, it has it by its name from now on.
             let had = if self.prefixes.are_any() { self.watched(ground, conn, topic.as_str()) } else { None };
             let whole = !all.is_none() && access.require_moderator(topic).is_ok();
@@ -207,6 +213,9 @@ impl Frontend {
             }
             if let Some(had) = had {
                 self.change_view(ground, conn, had, part);
+            }
+            if let Some(given) = given {
+                self.go_on_from(ground, conn, index, given);
             }
             if !self.topics.get(index).registered {
                 missing.push(index);
@@ -296,9 +305,10 @@ impl Frontend {
             self.take_newest(ground, index, newest);
             let entry = self.topics.get_mut(index);
             next = entry.other;
-            if !std::mem::replace(&mut entry.registered, true) {
+            entry.registered = true;
+            if entry.delivered_to.is_none() {
                 // Nothing was promised until now: what its viewers may count on begins here.
-                entry.delivered_to = entry.delivered_to.max(end);
+                entry.delivered_to = end;
             } else if end.is_some_and(|end| entry.reaches(end.place())) {
                 self.queue_topic(index);
             }

@@ -64,6 +64,11 @@ impl Backlog {
         shed
     }
 
+    /// Drops what its client was given already, which is counted there.
+    pub fn forget(&mut self, is_given: impl Fn(&Frame) -> bool) {
+        let _ = self.queue.retain(|frame| !is_given(frame));
+    }
+
     /// Bytes of the frames that wait.
     pub fn bytes(&self) -> usize {
         self.queue.bytes()

@@ -99,10 +99,12 @@ pub enum Mistake {
     PrefixUncompared,
     /// A stream that comes back is not given the topics of a prefix that it missed.
     PrefixUnreplayed,
+    /// Who names a topic of a prefix that it has is not given what viewers who named it before had.
+    NameUnread,
 }
 
 /// All of them.
-pub const ALL: [Mistake; 47] = [
+pub const ALL: [Mistake; 48] = [
     Mistake::PrevUnchecked,
     Mistake::HolesUnread,
     Mistake::EndsUncompared,
@@ -150,6 +152,7 @@ pub const ALL: [Mistake; 47] = [
     Mistake::PrefixUnrouted,
     Mistake::PrefixUncompared,
     Mistake::PrefixUnreplayed,
+    Mistake::NameUnread,
 ];
 
 thread_local! {

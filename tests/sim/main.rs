@@ -144,7 +144,14 @@ fn promises_broken_by_the_first_seeds() {
 /// A plan that showed a fault, and what it was.
 type Story = (fn() -> Plan, &'static str);
 
-const ONCE_FAILED: [Story; 11] = [
+/// Viewers who have topics by their names and by prefixes, of which events are lost on their way.
+fn many_names(seed: u64) -> Plan {
+    let (faults, kinds) = ([Fault::Cut, Fault::Dispatcher, Fault::Pause].into(), Kinds::default());
+    let small = Plan { prefixes: true, hooks: false, data_centers: 1, backends: 0, members: 0, ..whole(seed) };
+    Plan { publishers: 1, topics: 6, viewers: 12, hurries: true, faults, kinds, ..small }
+}
+
+const ONCE_FAILED: [Story; 14] = [
     (
         || whole(1030),
         "a store that lost all twice took an event for the first one of its topic: what it lost in between went untold",
@@ -198,6 +205,21 @@ const ONCE_FAILED: [Story; 11] = [
     (
         || Plan { prefixes: true, ..plan(40882) },
         "who named a topic of its prefix while that lacked events of it was given none of them, and not told",
+    ),
+    (
+        || many_names(2006),
+        "a dispatcher forgot who wants prefixes while an event waited to know who wants its topic: then it waited for an answer \
+         that nobody had asked for, until the next event of the topic",
+    ),
+    (
+        || many_names(2279),
+        "who named a topic of its prefix, of which an event had been lost on its way, was not given that: what it had by the prefix \
+         ended where the topic's viewers began",
+    ),
+    (
+        || many_names(2416),
+        "a stream that came back was given an event twice: it went live, and again in its place once another topic's past was found \
+         to be longer",
     ),
 ];
 

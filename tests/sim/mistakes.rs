@@ -76,20 +76,13 @@ fn fit(mistake: Mistake, seed: u64) -> Plan {
             ..small
         },
         // Topics that are not open, of which an event is lost on its way and none follows soon, and few who name them.
-        Mistake::PrefixUncompared => {
+        Mistake::PrefixUncompared | Mistake::NameUnread => {
             let kinds = Kinds { sums: false, latest: false, notes: false };
-            let (faults, most) = ([Fault::Cut, Fault::Dispatcher, Fault::Pause].into(), small.viewers.min(4));
-            Plan {
-                prefixes: true,
-                viewers: most,
-                publishers: 1,
-                topics: 40,
-                members: 0,
-                kinds,
-                faults,
-                hurries: true,
-                ..small
-            }
+            let faults = [Fault::Cut, Fault::Dispatcher, Fault::Pause].into();
+            // Or some who name one of few while it lacks something.
+            let is_late = mistake == Mistake::NameUnread;
+            let (topics, viewers) = if is_late { (6, 12) } else { (40, small.viewers.min(4)) };
+            Plan { prefixes: true, viewers, publishers: 1, topics, members: 0, kinds, faults, hurries: true, ..small }
         }
         Mistake::PrefixUnrouted | Mistake::PrefixUnreplayed => {
             let kinds = Kinds { sums: mistake == Mistake::PrefixUnrouted, ..small.kinds };
@@ -178,4 +171,5 @@ mistakes! {
     prefix_unrouted: PrefixUnrouted, 2000;
     prefix_uncompared: PrefixUncompared, 2060;
     prefix_unreplayed: PrefixUnreplayed, 2000;
+    name_unread: NameUnread, 2013;
 }

@@ -67,8 +67,8 @@ enum Op {
 
 proptest! {
     /// Events are published, to history and live, while a stream replays in small pages: in the end it has had each
-    /// event after its position, in order within its topic but for repeats; what was there when it came, in order
-    /// over all topics; and wherever it is cut, what its newest id would not bring back it has had.
+    /// event after its position once, in order within its topic; what was there when it came, in order over all topics;
+    /// and wherever it is cut, what its newest id would not bring back it has had.
     #[test]
     fn history_and_live_join_without_seam(
         before in prop::collection::vec(0usize..3, 0..40),
@@ -121,7 +121,11 @@ proptest! {
                         Step::Gap(_) => prop_assert!(false, "history reaches back"),
                         Step::Frame(frame) => got.push(frame),
                         Step::Wait => break,
-                        Step::Done => { done = true; break }
+                        Step::Done => {
+                            done = true;
+                            backlog.retain(|frame| !replay.gave(frame));
+                            break;
+                        }
                     }
                 }
             }
@@ -133,10 +137,7 @@ proptest! {
         prop_assert!(old.is_sorted(), "{:?}", old);
         for (topic, all) in TOPICS.iter().zip(&history) {
             let of = |frames: &[Arc<Frame>]| frames.iter().filter(|f| f.topic() == *topic && f.position() > Some(after)).map(|f| f.position()).collect::<Vec<_>>();
-            let mut once = of(&got);
-            let mut seen = std::collections::HashSet::new();
-            once.retain(|position| seen.insert(*position));
-            prop_assert_eq!(once, of(all));
+            prop_assert_eq!(of(&got), of(all));
         }
         let mut all: Vec<_> = history.iter().flatten().map(|f| f.position().unwrap()).filter(|p| *p > after).collect();
         all.sort_unstable();
