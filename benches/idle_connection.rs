@@ -102,8 +102,7 @@ async fn slots(listener: TcpListener) {
     readiness.add(&listener, u64::MAX, Interest::ReadLevel).expect("it can be watched");
     let (mut slots, mut ready, mut buffer): (Vec<Slot>, _, _) = (Vec::new(), Vec::new(), [0; 1024]);
     loop {
-        readiness.wait().await;
-        readiness.poll(&mut ready).expect("epoll works");
+        readiness.wait_blocking(&mut ready).expect("epoll works");
         for event in &ready {
             if event.token == u64::MAX {
                 while let Ok((stream, _)) = listener.accept() {

@@ -169,8 +169,6 @@ pub const FANOUT_BURST: usize = 128;
 pub const FANOUT_SLICE: usize = 64;
 /// Sends that one system call may make, where the kernel has a way for it.
 pub const SENDS_BATCH: usize = FANOUT_SLICE;
-/// How often a shard that never sleeps lets other tasks of its executor run.
-pub const YIELD_EVERY: Duration = Duration::from_millis(1);
 /// One read from a socket.
 pub const READ_BYTES: usize = 64 * 1024;
 /// Reads from one socket before others get their turn.

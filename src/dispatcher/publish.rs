@@ -1,4 +1,5 @@
-//! The dispatcher's requests: an event to a topic, or a line an event.
+//! The dispatcher's requests: an event to a topic, or a line an event. What follows where the store does not answer stands in
+//! `appending.rs` (`every`, `latest`) and below in `on_subscribers_unknown` (the others).
 
 use std::sync::Arc;
 

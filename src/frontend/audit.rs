@@ -24,13 +24,13 @@ use crate::wire::event::Class;
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Findings {
     /// Came as they should.
-    pub heard: [u64; 4],
+    pub heard: [u64; Class::ALL.len()],
     /// Did not come in time.
-    pub lost: [u64; 4],
+    pub lost: [u64; Class::ALL.len()],
     /// Of those, came after all.
-    pub late: [u64; 4],
+    pub late: [u64; Class::ALL.len()],
     /// Came again.
-    pub repeated: [u64; 4],
+    pub repeated: [u64; Class::ALL.len()],
     /// Of class `every`, came behind one that follows it.
     pub disordered: u64,
     /// Of class `every`, are missing where viewers were told of a gap.
@@ -194,8 +194,8 @@ impl Pair {
     }
 
     /// All that is to have come has come, or is lost.
-    fn settle(&mut self, settled: &Settled, round: u64, is_gap: bool, found: &mut Findings) -> [u64; 4] {
-        let mut lost = [0; 4];
+    fn settle(&mut self, settled: &Settled, round: u64, is_gap: bool, found: &mut Findings) -> [u64; Class::ALL.len()] {
+        let mut lost = [0; Class::ALL.len()];
         lost[Class::Ephemeral as usize] = self.ephemeral.settle(round);
         // Those groups whose last round this is, or was before.
         let over = group(round + 1);

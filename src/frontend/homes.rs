@@ -46,7 +46,7 @@ use crate::wire::frame::Frame;
 use crate::wire::position::{Position, Reach, Shown};
 use crate::wire::topic::Topic;
 
-/// A topic with viewers on this node, at its home.
+/// A topic that this node has, at its home: from its first viewer until the registry lets go of it.
 #[derive(Debug)]
 pub struct Home {
     order: Order,

@@ -95,7 +95,8 @@ impl Replay {
         if self.topics.iter().any(|entry| entry.topic == *topic) {
             return true;
         }
-        if self.topics.iter().filter(|entry| entry.all.is_by_prefix()).count() >= PREFIX_REPLAYED_MAX {
+        let by_prefix = self.topics.iter().filter(|entry| entry.all.is_by_prefix());
+        if all.is_by_prefix() && by_prefix.count() >= PREFIX_REPLAYED_MAX {
             return false;
         }
         if let Some(at) = self.left.iter().position(|entry| entry.topic == *topic) {
@@ -268,11 +269,21 @@ impl Replay {
 
     /// It was given a topic up to `had`, and goes on from there: or from where all of a prefix of it is yet to be given.
     pub fn go_on_with(&mut self, topic: &Topic, all: All, had: Shown) {
+        if let Some(entry) = self.topics.iter_mut().find(|entry| entry.topic == *topic) {
+            if entry.state == State::Live {
+                entry.give_in_place();
+                (entry.after, entry.written, entry.missed) = (had.place(), had.place(), true);
+                self.catching_up = false;
+            }
+            return;
+        }
         let is_to_list = |prefix: &TopicReplay| prefix.state != State::Live && prefix.topic.covers(topic.as_str());
         let begin = if self.topics.iter().any(is_to_list) { self.begin } else { (had.place(), Some(had), None) };
         let before = std::mem::replace(&mut self.begin, begin);
-        self.add(topic, all);
+        let fits = self.add(topic, all);
         self.begin = before;
+        let covering = self.topics.iter_mut().filter(|entry| !fits && entry.topic.covers(topic.as_str()));
+        covering.for_each(|entry| entry.gap = true);
     }
 
     /// Topics of which a page is on its way.

@@ -17,13 +17,13 @@ use crate::wire::event::Class;
 #[repr(align(128))]
 pub struct CanaryCounters {
     /// Came as they should, by class.
-    pub heard: [Counter; 4],
+    pub heard: [Counter; Class::ALL.len()],
     /// Did not come in time, by class.
-    pub lost: [Counter; 4],
+    pub lost: [Counter; Class::ALL.len()],
     /// Of those, came after all.
-    pub late: [Counter; 4],
+    pub late: [Counter; Class::ALL.len()],
     /// Came again.
-    pub repeated: [Counter; 4],
+    pub repeated: [Counter; Class::ALL.len()],
     /// Of class `every`, came behind one that follows it.
     pub disordered: Counter,
     /// Of class `every`, are missing where viewers were told of a gap.
@@ -33,7 +33,7 @@ pub struct CanaryCounters {
     /// Pairs of a backend and a dispatcher of which something is heard.
     pub pairs: Counter,
     /// From a backend to a viewer, by class.
-    pub latency: [Histogram; 4],
+    pub latency: [Histogram; Class::ALL.len()],
 }
 
 /// A data center, and what each shard counts of its canaries.

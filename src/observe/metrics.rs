@@ -9,7 +9,7 @@ use crate::admission::Refusal;
 use crate::kv::KEPT;
 use crate::queue::Pushed;
 use crate::runtime::account::ByUse;
-use crate::wire::event::ByClass;
+use crate::wire::event::{ByClass, Class};
 use crate::wire::hops::Checkpoint;
 
 /// Whether anything is counted and timed. Only a build for `scripts/bench-measuring` does without, to see what it costs.
@@ -63,7 +63,7 @@ macro_rules! metrics {
         pub struct Counters {
             $(#[doc = $help] pub $field: Counter,)*
             /// Events taken from publishers, by class.
-            pub events_in: [Counter; 4],
+            pub events_in: [Counter; Class::ALL.len()],
             /// Its number on this node.
             pub shard: Counter,
             /// Its time, in Unix ms, as of its present turn.
@@ -83,7 +83,7 @@ macro_rules! metrics {
             /// How far this node's clock is at least from the middle of those that it hears, in microseconds, on the first shard.
             pub clock_off_us: Counter,
             /// Events handed to the kernel for viewers, by class.
-            pub deliveries: [Counter; 4],
+            pub deliveries: [Counter; Class::ALL.len()],
             /// Bytes held on behalf of others, by use.
             pub held: ByUse<Counter>,
             /// Bytes that an embedded key-value store keeps, on the first shard for the whole node.
@@ -93,9 +93,9 @@ macro_rules! metrics {
             /// Connections, streams and events that were not let in, by reason.
             pub refused: [Counter; Refusal::ALL.len()],
             /// From an event's `at` to its write to a viewer's socket, by class: a sample.
-            pub delivery: [Histogram; 4],
+            pub delivery: [Histogram; Class::ALL.len()],
             /// From the checkpoint before to each, by class, of sampled events.
-            pub hops: [[Histogram<true>; 4]; Checkpoint::ALL.len()],
+            pub hops: [[Histogram<true>; Class::ALL.len()]; Checkpoint::ALL.len()],
             /// How wrong each of those may be, where the two are of two clocks.
             pub hop_errors: [Histogram<true>; Checkpoint::ALL.len()],
             /// Those that may be as wrong as they are long.

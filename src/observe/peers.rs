@@ -21,7 +21,7 @@ pub struct PeerCounters {
     /// Events that came from it, repeats left out.
     pub received: Counter,
     /// Events given up, by class.
-    pub dropped: [Counter; 4],
+    pub dropped: [Counter; Class::ALL.len()],
     /// How long what is oldest has waited in memory, in ms.
     pub lag_ms: Counter,
     /// When what is oldest in the key-value store began to wait, in Unix ms; 0 if nothing does.

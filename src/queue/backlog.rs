@@ -85,7 +85,7 @@ impl Backlog {
     }
 
     /// Events that wait, counting what was merged, by class.
-    pub fn events(&self) -> [u64; 4] {
+    pub fn events(&self) -> [u64; Class::ALL.len()] {
         self.queue.events()
     }
 }

@@ -440,8 +440,8 @@ impl Queue {
 
     /// Drops what `keeps` does not keep. Gives how many events of each class went.
     #[must_use = "what is dropped is to be counted"]
-    pub fn retain(&mut self, keeps: impl Fn(&Frame) -> bool) -> [u64; 4] {
-        let mut dropped = [0; 4];
+    pub fn retain(&mut self, keeps: impl Fn(&Frame) -> bool) -> [u64; Class::ALL.len()] {
+        let mut dropped = [0; Class::ALL.len()];
         for at in 0..self.entries.len() {
             if self.entries[at].as_ref().is_none_or(|entry| keeps(&entry.frame)) {
                 continue;
@@ -456,8 +456,8 @@ impl Queue {
     }
 
     /// Events that wait, counting what was merged, by class.
-    pub fn events(&self) -> [u64; 4] {
-        let mut events = [0; 4];
+    pub fn events(&self) -> [u64; Class::ALL.len()] {
+        let mut events = [0; Class::ALL.len()];
         self.entries.iter().flatten().for_each(|entry| events[entry.frame.class() as usize] += entry.count);
         events
     }

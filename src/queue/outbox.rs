@@ -12,6 +12,7 @@ use crate::queue::{Bounds, Drained, Pushed, Queue};
 use crate::runtime::account::{Account, Reservation, Use};
 use crate::wire::batch::Writer;
 use crate::wire::connection_id::NodeId;
+use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 use crate::wire::pack::pack;
 
@@ -21,7 +22,7 @@ struct Frozen {
     first: u64,
     count: u32,
     /// Events that its frames stand for, by class.
-    events: [u64; 4],
+    events: [u64; Class::ALL.len()],
     /// When the first of them began to wait, in Unix ms.
     since_ms: u64,
     bytes: Arc<Vec<u8>>,
@@ -128,7 +129,7 @@ impl Outbox {
             return None;
         }
         let since_ms = self.waiting.oldest_ms().unwrap_or(unix_ms);
-        let (mut writer, mut events) = (Writer::default(), [0; 4]);
+        let (mut writer, mut events) = (Writer::default(), [0; Class::ALL.len()]);
         let Drained { expired, .. } = self.waiting.take_front(unix_ms, BATCH_BYTES, room, |frame, count| {
             writer.push(&frame.recounted(count));
             events[frame.class() as usize] += count;
@@ -158,8 +159,8 @@ impl Outbox {
 
     /// The batch that begins with this number will never be taken. Gives the events lost with it, by class.
     #[must_use = "what is lost is to be counted"]
-    pub fn refused(&mut self, first: u64) -> [u64; 4] {
-        self.forget(first).map_or([0; 4], |frozen| frozen.events)
+    pub fn refused(&mut self, first: u64) -> [u64; Class::ALL.len()] {
+        self.forget(first).map_or([0; Class::ALL.len()], |frozen| frozen.events)
     }
 
     fn forget(&mut self, first: u64) -> Option<Frozen> {
@@ -190,7 +191,7 @@ impl Outbox {
 
     /// Gives up all that waits. Gives the events lost with it, by class; some may have arrived.
     #[must_use = "what is lost is to be counted"]
-    pub fn clear(&mut self, now: Instant) -> [u64; 4] {
+    pub fn clear(&mut self, now: Instant) -> [u64; Class::ALL.len()] {
         let frozen = self.frozen.drain(..).map(|frozen| frozen.events);
         let waited = self.waiting.retain(|_| false);
         let events = frozen.fold(waited, |sum, more| std::array::from_fn(|at| sum[at] + more[at]));

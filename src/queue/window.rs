@@ -1,4 +1,5 @@
-//! What this node has of each sender's frames, so that a batch sent again repeats nothing.
+//! What this node has of each sender's frames, so that a batch sent again repeats nothing: a window of numbers, not of time, as those
+//! are in which likes merge.
 //!
 //! A sender never runs more than [`NUMBERS_AHEAD_MAX`] ahead of its oldest unanswered number, so one bit for each of so
 //! many numbers tells new from seen; what lies below is seen.

@@ -24,8 +24,7 @@ use crate::limits::SHARDS_MAX;
 /// What an executor that does not start costs.
 pub const COST: &str = "no shard starts, so no role runs";
 /// Same, where shards may wait by epoll.
-pub const COST_ON_EPOLL: &str =
-    "shards wait by epoll and not by io_uring; sockets go by system calls either way, so that only waiting differs";
+pub const COST_ON_EPOLL: &str = "shards wait by epoll and not by io_uring, and each send is a system call of its own";
 /// What an executor needs of its machine.
 pub const REMEDY: &str = "/sys must be mounted, with enough locked memory (ulimit -l), threads (ulimit -u) and open files, io_uring for this user (kernel.io_uring_disabled = 0, or 1 with its group as kernel.io_uring_group, see tuning/apply), and a container's seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register";
 

@@ -23,7 +23,7 @@ pub mod planted;
 pub mod process;
 #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "chance, and the tables that follow from it")]
 pub mod random;
-#[expect(unsafe_code, clippy::disallowed_methods, clippy::disallowed_types, reason = "descriptors")]
+#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "descriptors")]
 pub mod readiness;
 #[expect(clippy::disallowed_methods, reason = "a thread of its own")]
 pub mod resolver;

@@ -90,7 +90,6 @@ pub struct Kernel {
     ticks: OwnedFd,
     rested: OwnedFd,
     secure: Option<Box<Secure>>,
-    engine: Engine,
     /// None where the kernel refuses it, and on epoll: each send is a system call then.
     ring: Option<Ring>,
 }
@@ -120,7 +119,7 @@ impl Kernel {
         }
         let secure = offer.map(|offer| Box::new(Secure::new(offer)));
         let ring = if engine == Engine::Uring { Ring::new().ok() } else { None };
-        Ok(Kernel { readiness, doors, ticks, rested, secure, engine, ring })
+        Ok(Kernel { readiness, doors, ticks, rested, secure, ring })
     }
 }
 
@@ -382,26 +381,18 @@ impl Net {
         Ok(())
     }
 
-    /// Waits until something is ready.
+    /// Waits on this thread until something is ready. A ring that fails is given up for `poll`.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn wait(&self) -> io::Result<()> {
-        match self {
-            Net::Kernel(Kernel { readiness, engine: Engine::Epoll, .. }) => readiness.block(),
-            Net::Kernel(kernel) => {
-                kernel.readiness.wait().await;
-                Ok(())
-            }
-            Net::Simulated(_) => Ok(()),
+    pub fn wait(&mut self) -> io::Result<()> {
+        let Net::Kernel(kernel) = self else { return Ok(()) };
+        let Some(ring) = &mut kernel.ring else { return kernel.readiness.block() };
+        if let Err(error) = ring.wait(kernel.readiness.set()) {
+            tracing::warn!(%error, "io_uring fails; each send is a system call from now on");
+            kernel.ring = None;
         }
-    }
-
-    /// Lets other tasks of an executor have their turn; on epoll there are none.
-    pub async fn give_way(&self) {
-        if let Net::Kernel(Kernel { engine: Engine::Uring, .. }) = self {
-            glommio::executor().yield_now().await;
-        }
+        Ok(())
     }
 }
 

@@ -1,15 +1,12 @@
-//! Which of a shard's descriptors are ready: one epoll set, which is itself a descriptor whose readiness glommio waits
-//! for through io_uring, or where there is none a thread by itself.
+//! Which of a shard's descriptors are ready: one epoll set, which is itself a descriptor whose readiness a shard's ring waits
+//! for, or where there is none a thread by itself.
 //!
 //! A connection that waits in such a set costs this process nothing at all; a future a connection would cost its state,
 //! a waker and a pending submission each (docs/performance.md has the figures).
 
 use std::io;
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
-use futures_lite::AsyncReadExt;
-use glommio::net::TcpStream;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use crate::limits::READY_BATCH;
@@ -113,15 +110,8 @@ impl Readiness {
         }
     }
 
-    /// Waits, through glommio and so through io_uring, until something in the set is ready.
-    ///
-    /// glommio's public interface waits for readiness of streams only, and its stream takes any descriptor: it polls the
-    /// descriptor, then tries `recv`, which an epoll set refuses. Either way the wait is over.
-    pub async fn wait(&self) {
-        // SAFETY: the descriptor is open for as long as `self`, which this future borrows, and `ManuallyDrop` keeps the
-        // stream from closing it. Nothing is read or written through it.
-        let stream = unsafe { TcpStream::from_raw_fd(self.set.as_raw_fd()) };
-        let mut stream = ManuallyDrop::new(stream);
-        let _ = stream.read(&mut [0]).await;
+    /// The set, to be waited for.
+    pub(super) fn set(&self) -> &OwnedFd {
+        &self.set
     }
 }

@@ -1,11 +1,11 @@
-//! Many sends by one system call, on an io_uring of the shard's own.
+//! Many sends by one system call, and what a shard waits by: an io_uring of its own.
 //!
 //! Nothing is in flight when a call of [`Ring::send_each`] returns: each send either takes what the socket's buffer has room for
 //! or says that it has none, as `send(2)` does with `MSG_DONTWAIT`. So no buffer outlives the call, and who lends it may do
-//! with it afterwards what he likes.
+//! with it afterwards what he likes. Nor is anything when [`Ring::wait`] returns.
 
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use io_uring::{IoUring, opcode, types};
 use rustix::io::Errno;
@@ -15,7 +15,7 @@ use super::calls::of;
 use super::socket::Socket;
 use crate::limits::SENDS_BATCH;
 
-/// The ring that a shard sends by.
+/// The ring that a shard sends and waits by.
 pub(super) struct Ring(Box<IoUring>);
 
 impl std::fmt::Debug for Ring {
@@ -73,14 +73,35 @@ impl Ring {
         }
         Ok(())
     }
+
+    /// Waits on this thread until a descriptor is readable. A signal does not end it.
+    ///
+    /// # Errors
+    /// The ring is of no more use.
+    pub(super) fn wait(&mut self, descriptor: &OwnedFd) -> io::Result<()> {
+        let poll = opcode::PollAdd::new(types::Fd(descriptor.as_raw_fd()), libc::POLLIN as u32).build();
+        // SAFETY: it names no memory, and the descriptor is borrowed for longer than this call, which ends once it was polled.
+        unsafe { self.0.submission().push(&poll) }.map_err(|_| io::Error::other("no room for a poll"))?;
+        loop {
+            match self.0.submit_and_wait(1) {
+                Err(error) if error.raw_os_error() != Some(Errno::INTR.raw_os_error()) => return Err(error),
+                _ => {}
+            }
+            match self.0.completion().next().map(|completed| completed.result()) {
+                None => {}
+                Some(result) if result >= 0 => return Ok(()),
+                Some(result) => return Err(io::Error::from_raw_os_error(-result)),
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read as _;
+    use std::io::{Read as _, Write as _};
     use std::net::{Shutdown, TcpListener, TcpStream};
-    use std::os::fd::OwnedFd;
+    use std::time::{Duration, Instant};
 
     fn pair() -> (Socket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -110,5 +131,30 @@ mod tests {
         let mut read = [0; 6];
         free.1.read_exact(&mut read).expect("it was sent");
         assert_eq!(&read, b"abcabc");
+    }
+
+    #[test]
+    fn a_wait_ends_once_something_is_there_and_leaves_nothing_behind() {
+        let Ok(mut ring) = Ring::new() else { return eprintln!("this kernel gives no ring") };
+        let (server, client) = pair();
+        let server = of(&server).try_clone_to_owned().expect("a descriptor");
+        for wait in [Duration::from_millis(50), Duration::ZERO] {
+            let began = Instant::now();
+            let mut sender = client.try_clone().expect("a descriptor");
+            let sends = std::thread::spawn(move || {
+                std::thread::sleep(wait);
+                sender.write_all(b"x").expect("it is open");
+            });
+            ring.wait(&server).expect("it works");
+            assert!(began.elapsed() >= wait);
+            sends.join().expect("it ends");
+        }
+        // What is there already is not waited for, and sends go on.
+        ring.wait(&server).expect("it works");
+        let (socket, mut taken) = (pair(), Vec::new());
+        ring.send_each([(&socket.0, &b"abc"[..])].into_iter(), &mut taken).expect("it works");
+        assert_eq!(taken.len(), 1);
+        assert_eq!(taken[0].as_ref().ok(), Some(&3));
+        client.shutdown(Shutdown::Both).expect("it is open");
     }
 }

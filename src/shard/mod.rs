@@ -35,7 +35,7 @@ use crate::frontend::ending::Ended;
 use crate::ground::slots::{Conn, Kind};
 use crate::ground::{Ground, Parts};
 use crate::http::{Server, Service};
-use crate::limits::{LONG_TURN, READY_BATCH, SOCKETS_SLICE, TICK, YIELD_EVERY};
+use crate::limits::{LONG_TURN, READY_BATCH, SOCKETS_SLICE, TICK};
 use crate::runtime::net::{MAILBOX, RESTED, TICKS};
 use crate::runtime::readiness::Ready;
 use crate::runtime::trouble::Told;
@@ -95,7 +95,6 @@ impl Shard {
         let shard = &mut self;
         let mut ready = Vec::new();
         let mut patience = Patience::default();
-        let mut next_yield = shard.ground.clock.instant;
         while !shard.services.is_drained(&shard.ground) {
             ready.clear();
             if shard.ready.is_empty() {
@@ -103,17 +102,11 @@ impl Shard {
             }
             loop {
                 if shard.turn(&ready) {
-                    // There is more to do. Now and then other tasks of this executor have their turn; not each time, since
-                    // that costs the executor a round through its rings.
-                    if shard.ground.clock.instant >= next_yield {
-                        next_yield = shard.ground.clock.instant + YIELD_EVERY;
-                        shard.ground.net.give_way().await;
-                    }
                     break;
                 }
                 shard.turn_time.rest(shard.ground.clock.times.instant());
                 if !patience.watch(&mut shard.ground.net, &mut ready)? {
-                    shard.ground.net.wait().await?;
+                    shard.ground.net.wait()?;
                     break;
                 }
             }

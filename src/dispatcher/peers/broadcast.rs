@@ -91,7 +91,7 @@ impl Dispatcher {
         }
     }
 
-    fn count_lost(&self, ground: &Ground, peer: usize, lost: [u64; 4]) {
+    fn count_lost(&self, ground: &Ground, peer: usize, lost: [u64; Class::ALL.len()]) {
         self.peer_counters(ground, peer).dropped.iter().zip(lost).for_each(|(counter, events)| counter.add(events));
     }
 
@@ -99,7 +99,7 @@ impl Dispatcher {
     pub(crate) fn tick_broadcast(&mut self, ground: &mut Ground, peer: usize) {
         let (now, unix_ms) = (ground.clock.instant, ground.clock.unix_ms);
         let outbox = &mut self.peers.lines[peer].outbox;
-        let lost = if outbox.stalled(now) >= PEER_OUTBOX_PATIENCE { outbox.clear(now) } else { [0; 4] };
+        let lost = if outbox.stalled(now) >= PEER_OUTBOX_PATIENCE { outbox.clear(now) } else { [0; Class::ALL.len()] };
         let lag_ms = outbox.lag_ms(unix_ms);
         self.count_lost(ground, peer, lost);
         self.peer_counters(ground, peer).lag_ms.set(lag_ms);

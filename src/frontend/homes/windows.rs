@@ -68,7 +68,7 @@ impl Frontend {
     }
 
     /// Sends what a topic's windows have merged. The next ones are longer than what was set where it takes long to go round the
-    /// topic's viewers here, as on the other cores: what a window saves, the next round's writes would take from all who wait.
+    /// topic's viewers on this core, if it has any; others are not asked: what a window saves, the next round's writes would take from all who wait.
     fn end_window(&mut self, ground: &mut Ground, topic: &Topic, now: Instant) {
         let least = self
             .topics

@@ -416,3 +416,28 @@ fn what_a_stream_had_by_name_is_not_given_again_by_a_prefix() {
     replay.page("live:a", &page(frames[1..].into(), true, 1, 1), 0);
     assert_eq!(told(&mut replay, []), [7, 8]);
 }
+
+/// A stream that named a topic where others are ahead of what it had by a prefix reads what is between, whatever else it reads.
+#[test]
+fn what_a_stream_had_by_a_prefix_is_gone_on_with_by_name() {
+    let [a, b, c] = ["live:a", "live:b", "live:c"].map(|topic| Topic::parse(topic).unwrap());
+    let mut replay = replay([a.clone(), b.clone()], 5, Some(5));
+    assert!(matches!(replay.step(), Step::Ask(topic, _) if topic == a));
+    assert!(matches!(replay.step(), Step::Ask(topic, _) if topic == b));
+    for topic in [&a, &b] {
+        replay.page(topic.as_str(), &page([].into(), true, 1, 1), 0);
+    }
+    assert!(replay.passes_over(&frame("live:b", 6)));
+    assert!(matches!(replay.step(), Step::Ask(topic, _) if topic == b));
+    assert!(!replay.passes_over(&frame("live:a", 6)), "it is live");
+    for topic in [&a, &c] {
+        replay.go_on_with(topic, All::default(), Shown::to(Position::at(7)));
+    }
+    assert!(matches!(replay.step(), Step::Ask(topic, after) if topic == c && after == Position::at(7)));
+    for topic in [&b, &c] {
+        replay.page(topic.as_str(), &page([].into(), true, 1, 1), 0);
+    }
+    assert!(matches!(replay.step(), Step::Ask(topic, after) if topic == a && after == Position::at(7)));
+    replay.page("live:a", &page([frame("live:a", 8)].into(), true, 1, 1), 0);
+    assert_eq!(told(&mut replay, []), [8]);
+}
