@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections from one source address: fewer than there are ports, so that those still closing are not in the way.
+/// Connections from one source address: fewer than half of the ports, since a connect first looks at every second one, and by the
+/// time that those are taken looks at all of them before it goes on.
 const CONNECTIONS_PER_SOURCE: u32 = 8_000;
 
 /// What to wait for: something to read, or the other side's end.
@@ -104,7 +105,7 @@ pub fn connect(target: SocketAddr, index: u32, receive_buffer: Option<usize>) ->
             )
         })?;
         let block = index / CONNECTIONS_PER_SOURCE;
-        let source = Ipv4Addr::new(127, 1 + (block >> 16) as u8 % 200, (block >> 8) as u8, block as u8 | 1);
+        let source = Ipv4Addr::new(127, 1 + (block >> 15) as u8 % 200, (block >> 7) as u8, (block << 1) as u8 | 1);
         socket.bind(&SocketAddrV4::new(source, 0).into())?;
     }
     match socket.connect(&target.into()) {
