@@ -173,8 +173,8 @@ impl HookNews {
 /// A shard's news that no backend has stored yet.
 #[derive(Debug, Default)]
 pub struct HookReports {
-    /// Some backend takes news.
-    is_wanted: bool,
+    /// Some other node takes news.
+    is_wanted_elsewhere: bool,
     waiting: Map<About, HookNews>,
     order: VecDeque<About>,
     under_way: Vec<HookNews>,
@@ -243,9 +243,14 @@ impl HookReports {
 }
 
 impl Ground {
+    /// Somebody takes news for hooks: this node, as it knows from its first moment, or another one.
+    fn are_hooks_wanted(&self) -> bool {
+        !self.node.hooks.is_empty() || self.hook_reports.is_wanted_elsewhere
+    }
+
     /// Tells backends something for hooks, if one of them asks for such. False if there was no room.
     pub(crate) fn tell_hooks(&mut self, news: HookNews) -> bool {
-        if !self.hook_reports.is_wanted {
+        if !self.are_hooks_wanted() {
             return true;
         }
         let has_room = self.hook_reports.add(news);
@@ -258,7 +263,7 @@ impl Ground {
 
     /// A member is online, though nobody says since when.
     pub(crate) fn tell_hooks_online(&mut self, member: &str) {
-        if self.hook_reports.is_wanted {
+        if self.are_hooks_wanted() {
             let turn = Turn { member: member.to_owned(), online: true, at: self.clock.unix_ms, version: 0 };
             self.tell_hooks(HookNews::Member(turn));
         }
@@ -267,7 +272,7 @@ impl Ground {
     /// Somebody was refused, with 429 by a limit of this name.
     pub(crate) fn tell_hooks_limited(&mut self, limit: &str, who: Option<Who>, topic: Option<String>) {
         let (now, at) = (self.clock.instant, self.clock.unix_ms);
-        let Some(who) = who.filter(|_| self.hook_reports.is_wanted) else { return };
+        let Some(who) = who.filter(|_| self.are_hooks_wanted()) else { return };
         let news = HookNews::Limit { limit: limit.to_owned(), who, topic, at };
         let limited = &mut self.hook_reports.limited;
         let about = news.about();
@@ -304,10 +309,9 @@ impl Ground {
         let takes = |node: &&crate::kv::NodeInfo| node.is(TAKES_HOOKS);
         let is_new = |node: &crate::kv::NodeInfo| !before.iter().any(|known| known.id == node.id);
         let came = self.alive.iter().filter(takes).any(is_new);
-        let reports = &mut self.hook_reports;
-        reports.is_wanted = self.alive.iter().any(|node| node.is(TAKES_HOOKS)) || !self.node.hooks.is_empty();
-        if !reports.is_wanted {
-            (reports.waiting, reports.order) = (Map::default(), VecDeque::new());
+        self.hook_reports.is_wanted_elsewhere = self.alive.iter().any(|node| node.is(TAKES_HOOKS));
+        if !self.are_hooks_wanted() {
+            (self.hook_reports.waiting, self.hook_reports.order) = (Map::default(), VecDeque::new());
         }
         if came {
             self.renew_hooks();
