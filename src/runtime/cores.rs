@@ -31,7 +31,7 @@ pub const REMEDY: &str = "/sys must be mounted, with enough locked memory (ulimi
 /// Memory that an executor registers with the kernel for direct I/O, which Fanfare does not use: the least it takes.
 /// The default of 10 MiB an executor would exceed the usual 8 MiB of lockable memory.
 const IO_MEMORY_BYTES: usize = 64 * 1024;
-/// Submission queue entries: a shard has one readiness poll and a few timers in flight.
+/// Submission queue entries of an executor: it has a few timers in flight, and a shard waits by a ring of its own.
 const RING_DEPTH: usize = 64;
 
 /// Where glommio looks up processors.

@@ -124,6 +124,11 @@ impl Kernel {
 }
 
 impl Kernel {
+    fn give_up_ring(&mut self, error: &io::Error) {
+        tracing::warn!(%error, "io_uring fails; each send is a system call from now on");
+        self.ring = None;
+    }
+
     /// A connection came in by a door.
     fn enter(&mut self, door: usize, socket: Socket) -> Socket {
         let Some(secure) = self.secure.as_mut().filter(|_| door == SECURE) else { return socket };
@@ -262,8 +267,7 @@ impl Net {
                 if let Some(ring) = &mut kernel.ring
                     && let Err(error) = ring.send_each(&mut sends, taken)
                 {
-                    tracing::warn!(%error, "io_uring fails; each send is a system call from now on");
-                    kernel.ring = None;
+                    kernel.give_up_ring(&error);
                 }
                 taken.extend(sends.map(|(socket, bytes)| transmit(of(socket), bytes, false)));
             }
@@ -389,8 +393,7 @@ impl Net {
         let Net::Kernel(kernel) = self else { return Ok(()) };
         let Some(ring) = &mut kernel.ring else { return kernel.readiness.block() };
         if let Err(error) = ring.wait(kernel.readiness.set()) {
-            tracing::warn!(%error, "io_uring fails; each send is a system call from now on");
-            kernel.ring = None;
+            kernel.give_up_ring(&error);
         }
         Ok(())
     }
