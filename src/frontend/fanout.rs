@@ -413,6 +413,7 @@ impl Frontend {
         let Some(slot) = ground.slots.get(conn) else { return };
         let framing = slot.framing();
         let Some(mut lag) = self.lags.remove(conn.slot) else { return };
+        lag.is_full = false;
         let mut pages = 0;
         loop {
             if lag.sent < lag.unsent.len() {
@@ -425,6 +426,7 @@ impl Frontend {
                     counters.delivered_bytes.add(taken as u64);
                 }
                 if lag.sent < lag.unsent.len() {
+                    lag.is_full = true;
                     if lag.holds_pages() && !std::mem::replace(&mut lag.sated, true) {
                         self.sated.push_back(conn);
                     }

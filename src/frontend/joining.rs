@@ -81,8 +81,7 @@ impl Frontend {
 
     /// Up to where a stream was given a topic by its prefixes: by the view that it has it by, or else by what is known of them.
     pub(crate) fn shown_by_prefix(&self, ground: &Ground, conn: Conn, topic: &str) -> Option<Shown> {
-        let subscriptions = ground.slots.get(conn).map_or(&[][..], |slot| slot.subscriptions.as_slice());
-        let entries = subscriptions.iter().map(|watched| self.topics.get(watched.topic));
+        let entries = self.all_watched(ground, conn).map(|(_, entry)| entry);
         match entries.clone().find(|entry| entry.topic.as_str() == topic) {
             Some(entry) => entry.shown_to().filter(|_| entry.all.is_by_prefix()),
             None => entries.filter(|entry| entry.topic.covers(topic)).filter_map(|entry| entry.delivered_to).max(),
@@ -100,7 +99,8 @@ impl Frontend {
             entry.delivered_to = Some(shown);
             return;
         };
-        if shown.has(theirs.place()) {
+        // One that is not connected yet begins where it will be.
+        if shown.has(theirs.place()) || ground.slots.at(conn.slot).waiting {
             return;
         }
         let (topic, all) = (entry.topic.clone(), entry.all.clone());
@@ -127,9 +127,8 @@ impl Frontend {
 
     /// Topics that a stream has by prefixes.
     pub(crate) fn had_by_prefix(&self, ground: &Ground, conn: Conn) -> Vec<TopicIndex> {
-        let subscriptions = ground.slots.get(conn).map_or(&[][..], |slot| slot.subscriptions.as_slice());
-        let had = subscriptions.iter().map(|watched| watched.topic);
-        had.filter(|index| self.topics.get(*index).all.is_by_prefix()).collect()
+        let had = self.all_watched(ground, conn).filter(|(_, entry)| entry.all.is_by_prefix());
+        had.map(|(index, _)| index).collect()
     }
 
     /// A stream that has a topic by a prefix has it by its name from now on, or the other way round: what waits for it in
@@ -176,10 +175,8 @@ impl Frontend {
 
     /// The prefixes of a stream, and what it gets of their types.
     fn prefixes_of(&self, ground: &Ground, conn: Conn) -> Vec<(Topic, All)> {
-        let subscriptions = ground.slots.get(conn).map_or(&[][..], |slot| slot.subscriptions.as_slice());
-        let entries = subscriptions.iter().map(|watched| self.topics.get(watched.topic));
-        let prefixes = entries.filter(|entry| entry.topic.is_prefix());
-        prefixes.map(|entry| (entry.topic.clone(), entry.all.clone())).collect()
+        let prefixes = self.all_watched(ground, conn).filter(|(_, entry)| entry.topic.is_prefix());
+        prefixes.map(|(_, entry)| (entry.topic.clone(), entry.all.clone())).collect()
     }
 
     /// A stream gives up a prefix, and what it has by that alone.

@@ -6,6 +6,7 @@ use crate::frontend::resume::Replaying;
 use crate::ground::slots::TopicIndex;
 use crate::queue::backlog::Backlog;
 use crate::runtime::account::{Account, Reservation, Use};
+use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::Map;
 
 /// A topic's newest values that a stream is yet to be given.
@@ -30,6 +31,8 @@ pub struct Lag {
     pub backlog: Backlog,
     /// The bytes that the shard's account has for it.
     pub held: Reservation,
+    /// Its socket took less than it was given, and says when there is room again.
+    pub is_full: bool,
     /// When the client last took something, in the shard's seconds.
     pub progress: u32,
     /// Topics of which it has not been given all newest values yet.
@@ -45,13 +48,14 @@ pub struct Lag {
 }
 
 impl Lag {
-    /// That of a stream that has these bytes waiting, in this of the shard's seconds.
+    /// That of a stream whose socket took no more and that has these bytes waiting, in this of the shard's seconds.
     pub fn new(unsent: Vec<u8>, progress: u32, account: &Account) -> Lag {
         Lag {
             unsent,
             sent: 0,
             backlog: Backlog::default(),
             held: account.open(Use::Streams),
+            is_full: true,
             progress,
             ends: None,
             replay: None,
@@ -70,6 +74,11 @@ impl Lag {
     /// Bytes that wait for the client to read.
     pub fn pending(&self) -> usize {
         self.unsent.len() - self.sent + self.backlog.bytes()
+    }
+
+    /// Something will have it go on: its socket, or what is on its way to it here.
+    pub fn goes_on(&self) -> bool {
+        self.is_full || self.waits_for_us() || planted(Mistake::WritableMissed)
     }
 
     /// It is not the client who is late: what it missed is being read, or waits for memory.

@@ -134,6 +134,8 @@ pub struct Frontend {
     pub(crate) given_ms: u64,
     /// Streams whose next page waits for memory, or for its turn.
     pub(crate) starving: VecDeque<Conn>,
+    /// Streams for which something waits since this turn, of which their sockets say nothing.
+    pub(crate) stirred: Vec<Conn>,
     /// Streams that hold pages of history while their clients take nothing.
     pub(crate) sated: VecDeque<Conn>,
     /// Pages of history that its streams hold.
@@ -189,6 +191,7 @@ impl Frontend {
             waiting: Waiting::default(),
             given_ms: 0,
             starving: VecDeque::new(),
+            stirred: Vec::new(),
             sated: VecDeque::new(),
             held_pages: HeldPages::new(&ground.account),
             crowds: Crowds::default(),
@@ -210,6 +213,10 @@ impl Frontend {
 
     /// Once a tick.
     pub(crate) fn tick(&mut self, ground: &mut Ground) {
+        if cfg!(debug_assertions) && self.stirred.is_empty() {
+            let stands = self.lags.iter().find(|(_, lag)| !lag.goes_on());
+            assert!(stands.is_none(), "nothing will have a stream go on: {stands:?}");
+        }
         self.tick_homes(ground);
         self.tick_audience(ground);
         self.tick_presence(ground);
@@ -228,6 +235,7 @@ impl Frontend {
         let crowds = self.serve_crowds(ground);
         self.fan_out(ground);
         self.answer_polls(ground);
+        std::mem::take(&mut self.stirred).into_iter().for_each(|conn| self.on_stream_writable(ground, conn));
         self.keep_to_budget(ground);
         let pages = self.take_found(ground) | self.feed_starving(ground);
         self.greet_newcomers(ground);
@@ -237,6 +245,7 @@ impl Frontend {
     /// Whether there is more to do at once.
     pub(crate) fn has_more(&self, ground: &Ground) -> bool {
         !self.unserved.is_empty()
+            || !self.stirred.is_empty()
             || !self.broken.is_empty()
             || self.homes.are_new()
             || self.registrar.is_due(ground.clock.instant)

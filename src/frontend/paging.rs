@@ -83,10 +83,6 @@ impl Frontend {
             (until > 0).then_some(Showing { topic: index, at: 0, until })
         });
         let newest: Vec<Showing> = newest.collect();
-        if newest.is_empty() && self.lags.get(conn.slot).is_some() {
-            // What it had by a prefix may have been put aside for it.
-            return self.on_stream_writable(ground, conn);
-        }
         self.show(ground, conn, newest);
     }
 

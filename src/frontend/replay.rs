@@ -34,6 +34,15 @@ pub enum Step {
     Done,
 }
 
+/// Where what a stream is given of a topic begins: the place, up to where its client has surely seen all, and, if it is to have
+/// the newest events only, how many.
+type Begin = (Position, Option<Shown>, Option<Option<usize>>);
+
+/// Behind what it was given.
+fn behind(shown: Shown) -> Begin {
+    (shown.place(), Some(shown), None)
+}
+
 /// A stream's replay.
 #[derive(Debug)]
 pub struct Replay {
@@ -47,7 +56,7 @@ pub struct Replay {
     /// Of Mercure's protocol, what the stream wants beyond the topics that it names, and may have.
     pub subscriber: Option<Arc<Subscriber>>,
     /// Of a topic that joins later: what of it is wanted, as of those that were there from the beginning.
-    begin: (Position, Option<Shown>, Option<Option<usize>>),
+    begin: Begin,
     /// Some topic was live, though others' past may be read again.
     was_live: bool,
     /// What was left while a prefix of it was yet to be listed: it is gone on with if it is found there.
@@ -90,8 +99,8 @@ impl Replay {
         self
     }
 
-    /// A topic of a prefix joins, and is given what the others are. False if there are too many.
-    fn add(&mut self, topic: &Topic, all: All) -> bool {
+    /// A topic joins, and is given from there on unless it is gone on with. False if there are too many of prefixes.
+    fn add(&mut self, topic: &Topic, all: All, (after, seen, newest): Begin) -> bool {
         if self.topics.iter().any(|entry| entry.topic == *topic) {
             return true;
         }
@@ -103,7 +112,6 @@ impl Replay {
             self.topics.push(TopicReplay { all, ..self.left.swap_remove(at) });
             return true;
         }
-        let (after, seen, newest) = self.begin;
         self.topics.push(TopicReplay {
             newest: newest.flatten().map(|most| (most, None)),
             // Whether it is told of one is said of the prefix.
@@ -122,7 +130,7 @@ impl Replay {
         let mut fits = true;
         for topic in &topics {
             let all = self.topics[at].all.by_prefix(topic.as_str(), self.subscriber.as_deref());
-            fits &= all.is_none_or(|all| self.add(topic, all));
+            fits &= all.is_none_or(|all| self.add(topic, all, self.begin));
         }
         self.topics[at].gap |= more || !fits;
         self.page(prefix.as_str(), page, 0);
@@ -131,16 +139,12 @@ impl Replay {
     /// A live event of a topic that is had by a prefix: it waits for the others' past, and so comes from history.
     fn joins_by_prefix(&mut self, frame: &Frame) -> bool {
         let topic = frame.topic();
-        let covering = self.topics.iter().position(|entry| entry.state != State::Live && entry.topic.covers(topic));
+        let covering = self.topics.iter().position(|entry| entry.is_to_list(topic));
         covering.is_some_and(|at| {
             let Some(all) = self.topics[at].all.by_prefix(topic, self.subscriber.as_deref()) else { return false };
-            let (topic, begin) = (Topic::of_frame(topic), self.begin);
-            if self.was_live {
-                // It came live before this one did, and others' past holds it up only since.
-                self.begin = (frame.prev(), Some(Shown::to(frame.prev())), None);
-            }
-            let fits = frame.position().is_some() && self.add(&topic, all);
-            self.begin = begin;
+            // Where some were live it came live before this one did, and others' past holds it up only since.
+            let begin = if self.was_live { behind(Shown::to(frame.prev())) } else { self.begin };
+            let fits = frame.position().is_some() && self.add(&Topic::of_frame(topic), all, begin);
             self.topics[at].gap |= !fits && frame.position().is_some();
             fits
         })
@@ -250,8 +254,7 @@ impl Replay {
         let Some(at) = self.topics.iter().position(|entry| entry.topic.as_str() == topic) else { return false };
         let mut entry = self.topics.remove(at);
         let was_asked = entry.state == State::Asked;
-        let is_to_list = |prefix: &TopicReplay| prefix.state != State::Live && prefix.topic.covers(topic);
-        if self.topics.iter().any(is_to_list) && entry.state != State::Live {
+        if self.topics.iter().any(|prefix| prefix.is_to_list(topic)) && entry.state != State::Live {
             match entry.page {
                 Some(_) => entry.give_up_page(),
                 None => entry.state = State::Lacks,
@@ -277,11 +280,8 @@ impl Replay {
             }
             return;
         }
-        let is_to_list = |prefix: &TopicReplay| prefix.state != State::Live && prefix.topic.covers(topic.as_str());
-        let begin = if self.topics.iter().any(is_to_list) { self.begin } else { (had.place(), Some(had), None) };
-        let before = std::mem::replace(&mut self.begin, begin);
-        let fits = self.add(topic, all);
-        self.begin = before;
+        let is_to_list = self.topics.iter().any(|prefix| prefix.is_to_list(topic.as_str()));
+        let fits = self.add(topic, all, if is_to_list { self.begin } else { behind(had) });
         let covering = self.topics.iter_mut().filter(|entry| !fits && entry.topic.covers(topic.as_str()));
         covering.for_each(|entry| entry.gap = true);
     }
@@ -303,7 +303,7 @@ impl Replay {
 
     /// Bytes that the pages on their way will hold. Those that are here count among all that are held.
     pub fn asked_bytes(&self) -> usize {
-        self.topics.iter().filter(|entry| entry.state == State::Asked).count() * self.page_bytes()
+        self.topics.iter().filter(|entry| entry.state == State::Asked).map(|entry| entry.asked_bytes).sum()
     }
 
     /// Bytes for which there must be room beyond those, before the next step: for the pages that it may ask for.
@@ -331,6 +331,7 @@ impl Replay {
 
     /// What comes next.
     pub fn step(&mut self) -> Step {
+        let page_bytes = self.page_bytes();
         for entry in &mut self.topics {
             if std::mem::take(&mut entry.gap) {
                 return Step::Gap(entry.topic.clone());
@@ -339,7 +340,7 @@ impl Replay {
                 entry.state = State::Lacks;
             }
             if entry.state == State::Lacks {
-                entry.state = State::Asked;
+                (entry.state, entry.asked_bytes) = (State::Asked, page_bytes);
                 return Step::Ask(entry.topic.clone(), entry.after);
             }
         }
@@ -370,7 +371,7 @@ impl Replay {
                     && entry.after < position.earlier(REPLAY_LEAD_MS)
             };
             if let Some(entry) = self.topics.iter_mut().find(lags) {
-                entry.state = State::Asked;
+                (entry.state, entry.asked_bytes) = (State::Asked, page_bytes);
                 return Step::Ask(entry.topic.clone(), entry.after);
             }
         }

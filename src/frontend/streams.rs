@@ -239,10 +239,20 @@ impl Frontend {
         kinds.collect::<Result<_, _>>().map(All::of)
     }
 
+    /// What a stream watches, by name or by prefix, and its prefixes, with their places.
+    pub(crate) fn all_watched(
+        &self,
+        ground: &Ground,
+        conn: Conn,
+    ) -> impl Iterator<Item = (TopicIndex, &TopicEntry)> + Clone {
+        let subscriptions = ground.slots.get(conn).map_or(&[][..], |slot| slot.subscriptions.as_slice());
+        subscriptions.iter().map(|watched| (watched.topic, self.topics.get(watched.topic)))
+    }
+
     /// The place of a topic that a stream watches.
     pub(crate) fn watched(&self, ground: &Ground, conn: Conn, topic: &str) -> Option<TopicIndex> {
-        let watched = ground.slots.get(conn)?.subscriptions.as_slice().iter().map(|watched| watched.topic);
-        watched.into_iter().find(|index| self.topics.get(*index).topic.as_str() == topic)
+        let mut watched = self.all_watched(ground, conn);
+        watched.find(|(_, entry)| entry.topic.as_str() == topic).map(|(index, _)| index)
     }
 
     /// By which the member of a stream is known, if it names one.
@@ -345,12 +355,7 @@ impl Frontend {
     /// The topics of a stream: all, and those not registered yet.
     pub(crate) fn topics_of(&self, ground: &Ground, conn: Conn) -> (Vec<&str>, Vec<&str>) {
         let (mut all, mut pending) = (Vec::new(), Vec::new());
-        let subscriptions = ground.slots.get(conn).map_or(&[][..], |slot| slot.subscriptions.as_slice());
-        for subscription in subscriptions {
-            let entry = self.topics.get(subscription.topic);
-            if entry.all.is_by_prefix() {
-                continue;
-            }
+        for (_, entry) in self.all_watched(ground, conn).filter(|(_, entry)| !entry.all.is_by_prefix()) {
             all.push(entry.topic.as_str());
             if !entry.registered {
                 pending.push(entry.topic.as_str());
@@ -424,12 +429,15 @@ impl Frontend {
         self.settle(slot);
     }
 
-    /// What waits for a stream, which lags from now on if it did not before.
+    /// What waits for a stream, which lags from now on if it did not before. What is put there is written this turn: its socket,
+    /// which could be written to all along, will not say so.
     pub(crate) fn lag(&mut self, ground: &mut Ground, slot: u32) -> &mut Lag {
         if self.lags.get(slot).is_none() {
+            self.stirred.push(Conn { slot, generation: ground.slots.at(slot).generation });
             self.lag_behind(ground, slot, Vec::new());
+            self.lags.get_mut(slot).expect("it was just made").is_full = false;
         }
-        self.lags.get_mut(slot).expect("it was just made")
+        self.lags.get_mut(slot).expect("it was there, or was just made")
     }
 
     /// What a client sends on a stream means nothing; its end does.

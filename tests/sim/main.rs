@@ -51,6 +51,7 @@ pub fn small(seed: u64) -> Plan {
         backends: 0,
         hooks: false,
         prefixes: false,
+        nested: false,
         shards: 1,
         viewers: 0,
         publishers: 0,
@@ -147,11 +148,12 @@ type Story = (fn() -> Plan, &'static str);
 /// Viewers who have topics by their names and by prefixes, of which events are lost on their way.
 fn many_names(seed: u64) -> Plan {
     let (faults, kinds) = ([Fault::Cut, Fault::Dispatcher, Fault::Pause].into(), Kinds::default());
-    let small = Plan { prefixes: true, hooks: false, data_centers: 1, backends: 0, members: 0, ..whole(seed) };
+    let small =
+        Plan { prefixes: true, nested: false, hooks: false, data_centers: 1, backends: 0, members: 0, ..whole(seed) };
     Plan { publishers: 1, topics: 6, viewers: 12, hurries: true, faults, kinds, ..small }
 }
 
-const ONCE_FAILED: [Story; 14] = [
+const ONCE_FAILED: [Story; 15] = [
     (
         || whole(1030),
         "a store that lost all twice took an event for the first one of its topic: what it lost in between went untold",
@@ -190,16 +192,16 @@ const ONCE_FAILED: [Story; 14] = [
         "a like whose commit had no answer was stored; who gave it again was told so, and viewers were never told of its total",
     ),
     (
-        || plan(960_861_929),
+        || Plan { nested: false, ..plan(960_861_929) },
         "who came back after a loss that the others had been told of, and before those had what history kept, was not told",
     ),
     (
-        || Plan { prefixes: true, ..plan(3191) },
+        || Plan { prefixes: true, nested: false, ..plan(3191) },
         "the rules of a video came to a Frontend never, whose version a database counts from 1: it is older than whatever else was \
          heard of the topic, and was not compared with what the store has",
     ),
     (
-        || Plan { prefixes: true, hooks: false, data_centers: 1, backends: 0, ..whole(2126) },
+        || Plan { prefixes: true, nested: false, hooks: false, data_centers: 1, backends: 0, ..whole(2126) },
         "who had a prefix was not given what viewers who named one of its topics later were not to have, from before they came",
     ),
     (
@@ -220,6 +222,15 @@ const ONCE_FAILED: [Story; 14] = [
         || many_names(2416),
         "a stream that came back was given an event twice: it went live, and again in its place once another topic's past was found \
          to be longer",
+    ),
+    (
+        || {
+            let (faults, kinds) = (Default::default(), Kinds::default());
+            let many = Plan { publishers: 12, topics: 20, viewers: 12, seconds: 4, faults, kinds, ..many_names(2169) };
+            Plan { nested: true, ..many }
+        },
+        "a stream that had two prefixes' topics was to be given one from history, since another prefix had it first: its socket, which \
+         could be written to all along, never said so, and it was given nothing any more",
     ),
 ];
 

@@ -397,7 +397,7 @@ impl<'a> Case<'a> {
         let Some(stream) = viewer.streams.last() else { return };
         let lasts = |topic: &&String| stream.since.get(*topic).is_some_and(|at| at + 7 * SECOND < world.now);
         for topic in viewer.topics.iter().filter(lasts) {
-            let Some(video) = topic.strip_prefix("live:").filter(|video| *video != "*") else { continue };
+            let Some(video) = topic.strip_prefix("live:").filter(|video| !video.ends_with('*')) else { continue };
             let (shown, stored) = (stream.likes.get(topic).copied(), stored::count(world, dc, video));
             if shown != Some(stored) {
                 let wrong = format!("viewer {} sees {shown:?} likes of {video}, which has {stored}", viewer.number);
@@ -414,7 +414,7 @@ impl<'a> Case<'a> {
         };
         let lasts = |topic: &&String| stream.since.get(*topic).is_some_and(|at| at + 5 * SECOND < world.now);
         for topic in viewer.topics.iter().filter(lasts) {
-            let Some(video) = topic.strip_prefix("live:").filter(|video| *video != "*") else { continue };
+            let Some(video) = topic.strip_prefix("live:").filter(|video| !video.ends_with('*')) else { continue };
             let shown = stream.totals.get(topic).copied();
             let stored: u64 = (0..world.disks.len()).map(|dc| stored::count(world, dc, video)).sum();
             if shown != Some(stored) {
@@ -453,7 +453,7 @@ impl<'a> Case<'a> {
         let topics = viewer
             .topics
             .iter()
-            .filter_map(move |topic| Some((topic, topic.strip_prefix(kind).filter(|of| *of != "*")?)));
+            .filter_map(move |topic| Some((topic, topic.strip_prefix(kind).filter(|of| !of.ends_with('*'))?)));
         let stream = viewer.streams.last().filter(|_| !viewer.is_retired);
         topics.filter_map(move |(topic, of)| {
             let known = stream?.latest.get(&(topic.clone(), newest.to_owned())).copied();

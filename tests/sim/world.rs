@@ -47,6 +47,8 @@ pub struct Plan {
     pub backends: usize,
     /// Some viewers watch prefixes of topics.
     pub prefixes: bool,
+    /// Half of the topics have one more prefix, which the other half has not.
+    pub nested: bool,
     /// Backends have a hook.
     pub hooks: bool,
     pub shards: usize,

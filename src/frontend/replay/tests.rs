@@ -441,3 +441,14 @@ fn what_a_stream_had_by_a_prefix_is_gone_on_with_by_name() {
     replay.page("live:a", &page([frame("live:a", 8)].into(), true, 1, 1), 0);
     assert_eq!(told(&mut replay, []), [8]);
 }
+
+/// What a page on its way may hold is held for it until it comes, though its share would be less by now.
+#[test]
+fn bytes_of_a_page_that_change_while_it_is_on_its_way() {
+    let mut replay = replay([Topic::parse(TOPICS[0]).unwrap()], 1, Some(1));
+    assert!(matches!(replay.step(), Step::Ask(..)));
+    let asked = replay.asked_bytes();
+    replay.go_on_with(&Topic::parse(TOPICS[1]).unwrap(), All::default(), Shown::to(Position::at(1)));
+    assert_eq!((asked, replay.asked_bytes()), (REPLAY_BYTES, REPLAY_BYTES));
+    assert!(replay.page_bytes() < asked);
+}

@@ -34,6 +34,8 @@ pub(super) struct TopicReplay {
     /// What precedes what is yet to be written of the page: where it begins anew if it is given up.
     pub(super) written: Position,
     pub(super) state: State,
+    /// What the page on its way may hold, whatever joins meanwhile.
+    pub(super) asked_bytes: usize,
     /// A live event came since the last page: it is read.
     pub(super) missed: bool,
     /// The client has everything up to here, or was told that it may not: what history must reach back to. None if nobody
@@ -62,6 +64,7 @@ impl TopicReplay {
             at: 0,
             written: after,
             state: State::Lacks,
+            asked_bytes: 0,
             missed: false,
             complete_to: seen,
             page_to: Shown::to(after),
@@ -70,6 +73,11 @@ impl TopicReplay {
             told: None,
             again: None,
         }
+    }
+
+    /// Whether it is a prefix of which more topics may be found, this one among them.
+    pub(super) fn is_to_list(&self, topic: &str) -> bool {
+        self.state != State::Live && self.topic.covers(topic)
     }
 
     /// What is yet to be written of the page.

@@ -45,7 +45,12 @@ impl Client {
 
 impl World {
     pub(super) fn people(&mut self) {
-        let places: Vec<String> = (0..self.plan.topics).map(|number| number.to_string()).collect();
+        let is_nested = self.plan.prefixes && self.plan.nested;
+        let place = |number: usize| match is_nested && number % 2 == 1 {
+            true => format!("odd.{number}"),
+            false => number.to_string(),
+        };
+        let places: Vec<String> = (0..self.plan.topics).map(place).collect();
         let topics: Vec<String> = ["chat", "live"]
             .iter()
             .flat_map(|kind| places.iter().map(move |place| format!("{kind}:{place}")))
@@ -64,12 +69,17 @@ impl World {
             viewer.all.clone_from(&all);
             let mut draw_prefix = Random::new(self.plan.seed ^ 0x9ef1 ^ (number as u64) << 32);
             if self.plan.prefixes && draw_prefix.number().is_multiple_of(2) {
-                let prefix = ["chat:*", "live:*"][draw_prefix.number() as usize % 2].to_owned();
+                let (wide, narrow) =
+                    [("chat:*", "chat:odd.*"), ("live:*", "live:odd.*")][draw_prefix.number() as usize % 2];
                 if draw_prefix.number().is_multiple_of(2) {
                     viewer.topics.clear();
                 }
-                viewer.topics.push(prefix.clone());
-                viewer.all.push(prefix);
+                let which = if is_nested { draw_prefix.number() % 3 } else { 0 };
+                let prefixes =
+                    [wide, narrow].into_iter().skip(usize::from(which == 1)).take(1 + usize::from(which == 2));
+                let prefixes: Vec<String> = prefixes.map(str::to_owned).collect();
+                viewer.topics.extend_from_slice(&prefixes);
+                viewer.all.extend(prefixes);
             }
             viewer.member = members.get(draw(2 * members.len().max(1))).cloned();
             viewer.lasts = self.plan.tokens.then_some([8, 15, 25][draw(3)] * SECOND);
