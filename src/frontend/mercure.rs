@@ -170,9 +170,11 @@ fn last_event(ground: &Ground, id: &str) -> LastEvent {
 pub(crate) fn is_for(topics: &Topics, slot: &Slot, all: &All, frame: &Frame) -> bool {
     let Some(audience) = frame.audience() else { return true };
     let subscriber = slot.rights.as_ref().and_then(|rights| rights.mercure.as_deref());
-    let is_named = |topic: &Topic| {
-        let mut watched = slot.subscriptions.as_slice().iter().map(|watched| topics.get(watched.topic));
-        watched.any(|entry| entry.topic == *topic && !entry.all.is_by_prefix())
-    };
-    audience.has(all.has_private(), all.is_by_prefix(), subscriber, is_named)
+    audience.has(all.has_private(), all.is_by_prefix(), subscriber, |topic| is_named(topics, slot, topic))
+}
+
+/// Whether a stream has a topic by its name.
+pub(crate) fn is_named(topics: &Topics, slot: &Slot, topic: &Topic) -> bool {
+    let mut watched = slot.subscriptions.as_slice().iter().map(|watched| topics.get(watched.topic));
+    watched.any(|entry| entry.topic == *topic && !entry.all.is_by_prefix())
 }

@@ -133,7 +133,7 @@ impl Replay {
             fits &= all.is_none_or(|all| self.add(topic, all, self.begin));
         }
         self.topics[at].gap |= more || !fits;
-        self.page(prefix.as_str(), page, 0);
+        self.page(prefix.as_str(), page, 0, |_| false);
     }
 
     /// A live event of a topic that is had by a prefix: it waits for the others' past, and so comes from history.
@@ -150,12 +150,10 @@ impl Replay {
         })
     }
 
-    /// A page that was asked for. It holds nothing that viewers of the topic were not given yet.
-    pub fn page(&mut self, topic: &str, page: &FramePage, from: usize) {
+    /// A page that was asked for. It holds nothing that viewers of the topic were not given yet. `is_named` says whether the stream
+    /// has a topic by its name, whether or not it is given anything of that from history.
+    pub fn page(&mut self, topic: &str, page: &FramePage, from: usize, is_named: impl Fn(&Topic) -> bool) {
         let bytes_max = self.page_bytes();
-        let chooses = page.frames.iter().any(|frame| frame.audience().is_some());
-        let named = self.topics.iter().filter(|entry| chooses && !entry.all.is_by_prefix());
-        let named: Vec<Topic> = named.map(|entry| entry.topic.clone()).collect();
         let Some(entry) = self.topics.iter_mut().find(|entry| entry.topic.as_str() == topic) else { return };
         if entry.state != State::Asked {
             return;
@@ -178,9 +176,8 @@ impl Replay {
             entry.page_to = entry.page_to.max(page.shown);
         }
         let is_for_others = |frame: &Arc<Frame>| {
-            let is_named = |topic: &Topic| named.contains(topic);
             let (all, subscriber) = (&entry.all, self.subscriber.as_deref());
-            let has = |audience: &Audience| audience.has(all.has_private(), all.is_by_prefix(), subscriber, is_named);
+            let has = |audience: &Audience| audience.has(all.has_private(), all.is_by_prefix(), subscriber, &is_named);
             frame.audience().is_some_and(|audience| !has(audience))
         };
         let left_out = |frame: &Arc<Frame>| {

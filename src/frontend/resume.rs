@@ -7,6 +7,7 @@ use crate::frontend::Frontend;
 use crate::frontend::beginning::{Joined, beginning};
 use crate::frontend::held_pages::HeldPages;
 use crate::frontend::homes::within;
+use crate::frontend::mercure::is_named;
 use crate::frontend::polls::split_told;
 use crate::frontend::replay::{Replay, Step};
 use crate::ground::Ground;
@@ -242,9 +243,10 @@ impl Frontend {
                 });
                 let Some(lag) = self.lags.get_mut(conn.slot) else { return };
                 let Some(replaying) = &mut lag.replay else { return };
+                let is_named = |topic: &Topic| is_named(&self.topics, ground.slots.at(conn.slot), topic);
                 let page =
                     shown.map_or_else(|| replayed.page.clone(), |(shown, told)| replayed.page.up_to(shown, told));
-                replaying.replay.page(topic, &page, replayed.from.min(page.frames.len()));
+                replaying.replay.page(topic, &page, replayed.from.min(page.frames.len()), is_named);
                 self.on_stream_writable(ground, conn);
             }
             Asker::Core { view: index, .. } => {

@@ -39,7 +39,9 @@ fn told(replay: &mut Replay, pages: impl IntoIterator<Item = FramePage>) -> Vec<
     let (mut pages, mut got) = (pages.into_iter(), Vec::new());
     loop {
         match replay.step() {
-            Step::Ask(topic, _) => replay.page(topic.as_str(), &pages.next().expect("the last one is complete"), 0),
+            Step::Ask(topic, _) => {
+                replay.page(topic.as_str(), &pages.next().expect("the last one is complete"), 0, |_| false)
+            }
             Step::Gap(_) => got.push(0),
             Step::Frame(frame) => got.push(frame.position().unwrap().ms),
             Step::Done => return got,
@@ -111,7 +113,7 @@ proptest! {
                     let lacking: Vec<_> = all.iter().filter(|f| f.position() > Some(after)).cloned().collect();
                     let complete = lacking.len() <= limit;
                     let frames = lacking.into_iter().take(limit).collect();
-                    replay.page(topic.as_str(), &page(frames, complete, 0, 0), 0);
+                    replay.page(topic.as_str(), &page(frames, complete, 0, 0), 0, |_| false);
                 }
                 Op::Answer => {}
                 Op::GiveUp => replay.give_up_pages(),
@@ -191,7 +193,7 @@ fn a_loss_that_is_said_in_several_ways_is_told_once() {
                 }
                 match replay.step() {
                     Step::Gap(_) => got.push(0),
-                    Step::Ask(..) => replay.page("live:a", &unaware, 0),
+                    Step::Ask(..) => replay.page("live:a", &unaware, 0, |_| false),
                     step => panic!("{step:?}"),
                 }
             }
@@ -215,7 +217,7 @@ fn a_loss_that_others_were_told_of_before_a_stream_came_back() {
         let page = page(events(&[30]), true, 20, 20).up_to(shown, told);
         assert!(page.frames.is_empty(), "they come live");
         assert!(matches!(replay.step(), Step::Ask(..)));
-        replay.page("live:a", &page, 0);
+        replay.page("live:a", &page, 0, |_| false);
         assert_eq!(matches!(replay.step(), Step::Gap(_)), gap, "{told:?}");
     }
 }
@@ -226,7 +228,7 @@ fn what_was_complete_does_not_begin_to_lack_as_time_goes_by() {
     let mut replay = replay(topic(), 1, Some(5));
     let page = |reaches| FramePage { shown: Shown::to(Position::at(90)), ..page(events(&[]), true, reaches, 0) };
     assert!(matches!(replay.step(), Step::Ask(..)));
-    replay.page("live:a", &page(20), 0);
+    replay.page("live:a", &page(20), 0, |_| false);
     replay.passes_over(&frame("live:a", 95));
     assert_eq!(told(&mut replay, [page(21)]), [0]);
 }
@@ -251,7 +253,7 @@ fn what_is_taken_back_is_not_written_any_more() {
     let start = Position::START;
     let mut replay = Replay::new(shown(topic()), start, start, Some(Shown::to(start)), LATER, &held);
     assert!(matches!(replay.step(), Step::Ask(..)));
-    replay.page("live:a", &page(frames.clone().into(), true, 0, 0), 0);
+    replay.page("live:a", &page(frames.clone().into(), true, 0, 0), 0, |_| false);
     let mut written = Vec::new();
     let mut write = |step: Step| match step {
         Step::Frame(frame) => written.push(frame.position().unwrap().ms),
@@ -293,7 +295,7 @@ fn what_a_pace_left_out_is_given_to_those_who_ask_for_all() {
         let (topic, start) = (Topic::parse(TOPICS[0]).unwrap(), Position::at(1));
         let mut replay = Replay::new([(topic, all)], start, start, Some(Shown::to(start)), LATER, &held());
         assert!(matches!(replay.step(), Step::Ask(..)));
-        replay.page(TOPICS[0], &page(Arc::clone(&frames), true, 1, 1), 0);
+        replay.page(TOPICS[0], &page(Arc::clone(&frames), true, 1, 1), 0, |_| false);
         let given = std::iter::from_fn(|| match replay.step() {
             Step::Frame(frame) => frame.position().map(|position| position.ms),
             _ => None,
@@ -318,7 +320,7 @@ fn whoever_asks_for_the_newest_gets_no_others() {
     let (topic, start) = (Topic::parse(TOPICS[0]).unwrap(), Position::START);
     let mut replay = Replay::new(shown([topic]), start, start, None, LATER, &held()).newest(Some(2));
     assert!(matches!(replay.step(), Step::Ask(..)));
-    replay.page(TOPICS[0], &page(0..4, true), 0);
+    replay.page(TOPICS[0], &page(0..4, true), 0, |_| false);
     replay.give_up_pages();
     assert!(matches!(replay.step(), Step::Ask(_, after) if after == frames[2].prev()));
 }
@@ -331,7 +333,7 @@ fn what_is_taken_back_is_not_among_the_newest() {
     let start = Position::START;
     let mut replay = Replay::new(shown(topic()), start, start, None, LATER, &held()).newest(Some(3));
     assert!(matches!(replay.step(), Step::Ask(..)));
-    replay.page(TOPICS[0], &page(frames[..3].into(), false, 1, 1), 0);
+    replay.page(TOPICS[0], &page(frames[..3].into(), false, 1, 1), 0, |_| false);
     assert!(replay.passes_over(&event("3.deleted", "deleted", 9, "{\"id\":\"3\"}")));
     let got = told(&mut replay, [page(frames[3..].into(), true, 1, 1), page([].into(), true, 1, 1)]);
     assert_eq!(got, [1, 2, 4]);
@@ -358,7 +360,7 @@ fn topics_of_a_prefix_are_merged_once_they_are_known() {
             Step::Ask(topic, after) => {
                 let times: &[u64] = if topic == a { &[6, 8] } else { &[7, 9] };
                 let times: Vec<u64> = times.iter().copied().filter(|ms| Position { ms: *ms, seq: 1 } > after).collect();
-                replay.page(topic.as_str(), &page(frames(topic.as_str(), &times), true, 1, 1), 0);
+                replay.page(topic.as_str(), &page(frames(topic.as_str(), &times), true, 1, 1), 0, |_| false);
             }
             Step::Frame(frame) => got.push(frame.position().unwrap().ms),
             Step::Done => break,
@@ -385,7 +387,7 @@ fn what_a_prefix_lost_is_told() {
                 Step::Gap(topic) => told += usize::from(topic == prefix),
                 Step::Ask(topic, _) => {
                     asked += 1;
-                    replay.page(topic.as_str(), &page([].into(), true, 1, 1), 0);
+                    replay.page(topic.as_str(), &page([].into(), true, 1, 1), 0, |_| false);
                 }
                 Step::Done => break,
                 step => panic!("{step:?}"),
@@ -404,16 +406,16 @@ fn what_a_stream_had_by_name_is_not_given_again_by_a_prefix() {
     let mut replay = replay([named.clone(), prefix.clone()], 5, Some(5));
     assert!(matches!(replay.step(), Step::Ask(topic, _) if topic == named));
     let frames: Vec<Arc<Frame>> = [6, 7, 8].map(|ms| frame("live:a", ms)).to_vec();
-    replay.page("live:a", &page(frames[..2].into(), true, 1, 1), 0);
+    replay.page("live:a", &page(frames[..2].into(), true, 1, 1), 0, |_| false);
     assert!(matches!(replay.step(), Step::Ask(topic, _) if topic == prefix));
     // Nothing of it is written yet, and then one event is.
-    replay.page(prefix.as_str(), &page([].into(), true, 1, 1), 0);
+    replay.page(prefix.as_str(), &page([].into(), true, 1, 1), 0, |_| false);
     assert!(matches!(replay.step(), Step::Frame(frame) if frame.position().unwrap().ms == 6));
     replay.topics[1].state = State::Asked;
     assert!(!replay.leave("live:a"), "nothing of it is on its way");
     replay.listed(&prefix, vec![named.clone()], false, &page([].into(), true, 1, 1));
     assert!(matches!(replay.step(), Step::Ask(topic, after) if topic == named && after.ms == 6));
-    replay.page("live:a", &page(frames[1..].into(), true, 1, 1), 0);
+    replay.page("live:a", &page(frames[1..].into(), true, 1, 1), 0, |_| false);
     assert_eq!(told(&mut replay, []), [7, 8]);
 }
 
@@ -425,7 +427,7 @@ fn what_a_stream_had_by_a_prefix_is_gone_on_with_by_name() {
     assert!(matches!(replay.step(), Step::Ask(topic, _) if topic == a));
     assert!(matches!(replay.step(), Step::Ask(topic, _) if topic == b));
     for topic in [&a, &b] {
-        replay.page(topic.as_str(), &page([].into(), true, 1, 1), 0);
+        replay.page(topic.as_str(), &page([].into(), true, 1, 1), 0, |_| false);
     }
     assert!(replay.passes_over(&frame("live:b", 6)));
     assert!(matches!(replay.step(), Step::Ask(topic, _) if topic == b));
@@ -435,10 +437,10 @@ fn what_a_stream_had_by_a_prefix_is_gone_on_with_by_name() {
     }
     assert!(matches!(replay.step(), Step::Ask(topic, after) if topic == c && after == Position::at(7)));
     for topic in [&b, &c] {
-        replay.page(topic.as_str(), &page([].into(), true, 1, 1), 0);
+        replay.page(topic.as_str(), &page([].into(), true, 1, 1), 0, |_| false);
     }
     assert!(matches!(replay.step(), Step::Ask(topic, after) if topic == a && after == Position::at(7)));
-    replay.page("live:a", &page([frame("live:a", 8)].into(), true, 1, 1), 0);
+    replay.page("live:a", &page([frame("live:a", 8)].into(), true, 1, 1), 0, |_| false);
     assert_eq!(told(&mut replay, []), [8]);
 }
 
