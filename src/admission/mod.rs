@@ -133,7 +133,7 @@ fn held_max(backlog: Option<u64>, memory: u64) -> ByUse<usize> {
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let share = |(numerator, denominator): (u64, u64)| bytes(memory / denominator * numerator).max(HELD_BYTES_MIN);
     Use::ALL.map(|what| match what {
-        Use::Streams => backlog.map_or_else(|| share(HELD_FOR_STREAMS), bytes),
+        Use::Streams => backlog.map_or_else(|| share(HELD_FOR_STREAMS).max(STREAMS_BYTES_MIN), bytes),
         Use::Topics => share(HELD_FOR_TOPICS),
         Use::Questions => share(HELD_FOR_QUESTIONS),
         Use::Cores => share(HELD_FOR_CORES),

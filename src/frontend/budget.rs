@@ -2,7 +2,6 @@
 //! much, those with the most go first.
 
 use crate::frontend::Frontend;
-use crate::frontend::ending::Ended;
 use crate::frontend::lag::Lag;
 use crate::ground::Ground;
 use crate::ground::slots::Conn;
@@ -48,7 +47,7 @@ impl Frontend {
             if ground.account.held(Use::Streams) <= enough {
                 return;
             }
-            self.close_stream(ground, conn, Ended::Budget);
+            self.cut(ground, conn);
         }
     }
 

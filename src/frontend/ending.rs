@@ -110,6 +110,14 @@ impl Frontend {
         }
     }
 
+    /// Ends a stream that lags for the memory that it holds, or lacks. Where its socket takes it, it is told to come back.
+    pub(crate) fn cut(&mut self, ground: &mut Ground, conn: Conn) {
+        if self.lags.get(conn.slot).is_some_and(|lag| !lag.is_full) {
+            self.say_bye(ground, conn, ByeReason::Backlog, Ended::Budget);
+        }
+        self.close_stream(ground, conn, Ended::Budget);
+    }
+
     /// A stream that lags ends once its client took what is to be sent first.
     pub(crate) fn end_after(&mut self, ground: &mut Ground, slot: u32, why: Ended) {
         if let Some(lag) = self.lags.get_mut(slot) {
@@ -121,11 +129,16 @@ impl Frontend {
     /// Looks at a stream, for which a heartbeat may be due. What its client took is known unless that `is_late`.
     pub(crate) fn look_after(&mut self, ground: &mut Ground, conn: Conn, is_due: bool, is_late: bool) {
         let (half_closed, framing) = (ground.slots.at(conn.slot).half_closed, ground.slots.at(conn.slot).framing());
+        let is_long = |since: u32| ground.clock.seconds().saturating_sub(since) >= STALLED_TIMEOUT.as_secs() as u32;
         let beats = match self.lags.get(conn.slot) {
+            Some(lag) if lag.waits_for_us() && lag.hungry_since.is_some_and(is_long) => {
+                // Others hold all that there is, or there is too little for what it asks for.
+                self.cut(ground, conn);
+                false
+            }
             Some(lag) if lag.waits_for_us() => is_due,
             Some(lag) => {
-                let waited = ground.clock.seconds().saturating_sub(lag.progress);
-                if !is_late && waited >= STALLED_TIMEOUT.as_secs() as u32 {
+                if !is_late && is_long(lag.progress) {
                     self.close_stream(ground, conn, Ended::Stalled);
                 }
                 false

@@ -41,8 +41,10 @@ pub struct Lag {
     pub replay: Option<Box<Replaying>>,
     /// It holds pages of history that its client does not take, and is known for it.
     pub sated: bool,
-    /// Its next page waits for memory.
+    /// Its next page waits for memory, or for its turn.
     pub starves: bool,
+    /// Since when no page of it found memory, in the shard's seconds.
+    pub hungry_since: Option<u32>,
     /// It ends, for this reason, once `unsent` is through.
     pub ends: Option<Ended>,
 }
@@ -62,6 +64,7 @@ impl Lag {
             showing: Vec::new(),
             sated: false,
             starves: false,
+            hungry_since: None,
         }
     }
 

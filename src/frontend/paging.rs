@@ -120,9 +120,11 @@ impl Frontend {
         let (part, whole) = PAGES_PART;
         let most = ground.account.most(Use::Streams) / whole * part;
         if lag.held.resize_within(lag.bytes() + lag.page_asks(), most).is_err() {
+            lag.hungry_since.get_or_insert(ground.clock.seconds());
             self.queue_for_pages(conn, lag);
             return Made::Nothing;
         }
+        lag.hungry_since = None;
         let floor = self.floor(ground);
         // Whatever waited until now, the client did not.
         lag.progress = ground.clock.seconds();

@@ -402,7 +402,7 @@ impl Frontend {
             Kind::Lagging { .. } => {
                 let Some(lag) = self.lags.get_mut(conn.slot) else { return };
                 // Nothing else would wake a stream that could be written to, and waits for history.
-                let idle = lag.waits_for_us();
+                let idle = !lag.is_full;
                 lag.unsent.extend_from_slice(bytes);
                 if idle {
                     self.on_stream_writable(ground, conn);

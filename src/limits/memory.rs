@@ -37,6 +37,11 @@ pub const REPLAY_BYTES: usize = RING_BYTES;
 pub const REPLAY_EVENT_BYTES: usize = EVENT_BYTES_MAX + 1024;
 const _: () =
     assert!(REPLAY_EVENT_BYTES >= EVENT_BYTES_MAX + KEY_BYTES_MAX + ID_BYTES_MAX + TOPIC_BYTES_MAX + TYPE_BYTES_MAX);
+/// However little memory there is, what streams may hold unless the settings say less: a stream that comes back to as many topics
+/// as it may have finds room for the largest event of each, in its part of that.
+pub const STREAMS_BYTES_MIN: usize =
+    (PAGE_BUFFER_BYTES + (PREFIX_REPLAYED_MAX + TOPICS_PER_CONNECTION_MAX) * REPLAY_EVENT_BYTES) / PAGES_PART.0
+        * PAGES_PART.1;
 /// What a page of history or of newest values may take while it is made: the event that fills it may be a large one.
 pub const PAGE_BUFFER_BYTES: usize = REPLAY_WRITE_BYTES + REPLAY_EVENT_BYTES;
 /// Pages that a client is written in one go, however fast it takes them, before others have their turn: 0.1 ms or so.

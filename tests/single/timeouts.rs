@@ -131,6 +131,19 @@ fn a_client_that_reads_nothing_stays() {
     assert!(node.metric("fanfare_dropped_total", "reason=\"closed\"") > 0);
 }
 
+fn a_stream_whose_past_finds_no_memory_stands_still() {
+    // A page of history takes more.
+    let node = Node::with(&["--cores", "1", "--max-backlog", "64KiB"]);
+    node.publish("chat:1", &json!({"type": "comment", "data": {"n": 1}}));
+    let mut client = patient(&node);
+    client.send(request("GET", "/v1/events?topic=chat:1&from=earliest", &[], b""));
+    assert_eq!(client.answer_to_head().status, 200);
+    let mut rest = String::new();
+    client.socket.read_to_string(&mut rest).expect("the node closes");
+    assert!(rest.contains("event: bye\ndata: {\"reason\":\"backlog\"") && rest.contains("\nretry: "), "{rest}");
+    assert_eq!(node.metric("fanfare_disconnects_total", "reason=\"budget\""), 1);
+}
+
 fn ip(words: &str) -> bool {
     let output = Command::new("ip").args(words.split(' ')).output();
     output.is_ok_and(|output| output.status.success())
@@ -184,12 +197,13 @@ fn a_client_that_vanished_stays() {
 
 #[test]
 fn what_takes_too_long_ends() {
-    let parts: [(&str, fn()); 5] = [
+    let parts: [(&str, fn()); 6] = [
         ("a head that never ends", a_head_that_never_ends),
         ("a body of single bytes", a_body_of_single_bytes),
         ("a silent stream", a_silent_stream_is_taken_for_a_dead_one),
         ("a client that reads nothing", a_client_that_reads_nothing_stays),
         ("a client that vanished", a_client_that_vanished_stays),
+        ("a past without memory", a_stream_whose_past_finds_no_memory_stands_still),
     ];
     let failed: Vec<&str> = std::thread::scope(|scope| {
         let started: Vec<_> = parts.into_iter().map(|(name, part)| (name, scope.spawn(part))).collect();
