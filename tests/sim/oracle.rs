@@ -225,7 +225,9 @@ impl<'a> Case<'a> {
             }
             let Some(key) = &event.key else {
                 let shown = stream.every.get(&format!("{} {}", event.topic, event.id)).copied().unwrap_or(0);
+                let again = stream.prefixes.iter().filter(|prefix| covers(prefix, &event.topic)).count() as u64;
                 let most = if once || event.begun > self.calm { 1 } else { event.attempts };
+                let most = again.saturating_add(most);
                 if shown > most && !self.lost {
                     wrong.push(format!("{name} was shown {shown} times {} of {}, which is one", event.id, event.topic));
                 }

@@ -37,6 +37,8 @@ pub struct Stream {
     pub sums: BTreeMap<(String, String, String), u64>,
     /// The number in the newest event, by topic and key; of viewers how many, of presence whether, by the type.
     pub latest: BTreeMap<(String, String), u64>,
+    /// Prefixes that it asked for while it was open: each may bring what came shortly before, though it had that already.
+    pub prefixes: Vec<String>,
     /// How often an event of class `every` came, by topic and id.
     pub every: BTreeMap<String, u64>,
     /// How often somebody's like was told alone, by topic and member.
@@ -96,6 +98,8 @@ pub struct Viewer {
     pub renews: bool,
     /// When it changes its topics next.
     pub changes_at: u64,
+    /// It changes its mind often.
+    pub is_restless: bool,
     /// It changes nothing any more.
     pub quiet: bool,
     pub changes: u64,
@@ -163,6 +167,7 @@ impl Viewer {
             grace: 0,
             renews: false,
             changes_at: u64::MAX,
+            is_restless: false,
             quiet: false,
             changes: 0,
             rights_lost: 0,

@@ -129,7 +129,11 @@ impl Viewer {
         if now < self.changes_at {
             return None;
         }
-        self.changes_at = if self.quiet { u64::MAX } else { now + SECOND + draw as u64 % (6 * SECOND) };
+        self.changes_at = if self.quiet {
+            u64::MAX
+        } else {
+            now + (SECOND + draw as u64 % (6 * SECOND)) / if self.is_restless { 8 } else { 1 }
+        };
         let topic =
             self.all.get((draw >> 8) % self.all.len()).filter(|topic| !self.quiet && changeable(topic))?.clone();
         if self.topics.contains(&topic) {
@@ -165,6 +169,9 @@ impl Viewer {
                         self.stream().since.insert(topic.clone(), now);
                     }
                     self.gone.remove(&topic);
+                    if topic.ends_with('*') {
+                        self.stream().prefixes.push(topic.clone());
+                    }
                     self.topics.push(topic);
                 }
                 remove.into_iter().for_each(|topic| self.lose(topic, now));

@@ -79,7 +79,8 @@ impl World {
                     [wide, narrow].into_iter().skip(usize::from(which == 1)).take(1 + usize::from(which == 2));
                 let prefixes: Vec<String> = prefixes.map(str::to_owned).collect();
                 viewer.topics.extend_from_slice(&prefixes);
-                viewer.all.extend(prefixes);
+                viewer.all.extend(if is_nested { [wide, narrow].map(str::to_owned).into() } else { prefixes });
+                viewer.is_restless = is_nested && draw_prefix.number().is_multiple_of(2);
             }
             viewer.member = members.get(draw(2 * members.len().max(1))).cloned();
             viewer.lasts = self.plan.tokens.then_some([8, 15, 25][draw(3)] * SECOND);
