@@ -11,7 +11,7 @@ use crate::frontend::paging::Made;
 use crate::frontend::resume::Replaying;
 use crate::ground::Ground;
 use crate::ground::admitting::bye;
-use crate::ground::slots::{Body, Conn, Kind, Subscription, TopicIndex};
+use crate::ground::slots::{Body, Conn, Kind, Slot, Subscription, TopicIndex};
 use crate::limits::{
     FAN_OUT_SLICE, FANOUT_BURST, FANOUT_SLICE, HEARTBEAT, PAGES_BURST, SENDFILE_BYTES_MIN, SENDFILE_VIEWERS_MIN,
 };
@@ -410,8 +410,7 @@ impl Frontend {
         let (now_ms, seconds, retry_ms) = (ground.clock.unix_ms, ground.clock.seconds(), ground.retry_jitter());
         let node = Arc::clone(&ground.node);
         let counters = &node.counters[ground.id];
-        let Some(slot) = ground.slots.get(conn) else { return };
-        let framing = slot.framing();
+        let Some(framing) = ground.slots.get(conn).map(Slot::framing) else { return };
         let Some(mut lag) = self.lags.remove(conn.slot) else { return };
         lag.is_full = false;
         let mut pages = 0;
@@ -496,6 +495,5 @@ fn add(sum: &mut ByClass, more: ByClass) {
 
 /// Whether what comes live reaches a stream by its replay instead.
 fn passes_over(replay: &mut Option<Box<Replaying>>, frame: &Frame) -> bool {
-    let Some(replaying) = replay else { return false };
-    frame.class() == Class::Every && replaying.replay.passes_over(frame)
+    replay.as_mut().is_some_and(|replaying| frame.class() == Class::Every && replaying.replay.passes_over(frame))
 }
