@@ -154,13 +154,14 @@ impl Tally {
             return;
         }
         let counts = self.topics.entry(topic.clone()).or_default();
-        let (is_first, known) = (counts.nodes.is_empty(), counts.nodes.len());
-        counts.nodes.retain(|(other, _)| *other != node);
+        let is_first = counts.nodes.is_empty();
+        let before = counts.nodes.iter().position(|(other, _)| *other == node);
+        let before = before.map(|at| counts.nodes.swap_remove(at).1);
         if !crowd.is_none() {
-            if counts.nodes.len() == known
+            if before.is_none_or(|before| before == *crowd)
                 && let Some(told) = &mut counts.told
             {
-                // Who watches there first was told nothing, and is told though the sum may be the same.
+                // Who watches there first, or since all who did had left, was told nothing, and is told though the sum may be the same.
                 told.total = None;
             }
             counts.nodes.push((node, crowd.clone()));

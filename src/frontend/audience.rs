@@ -151,11 +151,30 @@ impl Audience {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frontend::counting::Recount;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
     fn topic(number: u8) -> Topic {
         Topic::parse(&format!("live:{number}")).unwrap()
+    }
+
+    /// Who came since was told nothing of how many there are, which is what the store has.
+    #[test]
+    fn as_many_as_before_since_all_had_left_is_news() {
+        let (mut audience, now) = (Audience::default(), Instant::now());
+        let said = |audience: &mut Audience, recount: Recount, seconds| {
+            for (count, topic, moves) in recount.counts(topic(1), 1) {
+                audience.report(topic, 0, count, &moves);
+            }
+            let change = audience.due(NodeId(1), now + seconds * COUNTS_PAUSE);
+            audience.done();
+            change.map(|change| change.counts)
+        };
+        let one = Some(vec![(topic(1), Crowd::nameless(1))]);
+        assert_eq!(said(&mut audience, Recount::default(), 0), one);
+        assert_eq!(said(&mut audience, Recount::default(), 1), None, "one went, and another stayed");
+        assert_eq!(said(&mut audience, Recount { emptied: true, ..Recount::default() }, 2), one);
     }
 
     proptest! {

@@ -17,11 +17,35 @@ pub fn is_counted(topic: &Topic) -> bool {
     topic.as_str().starts_with(COUNTED) && !topic.is_prefix()
 }
 
+/// What befell a topic's viewers on a core since it said how many it has.
+#[derive(Debug, Default)]
+pub(crate) struct Recount {
+    /// Whose streams came and left.
+    pub(crate) moves: Vec<Move>,
+    /// There were none for a moment: who came then was told nothing, though there may be as many as before.
+    pub(crate) emptied: bool,
+}
+
+impl Recount {
+    /// What the core says of a topic that has so many now.
+    pub(crate) fn counts(self, topic: Topic, count: u32) -> impl Iterator<Item = (u32, Topic, Vec<Move>)> {
+        let none = self.emptied.then(|| (0, topic.clone(), Vec::new()));
+        none.into_iter().chain([(count, topic, self.moves)])
+    }
+}
+
 impl Frontend {
     /// A stream came to a topic or left it, of this member, if it names one.
     pub(crate) fn recount(&mut self, topic: &Topic, moved: Option<Move>) {
         if is_counted(topic) {
-            self.recounted.entry(topic.clone()).or_default().extend(moved);
+            self.recounted.entry(topic.clone()).or_default().moves.extend(moved);
+        }
+    }
+
+    /// The last stream of a topic on this core left it.
+    pub(crate) fn recount_none(&mut self, topic: &Topic) {
+        if is_counted(topic) {
+            self.recounted.entry(topic.clone()).or_default().emptied = true;
         }
     }
 
@@ -33,7 +57,8 @@ impl Frontend {
                 let views = self.topics.views(topic.as_str()).map(|index| self.topics.get(index));
                 views.filter(|entry| !entry.all.is_by_prefix()).map(|entry| entry.viewers.len() as u32).sum()
             };
-            let counts = recounted.into_iter().map(|(topic, moves)| (count(&topic), topic, moves)).collect();
+            let counts = recounted.into_iter().map(|(topic, recount)| (count(&topic), topic, recount));
+            let counts = counts.flat_map(|(count, topic, recount)| recount.counts(topic, count)).collect();
             ground.send(0, Message::Counts { core: ground.id, counts });
         }
         if ground.id == 0

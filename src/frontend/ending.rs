@@ -110,9 +110,11 @@ impl Frontend {
         }
     }
 
-    /// Ends a stream that lags for the memory that it holds, or lacks. Where its socket takes it, it is told to come back.
+    /// Ends a stream that lags for the memory that it holds, or lacks. Where its socket takes it, it is told to come back; a poll is
+    /// answered with what it has.
     pub(crate) fn cut(&mut self, ground: &mut Ground, conn: Conn) {
-        if self.lags.get(conn.slot).is_some_and(|lag| !lag.is_full) {
+        let is_poll = ground.slots.get(conn).is_some_and(|slot| slot.body == Body::Gathered);
+        if !is_poll && self.lags.get(conn.slot).is_some_and(|lag| !lag.is_full) {
             self.say_bye(ground, conn, ByeReason::Backlog, Ended::Budget);
         }
         self.close_stream(ground, conn, Ended::Budget);

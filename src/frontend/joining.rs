@@ -105,7 +105,7 @@ impl Frontend {
         }
         let (topic, all) = (entry.topic.clone(), entry.all.clone());
         match self.lags.get_mut(conn.slot).and_then(|lag| lag.replay.as_mut()) {
-            Some(replaying) => replaying.replay.go_on_with(&topic, all, shown),
+            Some(replaying) => replaying.replay.go_on_with(&topic, all, shown, theirs),
             None => {
                 let id = format!("{}:{}", ground.node.dc, shown.place());
                 let resume = Resume::After(shown.place());

@@ -63,6 +63,7 @@ use std::time::Instant;
 use crate::frontend::audience::Audience;
 use crate::frontend::canary::Watchers;
 use crate::frontend::comparing::Comparing;
+use crate::frontend::counting::Recount;
 use crate::frontend::crowds::Crowds;
 use crate::frontend::doubt::Doubt;
 use crate::frontend::fanout::Picked;
@@ -83,7 +84,7 @@ use crate::frontend::topics::Topics;
 use crate::frontend::waiting::Waiting;
 use crate::ground::Ground;
 use crate::ground::cores::CoreSet;
-use crate::ground::message::{Message, Move};
+use crate::ground::message::Message;
 use crate::ground::slots::{Conn, TopicIndex};
 use crate::kv::datacenter::PeerState;
 use crate::limits::{SENDS_BATCH, WINDOW_IDLE};
@@ -121,7 +122,7 @@ pub struct Frontend {
     /// On the first shard: the node's viewers.
     pub(crate) audience: Audience,
     /// Topics whose viewers on this core changed since that was said.
-    pub(crate) recounted: Map<Topic, Vec<Move>>,
+    pub(crate) recounted: Map<Topic, Recount>,
     /// Members with streams on this core.
     pub(crate) members: Members,
     /// When senders of frames that are gone are forgotten next.

@@ -131,6 +131,12 @@ impl Newest {
         values.map(|(turn, frame)| (*turn, frame))
     }
 
+    /// Whether one of those behind a place takes the place of this value, or is it.
+    pub fn has_behind(&self, place: Turn, frame: &Arc<Frame>) -> bool {
+        let turn = self.table.as_ref().and_then(|table| table.turns.get(&ByIdentity(Arc::clone(frame))));
+        turn.is_some_and(|turn| *turn > place)
+    }
+
     /// The highest number of a version that came, whether or not it is kept; 0 if none did.
     pub fn version(&self) -> u64 {
         self.table.as_ref().map_or(0, |table| table.version)

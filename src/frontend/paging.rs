@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::frontend::Frontend;
 use crate::frontend::lag::{Lag, Showing};
 use crate::frontend::newest::{Keeping, Newest, Turn};
+use crate::frontend::topics::TopicEntry;
 use crate::ground::Ground;
 use crate::ground::slots::{Conn, TopicIndex};
 use crate::limits::{NEWEST_LOGGED_BYTES, PAGE_BUFFER_BYTES, PAGES_PART, PAGES_STREAMS_BURST, REPLAY_WRITE_BYTES};
@@ -64,7 +65,16 @@ impl Frontend {
         if showing.is_empty() || ground.slots.get(conn).is_none() {
             return;
         }
-        self.lag(ground, conn.slot).showing.extend(showing);
+        self.lag(ground, conn.slot);
+        let lag = self.lags.get_mut(conn.slot).expect("it lags");
+        for Showing { topic, at, .. } in &showing {
+            // What waits since it had the topic before is older, and would go out later.
+            let TopicEntry { topic, newest, .. } = self.topics.get(*topic);
+            lag.backlog.forget(|frame| {
+                frame.class() == Class::Latest && frame.topic() == topic.as_str() && newest.has_behind(*at, frame)
+            });
+        }
+        lag.showing.extend(showing);
         self.on_stream_writable(ground, conn);
     }
 

@@ -208,17 +208,18 @@ impl Replay {
         } else {
             entry.read_out();
         }
-        entry.missed = false;
-        entry.state = match page.complete {
+        // Before it is live it has what came meanwhile.
+        let complete = page.complete && !(self.catching_up && entry.missed());
+        entry.state = match complete {
             false => State::More,
             true if self.catching_up => State::Live,
             true => State::Complete,
         };
         // Live events wait behind the replay: an id of this page would say that the client has those.
         let last = entry.after.earlier(REPLAY_LEAD_MS);
-        let behind = |other: &TopicReplay| other.state == State::Live && other.missed && other.after < last;
+        let behind = |other: &TopicReplay| other.state == State::Live && other.missed() && other.after < last;
         let is_ahead = !page.frames.is_empty() && self.topics.iter().any(behind);
-        if self.catching_up && (!page.complete || is_ahead) {
+        if self.catching_up && (!complete || is_ahead) {
             // More came than a page holds, or it took a while: no topic may run ahead of it meanwhile.
             self.catching_up = false;
             let live = self.topics.iter_mut().filter(|entry| entry.state == State::Live);
@@ -238,7 +239,7 @@ impl Replay {
             entry.lost(Reach::back_to(frame.prev()));
             return true;
         }
-        entry.missed = true;
+        entry.came = entry.came.max(frame.position());
         if let Some(withdrawn) = frame.withdraws() {
             entry.withdraw(&withdrawn, &self.held);
         }
@@ -267,12 +268,14 @@ impl Replay {
         entry.into_iter().for_each(|entry| entry.all.clone_from(all));
     }
 
-    /// It was given a topic up to `had`, and goes on from there: or from where all of a prefix of it is yet to be given.
-    pub fn go_on_with(&mut self, topic: &Topic, all: All, had: Shown) {
+    /// It was given a topic up to `had`, of which more came up to `to`, and goes on from there: or from where all of a prefix of it is
+    /// yet to be given.
+    pub fn go_on_with(&mut self, topic: &Topic, all: All, had: Shown, to: Shown) {
         if let Some(entry) = self.topics.iter_mut().find(|entry| entry.topic == *topic) {
             if entry.state == State::Live {
                 entry.give_in_place();
-                (entry.after, entry.written, entry.missed) = (had.place(), had.place(), true);
+                (entry.after, entry.written, entry.page_to) = (had.place(), had.place(), had);
+                entry.came = entry.came.max(Some(to.place()));
                 self.catching_up = false;
             }
             return;
@@ -337,8 +340,7 @@ impl Replay {
                 entry.state = State::Lacks;
             }
             if entry.state == State::Lacks {
-                (entry.state, entry.asked_bytes) = (State::Asked, page_bytes);
-                return Step::Ask(entry.topic.clone(), entry.after);
+                return entry.ask(page_bytes);
             }
         }
         let mut waits = false;
@@ -363,13 +365,12 @@ impl Replay {
         if let Some((position, _)) = first {
             let lags = |entry: &&mut TopicReplay| {
                 entry.state == State::Complete
-                    && entry.missed
+                    && entry.missed()
                     && entry.page.is_none()
                     && entry.after < position.earlier(REPLAY_LEAD_MS)
             };
             if let Some(entry) = self.topics.iter_mut().find(lags) {
-                (entry.state, entry.asked_bytes) = (State::Asked, page_bytes);
-                return Step::Ask(entry.topic.clone(), entry.after);
+                return entry.ask(page_bytes);
             }
         }
         if let Some((_, number)) = first {
@@ -379,7 +380,7 @@ impl Replay {
             // The topics that stood still are live at once; the others are read once more, each up to where it is live.
             (self.catching_up, self.was_live) = (true, true);
             for entry in &mut self.topics {
-                entry.state = if entry.missed { State::Lacks } else { State::Live };
+                entry.state = if entry.missed() { State::Lacks } else { State::Live };
             }
             return self.step();
         }

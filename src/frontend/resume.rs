@@ -172,15 +172,13 @@ impl Frontend {
         if let Some(last) = last {
             return last.id.clone();
         }
-        let subscriptions = ground.slots.at(conn.slot).subscriptions.as_slice().iter();
-        let topics = subscriptions.map(|subscription| Joined::of(self.topics.get(subscription.topic)));
+        let topics = self.all_watched(ground, conn).map(|(_, entry)| Joined::of(entry));
         format!("{}:{}", ground.node.dc, beginning(topics, ground.clock.unix_ms))
     }
 
     /// Begins to replay what a stream missed, behind what waits for it.
     pub(crate) fn start_replay(&mut self, ground: &mut Ground, conn: Conn, last: &LastEvent) {
-        let Some(slot) = ground.slots.get(conn) else { return };
-        let entries = slot.subscriptions.as_slice().iter().map(|subscription| self.topics.get(subscription.topic));
+        let entries = self.all_watched(ground, conn).map(|(_, entry)| entry);
         let shown_ms = entries.clone().filter_map(|entry| entry.delivered_to).map(|to| to.place().ms).max();
         let newest_ms = ground.clock.unix_ms.max(self.given_ms).max(shown_ms.unwrap_or(0));
         // Those that it has by a prefix come with the list of the prefix's topics.

@@ -282,6 +282,7 @@ impl Frontend {
             }
         }
         if let Some(topic) = left.empty {
+            self.recount_none(&topic);
             self.want(ground, &topic, false);
         }
     }

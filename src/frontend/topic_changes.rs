@@ -154,15 +154,8 @@ impl Frontend {
         remove: &[Topic],
         access: &Access,
     ) -> Result<(Vec<Topic>, Vec<u32>), HttpError> {
-        let slot = ground.slots.get(conn).expect("it is open");
-        let current: Vec<Topic> = slot
-            .subscriptions
-            .as_slice()
-            .iter()
-            .map(|subscription| self.topics.get(subscription.topic))
-            .filter(|entry| !entry.all.is_by_prefix())
-            .map(|entry| entry.topic.clone())
-            .collect();
+        let asked = self.all_watched(ground, conn).filter(|(_, entry)| !entry.all.is_by_prefix());
+        let current: Vec<Topic> = asked.map(|(_, entry)| entry.topic.clone()).collect();
         let removed: Vec<&Topic> =
             current.iter().filter(|topic| remove.contains(topic) && !add.contains(topic)).collect();
         let added: Vec<Topic> = add.iter().filter(|topic| !current.contains(topic)).cloned().collect();

@@ -38,9 +38,10 @@ pub const REPLAY_EVENT_BYTES: usize = EVENT_BYTES_MAX + 1024;
 const _: () =
     assert!(REPLAY_EVENT_BYTES >= EVENT_BYTES_MAX + KEY_BYTES_MAX + ID_BYTES_MAX + TOPIC_BYTES_MAX + TYPE_BYTES_MAX);
 /// However little memory there is, what streams may hold unless the settings say less: a stream that comes back to as many topics
-/// as it may have finds room for the largest event of each, in its part of that.
+/// as it may have, and to its own, finds room for the largest event of each beside what comes live, in its part of that.
 pub const STREAMS_BYTES_MIN: usize =
-    (PAGE_BUFFER_BYTES + (PREFIX_REPLAYED_MAX + TOPICS_PER_CONNECTION_MAX) * REPLAY_EVENT_BYTES) / PAGES_PART.0
+    (BACKLOG_BYTES + PAGE_BUFFER_BYTES + (PREFIX_REPLAYED_MAX + TOPICS_PER_CONNECTION_MAX + 1) * REPLAY_EVENT_BYTES)
+        .div_ceil(PAGES_PART.0)
         * PAGES_PART.1;
 /// What a page of history or of newest values may take while it is made: the event that fills it may be a large one.
 pub const PAGE_BUFFER_BYTES: usize = REPLAY_WRITE_BYTES + REPLAY_EVENT_BYTES;

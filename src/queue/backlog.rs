@@ -65,7 +65,7 @@ impl Backlog {
     }
 
     /// Drops what its client was given already, which is counted there.
-    pub fn forget(&mut self, is_given: impl Fn(&Frame) -> bool) {
+    pub fn forget(&mut self, is_given: impl Fn(&Arc<Frame>) -> bool) {
         let _ = self.queue.retain(|frame| !is_given(frame));
     }
 

@@ -440,7 +440,7 @@ impl Queue {
 
     /// Drops what `keeps` does not keep. Gives how many events of each class went.
     #[must_use = "what is dropped is to be counted"]
-    pub fn retain(&mut self, keeps: impl Fn(&Frame) -> bool) -> [u64; Class::ALL.len()] {
+    pub fn retain(&mut self, keeps: impl Fn(&Arc<Frame>) -> bool) -> [u64; Class::ALL.len()] {
         let mut dropped = [0; Class::ALL.len()];
         for at in 0..self.entries.len() {
             if self.entries[at].as_ref().is_none_or(|entry| keeps(&entry.frame)) {

@@ -52,6 +52,7 @@ pub fn small(seed: u64) -> Plan {
         hooks: false,
         prefixes: false,
         nested: false,
+        restless: false,
         shards: 1,
         viewers: 0,
         publishers: 0,
@@ -148,23 +149,31 @@ type Story = (fn() -> Plan, &'static str);
 /// Viewers who have topics by their names and by prefixes, of which events are lost on their way.
 fn many_names(seed: u64) -> Plan {
     let (faults, kinds) = ([Fault::Cut, Fault::Dispatcher, Fault::Pause].into(), Kinds::default());
-    let small =
-        Plan { prefixes: true, nested: false, hooks: false, data_centers: 1, backends: 0, members: 0, ..whole(seed) };
+    let small = Plan {
+        prefixes: true,
+        nested: false,
+        restless: false,
+        hooks: false,
+        data_centers: 1,
+        backends: 0,
+        members: 0,
+        ..whole(seed)
+    };
     Plan { publishers: 1, topics: 6, viewers: 12, hurries: true, faults, kinds, ..small }
 }
 
-const ONCE_FAILED: [Story; 15] = [
+const ONCE_FAILED: [Story; 18] = [
     (
-        || whole(1030),
+        || Plan { restless: false, ..whole(1030) },
         "a store that lost all twice took an event for the first one of its topic: what it lost in between went untold",
     ),
     (
-        || whole(2045),
+        || Plan { restless: false, ..whole(2045) },
         "the one viewer of a video was told of none: one in another data center had gone as this one came, and a total of one was \
          taken for told, though nobody had been here to be told",
     ),
     (
-        || Plan { viewers: 100, ..whole(106) },
+        || Plan { restless: false, viewers: 100, ..whole(106) },
         "a stream whose socket broke as it was shown the newest values of a topic that it had just asked for ended its shard",
     ),
     (
@@ -174,38 +183,56 @@ const ONCE_FAILED: [Story; 15] = [
                 ..Without::default()
             };
             let (faults, kinds) = ([Fault::Cut].into(), Kinds::default());
-            Plan { faults, kinds, seconds: 29, shards: 1, viewers: 100, members: 0, without, ..whole(106) }
+            Plan {
+                faults,
+                kinds,
+                seconds: 29,
+                shards: 1,
+                viewers: 100,
+                members: 0,
+                restless: false,
+                without,
+                ..whole(106)
+            }
         },
         "a Frontend that had been cut off gave events of one topic before it knew what it lacked of another, and a stream that was \
          cut then came back by the newer one's id",
     ),
     (
-        || Plan { viewers: 100, ..whole(426) },
+        || Plan { restless: false, viewers: 100, ..whole(426) },
         "a topic that was compared before it was known where its history ends was told of a gap, and of another every five seconds",
     ),
     (
-        || Plan { viewers: 60, ..whole(710) },
+        || Plan { restless: false, viewers: 60, ..whole(710) },
         "a stream that was told of gaps as it came back waited 20 s for its first pages; what the store lost meanwhile went untold",
     ),
     (
-        || plan(220),
+        || Plan { restless: false, ..plan(220) },
         "a like whose commit had no answer was stored; who gave it again was told so, and viewers were never told of its total",
     ),
     (
-        || Plan { nested: false, ..plan(960_861_929) },
+        || Plan { restless: false, nested: false, ..plan(960_861_929) },
         "who came back after a loss that the others had been told of, and before those had what history kept, was not told",
     ),
     (
-        || Plan { prefixes: true, nested: false, ..plan(3191) },
+        || Plan { restless: false, prefixes: true, nested: false, ..plan(3191) },
         "the rules of a video came to a Frontend never, whose version a database counts from 1: it is older than whatever else was \
          heard of the topic, and was not compared with what the store has",
     ),
     (
-        || Plan { prefixes: true, nested: false, hooks: false, data_centers: 1, backends: 0, ..whole(2126) },
+        || Plan {
+            restless: false,
+            prefixes: true,
+            nested: false,
+            hooks: false,
+            data_centers: 1,
+            backends: 0,
+            ..whole(2126)
+        },
         "who had a prefix was not given what viewers who named one of its topics later were not to have, from before they came",
     ),
     (
-        || Plan { prefixes: true, ..plan(40882) },
+        || Plan { restless: false, prefixes: true, ..plan(40882) },
         "who named a topic of its prefix while that lacked events of it was given none of them, and not told",
     ),
     (
@@ -231,6 +258,25 @@ const ONCE_FAILED: [Story; 15] = [
         },
         "a stream that had two prefixes' topics was to be given one from history, since another prefix had it first: its socket, which \
          could be written to all along, never said so, and it was given nothing any more",
+    ),
+    (
+        || Plan { restless: true, publishers: 2, topics: 2, ..many_names(2090) },
+        "a stream that came back was never given what came while a page of the past was on its way: what a core's home gives its \
+         viewers there overtakes the page, which was made before, and was taken to have it",
+    ),
+    (
+        || Plan { restless: true, publishers: 2, topics: 2, ..many_names(2105) },
+        "a video's one viewer of a node left and another came within a second: the node said nothing, since it had as many as before, \
+         and who came was told no number",
+    ),
+    (
+        || {
+            let kinds = Kinds { notes: true, ..Kinds::default() };
+            let many = Plan { restless: true, publishers: 2, topics: 1, viewers: 20, kinds, ..many_names(20098) };
+            Plan { data_centers: 2, backends: 1, members: 2, ..many }
+        },
+        "a stream that had left a video and took it again while it was late was told its newest total, and then the one that had waited \
+         since it left",
     ),
 ];
 

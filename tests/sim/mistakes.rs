@@ -17,9 +17,15 @@ const UNHEARD: [Fault; 3] = [Fault::Cut, Fault::Pause, Fault::Weather];
 /// Faults after which a backend's outbox has something.
 const AWAY: [Fault; 5] = [Fault::Cut, Fault::Dispatcher, Fault::Outage, Fault::Pause, Fault::Weather];
 
+/// A plan of which events are lost on their way.
+fn lossy(plan: Plan) -> Plan {
+    let faults = [Fault::Cut, Fault::Dispatcher, Fault::Pause].into();
+    Plan { members: 0, kinds: Kinds::default(), faults, hurries: true, ..plan }
+}
+
 /// A seed's plan with what it takes for a mistake to be made, and no more.
 fn fit(mistake: Mistake, seed: u64) -> Plan {
-    let plan = Plan { hooks: false, prefixes: false, ..whole(seed) };
+    let plan = Plan { hooks: false, prefixes: false, restless: false, ..whole(seed) };
     let small = Plan { data_centers: 1, backends: 0, ..plan.clone() };
     match mistake {
         Mistake::CommitUnchecked | Mistake::KeyIgnored | Mistake::UnlikeUntold => Plan { backends: 1, ..small },
@@ -76,13 +82,14 @@ fn fit(mistake: Mistake, seed: u64) -> Plan {
             ..small
         },
         // Topics that are not open, of which an event is lost on its way and none follows soon, and few who name them.
-        Mistake::PrefixUncompared | Mistake::NameUnread => {
-            let kinds = Kinds { sums: false, latest: false, notes: false };
-            let faults = [Fault::Cut, Fault::Dispatcher, Fault::Pause].into();
-            // Or some who name one of few while it lacks something.
-            let is_late = mistake == Mistake::NameUnread;
-            let (topics, viewers) = if is_late { (6, 12) } else { (40, small.viewers.min(4)) };
-            Plan { prefixes: true, viewers, publishers: 1, topics, members: 0, kinds, faults, hurries: true, ..small }
+        Mistake::PrefixUncompared => {
+            let viewers = small.viewers.min(4);
+            Plan { prefixes: true, viewers, publishers: 1, topics: 40, ..lossy(small) }
+        }
+        // Or many who name one while it lacks something.
+        Mistake::NameUnread => {
+            let many = Plan { prefixes: true, nested: false, restless: true, ..lossy(small) };
+            Plan { viewers: 12, publishers: 4, topics: 12, ..many }
         }
         Mistake::PrefixUnrouted | Mistake::PrefixUnreplayed => {
             let kinds = Kinds { sums: mistake == Mistake::PrefixUnrouted, ..small.kinds };
@@ -171,5 +178,5 @@ mistakes! {
     prefix_unrouted: PrefixUnrouted, 2000;
     prefix_uncompared: PrefixUncompared, 2060;
     prefix_unreplayed: PrefixUnreplayed, 2000;
-    name_unread: NameUnread, 2013;
+    name_unread: NameUnread, 2050;
 }

@@ -7,7 +7,7 @@ mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fanfare::limits::HISTORY_EVENTS;
+use fanfare::limits::{HISTORY_EVENTS, RESUME_SKEW_MS};
 use fanfare::wire::event::DELETED_SUFFIX;
 
 use crate::clients::{MILLISECOND, SECOND};
@@ -225,9 +225,9 @@ impl<'a> Case<'a> {
             }
             let Some(key) = &event.key else {
                 let shown = stream.every.get(&format!("{} {}", event.topic, event.id)).copied().unwrap_or(0);
-                let again = stream.prefixes.iter().filter(|prefix| covers(prefix, &event.topic)).count() as u64;
-                let most = if once || event.begun > self.calm { 1 } else { event.attempts };
-                let most = again.saturating_add(most);
+                let again = |(prefix, at): &&(String, u64)| covers(prefix, &event.topic) && event.begun < *at;
+                let sent = if once || event.begun > self.calm { 1 } else { event.attempts };
+                let most = sent.saturating_add(stream.prefixes.iter().filter(again).count() as u64);
                 if shown > most && !self.lost {
                     wrong.push(format!("{name} was shown {shown} times {} of {}, which is one", event.id, event.topic));
                 }
@@ -272,12 +272,13 @@ impl<'a> Case<'a> {
             if viewer.all.iter().any(|mine| mine != topic && covers(mine, topic)) {
                 continue;
             }
-            // History keeps so many events of a topic; who comes with an older place missed some.
+            // History keeps so many events of a topic; who comes with an older place missed some. Of several topics, another one's
+            // event may have been ahead of what is missing.
             let (dc, since) = place(after.trim_matches('"')).map_or(("", 0), |(dc, (ms, _))| (dc, ms));
             let of: Vec<&Acked> =
                 self.sent.iter().filter(|(of, _)| covers(topic, of)).flat_map(|(_, all)| all).collect();
             let every = of.iter().filter(|event| is_of_every(event));
-            let newer = every.filter(|event| self.unix_ms(dc, event.begun) >= since).count();
+            let newer = every.filter(|event| self.unix_ms(dc, event.begun) + RESUME_SKEW_MS >= since).count();
             let notes = of.iter().any(|event| event.kind == "note");
             if newer < HISTORY_EVENTS as usize && !notes {
                 wrong.push(format!(

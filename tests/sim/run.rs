@@ -51,6 +51,7 @@ pub fn whole(seed: u64) -> Plan {
         backends: draw(0, 2),
         hooks: Random::new(seed ^ 0x400c).number().is_multiple_of(3),
         prefixes: Random::new(seed ^ 0x9ef1).number().is_multiple_of(3),
+        restless: Random::new(seed ^ 0x4e57).number().is_multiple_of(3),
         nested: Random::new(seed ^ 0x9e57).number().is_multiple_of(2),
         posters: draw(1, 3),
         data_centers: [1, 1, 2, 3][draw(0, 3)],

@@ -20,7 +20,7 @@ pub fn shrink(plan: Plan, told: Told) -> Shortest {
     loop {
         let before = shortest.plan.clone();
         // First what makes all further runs shorter.
-        let simpler: [fn(&mut Plan); 14] = [
+        let simpler: [fn(&mut Plan); 15] = [
             |plan| plan.shards = 1,
             |plan| plan.frontends = 1,
             |plan| plan.dispatchers = 1,
@@ -29,6 +29,7 @@ pub fn shrink(plan: Plan, told: Told) -> Shortest {
             |plan| plan.hooks = false,
             |plan| plan.prefixes = false,
             |plan| plan.nested = false,
+            |plan| plan.restless = false,
             |plan| plan.members = 0,
             |plan| plan.tokens = false,
             |plan| plan.hurries = false,

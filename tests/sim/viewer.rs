@@ -37,8 +37,9 @@ pub struct Stream {
     pub sums: BTreeMap<(String, String, String), u64>,
     /// The number in the newest event, by topic and key; of viewers how many, of presence whether, by the type.
     pub latest: BTreeMap<(String, String), u64>,
-    /// Prefixes that it asked for while it was open: each may bring what came shortly before, though it had that already.
-    pub prefixes: Vec<String>,
+    /// Prefixes that it asked for while it was open, and when: each may bring what was sent before that, though it had that
+    /// already, by what it gave up.
+    pub prefixes: Vec<(String, u64)>,
     /// How often an event of class `every` came, by topic and id.
     pub every: BTreeMap<String, u64>,
     /// How often somebody's like was told alone, by topic and member.

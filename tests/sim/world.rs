@@ -49,6 +49,8 @@ pub struct Plan {
     pub prefixes: bool,
     /// Half of the topics have one more prefix, which the other half has not.
     pub nested: bool,
+    /// Half of the viewers change their topics often.
+    pub restless: bool,
     /// Backends have a hook.
     pub hooks: bool,
     pub shards: usize,

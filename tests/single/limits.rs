@@ -372,7 +372,12 @@ fn slow_readers_together_fill_the_memory() {
         assert_eq!(keen.event()["data"]["n"], number);
         most = most.max(node.metric("fanfare_backlog_bytes", ""));
     }
-    assert!((1..1 << 20).contains(&most), "{most}");
+    // It is told once a tick, and all of this may fit between two.
+    becomes("bytes that wait", true, || {
+        most = most.max(node.metric("fanfare_backlog_bytes", ""));
+        most > 0
+    });
+    assert!(most < 1 << 20, "{most}");
     assert!(node.metric("fanfare_dropped_total", "reason=\"overrun\"") > 0);
     // The slowest, as an operator sees them.
     let list = Client::connect(node.internal).request("GET", "/v1/connections?sort=pending&limit=5", &[], b"").json();

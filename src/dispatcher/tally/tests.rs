@@ -120,7 +120,7 @@ fn first_viewer_of_a_node_is_told_what_others_know() {
     tally.change(&change(1, 1, 2), |_| true);
     assert_eq!(due(&mut tally, 0), [(Some((2, 2)), Some(crowd(2)))]);
     tally.change(&change(1, 2, 2), |_| true);
-    assert_eq!(due(&mut tally, 1), [], "nothing changed");
+    assert_eq!(due(&mut tally, 1), [(Some((2, 2)), None)], "others came there since all had left");
     tally.change(&change(1, 3, 1), |_| true);
     tally.change(&change(2, 1, 1), |_| true);
     assert_eq!(

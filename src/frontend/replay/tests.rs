@@ -1,10 +1,14 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::RESUME_OVERLAP_MS;
+use crate::limits::{
+    BACKLOG_BYTES, PAGE_BUFFER_BYTES, PAGES_PART, RESUME_OVERLAP_MS, STREAMS_BYTES_MIN, TOPICS_PER_CONNECTION_MAX,
+};
 use crate::runtime::account::Account;
 use crate::wire::frame::Paced;
 use crate::wire::frame::tests::{every, paced};
+use crate::wire::frame::update::tests::{PLACE, update};
+use crate::wire::mercure;
 
 const TOPICS: [&str; 3] = ["live:a", "live:b", "live:c"];
 
@@ -433,7 +437,7 @@ fn what_a_stream_had_by_a_prefix_is_gone_on_with_by_name() {
     assert!(matches!(replay.step(), Step::Ask(topic, _) if topic == b));
     assert!(!replay.passes_over(&frame("live:a", 6)), "it is live");
     for topic in [&a, &c] {
-        replay.go_on_with(topic, All::default(), Shown::to(Position::at(7)));
+        replay.go_on_with(topic, All::default(), Shown::to(Position::at(7)), Shown::to(Position::at(8)));
     }
     assert!(matches!(replay.step(), Step::Ask(topic, after) if topic == c && after == Position::at(7)));
     for topic in [&b, &c] {
@@ -444,13 +448,66 @@ fn what_a_stream_had_by_a_prefix_is_gone_on_with_by_name() {
     assert_eq!(told(&mut replay, []), [8]);
 }
 
+/// Mail of a core to itself, such as a page, is overtaken by what the topic's home gives its viewers there.
+#[test]
+fn event_that_overtakes_a_page_made_before_it() {
+    let (a, b) = (frame("live:a", 6), frame("live:a", 7));
+    let early = page(vec![Arc::clone(&a)].into(), true, 1, 1);
+    let late = page(vec![Arc::clone(&b)].into(), true, 1, 1);
+    for is_late in [false, true] {
+        let mut replay = replay([Topic::parse("live:a").unwrap()], 5, Some(5));
+        if is_late {
+            // The last page but one, before the topic is live.
+            assert!(matches!(replay.step(), Step::Ask(..)));
+            replay.page("live:a", &page([].into(), true, 5, 1), 0, |_| false);
+            assert!(replay.passes_over(&a));
+        }
+        assert!(matches!(replay.step(), Step::Ask(_, after) if after.ms == 5));
+        assert!(replay.passes_over(&b), "it waits for the page");
+        replay.page("live:a", &early, 0, |_| false);
+        assert_eq!(told(&mut replay, [late.clone()]), [6, 7], "{is_late}");
+    }
+}
+
+/// As many topics as a stream may have, by names and by prefixes: what it asks for fits what streams may hold at least.
+#[test]
+fn pages_that_never_find_room() {
+    let topics = (0..=TOPICS_PER_CONNECTION_MAX).map(|number| Topic::parse(&format!("live:{number}")).unwrap());
+    let mut replay = replay(topics, 1, Some(1));
+    for number in 0..=PREFIX_REPLAYED_MAX {
+        let topic = Topic::parse(&format!("chat:{number}")).unwrap();
+        let all = All::default().by_prefix(topic.as_str(), None).unwrap();
+        assert_eq!(replay.add(&topic, all, replay.begin), number < PREFIX_REPLAYED_MAX);
+    }
+    let needs = BACKLOG_BYTES + PAGE_BUFFER_BYTES + replay.asks();
+    // As a page's maker reckons it.
+    let most = STREAMS_BYTES_MIN / PAGES_PART.1 * PAGES_PART.0;
+    assert!(needs <= most, "{needs} of {most}");
+}
+
+/// An update of several topics came by one that the stream names; of another one, which it has by a prefix, history has it, too.
+#[test]
+fn update_of_a_named_topic_given_again_by_another_one() {
+    let data = r#"{"topics":["https://a.example/1","https://a.example/2"],"data":"x"}"#;
+    let update = Arc::new(update("urn:x", "https://a.example/2", data, Some(PLACE)));
+    for (is_named, shown) in [(true, vec![]), (false, vec![PLACE.position.ms])] {
+        let [named, by_prefix] = ["https://a.example/1", "https://a.example/2"].map(mercure::topic);
+        let mut replay = replay([by_prefix.clone()], 1, Some(1));
+        assert!(matches!(replay.step(), Step::Ask(..)));
+        let page = page([Arc::clone(&update)].into(), true, 1, 1);
+        replay.page(by_prefix.as_str(), &page, 0, |topic| is_named && *topic == named);
+        assert_eq!(told(&mut replay, []), shown);
+    }
+}
+
 /// What a page on its way may hold is held for it until it comes, though its share would be less by now.
 #[test]
 fn bytes_of_a_page_that_change_while_it_is_on_its_way() {
     let mut replay = replay([Topic::parse(TOPICS[0]).unwrap()], 1, Some(1));
     assert!(matches!(replay.step(), Step::Ask(..)));
     let asked = replay.asked_bytes();
-    replay.go_on_with(&Topic::parse(TOPICS[1]).unwrap(), All::default(), Shown::to(Position::at(1)));
+    let [had, to] = [1, 2].map(|ms| Shown::to(Position::at(ms)));
+    replay.go_on_with(&Topic::parse(TOPICS[1]).unwrap(), All::default(), had, to);
     assert_eq!((asked, replay.asked_bytes()), (REPLAY_BYTES, REPLAY_BYTES));
     assert!(replay.page_bytes() < asked);
 }

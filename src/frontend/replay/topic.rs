@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::frontend::held_pages::{HeldPage, HeldPages};
+use crate::frontend::replay::Step;
 use crate::ground::all::All;
 use crate::wire::frame::{Frame, Withdrawn};
 use crate::wire::position::{Position, Reach, Shown};
@@ -36,8 +37,8 @@ pub(super) struct TopicReplay {
     pub(super) state: State,
     /// What the page on its way may hold, whatever joins meanwhile.
     pub(super) asked_bytes: usize,
-    /// A live event came since the last page: it is read.
-    pub(super) missed: bool,
+    /// The newest place of the live events that came since the last page was asked for, and were passed over unless it was live.
+    pub(super) came: Option<Position>,
     /// The client has everything up to here, or was told that it may not: what history must reach back to. None if nobody
     /// can say, which is a gap anyway.
     pub(super) complete_to: Option<Shown>,
@@ -65,7 +66,7 @@ impl TopicReplay {
             written: after,
             state: State::Lacks,
             asked_bytes: 0,
-            missed: false,
+            came: None,
             complete_to: seen,
             page_to: Shown::to(after),
             newest: None,
@@ -83,6 +84,18 @@ impl TopicReplay {
     /// What is yet to be written of the page.
     pub(super) fn rest(&self) -> &[Arc<Frame>] {
         self.page.as_deref().map_or(&[], |page| &page[self.at..])
+    }
+
+    /// A live event came that no page brought, and is to be read. What came before a page was asked for is on it; what came
+    /// while it was on its way may not be.
+    pub(super) fn missed(&self) -> bool {
+        self.came.is_some_and(|came| !self.page_to.has(came))
+    }
+
+    /// Has the next page, of at most so many bytes, asked for.
+    pub(super) fn ask(&mut self, bytes: usize) -> Step {
+        (self.state, self.asked_bytes, self.came) = (State::Asked, bytes, None);
+        Step::Ask(self.topic.clone(), self.after)
     }
 
     /// Gives the next of the page, which has one.

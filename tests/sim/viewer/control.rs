@@ -129,11 +129,8 @@ impl Viewer {
         if now < self.changes_at {
             return None;
         }
-        self.changes_at = if self.quiet {
-            u64::MAX
-        } else {
-            now + (SECOND + draw as u64 % (6 * SECOND)) / if self.is_restless { 8 } else { 1 }
-        };
+        let stays = (SECOND + draw as u64 % (6 * SECOND)) / if self.is_restless { 8 } else { 1 };
+        self.changes_at = if self.quiet { u64::MAX } else { now + stays };
         let topic =
             self.all.get((draw >> 8) % self.all.len()).filter(|topic| !self.quiet && changeable(topic))?.clone();
         if self.topics.contains(&topic) {
@@ -170,7 +167,7 @@ impl Viewer {
                     }
                     self.gone.remove(&topic);
                     if topic.ends_with('*') {
-                        self.stream().prefixes.push(topic.clone());
+                        self.stream().prefixes.push((topic.clone(), now));
                     }
                     self.topics.push(topic);
                 }

@@ -74,18 +74,21 @@ impl World {
                 if draw_prefix.number().is_multiple_of(2) {
                     viewer.topics.clear();
                 }
-                let which = if is_nested { draw_prefix.number() % 3 } else { 0 };
-                let prefixes =
-                    [wide, narrow].into_iter().skip(usize::from(which == 1)).take(1 + usize::from(which == 2));
-                let prefixes: Vec<String> = prefixes.map(str::to_owned).collect();
-                viewer.topics.extend_from_slice(&prefixes);
-                viewer.all.extend(if is_nested { [wide, narrow].map(str::to_owned).into() } else { prefixes });
+                let all: &[&str] = if is_nested { &[wide, narrow] } else { &[wide] };
+                let mine = match if is_nested { draw_prefix.number() % 3 } else { 0 } {
+                    0 => &all[..1],
+                    1 => &all[1..],
+                    _ => all,
+                };
+                viewer.topics.extend(mine.iter().map(ToString::to_string));
+                viewer.all.extend(all.iter().map(ToString::to_string));
                 viewer.is_restless = is_nested && draw_prefix.number().is_multiple_of(2);
             }
             viewer.member = members.get(draw(2 * members.len().max(1))).cloned();
             viewer.lasts = self.plan.tokens.then_some([8, 15, 25][draw(3)] * SECOND);
             viewer.renews = draw(4) > 0 && !viewer.roams;
-            viewer.changes_at = if draw(2) == 0 { 4 * SECOND } else { u64::MAX };
+            viewer.is_restless |= self.plan.restless && number.is_multiple_of(2);
+            viewer.changes_at = if draw(2) == 0 || viewer.is_restless { 4 * SECOND } else { u64::MAX };
             let late = [(Fault::Clock, 10), (Fault::Pause, 9)].into_iter();
             let late: u64 =
                 late.filter(|(fault, _)| self.plan.faults.contains(fault)).map(|(_, seconds)| seconds).sum();
