@@ -162,7 +162,7 @@ fn many_names(seed: u64) -> Plan {
     Plan { publishers: 1, topics: 6, viewers: 12, hurries: true, faults, kinds, ..small }
 }
 
-const ONCE_FAILED: [Story; 18] = [
+const ONCE_FAILED: [Story; 19] = [
     (
         || Plan { restless: false, ..whole(1030) },
         "a store that lost all twice took an event for the first one of its topic: what it lost in between went untold",
@@ -277,6 +277,15 @@ const ONCE_FAILED: [Story; 18] = [
         },
         "a stream that had left a video and took it again while it was late was told its newest total, and then the one that had waited \
          since it left",
+    ),
+    (
+        || {
+            let kinds = Kinds { sums: true, latest: true, ..Kinds::default() };
+            let many = Plan { restless: true, publishers: 2, topics: 2, viewers: 20, kinds, ..many_names(31482) };
+            Plan { backends: 1, members: 2, ..many }
+        },
+        "a look through the outbox had gone past posts of a video as they became due, and came to its end without them: the next post \
+         was told before they were",
     ),
 ];
 

@@ -67,7 +67,9 @@ impl Lag {
 
     /// Whether all that was left before is published, but for what is still listed.
     pub fn is_over(&self, end: &PassEnd, has_due: impl FnOnce(&Set<Topic>) -> bool, now: Instant) -> bool {
-        let is_listed = self.unmarked == 0 && self.marked.is_none_or(|marked| marked < end.asked);
+        // A pass that went past one of them before it was due lists it no more, however late its last page was asked for.
+        let is_passed = self.late.is_some_and(|(_, marked)| marked >= end.began);
+        let is_listed = self.unmarked == 0 && self.marked.is_none_or(|marked| marked < end.asked) && !is_passed;
         let nothing_due = match &end.due {
             Due::Nothing => !self.failed_after(end.began),
             Due::Of(topics) => !has_due(topics),

@@ -290,3 +290,42 @@ fn thousands_of_a_topic_wait_for_a_pass_that_came_too_early() {
         assert!(world.now - began < Duration::from_secs(5), "{} are left", world.outbox.len());
     }
 }
+
+/// A pass that is beyond a post as it becomes due goes on to its end without it.
+#[test]
+fn posts_that_are_left_behind_a_pass_that_is_under_way() {
+    let mut now = Instant::now();
+    let mut lines = Lines::new(&Account::unbounded(), now);
+    let end = |began, asked| PassEnd { began, asked, due: Due::Nothing };
+    lines.pass_ends(&end(now, now), now);
+    let posted = |number: u64| telling(number, Change::Posted).record;
+    let given = |lines: &mut Lines| {
+        let given =
+            lines.next_tellings().map(|(topic, tellings)| (topic, tellings.into_iter().map(|telling| telling.record)));
+        given.map(|(topic, records)| (topic, records.collect::<Vec<_>>()))
+    };
+    lines.add(&topic(0), telling(1, Change::Posted), now);
+    assert_eq!(given(&mut lines), Some((topic(0), vec![posted(1)])));
+    lines.add(&topic(0), telling(2, Change::Posted), now);
+    // Meanwhile a pass lists a later post of another topic.
+    now += TOLD_WAIT;
+    let began = now;
+    lines.list(&topic(1), telling(3, Change::Posted), began, now);
+    assert_eq!(given(&mut lines), Some((topic(1), vec![posted(3)])));
+    lines.tick(now);
+    let marking = lines.next_marks().expect("it waited for long");
+    assert_eq!(marking.marks.left, [posted(2)]);
+    lines.marked(marking, now);
+    lines.told(&topic(0), &posted(1), true, now);
+    lines.told(&topic(1), &posted(3), true, now);
+    now += TICK;
+    lines.pass_ends(&end(began, now), now);
+    lines.add(&topic(0), telling(4, Change::Posted), now);
+    assert_eq!(given(&mut lines), None, "the second is to come first");
+    now += TICK;
+    lines.list(&topic(0), telling(2, Change::Posted), now, now);
+    lines.pass_ends(&end(now, now), now);
+    assert_eq!(given(&mut lines), Some((topic(0), vec![posted(2)])));
+    lines.told(&topic(0), &posted(2), true, now);
+    assert_eq!(given(&mut lines), Some((topic(0), vec![posted(4)])));
+}
