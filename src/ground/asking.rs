@@ -38,7 +38,14 @@ pub enum Asked {
     /// Whether histories went on without this node, and what viewers had been given of each.
     Ends(u64, Vec<(Topic, Shown)>),
     /// Which topics of a prefix there are.
-    Topics(Topic, Listing),
+    Topics {
+        /// The prefix.
+        prefix: Topic,
+        /// The number of its home that asks: another one may be there when the answer comes.
+        home: u64,
+        /// What for.
+        why: Listing,
+    },
     /// Whether topics have newer values than these versions.
     Newer(Vec<(Topic, u64)>),
     /// What is to end or to change on all nodes.

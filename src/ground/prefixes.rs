@@ -4,7 +4,7 @@
 use crate::ground::frame_page::FramePage;
 use crate::ground::slots::Conn;
 use crate::kv::Found;
-use crate::wire::position::Position;
+use crate::wire::position::{Position, Shown};
 use crate::wire::topic::Topic;
 
 /// What is told.
@@ -86,8 +86,13 @@ pub enum PrefixNews {
 pub enum Listing {
     /// For streams that come back.
     Streams,
-    /// To find what was lost on its way: the number of the newest reason for doubt.
-    Comparing(u64),
+    /// To find what was lost on its way.
+    Comparing {
+        /// The number of the newest reason for doubt.
+        reason: u64,
+        /// What viewers had been given when it was asked.
+        known: Shown,
+    },
 }
 
 /// What was found, and for what.

@@ -152,11 +152,11 @@ impl Services {
             (Asked::Ends(reason, topics), Err(error)) => {
                 with(&mut self.frontend, |frontend| frontend.on_ends(ground, reason, topics, Err(error)))
             }
-            (Asked::Topics(prefix, why), Ok(Answer::Topics(found))) => {
-                with(&mut self.frontend, |frontend| frontend.on_topics_found(ground, &prefix, why, Ok(found)))
+            (Asked::Topics { prefix, home, why }, Ok(Answer::Topics(found))) => {
+                with(&mut self.frontend, |frontend| frontend.on_topics_found(ground, &prefix, home, why, Ok(found)))
             }
-            (Asked::Topics(prefix, why), Err(error)) => {
-                with(&mut self.frontend, |frontend| frontend.on_topics_found(ground, &prefix, why, Err(error)))
+            (Asked::Topics { prefix, home, why }, Err(error)) => {
+                with(&mut self.frontend, |frontend| frontend.on_topics_found(ground, &prefix, home, why, Err(error)))
             }
             (Asked::Newer(topics), Ok(Answer::Newer(found))) => {
                 with(&mut self.frontend, |frontend| frontend.on_newer(ground, topics, found))

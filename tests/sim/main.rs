@@ -162,7 +162,7 @@ fn many_names(seed: u64) -> Plan {
     Plan { publishers: 1, topics: 6, viewers: 12, hurries: true, faults, kinds, ..small }
 }
 
-const ONCE_FAILED: [Story; 19] = [
+const ONCE_FAILED: [Story; 20] = [
     (
         || Plan { restless: false, ..whole(1030) },
         "a store that lost all twice took an event for the first one of its topic: what it lost in between went untold",
@@ -286,6 +286,15 @@ const ONCE_FAILED: [Story; 19] = [
         },
         "a look through the outbox had gone past posts of a video as they became due, and came to its end without them: the next post \
          was told before they were",
+    ),
+    (
+        || {
+            let kinds = Kinds { sums: true, latest: true, ..Kinds::default() };
+            let many = Plan { restless: true, publishers: 1, topics: 4, viewers: 20, kinds, ..many_names(31055) };
+            Plan { data_centers: 2, members: 2, ..many }
+        },
+        "a node that had stood still let a prefix go and had it again; the answer to a question of before that was taken for the store's \
+         fall back in time: viewers were told of a gap, and given an hour's history",
     ),
 ];
 

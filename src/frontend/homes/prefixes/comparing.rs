@@ -25,6 +25,8 @@ type Back = (Asker, Position);
 /// A prefix that streams of this node have.
 #[derive(Debug, Default)]
 pub(crate) struct PrefixHome {
+    /// By which it is told from those of the same prefix that were here before.
+    number: u64,
     /// Streams that wait for a list of its topics.
     backs: Vec<Back>,
     /// Some of them are in a question to the store.
@@ -65,7 +67,9 @@ impl Frontend {
     pub(crate) fn register_prefix(&mut self, ground: &mut Ground, prefix: &Topic, wanted: bool) {
         let before = self.prefixes.homes.len();
         if wanted {
-            self.prefixes.homes.insert(prefix.clone(), PrefixHome::default());
+            self.prefixes.number += 1;
+            let home = PrefixHome { number: self.prefixes.number, ..PrefixHome::default() };
+            self.prefixes.homes.insert(prefix.clone(), home);
         } else {
             self.prefixes.homes.remove(prefix);
             for shard in 0..ground.node.shards() {
@@ -196,7 +200,7 @@ impl Frontend {
         let Some(home) = self.prefixes.homes.get_mut(prefix).filter(|home| home.asking.is_empty()) else { return };
         home.asking = std::mem::take(&mut home.backs);
         if let Some(after) = home.asking.iter().map(|(_, after)| *after).min() {
-            ask(ground, prefix, after, Listing::Streams);
+            ask(ground, prefix, home.number, after, Listing::Streams);
         }
     }
 
@@ -208,7 +212,8 @@ impl Frontend {
         if planted(Mistake::PrefixUncompared) || std::mem::replace(&mut home.comparing, true) {
             return self.compare_prefix_in(ground, prefix, ENDS_ACTIVE);
         }
-        ask(ground, prefix, known.place(), Listing::Comparing(self.doubt.reason()));
+        let why = Listing::Comparing { reason: self.doubt.reason(), known };
+        ask(ground, prefix, home.number, known.place(), why);
     }
 
     fn compare_prefix_in(&mut self, ground: &mut Ground, prefix: &Topic, wait: Duration) {
@@ -223,13 +228,13 @@ impl Frontend {
         &mut self,
         ground: &mut Ground,
         prefix: &Topic,
+        number: u64,
         why: Listing,
         result: Result<Found, Unavailable>,
     ) {
         let now = ground.clock.instant;
-        let (Some(home), Some(state)) = (self.homes.homes.get_mut(prefix), self.prefixes.homes.get_mut(prefix)) else {
-            return;
-        };
+        let state = self.prefixes.homes.get_mut(prefix).filter(|state| state.number == number);
+        let (Some(home), Some(state)) = (self.homes.homes.get_mut(prefix), state) else { return };
         match (why, result) {
             (Listing::Streams, Ok(found)) => {
                 let backs = std::mem::take(&mut state.asking);
@@ -238,15 +243,13 @@ impl Frontend {
             }
             // The tick asks again.
             (Listing::Streams, Err(_)) => state.backs.append(&mut state.asking),
-            (Listing::Comparing(reason), Ok(found)) => {
-                let (mut effects, known) = (Vec::new(), home.order.end());
-                if let Some(known) = known {
-                    home.order.compared(found.end(), known, now, &mut effects);
-                }
+            (Listing::Comparing { reason, known }, Ok(found)) => {
+                let mut effects = Vec::new();
+                home.order.compared(found.end(), known, now, &mut effects);
                 self.do_order(ground, prefix, effects);
                 self.tell_found(ground, prefix, found, Then::Compared(reason), false);
             }
-            (Listing::Comparing(_), Err(_)) => {
+            (Listing::Comparing { .. }, Err(_)) => {
                 state.comparing = false;
                 if home.doubted {
                     home.compare_at(prefix, now + REGISTER_RETRY, &mut self.homes.compare);
@@ -306,10 +309,10 @@ impl Frontend {
     }
 }
 
-fn ask(ground: &mut Ground, prefix: &Topic, after: Position, why: Listing) {
+fn ask(ground: &mut Ground, prefix: &Topic, home: u64, after: Position, why: Listing) {
     let begin = prefix.begin().expect("it is a prefix").to_owned();
     let ask = TopicsAsk { begin, after, limit: PREFIX_LISTED_MAX };
-    ground.ask(Request::Topics(ask), Asked::Topics(prefix.clone(), why));
+    ground.ask(Request::Topics(ask), Asked::Topics { prefix: prefix.clone(), home, why });
 }
 
 fn empty_page(reaches: Reach, shown: Shown) -> FramePage {
