@@ -1,9 +1,9 @@
+mod room;
+
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::{
-    BACKLOG_BYTES, PAGE_BUFFER_BYTES, PAGES_PART, RESUME_OVERLAP_MS, STREAMS_BYTES_MIN, TOPICS_PER_CONNECTION_MAX,
-};
+use crate::limits::RESUME_OVERLAP_MS;
 use crate::runtime::account::Account;
 use crate::wire::frame::Paced;
 use crate::wire::frame::tests::{every, paced};
@@ -469,22 +469,6 @@ fn event_that_overtakes_a_page_made_before_it() {
     }
 }
 
-/// As many topics as a stream may have, by names and by prefixes: what it asks for fits what streams may hold at least.
-#[test]
-fn pages_that_never_find_room() {
-    let topics = (0..=TOPICS_PER_CONNECTION_MAX).map(|number| Topic::parse(&format!("live:{number}")).unwrap());
-    let mut replay = replay(topics, 1, Some(1));
-    for number in 0..=PREFIX_REPLAYED_MAX {
-        let topic = Topic::parse(&format!("chat:{number}")).unwrap();
-        let all = All::default().by_prefix(topic.as_str(), None).unwrap();
-        assert_eq!(replay.add(&topic, all, replay.begin), number < PREFIX_REPLAYED_MAX);
-    }
-    let needs = BACKLOG_BYTES + PAGE_BUFFER_BYTES + replay.asks();
-    // As a page's maker reckons it.
-    let most = STREAMS_BYTES_MIN / PAGES_PART.1 * PAGES_PART.0;
-    assert!(needs <= most, "{needs} of {most}");
-}
-
 /// An update of several topics came by one that the stream names; of another one, which it has by a prefix, history has it, too.
 #[test]
 fn update_of_a_named_topic_given_again_by_another_one() {
@@ -498,16 +482,4 @@ fn update_of_a_named_topic_given_again_by_another_one() {
         replay.page(by_prefix.as_str(), &page, 0, |topic| is_named && *topic == named);
         assert_eq!(told(&mut replay, []), shown);
     }
-}
-
-/// What a page on its way may hold is held for it until it comes, though its share would be less by now.
-#[test]
-fn bytes_of_a_page_that_change_while_it_is_on_its_way() {
-    let mut replay = replay([Topic::parse(TOPICS[0]).unwrap()], 1, Some(1));
-    assert!(matches!(replay.step(), Step::Ask(..)));
-    let asked = replay.asked_bytes();
-    let [had, to] = [1, 2].map(|ms| Shown::to(Position::at(ms)));
-    replay.go_on_with(&Topic::parse(TOPICS[1]).unwrap(), All::default(), had, to);
-    assert_eq!((asked, replay.asked_bytes()), (REPLAY_BYTES, REPLAY_BYTES));
-    assert!(replay.page_bytes() < asked);
 }
