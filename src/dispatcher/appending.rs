@@ -29,20 +29,21 @@ use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 use crate::wire::version::Version;
 
-/// The key-value store's clock, by which versions are given, as a dispatcher can tell it while the store is away. Its own may be
-/// ahead: what had its version by that would hide what the store is given later.
+/// The key-value store's clock, by which versions are given, as a dispatcher can tell it while the store is away: late by as long
+/// as the last heartbeat's answer took, and never ahead, since what is ahead would hide what the store is given later. So neither
+/// this node's own clock nor a version, which may follow a later one, stands in for it.
 #[derive(Debug, Default)]
 pub struct StoreClock(Option<(u64, Instant)>);
 
 impl StoreClock {
-    /// The store gave this version, which is its time.
-    fn heard(&mut self, unix_ms: u64, now: Instant) {
-        self.0 = Some((unix_ms, now));
+    /// A heartbeat's answer said what it showed, in Unix ms, and came then.
+    pub(crate) fn hear(&mut self, now: Option<(u64, Instant)>) {
+        self.0 = now.or(self.0);
     }
 
-    /// What it shows now; `own` where nothing was heard of it.
-    fn unix_ms(&self, now: Instant, own: u64) -> u64 {
-        self.0.map_or(own, |(heard, at)| heard + now.saturating_duration_since(at).as_millis() as u64)
+    /// What it shows now, in Unix ms; none where the store was never heard of.
+    fn unix_ms(&self, now: Instant) -> Option<u64> {
+        self.0.map(|(heard, at)| heard + now.saturating_duration_since(at).as_millis() as u64)
     }
 }
 
@@ -200,7 +201,8 @@ impl Dispatcher {
         }
     }
 
-    /// The store answered. Without it the value goes to those who watch now, by its clock as far as that is known.
+    /// The store answered. Without it the value goes to those who watch now, by its clock. An error is the store's, where that
+    /// clock is not known: nobody could tell later whether the value is the newest.
     pub(crate) fn on_versioned(
         &mut self,
         ground: &mut Ground,
@@ -208,21 +210,19 @@ impl Dispatcher {
         result: Result<Answer, Unavailable>,
     ) -> Result<(), HttpError> {
         let Versioning { event: json, number, dc, broadcast, hops } = versioning;
-        let number = match &result {
-            Ok(Answer::Versioned { newest: false, .. }) => return Ok(()),
-            Ok(Answer::Versioned { version, .. }) => {
-                if number.is_none() {
-                    self.store_clock.heard(*version, ground.clock.instant);
-                }
-                *version
-            }
-            Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
-            Err(_) => number.unwrap_or_else(|| self.store_clock.unix_ms(ground.clock.instant, ground.clock.unix_ms)),
-        };
         let stored = Stored::read(&json).expect("it was written by this node, or read before");
-        if result.is_err() && stored.kind == VIEWERS {
-            self.tally.untold(Topic::parse(&stored.topic).expect("its topic was checked"));
-        }
+        let number = match result {
+            Ok(Answer::Versioned { newest: false, .. }) => return Ok(()),
+            Ok(Answer::Versioned { version, .. }) => version,
+            Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
+            Err(unavailable) => {
+                if stored.kind == VIEWERS {
+                    self.tally.untold(Topic::parse(&stored.topic).expect("its topic was checked"));
+                }
+                let now = ground.clock.instant;
+                number.or_else(|| self.store_clock.unix_ms(now)).ok_or_else(|| kv_error(&unavailable, now))?
+            }
+        };
         let mut event = stored.event(Class::Latest, 0);
         event.version = Version { number, dc: &dc };
         let hops = self.kept(ground, hops, Class::Latest, &json);

@@ -42,6 +42,23 @@ pub type Move = (u64, bool);
 /// answer to an old one is not taken for one to the newest.
 pub type Wish = u64;
 
+/// What a heartbeat's answer says to all shards.
+#[derive(Debug)]
+pub struct Life {
+    /// The nodes of this data center whose lease holds.
+    pub nodes: Arc<Vec<NodeInfo>>,
+    /// What is known of other data centers.
+    pub peers: Arc<Vec<PeerState>>,
+    /// The store lost what it had before this; the start if nobody knows of such a loss.
+    pub lost: Reach,
+    /// The number of the newest reason for which this node may lack events.
+    pub doubt: u64,
+    /// How often other nodes may have taken this one for dead.
+    pub absences: u64,
+    /// What the key-value store's clock showed, in Unix ms, and when that was heard.
+    pub store_now: Option<(u64, Instant)>,
+}
+
 /// A message into a shard's mailbox. Mailboxes have room for the most of them from the beginning, so what is large is in a box.
 #[derive(Debug)]
 pub enum Message {
@@ -128,22 +145,14 @@ pub enum Message {
         /// The number of that reason.
         reason: u64,
     },
-    /// From the shard that sends the heartbeat: who lives, and which of this shard's buckets the store holds wrong.
+    /// From the shard that sends the heartbeat: what its answer says.
     Alive {
-        /// The nodes of this data center whose lease holds.
-        nodes: Arc<Vec<NodeInfo>>,
-        /// Buckets to send in full.
+        /// The same to all shards.
+        life: Arc<Life>,
+        /// Buckets of this shard that the store holds wrong, to be sent in full.
         differing: Vec<u8>,
         /// Somebody came or went.
         changed: bool,
-        /// What is known of other data centers.
-        peers: Arc<Vec<PeerState>>,
-        /// The store lost what it had before this; the start if nobody knows of such a loss.
-        lost: Reach,
-        /// The number of the newest reason for which this node may lack events.
-        doubt: u64,
-        /// How often other nodes may have taken this one for dead.
-        absences: u64,
     },
     /// To the shard that sends heartbeats: who lives?
     AskAlive,

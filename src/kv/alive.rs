@@ -41,6 +41,9 @@ pub struct Alive {
     /// It lost something then, and did not only begin: some node knew it from before.
     #[serde(default)]
     pub lost: bool,
+    /// What the store's clock shows, in Unix ms; none from a node of an earlier version.
+    #[serde(default)]
+    pub now_ms: Option<u64>,
 }
 
 /// Since when a store lost nothing. One that comes back empty cannot tell that from its first start; nodes can, which heard of

@@ -214,6 +214,7 @@ impl Tables {
             peers: self.peers.states(now_ms),
             since,
             lost,
+            now_ms: Some(now_ms),
         }
     }
 

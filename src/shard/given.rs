@@ -9,7 +9,7 @@ use crate::ground::Ground;
 use crate::ground::asking::Asked;
 use crate::ground::cluster::Trouble;
 use crate::ground::link::{Called, Outcome};
-use crate::ground::message::Message;
+use crate::ground::message::{Life, Message};
 use crate::kv::{Answer, Notice, Unavailable};
 use crate::observe::happenings::What;
 use crate::observe::happenings::subject::Subject;
@@ -51,13 +51,15 @@ impl Services {
             Message::Settled { core, reason } => {
                 with(&mut self.frontend, |frontend| frontend.doubt.settle(core, reason))
             }
-            Message::Alive { nodes, differing, changed, peers, lost, doubt, absences } => {
+            Message::Alive { life, differing, changed } => {
+                let Life { nodes, peers, lost, doubt, absences, store_now } = &*life;
+                with(&mut self.dispatcher, |dispatcher| dispatcher.store_clock.hear(*store_now));
                 let known = Arc::clone(&ground.alive);
-                let differ = ground.on_alive(nodes, lost, absences);
+                let differ = ground.on_alive(Arc::clone(nodes), *lost, *absences);
                 ground.on_alive_hooks(&known);
-                with(&mut self.dispatcher, |dispatcher| dispatcher.on_alive_nodes(ground, &peers, changed, &differ));
-                let before = std::mem::replace(&mut ground.cluster.others, peers);
-                with(&mut self.frontend, |frontend| frontend.on_alive_nodes(ground, &before, &differing, doubt));
+                with(&mut self.dispatcher, |dispatcher| dispatcher.on_alive_nodes(ground, peers, changed, &differ));
+                let before = std::mem::replace(&mut ground.cluster.others, Arc::clone(peers));
+                with(&mut self.frontend, |frontend| frontend.on_alive_nodes(ground, &before, &differing, *doubt));
             }
             Message::AskAlive => ground.on_ask_alive(),
             Message::Found(found) => ground.on_found(*found),

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::db::Store;
 use crate::ground::Ground;
 use crate::ground::asking::Asked;
-use crate::ground::message::Message;
+use crate::ground::message::{Life, Message};
 use crate::kv::{Alive, BUCKETS, Heartbeat, NodeInfo, Request as Question};
 use crate::limits::NODE_HEARTBEAT;
 use crate::shard::services::{Services, with};
@@ -59,17 +59,19 @@ impl Services {
         nodes.sort_unstable_by_key(|node| node.id);
         let changed = ground.alive.as_slice() != nodes.as_slice();
         let doubt = self.frontend.as_mut().map_or(0, |frontend| frontend.reason_for_doubt(ground, &nodes));
-        let (nodes, absences) = (Arc::new(nodes), ground.cluster.heard.1);
+        let nodes = Arc::new(nodes);
         if let Ok(mut known) = ground.node.nodes.lock() {
             *known = Arc::clone(&nodes);
         }
+        let absences = ground.cluster.heard.1;
+        let store_now = alive.now_ms.map(|now_ms| (now_ms, ground.clock.instant));
+        let life = Arc::new(Life { nodes, peers, lost, doubt, absences, store_now });
         for shard in 0..shards {
             // Whatever a dispatcher says, there are no others.
             let buckets = (0..BUCKETS as u8).filter(|bucket| usize::from(*bucket) % shards == shard);
             let differing = buckets.filter(|bucket| differing.contains(bucket));
             let differing: Vec<u8> = differing.collect();
-            let (nodes, peers) = (Arc::clone(&nodes), Arc::clone(&peers));
-            ground.send(shard, Message::Alive { nodes, differing, changed, peers, lost, doubt, absences });
+            ground.send(shard, Message::Alive { life: Arc::clone(&life), differing, changed });
         }
     }
 }

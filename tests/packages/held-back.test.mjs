@@ -68,6 +68,10 @@ test("behind an nginx that holds streams back each comment is shown, once and in
   // A node that has begun a moment ago does not know what was before.
   const firstShown = lines.findIndex(({ event }) => event?.type === "comment");
   assert.ok(lines.every(({ gap }, line) => !gap || line < firstShown), "a gap");
-  const { viewers } = await fetch(`${node.url}/v1/topics/live:1/members`).then((response) => response.json());
-  assert.ok(viewers <= 1, `${viewers} viewers: a stream was left behind`);
+  // The proxy hears a moment later than the client's next poll that the client gave one up, and what is told of viewers is
+  // up to a second old; a stream that was left behind would be counted for good.
+  await until("no stream to be left behind", async () => {
+    const { viewers } = await fetch(`${node.url}/v1/topics/live:1/members`).then((response) => response.json());
+    return viewers <= 1 || viewers;
+  });
 });

@@ -54,7 +54,7 @@ fn a_heartbeat_finds_what_differs_and_a_full_batch_mends_it() {
     let since = Some(kv.tables.lock().unwrap().histories.since());
     let alive = |differing| {
         let (nodes, peers) = (vec![node.clone()], vec![]);
-        (Answer::Alive(Alive { nodes, differing, recount: false, peers, since, lost: false }), vec![])
+        (Answer::Alive(Alive { nodes, differing, recount: false, peers, since, lost: false, now_ms: Some(now_ms) }), vec![])
     };
     assert_eq!(ask(&kv, beat(digest(["live:1"]))), alive(vec![]));
     assert_eq!(ask(&kv, beat(0)), alive(vec![number]));

@@ -34,6 +34,8 @@ pub struct Leases {
     pub live: Vec<NodeInfo>,
     /// For how long the store has known of leases, by its own time, in ms.
     pub age_ms: u64,
+    /// What the store's clock shows, in Unix ms.
+    pub now_ms: u64,
     /// The number of the node's last change of its counts; 0 if there is none.
     pub counted: u64,
     /// What is known of peers.
@@ -92,7 +94,7 @@ impl Store {
         nodes.sort_unstable_by_key(|node| node.id);
         let since = self.topology.since();
         let lost = self.losses.borrow_mut().hear(heartbeat.since, since);
-        Ok(Answer::Alive(Alive { nodes, differing, recount, peers, since, lost }))
+        Ok(Answer::Alive(Alive { nodes, differing, recount, peers, since, lost, now_ms: Some(leases.now_ms) }))
     }
 
     /// What leases say, after renewing that of `node`.
@@ -121,7 +123,7 @@ impl Store {
         if self.born.get().is_none_or(|(seen, _)| seen != born) {
             self.born.set(Some((born, Instant::now())));
         }
-        Ok(Leases { live, age_ms: now.saturating_sub(born), counted, peers })
+        Ok(Leases { live, age_ms: now.saturating_sub(born), now_ms: now, counted, peers })
     }
 
     /// Buckets of which something else is held for a node than it wants. A master that is away says nothing of its own.
