@@ -2,7 +2,7 @@
 
 use crate::support;
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -201,6 +201,29 @@ fn half_done_handshakes_have_no_bound() {
     becomes("half-done handshakes", MOST as u64, || secured.node.metric("fanfare_tls_handshaking", ""));
     assert!(secured.get("/v1/time").contains("{\"now\":"));
     drop(sockets);
+}
+
+#[test]
+fn records_of_nonsense_before_a_handshake_end_the_node() {
+    let secured = Secured::start(&["a.example"], &["--cores", "1"]);
+    let records: [&[u8]; 5] = [
+        b"\x16\x03\x01\x00\x08\0\0\0\0\0\0\0\0",
+        b"\x16\x03\x03\x00\x04\0\0\0\0\x16\x03\x03\x00\x04\0\0\0\0",
+        b"\x14\0\0\0\0\0\0\0",
+        b"\x15\x03\x03\x00\x04\x02\x00\x02\x00",
+        b"\x17\x03\x03\x00\x08\0\0\0\0\0\0\0\0",
+    ];
+    for record in records {
+        let mut socket = TcpStream::connect(secured.address).unwrap();
+        socket.set_read_timeout(Some(support::DEADLINE)).unwrap();
+        socket.write_all(record).unwrap();
+        // An alert or none, and the end, be it a hard one.
+        let ended = socket.read_to_end(&mut Vec::new());
+        let ended = ended.map_or_else(|error| error.kind() == ErrorKind::ConnectionReset, |_| true);
+        assert!(ended, "{record:?}");
+        assert!(secured.get("/v1/time").contains("{\"now\":"), "{record:?}");
+    }
+    assert_eq!(handshakes(&secured, "failed"), records.len() as u64);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{ContentType, Error, HandshakeKind, ServerConfig};
 
 use super::records::{HEAD_BYTES, Records, length};
@@ -274,9 +274,15 @@ impl Session {
             self.input.drain(..discard);
             *shown -= discard;
             if let Some(error) = failed {
-                // What went wrong is in an alert.
-                while let Ok(ConnectionState::EncodeTlsData(data)) = connection.process_tls_records(&mut []).state {
+                // What went wrong is in an alert. rustls counts on being shown again what it did not discard, and fails anew by that
+                // where it has nothing to write before.
+                while connection.wants_write()
+                    && let UnbufferedStatus { discard, state: Ok(ConnectionState::EncodeTlsData(data)), .. } =
+                        connection.process_tls_records(&mut self.input[..*shown])
+                {
                     encode(data, &mut self.owed);
+                    self.input.drain(..discard);
+                    *shown -= discard;
                 }
                 let _ = self.flush(wire);
                 self.state = State::Broken;

@@ -173,6 +173,45 @@ proptest! {
         prop_assert_eq!(pair.session.bytes(), 0, "nothing is left");
     }
 
+    /// Whatever records hold, and wherever a client's own are other than they should be: it ends the connection at most.
+    #[test]
+    fn records_of_anything_end_it(
+        records in prop::collection::vec(
+            (
+                prop_oneof![2 => Just(22u8), 1 => 20u8..25],
+                prop_oneof![(0usize..300).prop_map(|size| vec![0; size]), prop::collection::vec(any::<u8>(), 0..300)],
+            ),
+            1..4,
+        ),
+        is_greeted: bool,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        turns in 0usize..3,
+        takes in prop::collection::vec(1usize..400, 0..30),
+    ) {
+        let mut pair = Pair::new(&TLS13, &takes);
+        for _ in 0..turns {
+            pair.turn().unwrap();
+        }
+        if is_greeted {
+            pair.client.write_tls(&mut pair.line.to_session).unwrap();
+        }
+        for (at, byte) in changes {
+            if !pair.line.to_session.is_empty() {
+                let at = at.index(pair.line.to_session.len());
+                pair.line.to_session[at] ^= byte;
+            }
+        }
+        for (kind, body) in records {
+            pair.line.to_session.extend([kind, 3, 3, (body.len() >> 8) as u8, body.len() as u8]);
+            pair.line.to_session.extend(body);
+        }
+        for _ in 0..3 {
+            if pair.turn().is_err() {
+                break;
+            }
+        }
+    }
+
     /// Whatever comes instead of TLS ends the connection, and nothing else.
     #[test]
     fn other_bytes_end_it(junk in prop::collection::vec(any::<u8>(), 1..200), at in 0usize..3, takes in prop::collection::vec(1usize..40, 0..30)) {
