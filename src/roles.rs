@@ -26,7 +26,7 @@ use crate::admission::Admission;
 use crate::auth::certificates::Certificates;
 use crate::auth::watch::Shared;
 use crate::auth::{Fetcher, Watcher};
-use crate::db::{OpenError, Store};
+use crate::db::{OpenError, Outcome, Store, StoreError};
 use crate::db::{postgres, sqlite};
 use crate::ground::Parts;
 use crate::ground::access::Tokens;
@@ -37,7 +37,7 @@ use crate::ground::live::Live;
 use crate::ground::message::{Message, Then, Ticket};
 use crate::ground::node::{Node, Roles};
 use crate::ground::peers::Peer;
-use crate::kv::{BUCKETS, KeyValue, NodeInfo};
+use crate::kv::{BUCKETS, KeyValue, NodeInfo, Unavailable};
 use crate::limits::{FILES_RESERVED, FILES_RESERVED_PER_SHARD, MAILBOX_MESSAGES, SHARDS_MAX};
 use crate::observe::canary::CanaryMetrics;
 use crate::observe::expiry::Expiry;
@@ -454,9 +454,9 @@ fn open_store(
     mail: &[mailbox::Sender<Message>],
 ) -> Result<(Store<Ticket>, JoinHandle<()>), SettingsError> {
     let answer_to = mail.to_vec();
-    let answer = move |ticket: Ticket, result| {
+    let answer = move |ticket: Ticket, result: Result<Outcome, StoreError>| {
         match ticket.then {
-            Then::Kept(batch) => batch.done(result),
+            Then::Kept(batch) => batch.done(result.map(drop).map_err(|error| Unavailable(error.to_string()))),
             // The shard is gone only when the node is; then nobody waits for the answer.
             then => drop(answer_to[ticket.shard].send(Message::Stored(Box::new((Ticket { then, ..ticket }, result))))),
         }

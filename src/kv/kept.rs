@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::kv::Answer;
+use crate::kv::memory::pending::Batch;
+use crate::kv::{Claim, Heard, Unavailable};
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
@@ -43,6 +44,29 @@ pub struct Keep {
     pub withdraws: Option<String>,
     /// What went before.
     pub forgets: Vec<Forgotten>,
+    /// The key that it came with, if it did.
+    pub once: Option<KeptOnce>,
+}
+
+/// A key, by which an event that comes again is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptOnce {
+    /// The key.
+    pub key: String,
+    /// A hash of the body that it came with.
+    pub body: String,
+    /// The id that its event got.
+    pub id: String,
+    /// When it came, in Unix ms.
+    pub at_ms: u64,
+}
+
+impl KeptOnce {
+    /// The key of an event that came then.
+    pub fn new(claim: Claim, at_ms: u64) -> KeptOnce {
+        let Claim { key, body, id, .. } = claim;
+        KeptOnce { key, body, id, at_ms }
+    }
 }
 
 /// All that is kept.
@@ -54,11 +78,19 @@ pub struct Kept {
     pub events: Vec<KeptEvent>,
     /// The newest event that each topic gave up.
     pub reaches: Vec<(Topic, Position)>,
+    /// The newest keys of events, in the order of their coming.
+    pub onces: Vec<KeptOnce>,
 }
 
 /// Keeps history where it outlives the process.
 pub trait Keeper: std::fmt::Debug + Send + Sync {
-    /// Takes changes, and never blocks. Once all of them are durable `shard` is given `answer` for its `ticket`, or else is told
-    /// that they are not.
-    fn keep(&self, shard: usize, ticket: u64, changes: Vec<Keep>, answer: Answer);
+    /// Takes changes, and never blocks. Once all of them are durable, or it is sure that none is, `batch` is told. It is asked
+    /// for no others before.
+    ///
+    /// # Errors
+    /// It takes no more, and `batch` is not told.
+    fn keep(&self, changes: Vec<Keep>, batch: Batch) -> Result<(), Unavailable>;
+
+    /// Tells a shard something, or all of them.
+    fn tell(&self, shard: Option<usize>, heard: Heard);
 }

@@ -4,20 +4,22 @@
 pub mod history;
 pub mod once;
 pub mod peers;
+pub mod pending;
 pub mod presence;
 #[cfg(test)]
 mod tests;
 pub mod values;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::kv::crowd::Crowd;
 use crate::kv::datacenter::{PeerTurns, Placed, Taking};
-use crate::kv::kept::{Keep, Keeper, Kept, KeptEvent};
+use crate::kv::kept::{Keeper, Kept, KeptOnce};
 use crate::kv::memory::history::Histories;
 use crate::kv::memory::once::Onces;
 use crate::kv::memory::peers::Peers;
+use crate::kv::memory::pending::{Made, Pending, Took};
 use crate::kv::memory::presence::Members;
 use crate::kv::memory::values::Values;
 use crate::kv::{
@@ -40,7 +42,10 @@ use crate::wire::topic::Topic;
 
 /// A key-value store in memory, of one node.
 #[derive(Debug)]
-pub struct MemoryKv {
+pub struct MemoryKv(Arc<State>);
+
+#[derive(Debug)]
+struct State {
     tables: Mutex<Tables>,
     times: Times,
     /// Who keeps its history beyond the process, if anybody does.
@@ -82,8 +87,7 @@ struct Tables {
     counts: Map<NodeId, Counted>,
     peers: Peers,
     onces: Onces,
-    /// Changes of history that are to be kept before they are answered; none where nobody keeps it.
-    keeps: Option<Vec<Keep>>,
+    pending: Pending,
 }
 
 impl MemoryKv {
@@ -103,19 +107,26 @@ impl MemoryKv {
             counts: Map::default(),
             peers: Peers::default(),
             onces: Onces::default(),
-            keeps: None,
+            pending: Pending::default(),
         };
-        MemoryKv { tables: Mutex::new(tables), times, keeper: None }
+        MemoryKv(Arc::new(State { tables: Mutex::new(tables), times, keeper: None }))
     }
 
-    /// The same, with a history that begins with what was kept, and is kept from now on before it is answered for.
-    pub fn kept(age_max_ms: u64, times: Times, kept: Kept, keeper: Arc<dyn Keeper>) -> MemoryKv {
-        let now_ms = times.unix_ms();
-        let mut kv = MemoryKv { keeper: Some(keeper), ..MemoryKv::new(age_max_ms, times) };
-        let tables = kv.tables.get_mut().unwrap_or_else(PoisonError::into_inner);
+    /// The same, with a history that begins with what was kept, and is kept from now on before it is answered for or shown.
+    pub fn kept(age_max_ms: u64, times: Times, mut kept: Kept, keeper: Arc<dyn Keeper>) -> MemoryKv {
+        let mut kv = MemoryKv::new(age_max_ms, times);
+        let state = Arc::get_mut(&mut kv.0).expect("nobody else has it yet");
+        state.keeper = Some(keeper);
+        let (now_ms, tables) = (state.times.unix_ms(), state.tables.get_mut().unwrap_or_else(PoisonError::into_inner));
+        std::mem::take(&mut kept.onces).into_iter().for_each(|once| tables.onces.keep(once));
         tables.histories.restore(kept, now_ms);
-        tables.keeps = Some(Vec::new());
         kv
+    }
+}
+
+impl State {
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -218,7 +229,8 @@ impl Tables {
         }
     }
 
-    /// Puts an event into its topic's history, and into the queues of peers, unless it was taken back before it came.
+    /// Puts an event into its topic's history, and into the queues of peers, unless it was taken back before it came: at once, or
+    /// once it is kept.
     fn append(
         &mut self,
         mut append: Append,
@@ -228,24 +240,30 @@ impl Tables {
         if self.histories.refuses(&append, now_ms) {
             return None;
         }
+        let room = self.histories.room(&append);
         let paced = self.histories.pace(&mut append, now_ms);
-        let number = bucket(append.topic.as_str());
-        if let Some(id) = &append.withdraws {
+        let (position, prev) = self.histories.append(append.clone(), now_ms);
+        let made = Made { append, position, prev, room, once: None };
+        if self.histories.is_kept() {
+            self.pending.made.push(made);
+        } else {
+            self.queue(&made, now_ms, notices);
+        }
+        Some((position, self.histories.follows(prev), paced))
+    }
+
+    /// Peers are to have an event that history has.
+    fn queue(&mut self, made: &Made, now_ms: u64, notices: &mut Vec<Notice>) {
+        let Append { topic, event, withdraws, peers, .. } = &made.append;
+        let number = bucket(topic.as_str());
+        if let Some(id) = withdraws {
             self.peers.withdraw(number, &Withdrawn::of(id));
         }
-        for peer in &append.peers {
-            if self.peers.queue(peer, number, Arc::clone(&append.event), now_ms) {
+        for peer in peers {
+            if self.peers.queue(peer, number, Arc::clone(event), now_ms) {
                 notices.push(Notice::Queued(number));
             }
         }
-        let kept = self.keeps.is_some().then(|| append.clone());
-        let (position, prev) = self.histories.append(append, now_ms);
-        if let Some((keeps, append)) = self.keeps.as_mut().zip(kept) {
-            let Append { topic, kind, event, age_max_ms, withdraws, .. } = append;
-            let event = KeptEvent { topic, kind, position, prev, event: Some(event), age_max_ms };
-            keeps.push(Keep { event, withdraws, forgets: self.histories.take_forgotten() });
-        }
-        Some((position, self.histories.follows(prev), paced))
     }
 
     /// The same, as it is answered: one that was taken back is one that came before.
@@ -260,6 +278,10 @@ impl Tables {
     fn take(&mut self, taking: Taking, now_ms: u64, notices: &mut Vec<Notice>) -> Vec<Placed> {
         let Taking { dc, bucket, epoch, events } = taking;
         let mut placed = Vec::with_capacity(events.len());
+        if self.histories.is_kept() {
+            let before = self.peers.taken(&dc, bucket, epoch);
+            self.pending.took = Some(Took { dc: dc.clone(), bucket, epoch, before });
+        }
         for (number, append) in events {
             let is_new = self.peers.take(&dc, bucket, epoch, number) || planted(Mistake::QueueNumberIgnored);
             let put = if is_new { self.append(append, now_ms, notices) } else { None };
@@ -310,8 +332,9 @@ impl KeyValue for MemoryKv {
         request: Request,
         notices: &mut Vec<Notice>,
     ) -> Option<Result<Answer, Unavailable>> {
-        let now_ms = self.times.unix_ms();
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let now_ms = self.0.times.unix_ms();
+        let mut tables = self.0.lock();
+        let appends = matches!(request, Request::Append(_) | Request::AppendOnce(..) | Request::Take(_));
         let answer = match request {
             Request::Subscribers(topic) => {
                 Answer::Subscribers(tables.subscriptions.get(&topic).into_iter().flatten().copied().collect())
@@ -335,19 +358,22 @@ impl KeyValue for MemoryKv {
             Request::AppendOnce(claim, append) => match tables.onces.repeated(&claim, now_ms) {
                 Some(known) => known,
                 None => {
-                    tables.onces.keep(claim, now_ms);
-                    tables.appended(append, now_ms, notices)
+                    let once = KeptOnce::new(claim, now_ms);
+                    tables.onces.keep(once.clone());
+                    let answer = tables.appended(append, now_ms, notices);
+                    tables.pending.by_key(once);
+                    answer
                 }
             },
             Request::Claim(claim) => match tables.onces.repeated(&claim, now_ms) {
                 Some(known) => known,
                 None => {
-                    tables.onces.keep(claim, now_ms);
+                    tables.onces.keep(KeptOnce::new(claim, now_ms));
                     Answer::Claimed
                 }
             },
             Request::Release(claim) => {
-                tables.onces.release(&claim);
+                tables.onces.release(&claim.key, &claim.id);
                 Answer::Claimed
             }
             Request::Read(read) => Answer::Page(tables.histories.read(&read, now_ms)),
@@ -395,12 +421,8 @@ impl KeyValue for MemoryKv {
             Request::PeerViewers => Answer::PeerViewers(tables.peers.viewers(now_ms)),
             Request::PeerTurns(said) => Answer::Presence(tables.peer_turns(&said, now_ms)),
         };
-        match (&self.keeper, tables.keeps.as_mut().filter(|keeps| !keeps.is_empty())) {
-            // Under the lock, so that it is kept in the order of the places that were given.
-            (Some(keeper), Some(keeps)) => {
-                keeper.keep(shard, ticket, std::mem::take(keeps), answer);
-                None
-            }
+        match &self.0.keeper {
+            Some(keeper) if appends => self.0.wait(&mut tables, keeper, (shard, ticket), answer),
             _ => Some(Ok(answer)),
         }
     }
@@ -415,14 +437,14 @@ impl KeyValue for MemoryKv {
 
     fn bound(&self, memory: u64) {
         let part = |part, most: usize| usize::try_from(memory / part).unwrap_or(usize::MAX).min(most);
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.0.lock();
         tables.histories.bound(part(MEMORY_HISTORY_PART, MEMORY_HISTORY_BYTES));
         tables.values.bound(part(MEMORY_VALUES_PART, MEMORY_VALUES_BYTES));
         tables.members.bound(part(MEMORY_MEMBERS_PART, MEMORY_MEMBERS_BYTES));
     }
 
     fn kept(&self) -> [usize; KEPT.len()] {
-        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let tables = self.0.lock();
         [
             tables.histories.bytes(),
             tables.values.bytes(),

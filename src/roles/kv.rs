@@ -29,7 +29,7 @@ pub(super) fn open(
             let age_ms = history_age_ms(settings);
             Ok(Some(Arc::new(match (kept, store) {
                 (Some(kept), Some(store)) => {
-                    let keeping = Arc::new(Keeping::new(store.clone(), mail.to_vec(), times.clone()));
+                    let keeping = Keeping::new(store.clone(), mail.to_vec(), times.clone());
                     let kv = MemoryKv::kept(age_ms, times, kept, Arc::new(keeping));
                     // What was read and is too old would count as the program's own for as long as it runs.
                     trim::give_back();

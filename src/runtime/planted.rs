@@ -27,6 +27,8 @@ pub enum Mistake {
     CommitUnchecked,
     /// A request that comes again by its key is done again.
     KeyIgnored,
+    /// What a store could not keep stays in its memory.
+    UnkeptStays,
     /// A post is marked as told before a dispatcher took it.
     OutboxMarkedEarly,
     /// Nobody gets the outbox whose holder is gone.
@@ -104,7 +106,7 @@ pub enum Mistake {
 }
 
 /// All of them.
-pub const ALL: [Mistake; 48] = [
+pub const ALL: [Mistake; 49] = [
     Mistake::PrevUnchecked,
     Mistake::HolesUnread,
     Mistake::EndsUncompared,
@@ -116,6 +118,7 @@ pub const ALL: [Mistake; 48] = [
     Mistake::GapUntold,
     Mistake::CommitUnchecked,
     Mistake::KeyIgnored,
+    Mistake::UnkeptStays,
     Mistake::OutboxMarkedEarly,
     Mistake::OutboxLeaseKept,
     Mistake::OutboxOvertaken,

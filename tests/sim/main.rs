@@ -65,6 +65,7 @@ pub fn small(seed: u64) -> Plan {
         faults: Default::default(),
         hurries: false,
         slow: 0,
+        kept: false,
         canary: false,
         ends_soon: false,
         without: Default::default(),

@@ -25,7 +25,7 @@ fn lossy(plan: Plan) -> Plan {
 
 /// A seed's plan with what it takes for a mistake to be made, and no more.
 fn fit(mistake: Mistake, seed: u64) -> Plan {
-    let plan = Plan { hooks: false, prefixes: false, restless: false, ..whole(seed) };
+    let plan = Plan { hooks: false, prefixes: false, restless: false, kept: false, ..whole(seed) };
     let small = Plan { data_centers: 1, backends: 0, ..plan.clone() };
     match mistake {
         Mistake::CommitUnchecked | Mistake::KeyIgnored | Mistake::UnlikeUntold => Plan { backends: 1, ..small },
@@ -95,6 +95,7 @@ fn fit(mistake: Mistake, seed: u64) -> Plan {
             let kinds = Kinds { sums: mistake == Mistake::PrefixUnrouted, ..small.kinds };
             Plan { prefixes: true, viewers: small.viewers.max(6), kinds, ..small }
         }
+        Mistake::UnkeptStays => Plan { kept: true, faults: [Fault::Empty].into(), ..small },
         Mistake::MemberKept => Plan { backends: 1, members: 3, ..small },
         _ => small,
     }
@@ -142,6 +143,7 @@ mistakes! {
     gap_untold: GapUntold, 2000;
     commit_unchecked: CommitUnchecked, 2000;
     key_ignored: KeyIgnored, 2000;
+    unkept_stays: UnkeptStays, 2000;
     outbox_marked_early: OutboxMarkedEarly, 2013;
     outbox_lease_kept: OutboxLeaseKept, 2022;
     outbox_overtaken: OutboxOvertaken, 2002;

@@ -61,6 +61,7 @@ pub fn whole(seed: u64) -> Plan {
         seconds: 40,
         faults,
         hurries: draw(0, 2) == 0,
+        kept: Random::new(seed ^ 0x4ee9).number().is_multiple_of(4),
         canary: false,
         ends_soon: false,
         without: Without::default(),

@@ -20,7 +20,7 @@ pub fn shrink(plan: Plan, told: Told) -> Shortest {
     loop {
         let before = shortest.plan.clone();
         // First what makes all further runs shorter.
-        let simpler: [fn(&mut Plan); 15] = [
+        let simpler: [fn(&mut Plan); 16] = [
             |plan| plan.shards = 1,
             |plan| plan.frontends = 1,
             |plan| plan.dispatchers = 1,
@@ -28,6 +28,7 @@ pub fn shrink(plan: Plan, told: Told) -> Shortest {
             |plan| plan.backends = plan.backends.min(1),
             |plan| plan.hooks = false,
             |plan| plan.prefixes = false,
+            |plan| plan.kept = false,
             |plan| plan.nested = false,
             |plan| plan.restless = false,
             |plan| plan.members = 0,

@@ -1,17 +1,25 @@
 //! The simulated key-value store of a data center: the real tables in memory, behind a network of their own and what
 //! befalls a store.
 
+mod book;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use fanfare::kv::kept::Keeper;
 use fanfare::kv::memory::MemoryKv;
 use fanfare::kv::{Answer, Heard, KeyValue, Notice, Request, Unavailable};
 use fanfare::runtime::clock::Times;
 use fanfare::runtime::trouble::Reason;
 
 use crate::agenda::Now;
+use crate::clients::{MILLISECOND, SECOND};
 use crate::fabric::ShardId;
+use crate::store::book::Book;
 use crate::streams::Streams;
+
+/// Whose draws a database's are.
+const KEEPS: u64 = u64::MAX;
 
 /// How long any event type is kept.
 const HISTORY_MS: u64 = 3_600_000;
@@ -23,6 +31,23 @@ pub enum Step {
     Asked { who: ShardId, life: u64, ticket: u64, request: Box<Request> },
     /// It says something to a shard.
     Says { who: ShardId, life: u64, heard: Box<Heard> },
+    /// In this data center's, what it gave its database is on disk, or is not; in this life of it.
+    Commits { dc: usize, life: u64 },
+}
+
+/// A store whose history outlives its process.
+struct Keeps {
+    book: Arc<Book>,
+    dc: usize,
+    life: u64,
+    /// Its database was given something.
+    is_committing: bool,
+    /// Nothing is kept until then.
+    broken_until: u64,
+    /// Nothing befalls it any more.
+    is_healed: bool,
+    /// Who waits for what, by the number of its question.
+    waiting: BTreeMap<u64, (ShardId, u64, u64)>,
 }
 
 pub struct Tables {
@@ -42,6 +67,7 @@ pub struct Tables {
     pub lives: BTreeMap<ShardId, u64>,
     pub steps: Vec<(u64, Step)>,
     pub questions: u64,
+    keeps: Option<Keeps>,
     /// How far its clock is ahead of the world's, in ms.
     pub ahead_ms: i64,
 }
@@ -64,6 +90,7 @@ impl Shared {
             lives: BTreeMap::new(),
             steps: Vec::new(),
             questions: 0,
+            keeps: None,
             ahead_ms,
         })))
     }
@@ -100,13 +127,81 @@ impl Tables {
             return self.say(who, life, after, Heard::Answer { ticket, result });
         }
         let mut notices = Vec::new();
-        let result: Result<Answer, Unavailable> =
-            self.kv.submit(who.shard, ticket, request, &mut notices).expect("tables in memory answer at once");
+        let answered = self.kv.submit(0, self.questions, request, &mut notices);
         for notice in notices {
             self.tell_all(&notice);
         }
+        match answered {
+            Some(result) => self.answer(who, life, ticket, result),
+            None => {
+                let keeps = self.keeps.as_mut().expect("tables in memory answer at once");
+                keeps.waiting.insert(self.questions, (who, life, ticket));
+                self.look_at_book();
+            }
+        }
+    }
+
+    fn answer(&mut self, who: ShardId, life: u64, ticket: u64, result: Result<Answer, Unavailable>) {
         let after = self.delay(who);
         self.say(who, life, after, Heard::Answer { ticket, result });
+    }
+
+    /// From now on its history is kept.
+    pub fn keep(&mut self, dc: usize) {
+        let book = Arc::new(Book::new(self.times.unix_ms()));
+        let (life, is_committing, broken_until, is_healed, waiting) = Default::default();
+        self.keeps = Some(Keeps { book, dc, life, is_committing, broken_until, is_healed, waiting });
+        self.begin(false);
+    }
+
+    /// A process of it begins, with what an earlier one kept.
+    fn begin(&mut self, is_last_kept: bool) {
+        let Some(Keeps { book, .. }) = &self.keeps else { return };
+        let kept = book.end(is_last_kept);
+        self.kv = MemoryKv::kept(HISTORY_MS, self.times.clone(), kept, Arc::clone(book) as Arc<dyn Keeper>);
+    }
+
+    /// Gives on what was said, and what is to be kept.
+    fn look_at_book(&mut self) {
+        let Some(keeps) = &self.keeps else { return };
+        let told = std::mem::take(&mut keeps.book.lock().told);
+        for (_, heard) in told {
+            match heard {
+                Heard::Notice(notice) => self.tell_all(&notice),
+                Heard::Answer { ticket: question, result } => {
+                    let waiter = self.keeps.as_mut().and_then(|keeps| keeps.waiting.remove(&question));
+                    let (who, life, ticket) = waiter.expect("who is answered waits");
+                    self.answer(who, life, ticket, result);
+                }
+            }
+        }
+        let now = self.now.get();
+        let draw = self.streams.of(KEEPS).number();
+        let Some(keeps) = &mut self.keeps else { return };
+        if keeps.is_committing || !keeps.book.lock().is_given() {
+            return;
+        }
+        keeps.is_committing = true;
+        // Now and then the disk takes long, or nothing for a while.
+        let takes = if draw % 50 == 0 && !keeps.is_healed {
+            200 * MILLISECOND
+        } else {
+            MILLISECOND / 2 + draw % (3 * MILLISECOND)
+        };
+        if draw % 60 == 1 && !keeps.is_healed {
+            keeps.broken_until = now + draw % (3 * SECOND);
+        }
+        let (dc, life) = (keeps.dc, keeps.life);
+        self.steps.push((now + takes, Step::Commits { dc, life }));
+    }
+
+    /// What the database was given is on disk, or could not be put there.
+    pub fn commits(&mut self, life: u64) {
+        let now = self.now.get();
+        let Some(keeps) = self.keeps.as_mut().filter(|keeps| keeps.life == life) else { return };
+        keeps.is_committing = false;
+        keeps.book.commit(now >= keeps.broken_until);
+        self.look_at_book();
     }
 
     fn tell_all(&mut self, notice: &Notice) {
@@ -116,10 +211,28 @@ impl Tables {
         }
     }
 
-    /// It comes back without anything that it held.
+    /// It comes back without anything that it held, but for history that is kept.
     pub fn empty(&mut self) {
         self.kv = MemoryKv::new(HISTORY_MS, self.times.clone());
+        if let Some(keeps) = &mut self.keeps {
+            keeps.life += 1;
+            keeps.is_committing = false;
+            let waiting = std::mem::take(&mut keeps.waiting);
+            for (who, life, ticket) in waiting.into_values() {
+                self.answer(who, life, ticket, Err(Unavailable("simulated: it began anew".to_owned())));
+            }
+            let draw = self.streams.of(KEEPS).number();
+            self.begin(draw.is_multiple_of(2));
+        }
         self.tell_all(&Notice::InvalidatedAll);
+    }
+
+    /// Nothing befalls it any more.
+    pub fn heal(&mut self) {
+        self.down_until = 0;
+        if let Some(keeps) = &mut self.keeps {
+            (keeps.broken_until, keeps.is_healed) = (0, true);
+        }
     }
 
     /// It answers nothing for a while; caches hear that they cannot be believed when it is back.

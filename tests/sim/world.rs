@@ -71,6 +71,8 @@ pub struct Plan {
     pub faults: BTreeSet<Fault>,
     /// Faults come one upon the other.
     pub hurries: bool,
+    /// Stores keep their history beyond their processes, as `fanfare all` does.
+    pub kept: bool,
     /// Nodes publish canaries and look for them.
     pub canary: bool,
     /// Less time passes when all is over: no topic is quiet for a minute, and no member is watched.
@@ -202,6 +204,9 @@ impl World {
             let ahead = if dc > 0 { Random::new(part(seed, 7 + dc)).number() as i64 % 3_000 } else { 0 };
             let clock = Arc::new(AtomicI64::new(-3_600_000));
             let store = store::Shared::new(part(seed, 20 + dc), shared_now.clone(), times(&shared_now, &clock), ahead);
+            if plan.kept {
+                store.lock().keep(dc as usize);
+            }
             clock.store(ahead, Ordering::Relaxed);
             store
         };
@@ -342,6 +347,7 @@ impl World {
                 self.stores[self.machines[who.machine].dc].lock().asked(who, life, ticket, *request);
             }
             Event::Store(store::Step::Says { who, life, heard }) => self.hear(who, life, heard),
+            Event::Store(store::Step::Commits { dc, life }) => self.stores[dc].lock().commits(life),
             Event::Database(number, life, step) => self.at_database(number, life, step),
             Event::Hook(number, life, step) => self.at_hook(number, life, step),
             Event::Client(number) => self.client(number),
@@ -457,7 +463,7 @@ impl World {
             self.disturb(self.now);
         }
         self.disturbed = self.disturbed.map(|until| until.min(self.now));
-        self.stores.iter().for_each(|store| store.lock().down_until = 0);
+        self.stores.iter().for_each(|store| store.lock().heal());
         self.disks.iter_mut().for_each(Disk::heal);
         for machine in &mut self.machines {
             machine.paused_until = machine.paused_until.min(self.now);

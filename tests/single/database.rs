@@ -314,3 +314,46 @@ fn restore_of_what_is_no_backup_or_over_what_is_in_use() {
     }
     place.done(&["restore", good.to_str().unwrap()]);
 }
+
+/// What was answered 503 since somebody else held the database is not there, for nobody and by no key; what was answered 202 is,
+/// also after a crash, and is known by its key.
+#[test]
+fn event_shown_or_acknowledged_that_was_not_kept() {
+    let place = Place::new();
+    let node = place.node();
+    let target = "/v1/topics/chat:7/events";
+    let publish = |node: &Node, text: &str| {
+        let body = json!({"type": "message", "data": {"text": text}}).to_string();
+        Client::connect(node.public).request("POST", target, &[("Idempotency-Key", text)], body.as_bytes())
+    };
+    let listed = |node: &Node| -> Vec<String> {
+        let answer = node.get(target).json();
+        let events = answer["events"].as_array().expect("a list").iter();
+        events.map(|event| event["data"]["text"].as_str().expect("a text").to_owned()).collect()
+    };
+    let mut stream = node.stream("topic=chat:7");
+    assert_eq!(publish(&node, "first").status, 202);
+    assert_eq!(stream.event()["data"]["text"], "first");
+    let other = Connection::open(place.path("fanfare.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for _ in 0..2 {
+        assert_eq!(publish(&node, "second").status, 503, "by its key, too");
+        assert_eq!(listed(&node), ["first"]);
+    }
+    let mut late = node.stream("topic=chat:7&from=-10");
+    assert_eq!(late.event()["data"]["text"], "first");
+    other.execute_batch("ROLLBACK").unwrap();
+    becomes("the database to work", 202, || publish(&node, "second").status);
+    let id = publish(&node, "second").json()["id"].clone();
+    assert_eq!(publish(&node, "third").status, 202);
+    for stream in [&mut stream, &mut late] {
+        let told = [stream.event(), stream.event()].map(|event| event["data"]["text"].clone());
+        assert_eq!(told, [json!("second"), json!("third")]);
+    }
+    node.kill();
+    let node = place.node();
+    assert_eq!(listed(&node), ["first", "second", "third"]);
+    let again = publish(&node, "second");
+    assert_eq!((again.status, again.json()["id"].clone()), (202, id));
+    assert_eq!(listed(&node), ["first", "second", "third"]);
+}

@@ -3,13 +3,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
+use serde_json::json;
 
+use crate::db::once::Stored;
 use crate::db::sqlite::batch::Failure;
+use crate::db::sqlite::once;
 use crate::db::sqlite::schema::named;
 use crate::db::{OpenError, Outcome};
-use crate::kv::kept::{Forgotten, Keep, Kept, KeptEvent};
-use crate::limits::STORE_BUSY_MS;
+use crate::kv::kept::{Forgotten, Keep, Kept, KeptEvent, KeptOnce};
+use crate::limits::{ONCE_KEPT_EVENTS, STORE_BUSY_MS};
 use crate::wire::position::Position;
+use crate::wire::status::Status;
 use crate::wire::topic::Topic;
 
 /// Applies changes of history, in their order.
@@ -34,6 +38,11 @@ pub(crate) fn keep(connection: &Connection, changes: &[Keep]) -> Result<Outcome,
             age,
             event.event.as_deref()
         ])?;
+        if let Some(KeptOnce { key, body, id, at_ms }) = &change.once {
+            let answer = json!({"id": id}).to_string();
+            let stored = Stored { body: body.clone(), status: Status::Accepted, answer, at: *at_ms };
+            once::put(connection, key, &stored)?;
+        }
     }
     Ok(Outcome::Kept)
 }
@@ -140,5 +149,20 @@ fn read(connection: &Connection, now_ms: u64) -> rusqlite::Result<Kept> {
         Ok(Topic::parse(row.get_ref(0)?.as_str()?).ok().zip(Some(position(row.get(1)?, row.get(2)?))))
     })?;
     let reaches = rows.filter_map(Result::transpose).collect::<rusqlite::Result<_>>()?;
-    Ok(Kept { since_ms: since.max(0).cast_unsigned(), events, reaches })
+    Ok(Kept { since_ms: since.max(0).cast_unsigned(), events, reaches, onces: onces(connection)? })
+}
+
+/// The newest keys that events came with, the oldest first. Those of other requests stand beside them, with other statuses.
+fn onces(connection: &Connection) -> rusqlite::Result<Vec<KeptOnce>> {
+    let mut statement =
+        connection.prepare("SELECT key, body, answer, at FROM once WHERE status = ?1 ORDER BY number DESC LIMIT ?2")?;
+    let rows = statement.query_map(params![Status::Accepted.code(), ONCE_KEPT_EVENTS as i64], |row| {
+        let answer: serde_json::Value = serde_json::from_str(row.get_ref(2)?.as_str()?).unwrap_or_default();
+        let (key, body, at) = (row.get(0)?, row.get(1)?, row.get::<_, i64>(3)?);
+        let at_ms = at.max(0).cast_unsigned();
+        Ok(answer["id"].as_str().map(|id| KeptOnce { key, body, id: id.to_owned(), at_ms }))
+    })?;
+    let mut onces: Vec<KeptOnce> = rows.filter_map(Result::transpose).collect::<rusqlite::Result<_>>()?;
+    onces.reverse();
+    Ok(onces)
 }

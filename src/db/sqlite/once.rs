@@ -21,11 +21,15 @@ pub(crate) fn find(connection: &Connection, once: &Once) -> Result<Option<Outcom
 
 /// Keeps what it comes to. A row of the same key is too old and goes.
 pub(crate) fn keep(connection: &Connection, once: &Once, outcome: &Outcome) -> Result<(), Failure> {
-    let Some(stored) = once.stored(outcome) else { return Ok(()) };
+    once.stored(outcome).map_or(Ok(()), |stored| put(connection, &once.key, &stored))
+}
+
+/// Keeps what is stored by a key.
+pub(crate) fn put(connection: &Connection, key: &str, stored: &Stored) -> Result<(), Failure> {
     let at = checks::time(stored.at)?;
     connection
         .prepare_cached("INSERT OR REPLACE INTO once (key, body, status, answer, at) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![once.key, stored.body, stored.status.code(), stored.answer, at])?;
+        .execute(params![key, stored.body, stored.status.code(), stored.answer, at])?;
     sweep(connection, at, ONCE_SWEPT)
 }
 

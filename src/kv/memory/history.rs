@@ -68,6 +68,8 @@ struct History {
     bytes: usize,
     /// The newest position ever given.
     end: Option<Position>,
+    /// The newest place that readers are shown. What lies behind it is not kept yet, where it is to be.
+    shown: Option<Position>,
     /// How far back it reaches.
     reaches: Reach,
     /// Events that it gave up, until that is noted.
@@ -171,8 +173,10 @@ impl History {
 
     /// At most so many of the events that follow `after`, in order, and whether these are all.
     fn range(&self, after: Position, limit: usize) -> (Vec<Stored>, bool) {
-        let from = |shelf: &Shelf| shelf.events.partition_point(|event| event.position <= after);
-        let mut rests: Vec<_> = self.shelves.iter().map(|shelf| shelf.events.range(from(shelf)..).peekable()).collect();
+        let to = |shelf: &Shelf, place| shelf.events.partition_point(|event| Some(event.position) <= place);
+        let until = self.shown.max(Some(after));
+        let range = |shelf: &Shelf| to(shelf, Some(after))..to(shelf, until);
+        let mut rests: Vec<_> = self.shelves.iter().map(|shelf| shelf.events.range(range(shelf)).peekable()).collect();
         let there: usize = rests.iter().map(|rest| rest.len()).sum();
         let mut events = Vec::with_capacity(limit.min(there));
         // One more would be too many, but tells whether there is one.
@@ -232,7 +236,8 @@ impl Histories {
         self.topics.get(&append.topic).is_some_and(|history| history.refuses(&append.event, now_ms.max(self.clock_ms)))
     }
 
-    /// Appends an event. Gives its place and that of the one before it.
+    /// Appends an event. Gives its place and that of the one before it. Where history is kept, nobody is shown it before
+    /// [`Histories::show`].
     pub fn append(&mut self, append: Append, now_ms: u64) -> (Position, Option<Position>) {
         let now_ms = self.time(now_ms);
         if self.bytes > self.bytes_max {
@@ -246,9 +251,9 @@ impl Histories {
             Some(last) if last.ms >= now_ms => Position { ms: last.ms, seq: last.seq + 1 },
             _ => Position { ms: now_ms, seq: 1 },
         };
-        if let Some(id) = append.withdraws {
+        if let Some(id) = &append.withdraws {
             self.bytes -= history.bytes;
-            history.withdraw(Withdrawn::of(&id), position);
+            history.hold_back(Withdrawn::of(id), position);
             self.bytes += history.bytes;
         }
         history.end = Some(position);
@@ -264,6 +269,9 @@ impl Histories {
         }
         self.bytes -= history.drop_old(now_ms);
         self.forgets.events(&topic, &mut history.gone);
+        if !self.is_kept() {
+            self.show(&topic, position, append.withdraws.as_deref());
+        }
         (position, prev)
     }
 
@@ -356,7 +364,7 @@ impl Histories {
     /// Where a topic's history ends.
     pub fn end(&mut self, topic: &Topic, now_ms: u64) -> End {
         let clock = Some(Position::at(self.time(now_ms)));
-        End { position: self.topics.get(topic).and_then(|history| history.end), since: self.since, clock }
+        End { position: self.topics.get(topic).and_then(|history| history.shown), since: self.since, clock }
     }
 
     /// Topics that begin so, whose newest event lies behind a place.
@@ -366,7 +374,7 @@ impl Histories {
         let names = self.names.range::<str, _>((Bound::Included(begin), Bound::Unbounded));
         let names = names.take_while(|topic| topic.as_str().starts_with(begin));
         let topics = names.filter_map(|topic| {
-            let end = self.topics.get(topic)?.end.filter(|end| *end > ask.after)?;
+            let end = self.topics.get(topic)?.shown.filter(|end| *end > ask.after)?;
             Some((topic.clone(), end))
         });
         Found::newest(topics.collect(), ask.limit, (self.since, self.forgotten(now_ms)), Position::at(now_ms))

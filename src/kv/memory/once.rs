@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::kv::kept::KeptOnce;
 use crate::kv::{Answer, Claim};
 use crate::limits::{ID_BYTES_MAX, ONCE_AGE, ONCE_KEPT_EVENTS, ONCE_SWEPT};
 use crate::runtime::random::Map;
@@ -42,7 +43,8 @@ impl Onces {
     }
 
     /// Keeps a key that is new.
-    pub fn keep(&mut self, claim: Claim, now_ms: u64) {
+    pub fn keep(&mut self, once: KeptOnce) {
+        let KeptOnce { key, body, id, at_ms: now_ms } = once;
         for _ in 0..ONCE_SWEPT {
             let is_due = |(at_ms, _): &(u64, String)| is_past(*at_ms, now_ms);
             if self.order.len() < ONCE_KEPT_EVENTS && !self.order.front().is_some_and(is_due) {
@@ -54,10 +56,9 @@ impl Onces {
             }
         }
         shrink(&mut self.order);
-        self.order.push_back((now_ms, claim.key.clone()));
-        self.id_bytes += claim.id.len();
-        let kept = Kept { at_ms: now_ms, body: claim.body, id: claim.id };
-        self.id_bytes -= self.kept.insert(claim.key, kept).map_or(0, |old| old.id.len());
+        self.order.push_back((now_ms, key.clone()));
+        self.id_bytes += id.len();
+        self.id_bytes -= self.kept.insert(key, Kept { at_ms: now_ms, body, id }).map_or(0, |old| old.id.len());
     }
 
     fn remove(&mut self, key: &str) {
@@ -66,9 +67,9 @@ impl Onces {
     }
 
     /// Forgets a key whose event was not published.
-    pub fn release(&mut self, claim: &Claim) {
-        if self.kept.get(&claim.key).is_some_and(|kept| kept.id == claim.id) {
-            self.remove(&claim.key);
+    pub fn release(&mut self, key: &str, id: &str) {
+        if self.kept.get(key).is_some_and(|kept| kept.id == id) {
+            self.remove(key);
         }
     }
 }
@@ -89,20 +90,21 @@ mod tests {
     #[test]
     fn keys_are_known_for_a_day_and_bounded() {
         let (mut onces, day) = (Onces::default(), ONCE_AGE.as_millis() as u64);
-        onces.keep(claim("a", "x", "1"), 5);
+        let keep = |onces: &mut Onces, key: &str, at_ms| onces.keep(KeptOnce::new(claim(key, "x", "1"), at_ms));
+        keep(&mut onces, "a", 5);
         let same = Some(Answer::Repeated { id: Some("1".into()) });
         assert_eq!(onces.repeated(&claim("a", "x", "2"), 4 + day), same);
         assert_eq!(onces.repeated(&claim("a", "y", "2"), 4 + day), Some(Answer::Repeated { id: None }));
         assert_eq!(onces.repeated(&claim("a", "x", "2"), 5 + day), None);
-        onces.release(&claim("a", "x", "2"));
+        onces.release("a", "2");
         assert_eq!(onces.repeated(&claim("a", "x", "2"), 6), same, "another one's");
-        onces.release(&claim("a", "x", "1"));
+        onces.release("a", "1");
         assert_eq!(onces.repeated(&claim("a", "x", "2"), 6), None);
         for number in 0..ONCE_KEPT_EVENTS + 9 {
-            onces.keep(claim(&number.to_string(), "x", "1"), 6);
+            keep(&mut onces, &number.to_string(), 6);
         }
         assert!(onces.kept.len() <= ONCE_KEPT_EVENTS && onces.order.len() <= ONCE_KEPT_EVENTS);
-        (0..ONCE_KEPT_EVENTS).for_each(|number| onces.keep(claim(&format!("later {number}"), "x", "1"), 6 + day));
+        (0..ONCE_KEPT_EVENTS).for_each(|number| keep(&mut onces, &format!("later {number}"), 6 + day));
         assert!(onces.kept.len() <= ONCE_KEPT_EVENTS);
         assert_eq!(onces.id_bytes, onces.kept.values().map(|kept| kept.id.len()).sum::<usize>());
     }

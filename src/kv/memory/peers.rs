@@ -157,6 +157,21 @@ impl Peers {
         QueuePage { epoch: queue.epoch, events, more, lost: std::mem::take(&mut queue.lost) }
     }
 
+    /// Up to which number events of a peer's queue were taken.
+    pub fn taken(&self, dc: &str, bucket: u8, epoch: u64) -> Position {
+        let queues = self.taken.get(&(dc.to_owned(), bucket));
+        let taken = queues.and_then(|queues| queues.iter().find(|queue| queue.0 == epoch));
+        taken.map_or(Position::START, |queue| queue.1)
+    }
+
+    /// No more than up to this number was taken, after all.
+    pub fn take_back(&mut self, dc: &str, bucket: u8, epoch: u64, number: Position) {
+        let queues = self.taken.get_mut(&(dc.to_owned(), bucket));
+        if let Some(taken) = queues.and_then(|queues| queues.iter_mut().find(|queue| queue.0 == epoch)) {
+            taken.1 = number;
+        }
+    }
+
     /// Whether an event of a peer's queue is new; notes that it was taken.
     pub fn take(&mut self, dc: &str, bucket: u8, epoch: u64, number: Position) -> bool {
         let queues = self.taken.entry((dc.to_owned(), bucket)).or_default();

@@ -38,7 +38,8 @@ fn caches_hear_of_changes_and_of_nothing_else() {
 
 #[test]
 fn a_heartbeat_finds_what_differs_and_a_full_batch_mends_it() {
-    let kv = MemoryKv::new(1000, Times::machine());
+    let start = Instant::now();
+    let kv = MemoryKv::new(1000, Times::simulated(move || (start, Duration::from_millis(5_000))));
     ask(&kv, batch(1, false, &[("live:1", true)]));
     let node = NodeInfo {
         id: NodeId(7),
@@ -51,10 +52,13 @@ fn a_heartbeat_finds_what_differs_and_a_full_batch_mends_it() {
         let digests = vec![(number, digest)];
         Request::Heartbeat(Heartbeat { node: node.clone(), digests, counts: None, since: None })
     };
-    let since = Some(kv.tables.lock().unwrap().histories.since());
+    let since = Some(kv.0.lock().histories.since());
     let alive = |differing| {
         let (nodes, peers) = (vec![node.clone()], vec![]);
-        (Answer::Alive(Alive { nodes, differing, recount: false, peers, since, lost: false, now_ms: Some(now_ms) }), vec![])
+        (
+            Answer::Alive(Alive { nodes, differing, recount: false, peers, since, lost: false, now_ms: Some(5_000) }),
+            vec![],
+        )
     };
     assert_eq!(ask(&kv, beat(digest(["live:1"]))), alive(vec![]));
     assert_eq!(ask(&kv, beat(0)), alive(vec![number]));
@@ -74,7 +78,7 @@ fn a_silent_node_is_dead_and_then_swept() {
     let beat = |id, now_ms| {
         let mut notices = Vec::new();
         let heartbeat = Heartbeat { node: node(id), digests: Vec::new(), counts: None, since: None };
-        let alive = kv.tables.lock().unwrap().heartbeat(heartbeat, now_ms, &mut notices);
+        let alive = kv.0.lock().heartbeat(heartbeat, now_ms, &mut notices);
         (alive.nodes.iter().map(|node| node.id.0).collect::<Vec<_>>(), notices.len())
     };
     let lease = NODE_LEASE.as_millis() as u64;
@@ -111,7 +115,7 @@ fn what_it_keeps_is_a_part_of_what_the_process_may_have() {
             SetLatest { topic, field: "x".to_owned(), event, version: None, dc: "dc".to_owned(), age_ms: None };
         ask(kv, Request::SetLatest(latest));
         // Those who are online stay.
-        let tables = &mut *kv.tables.lock().unwrap();
+        let tables = &mut *kv.0.lock();
         tables.members.beat(vec![format!("{number} {}", "n".repeat(1_000))], number * 60_000);
         let buckets: Vec<u8> = (0..64).collect();
         tables.members.due(&buckets, 9, number * 60_000 + 59_000);

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 
 use crate::kv::kept::{Forgotten, Kept};
-use crate::kv::memory::history::{Entry, Histories, History, of};
+use crate::kv::memory::history::{Entry, Histories, History, SHELF_BYTES, Shelf, of};
+use crate::kv::pace::Room;
 use crate::limits::KEPT_FORGETS;
+use crate::wire::frame::Withdrawn;
 use crate::wire::position::{Position, Reach};
 use crate::wire::topic::Topic;
 
@@ -29,6 +31,44 @@ impl Forgets {
 }
 
 impl Histories {
+    /// Whether somebody keeps it beyond the process.
+    pub fn is_kept(&self) -> bool {
+        self.forgets.0.is_some()
+    }
+
+    /// The event at this place is kept, with all before it: readers are shown it, and what it withdraws no more.
+    pub fn show(&mut self, topic: &Topic, place: Position, withdraws: Option<&str>) {
+        let Some(history) = self.topics.get_mut(topic) else { return };
+        history.shown = Some(place);
+        if let Some(id) = withdraws {
+            self.bytes -= history.bytes;
+            history.withdraw(&Withdrawn::of(id), place);
+            self.bytes += history.bytes;
+        }
+    }
+
+    /// The newest event of a topic, at this place, could not be kept: it is as if it had never come. `room` is what its type had
+    /// before, if that has a pace.
+    pub fn take_back(&mut self, topic: &Topic, place: Position, room: Option<Room>) {
+        // Its place is given to no other: a database may have kept it and failed to say so.
+        self.clock_ms = self.clock_ms.max(place.ms + 1);
+        let Some(history) = self.topics.get_mut(topic) else { return };
+        self.bytes -= history.bytes;
+        let is_at = |shelf: &Shelf| shelf.events.back().is_some_and(|entry| entry.position == place);
+        if let Some(at) = history.shelves.iter().position(is_at) {
+            history.take_newest(at, room);
+        }
+        history.let_go(place);
+        self.bytes += history.bytes;
+    }
+
+    /// What was given up is yet to be given up where it is kept, after all.
+    pub fn give_back(&mut self, forgets: Vec<Forgotten>) {
+        if let Some(all) = &mut self.forgets.0 {
+            forgets.into_iter().rev().for_each(|forgotten| all.push_front(forgotten));
+        }
+    }
+
     /// Some of what was given up since it was last asked: no change of what is kept takes long.
     pub fn take_forgotten(&mut self) -> Vec<Forgotten> {
         let Some(all) = &mut self.forgets.0 else { return Vec::new() };
@@ -44,6 +84,7 @@ impl Histories {
             let history = of((&mut self.topics, &mut self.names), &mut self.bytes, &mut self.round, topic);
             history.reaches = history.reaches.max(Reach::back_to(position));
             history.end = history.end.max(Some(position));
+            history.shown = history.end;
         }
         for kept in kept.events {
             let history = of((&mut self.topics, &mut self.names), &mut self.bytes, &mut self.round, kept.topic);
@@ -61,6 +102,7 @@ impl Histories {
             let entry = Entry { position: kept.position, prev: kept.prev, event: kept.event };
             history.bytes += entry.bytes() + shelf_bytes;
             history.end = history.end.max(Some(kept.position));
+            history.shown = history.end;
             history.shelves[at].age_max_ms = kept.age_max_ms;
             history.shelves[at].events.push_back(entry);
             self.bytes += history.bytes;
@@ -72,6 +114,23 @@ impl Histories {
 }
 
 impl History {
+    /// Takes the newest event of a shelf, which is the topic's newest, away again.
+    fn take_newest(&mut self, at: usize, room: Option<Room>) {
+        let shelf = &mut self.shelves[at];
+        let entry = shelf.events.pop_back().expect("it was just seen");
+        self.bytes -= entry.bytes();
+        self.end = entry.prev;
+        if let Some(room) = room
+            && let Some(now) = self.rooms.get_mut(&shelf.kind)
+        {
+            *now = room;
+        }
+        if shelf.events.is_empty() {
+            self.bytes -= SHELF_BYTES + shelf.kind.len();
+            self.shelves.swap_remove(at);
+        }
+    }
+
     /// The newest event that it has.
     fn last(&self) -> Option<Position> {
         self.shelves.iter().filter_map(|shelf| shelf.events.back()).map(|entry| entry.position).max()
@@ -118,7 +177,7 @@ mod tests {
 
         fn kept(&self) -> Kept {
             let reaches = self.reaches.iter().map(|(topic, reach)| (Topic::parse(topic).unwrap(), *reach)).collect();
-            Kept { since_ms: 1, events: self.events.values().cloned().collect(), reaches }
+            Kept { since_ms: 1, events: self.events.values().cloned().collect(), reaches, onces: Vec::new() }
         }
     }
 
@@ -149,9 +208,10 @@ mod tests {
                     never.sweep(now_ms);
                 }
                 let (position, prev) = never.append(append, now_ms);
+                never.show(&topic(at), position, None);
                 places.push(position);
                 let event = KeptEvent { topic: topic(at), kind: kind.to_owned(), position, prev, event: Some(text), age_max_ms };
-                database.keep(Keep { event, withdraws: None, forgets: never.take_forgotten() });
+                database.keep(Keep { event, withdraws: None, forgets: never.take_forgotten(), once: None });
             }
             let mut anew = Histories::new(now_ms, 3000);
             anew.restore(database.kept(), now_ms);
@@ -178,7 +238,7 @@ mod tests {
         };
         let mut histories = Histories::new(100, 9_000);
         let events = vec![event(10, None), event(30, Some(20)), event(40, Some(30))];
-        histories.restore(Kept { since_ms: 1, events, reaches: Vec::new() }, 100);
+        histories.restore(Kept { since_ms: 1, events, ..Kept::default() }, 100);
         let page = read(&mut histories, 0, Position::at(11), 100);
         assert_eq!((page.events.len(), page.reaches), (2, Reach::back_to(Position { ms: 20, seq: 1 })));
     }

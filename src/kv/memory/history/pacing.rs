@@ -6,6 +6,13 @@ use crate::kv::pace::Room;
 use crate::wire::frame::Paced;
 
 impl Histories {
+    /// What there is of a type that has a pace, before an event of it.
+    pub fn room(&self, append: &Append) -> Option<Room> {
+        append.pace?;
+        let history = self.topics.get(&append.topic);
+        Some(history.and_then(|history| history.rooms.get(&*append.kind).copied()).unwrap_or_default())
+    }
+
     /// Decides whether an event that is about to be appended is shown, and says so in its text.
     pub fn pace(&mut self, append: &mut Append, now_ms: u64) -> Paced {
         let Some(pace) = append.pace else { return Paced::SHOWN };
@@ -68,7 +75,12 @@ mod tests {
         }
         let mut anew = Histories::new(2_000, 9_000);
         anew.restore(
-            Kept { since_ms: 1, events, reaches: vec![(Topic::parse("live:1").unwrap(), Position::at(1))] },
+            Kept {
+                since_ms: 1,
+                events,
+                reaches: vec![(Topic::parse("live:1").unwrap(), Position::at(1))],
+                ..Kept::default()
+            },
             2_000,
         );
         assert_eq!(anew.pace(&mut append(3), 2_000), Paced::shown(2));

@@ -5,18 +5,38 @@ use crate::wire::frame::{Stored, Withdrawn};
 use crate::wire::position::Position;
 
 impl History {
-    /// An event was taken back by the one at this place: its text goes, wherever it stands.
-    pub(crate) fn withdraw(&mut self, withdrawn: Withdrawn, place: Position) {
-        for entry in self.shelves.iter_mut().flat_map(|shelf| &mut shelf.events) {
+    /// An event was taken back by the one at this place: its text goes, wherever it stands before that.
+    pub(crate) fn withdraw(&mut self, withdrawn: &Withdrawn, place: Position) {
+        let events = self.shelves.iter_mut().flat_map(|shelf| &mut shelf.events);
+        for entry in events.filter(|entry| entry.position < place) {
             self.bytes -= entry.event.take_if(|event| withdrawn.is(event)).map_or(0, |event| event.len());
         }
-        self.hold_back(withdrawn, place);
     }
 
-    fn hold_back(&mut self, withdrawn: Withdrawn, place: Position) {
+    /// From now on what is taken back by the event at this place is refused, should it only come now.
+    pub(crate) fn hold_back(&mut self, withdrawn: Withdrawn, place: Position) {
         let beginning = Box::from(withdrawn.beginning());
         let bytes = ENTRY_BYTES + withdrawn.beginning().len();
         self.bytes += if self.withdrawn.insert(beginning, place).is_none() { bytes } else { 0 };
+    }
+
+    /// The event at this place, which history has no more, was not kept: it takes nothing back.
+    pub(crate) fn let_go(&mut self, place: Position) {
+        let (bytes, withdrawn) = (&mut self.bytes, &mut self.withdrawn);
+        let before = withdrawn.len();
+        withdrawn.retain(|beginning, of| {
+            let stays = *of != place;
+            *bytes -= if stays { 0 } else { ENTRY_BYTES + beginning.len() };
+            stays
+        });
+        if withdrawn.len() == before {
+            return;
+        }
+        // An earlier one may have taken the same back.
+        let by = self.shelves.iter().filter(|shelf| Withdrawn::may_be_by(&shelf.kind));
+        let by = by.flat_map(|shelf| shelf.events.iter().map(|entry| (shelf.kind.clone(), entry)));
+        let by: Vec<_> = by.filter_map(|(kind, entry)| Some((kind, entry.event.clone()?, entry.position))).collect();
+        by.iter().for_each(|(kind, event, place)| self.hold_back_again(kind, event, *place));
     }
 
     /// An event that was kept of an earlier process: what it took back then stays back.
@@ -101,7 +121,7 @@ mod tests {
         let (topic, position) = (Topic::parse("live:1").unwrap(), Position { ms: 1, seq: 1 });
         let (kind, event) = ("deleted".to_owned(), Some(DELETED.into()));
         let deleted = KeptEvent { topic, kind, position, prev: None, event, age_max_ms: AGE_MS };
-        histories.restore(Kept { since_ms: 1, events: vec![deleted], reaches: Vec::new() }, AGE_MS);
+        histories.restore(Kept { since_ms: 1, events: vec![deleted], ..Kept::default() }, AGE_MS);
         assert!(histories.refuses(&append("comment", COMMENT, None), AGE_MS));
     }
 }
