@@ -254,24 +254,23 @@ impl Frontend {
                 let Some(behind) = entry.behind.as_mut() else { return };
                 behind.asked = false;
                 let (had, page) = (entry.delivered_to.unwrap_or(behind.after), &replayed.page);
-                if behind.gap || (page.reaches.lacks_after(had) && page.reaches > entry.told) {
+                // What follows that the home's viewers were given, and what is lost of it, comes live.
+                let reaches = page.reaches.and_live_from(page.shown);
+                if behind.gap || (reaches.lacks_after(had) && reaches > entry.told) {
                     // History forgot what the viewers lack, before there was room for it.
-                    let gap = Frame::gap(
-                        replayed.topic.as_str(),
-                        &format!("{}:{}", ground.node.dc, had.place()),
-                        page.reaches,
-                    );
+                    let gap =
+                        Frame::gap(replayed.topic.as_str(), &format!("{}:{}", ground.node.dc, had.place()), reaches);
                     if entry.append(&Arc::new(gap), now_ms) == Pushed::Overrun {
                         return self.queue_topic(index);
                     }
                     let Some(behind) = entry.behind.as_mut() else { return };
                     behind.gap = false;
-                    entry.told = entry.told.max(page.reaches);
+                    entry.told = entry.told.max(reaches);
                     ground.node.counters[ground.id].happened(What::Gap, 1, Subject::topic(entry.topic.as_str()));
                 }
                 let found = page.frames[replayed.from..].iter();
                 let found: Vec<_> = found.map(|frame| within(&ground.node.dc, frame, floor).into_owned()).collect();
-                entry.catch_up(&found, page.complete, page.reaches, now_ms);
+                entry.catch_up(&found, page.complete, reaches, now_ms);
                 self.queue_topic(index);
             }
         }

@@ -316,7 +316,10 @@ impl Frontend {
             self.take_newest(ground, index, newest);
             let entry = self.topics.get_mut(index);
             next = entry.other;
-            entry.registered = true;
+            if !std::mem::replace(&mut entry.registered, true) {
+                // What a prefix of it promised does not count for one that was watched here before, which may lack something.
+                entry.delivered_to = entry.delivered_to.map(|had| end.map_or(had, |end| had.min(end)));
+            }
             if entry.delivered_to.is_none() {
                 // Nothing was promised until now: what its viewers may count on begins here.
                 entry.delivered_to = end;

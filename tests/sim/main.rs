@@ -154,6 +154,7 @@ fn many_names(seed: u64) -> Plan {
         prefixes: true,
         nested: false,
         restless: false,
+        kept: false,
         hooks: false,
         data_centers: 1,
         backends: 0,
@@ -163,18 +164,18 @@ fn many_names(seed: u64) -> Plan {
     Plan { publishers: 1, topics: 6, viewers: 12, hurries: true, faults, kinds, ..small }
 }
 
-const ONCE_FAILED: [Story; 20] = [
+const ONCE_FAILED: [Story; 22] = [
     (
-        || Plan { restless: false, ..whole(1030) },
+        || Plan { restless: false, kept: false, ..whole(1030) },
         "a store that lost all twice took an event for the first one of its topic: what it lost in between went untold",
     ),
     (
-        || Plan { restless: false, ..whole(2045) },
+        || Plan { restless: false, kept: false, ..whole(2045) },
         "the one viewer of a video was told of none: one in another data center had gone as this one came, and a total of one was \
          taken for told, though nobody had been here to be told",
     ),
     (
-        || Plan { restless: false, viewers: 100, ..whole(106) },
+        || Plan { restless: false, kept: false, viewers: 100, ..whole(106) },
         "a stream whose socket broke as it was shown the newest values of a topic that it had just asked for ended its shard",
     ),
     (
@@ -192,6 +193,7 @@ const ONCE_FAILED: [Story; 20] = [
                 viewers: 100,
                 members: 0,
                 restless: false,
+                kept: false,
                 without,
                 ..whole(106)
             }
@@ -200,29 +202,30 @@ const ONCE_FAILED: [Story; 20] = [
          cut then came back by the newer one's id",
     ),
     (
-        || Plan { restless: false, viewers: 100, ..whole(426) },
+        || Plan { restless: false, kept: false, viewers: 100, ..whole(426) },
         "a topic that was compared before it was known where its history ends was told of a gap, and of another every five seconds",
     ),
     (
-        || Plan { restless: false, viewers: 60, ..whole(710) },
+        || Plan { restless: false, kept: false, viewers: 60, ..whole(710) },
         "a stream that was told of gaps as it came back waited 20 s for its first pages; what the store lost meanwhile went untold",
     ),
     (
-        || Plan { restless: false, ..plan(220) },
+        || Plan { restless: false, kept: false, ..plan(220) },
         "a like whose commit had no answer was stored; who gave it again was told so, and viewers were never told of its total",
     ),
     (
-        || Plan { restless: false, nested: false, ..plan(960_861_929) },
+        || Plan { restless: false, kept: false, nested: false, ..plan(960_861_929) },
         "who came back after a loss that the others had been told of, and before those had what history kept, was not told",
     ),
     (
-        || Plan { restless: false, prefixes: true, nested: false, ..plan(3191) },
+        || Plan { restless: false, kept: false, prefixes: true, nested: false, ..plan(3191) },
         "the rules of a video came to a Frontend never, whose version a database counts from 1: it is older than whatever else was \
          heard of the topic, and was not compared with what the store has",
     ),
     (
         || Plan {
             restless: false,
+            kept: false,
             prefixes: true,
             nested: false,
             hooks: false,
@@ -233,7 +236,7 @@ const ONCE_FAILED: [Story; 20] = [
         "who had a prefix was not given what viewers who named one of its topics later were not to have, from before they came",
     ),
     (
-        || Plan { restless: false, prefixes: true, ..plan(40882) },
+        || Plan { restless: false, kept: false, prefixes: true, ..plan(40882) },
         "who named a topic of its prefix while that lacked events of it was given none of them, and not told",
     ),
     (
@@ -296,6 +299,19 @@ const ONCE_FAILED: [Story; 20] = [
         },
         "a node that had stood still let a prefix go and had it again; the answer to a question of before that was taken for the store's \
          fall back in time: viewers were told of a gap, and given an hour's history",
+    ),
+    (
+        || Plan { kept: true, ..plan(1245) },
+        "who was the first on a core to name a topic of its prefix, which others on the node watched and lacked an event of, had what the \
+         prefix was known to have: when the node read that event it was not given it",
+    ),
+    (
+        || {
+            let kinds = Kinds { notes: true, ..Kinds::default() };
+            Plan { restless: true, hooks: true, members: 2, publishers: 4, topics: 2, kinds, ..many_names(41355) }
+        },
+        "a core read what its viewers lacked of its topic's home, which had less than history: what history had lost of the rest was \
+         taken for the end of what the core was given, and all that it has of that was passed over",
     ),
 ];
 
