@@ -10,6 +10,7 @@ use memchr::memmem;
 
 use crate::frontend::Frontend;
 use crate::frontend::ending::Ended;
+use crate::frontend::lag::Lag;
 use crate::ground::Ground;
 use crate::ground::opening::LastEvent;
 use crate::ground::slots::{Body, Conn, Kind, Slot};
@@ -41,18 +42,25 @@ struct Poll {
 }
 
 impl Polls {
-    /// A stream gathers this.
-    fn gather(&mut self, slot: u32, bytes: &[u8], now: Instant) -> Option<Instant> {
-        let poll = self.polls.get_mut(&slot)?;
+    /// A stream gathers this, unless it is full, which is like a socket that takes no more. Gives when it is to be answered, if
+    /// that is news.
+    fn gather(&mut self, slot: u32, bytes: &[u8], now: Instant) -> Result<Option<Instant>, Full> {
+        let Some(poll) = self.polls.get_mut(&slot) else { return Ok(None) };
+        if poll.gathered.is_full() {
+            return Err(Full);
+        }
         poll.gathered.take(bytes);
         poll.held.settle(poll.gathered.len());
-        let is_full = poll.gathered.len() >= POLL_BYTES;
-        if !(poll.gathered.is_news || is_full) || std::mem::replace(&mut poll.is_due, true) {
-            return None;
+        if !poll.gathered.is_news || std::mem::replace(&mut poll.is_due, true) {
+            return Ok(None);
         }
+        Ok(Some(self.answer_at(slot, now)))
+    }
+
+    fn answer_at(&mut self, slot: u32, now: Instant) -> Instant {
         let at = now + POLL_GATHER;
         self.due.push_back((at, slot));
-        Some(at)
+        at
     }
 
     /// Bytes gathered, over all of them.
@@ -65,6 +73,10 @@ impl Polls {
         self.polls.remove(&slot);
     }
 }
+
+/// A poll is answered with what it has.
+#[derive(Debug)]
+struct Full;
 
 /// What a stream's text says (WHATWG HTML section 9.2.6), as far as its blocks are whole.
 #[derive(Debug, Default)]
@@ -79,11 +91,17 @@ struct Gathered {
     told_ms: u64,
     had: Option<Position>,
     is_news: bool,
+    news_bytes: usize,
 }
 
 impl Gathered {
     fn len(&self) -> usize {
         self.rest.len() + self.events.len()
+    }
+
+    /// There is enough of what its client did not have: what a resume gives once more could fill each of its polls.
+    fn is_full(&self) -> bool {
+        self.news_bytes >= POLL_BYTES
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -141,6 +159,7 @@ impl Gathered {
         }
         self.events.extend_from_slice(json.as_bytes());
         self.is_news |= is_news;
+        self.news_bytes += if is_news { json.len() } else { 0 };
     }
 }
 
@@ -186,10 +205,17 @@ impl Frontend {
             }
             Body::Gathered => {}
         }
-        if let Some(at) = self.polls.gather(number, bytes, ground.clock.instant) {
-            self.wake_at(ground, at);
+        match self.polls.gather(number, bytes, ground.clock.instant) {
+            Ok(Some(at)) => self.wake_at(ground, at),
+            Ok(None) => {}
+            Err(Full) => return Ok(0),
         }
         Ok(bytes.len())
+    }
+
+    /// More is on its way to a poll of what was there before it.
+    fn is_behind(&self, slot: u32) -> bool {
+        self.lags.get(slot).is_some_and(Lag::has_pages)
     }
 
     /// Once a turn: answers polls that had something new.
@@ -199,7 +225,12 @@ impl Frontend {
         {
             self.polls.due.pop_front();
             // Another one may have the slot by now.
-            let is_due = self.polls.polls.get(&slot).is_some_and(|poll| poll.is_due);
+            let Some(poll) = self.polls.polls.get(&slot) else { continue };
+            let is_due = poll.is_due;
+            if is_due && self.is_behind(slot) && !poll.gathered.is_full() && poll.until > ground.clock.instant {
+                self.polls.answer_at(slot, ground.clock.instant);
+                continue;
+            }
             if let Some(conn) = ground.slots.owner(slot).filter(|_| is_due) {
                 self.close_stream(ground, conn, Ended::Polled);
             }
@@ -233,8 +264,11 @@ impl Frontend {
         }
         let id = is_live(ground.slots.at(conn.slot)).then(|| self.beginning_id(ground, conn, None));
         let Some(Poll { to, before, gathered, .. }) = self.polls.polls.remove(&conn.slot) else { return };
-        let Gathered { events, last_id, retry_ms, .. } = gathered;
-        let id = id.or(last_id).filter(|id| !id.is_empty()).map(|id| format!("{id}@{}", ground.clock.unix_ms));
+        let id = id.filter(|_| !gathered.is_full());
+        let Gathered { events, last_id, retry_ms, told_ms, .. } = gathered;
+        // Of one that is cut short, what it was given last says where the next one goes on.
+        let (id, told_ms) = id.map_or((last_id, told_ms), |id| (Some(id), ground.clock.unix_ms));
+        let id = id.filter(|id| !id.is_empty()).map(|id| if told_ms > 0 { format!("{id}@{told_ms}") } else { id });
         let mut body = b"{\"events\":[".to_vec();
         body.extend_from_slice(&events);
         let id = serde_json::Value::from(id.unwrap_or_default());

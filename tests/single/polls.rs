@@ -134,4 +134,5 @@ fn poll_cut_short_by_more_than_one_answer_holds() {
         assert!(polls < 60, "{} of {} were shown", shown.len(), posted.len());
     }
     assert_eq!(shown, posted);
+    assert!(polls >= 3, "a poll held all of it: {polls}");
 }
