@@ -92,7 +92,9 @@ impl Types {
             }
             match OWNED.iter().position(|(known, _)| *known == name) {
                 Some(index) if OWNED[index].1 == Owner::Nodes => {
-                    return Err("likes, viewers, presence, receipt, rules and control events come only from nodes");
+                    return Err(
+                        "likes, viewers, presence, receipt, rules, mercure and control events come only from nodes",
+                    );
                 }
                 Some(index) => types.0 |= 1 << index,
                 None => {}

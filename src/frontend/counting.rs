@@ -53,10 +53,8 @@ impl Frontend {
     pub(crate) fn tick_audience(&mut self, ground: &mut Ground) {
         if !self.recounted.is_empty() {
             let recounted = std::mem::take(&mut self.recounted);
-            let count = |topic: &Topic| {
-                let views = self.topics.views(topic.as_str()).map(|index| self.topics.get(index));
-                views.filter(|entry| !entry.all.is_by_prefix()).map(|entry| entry.viewers.len() as u32).sum()
-            };
+            let count =
+                |topic: &Topic| self.topics.by_name(topic.as_str()).map(|entry| entry.viewers.len() as u32).sum();
             let counts = recounted.into_iter().map(|(topic, recount)| (count(&topic), topic, recount));
             let counts = counts.flat_map(|(count, topic, recount)| recount.counts(topic, count)).collect();
             ground.send(0, Message::Counts { core: ground.id, counts });

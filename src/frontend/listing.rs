@@ -84,9 +84,11 @@ impl Frontend {
         if entries.is_empty() {
             return Vec::new();
         }
+        let by_prefix = entries.iter().filter(|entry| entry.all.is_by_prefix());
         let row = json!({
             "shard": ground.id,
-            "viewers": entries.iter().map(|entry| entry.viewers.len()).sum::<usize>(),
+            "viewers": self.topics.by_name(topic.as_str()).map(|entry| entry.viewers.len()).sum::<usize>(),
+            "by_prefix": by_prefix.map(|entry| entry.viewers.len()).sum::<usize>(),
             "log_bytes": entries.iter().map(|entry| entry.log.len()).sum::<usize>(),
             "registered": entries.iter().all(|entry| entry.registered),
             "reads_history": entries.iter().any(|entry| entry.behind.is_some()),

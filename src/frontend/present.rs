@@ -10,7 +10,7 @@ impl Frontend {
     /// What this core knows of its viewers; the first one knows of all who watches.
     pub(crate) fn present_here(&self, ground: &Ground, ask: &PresentAsk) -> Present {
         let mut present = Present::default();
-        let entries = self.topics.views(ask.topic.as_str()).map(|index| self.topics.get(index));
+        let entries = self.topics.by_name(ask.topic.as_str());
         let viewers = entries.flat_map(|entry| entry.viewers.iter()).take(PRESENT_LOOKS);
         let members = viewers.filter_map(|viewer| ground.slots.at(viewer.slot).rights.as_ref()?.member.as_deref());
         for member in members {

@@ -1,7 +1,7 @@
 //! What a stream gets of topics whose types have a pace: what is shown, or all of some types. Streams of a topic that get the
 //! same share one entry of a shard's table; nearly always that is all of them.
 
-use crate::frontend::topics::Topics;
+use crate::frontend::topics::{TopicEntry, Topics};
 use crate::ground::all::All;
 use crate::ground::slots::TopicIndex;
 use crate::wire::topic::Topic;
@@ -10,6 +10,11 @@ impl Topics {
     /// The places of a topic, one for each part of it that somebody watches here.
     pub fn views(&self, topic: &str) -> impl Iterator<Item = TopicIndex> {
         std::iter::successors(self.find(topic), |index| self.get(*index).other)
+    }
+
+    /// Of a topic's parts those of streams that have it by its own name: who watches it is counted by these.
+    pub fn by_name(&self, topic: &str) -> impl Iterator<Item = &TopicEntry> {
+        self.views(topic).map(|index| self.get(index)).filter(|entry| !entry.all.is_by_prefix())
     }
 
     /// The same of those who get all of these types.

@@ -188,24 +188,36 @@ impl Access {
         }
     }
 
+    /// Refuses a topic whose events no client gets, whatever it may.
+    ///
+    /// # Errors
+    /// 403; 400 for a topic of another protocol.
+    pub fn require_watchable(topic: &Topic) -> Result<(), HttpError> {
+        match topic.kind() {
+            mercure::KIND => Err(HttpError::bad(
+                "topics mercure: are subscribed to by GET /.well-known/mercure?topic=…, whose streams have another form",
+            )),
+            canary::KIND => Err(HttpError::new(
+                Status::Forbidden,
+                "canary: topics are what nodes watch each other by; nobody else may watch them",
+            )),
+            CONTROL_KIND if is_of_prefixes(topic) => Err(HttpError::new(
+                Status::Forbidden,
+                "control: topics are watched by their own names, and by no prefix",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses a topic whose events it may not get.
     ///
     /// # Errors
     /// 403, naming the right and the topic; 400 for one of another protocol.
     pub fn require_subscribe(&self, topic: &Topic) -> Result<(), HttpError> {
-        if topic.kind() == mercure::KIND {
-            return Err(HttpError::bad(
-                "topics mercure: are subscribed to by GET /.well-known/mercure?topic=…, whose streams have another form",
-            ));
+        if !matches!(self, Access::Node) || topic.kind() == mercure::KIND {
+            Access::require_watchable(topic)?;
         }
         match self {
-            Access::Open | Access::Token(_) if topic.kind() == canary::KIND => Err(HttpError::new(
-                Status::Forbidden,
-                "canary: topics are what nodes watch each other by; nobody else may watch them",
-            )),
-            Access::Open | Access::Token(_) if topic.kind() == CONTROL_KIND && is_of_prefixes(topic) => Err(
-                HttpError::new(Status::Forbidden, "control: topics are watched by their own names, and by no prefix"),
-            ),
             Access::Open if topic.kind() == CONTROL_KIND => {
                 Err(HttpError::new(Status::Forbidden, "control: topics are for who has a token for them"))
             }

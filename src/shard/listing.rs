@@ -122,11 +122,12 @@ impl Services {
             }
             Listing::Topic(topic) => {
                 rows.sort_by_key(|(shard, _)| *shard);
-                let viewers: u64 = rows.iter().filter_map(|(_, row)| row["viewers"].as_u64()).sum();
+                let sum = |of: &str| rows.iter().filter_map(|(_, row)| row[of].as_u64()).sum::<u64>();
                 json!({
                     "topic": topic.as_str(),
                     "home": ground.node.home(topic.as_str()),
-                    "viewers": viewers,
+                    "viewers": sum("viewers"),
+                    "by_prefix": sum("by_prefix"),
                     "registered": rows.iter().any(|(_, row)| row["registered"] == true),
                     "shards": values(rows),
                 })

@@ -81,7 +81,7 @@ impl Services {
                 let list = |topics: &[String]| read_topics(topics.iter(), ground.live.topics_max);
                 let (add, remove) = (list(&topics.add)?, list(&topics.remove)?);
                 // Nobody's rights are asked, but there are topics that these streams cannot have.
-                add.iter().try_for_each(|topic| Access::Node.require_subscribe(topic))?;
+                add.iter().try_for_each(Access::require_watchable)?;
                 Ok(Command::Topics { member: member(part)?, add, remove })
             }
         }

@@ -68,7 +68,11 @@ impl ByeReason {
     }
 }
 
+/// The names of a stream's own events.
+pub const CONTROLS: [&str; 4] = ["connected", "gap", "token", "bye"];
+
 fn control(out: &mut Vec<u8>, name: &str, data: &Value) {
+    debug_assert!(CONTROLS.contains(&name), "{name}");
     out.extend_from_slice(b"event: ");
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\ndata: ");

@@ -63,6 +63,27 @@ fn member_with_two_tabs_counts_twice_or_nobody_is_named() {
 }
 
 #[test]
+fn who_watches_by_a_prefix_alone_is_named_and_not_counted() {
+    let node = Node::start();
+    let _by_name = node.stream("topic=live:1&member=ana");
+    let moved = node.stream("topic=live:1&member=bob");
+    let _by_prefix = node.stream("topic=live:*&member=cy");
+    let target = format!("/v1/connections/{}/topics", moved.connection());
+    assert_eq!(node.post(&target, r#"{"remove":["live:1"],"add":["live:*"]}"#).status, 200);
+    let here = json!({"ana": true, "bob": false, "cy": false});
+    let present_now = json!({"viewers": 1, "members": 1, "sample": ["ana"], "here": here});
+    becomes("who is here", present_now, || present(&node, "?of=ana,bob,cy"));
+    // A stream has a topic by its prefix once there is an event of it.
+    node.publish("live:1", &json!({"type": "note", "data": 1}));
+    becomes("who has it", (json!(1), json!(2)), || {
+        let row = node.internal_json("/v1/topics/live:1");
+        (row["viewers"].clone(), row["by_prefix"].clone())
+    });
+    let named = present(&node, "?of=ana,bob,cy");
+    assert_eq!((&named["viewers"], &named["sample"]), (&json!(1), &json!(["ana"])), "{named}");
+}
+
+#[test]
 fn a_stream_that_leaves_a_topic_is_still_here() {
     let node = Node::start();
     let stream = node.stream("topic=live:1&member=ana");

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::limits::{EVENT_BYTES_MAX, ID_BYTES_MAX, UPDATE_TOPIC_BYTES_MAX, UPDATE_TOPICS_MAX};
 use crate::wire::http::{HttpError, percent_decode};
 use crate::wire::mercure::{Update, is_one_line};
+use crate::wire::sse::CONTROLS;
 use crate::wire::status::Status;
 
 /// The media type of a form.
@@ -80,6 +81,12 @@ impl<'a> Form<'a> {
             text => Ok(text),
         };
         let (id, name) = (one_line(id, "id")?, one_line(name, "type")?);
+        if name.as_deref().is_some_and(|name| CONTROLS.contains(&name)) {
+            return Err(HttpError::bad(format!(
+                "a \"type\" is none of {}: these are a stream's own",
+                CONTROLS.join(", ")
+            )));
+        }
         if id.as_deref().is_some_and(|id| id.starts_with('#')) {
             return Err(HttpError::bad("an \"id\" does not begin with #"));
         }
@@ -183,6 +190,7 @@ mod tests {
             ("topic=a&id=x%0Adata:y", "\"id\""),
             ("topic=a&id=%23x", "#"),
             ("topic=a&type=x%0D", "\"type\""),
+            ("topic=a&type=bye", "\"type\""),
             ("topic=a&retry=soon", "\"retry\""),
             ("topic=a&retry=-1", "\"retry\""),
             ("topic=a&retry=99999999999999999999", "\"retry\""),

@@ -35,10 +35,10 @@ fn last(server: &Server) -> Value {
     asked
 }
 
-/// The streams that have a topic.
+/// Streams that have a topic, by whichever name.
 fn viewers(node: &Node, topic: &str) -> u64 {
-    let rows = node.internal_json(&format!("/v1/topics/{topic}"));
-    rows["shards"].as_array().map_or(0, |rows| rows.iter().filter_map(|row| row["viewers"].as_u64()).sum())
+    let row = node.internal_json(&format!("/v1/topics/{topic}"));
+    ["viewers", "by_prefix"].iter().filter_map(|of| row[*of].as_u64()).sum()
 }
 
 #[test]

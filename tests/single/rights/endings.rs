@@ -184,6 +184,11 @@ fn orders_that_cannot_be_meant() {
         let detail = as_bearer(node, &server(), "POST", target, &body).problem(400);
         assert!(detail.contains(says), "{target}: {detail}");
     }
+    // Topics that no token gets, by whichever name, nor a server's word.
+    for topic in ["canary:x", "canary:*", "control:*"] {
+        let body = json!({"add": [topic]}).to_string();
+        as_bearer(node, &server(), "POST", "/v1/members/ana/topics", &body).problem(403);
+    }
     assert_eq!(node.metric("fanfare_revocations", ""), 0);
 }
 
