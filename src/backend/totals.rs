@@ -1,13 +1,14 @@
 //! Of which videos viewers are to be told the totals of likes: those whose likes changed, each a few times a second at most,
 //! however many come, and those that somebody new watches. No IO, no clock.
 //!
-//! A while after the last change they are told once more. What another backend read earlier may have come to a dispatcher
-//! later, and what a node that died had taken is lost; either would stand until the next like.
+//! A while after the last change they are told once more, and again later. What another backend read earlier may have come to a
+//! dispatcher later, one that stood still tells what it had taken before, and what a node that died had taken is lost; either
+//! would stand until the next like.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use crate::limits::{TOTALS_MAX, TOTALS_PAUSE, TOTALS_SETTLE};
+use crate::limits::{TOTALS_MAX, TOTALS_PAUSE, TOTALS_SETTLE, TOTALS_SETTLE_LATE};
 use crate::runtime::random::Map;
 use crate::runtime::shrink::shrink;
 use crate::wire::topic::Topic;
@@ -19,6 +20,8 @@ enum Step {
     Tell,
     /// They are told once more, since nothing changed for a while.
     Settle,
+    /// And a last time.
+    SettleLate,
     /// It is forgotten: they may be told again at any time.
     Forget,
 }
@@ -75,7 +78,7 @@ impl Totals {
             self.due.insert((now, topic.clone()));
             return true;
         };
-        video.settles |= settles || video.step == Step::Settle;
+        video.settles |= settles || matches!(video.step, Step::Settle | Step::SettleLate);
         video.is_asked |= !settles;
         if video.step != Step::Tell {
             let due = video.read.map_or(now, |read| now.max(read + TOTALS_PAUSE));
@@ -95,7 +98,8 @@ impl Totals {
             let (step, due) = match video.step {
                 // What changes while they are being read is read again.
                 Step::Tell if settles => (Step::Settle, now + TOTALS_SETTLE),
-                Step::Tell | Step::Settle => (Step::Forget, now + TOTALS_PAUSE),
+                Step::Settle => (Step::SettleLate, now + TOTALS_SETTLE_LATE),
+                Step::Tell | Step::SettleLate => (Step::Forget, now + TOTALS_PAUSE),
                 Step::Forget => {
                     self.videos.remove(&topic);
                     shrink(&mut self.videos);
@@ -138,7 +142,7 @@ mod tests {
             let topics = [0, 1, 2].map(|number| Topic::parse(&format!("live:{number}")).expect("it is one"));
             let mut changed = [None::<Instant>; 3];
             let mut read: [Vec<Instant>; 3] = Default::default();
-            for (later, number, fails, asks) in ops.into_iter().chain([(5_000, 3, false, false); 3]) {
+            for (later, number, fails, asks) in ops.into_iter().chain([(7_000, 3, false, false); 4]) {
                 now += Duration::from_millis(later);
                 if let Some(topic) = topics.get(usize::from(number)) {
                     let is_noted = if asks { totals.asked(topic, now) } else { totals.changed(topic, now) };
@@ -164,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_told_once_more_when_it_is_quiet() {
+    fn they_are_told_twice_more_when_it_is_quiet() {
         let (mut totals, now) = (Totals::default(), Instant::now());
         let topic = Topic::parse("live:1").expect("it is one");
         let due = |is_asked| Some(Due { topic: topic.clone(), is_asked });
@@ -173,7 +177,9 @@ mod tests {
         assert!(totals.asked(&topic, now));
         assert_eq!((totals.next(now), totals.next(now + TOTALS_PAUSE)), (None, due(true)));
         let later = now + TOTALS_PAUSE + TOTALS_SETTLE;
-        assert_eq!((totals.next(later), totals.next(later + 9 * TOTALS_SETTLE)), (due(false), None));
+        let last = later + TOTALS_SETTLE_LATE;
+        assert_eq!((totals.next(later), totals.next(last)), (due(false), due(false)));
+        assert_eq!(totals.next(last + 9 * TOTALS_SETTLE), None);
     }
 
     #[test]

@@ -58,6 +58,13 @@ pub const TOTALS_PAUSE: Duration = Duration::from_millis(250);
 /// then, within the 5 s in which displays agree.
 pub const TOTALS_SETTLE: Duration = Duration::from_secs(3);
 const _: () = assert!(TOTALS_PAUSE.as_millis() < TOTALS_SETTLE.as_millis());
+/// So long after that they are told a last time: a dispatcher that stood still for less than its lease and a heartbeat, so that
+/// nobody noticed, may have told older ones as it went on.
+pub const TOTALS_SETTLE_LATE: Duration = Duration::from_secs(6);
+const _: () = assert!(
+    TOTALS_SETTLE.as_secs() + TOTALS_SETTLE_LATE.as_secs()
+        > super::NODE_LEASE.as_secs() + super::NODE_HEARTBEAT.as_secs()
+);
 /// Videos of a shard whose likes changed lately: some 16 MiB. Past it viewers of others go by single likes, and it is counted.
 pub const TOTALS_MAX: usize = 65_536;
 /// A video's taps are written to the database no more often than this; so much of them is lost with a process.

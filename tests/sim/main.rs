@@ -164,7 +164,7 @@ fn many_names(seed: u64) -> Plan {
     Plan { publishers: 1, topics: 6, viewers: 12, hurries: true, faults, kinds, ..small }
 }
 
-const ONCE_FAILED: [Story; 22] = [
+const ONCE_FAILED: [Story; 23] = [
     (
         || Plan { restless: false, kept: false, ..whole(1030) },
         "a store that lost all twice took an event for the first one of its topic: what it lost in between went untold",
@@ -299,6 +299,15 @@ const ONCE_FAILED: [Story; 22] = [
         },
         "a node that had stood still let a prefix go and had it again; the answer to a question of before that was taken for the store's \
          fall back in time: viewers were told of a gap, and given an hour's history",
+    ),
+    (
+        || {
+            let kinds = Kinds { notes: true, sums: true, latest: true };
+            let many = Plan { restless: true, hooks: true, publishers: 2, topics: 1, kinds, ..many_names(43745) };
+            Plan { backends: 1, ..many }
+        },
+        "a dispatcher stood still for less than its lease, and then told a total of likes that it had taken before: it stood until the \
+         next like, since the newest one was told again before that",
     ),
     (
         || Plan { kept: true, ..plan(1245) },

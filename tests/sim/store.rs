@@ -183,7 +183,7 @@ impl Tables {
         }
         keeps.is_committing = true;
         // Now and then the disk takes long, or nothing for a while.
-        let takes = if draw % 50 == 0 && !keeps.is_healed {
+        let takes = if draw.is_multiple_of(50) && !keeps.is_healed {
             200 * MILLISECOND
         } else {
             MILLISECOND / 2 + draw % (3 * MILLISECOND)
