@@ -243,7 +243,8 @@ impl Tables {
         let room = self.histories.room(&append);
         let paced = self.histories.pace(&mut append, now_ms);
         let (position, prev) = self.histories.append(append.clone(), now_ms);
-        let made = Made { append, position, prev, room, once: None };
+        let forgets = self.histories.take_forgotten();
+        let made = Made { append, position, prev, room, once: None, forgets };
         if self.histories.is_kept() {
             self.pending.made.push(made);
         } else {

@@ -27,13 +27,15 @@ pub(crate) struct Made {
     pub(crate) room: Option<Room>,
     /// The key that it came with, if it did.
     pub(crate) once: Option<KeptOnce>,
+    /// What history gave up before, all of which came earlier.
+    pub(crate) forgets: Vec<Forgotten>,
 }
 
 impl Made {
-    fn keep(&self, forgets: Vec<Forgotten>) -> Keep {
+    fn keep(&self) -> Keep {
         let Append { topic, kind, event, age_max_ms, withdraws, .. } = self.append.clone();
         let event = KeptEvent { topic, kind, position: self.position, prev: self.prev, event: Some(event), age_max_ms };
-        Keep { event, withdraws, forgets, once: self.once.clone() }
+        Keep { event, withdraws, forgets: self.forgets.clone(), once: self.once.clone() }
     }
 }
 
@@ -65,8 +67,6 @@ pub(crate) struct Pending {
     waiting: VecDeque<Waiter>,
     /// So many of those who wait, the first ones, do for what the keeper has.
     handed: usize,
-    /// What the keeper has to give up with it.
-    forgets: Vec<Forgotten>,
 }
 
 impl Pending {
@@ -129,16 +129,15 @@ impl State {
 
     /// Gives the keeper what waits: however much is published it has one command at a time.
     fn hand_on(self: &Arc<State>, tables: &mut Tables, keeper: &Arc<dyn Keeper>, told: &mut Vec<Told>) {
-        let Tables { pending, histories, .. } = tables;
+        let pending = &mut tables.pending;
         let mut changes = Vec::new();
         for waiter in &pending.waiting {
             if changes.len() >= KEPT_BATCH {
                 break;
             }
-            changes.extend(waiter.made.iter().map(|made| made.keep(histories.take_forgotten())));
+            changes.extend(waiter.made.iter().map(Made::keep));
             pending.handed += 1;
         }
-        pending.forgets = changes.iter().flat_map(|change: &Keep| change.forgets.iter().cloned()).collect();
         if changes.is_empty() {
             // They wait for nothing any more.
             tables.show(self.times.unix_ms(), told);
@@ -158,7 +157,6 @@ impl Tables {
     /// What the keeper had is kept: readers are shown it, peers are to have it, and those who wait have their answers.
     fn show(&mut self, now_ms: u64, told: &mut Vec<Told>) {
         let (mut notices, mut answers) = (Vec::new(), Vec::new());
-        self.pending.forgets.clear();
         for _ in 0..std::mem::take(&mut self.pending.handed) {
             let Some(Waiter { shard, ticket, answer, made, .. }) = self.pending.waiting.pop_front() else { break };
             for made in &made {
@@ -176,10 +174,10 @@ impl Tables {
     fn take_back(&mut self, unavailable: &Unavailable, told: &mut Vec<Told>) {
         let waiting = std::mem::take(&mut self.pending.waiting);
         self.pending.handed = 0;
-        self.histories.give_back(std::mem::take(&mut self.pending.forgets));
         for waiter in waiting.iter().rev().filter(|_| !planted(Mistake::UnkeptStays)) {
-            for Made { append, position, room, once, .. } in waiter.made.iter().rev() {
+            for Made { append, position, room, once, forgets, .. } in waiter.made.iter().rev() {
                 self.histories.take_back(&append.topic, *position, *room);
+                self.histories.give_back(forgets.clone());
                 once.iter().for_each(|once| self.onces.release(&once.key, &once.id));
             }
             if let Some(Took { dc, bucket, epoch, before }) = &waiter.took {

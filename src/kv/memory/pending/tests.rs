@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use crate::kv::datacenter::Taking;
-use crate::kv::kept::{Keep, Keeper, Kept, KeptEvent, KeptOnce};
+use crate::kv::kept::{Forgotten, Keep, Keeper, Kept, KeptEvent, KeptOnce};
 use crate::kv::memory::MemoryKv;
 use crate::kv::memory::pending::Batch;
 use crate::kv::{Answer, Append, Claim, Heard, KeyValue, Read, Request, Unavailable, bucket};
@@ -55,8 +55,12 @@ impl Keeping {
     fn done(&self, is_kept: bool) {
         let mut database = self.0.lock().unwrap();
         let Some((changes, batch)) = database.given.take() else { return };
-        for Keep { event, withdraws, once, .. } in changes.into_iter().filter(|_| is_kept) {
+        for Keep { event, withdraws, once, forgets } in changes.into_iter().filter(|_| is_kept) {
             let of = event.topic.as_str().to_owned();
+            for forgotten in forgets {
+                let Forgotten::Event(topic, position) = forgotten else { continue };
+                database.events.remove(&(topic.as_str().to_owned(), position));
+            }
             if let Some(id) = withdraws {
                 let gone = Withdrawn::of(&id);
                 let texts = database.events.iter_mut().filter(|((topic, _), _)| *topic == of);
@@ -252,4 +256,21 @@ proptest! {
             prop_assert_eq!(before, after, "key {}", key);
         }
     }
+}
+
+/// Events come faster than they are kept, and are given up in memory before they ever are.
+#[test]
+fn what_memory_gave_up_is_given_up_where_it_is_kept() {
+    let mut world = World::new(Arc::default());
+    let keeping = Arc::clone(&world.keeping);
+    for round in [true, false, true] {
+        for id in 0..20 {
+            world.ask(Request::Append(Append { count_max: 3, ..append(topic(0), id, None) }));
+        }
+        keeping.done(round);
+        keeping.done(true);
+    }
+    world.hear();
+    assert_eq!(world.shown()[0].0.len(), 3);
+    assert_eq!(keeping.kept().events.len(), 3, "the database has no more");
 }
