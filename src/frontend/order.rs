@@ -70,6 +70,11 @@ pub struct Order {
     active_at: Instant,
 }
 
+/// Since when something was missing that is to be read at once.
+pub(crate) fn waited_for(now: Instant) -> Instant {
+    now.checked_sub(HOLE_WAIT).unwrap_or(now)
+}
+
 impl Order {
     /// Of a topic that just got its first viewer.
     pub fn new(now: Instant) -> Order {
@@ -280,7 +285,7 @@ impl Order {
         let Some(end) = self.end else { return };
         if !page.complete {
             // The next page, at once.
-            self.hole_since = now.checked_sub(HOLE_WAIT).or(Some(now));
+            self.hole_since = Some(waited_for(now));
             return;
         }
         if let Some((came, first)) = self.held.values().next()

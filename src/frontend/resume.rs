@@ -254,8 +254,7 @@ impl Frontend {
                 let Some(behind) = entry.behind.as_mut() else { return };
                 behind.asked = false;
                 let (had, page) = (entry.delivered_to.unwrap_or(behind.after), &replayed.page);
-                // What follows that the home's viewers were given, and what is lost of it, comes live.
-                let reaches = page.reaches.and_live_from(page.shown);
+                let reaches = page.reaches_here();
                 if behind.gap || (reaches.lacks_after(had) && reaches > entry.told) {
                     // History forgot what the viewers lack, before there was room for it.
                     let gap =

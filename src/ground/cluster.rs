@@ -46,6 +46,23 @@ pub enum Trouble {
     Waits(usize),
 }
 
+/// What a heartbeat's answer says to all shards.
+#[derive(Debug)]
+pub struct Life {
+    /// The nodes of this data center whose lease holds.
+    pub nodes: Arc<Vec<NodeInfo>>,
+    /// What is known of other data centers.
+    pub peers: Arc<Vec<PeerState>>,
+    /// The store lost what it had before this; the start if nobody knows of such a loss.
+    pub lost: Reach,
+    /// The number of the newest reason for which this node may lack events.
+    pub doubt: u64,
+    /// How often other nodes may have taken this one for dead.
+    pub absences: u64,
+    /// What the key-value store's clock showed, in Unix ms, and when that was heard.
+    pub store_now: Option<(u64, Instant)>,
+}
+
 /// A shard's view of the other nodes.
 #[derive(Debug, Default)]
 pub struct Cluster {

@@ -34,9 +34,14 @@ impl FramePage {
         FramePage { frames: self.frames[..given].into(), complete: true, ..page }
     }
 
+    /// How far back history reaches for who is given this page: what follows it comes live, and what is lost of that.
+    pub fn reaches_here(&self) -> Reach {
+        self.reaches.and_live_from(self.shown.max(Shown::told(self.told)))
+    }
+
     /// Whether something may be missing that follows what a client was shown, and that does not come live.
     pub fn lacks_after(&self, shown: Shown) -> bool {
-        self.reaches.and_live_from(self.shown.max(Shown::told(self.told))).lacks_after(shown)
+        self.reaches_here().lacks_after(shown)
     }
 
     /// Those from `from` on that fit into so many bytes, at least one. Gives the first of them in the page that it gives.

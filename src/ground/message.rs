@@ -8,6 +8,7 @@ use crate::db::{Outcome, PostKind, StoreError};
 use crate::ground::Reply;
 use crate::ground::access::Access;
 use crate::ground::authorize::{Grant, Verdict};
+use crate::ground::cluster::Life;
 use crate::ground::control::News as ControlNews;
 use crate::ground::cores::CoreSet;
 use crate::ground::frame_page::FramePage;
@@ -19,16 +20,15 @@ use crate::ground::posts::{Marking, News};
 use crate::ground::prefixes::PrefixNews;
 use crate::ground::present::Whereabouts;
 use crate::ground::slots::{Conn, TopicIndex};
-use crate::kv::datacenter::PeerState;
+use crate::kv::Heard;
 use crate::kv::memory::pending::Batch;
-use crate::kv::{Heard, NodeInfo};
 use crate::queue::crossing::Missed;
 use crate::runtime::account::Share;
 use crate::runtime::resolver::Found;
 use crate::wire::authorize::{Answer, Who};
 use crate::wire::frame::Frame;
 use crate::wire::hops::Begun;
-use crate::wire::position::{Position, Reach, Shown};
+use crate::wire::position::{Position, Shown};
 use crate::wire::snapshot::HotTopic;
 use crate::wire::topic::Topic;
 
@@ -41,23 +41,6 @@ pub type Move = (u64, bool);
 /// Which of its wishes for a topic a home means: each that it makes has a higher number than those before it, so that an
 /// answer to an old one is not taken for one to the newest.
 pub type Wish = u64;
-
-/// What a heartbeat's answer says to all shards.
-#[derive(Debug)]
-pub struct Life {
-    /// The nodes of this data center whose lease holds.
-    pub nodes: Arc<Vec<NodeInfo>>,
-    /// What is known of other data centers.
-    pub peers: Arc<Vec<PeerState>>,
-    /// The store lost what it had before this; the start if nobody knows of such a loss.
-    pub lost: Reach,
-    /// The number of the newest reason for which this node may lack events.
-    pub doubt: u64,
-    /// How often other nodes may have taken this one for dead.
-    pub absences: u64,
-    /// What the key-value store's clock showed, in Unix ms, and when that was heard.
-    pub store_now: Option<(u64, Instant)>,
-}
 
 /// A message into a shard's mailbox. Mailboxes have room for the most of them from the beginning, so what is large is in a box.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::kv::memory::pending::Batch;
 use crate::kv::{Claim, Heard, Unavailable};
+use crate::wire::frame::Withdrawn;
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
@@ -80,6 +81,34 @@ pub struct Kept {
     pub reaches: Vec<(Topic, Position)>,
     /// The newest keys of events, in the order of their coming.
     pub onces: Vec<KeptOnce>,
+}
+
+impl Kept {
+    /// Makes a change, as a database does.
+    pub fn apply(&mut self, change: Keep) {
+        let Keep { event, withdraws, forgets, once } = change;
+        for forgotten in forgets {
+            match forgotten {
+                Forgotten::Event(topic, position) => {
+                    self.events.retain(|event| event.topic != topic || event.position != position);
+                    match self.reaches.iter_mut().find(|(of, _)| *of == topic) {
+                        Some((_, reach)) => *reach = position.max(*reach),
+                        None => self.reaches.push((topic, position)),
+                    }
+                }
+                Forgotten::Topic(topic) => self.reaches.retain(|(of, _)| *of != topic),
+                Forgotten::Before(position) => self.since_ms = self.since_ms.max(position.ms + 1),
+            }
+        }
+        if let Some(withdrawn) = withdraws.as_deref().map(Withdrawn::of) {
+            for kept in self.events.iter_mut().filter(|kept| kept.topic == event.topic) {
+                kept.event.take_if(|event| withdrawn.is(event));
+            }
+        }
+        let at = self.events.partition_point(|kept| (&kept.topic, kept.position) < (&event.topic, event.position));
+        self.events.insert(at, event);
+        self.onces.extend(once);
+    }
 }
 
 /// Keeps history where it outlives the process.

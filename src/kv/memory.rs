@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::kv::crowd::Crowd;
 use crate::kv::datacenter::{PeerTurns, Placed, Taking};
-use crate::kv::kept::{Keeper, Kept, KeptOnce};
+use crate::kv::kept::{Keep, Keeper, Kept, KeptEvent, KeptOnce};
 use crate::kv::memory::history::Histories;
 use crate::kv::memory::once::Onces;
 use crate::kv::memory::peers::Peers;
@@ -234,6 +234,7 @@ impl Tables {
     fn append(
         &mut self,
         mut append: Append,
+        once: Option<KeptOnce>,
         now_ms: u64,
         notices: &mut Vec<Notice>,
     ) -> Option<(Position, Position, Paced)> {
@@ -242,9 +243,11 @@ impl Tables {
         }
         let room = self.histories.room(&append);
         let paced = self.histories.pace(&mut append, now_ms);
-        let (position, prev) = self.histories.append(append.clone(), now_ms);
-        let forgets = self.histories.take_forgotten();
-        let made = Made { append, position, prev, room, once: None, forgets };
+        let (position, prev) = self.histories.append(&append, now_ms);
+        let Append { topic, kind, event, age_max_ms, withdraws, peers, .. } = append;
+        let event = KeptEvent { topic, kind, position, prev, event: Some(event), age_max_ms };
+        let keep = Keep { event, withdraws, forgets: self.histories.take_forgotten(), once };
+        let made = Made { keep, peers, room };
         if self.histories.is_kept() {
             self.pending.made.push(made);
         } else {
@@ -255,22 +258,23 @@ impl Tables {
 
     /// Peers are to have an event that history has.
     fn queue(&mut self, made: &Made, now_ms: u64, notices: &mut Vec<Notice>) {
-        let Append { topic, event, withdraws, peers, .. } = &made.append;
-        let number = bucket(topic.as_str());
+        let Made { keep: Keep { event, withdraws, .. }, peers, .. } = made;
+        let number = bucket(event.topic.as_str());
         if let Some(id) = withdraws {
             self.peers.withdraw(number, &Withdrawn::of(id));
         }
+        let Some(text) = &event.event else { return };
         for peer in peers {
-            if self.peers.queue(peer, number, Arc::clone(event), now_ms) {
+            if self.peers.queue(peer, number, Arc::clone(text), now_ms) {
                 notices.push(Notice::Queued(number));
             }
         }
     }
 
     /// The same, as it is answered: one that was taken back is one that came before.
-    fn appended(&mut self, append: Append, now_ms: u64, notices: &mut Vec<Notice>) -> Answer {
+    fn appended(&mut self, append: Append, once: Option<KeptOnce>, now_ms: u64, notices: &mut Vec<Notice>) -> Answer {
         let event = Arc::clone(&append.event);
-        match self.append(append, now_ms, notices) {
+        match self.append(append, once, now_ms, notices) {
             Some((position, prev, paced)) => Answer::Appended { position, prev, paced },
             None => Answer::Repeated { id: Stored::read(&event).map(|stored| stored.id.into_owned()) },
         }
@@ -285,7 +289,7 @@ impl Tables {
         }
         for (number, append) in events {
             let is_new = self.peers.take(&dc, bucket, epoch, number) || planted(Mistake::QueueNumberIgnored);
-            let put = if is_new { self.append(append, now_ms, notices) } else { None };
+            let put = if is_new { self.append(append, None, now_ms, notices) } else { None };
             placed.push(put.map(|(position, prev, _)| (position, prev)));
         }
         placed
@@ -355,15 +359,13 @@ impl KeyValue for MemoryKv {
                 tables.forget(node, notices);
                 Answer::Left
             }
-            Request::Append(append) => tables.appended(append, now_ms, notices),
+            Request::Append(append) => tables.appended(append, None, now_ms, notices),
             Request::AppendOnce(claim, append) => match tables.onces.repeated(&claim, now_ms) {
                 Some(known) => known,
                 None => {
                     let once = KeptOnce::new(claim, now_ms);
                     tables.onces.keep(once.clone());
-                    let answer = tables.appended(append, now_ms, notices);
-                    tables.pending.by_key(once);
-                    answer
+                    tables.appended(append, Some(once), now_ms, notices)
                 }
             },
             Request::Claim(claim) => match tables.onces.repeated(&claim, now_ms) {

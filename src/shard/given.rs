@@ -7,9 +7,9 @@ use tracing::error;
 
 use crate::ground::Ground;
 use crate::ground::asking::Asked;
-use crate::ground::cluster::Trouble;
+use crate::ground::cluster::{Life, Trouble};
 use crate::ground::link::{Called, Outcome};
-use crate::ground::message::{Life, Message};
+use crate::ground::message::Message;
 use crate::kv::{Answer, Notice, Unavailable};
 use crate::observe::happenings::What;
 use crate::observe::happenings::subject::Subject;

@@ -41,7 +41,7 @@ impl World {
             peers: Vec::new(),
             pace: None,
         };
-        let (position, prev) = self.histories.append(append, self.now_ms);
+        let (position, prev) = self.histories.append(&append, self.now_ms);
         let frame = frame(number, position, self.histories.follows(prev));
         self.all.push(Arc::clone(&frame));
         frame

@@ -134,7 +134,7 @@ impl History {
     }
 
     /// The shelf of a type, and the bytes that it costs if it is new.
-    fn shelf(&mut self, kind: String) -> (usize, usize) {
+    fn shelf(&mut self, kind: &str) -> (usize, usize) {
         if let Some(at) = self.shelves.iter().position(|shelf| *shelf.kind == *kind) {
             return (at, 0);
         }
@@ -238,13 +238,13 @@ impl Histories {
 
     /// Appends an event. Gives its place and that of the one before it. Where history is kept, nobody is shown it before
     /// [`Histories::show`].
-    pub fn append(&mut self, append: Append, now_ms: u64) -> (Position, Option<Position>) {
+    pub fn append(&mut self, append: &Append, now_ms: u64) -> (Position, Option<Position>) {
         let now_ms = self.time(now_ms);
         if self.bytes > self.bytes_max {
             self.sweep(now_ms);
         }
         let now_ms = self.time(now_ms);
-        let topic = append.topic;
+        let topic = &append.topic;
         let history = of((&mut self.topics, &mut self.names), &mut self.bytes, &mut self.round, topic.clone());
         let prev = history.end;
         let position = match prev {
@@ -257,8 +257,8 @@ impl Histories {
             self.bytes += history.bytes;
         }
         history.end = Some(position);
-        let (at, shelf_bytes) = history.shelf(append.kind);
-        let entry = Entry { position, prev, event: Some(append.event) };
+        let (at, shelf_bytes) = history.shelf(&append.kind);
+        let entry = Entry { position, prev, event: Some(Arc::clone(&append.event)) };
         let bytes = entry.bytes() + shelf_bytes;
         history.bytes += bytes;
         self.bytes += bytes;
@@ -268,9 +268,9 @@ impl Histories {
             self.bytes -= history.drop_oldest(at);
         }
         self.bytes -= history.drop_old(now_ms);
-        self.forgets.events(&topic, &mut history.gone);
+        self.forgets.events(topic, &mut history.gone);
         if !self.is_kept() {
-            self.show(&topic, position, append.withdraws.as_deref());
+            self.show(topic, position, append.withdraws.as_deref());
         }
         (position, prev)
     }

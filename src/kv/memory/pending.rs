@@ -8,10 +8,10 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::kv::kept::{Forgotten, Keep, Keeper, KeptEvent, KeptOnce};
+use crate::kv::kept::{Keep, Keeper};
 use crate::kv::memory::{State, Tables};
 use crate::kv::pace::Room;
-use crate::kv::{Answer, Append, Heard, Unavailable};
+use crate::kv::{Answer, Heard, Unavailable};
 use crate::limits::KEPT_BATCH;
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::shrink::shrink;
@@ -20,23 +20,12 @@ use crate::wire::position::Position;
 /// An event that history was given.
 #[derive(Debug)]
 pub(crate) struct Made {
-    pub(crate) append: Append,
-    pub(crate) position: Position,
-    pub(crate) prev: Option<Position>,
+    /// The change that it is.
+    pub(crate) keep: Keep,
+    /// Who is to have it, too.
+    pub(crate) peers: Vec<String>,
     /// What its type had before, if that has a pace.
     pub(crate) room: Option<Room>,
-    /// The key that it came with, if it did.
-    pub(crate) once: Option<KeptOnce>,
-    /// What history gave up before, all of which came earlier.
-    pub(crate) forgets: Vec<Forgotten>,
-}
-
-impl Made {
-    fn keep(&self) -> Keep {
-        let Append { topic, kind, event, age_max_ms, withdraws, .. } = self.append.clone();
-        let event = KeptEvent { topic, kind, position: self.position, prev: self.prev, event: Some(event), age_max_ms };
-        Keep { event, withdraws, forgets: self.forgets.clone(), once: self.once.clone() }
-    }
 }
 
 /// Events of a peer were taken, up to this number before.
@@ -67,15 +56,6 @@ pub(crate) struct Pending {
     waiting: VecDeque<Waiter>,
     /// So many of those who wait, the first ones, do for what the keeper has.
     handed: usize,
-}
-
-impl Pending {
-    /// The event that was just made, if one was, came with this key.
-    pub(crate) fn by_key(&mut self, once: KeptOnce) {
-        if let Some(made) = self.made.last_mut() {
-            made.once = Some(once);
-        }
-    }
 }
 
 /// What a shard is to hear, or all of them.
@@ -135,7 +115,7 @@ impl State {
             if changes.len() >= KEPT_BATCH {
                 break;
             }
-            changes.extend(waiter.made.iter().map(Made::keep));
+            changes.extend(waiter.made.iter().map(|made| made.keep.clone()));
             pending.handed += 1;
         }
         if changes.is_empty() {
@@ -160,7 +140,8 @@ impl Tables {
         for _ in 0..std::mem::take(&mut self.pending.handed) {
             let Some(Waiter { shard, ticket, answer, made, .. }) = self.pending.waiting.pop_front() else { break };
             for made in &made {
-                self.histories.show(&made.append.topic, made.position, made.append.withdraws.as_deref());
+                let Keep { event, withdraws, .. } = &made.keep;
+                self.histories.show(&event.topic, event.position, withdraws.as_deref());
                 self.queue(made, now_ms, &mut notices);
             }
             answers.push((Some(shard), Heard::Answer { ticket, result: Ok(answer) }));
@@ -175,9 +156,9 @@ impl Tables {
         let waiting = std::mem::take(&mut self.pending.waiting);
         self.pending.handed = 0;
         for waiter in waiting.iter().rev().filter(|_| !planted(Mistake::UnkeptStays)) {
-            for Made { append, position, room, once, forgets, .. } in waiter.made.iter().rev() {
-                self.histories.take_back(&append.topic, *position, *room);
-                self.histories.give_back(forgets.clone());
+            for Made { keep: Keep { event, forgets, once, .. }, room, .. } in waiter.made.iter().rev() {
+                self.histories.take_back(&event.topic, event.position, *room);
+                self.histories.give_back(forgets);
                 once.iter().for_each(|once| self.onces.release(&once.key, &once.id));
             }
             if let Some(Took { dc, bucket, epoch, before }) = &waiter.took {

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard};
 
-use fanfare::kv::kept::{Forgotten, Keep, Keeper, Kept};
+use fanfare::kv::kept::{Keep, Keeper, Kept};
 use fanfare::kv::memory::pending::Batch;
 use fanfare::kv::{Heard, Unavailable};
 
@@ -45,7 +45,7 @@ impl Book {
         let mut pages = self.lock();
         let Some((changes, batch)) = pages.given.take() else { return };
         if is_kept {
-            changes.into_iter().for_each(|change| pages.keep(change));
+            changes.into_iter().for_each(|change| pages.kept.apply(change));
         }
         drop(pages);
         batch.done(if is_kept { Ok(()) } else { Err(Unavailable("simulated: the disk is full".to_owned())) });
@@ -55,7 +55,7 @@ impl Book {
     pub fn end(&self, is_kept: bool) -> Kept {
         let mut pages = self.lock();
         for change in pages.given.take().filter(|_| is_kept).map(|(changes, _)| changes).into_iter().flatten() {
-            pages.keep(change);
+            pages.kept.apply(change);
         }
         pages.told.clear();
         pages.kept.clone()
@@ -66,32 +66,5 @@ impl Pages {
     /// Something is under way.
     pub fn is_given(&self) -> bool {
         self.given.is_some()
-    }
-
-    fn keep(&mut self, change: Keep) {
-        let Keep { event, withdraws, forgets, once } = change;
-        let Kept { since_ms, events, reaches, onces } = &mut self.kept;
-        for forgotten in forgets {
-            match forgotten {
-                Forgotten::Event(topic, position) => {
-                    events.retain(|event| event.topic != topic || event.position != position);
-                    match reaches.iter_mut().find(|(of, _)| *of == topic) {
-                        Some((_, reach)) => *reach = position.max(*reach),
-                        None => reaches.push((topic, position)),
-                    }
-                }
-                Forgotten::Topic(topic) => reaches.retain(|(of, _)| *of != topic),
-                Forgotten::Before(position) => *since_ms = (*since_ms).max(position.ms + 1),
-            }
-        }
-        if let Some(id) = withdraws {
-            let begin = format!("{{\"id\":\"{id}\",");
-            for kept in events.iter_mut().filter(|kept| kept.topic == event.topic) {
-                kept.event.take_if(|event| event.starts_with(&begin));
-            }
-        }
-        let at = events.partition_point(|kept| (&kept.topic, kept.position) < (&event.topic, event.position));
-        events.insert(at, event);
-        onces.extend(once);
     }
 }

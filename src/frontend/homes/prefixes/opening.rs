@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use crate::frontend::Frontend;
 use crate::frontend::homes::Homes;
+use crate::frontend::order::waited_for;
 use crate::ground::Ground;
 use crate::ground::cores::CoreSet;
 use crate::ground::message::Message;
 use crate::ground::prefixes::PrefixNews;
-use crate::limits::{HOLE_WAIT, HOME_BYTES, PREFIX_QUIET, PREFIX_TOPICS_MAX, WATCHED_BYTES};
+use crate::limits::{HOME_BYTES, PREFIX_QUIET, PREFIX_TOPICS_MAX, WATCHED_BYTES};
 use crate::runtime::shrink::shrink;
 use crate::wire::frame::Frame;
 use crate::wire::mercure;
@@ -219,7 +220,7 @@ impl Frontend {
         for (topic, end) in &topics {
             // What came before a topic is open does not come live any more, so nobody waits for it.
             let is_open = self.prefixes.open.contains_key(topic);
-            let since = if is_open { now } else { now.checked_sub(HOLE_WAIT).unwrap_or(now) };
+            let since = if is_open { now } else { waited_for(now) };
             self.open_by_prefix(ground, topic.as_str(), None);
             if let Some(home) = self.homes.homes.get_mut(topic).filter(|_| !again) {
                 home.order.reaches(*end, since);

@@ -63,9 +63,9 @@ impl Histories {
     }
 
     /// What was given up is yet to be given up where it is kept, after all.
-    pub fn give_back(&mut self, forgets: Vec<Forgotten>) {
+    pub fn give_back(&mut self, forgets: &[Forgotten]) {
         if let Some(all) = &mut self.forgets.0 {
-            forgets.into_iter().rev().for_each(|forgotten| all.push_front(forgotten));
+            forgets.iter().rev().for_each(|forgotten| all.push_front(forgotten.clone()));
         }
     }
 
@@ -98,7 +98,7 @@ impl Histories {
                 history.hold_back_again(&kept.kind, event, kept.position);
                 history.saw_paced(&kept.kind, event);
             }
-            let (at, shelf_bytes) = history.shelf(kept.kind);
+            let (at, shelf_bytes) = history.shelf(&kept.kind);
             let entry = Entry { position: kept.position, prev: kept.prev, event: kept.event };
             history.bytes += entry.bytes() + shelf_bytes;
             history.end = history.end.max(Some(kept.position));
@@ -143,42 +143,12 @@ mod tests {
     use crate::kv::kept::{Keep, KeptEvent};
     use crate::kv::{Append, Page, Read};
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
 
     const TOPICS: [&str; 2] = ["live:1", "chat:2"];
     const KINDS: [(&str, u32, u64); 2] = [("comment", 4, 3000), ("note", 2, 300)];
 
     fn topic(at: usize) -> Topic {
         Topic::parse(TOPICS[at]).unwrap()
-    }
-
-    /// As the database does it.
-    #[derive(Default)]
-    struct Database {
-        events: BTreeMap<(String, Position), KeptEvent>,
-        reaches: BTreeMap<String, Position>,
-    }
-
-    impl Database {
-        fn keep(&mut self, keep: Keep) {
-            for forgotten in keep.forgets {
-                match forgotten {
-                    Forgotten::Event(topic, position) => {
-                        self.events.remove(&(topic.as_str().to_owned(), position));
-                        let reach = self.reaches.entry(topic.as_str().to_owned()).or_default();
-                        *reach = position.max(*reach);
-                    }
-                    Forgotten::Topic(topic) => drop(self.reaches.remove(topic.as_str())),
-                    Forgotten::Before(_) => unreachable!("memory suffices here"),
-                }
-            }
-            self.events.insert((keep.event.topic.as_str().to_owned(), keep.event.position), keep.event);
-        }
-
-        fn kept(&self) -> Kept {
-            let reaches = self.reaches.iter().map(|(topic, reach)| (Topic::parse(topic).unwrap(), *reach)).collect();
-            Kept { since_ms: 1, events: self.events.values().cloned().collect(), reaches, onces: Vec::new() }
-        }
     }
 
     fn read(histories: &mut Histories, at: usize, after: Position, now_ms: u64) -> Page {
@@ -196,7 +166,7 @@ mod tests {
             let mut now_ms = 1;
             let mut never = Histories::new(now_ms, 3000);
             never.restore(Kept { since_ms: 1, ..Kept::default() }, now_ms);
-            let (mut database, mut places) = (Database::default(), vec![Position::at(1)]);
+            let (mut database, mut places) = (Kept { since_ms: 1, ..Kept::default() }, vec![Position::at(1)]);
             for (number, (pause, at, kind, sweeps)) in steps.into_iter().enumerate() {
                 now_ms += pause;
                 let (kind, count_max, age_max_ms) = KINDS[kind];
@@ -207,14 +177,14 @@ mod tests {
                 if sweeps {
                     never.sweep(now_ms);
                 }
-                let (position, prev) = never.append(append, now_ms);
+                let (position, prev) = never.append(&append, now_ms);
                 never.show(&topic(at), position, None);
                 places.push(position);
                 let event = KeptEvent { topic: topic(at), kind: kind.to_owned(), position, prev, event: Some(text), age_max_ms };
-                database.keep(Keep { event, withdraws: None, forgets: never.take_forgotten(), once: None });
+                database.apply(Keep { event, withdraws: None, forgets: never.take_forgotten(), once: None });
             }
             let mut anew = Histories::new(now_ms, 3000);
-            anew.restore(database.kept(), now_ms);
+            anew.restore(database, now_ms);
             // As the other one did when it began: where a topic ended that nobody expects anything of is known until then.
             never.sweep(now_ms);
             for at in 0..TOPICS.len() {

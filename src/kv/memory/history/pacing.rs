@@ -69,7 +69,7 @@ mod tests {
             let mut append = append(number);
             histories.pace(&mut append, 1_000);
             let (event, kind) = (Some(append.event.clone()), append.kind.clone());
-            let (position, prev) = histories.append(append, 1_000);
+            let (position, prev) = histories.append(&append, 1_000);
             let topic = Topic::parse("live:1").unwrap();
             events.push(KeptEvent { topic, kind, position, prev, event, age_max_ms: 9_000 });
         }

@@ -12,7 +12,7 @@ fn event(topic: Topic, kind: &str, event: &str, count_max: u32, age_max_ms: u64)
 }
 
 fn append(histories: &mut Histories, text: &str, count_max: u32, now_ms: u64) -> (Position, Option<Position>) {
-    histories.append(event(topic(), "comment", text, count_max, 1000), now_ms)
+    histories.append(&event(topic(), "comment", text, count_max, 1000), now_ms)
 }
 
 /// Types, with how many events of each are kept, and for how long.
@@ -40,7 +40,7 @@ proptest! {
             withdrawn.extend(withdraws.filter(|which| *which < all.len()));
             let withdraws = withdraws.map(|which| which.to_string());
             let append = Append { withdraws, ..event(topic(), name, &text, count as u32, age_ms) };
-            let (position, prev) = histories.append(append, now_ms);
+            let (position, prev) = histories.append(&append, now_ms);
             if sweeps {
                 histories.sweep(now_ms);
             }
@@ -86,7 +86,7 @@ fn a_topic_that_lost_all_for_want_of_memory_says_so() {
     let text = "x".repeat(1 << 20);
     for number in 0..300 {
         let topic = Topic::parse("live:other").unwrap();
-        histories.append(event(topic, "comment", &text, 1000, 1000), 10 + number);
+        histories.append(&event(topic, "comment", &text, 1000, 1000), 10 + number);
     }
     histories.sweep(320);
     let page = histories.read(&Read { topic: topic(), after: Position::at(4), limit: 9 }, 320);
@@ -101,7 +101,7 @@ fn what_is_too_old_stays_until_something_new_comes() {
     let mut histories = Histories::new(0, 1_000);
     for number in 0..100 {
         let topic = Topic::parse(&format!("live:{number}")).unwrap();
-        histories.append(event(topic, "comment", "text", 9, 100), 10);
+        histories.append(&event(topic, "comment", "text", 9, 100), 10);
     }
     // In turn, however few at a time; the topics are known for as long as their events are missed.
     (0..10).for_each(|_| histories.sweep_some(10, 200));
@@ -143,7 +143,7 @@ fn names_and_emptied_topics_count() {
     let name = "n".repeat(180);
     for number in 0..500_000 {
         let topic = Topic::parse(&format!("c:{name}{number}")).unwrap();
-        histories.append(event(topic, "comment", "1", 1, 3_600_000), 1 + number);
+        histories.append(&event(topic, "comment", "1", 1, 3_600_000), 1 + number);
         assert!(histories.bytes <= MEMORY_HISTORY_BYTES + 1024, "{number}");
     }
     // What was forgotten with its topic is not passed over in silence.

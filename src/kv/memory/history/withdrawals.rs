@@ -101,13 +101,13 @@ mod tests {
         let mut histories = Histories::new(1, AGE_MS);
         let refuses = |histories: &Histories, now_ms| histories.refuses(&append("comment", COMMENT, None), now_ms);
         assert!(!refuses(&histories, 1));
-        histories.append(append("deleted", DELETED, Some("c \"1\"")), 1);
+        histories.append(&append("deleted", DELETED, Some("c \"1\"")), 1);
         assert!(refuses(&histories, 1) && refuses(&histories, AGE_MS));
         assert!(!histories.refuses(&append("comment", &COMMENT.replace('1', "2"), None), 1));
         // Others of its type take its place.
         for number in 0..2 {
             assert!(refuses(&histories, AGE_MS));
-            histories.append(append("deleted", &format!("{{\"id\":\"{number}\",}}"), None), AGE_MS);
+            histories.append(&append("deleted", &format!("{{\"id\":\"{number}\",}}"), None), AGE_MS);
         }
         assert!(!refuses(&histories, AGE_MS));
         let bytes = histories.bytes();

@@ -7,20 +7,19 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use crate::kv::datacenter::Taking;
-use crate::kv::kept::{Forgotten, Keep, Keeper, Kept, KeptEvent, KeptOnce};
+use crate::kv::kept::{Keep, Keeper, Kept};
 use crate::kv::memory::MemoryKv;
 use crate::kv::memory::pending::Batch;
 use crate::kv::{Answer, Append, Claim, Heard, KeyValue, Read, Request, Unavailable, bucket};
 use crate::runtime::clock::Times;
-use crate::wire::frame::{Stored, Withdrawn};
+use crate::wire::frame::Stored;
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
 
 /// What a database would have, and what it was given since.
 #[derive(Debug, Default)]
 struct Database {
-    events: BTreeMap<(String, Position), KeptEvent>,
-    onces: Vec<KeptOnce>,
+    kept: Kept,
     /// The ids of all events that it ever had.
     ids: BTreeSet<usize>,
     given: Option<(Vec<Keep>, Batch)>,
@@ -55,30 +54,17 @@ impl Keeping {
     fn done(&self, is_kept: bool) {
         let mut database = self.0.lock().unwrap();
         let Some((changes, batch)) = database.given.take() else { return };
-        for Keep { event, withdraws, once, forgets } in changes.into_iter().filter(|_| is_kept) {
-            let of = event.topic.as_str().to_owned();
-            for forgotten in forgets {
-                let Forgotten::Event(topic, position) = forgotten else { continue };
-                database.events.remove(&(topic.as_str().to_owned(), position));
-            }
-            if let Some(id) = withdraws {
-                let gone = Withdrawn::of(&id);
-                let texts = database.events.iter_mut().filter(|((topic, _), _)| *topic == of);
-                texts.for_each(|(_, kept)| drop(kept.event.take_if(|event| gone.is(event))));
-            }
-            let stored = Stored::read(event.event.as_deref().unwrap()).unwrap();
+        for change in changes.into_iter().filter(|_| is_kept) {
+            let stored = Stored::read(change.event.event.as_deref().unwrap()).unwrap();
             database.ids.insert(stored.id.parse().unwrap());
-            database.events.insert((of, event.position), event);
-            database.onces.extend(once);
+            database.kept.apply(change);
         }
         drop(database);
         batch.done(if is_kept { Ok(()) } else { Err(Unavailable("the disk is full".to_owned())) });
     }
 
     fn kept(&self) -> Kept {
-        let database = self.0.lock().unwrap();
-        let events = database.events.values().cloned().collect();
-        Kept { since_ms: 1, events, reaches: Vec::new(), onces: database.onces.clone() }
+        Kept { since_ms: 1, ..self.0.lock().unwrap().kept.clone() }
     }
 }
 
