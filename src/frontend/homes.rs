@@ -241,13 +241,18 @@ impl Frontend {
                     let Some(home) = self.homes.homes.get_mut(topic) else { continue };
                     let mut effects = Vec::new();
                     home.order.noted(end, now, &mut effects);
-                    self.do_order(ground, topic, effects);
-                    self.check_ready(ground, topic);
-                    self.serve_replays(ground, topic);
+                    self.order_began(ground, topic, effects);
                 }
             }
             Err(_) => self.homes.again.extend(topics.into_iter().map(|topic| (now + REGISTER_RETRY, topic))),
         }
+    }
+
+    /// It is known from where on a topic's events are given: by what its history says, or for a prefix of it.
+    fn order_began(&mut self, ground: &mut Ground, topic: &Topic, effects: Vec<Effect>) {
+        self.do_order(ground, topic, effects);
+        self.check_ready(ground, topic);
+        self.serve_replays(ground, topic);
     }
 
     /// An event of class `every` or `latest` arrived at this node.

@@ -164,7 +164,7 @@ fn many_names(seed: u64) -> Plan {
     Plan { publishers: 1, topics: 6, viewers: 12, hurries: true, faults, kinds, ..small }
 }
 
-const ONCE_FAILED: [Story; 23] = [
+const ONCE_FAILED: [Story; 24] = [
     (
         || Plan { restless: false, kept: false, ..whole(1030) },
         "a store that lost all twice took an event for the first one of its topic: what it lost in between went untold",
@@ -321,6 +321,14 @@ const ONCE_FAILED: [Story; 23] = [
         },
         "a core read what its viewers lacked of its topic's home, which had less than history: what history had lost of the rest was \
          taken for the end of what the core was given, and all that it has of that was passed over",
+    ),
+    (
+        || {
+            let small = Plan { data_centers: 2, backends: 1, nested: false, kept: false, ..whole(45718) };
+            Plan { restless: true, prefixes: true, publishers: 2, topics: 1, viewers: 12, hurries: true, ..small }
+        },
+        "while the store was away a video got viewers; before its end was asked for again a prefix of it said where it begins, and nobody \
+         looked whether it was ready: who named it was told that it is pending, and nothing that was newest, for as long as the node had it",
     ),
 ];
 

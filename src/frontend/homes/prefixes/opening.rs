@@ -151,11 +151,13 @@ impl Frontend {
         // What is given next goes there already.
         self.routes.insert(topic.clone(), self.registry.cores(topic.as_str()));
         let mut effects = Vec::new();
-        let order = self.homes.homes.get_mut(&topic).map(|home| {
+        let home = self.homes.homes.get_mut(&topic);
+        let begins = home.as_ref().is_some_and(|home| home.order.end().is_none());
+        let order = home.and_then(|home| {
             home.order.begin_at(known, now, &mut effects);
             home.order.end()
         });
-        let end = begin.or(order.flatten().map(Shown::place)).unwrap_or(known);
+        let end = begin.or(order.map(Shown::place)).unwrap_or(known);
         let open = self.prefixes.open.entry(topic.clone()).or_default();
         open.joining = open.joining.or(cores);
         let mut opens = Vec::new();
@@ -189,7 +191,9 @@ impl Frontend {
         if lack {
             self.compare_cores(ground, std::slice::from_ref(&topic));
         }
-        self.do_order(ground, &topic, effects);
+        if begins {
+            self.order_began(ground, &topic, effects);
+        }
         true
     }
 
