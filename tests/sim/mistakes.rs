@@ -180,7 +180,7 @@ mistakes! {
     stand_in_believed: StandInBelieved, 2000;
     event_dropped: EventDropped, 2000;
     prefix_unrouted: PrefixUnrouted, 2000;
-    prefix_uncompared: PrefixUncompared, 2060;
+    prefix_uncompared: PrefixUncompared, 2240;
     prefix_unreplayed: PrefixUnreplayed, 2000;
     name_unread: NameUnread, 2050;
 }

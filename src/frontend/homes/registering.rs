@@ -96,6 +96,10 @@ impl Frontend {
         let home = self.homes.homes.get(&topic);
         let end = home.and_then(|home| home.order.end());
         let newest = self.homes.newest_values(&topic);
+        if core == ground.id {
+            // What this core is given next goes there at once, and must not be overtaken by it.
+            return self.on_topic_ready(ground, &topic, end, &newest);
+        }
         ground.send(core, Message::Ready { topic, end, newest });
     }
 }
