@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::limits::{DOUBT_BACK, DOUBT_SILENCE, RESUME_FOREIGN_MS};
+use crate::limits::{DOUBT_BACK, DOUBT_SILENCE, RESUME_FOREIGN_MS, STORE_CLOCKS_APART};
 use crate::wire::position::Position;
 
 /// What a shard knows of that.
@@ -23,23 +23,32 @@ pub struct Doubt {
     /// When heartbeats were answered, and the newest time of a place in history that was known then, in Unix ms: back to one
     /// that is [`DOUBT_BACK`] older than the last.
     known: VecDeque<(Instant, u64)>,
+    /// No answer said yet what the store's clock showed when this began.
+    is_new: bool,
 }
 
 impl Doubt {
     /// Of a node with so many shards, whose clock shows `unix_ms`.
     pub fn new(shards: usize, now: Instant, unix_ms: u64) -> Doubt {
-        Doubt { reason: 0, settled: vec![0; shards], floor: None, known: [(now, before(0, unix_ms))].into() }
+        let known = [(now, before(0, unix_ms, None))].into();
+        Doubt { reason: 0, settled: vec![0; shards], floor: None, known, is_new: true }
     }
 
-    /// A heartbeat was answered, when the newest place known had the time `newest_ms` (0: none was known). Whether this brings a
-    /// reason for doubt that is new here: all topics are to be compared then.
-    pub fn heard(&mut self, now: Instant, unix_ms: u64, newest_ms: u64, reason: u64) -> bool {
+    /// A heartbeat was answered, when the newest place known had the time `newest_ms` (0: none was known), and the store's clock
+    /// showed `store_ms` just before. Whether this brings a reason for doubt that is new here: all topics are to be compared then.
+    pub fn heard(&mut self, now: Instant, unix_ms: u64, store_ms: Option<u64>, newest_ms: u64, reason: u64) -> bool {
+        if let (true, Some(store_ms), Some((begun, known))) = (self.is_new, store_ms, self.known.front_mut()) {
+            // By the store's clock there is no gap told of a time before the store began, where both are young.
+            let age_ms = now.saturating_duration_since(*begun).as_millis() as u64;
+            *known = before(0, unix_ms, Some(store_ms.saturating_sub(age_ms)));
+            self.is_new = false;
+        }
         let is_new = reason > self.reason;
         if is_new {
             self.reason = reason;
             self.floor = Some(self.earlier().min(self.floor.unwrap_or(Position::at(u64::MAX))));
         }
-        self.known.push_back((now, before(newest_ms, unix_ms)));
+        self.known.push_back((now, before(newest_ms, unix_ms, store_ms)));
         while self.known.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) >= DOUBT_BACK) {
             self.known.pop_front();
         }
@@ -78,8 +87,12 @@ impl Doubt {
 }
 
 /// A time before those of all places that the store will give, whose clock and the own one differ.
-fn before(newest_ms: u64, unix_ms: u64) -> u64 {
-    if newest_ms == 0 { unix_ms.saturating_sub(RESUME_FOREIGN_MS) } else { newest_ms.min(unix_ms) }
+fn before(newest_ms: u64, unix_ms: u64, store_ms: Option<u64>) -> u64 {
+    match (newest_ms, store_ms) {
+        (0, Some(store_ms)) => store_ms.saturating_sub(STORE_CLOCKS_APART.as_millis() as u64),
+        (0, None) => unix_ms.saturating_sub(RESUME_FOREIGN_MS),
+        (newest_ms, _) => newest_ms.min(unix_ms),
+    }
 }
 
 #[cfg(test)]
@@ -93,7 +106,7 @@ mod tests {
     /// A heartbeat's answer after so many seconds, at which history ends then.
     fn hear(doubt: &mut Doubt, start: Instant, seconds: u64, reason: u64) -> bool {
         let ms = START_MS + seconds * 1000;
-        doubt.heard(start + Duration::from_secs(seconds), ms, ms, reason)
+        doubt.heard(start + Duration::from_secs(seconds), ms, None, ms, reason)
     }
 
     #[test]
@@ -118,5 +131,18 @@ mod tests {
         doubt.settle(0, 2);
         doubt.settle(1, 2);
         assert_eq!(doubt.floor(at(64)), None);
+    }
+    #[test]
+    fn place_before_a_young_store_named_as_one_before_which_nothing_is_missing() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        // By the node's clock, which is ahead by a day, or by the store's, once its first answer came, 2 s late.
+        let day_ms = 86_400_000;
+        for (store_ms, floor) in [(None, START_MS + day_ms - RESUME_FOREIGN_MS), (Some(START_MS), START_MS - 3000)] {
+            let mut doubt = Doubt::new(1, start, START_MS + day_ms);
+            assert!(!doubt.heard(start + 2 * second, START_MS + day_ms + 2000, store_ms, 0, 0));
+            let later = store_ms.map(|ms| ms + 2000);
+            assert!(doubt.heard(start + 4 * second, START_MS + day_ms + 4000, later, 0, 1));
+            assert_eq!(doubt.floor(start + 4 * second), Some(Position::at(floor)));
+        }
     }
 }

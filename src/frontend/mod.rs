@@ -83,6 +83,7 @@ use crate::frontend::streams::Waiter;
 use crate::frontend::topics::Topics;
 use crate::frontend::waiting::Waiting;
 use crate::ground::Ground;
+use crate::ground::cluster::Life;
 use crate::ground::cores::CoreSet;
 use crate::ground::message::Message;
 use crate::ground::slots::{Conn, TopicIndex};
@@ -296,10 +297,9 @@ impl Frontend {
         self.effects = effects;
     }
 
-    /// A heartbeat's answer: what was known of other data centers before it, which of this shard's buckets the store holds wrong,
-    /// and the number of the newest reason for which this node may lack events.
-    pub(crate) fn on_alive_nodes(&mut self, ground: &mut Ground, before: &[PeerState], differing: &[u8], doubt: u64) {
-        self.on_beat(ground, doubt);
+    /// A heartbeat's answer: what was known of other data centers before it, and which of this shard's buckets the store holds wrong.
+    pub(crate) fn on_alive_nodes(&mut self, ground: &mut Ground, before: &[PeerState], differing: &[u8], life: &Life) {
+        self.on_beat(ground, life.store_now.map(|(ms, _)| ms), life.doubt);
         let silent = |states: &[PeerState]| {
             states.iter().filter(|state| !state.alive).map(|state| state.dc.clone()).collect::<Vec<_>>()
         };

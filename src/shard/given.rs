@@ -52,14 +52,14 @@ impl Services {
                 with(&mut self.frontend, |frontend| frontend.doubt.settle(core, reason))
             }
             Message::Alive { life, differing, changed } => {
-                let Life { nodes, peers, lost, doubt, absences, store_now } = &*life;
+                let Life { nodes, peers, lost, absences, store_now, .. } = &*life;
                 with(&mut self.dispatcher, |dispatcher| dispatcher.store_clock.hear(*store_now));
                 let known = Arc::clone(&ground.alive);
                 let differ = ground.on_alive(Arc::clone(nodes), *lost, *absences);
                 ground.on_alive_hooks(&known);
                 with(&mut self.dispatcher, |dispatcher| dispatcher.on_alive_nodes(ground, peers, changed, &differ));
                 let before = std::mem::replace(&mut ground.cluster.others, Arc::clone(peers));
-                with(&mut self.frontend, |frontend| frontend.on_alive_nodes(ground, &before, &differing, *doubt));
+                with(&mut self.frontend, |frontend| frontend.on_alive_nodes(ground, &before, &differing, &life));
             }
             Message::AskAlive => ground.on_ask_alive(),
             Message::Found(found) => ground.on_found(*found),

@@ -67,10 +67,10 @@ impl Frontend {
         self.doubt.reason() + u64::from(doubts)
     }
 
-    /// A heartbeat was answered.
-    pub(crate) fn on_beat(&mut self, ground: &mut Ground, reason: u64) {
+    /// A heartbeat was answered, just after the store's clock showed `store_ms`.
+    pub(crate) fn on_beat(&mut self, ground: &mut Ground, store_ms: Option<u64>, reason: u64) {
         let (now, unix_ms) = (ground.clock.instant, ground.clock.unix_ms);
-        if self.doubt.heard(now, unix_ms, self.given_ms, reason) && !self.homes.doubt_all() {
+        if self.doubt.heard(now, unix_ms, store_ms, self.given_ms, reason) && !self.homes.doubt_all() {
             self.tell_settled(ground);
         }
     }
