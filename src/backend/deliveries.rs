@@ -39,6 +39,8 @@ pub struct Deliveries {
     settling: bool,
     /// It could not be told: what it gives now may be what the receiver has.
     is_behind: bool,
+    /// It is not told before this.
+    settle_at: Instant,
 }
 
 /// What follows from an attempt for who counts and logs.
@@ -72,6 +74,7 @@ impl Deliveries {
             ends: false,
             settling: false,
             is_behind: false,
+            settle_at: now,
         }
     }
 
@@ -152,15 +155,15 @@ impl Deliveries {
     }
 
     /// What the database is to be told now, and whether the hook ends; it is then being told.
-    pub fn settle(&mut self) -> Option<(Vec<(i64, Settling)>, bool)> {
-        if self.settling || (self.settled.is_empty() && !self.ends) {
+    pub fn settle(&mut self, now: Instant) -> Option<(Vec<(i64, Settling)>, bool)> {
+        if self.settling || self.settle_at > now || (self.settled.is_empty() && !self.ends) {
             return None;
         }
         self.settling = true;
         Some((std::mem::take(&mut self.settled), self.ends))
     }
 
-    /// The database knows, or could not be told: then it is with the next tick.
+    /// The database knows, or could not be told: then it is a little later.
     pub fn settled(&mut self, told: Vec<(i64, Settling)>, ended: bool, is_stored: bool, now: Instant) {
         (self.settling, self.is_behind) = (false, !is_stored);
         if is_stored {
@@ -169,6 +172,7 @@ impl Deliveries {
             self.poll_at = now;
         } else {
             self.settled.extend(told);
+            self.settle_at = now + HOOK_POLL;
         }
     }
 
@@ -208,9 +212,9 @@ mod tests {
             let is_eighth = number as u32 + 1 == HOOK_FAILURES;
             assert_eq!(matches!(seen, Seen::Away(_)), is_eighth, "{number}: {seen:?}");
         }
-        let (told, ended) = line.settle().unwrap();
+        let (told, ended) = line.settle(now).unwrap();
         assert!(told.iter().all(|(_, settling)| *settling == Settling::Later(5_000)) && !ended);
-        assert_eq!(line.settle(), None);
+        assert_eq!(line.settle(now), None);
         line.settled(told, false, true, now);
         assert_eq!(line.ask(now), None, "it is paused");
         let later = now + HOOK_RETRY_MIN * 2;
@@ -229,17 +233,20 @@ mod tests {
 
     impl Database {
         fn take(&mut self, limit: u32, now_ms: u64) -> Vec<(i64, u8)> {
-            let is_behind = |number: &i64, subject: u8, due: u64| {
-                self.waiting.range(..number).any(|(_, (other, until))| *other == subject && *until > due)
+            let others = |subject: u8| self.waiting.iter().filter(move |(_, (other, _))| *other == subject);
+            let is_behind = |number: i64, subject: u8, due: u64| match due {
+                0 => others(subject).any(|(_, (_, until))| *until > 0),
+                _ => others(subject).any(|(other, (_, until))| *other < number && *until > due),
             };
             let due = self
                 .waiting
                 .iter()
-                .filter(|(number, (subject, due))| *due <= now_ms && !is_behind(number, *subject, *due));
-            let mut due: Vec<(u64, i64, u8)> = due.map(|(number, (subject, due))| (*due, *number, *subject)).collect();
+                .filter(|(number, (subject, due))| *due <= now_ms && !is_behind(**number, *subject, *due));
+            let mut due: Vec<(bool, u64, i64, u8)> =
+                due.map(|(number, (subject, due))| (*due == 0, *due, *number, *subject)).collect();
             due.sort_unstable();
             let mut taken: Vec<(i64, u8)> =
-                due.into_iter().take(limit as usize).map(|(_, number, subject)| (number, subject)).collect();
+                due.into_iter().take(limit as usize).map(|(.., number, subject)| (number, subject)).collect();
             taken.sort_unstable();
             for (number, _) in &taken {
                 self.waiting.get_mut(number).unwrap().1 = now_ms + HOOK_CLAIM.as_millis() as u64;
@@ -251,11 +258,13 @@ mod tests {
             for (number, settling) in told {
                 match settling {
                     Settling::Done => drop(self.waiting.remove(number)),
-                    Settling::Untried => self.waiting.get_mut(number).unwrap().1 = 0,
+                    Settling::Untried => self.waiting.get_mut(number).unwrap().1 = now_ms,
                     Settling::Later(ms) => {
                         let subject = self.waiting[number].0;
-                        let all = self.waiting.values_mut().filter(|(other, _)| *other == subject);
-                        all.for_each(|(_, due)| *due = now_ms + ms);
+                        let taken = |(other, (of, due)): &(&i64, &mut (u8, u64))| {
+                            *of == subject && (*due > now_ms || *other == number)
+                        };
+                        self.waiting.iter_mut().filter(taken).for_each(|(_, (_, due))| *due = now_ms + ms);
                     }
                 }
             }
@@ -272,7 +281,7 @@ mod tests {
             let (mut line, start) = (Deliveries::new(Instant::now()), Instant::now());
             let (mut database, mut outcomes) = (Database::default(), outcomes.into_iter());
             let mut received: BTreeMap<u8, Vec<i64>> = BTreeMap::new();
-            let (mut added, mut number, mut now_ms) = (added.into_iter(), 0, 0);
+            let (mut added, mut number, mut now_ms) = (added.into_iter(), 0, 1);
             let mut runs: Vec<Vec<(i64, u8)>> = Vec::new();
             for _ in 0..4_000 {
                 if let Some((subject, later)) = added.next() {
@@ -315,7 +324,7 @@ mod tests {
                         line.sent(number, 0, attempt, chance, now);
                     }
                 }
-                if let Some((told, ends)) = line.settle() {
+                if let Some((told, ends)) = line.settle(now) {
                     // Now and then the database is away.
                     let is_stored = outcomes.next() != Some(2);
                     if is_stored {

@@ -165,7 +165,7 @@ impl Backend {
     }
 
     fn settle_deliveries(&mut self, ground: &Ground, hook: usize) {
-        let Some((settled, ends)) = self.hooks.lines[hook].settle() else { return };
+        let Some((settled, ends)) = self.hooks.lines[hook].settle(ground.clock.instant) else { return };
         let store = ground.node.store.as_ref().expect("a backend has a database");
         let key = Arc::clone(&ground.node.hooks[hook].key);
         let command = Command::Hooks(HookCommand::Settle { hook: key, settled: settled.clone(), ends });

@@ -65,7 +65,8 @@ pub struct Delivery {
 pub enum Settling {
     /// The receiver has it, or it is given up: it goes.
     Done,
-    /// It failed: it, and what is behind it of its subject, is due again after so many milliseconds.
+    /// It failed: it, and what was taken with it of its subject, is due again after so many milliseconds, and what is behind
+    /// those once they are done.
     Later(u64),
     /// It was not tried: it is due again at once.
     Untried,

@@ -270,13 +270,20 @@ statements! {
         SELECT waiting, oldest, coalesce((SELECT left_out FROM before), 0)::bigint FROM found";
     /// One backend takes at a time, so that what another one takes at once is not taken for what is behind it.
     lock_hook [TEXT] = "SELECT sequence FROM fanfare.hooks WHERE hook = $1 AND ended = 0 FOR UPDATE";
-    /// Claims what is due, and numbers what was not taken before.
+    /// Claims what is due, and numbers what was not taken before: first what was taken already, and then what never was, of
+    /// subjects of which nothing is under way or put off.
     take_deliveries [TEXT, INT8, INT8] = format!("WITH due AS (
-            SELECT id, sequence FROM fanfare.hook_deliveries AS due
-            WHERE hook = $1 AND next_try <= {NOW} AND NOT EXISTS (
+            (SELECT id, sequence FROM fanfare.hook_deliveries AS due
+            WHERE hook = $1 AND next_try > 0 AND next_try <= {NOW} AND NOT EXISTS (
                 SELECT FROM fanfare.hook_deliveries AS older WHERE older.hook = due.hook AND older.subject = due.subject
                     AND older.next_try > due.next_try AND older.id < due.id
-            ) ORDER BY next_try, id LIMIT $2
+            ) ORDER BY next_try, id LIMIT $2)
+            UNION ALL
+            (SELECT id, sequence FROM fanfare.hook_deliveries AS new WHERE hook = $1 AND next_try = 0 AND NOT EXISTS (
+                SELECT FROM fanfare.hook_deliveries AS tried WHERE tried.hook = new.hook AND tried.subject = new.subject
+                    AND tried.next_try > 0
+            ) ORDER BY id LIMIT $2)
+            LIMIT $2
         ), numbered AS (
             SELECT id, row_number() OVER (ORDER BY id) AS further FROM due WHERE sequence = 0
         ), counted AS (
@@ -294,14 +301,15 @@ statements! {
         states AS (DELETE FROM fanfare.hook_states WHERE hook = $1)
         UPDATE fanfare.hooks SET ended = 1 WHERE hook = $1";
     delivered [TEXT, INT8_ARRAY] = "DELETE FROM fanfare.hook_deliveries WHERE hook = $1 AND id = ANY ($2::bigint[])";
-    untried [TEXT, INT8_ARRAY] = "UPDATE fanfare.hook_deliveries SET next_try = 0 WHERE hook = $1 AND id = ANY ($2::bigint[])";
-    /// What failed, by how long it waits, and with it all of its subject.
+    untried [TEXT, INT8_ARRAY] = format!("UPDATE fanfare.hook_deliveries SET next_try = {NOW} WHERE hook = $1 AND id = ANY ($2::bigint[])");
+    /// What failed, by how long it waits, and with it what was taken of its subject. However much waits behind those is not touched.
     put_off [TEXT, INT8_ARRAY, INT8_ARRAY] = format!("UPDATE fanfare.hook_deliveries AS delivery
         SET next_try = {NOW} + failed.pause, tries = tries + (delivery.id = failed.id)::integer
         FROM (
             SELECT failed.id, failed.pause, subject FROM unnest($2::bigint[], $3::bigint[]) AS failed (id, pause)
             JOIN fanfare.hook_deliveries AS known USING (id) WHERE known.hook = $1
-        ) AS failed WHERE delivery.hook = $1 AND delivery.subject = failed.subject");
+        ) AS failed WHERE delivery.hook = $1 AND delivery.subject = failed.subject
+            AND (delivery.next_try > {NOW} OR delivery.id = failed.id)");
     list_hook_states [TEXT, TEXT, INT8] = "SELECT subject, version FROM fanfare.hook_states WHERE hook = $1 AND subject > $2
             AND NOT (subject >= 'limit:' AND subject < 'limit;') ORDER BY subject LIMIT $3";
 }

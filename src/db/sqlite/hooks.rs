@@ -122,13 +122,26 @@ fn take(tables: Tables<'_>, ask: &HookAsk) -> Result<HookOutcome, Failure> {
     let Some(mut sequence) = hook.query_row([&ask.hook], |row| row.get::<_, i64>(0)).optional()? else {
         return Ok(HookOutcome::Taken { deliveries: Vec::new(), look, ended: true });
     };
+    // First what was taken already, and then what never was, of subjects of which nothing is under way or put off.
     let mut due = connection.prepare_cached(
         "SELECT due.id, sequence, subject, event, data, due.at, tries, post, posts.place, posts.member, posts.text, deleted_at
-         FROM hook_deliveries AS due LEFT JOIN posts ON posts.id = due.post
-         WHERE hook = ?1 AND next_try <= ?2 AND (?4 OR NOT EXISTS (
-             SELECT 1 FROM hook_deliveries AS older WHERE older.hook = due.hook AND older.subject = due.subject
-                 AND older.next_try > due.next_try AND older.id < due.id
-         )) ORDER BY next_try, due.id LIMIT ?3",
+         FROM (
+             SELECT * FROM (
+                 SELECT id FROM hook_deliveries AS due
+                 WHERE hook = ?1 AND next_try > 0 AND next_try <= ?2 AND (?4 OR NOT EXISTS (
+                     SELECT 1 FROM hook_deliveries AS older WHERE older.hook = due.hook AND older.subject = due.subject
+                         AND older.next_try > due.next_try AND older.id < due.id
+                 )) ORDER BY next_try, id LIMIT ?3
+             )
+             UNION ALL
+             SELECT * FROM (
+                 SELECT id FROM hook_deliveries AS new WHERE hook = ?1 AND next_try = 0 AND (?4 OR NOT EXISTS (
+                     SELECT 1 FROM hook_deliveries AS tried WHERE tried.hook = new.hook AND tried.subject = new.subject
+                         AND tried.next_try > 0
+                 )) ORDER BY id LIMIT ?3
+             )
+             LIMIT ?3
+         ) AS found JOIN hook_deliveries AS due USING (id) LEFT JOIN posts ON posts.id = due.post",
     )?;
     let rows =
         due.query_map(params![ask.hook, now, ask.limit, planted(Mistake::HookOvertaken)], |row| read(ids, row))?;
@@ -234,14 +247,14 @@ fn settle(tables: Tables<'_>, hook: &str, settled: &[(i64, Settling)], ends: boo
                 connection
                     .prepare_cached(
                         "UPDATE hook_deliveries SET next_try = ?3 WHERE hook = ?2
-                             AND subject = (SELECT subject FROM hook_deliveries WHERE id = ?1)",
+                             AND subject = (SELECT subject FROM hook_deliveries WHERE id = ?1) AND (next_try > ?4 OR id = ?1)",
                     )?
-                    .execute(params![number, hook, now.saturating_add_unsigned(*ms)])?;
+                    .execute(params![number, hook, now.saturating_add_unsigned(*ms), now])?;
             }
             Settling::Untried => {
                 connection
-                    .prepare_cached("UPDATE hook_deliveries SET next_try = 0 WHERE id = ?1 AND hook = ?2")?
-                    .execute(params![number, hook])?;
+                    .prepare_cached("UPDATE hook_deliveries SET next_try = ?3 WHERE id = ?1 AND hook = ?2")?
+                    .execute(params![number, hook, now])?;
             }
         }
     }

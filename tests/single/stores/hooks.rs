@@ -18,6 +18,7 @@ on_both! {
     older_news_taken_for_newer
     limit_told_too_often
     deliveries_behind_one_that_failed_taken
+    all_that_waits_written_anew_for_one_that_failed
     delivery_of_a_dead_backend_lost
     delivery_given_to_two_backends
     sequence_with_holes
@@ -161,14 +162,29 @@ fn deliveries_behind_one_that_failed_taken(database: &Database) {
     settle(&caller, done.into_iter().chain([(numbers[1], Settling::Later(CLAIM_MS))]));
     alternate(4, "a");
     assert_eq!(told(&take(&caller)), of([("b", 2), ("b", 3)]));
-    // At last its time has come.
+    // At last its time has come, of those that were taken with it, too: what never was follows once they are done.
     settle(&caller, [(numbers[1], Settling::Later(0))]);
+    let versions = |from: u64, to: u64| (from..to).map(|version| ("a".to_owned(), version)).collect::<Vec<_>>();
     let taken = take(&caller);
-    assert_eq!(told(&taken), (1..8).map(|version| ("a".to_owned(), version)).collect::<Vec<_>>());
-    assert_eq!(taken.iter().map(|delivery| delivery.tries).collect::<Vec<_>>(), [2, 0, 0, 0, 0, 0, 0]);
-    // What was not tried is there at once, with all behind it.
+    assert_eq!(told(&taken), versions(1, 4));
+    assert_eq!(taken.iter().map(|delivery| delivery.tries).collect::<Vec<_>>(), [2, 0, 0]);
+    // What was not tried is there at once, before all behind it.
     settle(&caller, taken.iter().map(|delivery| (delivery.number, Settling::Untried)));
     assert_eq!(take(&caller), taken);
+    settle(&caller, taken.iter().map(|delivery| (delivery.number, Settling::Done)));
+    assert_eq!(told(&take(&caller)), versions(4, 8));
+}
+
+/// However much waits of a subject, one that fails costs no more than what was taken with it.
+fn all_that_waits_written_anew_for_one_that_failed(database: &Database) {
+    let caller = database.open();
+    open(&caller);
+    let alternating = |version| note("a", if version % 2 == 0 { Step::Begins } else { Step::Ends }, version);
+    tell(&caller, (0..500).map(alternating));
+    let taken = take_for(&caller, CLAIM_MS, 10);
+    settle(&caller, taken.iter().take(1).map(|delivery| (delivery.number, Settling::Later(CLAIM_MS))));
+    assert_eq!(database.rows("hook_deliveries WHERE next_try > 0"), 10);
+    assert_eq!(take(&caller), [], "the rest is behind those");
 }
 
 fn delivery_of_a_dead_backend_lost(database: &Database) {
