@@ -34,8 +34,8 @@ impl Random {
     }
 }
 
-/// What all tables of the process share.
-static SHARED: OnceLock<SharedSeed> = OnceLock::new();
+/// What all tables of the process share, and whether it is predictable.
+static SHARED: OnceLock<(SharedSeed, bool)> = OnceLock::new();
 
 thread_local! {
     /// From which the next table of this thread has its seed.
@@ -51,9 +51,13 @@ pub fn kernel() -> u64 {
 }
 
 /// Makes the order of all tables that this thread makes from now on follow from `seed`, and the process predictable; for
-/// simulations. Call it before the process makes its first table.
+/// simulations.
+///
+/// # Panics
+/// Where the process looked something up in a table before: nobody can predict it any more.
 pub fn seed_tables(seed: u64) {
-    SHARED.get_or_init(|| SharedSeed::from_u64(0));
+    let (_, predictable) = SHARED.get_or_init(|| (SharedSeed::from_u64(0), true));
+    assert!(predictable, "the process used a table before its tables were seeded");
     TABLES.set(Random::new(seed));
 }
 
@@ -80,7 +84,8 @@ impl BuildHasher for Seeded {
 
     #[inline]
     fn build_hasher(&self) -> FoldHasher<'static> {
-        FoldHasher::with_seed(self.0, SHARED.get_or_init(|| SharedSeed::from_u64(kernel())))
+        let (shared, _) = SHARED.get_or_init(|| (SharedSeed::from_u64(kernel()), false));
+        FoldHasher::with_seed(self.0, shared)
     }
 }
 
@@ -91,7 +96,7 @@ mod tests {
     #[test]
     fn order_of_tables_follows_from_the_seed() {
         let order = |seed| {
-            seed_tables(seed);
+            TABLES.set(Random::new(seed));
             let mut set = Set::default();
             set.extend(0..1000);
             set.into_iter().collect::<Vec<u32>>()

@@ -16,6 +16,7 @@ use fanfare::roles::{self, Ways};
 use fanfare::runtime::clock::Times;
 use fanfare::runtime::mailbox::{self, Sender};
 use fanfare::runtime::net::{INTERNAL, Net, PUBLIC, Simulated, Socket, token_of};
+use fanfare::runtime::random::seed_tables;
 use fanfare::runtime::readiness::Ready;
 use fanfare::settings::Settings;
 use fanfare::shard::Shard;
@@ -139,6 +140,7 @@ impl Process {
         authorizer: Option<Arc<dyn Authorizer>>,
         clients: impl FnOnce(&[Sender<Message>; CORES]) -> [C; CORES],
     ) -> Process {
+        seed_tables(1);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
         let passed_ms: Arc<AtomicU64> = Arc::default();
         let times = || times_of(Arc::clone(&passed_ms));

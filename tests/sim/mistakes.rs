@@ -177,7 +177,7 @@ mistakes! {
     hook_failure_taken: HookFailureTaken, 2000;
     hook_overtaken: HookOvertaken, 2000;
     hook_news_once: HookNewsOnce, 2000;
-    stand_in_believed: StandInBelieved, 2000;
+    stand_in_believed: StandInBelieved, 2200;
     event_dropped: EventDropped, 2000;
     prefix_unrouted: PrefixUnrouted, 2000;
     prefix_uncompared: PrefixUncompared, 2240;
