@@ -6,7 +6,10 @@ export class ServerClock {
   #offset = 0;
   known = false;
 
-  now() { return Date.now() + this.#offset; }
+  now() { return this.of(Date.now()); }
+
+  /** @param {number} ours what this page's clock said */
+  of(ours) { return ours + this.#offset; }
 
   async sync() {
     let best = Infinity;
@@ -20,7 +23,7 @@ export class ServerClock {
         this.#offset = now + round / 2 - Date.now();
         this.known = true;
       } catch {
-        // The state pill says that the server is away, and the next connect asks again.
+        // The state pill says that the server is away, and the page asks again.
         return;
       }
     }

@@ -17,6 +17,7 @@ import { Newest } from "./talk.js";
 const SAMPLES_MAX = 200;
 const ANNOUNCE_EVERY_MS = 10_000;
 const CLOCK_EVERY_MS = 300_000;
+const CLOCK_RETRY_MS = 5_000;
 
 // ---- who is watching what
 
@@ -83,27 +84,35 @@ const counts = new Reader(() => likesUrl, ({ reactions: totals }) => {
 
 // ---- latency
 
-/** @type {number[]} */
+/** The newest events, with this page's times of them: they may come before the server's clock is known. @type {{at: number, openedAt: number, receivedAt: number, latency: number | null}[]} */
 const samples = [];
 let received = 0, openedAt = Infinity;
 
 /** @param {number} at */
 function measure(at) {
-  // What is replayed, or was the newest before this page came, is old for another reason.
-  if (!clock.known || !(at >= openedAt) || document.hidden) return;
-  // Below the clocks' own error a latency can come out negative; it is then within a millisecond or so of none.
-  samples.push(stream.latency ?? Math.max(0, clock.now() - at));
+  if (document.hidden) return;
+  samples.push({ at, openedAt, receivedAt: Date.now(), latency: stream.latency });
   if (samples.length > SAMPLES_MAX) samples.shift();
+}
+
+/** In ms, in the order of receipt; none before the server's clock is known. */
+function latencies() {
+  if (!clock.known) return [];
+  // What is replayed, or was the newest before this page came, is old for another reason.
+  return samples.filter(({ at, openedAt }) => at >= clock.of(openedAt))
+    // Below the clocks' own error a latency can come out negative; it is then within a millisecond or so of none.
+    .map(({ at, receivedAt, latency }) => latency ?? Math.max(0, clock.of(receivedAt) - at));
 }
 
 function showFigures() {
   $("received").textContent = number(received);
-  if (samples.length === 0) return;
-  const sorted = [...samples].sort((a, b) => a - b);
+  const known = latencies();
+  if (known.length === 0) return;
+  const sorted = [...known].sort((a, b) => a - b);
   const rank = (/** @type {number} */ p) => sorted[Math.min(sorted.length - 1, Math.ceil(p * sorted.length) - 1)];
   const ms = (/** @type {number} */ value) => value < 1 ? "< 1 ms" : `${number(Math.round(value))} ms`;
   $("latency").hidden = false;
-  $("latency-value").textContent = ms(samples[samples.length - 1]);
+  $("latency-value").textContent = ms(known[known.length - 1]);
   $("median").textContent = ms(rank(0.5));
   $("p90").textContent = ms(rank(0.9));
 }
@@ -190,10 +199,9 @@ stream.on("state", ({ state, status, detail }) => {
 });
 stream.on("connected", async () => {
   busy = false;
-  if (!clock.known) clockReady = clock.sync();
-  await clockReady;
   // What was missed while away shows in the lists and totals, and events count from here on.
-  openedAt = clock.now();
+  openedAt = Date.now();
+  await clockReady;
   loadAll();
 });
 stream.on("gap", () => loadAll(true));
@@ -234,7 +242,14 @@ $("copy").addEventListener("click", async () => {
 });
 if (video !== "42") document.title = `Fanfare live: ${video}`;
 
-setInterval(() => { clockReady = clock.sync(); }, CLOCK_EVERY_MS);
+(async () => {
+  for (;;) {
+    await clockReady;
+    figuresSoon();
+    await new Promise((resolve) => setTimeout(resolve, clock.known ? CLOCK_EVERY_MS : CLOCK_RETRY_MS));
+    clockReady = clock.sync();
+  }
+})();
 // Totals and comments show even if the stream cannot be had.
 loadAll();
 if (chatAsked && matchMedia("(min-width: 961px)").matches) chat.open();
