@@ -266,9 +266,8 @@ pub const MEMBERS_EXACT: usize = 2_048;
 
 /// A `Last-Event-ID` of another data center counts as so much earlier: its clock and order are its own.
 pub const RESUME_FOREIGN_MS: u64 = 60_000;
-
 /// The clocks of a store's parts, such as the masters of a Redis Cluster, differ by no more than this.
-pub const STORE_CLOCKS_APART: Duration = Duration::from_secs(1);
+pub const STORE_CLOCKS_APART_MS: u64 = 1_000;
 /// A client that comes back gets what it may have missed from so much before its `Last-Event-ID`: what other topics of its
 /// stream, or other nodes, were late with.
 pub const RESUME_OVERLAP_MS: u64 = 10_000;

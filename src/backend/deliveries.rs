@@ -37,10 +37,8 @@ pub struct Deliveries {
     ends: bool,
     /// It is being told.
     settling: bool,
-    /// It could not be told: what it gives now may be what the receiver has.
-    is_behind: bool,
-    /// It is not told before this.
-    settle_at: Instant,
+    /// It could not be told, and is not before this: what it gives meanwhile may be what the receiver has.
+    behind_until: Option<Instant>,
 }
 
 /// What follows from an attempt for who counts and logs.
@@ -73,8 +71,7 @@ impl Deliveries {
             settled: Vec::new(),
             ends: false,
             settling: false,
-            is_behind: false,
-            settle_at: now,
+            behind_until: None,
         }
     }
 
@@ -85,10 +82,10 @@ impl Deliveries {
         }
         let is_away = self.failures >= HOOK_FAILURES;
         let room = match is_away {
+            _ if self.behind_until.is_some() => 0,
             // One delivery finds out whether the receiver is back.
-            true if self.under_way == 0 && !self.is_behind && self.paused_until.is_none_or(|until| until <= now) => 1,
+            true if self.under_way == 0 && self.paused_until.is_none_or(|until| until <= now) => 1,
             true => 0,
-            false if self.is_behind => 0,
             false if self.under_way <= HOOK_PAGE as usize / 2 => HOOK_PAGE,
             false => 0,
         };
@@ -156,7 +153,8 @@ impl Deliveries {
 
     /// What the database is to be told now, and whether the hook ends; it is then being told.
     pub fn settle(&mut self, now: Instant) -> Option<(Vec<(i64, Settling)>, bool)> {
-        if self.settling || self.settle_at > now || (self.settled.is_empty() && !self.ends) {
+        let is_early = self.settling || self.behind_until.is_some_and(|until| until > now);
+        if is_early || (self.settled.is_empty() && !self.ends) {
             return None;
         }
         self.settling = true;
@@ -165,14 +163,13 @@ impl Deliveries {
 
     /// The database knows, or could not be told: then it is a little later.
     pub fn settled(&mut self, told: Vec<(i64, Settling)>, ended: bool, is_stored: bool, now: Instant) {
-        (self.settling, self.is_behind) = (false, !is_stored);
+        (self.settling, self.behind_until) = (false, (!is_stored).then_some(now + HOOK_POLL));
         if is_stored {
             self.ends &= !ended;
             // What was behind these is due.
             self.poll_at = now;
         } else {
             self.settled.extend(told);
-            self.settle_at = now + HOOK_POLL;
         }
     }
 
@@ -215,6 +212,9 @@ mod tests {
         let (told, ended) = line.settle(now).unwrap();
         assert!(told.iter().all(|(_, settling)| *settling == Settling::Later(5_000)) && !ended);
         assert_eq!(line.settle(now), None);
+        line.settled(told.clone(), false, false, now);
+        assert_eq!(line.settle(now), None, "the database could not be told just now");
+        assert_eq!(line.settle(now + HOOK_POLL), Some((told.clone(), false)));
         line.settled(told, false, true, now);
         assert_eq!(line.ask(now), None, "it is paused");
         let later = now + HOOK_RETRY_MIN * 2;

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::limits::{DOUBT_BACK, DOUBT_SILENCE, RESUME_FOREIGN_MS, STORE_CLOCKS_APART};
+use crate::limits::{DOUBT_BACK, DOUBT_SILENCE, RESUME_FOREIGN_MS, STORE_CLOCKS_APART_MS};
 use crate::wire::position::Position;
 
 /// What a shard knows of that.
@@ -23,25 +23,25 @@ pub struct Doubt {
     /// When heartbeats were answered, and the newest time of a place in history that was known then, in Unix ms: back to one
     /// that is [`DOUBT_BACK`] older than the last.
     known: VecDeque<(Instant, u64)>,
-    /// No answer said yet what the store's clock showed when this began.
-    is_new: bool,
+    /// The first of those is a guess by the own clock: no answer said yet what the store's showed.
+    is_guess: bool,
 }
 
 impl Doubt {
     /// Of a node with so many shards, whose clock shows `unix_ms`.
     pub fn new(shards: usize, now: Instant, unix_ms: u64) -> Doubt {
         let known = [(now, before(0, unix_ms, None))].into();
-        Doubt { reason: 0, settled: vec![0; shards], floor: None, known, is_new: true }
+        Doubt { reason: 0, settled: vec![0; shards], floor: None, known, is_guess: true }
     }
 
     /// A heartbeat was answered, when the newest place known had the time `newest_ms` (0: none was known), and the store's clock
     /// showed `store_ms` just before. Whether this brings a reason for doubt that is new here: all topics are to be compared then.
     pub fn heard(&mut self, now: Instant, unix_ms: u64, store_ms: Option<u64>, newest_ms: u64, reason: u64) -> bool {
-        if let (true, Some(store_ms), Some((begun, known))) = (self.is_new, store_ms, self.known.front_mut()) {
+        if let (true, Some(store_ms), Some((begun, known))) = (self.is_guess, store_ms, self.known.front_mut()) {
             // By the store's clock there is no gap told of a time before the store began, where both are young.
             let age_ms = now.saturating_duration_since(*begun).as_millis() as u64;
             *known = before(0, unix_ms, Some(store_ms.saturating_sub(age_ms)));
-            self.is_new = false;
+            self.is_guess = false;
         }
         let is_new = reason > self.reason;
         if is_new {
@@ -89,7 +89,7 @@ impl Doubt {
 /// A time before those of all places that the store will give, whose clock and the own one differ.
 fn before(newest_ms: u64, unix_ms: u64, store_ms: Option<u64>) -> u64 {
     match (newest_ms, store_ms) {
-        (0, Some(store_ms)) => store_ms.saturating_sub(STORE_CLOCKS_APART.as_millis() as u64),
+        (0, Some(store_ms)) => store_ms.saturating_sub(STORE_CLOCKS_APART_MS),
         (0, None) => unix_ms.saturating_sub(RESUME_FOREIGN_MS),
         (newest_ms, _) => newest_ms.min(unix_ms),
     }
@@ -132,6 +132,7 @@ mod tests {
         doubt.settle(1, 2);
         assert_eq!(doubt.floor(at(64)), None);
     }
+
     #[test]
     fn place_before_a_young_store_named_as_one_before_which_nothing_is_missing() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));

@@ -164,7 +164,7 @@ fn many_names(seed: u64) -> Plan {
     Plan { publishers: 1, topics: 6, viewers: 12, hurries: true, faults, kinds, ..small }
 }
 
-const ONCE_FAILED: [Story; 24] = [
+const ONCE_FAILED: [Story; 25] = [
     (
         || Plan { restless: false, kept: false, ..whole(1030) },
         "a store that lost all twice took an event for the first one of its topic: what it lost in between went untold",
@@ -329,6 +329,11 @@ const ONCE_FAILED: [Story; 24] = [
         },
         "while the store was away a video got viewers; before its end was asked for again a prefix of it said where it begins, and nobody \
          looked whether it was ready: who named it was told that it is pending, and nothing that was newest, for as long as the node had it",
+    ),
+    (
+        || Plan { topics: 40, viewers: 4, ..many_names(2090) },
+        "a topic's home told its own core by mail that the topic is ready, which an event overtook: the core took its viewers back to \
+         where the topic began, and gave them the event once more",
     ),
 ];
 

@@ -242,11 +242,8 @@ fn settle(tables: Tables<'_>, hook: &str, settled: &[(i64, Settling)], ends: boo
             }
             Settling::Later(ms) => {
                 connection
-                    .prepare_cached("UPDATE hook_deliveries SET tries = tries + 1 WHERE id = ?1 AND hook = ?2")?
-                    .execute(params![number, hook])?;
-                connection
                     .prepare_cached(
-                        "UPDATE hook_deliveries SET next_try = ?3 WHERE hook = ?2
+                        "UPDATE hook_deliveries SET next_try = ?3, tries = tries + (id = ?1) WHERE hook = ?2
                              AND subject = (SELECT subject FROM hook_deliveries WHERE id = ?1) AND (next_try > ?4 OR id = ?1)",
                     )?
                     .execute(params![number, hook, now.saturating_add_unsigned(*ms), now])?;
