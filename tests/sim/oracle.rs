@@ -228,9 +228,9 @@ impl<'a> Case<'a> {
             }
             let Some(key) = &event.key else {
                 let shown = stream.every.get(&format!("{} {}", event.topic, event.id)).copied().unwrap_or(0);
-                let again = |(prefix, at): &&(String, u64)| covers(prefix, &event.topic) && event.begun < *at;
+                let again = |(asked, at): &&(String, u64)| covers(asked, &event.topic) && event.begun < *at;
                 let sent = if once || event.begun > self.calm { 1 } else { event.attempts };
-                let most = sent.saturating_add(stream.prefixes.iter().filter(again).count() as u64);
+                let most = sent.saturating_add(stream.asked.iter().filter(again).count() as u64);
                 if shown > most && !self.lost {
                     wrong.push(format!("{name} was shown {shown} times {} of {}, which is one", event.id, event.topic));
                 }

@@ -37,9 +37,9 @@ pub struct Stream {
     pub sums: BTreeMap<(String, String, String), u64>,
     /// The number in the newest event, by topic and key; of viewers how many, of presence whether, by the type.
     pub latest: BTreeMap<(String, String), u64>,
-    /// Prefixes that it asked for while it was open, and when: each may bring what was sent before that, though it had that
-    /// already, by what it gave up.
-    pub prefixes: Vec<(String, u64)>,
+    /// Prefixes that it asked for while it was open, and names beside a prefix that has them, and when: each may bring what was
+    /// sent before that, though it had that already, by what it gave up.
+    pub asked: Vec<(String, u64)>,
     /// How often an event of class `every` came, by topic and id.
     pub every: BTreeMap<String, u64>,
     /// How often somebody's like was told alone, by topic and member.
@@ -427,6 +427,7 @@ impl Viewer {
         *self.stream().every.entry(format!("{topic} {id}")).or_default() += 1;
         if !self.seen.insert(format!("{topic} {id}")) {
             self.repeats += 1;
+            self.story.push(format!("is shown {topic} {id} again"));
             return;
         }
         let place = self.parser.last_event_id.clone().unwrap_or_default();

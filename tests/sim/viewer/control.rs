@@ -166,8 +166,8 @@ impl Viewer {
                         self.stream().since.insert(topic.clone(), now);
                     }
                     self.gone.remove(&topic);
-                    if topic.ends_with('*') {
-                        self.stream().prefixes.push((topic.clone(), now));
+                    if topic.ends_with('*') || self.topics.iter().any(|mine| covers(mine, &topic)) {
+                        self.stream().asked.push((topic.clone(), now));
                     }
                     self.topics.push(topic);
                 }
