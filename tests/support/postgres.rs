@@ -1,11 +1,13 @@
 //! A PostgreSQL server of the test's own, with its data in a temporary folder.
 
+use std::fs::File;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
@@ -29,19 +31,28 @@ impl Postgres {
         // As an operator may set it who does not know better: what is acknowledged must be on disk all the same.
         let mut server = Postgres::stopped(&["synchronous_commit = off"]);
         server.launch();
-        server.sql("postgres", "CREATE DATABASE fanfare");
-        server.sql("postgres", "CREATE ROLE locked LOGIN PASSWORD 'secret'");
         server
     }
 
-    /// A server that has not been started yet. `settings` are lines of its configuration.
+    /// The same, not started yet. `settings` are lines of its configuration.
     pub fn stopped(settings: &[&str]) -> Postgres {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path();
-        give(path);
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).expect("the folder is there");
-        let data = path.join("data");
-        let made = command("initdb", path)
+        give(folder.path());
+        private(folder.path());
+        copy_initialized(folder.path());
+        let configuration = folder.path().join("data/postgresql.conf");
+        let defaults = std::fs::read_to_string(&configuration).expect("initdb made it");
+        std::fs::write(&configuration, format!("{defaults}\n{}\n", settings.join("\n"))).expect("written");
+        Postgres { child: None, port: free_port(), folder }
+    }
+
+    /// What `initdb` makes, with the database and the role, in a folder that goes with this.
+    fn initialize() -> Postgres {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        give(folder.path());
+        private(folder.path());
+        let data = folder.path().join("data");
+        let made = command("initdb", folder.path())
             .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
             .arg(&data)
             .output()
@@ -52,9 +63,13 @@ impl Postgres {
         std::fs::write(&access, format!("host all locked 127.0.0.1/32 scram-sha-256\n{rules}")).expect("written");
         let configuration = data.join("postgresql.conf");
         let defaults = std::fs::read_to_string(&configuration).expect("initdb made it");
-        std::fs::write(&configuration, format!("{defaults}\n{}\n{}\n", OWN_FILES, settings.join("\n")))
-            .expect("written");
-        Postgres { child: None, port: free_port(), folder }
+        std::fs::write(&configuration, format!("{defaults}\n{OWN_FILES}\n")).expect("written");
+        let mut server = Postgres { child: None, port: free_port(), folder };
+        server.launch();
+        server.sql("postgres", "CREATE DATABASE fanfare");
+        server.sql("postgres", "CREATE ROLE locked LOGIN PASSWORD 'secret'");
+        server.shut_down();
+        server
     }
 
     /// Starts it, for the first time or again, and waits until it takes connections.
@@ -67,7 +82,7 @@ impl Postgres {
             .arg(self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(std::fs::File::create(self.log()).expect("the log"))
+            .stderr(File::create(self.log()).expect("the log"))
             .spawn()
             .expect("postgres starts");
         self.child = Some(child);
@@ -153,6 +168,23 @@ impl Postgres {
         self.signal_all(Signal::CONT);
     }
 
+    /// Ends it as a machine's shutdown does, so that its files are whole.
+    fn shut_down(&mut self) {
+        self.end(Signal::INT);
+        let ended = self.child.take().expect("it ran").try_wait().expect("it is ours");
+        assert!(ended.is_some_and(|status| status.success()), "PostgreSQL ended with {ended:?}");
+    }
+
+    /// Asks it to end in one of its ways, and waits until it has.
+    fn end(&mut self, how: Signal) {
+        let child = self.child.as_mut().expect("it runs");
+        signal(child.id(), how);
+        let deadline = Instant::now() + DEADLINE;
+        while child.try_wait().is_ok_and(|ended| ended.is_none()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     fn signal_all(&self, what: Signal) {
         for pid in family(self.child.as_ref().expect("it runs").id()) {
             signal(pid, what);
@@ -162,17 +194,44 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let Some(pid) = self.child.as_ref().map(Child::id) else { return };
-        // One that is killed leaves a piece of shared memory to the machine, which has room for some thousand.
-        self.signal_all(Signal::CONT);
-        signal(pid, Signal::QUIT);
-        let deadline = Instant::now() + DEADLINE;
-        let runs = |child: &mut Child| child.try_wait().is_ok_and(|ended| ended.is_none());
-        while self.child.as_mut().is_some_and(runs) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
+        if self.child.is_some() {
+            // One that is killed leaves a piece of shared memory to the machine, which has room for some thousand.
+            self.signal_all(Signal::CONT);
+            self.end(Signal::QUIT);
+            self.kill();
         }
-        self.kill();
     }
+}
+
+/// Copies the folder of a server that was set up once into another, in an eighth of the time. Whichever test comes first
+/// after a build sets it up.
+fn copy_initialized(into: &Path) {
+    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres");
+    let lock = File::create(made.with_extension("lock")).expect("the folder is cargo's");
+    flock(&lock, FlockOperation::LockExclusive).expect("the lock is free at some time");
+    let of = |path: &Path| path.metadata().and_then(|found| found.modified()).ok();
+    if of(&made) < of(&std::env::current_exe().expect("it runs")) {
+        let (server, half) = (Postgres::initialize(), made.with_extension("half"));
+        // That of an older build may be there, or what one left that was killed.
+        for old in [&made, &half] {
+            drop(std::fs::remove_dir_all(old));
+        }
+        std::fs::create_dir(&half).expect("it was removed");
+        copy(&server.folder.path().join("data"), &half);
+        std::fs::rename(&half, &made).expect("it was removed");
+    }
+    copy(&made.join("data"), into);
+}
+
+/// Copies a folder into another, with its owners and rights.
+fn copy(from: &Path, into: &Path) {
+    let status = Command::new("cp").arg("--archive").arg(from).arg(into).status().expect("cp starts");
+    assert!(status.success(), "cp --archive {} {}: {status}", from.display(), into.display());
+}
+
+/// Nobody else may look into it, as PostgreSQL asks.
+fn private(folder: &Path) {
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).expect("the folder is there");
 }
 
 async fn rows(client: &Client, sql: &str) -> Result<Vec<Vec<String>>, tokio_postgres::Error> {

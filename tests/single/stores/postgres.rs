@@ -170,17 +170,17 @@ fn command_fails_on_a_connection_that_died_unnoticed() {
 #[test]
 fn node_needs_its_database_to_start() {
     let mut server = Postgres::stopped(&[]);
-    let caller = Caller::on(&server.url());
+    let caller = Caller::on(&server.url_of("postgres", "later"));
     assert!(caller.store.health().is_err());
     assert!(unavailable(&caller.ask(like("42", "ana"))));
     server.launch();
     // There, but without the database: still no reason to end.
     assert!(unavailable(&caller.ask(like("42", "ana"))));
     eventually("another reason", || match caller.store.health() {
-        Err(detail) if detail.contains("fanfare") => Ok(()),
+        Err(detail) if detail.contains("later") => Ok(()),
         other => Err(format!("{other:?}")),
     });
-    server.sql("postgres", "CREATE DATABASE fanfare");
+    server.sql("postgres", "CREATE DATABASE later");
     works_again(&caller, &like("42", "ana"));
     eventually("readiness", || caller.store.health());
 }
@@ -377,8 +377,7 @@ fn password_is_told_to_an_impostor() {
     server.put("server.crt", &certificate);
     server.put("server.key", &key);
     server.launch();
-    server.sql("postgres", "CREATE DATABASE fanfare; ");
-    server.sql("postgres", "CREATE ROLE locked LOGIN PASSWORD 'secret'; GRANT CREATE ON DATABASE fanfare TO locked");
+    server.sql("postgres", "GRANT CREATE ON DATABASE fanfare TO locked");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let trusted = |name: &str, certificate: &str| {
         let path = folder.path().join(name);
