@@ -17,6 +17,9 @@ async function say(page, field, text) {
   await page.locator(field).press("Enter");
 }
 
+// It is seen for as long as it takes to slide away.
+const closed = (page) => page.locator('#chat[data-open="false"]').waitFor({ state: "attached" });
+
 const steps = {
   async "a comment is seen by the other, once each, and its writer's field is empty again"({ ana, bo }) {
     await bo.locator("#comments-empty").waitFor();
@@ -129,7 +132,7 @@ const steps = {
     // The address asked for the conversation, so the drawers are open.
     for (const page of [ana, bo]) await page.locator('#chat[data-open="true"]').waitFor();
     await bo.locator("#chat-close").click();
-    await bo.locator('#chat[data-open="false"]').waitFor();
+    await closed(bo);
     await say(ana, "#chat-text", "Are you in the hall?");
     await message(ana, "Are you in the hall?").waitFor();
     await bo.locator('#chat-unread[data-value="1"]').waitFor();
@@ -170,7 +173,7 @@ const steps = {
     const kim = await viewer(browser, "kim", {}, `&chat=${conversation}`);
     await kim.locator('#chat[data-open="true"]').waitFor();
     await kim.keyboard.press("Escape");
-    await kim.locator('#chat[data-open="false"]').waitFor();
+    await closed(kim);
     const focused = () => kim.evaluate(() => document.activeElement.id || document.activeElement.className);
     assert.equal(await focused(), "chat-toggle", "a closed drawer gives the focus back");
     // On through the page; what is closed away is not met.
@@ -220,7 +223,7 @@ const steps = {
 
   async "text has contrast in dark and in light"({ browser }) {
     for (const colorScheme of ["dark", "light"]) {
-      const page = await viewer(browser, "ana", { colorScheme, reducedMotion: "reduce" }, `&chat=${conversation}`);
+      const page = await viewer(browser, "ana", { colorScheme }, `&chat=${conversation}`);
       await comment(page, "No mouse needed").waitFor();
       await message(page, "From the tram").waitFor();
       const poor = await page.evaluate(() => {
@@ -250,7 +253,7 @@ const steps = {
   },
 
   async "a simulated crowd arrives, reacts and comments within its bounds, and can be paused"({ browser }) {
-    const page = await viewer(browser, "ana", {}, "&members=200");
+    const page = await viewer(browser, "ana", { reducedMotion: "no-preference" }, "&members=200");
     let asked = 0;
     page.on("request", (one) => { if (one.method() === "POST" && /\/(likes|comments)$/.test(one.url())) asked++; });
     const before = Number(await page.locator("#comments-count").getAttribute("data-value")), began = Date.now();

@@ -157,7 +157,8 @@ fn something_done_that_was_refused() {
 #[test]
 fn server_that_does_not_answer_taken_for_one_that_allows() {
     let (folder, server) = (folder(), Server::start());
-    let node = server.node(folder.path(), &["--authorize-deadline", "300ms"]);
+    // Long enough for an answer on a machine that is busy.
+    let node = server.node(folder.path(), &["--authorize-deadline", "3s"]);
     let reasons = [
         (Says::Nothing, "timeout"),
         (Says::Close, "answer"),
