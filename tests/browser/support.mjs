@@ -29,9 +29,12 @@ export const complaints = [];
 /** Whether a refused request is one for what the server does not have yet. */
 const faked = (url) => [...FAKED].some((what) => new URL(url, base).pathname === `/v1/${what}`);
 
-/** A viewer in a browser context of its own: no storage, cookies or connections shared with another's. */
+/**
+ * A viewer in a browser context of its own: no storage, cookies or connections shared with another's. The stage stands still
+ * unless a step asks for motion: without a graphics processor three of them keep two processors busy.
+ */
 export async function viewer(browser, member, options = {}, query = "") {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, colorScheme: "dark", ...options });
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, colorScheme: "dark", reducedMotion: "reduce", ...options });
   context.setDefaultTimeout(STEP_TIMEOUT_MS);
   const page = await context.newPage();
   page.on("pageerror", (error) => complaints.push(`${member}: ${error.message}`));
