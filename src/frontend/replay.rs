@@ -99,6 +99,15 @@ impl Replay {
         self
     }
 
+    /// The place that its client came with is perhaps of an event of another topic, which it had before and gave up: then this
+    /// says up to where it has surely seen all.
+    pub fn unless_of_another(mut self, seen: Option<Shown>) -> Replay {
+        for entry in &mut self.topics {
+            entry.seen_of_another = Some(seen);
+        }
+        self
+    }
+
     /// A topic joins, and is given from there on unless it is gone on with. False if there are too many of prefixes.
     fn add(&mut self, topic: &Topic, all: All, (after, seen, newest): Begin) -> bool {
         if self.topics.iter().any(|entry| entry.topic == *topic) {
@@ -157,6 +166,12 @@ impl Replay {
         let Some(entry) = self.topics.iter_mut().find(|entry| entry.topic.as_str() == topic) else { return };
         if entry.state != State::Asked {
             return;
+        }
+        if let Some(seen) = entry.seen_of_another.take() {
+            let reaches_it = page.complete || page.frames.last().is_some_and(|last| last.position() > Some(self.had));
+            if reaches_it && page.frames.iter().all(|frame| frame.position() != Some(self.had)) {
+                (entry.complete_to, entry.gap) = (seen, seen.is_none());
+            }
         }
         // What lies before all that the store has was never its own to lose, where it gave the place that the client had.
         let is_all = page.reaches == page.since && page.since.covers(self.had);

@@ -74,14 +74,17 @@ impl Replaying {
                 let is_exact = last.takes_no_repeats && !are_several;
                 let overlap_ms = if planted(Mistake::NoOverlap) { 0 } else { RESUME_OVERLAP_MS };
                 let after = if is_exact { position } else { position.earlier(overlap_ms) };
-                // One topic comes in order, so an event's id says all. Of several, that one may have been ahead of what is
-                // missing. The place where a stream began, and a time of another data center, hold for all of them.
-                let of_one = are_several && !position.is_between();
-                let seen = if of_one { position.earlier(RESUME_SKEW_MS) } else { position };
+                // One topic comes in order, so the id of an event of it says all. Of several, that one may have been ahead of
+                // what is missing. The place where a stream began, and a time of another data center, hold for all of them.
+                let of_event = !position.is_between();
                 // Each topic's viewers are told of a loss when its end is compared with history's: perhaps this stream was not
                 // yet of all, though one of them had gone on with what the store has since.
-                let is_untold = of_one && lost.lacks_after(Shown::to(position.earlier(RESUME_LOST_MS)));
-                let replay = Replay::new(topics, after, position, (!is_untold).then_some(Shown::to(seen)), began, held);
+                let is_untold = lost.lacks_after(Shown::to(position.earlier(RESUME_LOST_MS)));
+                let seen_of_another = (!is_untold).then_some(Shown::to(position.earlier(RESUME_SKEW_MS)));
+                let seen = if are_several && of_event { seen_of_another } else { Some(Shown::to(position)) };
+                let replay = Replay::new(topics, after, position, seen, began, held);
+                let may_be_of_another = of_event && !are_several && !is_exact;
+                let replay = if may_be_of_another { replay.unless_of_another(seen_of_another) } else { replay };
                 (replay, Some(last.id.clone()))
             }
             Resume::Since(position) => {

@@ -164,7 +164,7 @@ fn many_names(seed: u64) -> Plan {
     Plan { publishers: 1, topics: 6, viewers: 12, hurries: true, faults, kinds, ..small }
 }
 
-const ONCE_FAILED: [Story; 25] = [
+const ONCE_FAILED: [Story; 26] = [
     (
         || Plan { restless: false, kept: false, ..whole(1030) },
         "a store that lost all twice took an event for the first one of its topic: what it lost in between went untold",
@@ -334,6 +334,11 @@ const ONCE_FAILED: [Story; 25] = [
         || Plan { topics: 40, viewers: 4, ..many_names(2090) },
         "a topic's home told its own core by mail that the topic is ready, which an event overtook: the core took its viewers back to \
          where the topic began, and gave them the event once more",
+    ),
+    (
+        || Plan { viewers: 30, ..plan(304_872) },
+        "a slow viewer of two topics gave one up, whose event was its newest, and came back for the other with that one's place, which it was \
+         taken to have all of before: the store had come back empty meanwhile, and nobody told it of a gap",
     ),
 ];
 

@@ -1,3 +1,4 @@
+mod another;
 mod room;
 
 use proptest::prelude::*;

@@ -42,6 +42,8 @@ pub(super) struct TopicReplay {
     /// The client has everything up to here, or was told that it may not: what history must reach back to. None if nobody
     /// can say, which is a gap anyway.
     pub(super) complete_to: Option<Shown>,
+    /// The same if the place that the client came with is none of this topic's, which its first page says.
+    pub(super) seen_of_another: Option<Option<Shown>>,
     /// The same, once the page is written.
     pub(super) page_to: Shown,
     /// Only the newest events are wanted: how many of them, and those that were found so far.
@@ -68,6 +70,7 @@ impl TopicReplay {
             asked_bytes: 0,
             came: None,
             complete_to: seen,
+            seen_of_another: None,
             page_to: Shown::to(after),
             newest: None,
             gap: seen.is_none(),
