@@ -1,4 +1,5 @@
-//! Class `sum` at a topic's home: what comes within a window goes as one event.
+//! Class `sum` at a topic's home: what comes within a window goes as one event. `frontend/pauses.rs` says when, and
+//! `wire/frame/sums.rs` adds. Elsewhere likes merge only where they wait in a `queue`: to other nodes, cores and slow viewers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
