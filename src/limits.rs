@@ -312,8 +312,7 @@ pub const RING_BYTES: usize = 128 * 1024;
 /// A `Last-Event-ID` that is later than now by more than this is nobody's: two clocks, of a Frontend and of a store.
 pub const RESUME_AHEAD_MS: u64 = 60_000;
 /// How far a stream's topics may be apart, by position: where history forgot what came in so much time before a
-/// `Last-Event-ID`, a stream of several topics is told of a gap, since the id may be of a topic that was ahead. So is a stream
-/// of one that has no event of that id: it is of a topic that was given up.
+/// `Last-Event-ID`, a stream of several topics is told of a gap, since the id may be of a topic that was ahead.
 pub const RESUME_SKEW_MS: u64 = 2_000;
 /// The same where a store lost what came before: a quiet topic's viewers are told when its end is compared with history's next,
 /// and later while the store answers nobody.

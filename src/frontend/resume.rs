@@ -83,7 +83,8 @@ impl Replaying {
                 let seen_of_another = (!is_untold).then_some(Shown::to(position.earlier(RESUME_SKEW_MS)));
                 let seen = if are_several && of_event { seen_of_another } else { Some(Shown::to(position)) };
                 let replay = Replay::new(topics, after, position, seen, began, held);
-                let may_be_of_another = of_event && !are_several && !is_exact;
+                // Without a loss its event may be one that its type keeps for less long than others.
+                let may_be_of_another = is_untold && of_event && !are_several && !is_exact;
                 let replay = if may_be_of_another { replay.unless_of_another(seen_of_another) } else { replay };
                 (replay, Some(last.id.clone()))
             }
