@@ -99,11 +99,11 @@ impl Replay {
         self
     }
 
-    /// The place that its client came with is perhaps of an event of another topic, which it had before and gave up: then this
-    /// says up to where it has surely seen all.
-    pub fn unless_of_another(mut self, seen: Option<Shown>) -> Replay {
+    /// The place that its client came with is perhaps of an event of another topic, which it had before and gave up. If so
+    /// nobody can say what it has seen.
+    pub fn if_it_has_the_place(mut self) -> Replay {
         for entry in &mut self.topics {
-            entry.seen_of_another = Some(seen);
+            entry.may_not_have_the_place = true;
         }
         self
     }
@@ -167,10 +167,10 @@ impl Replay {
         if entry.state != State::Asked {
             return;
         }
-        if let Some(seen) = entry.seen_of_another.take() {
+        if std::mem::take(&mut entry.may_not_have_the_place) {
             let reaches_it = page.complete || page.frames.last().is_some_and(|last| last.position() > Some(self.had));
             if reaches_it && page.frames.iter().all(|frame| frame.position() != Some(self.had)) {
-                (entry.complete_to, entry.gap) = (seen, seen.is_none());
+                (entry.complete_to, entry.gap) = (None, true);
             }
         }
         // What lies before all that the store has was never its own to lose, where it gave the place that the client had.

@@ -79,13 +79,15 @@ impl Replaying {
                 let of_event = !position.is_between();
                 // Each topic's viewers are told of a loss when its end is compared with history's: perhaps this stream was not
                 // yet of all, though one of them had gone on with what the store has since.
-                let is_untold = lost.lacks_after(Shown::to(position.earlier(RESUME_LOST_MS)));
-                let seen_of_another = (!is_untold).then_some(Shown::to(position.earlier(RESUME_SKEW_MS)));
-                let seen = if are_several && of_event { seen_of_another } else { Some(Shown::to(position)) };
-                let replay = Replay::new(topics, after, position, seen, began, held);
-                // Without a loss its event may be one that its type keeps for less long than others.
-                let may_be_of_another = is_untold && of_event && !are_several && !is_exact;
-                let replay = if may_be_of_another { replay.unless_of_another(seen_of_another) } else { replay };
+                let is_untold = of_event && lost.lacks_after(Shown::to(position.earlier(RESUME_LOST_MS)));
+                let seen = if are_several && of_event { position.earlier(RESUME_SKEW_MS) } else { position };
+                let seen = (!is_untold || !are_several).then_some(Shown::to(seen));
+                let mut replay = Replay::new(topics, after, position, seen, began, held);
+                // The id may be of a topic that was given up. Without a loss, its event may be one that its type keeps for
+                // less long than others.
+                if is_untold && !are_several && !is_exact {
+                    replay = replay.if_it_has_the_place();
+                }
                 (replay, Some(last.id.clone()))
             }
             Resume::Since(position) => {

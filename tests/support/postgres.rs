@@ -36,21 +36,15 @@ impl Postgres {
 
     /// The same, not started yet. `settings` are lines of its configuration.
     pub fn stopped(settings: &[&str]) -> Postgres {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        give(folder.path());
-        private(folder.path());
+        let folder = own_folder();
         copy_initialized(folder.path());
-        let configuration = folder.path().join("data/postgresql.conf");
-        let defaults = std::fs::read_to_string(&configuration).expect("initdb made it");
-        std::fs::write(&configuration, format!("{defaults}\n{}\n", settings.join("\n"))).expect("written");
+        configure(folder.path(), &settings.join("\n"));
         Postgres { child: None, port: free_port(), folder }
     }
 
     /// What `initdb` makes, with the database and the role, in a folder that goes with this.
     fn initialize() -> Postgres {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        give(folder.path());
-        private(folder.path());
+        let folder = own_folder();
         let data = folder.path().join("data");
         let made = command("initdb", folder.path())
             .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
@@ -61,9 +55,7 @@ impl Postgres {
         let access = data.join("pg_hba.conf");
         let rules = std::fs::read_to_string(&access).expect("initdb made it");
         std::fs::write(&access, format!("host all locked 127.0.0.1/32 scram-sha-256\n{rules}")).expect("written");
-        let configuration = data.join("postgresql.conf");
-        let defaults = std::fs::read_to_string(&configuration).expect("initdb made it");
-        std::fs::write(&configuration, format!("{defaults}\n{OWN_FILES}\n")).expect("written");
+        configure(folder.path(), OWN_FILES);
         let mut server = Postgres { child: None, port: free_port(), folder };
         server.launch();
         server.sql("postgres", "CREATE DATABASE fanfare");
@@ -229,9 +221,19 @@ fn copy(from: &Path, into: &Path) {
     assert!(status.success(), "cp --archive {} {}: {status}", from.display(), into.display());
 }
 
-/// Nobody else may look into it, as PostgreSQL asks.
-fn private(folder: &Path) {
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).expect("the folder is there");
+/// A folder for its data, into which nobody else may look, as PostgreSQL asks.
+fn own_folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    give(folder.path());
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).expect("the folder is there");
+    folder
+}
+
+/// Adds lines to the configuration of a server whose data is in this folder.
+fn configure(folder: &Path, lines: &str) {
+    let configuration = folder.join("data/postgresql.conf");
+    let defaults = std::fs::read_to_string(&configuration).expect("initdb made it");
+    std::fs::write(&configuration, format!("{defaults}\n{lines}\n")).expect("written");
 }
 
 async fn rows(client: &Client, sql: &str) -> Result<Vec<Vec<String>>, tokio_postgres::Error> {

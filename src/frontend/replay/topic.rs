@@ -42,10 +42,10 @@ pub(super) struct TopicReplay {
     /// The client has everything up to here, or was told that it may not: what history must reach back to. None if nobody
     /// can say, which is a gap anyway.
     pub(super) complete_to: Option<Shown>,
-    /// The same if the place that the client came with is none of this topic's, which its first page says.
-    pub(super) seen_of_another: Option<Option<Shown>>,
     /// The same, once the page is written.
     pub(super) page_to: Shown,
+    /// The place that the client came with may be none of this topic's, which its first page says.
+    pub(super) may_not_have_the_place: bool,
     /// Only the newest events are wanted: how many of them, and those that were found so far.
     pub(super) newest: Option<(usize, Option<HeldPage>)>,
     /// The client is to be told that something may be missing.
@@ -70,8 +70,8 @@ impl TopicReplay {
             asked_bytes: 0,
             came: None,
             complete_to: seen,
-            seen_of_another: None,
             page_to: Shown::to(after),
+            may_not_have_the_place: false,
             newest: None,
             gap: seen.is_none(),
             told: None,
