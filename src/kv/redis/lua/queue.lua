@@ -1,7 +1,7 @@
 -- What waits for a peer: a stream, and beside it a hash of the queue's epoch, how many bytes were ever queued, and how many
 -- events were given up since somebody was told. Each entry says how many bytes were queued before it, so those that wait
--- are a difference, which no removal can get wrong. Both keys expire at the same moment: a queue and its epoch are lost
--- together.
+-- are a difference, which no removal can get wrong. Both keys expire at the same moment; where one of them is gone, so is
+-- the queue.
 
 -- Gives up what was queued before this time.
 local function give_up(stream, state, before)
@@ -12,14 +12,15 @@ end
 -- Queues an event, of which no more bytes may wait than `most`, and none for longer than `age` ms. True if it waits alone.
 local function queue(stream, state, event, now, most, beside, age)
   local total, floor, ends = unpack(redis.call('HMGET', state, 'total', 'floor', 'ends'))
-  if not total then
-    redis.call('UNLINK', stream)
-    -- An earlier one was made at another moment.
-    redis.call('HSET', state, 'epoch', string.format('%.0f', moment()))
-  end
-  total, floor, ends = tonumber(total or 0), tonumber(floor or 0), tonumber(ends or 0)
   -- The server's own number: its time, or just above the last one's, also after that was removed.
-  redis.call('XADD', stream, '*', 'e', event, 'b', string.format('%.0f', total))
+  if not total or not redis.call('XADD', stream, 'NOMKSTREAM', '*', 'e', event, 'b', total) then
+    -- A stream that is made anew may give numbers that the peer has: it is another queue, made at another moment.
+    redis.call('UNLINK', stream)
+    redis.call('HSET', state, 'epoch', string.format('%.0f', moment()))
+    redis.call('XADD', stream, '*', 'e', event, 'b', '0')
+    total, floor, ends = 0, 0, 0
+  end
+  total, floor, ends = tonumber(total), tonumber(floor or 0), tonumber(ends or 0)
   total = total + #event + beside
   redis.call('HSET', state, 'total', string.format('%.0f', total))
   -- At least so many bytes do not wait any more: looked up anew only when that may be too few.
