@@ -76,34 +76,35 @@ where
         Refused::new(format!("its thread cannot be started: {error}"), "allow this process more threads and open files")
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unable)?;
-    let mut sessions: Vec<Option<Session>> = Vec::with_capacity(POSTGRES_CONNECTIONS);
+    let mut sessions: Vec<Result<Session, String>> = Vec::with_capacity(POSTGRES_CONNECTIONS);
     match runtime.block_on(opener.open()) {
         Ok(session) => {
-            sessions.push(Some(session));
+            sessions.push(Ok(session));
             // One that does not get its connection tries again by itself.
-            sessions.extend((1..POSTGRES_CONNECTIONS).map(|_| runtime.block_on(opener.open()).ok()));
+            let others = (1..POSTGRES_CONNECTIONS).map(|_| runtime.block_on(opener.open()).map_err(Failed::detail));
+            sessions.extend(others);
         }
         Err(Failed::Refused(refused)) => return Err(refused),
         Err(Failed::Away(detail)) => {
             tracing::warn!(detail, "the database cannot be reached yet; answering 503 until it can");
-            sessions.resize_with(POSTGRES_CONNECTIONS, || None);
+            sessions.resize_with(POSTGRES_CONNECTIONS, || Err("the database could not be reached at start".to_owned()));
         }
     }
     let (store, ends) = Store::lanes(POSTGRES_CONNECTIONS);
     let health = store.reports();
-    match sessions.first() {
-        Some(Some(session)) => health.opened(session.ids.database()),
-        _ => health.set(Some("the database could not be reached at start")),
+    if let Some(Ok(session)) = sessions.first() {
+        health.opened(session.ids.database());
     }
+    let wellness = Wellness::new(&sessions, health);
     let thread = std::thread::Builder::new()
         .name("store".into())
         .spawn(move || {
-            let wellness = Rc::new(Wellness::new(POSTGRES_CONNECTIONS, health));
-            let (opener, answer) = (Rc::new(opener), Rc::new(answer));
+            let (opener, answer, wellness) = (Rc::new(opener), Rc::new(answer), Rc::new(wellness));
             let lanes = LocalSet::new();
             for (number, (end, session)) in ends.into_iter().zip(sessions).enumerate() {
                 let (opener, answer, wellness) = (Rc::clone(&opener), Rc::clone(&answer), Rc::clone(&wellness));
                 let probe_at = tokio::time::Instant::now() + POSTGRES_IDLE;
+                let session = session.ok();
                 lanes.spawn_local(Lane { number, opener, end, answer, wellness, session, probe_at }.serve());
             }
             runtime.block_on(lanes);

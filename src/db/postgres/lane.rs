@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::db::health::{Failing, Health, Work};
 use crate::db::postgres::batch;
 use crate::db::postgres::batch::Failure;
-use crate::db::postgres::session::{Failed, Opener, Session};
+use crate::db::postgres::session::{Opener, Session};
 use crate::db::{Command, LaneEnd, Outcome, StoreError};
 use crate::limits::{
     POSTGRES_BATCH, POSTGRES_IDLE, POSTGRES_PAUSE_MAX, POSTGRES_PAUSE_MIN, POSTGRES_STATEMENT, STORE_BATCH_COMMANDS,
@@ -32,16 +32,33 @@ struct LaneState {
     failing: Failing,
 }
 
+impl LaneState {
+    fn wrong(&self) -> Option<&str> {
+        self.away.as_deref().or(self.failing.what())
+    }
+}
+
 impl Wellness {
-    pub(crate) fn new(lanes: usize, health: Health) -> Wellness {
-        Wellness { lanes: RefCell::new(vec![LaneState::default(); lanes]), health }
+    /// That of lanes which have these connections, or lack one for this reason.
+    pub(crate) fn new(sessions: &[Result<Session, String>], health: Health) -> Wellness {
+        let state = |session: &Result<Session, String>| LaneState {
+            away: session.as_ref().err().cloned(),
+            ..LaneState::default()
+        };
+        let wellness = Wellness { lanes: RefCell::new(sessions.iter().map(state).collect()), health };
+        wellness.tell();
+        wellness
     }
 
     fn change<R>(&self, lane: usize, change: impl FnOnce(&mut LaneState) -> R) -> R {
-        let mut lanes = self.lanes.borrow_mut();
-        let came = change(&mut lanes[lane]);
-        self.health.set(lanes.iter().find_map(|lane| lane.away.as_deref().or(lane.failing.what())));
+        let came = change(&mut self.lanes.borrow_mut()[lane]);
+        self.tell();
         came
+    }
+
+    fn tell(&self) {
+        let lanes = self.lanes.borrow();
+        self.health.set(lanes.iter().find_map(LaneState::wrong));
     }
 
     /// See [`Failing::attempted`].
@@ -58,7 +75,7 @@ impl Wellness {
     }
 
     fn detail(&self, lane: usize) -> String {
-        self.lanes.borrow()[lane].away.clone().unwrap_or_else(|| "no connection yet".to_owned())
+        self.lanes.borrow()[lane].wrong().unwrap_or("no connection").to_owned()
     }
 }
 
@@ -154,7 +171,7 @@ where
                     self.wellness.change(self.number, |state| state.away = None);
                     return true;
                 }
-                Some(Err(failed)) => self.wellness.change(self.number, |state| state.away = Some(detail(failed))),
+                Some(Err(failed)) => self.wellness.change(self.number, |state| state.away = Some(failed.detail())),
             }
             let waiting = async {
                 sleep(jittered(pause)).await;
@@ -257,7 +274,7 @@ where
         let late = || failure(format!("the server did not answer within {} ms", POSTGRES_BATCH.as_millis()));
         if self.session.is_none() {
             let opened = timeout_at(deadline, self.opener.open()).await.map_err(|_| late())?;
-            self.session = Some(opened.map_err(|failed| failure(detail(failed)))?);
+            self.session = Some(opened.map_err(|failed| failure(failed.detail()))?);
         }
         let session = self.session.as_ref().expect("it was opened if there was none");
         let result = timeout_at(deadline, batch::run(session, commands)).await.unwrap_or_else(|_| Err(late()));
@@ -271,13 +288,6 @@ where
             }
         }
         result
-    }
-}
-
-fn detail(failed: Failed) -> String {
-    match failed {
-        Failed::Away(detail) => detail,
-        Failed::Refused(refused) => refused.problem,
     }
 }
 

@@ -22,6 +22,15 @@ pub(crate) enum Failed {
     Away(String),
 }
 
+impl Failed {
+    pub(crate) fn detail(self) -> String {
+        match self {
+            Failed::Away(detail) => detail,
+            Failed::Refused(refused) => refused.problem,
+        }
+    }
+}
+
 impl From<Refused> for Failed {
     fn from(refused: Refused) -> Self {
         Failed::Refused(refused)
@@ -164,10 +173,7 @@ impl Session {
             begin = self.begin
         );
         let probe = async { Ok(self.client.batch_execute(&sql).await?) };
-        within(2 * POSTGRES_STATEMENT, probe).await.map_err(|failed| match failed {
-            Failed::Away(detail) => detail,
-            Failed::Refused(refused) => refused.problem,
-        })
+        within(2 * POSTGRES_STATEMENT, probe).await.map_err(Failed::detail)
     }
 }
 
