@@ -167,9 +167,11 @@ impl Replay {
         if entry.state != State::Asked {
             return;
         }
-        if std::mem::take(&mut entry.may_not_have_the_place) {
+        if entry.may_not_have_the_place {
+            let has_it = page.frames.iter().any(|frame| frame.position() == Some(self.had));
             let reaches_it = page.complete || page.frames.last().is_some_and(|last| last.position() > Some(self.had));
-            if reaches_it && page.frames.iter().all(|frame| frame.position() != Some(self.had)) {
+            entry.may_not_have_the_place = !has_it && !reaches_it;
+            if reaches_it && !has_it {
                 (entry.complete_to, entry.gap) = (None, true);
             }
         }

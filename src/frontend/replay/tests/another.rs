@@ -18,4 +18,9 @@ fn place_of_a_topic_that_was_given_up_taken_for_this_ones() {
     // What is yet to come may be it.
     let pages = [page(events(&[46, 47]), false, 45, 0), page(events(&[50, 60]), true, 45, 0)];
     assert_eq!(told(&mut replay(), pages), [46, 47, 50, 60]);
+    // Or it does not come.
+    let pages = [page(events(&[46, 47]), false, 45, 0), page(events(&[49, 60]), true, 45, 0)];
+    assert_eq!(told(&mut replay(), pages), [46, 47, 0, 49, 60]);
+    let pages = [page(events(&[46, 50]), false, 45, 0), page(events(&[60]), true, 45, 0)];
+    assert_eq!(told(&mut replay(), pages), [46, 50, 60]);
 }
