@@ -212,8 +212,14 @@ fn store_away(mut store: Store, away: Away, how_long: Duration) {
     let scores = latest.stop();
     for topic in &topics {
         let of = |id: &&String| id.contains(&format!("/{topic}/"));
-        let newest = scores.iter().rfind(of).expect("scores of each").clone();
-        viewers.have(&[newest]);
+        // Of two that dispatchers took one after the other, the newer is what the store was given later.
+        let last: Vec<&String> = scores.iter().rev().filter(of).take(3).collect();
+        eventually("viewers to have the store's newest score", || {
+            let values: Vec<String> = store.read(&format!("fanfare:*:l:{topic}"), |kv, key| kv.hvals(key))?;
+            let newest = last.iter().find(|id| values.iter().any(|value| value.contains(&format!("{id:?}"))));
+            let newest = newest.ok_or(format!("{values:?} instead of one of {last:?}"))?;
+            if viewers.lock().iter().all(|viewer| viewer.has(newest)) { Ok(()) } else { Err((*newest).clone()) }
+        });
         let total = likes.iter().filter(of).count() as u64;
         viewers.until(&format!("to have counted {total} likes"), |viewer| viewer.sums.get(topic) == Some(&total));
     }
