@@ -7,8 +7,8 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { chromium } from "playwright-core";
 
-const STEP_TIMEOUT_MS = 30_000;
-const OVERALL_TIMEOUT_MS = 90_000;
+const STEP_TIMEOUT_MS = 100_000;
+const OVERALL_TIMEOUT_MS = 600_000;
 // More than the six connections that a browser opens to one host with HTTP/1.1.
 const STREAMS = 20;
 

@@ -10,8 +10,8 @@ import { randomUUID } from "node:crypto";
 import { createServer, connect } from "node:net";
 import { chromium } from "playwright-core";
 
-const STEP_TIMEOUT_MS = 30_000;
-const OVERALL_TIMEOUT_MS = 240_000;
+const STEP_TIMEOUT_MS = 100_000;
+const OVERALL_TIMEOUT_MS = 600_000;
 // More than history keeps, and than the server has in memory of a topic that was just watched.
 const FORGOTTEN = 400;
 

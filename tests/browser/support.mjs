@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { chromium } from "playwright-core";
 
 // Generous: a test waits for what it names, and ends at once when that is there.
-export const STEP_TIMEOUT_MS = 30_000;
-const OVERALL_TIMEOUT_MS = 240_000;
+export const STEP_TIMEOUT_MS = 100_000;
+const OVERALL_TIMEOUT_MS = 600_000;
 
 /**
  * What the server under test does not send by itself yet. The steps that need it publish it as the server will, and say

@@ -171,7 +171,7 @@ fn answered(caller: &Caller, commands: Vec<Command>) -> Vec<u64> {
                         assert_eq!(likes, reaction_likes);
                         return likes;
                     }
-                    Err(StoreError::Unavailable { .. }) => answer = caller.ask(commands[0].clone()),
+                    Err(StoreError::Unavailable { .. }) => answer = caller.insist(commands[0].clone()),
                     other => panic!("{other:?}"),
                 }
             }

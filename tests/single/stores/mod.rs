@@ -11,7 +11,6 @@ mod rules;
 
 use crate::support;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use fanfare::db::{Command, Outcome, Store, StoreError};
@@ -77,8 +76,8 @@ impl Database {
                 let path = folder.path().join("fanfare.db");
                 Caller::over(fanfare::db::sqlite::start(&path, answer).expect("it opens"))
             }
-            Database::Postgres(server) => Caller::on(&server.url()),
-            Database::Pooled(_, pooler) => Caller::on(&pooler.url()),
+            Database::Postgres(server) => Caller::ready(&server.url()),
+            Database::Pooled(_, pooler) => Caller::ready(&pooler.url()),
         }
     }
 }
@@ -107,6 +106,13 @@ impl Caller {
         Caller::over(fanfare::db::postgres::start(url, answer).expect("it starts"))
     }
 
+    /// The same, once it is well: what is submitted while it connects is refused where that takes long.
+    fn ready(url: &str) -> Caller {
+        let caller = Caller::on(url);
+        support::becomes("the store", Ok(()), || caller.store.health());
+        caller
+    }
+
     /// Submits without waiting.
     #[track_caller]
     pub fn submit(&self, command: Command) -> Receiver<Answer> {
@@ -121,17 +127,19 @@ impl Caller {
         self.submit(command).recv_timeout(support::DEADLINE).expect("the store answers what it took")
     }
 
-    /// Submits, waits, and expects an outcome. A database that others keep busy says so, and is asked again.
+    /// The same. A database that others keep busy says so, and is asked again.
+    #[track_caller]
+    pub fn insist(&self, command: Command) -> Answer {
+        support::eventually("the store", || match self.ask(command.clone()) {
+            Err(StoreError::Unavailable { detail }) => Err(detail),
+            answer => Ok(answer),
+        })
+    }
+
+    /// The same, and expects an outcome.
     #[track_caller]
     pub fn run(&self, command: Command) -> Outcome {
-        let end = Instant::now() + support::DEADLINE;
-        loop {
-            match self.ask(command.clone()) {
-                Ok(outcome) => return outcome,
-                Err(StoreError::Unavailable { .. }) if Instant::now() < end => {}
-                Err(error) => panic!("{error}"),
-            }
-        }
+        self.insist(command).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Submits all at once, so that they share batches, and gives the answers in order.

@@ -383,7 +383,7 @@ fn outbox_given_to_two_backends_at_once(database: &Database) {
             let published = &published;
             scope.spawn(move || {
                 loop {
-                    match caller.ask(unpublished_to(holder, 60_000, None, 0, 7)) {
+                    match caller.insist(unpublished_to(holder, 60_000, None, 0, 7)) {
                         Ok(Outcome::Unpublished { posts, .. }) if posts.is_empty() => break,
                         Ok(Outcome::Unpublished { posts, elsewhere: false, .. }) => {
                             let records: Vec<_> =
@@ -391,7 +391,7 @@ fn outbox_given_to_two_backends_at_once(database: &Database) {
                             published.lock().unwrap().extend(posts.iter().map(|post| post.record.id.clone()));
                             caller.run(mark(&records, &[]));
                         }
-                        Ok(Outcome::Unpublished { .. }) | Err(StoreError::Unavailable { .. }) => {}
+                        Ok(Outcome::Unpublished { .. }) => {}
                         other => panic!("{other:?}"),
                     }
                 }
@@ -458,13 +458,8 @@ fn receipt_goes_back(database: &Database) {
                 for round in 0..ROUNDS {
                     let number = (round * 7 + thread * 11) % ids.len();
                     barrier.wait();
-                    let answer = loop {
-                        match caller.ask(receipt("all", &format!("m{round}"), &ids[number])) {
-                            Err(StoreError::Unavailable { .. }) => {}
-                            answer => break answer,
-                        }
-                    };
-                    let Ok(Outcome::Receipt { moved, message }) = answer else { panic!("{answer:?}") };
+                    let outcome = caller.run(receipt("all", &format!("m{round}"), &ids[number]));
+                    let Outcome::Receipt { moved, message } = outcome else { panic!("{outcome:?}") };
                     let now = ids.iter().position(|id| *id == message).expect("one of them");
                     assert!(now >= number, "never behind what was said");
                     assert!(!moved || now == number);
