@@ -2,7 +2,8 @@
 //! at its home shard.
 //!
 //! Inputs are what cores want and what the key-value store answered; effects are routes to announce to all cores,
-//! registrations to send, and cores to tell that a topic is ready.
+//! registrations to send, and cores to tell that a topic is ready. A core's own entry goes at once (`Topics::leave`); what lingers
+//! is the node's, once the store has registered it.
 
 use std::collections::VecDeque;
 use std::time::Instant;

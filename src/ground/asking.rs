@@ -22,22 +22,24 @@ use crate::wire::http::HttpError;
 use crate::wire::position::Shown;
 use crate::wire::topic::Topic;
 
-/// What a question was asked for.
+/// What a question to the store was asked for, and what its refusal leads to ([`Unavailable`]): the one list of what happens
+/// while the store is away. `Services::on_answer` gives both to their role.
 #[derive(Debug)]
 pub enum Asked {
-    /// Events wait for a topic's subscribers.
+    /// Events wait for a topic's subscribers. Refused: they go where the topic was wanted last, or are dropped and counted.
     Subscribers(Topic),
-    /// A batch of registrations of this bucket.
+    /// A batch of registrations of this bucket. Refused: all of it is sent again after a pause, topics stay pending.
     Apply(u8),
-    /// This node lives.
+    /// This node lives. Refused: the node is not ready, says why, and tells again sooner than usual.
     Heartbeat,
-    /// Where the histories of new topics end.
+    /// Where the histories of new topics end. Refused: asked again after a pause, topics stay pending.
     Noted(Vec<Topic>),
-    /// The newest values of a topic that is new, or lacks some.
+    /// The newest values of a topic that is new, or lacks some. Refused: asked again after a pause.
     Newest(Topic),
-    /// Whether histories went on without this node, and what viewers had been given of each.
+    /// Whether histories went on without this node, and what viewers had been given of each. Refused: compared
+    /// again soon; what was in doubt stays so.
     Ends(u64, Vec<(Topic, Shown)>),
-    /// Which topics of a prefix there are.
+    /// Which topics of a prefix there are. Refused: asked again by the next tick.
     Topics {
         /// The prefix.
         prefix: Topic,
@@ -46,46 +48,48 @@ pub enum Asked {
         /// What for.
         why: Listing,
     },
-    /// Whether topics have newer values than these versions.
+    /// Whether topics have newer values than these versions. Refused: asked again at the next round.
     Newer(Vec<(Topic, u64)>),
-    /// What is to end or to change on all nodes.
+    /// What is to end or to change on all nodes. Refused: read at the next time.
     Control,
-    /// A part of a topic's history.
+    /// A part of a topic's history. Refused: asked again by the next tick; what comes behind a hole waits, streams that resume
+    /// wait.
     Page(Topic),
-    /// The same, for who lists it.
+    /// The same, for who lists it. Refused: 503.
     Past(Box<Past>),
-    /// This node's viewers.
+    /// This node's viewers. Refused: all of them are sent again.
     SetCounts,
-    /// All nodes' viewers.
+    /// All nodes' viewers. Refused: asked again after a pause; what viewers were told stays.
     Counts,
-    /// Signs of life of these members.
+    /// Signs of life of these members. Refused: given again with the next ones.
     Beat(Vec<String>),
-    /// Members who went offline.
+    /// Members who went offline. Refused: they are due at the next look.
     Due,
-    /// What viewers here should have been told of these members.
+    /// What viewers here should have been told of these members. Refused: asked again at the next round.
     Compared(Vec<String>),
-    /// What was told need not be told again.
+    /// What was told need not be told again. Refused: it is told again, as what is known.
     Settled,
-    /// A request wants to know of these members.
+    /// A request wants to know of these members. Refused: 503.
     Presence(Conn, Vec<String>),
-    /// An event is on its way into history.
+    /// An event is on its way into history. Refused: 503; it may be there all the same.
     Append(Appending),
-    /// An event of another class is published if its key is new.
+    /// An event of another class is published if its key is new. Refused: 503.
     Claimed(Box<Claiming>),
-    /// Its key is free again.
+    /// Its key is free again. Refused: it is taken until it is too old.
     Released,
-    /// A value of class `latest` waits for its version: the event as JSON.
+    /// A value of class `latest` waits for its version: the event as JSON. Refused: it goes to those who watch, with the time that
+    /// the store's clock shows; where that was never heard of it is dropped and counted.
     Versioned(Versioning),
-    /// All peers' viewers.
+    /// All peers' viewers. Refused: as [`Asked::Counts`].
     PeerViewers,
-    /// What waits for a peer.
+    /// What waits for a peer. Refused: asked again after a pause that grows.
     Queue {
         /// The peer.
         peer: usize,
         /// The bucket.
         bucket: u8,
     },
-    /// Events of a peer are on their way into history.
+    /// Events of a peer are on their way into history. Refused: 503, and the peer sends them again.
     Taken {
         /// The request that brought them.
         conn: Conn,
@@ -96,18 +100,19 @@ pub enum Asked {
         /// Those of the page that do not go there.
         left_out: LeftOut,
     },
-    /// A peer said that it lives, by this request.
+    /// A peer said that it lives, by this request. Refused: 503, and it says so again.
     Hello(Conn),
-    /// What was noted of a peer.
+    /// What was noted of a peer. Refused: noted with its next hello.
     PeerNoted,
-    /// What holds of a member in all data centers, since it turned in one.
+    /// What holds of a member in all data centers, since it turned in one. Refused: viewers are told what is known here.
     Anywhere {
         /// The turn's event as JSON.
         event: Arc<str>,
         /// Its version there.
         version: u64,
     },
-    /// Whether members are online of whom a hook, by its place, was told so.
+    /// Whether members are online of whom a hook, by its place, was told so. Refused: what it was told is believed until the next
+    /// look.
     HookMembers {
         /// Which hook.
         hook: usize,
@@ -116,16 +121,16 @@ pub enum Asked {
         /// What it was told: subjects and versions.
         states: Vec<(String, u64)>,
     },
-    /// Whether somebody wants a topic of which a hook was told that it has viewers.
+    /// Whether somebody wants a topic of which a hook was told that it has viewers. Refused: as [`Asked::HookMembers`].
     HookTopic {
         /// Which hook.
         hook: usize,
         /// The topic, and the version of what was told.
         state: (String, u64),
     },
-    /// This node ends.
+    /// This node ends. Refused: it ends all the same, and its lease does.
     Leave,
-    /// Another node asked, as one question of several.
+    /// Another node asked, as one question of several. Refused: that node is told so.
     Relay {
         /// Which request.
         id: u64,

@@ -389,7 +389,8 @@ impl Newer {
     }
 }
 
-/// The store cannot answer. The message is for operators: it may quote addresses and scripts.
+/// The store cannot answer. The message is for operators: it may quote addresses and scripts. What comes of it is said with each
+/// question, in [`Asked`](crate::ground::asking::Asked).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("the key-value store is unavailable: {0}")]
 pub struct Unavailable(pub String);

@@ -121,6 +121,7 @@ impl Services {
         }
     }
 
+    /// What [`Asked`] says comes of an answer, and of a refusal.
     pub(crate) fn on_answer(&mut self, ground: &mut Ground, asked: Asked, result: Result<Answer, Unavailable>) {
         match (asked, result) {
             (Asked::Subscribers(topic), Ok(Answer::Subscribers(nodes))) => {

@@ -258,7 +258,7 @@ impl Frontend {
         }
     }
 
-    /// Lets go of topics that had no event for long, and of which nothing that came before is missing.
+    /// Closes topics that had no event for long, and of which nothing that came before is missing.
     pub(crate) fn close_quiet(&mut self, ground: &mut Ground) {
         let (now, prefixes) = (ground.clock.instant, &self.prefixes);
         let is_quiet = |topic: &Topic, open: &Open| {
