@@ -12,7 +12,7 @@ use crate::ground::once::other_body;
 use crate::ground::publishing::{Claiming, Published, Publisher};
 use crate::kv::{Answer, Claim, Request as Question, Unavailable};
 use crate::runtime::account::Held;
-use crate::wire::event::{Class, Draft};
+use crate::wire::event::Draft;
 use crate::wire::http::HttpError;
 use crate::wire::status::Status;
 use crate::wire::topic::Topic;
@@ -52,7 +52,7 @@ impl Dispatcher {
         }
         let topic = Topic::parse(&draft.topic).expect("the topic was checked");
         let claim = Claim { topic, key: once.key, body: once.body, id };
-        let (status, answer) = if ground.live.types.get(&draft.kind).class == Class::Every {
+        let (status, answer) = if ground.live.types.get(&draft.kind).class.has_history() {
             let id = claim.id.clone();
             match self.publish(ground, draft, &id, Publisher::Once(conn, Box::new(claim)))? {
                 Published::Taken => told(&id),

@@ -52,10 +52,7 @@ impl Dispatcher {
             class: info.class,
             ttl_ms: info.ttl_ms,
             place: None,
-            version: Version {
-                number: draft.version.filter(|_| info.class == Class::Sum).unwrap_or(0),
-                ..Version::NONE
-            },
+            version: Version { number: draft.version.filter(|_| info.class.adds_up()).unwrap_or(0), ..Version::NONE },
             hops: hops.as_ref(),
         };
         let encode = || match draft.count {

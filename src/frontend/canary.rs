@@ -22,7 +22,6 @@ use crate::runtime::net::Socket;
 use crate::runtime::trouble::Told;
 use crate::wire::canary::{self, Note};
 use crate::wire::connection_id::NodeId;
-use crate::wire::event::Class;
 
 /// The viewer of one data center's canaries.
 #[derive(Debug)]
@@ -78,7 +77,7 @@ impl Watcher {
                     let Ok(shown) = serde_json::from_str::<Shown<'_>>(data) else { continue };
                     let Some(class) = canary::class(&shown.kind) else { continue };
                     counters.latency[class as usize].observe(unix_us.saturating_sub(shown.data.sent_us));
-                    if class != Class::Sum {
+                    if !class.adds_up() {
                         self.audit.comes(class, &shown.data, now, found);
                         continue;
                     }

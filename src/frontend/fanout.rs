@@ -495,5 +495,5 @@ fn add(sum: &mut ByClass, more: ByClass) {
 
 /// Whether what comes live reaches a stream by its replay instead.
 fn passes_over(replay: &mut Option<Box<Replaying>>, frame: &Frame) -> bool {
-    replay.as_mut().is_some_and(|replaying| frame.class() == Class::Every && replaying.replay.passes_over(frame))
+    replay.as_mut().is_some_and(|replaying| frame.class().has_history() && replaying.replay.passes_over(frame))
 }

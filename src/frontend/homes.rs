@@ -40,7 +40,6 @@ use crate::limits::*;
 use crate::runtime::account::{Account, Held, Reservation, Use};
 use crate::runtime::once::Once;
 use crate::runtime::random::Map;
-use crate::wire::event::Class;
 use crate::wire::event::VIEWERS;
 use crate::wire::frame::Frame;
 use crate::wire::position::{Position, Reach, Shown};
@@ -263,7 +262,7 @@ impl Frontend {
             let topic = Topic::of_frame(frame.topic());
             home.compare_at(&topic, now + ENDS_ACTIVE, &mut self.homes.compare);
         }
-        if frame.class() == Class::Latest {
+        if frame.class().has_versions() {
             home.order.stir(now);
             if home.newest.take(frame, Keeping::Own, &ground.account).is_news() {
                 self.show_value(ground, frame, true);

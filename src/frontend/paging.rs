@@ -71,7 +71,7 @@ impl Frontend {
             // What waits since it had the topic before is older, and would go out later.
             let TopicEntry { topic, newest, .. } = self.topics.get(*topic);
             lag.backlog.forget(|frame| {
-                frame.class() == Class::Latest && frame.topic() == topic.as_str() && newest.has_behind(*at, frame)
+                frame.class().has_versions() && frame.topic() == topic.as_str() && newest.has_behind(*at, frame)
             });
         }
         lag.showing.extend(showing);

@@ -20,7 +20,6 @@ use crate::limits::*;
 use crate::observe::happenings::subject::Subject;
 use crate::runtime::planted::{Mistake, planted};
 use crate::wire::connection_id::ConnectionId;
-use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 use crate::wire::http::{HttpError, Method};
 use crate::wire::position::Shown;
@@ -230,7 +229,7 @@ impl Frontend {
     /// The types of which a stream is to get every event.
     fn all_of(&self, ground: &Ground, query: Query<'_>) -> Result<All, HttpError> {
         let kinds = query.all(Parameter::All).filter(|kind| !kind.is_empty()).map(|kind| {
-            if ground.live.types.get(&kind).class == Class::Every {
+            if ground.live.types.get(&kind).class.has_history() {
                 Ok(kind.as_ref().into())
             } else {
                 Err(HttpError::bad("\"all\" must name a type of class every, such as comment"))

@@ -21,7 +21,6 @@ use crate::queue::{Bounds, Pushed, Queue};
 use crate::runtime::account::{Account, Reservation, Use};
 use crate::runtime::random::Map;
 use crate::runtime::shrink::shrink;
-use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 use crate::wire::position::{Position, Reach, Shown};
 use crate::wire::topic::Topic;
@@ -303,7 +302,7 @@ impl TopicEntry {
             let overflow = self.overflow.get_or_insert_with(new);
             overflow.queue.limit(LOG_BYTES_MAX.min(overflow.queue.bytes().saturating_add(room)));
             let pushed = overflow.queue.push(frame, u64::from(frame.count()), now_ms);
-            if pushed == Pushed::Overrun && frame.class() == Class::Latest {
+            if pushed == Pushed::Overrun && frame.class().has_versions() {
                 let from = overflow.unshown.map_or(frame.version().number, |from| from.min(frame.version().number));
                 overflow.unshown = Some(from);
             }

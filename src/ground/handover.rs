@@ -18,7 +18,7 @@ use crate::runtime::account::{Held, Use};
 use crate::runtime::planted::{Mistake, planted};
 use crate::runtime::random::Set;
 use crate::wire::canary::is_canary;
-use crate::wire::event::{Class, Draft};
+use crate::wire::event::Draft;
 use crate::wire::hops::{Checkpoint, Hops};
 use crate::wire::http::HttpError;
 use crate::wire::json::push_string;
@@ -154,7 +154,7 @@ impl Ground {
             .map_err(|_| HttpError::unavailable("no dispatcher takes events, and too many wait already"))?;
         let until = self.clock.instant + HANDOVER_PATIENCE;
         // Of class `every` viewers tell repeats by their ids, of class `latest` by their versions.
-        let may_repeat = class == Class::Every || (class == Class::Latest && draft.version.is_some());
+        let may_repeat = class.has_history() || (class.has_versions() && draft.version.is_some());
         let first = match &publisher {
             Publisher::Canary { by, .. } => Some(Destination::Dispatcher(*by)),
             _ => None,

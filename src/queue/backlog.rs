@@ -36,7 +36,7 @@ impl Default for Backlog {
 impl Backlog {
     /// Adds `frame`, standing for `count` events.
     pub fn push(&mut self, frame: &Arc<Frame>, count: u64, now_ms: u64) -> Pushed {
-        if self.overrun && frame.class() == Class::Every {
+        if self.overrun && frame.class().has_history() {
             return Pushed::Overrun;
         }
         let pushed = self.queue.push(frame, count, now_ms);
@@ -58,7 +58,7 @@ impl Backlog {
     /// Drops what a client can have again or does without: class `every`, which it is to read from history, and
     /// `ephemeral`. What merges stays, since nothing else has it.
     pub fn shed(&mut self) -> Shed {
-        let dropped = self.queue.retain(|frame| matches!(frame.class(), Class::Sum | Class::Latest));
+        let dropped = self.queue.retain(|frame| frame.class().merges());
         let shed = Shed { every: dropped[Class::Every as usize], ephemeral: dropped[Class::Ephemeral as usize] };
         self.overrun |= shed.every > 0;
         shed

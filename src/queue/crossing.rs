@@ -12,7 +12,6 @@ use crate::limits::{CROSSING_CONTROL_MAX, LOG_KEYS_MAX, MESH_BACKLOG_BYTES};
 use crate::queue::{Bounds, Drained, Pushed, Queue};
 use crate::runtime::account::{Account, Reservation, Use};
 use crate::runtime::random::Map;
-use crate::wire::event::Class;
 use crate::wire::frame::Frame;
 use crate::wire::position::Position;
 use crate::wire::topic::Topic;
@@ -104,17 +103,17 @@ impl Lane {
 
     fn push(&mut self, frame: &Arc<Frame>, now_ms: u64) -> Pushed {
         // What follows a hole in a topic comes from history together with what is in the hole.
-        let follows_hole = frame.class() == Class::Every
+        let follows_hole = frame.class().has_history()
             && self.missed.get(frame.topic()).is_some_and(|missed| missed.every.is_some() || missed.gap);
         let pushed =
             if follows_hole { Pushed::Overrun } else { self.queue.push(frame, u64::from(frame.count()), now_ms) };
         if pushed == Pushed::Overrun {
             let topic = Topic::of_frame(frame.topic());
             let missed = self.missed.entry(topic).or_default();
-            match (frame.class(), frame.position()) {
-                (Class::Every, Some(position)) => missed.every = missed.every.max(Some(position)),
-                (Class::Every, None) => missed.gap = true,
-                _ => missed.latest = true,
+            match frame.position() {
+                _ if !frame.class().has_history() => missed.latest = true,
+                Some(position) => missed.every = missed.every.max(Some(position)),
+                None => missed.gap = true,
             }
         }
         pushed
@@ -241,6 +240,7 @@ impl<M: Control> Crossing<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::event::Class;
     use crate::wire::frame::{Event, Paced, Place};
     use crate::wire::version::Version;
     use proptest::prelude::*;

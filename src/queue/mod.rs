@@ -95,7 +95,7 @@ impl Entry {
     /// Whether it waited past its time to live.
     fn is_expired(&self, now_ms: u64) -> bool {
         let ttl = u64::from(self.frame.ttl_ms());
-        self.frame.class() == Class::Ephemeral && now_ms.saturating_sub(self.queued_at_ms) > ttl
+        self.frame.class().expires() && now_ms.saturating_sub(self.queued_at_ms) > ttl
     }
 }
 
@@ -171,23 +171,23 @@ impl Queue {
     /// Adds `frame`, standing for `count` events. What it takes back waits no longer.
     pub fn push(&mut self, frame: &Arc<Frame>, count: u64, now_ms: u64) -> Pushed {
         let class = frame.class();
-        if class == Class::Every
+        if class.has_history()
             && let Some(withdrawn) = frame.withdraws()
         {
             // It is not lost: its readers are told instead that it was taken back.
             let _ = self.retain(|waiting| !waiting.is(frame.topic(), &withdrawn));
         }
-        if class == Class::Sum && self.families.is_some() {
+        if class.adds_up() && self.families.is_some() {
             return self.push_sum(frame, count, now_ms);
         }
-        let merges = matches!(class, Class::Sum | Class::Latest);
+        let merges = class.merges();
         let size = frame.bytes().len();
         let mut outcome = Pushed::Queued;
         let (mut total, mut newest) = (count, Arc::clone(frame));
         // One look-up serves both: finding what to merge with, and noting where the newest now is.
         let next = self.first + self.entries.len() as u64;
         let mut merged = if merges { self.index.insert(ByIdentity(Arc::clone(frame)), next) } else { None };
-        if class == Class::Sum
+        if class.adds_up()
             && let Some(number) = merged
             && !self.entry(number).is_some_and(|old| frame.merges_with(&old.frame))
         {
@@ -200,7 +200,7 @@ impl Queue {
         }
         if let Some(number) = merged {
             let old = self.take(number).expect("the index names live entries only");
-            if class == Class::Sum {
+            if class.adds_up() {
                 total += if planted(Mistake::MergedCountLost) { 0 } else { old.count };
                 // What came by another way may be older, and its total would be shown for good.
                 let is_older = old.frame.version() > frame.version();
@@ -279,7 +279,7 @@ impl Queue {
     }
 
     fn keys_of(&self, entry: &Entry) -> usize {
-        if self.families.is_some() && entry.frame.class() == Class::Sum { entry.keys() } else { 0 }
+        if self.families.is_some() && entry.frame.class().adds_up() { entry.keys() } else { 0 }
     }
 
     /// The table has an entry no more, if it was at this place.
@@ -298,7 +298,7 @@ impl Queue {
                     self.index.remove(&identity);
                 }
             }
-            _ => {}
+            (Class::Ephemeral | Class::Every, _) => {}
         }
     }
 
@@ -314,10 +314,8 @@ impl Queue {
     }
 
     fn displace_oldest_sum(&mut self) -> Option<u64> {
-        let at = self
-            .entries
-            .iter()
-            .position(|entry| entry.as_ref().is_some_and(|entry| entry.frame.class() == Class::Sum))?;
+        let at =
+            self.entries.iter().position(|entry| entry.as_ref().is_some_and(|entry| entry.frame.class().adds_up()))?;
         let number = self.first + at as u64;
         let mut entry = self.take(number)?;
         let lost = entry.pass_first();
@@ -345,7 +343,7 @@ impl Queue {
                 match (frame.class(), &mut self.families) {
                     (Class::Sum, Some(families)) => drop(families.insert(ByFamily(Arc::clone(frame)), number)),
                     (Class::Sum | Class::Latest, _) => drop(self.index.insert(ByIdentity(Arc::clone(frame)), number)),
-                    _ => {}
+                    (Class::Ephemeral | Class::Every, _) => {}
                 }
             }
         }

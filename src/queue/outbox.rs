@@ -254,7 +254,7 @@ mod tests {
             let window = self.windows.of(header.sender, header.shard, header.floor, now);
             for (number, frame) in batch.frames(|number| window.is_new(number)).unwrap() {
                 window.see(number);
-                if frame.class() == Class::Sum {
+                if frame.class().adds_up() {
                     let key = String::from_utf8(frame.identity().to_vec()).unwrap();
                     *self.sums.entry(key).or_default() += u64::from(frame.count());
                 } else {

@@ -52,11 +52,11 @@ pub struct EventSettings {
 impl EventSettings {
     /// The type of this name and class with default bounds.
     pub fn of(name: &str, class: Class) -> EventSettings {
-        let every = class == Class::Every;
+        let every = class.has_history();
         EventSettings {
             class,
-            window: (class == Class::Sum).then(|| types::window(name)),
-            ttl: (class == Class::Ephemeral).then_some(EPHEMERAL_TTL),
+            window: class.adds_up().then(|| types::window(name)),
+            ttl: class.expires().then_some(EPHEMERAL_TTL),
             history: every.then_some(HISTORY_EVENTS),
             max_age: every.then_some(HISTORY_AGE),
             pace: None,
@@ -116,7 +116,7 @@ fn one(event_type: &str, given: &BTreeMap<&'static str, Raw>, built_in: Class) -
             invalid("class", raw, Fault { problem: "not a delivery class".to_owned(), remedy })
         })?,
     };
-    if let Some(raw) = given.get("class").filter(|_| event_type == mercure::TYPE && class != Class::Every) {
+    if let Some(raw) = given.get("class").filter(|_| event_type == mercure::TYPE && !class.has_history()) {
         let problem = "streams of Mercure's protocol are shown what is in history, and nothing else".to_owned();
         return Err(invalid("class", raw, Fault { problem, remedy: "leave it out, or give every".to_owned() }));
     }

@@ -52,6 +52,46 @@ impl Class {
             Class::Every => "every",
         }
     }
+
+    /// Events of one topic, type and key merge: the newer takes in the older, or its place. So they can wait without an end.
+    pub const fn merges(self) -> bool {
+        match self {
+            Class::Sum | Class::Latest => true,
+            Class::Ephemeral | Class::Every => false,
+        }
+    }
+
+    /// One event may stand for many: it says how many, and what came of each origin. What is lost of it is lost for good.
+    pub const fn adds_up(self) -> bool {
+        match self {
+            Class::Sum => true,
+            Class::Latest | Class::Ephemeral | Class::Every => false,
+        }
+    }
+
+    /// The store says by a version which of two is newer, and has the newest for who comes later or lost it.
+    pub const fn has_versions(self) -> bool {
+        match self {
+            Class::Latest => true,
+            Class::Sum | Class::Ephemeral | Class::Every => false,
+        }
+    }
+
+    /// The store has them all, each with its place and the one before it, for who comes later or lost one.
+    pub const fn has_history(self) -> bool {
+        match self {
+            Class::Every => true,
+            Class::Sum | Class::Latest | Class::Ephemeral => false,
+        }
+    }
+
+    /// What waits for longer than its type's time to live is worth nothing any more.
+    pub const fn expires(self) -> bool {
+        match self {
+            Class::Ephemeral => true,
+            Class::Sum | Class::Latest | Class::Every => false,
+        }
+    }
 }
 
 impl fmt::Display for Class {

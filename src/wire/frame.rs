@@ -175,7 +175,7 @@ impl Frame {
             version: event.version.number,
             paced: event.place.map_or(Paced::SHOWN, |place| place.paced),
             dc: match event.version {
-                Version { number: 1.., dc } if event.class == Class::Latest && !dc.is_empty() => Some(dc.into()),
+                Version { number: 1.., dc } if event.class.has_versions() && !dc.is_empty() => Some(dc.into()),
                 _ => None,
             },
             origins: None,
@@ -342,7 +342,7 @@ fn push_json(bytes: &mut Vec<u8>, event: &Event<'_>) -> [Range<u16>; 3] {
     bytes.extend_from_slice(itoa::Buffer::new().format(event.at).as_bytes());
     event.place.map_or(Paced::SHOWN, |place| place.paced).push(bytes);
     let mut count_at = 0..0;
-    if event.class == Class::Sum {
+    if event.class.adds_up() {
         bytes.extend_from_slice(b",\"count\":");
         count_at = place(bytes.len())..place(bytes.len() + 1);
         bytes.push(b'1');

@@ -63,7 +63,7 @@ pub const CONTROL: [(&str, TypeInfo); 6] = [
 
 /// Nobody comes back to a canary, so that history keeps few.
 const fn canary(class: Class) -> TypeInfo {
-    let window = if matches!(class, Class::Sum) { SUM_WINDOW } else { Duration::ZERO };
+    let window = if class.adds_up() { SUM_WINDOW } else { Duration::ZERO };
     TypeInfo { class, window, history: CANARIES_KEPT, max_age_ms: CANARY_FORGOTTEN.as_millis() as u64, ..DEFAULT }
 }
 

@@ -103,10 +103,7 @@ impl Frame {
             });
         }
         let events: u64 = origins.iter().map(|origin| u64::from(origin.count)).sum();
-        let fits = match class {
-            Class::Sum => events <= u64::from(count),
-            _ => origins.len() == 1,
-        };
+        let fits = if class.adds_up() { events <= u64::from(count) } else { origins.len() == 1 };
         if fits && origins.len() <= ORIGINS_MAX && !origins.is_empty() {
             Ok(Some(origins.into()))
         } else {

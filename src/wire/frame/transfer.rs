@@ -184,7 +184,7 @@ impl Frame {
         };
         frame.check()?;
         frame.mend_topic()?;
-        if class == Class::Every {
+        if class.has_history() {
             frame = frame.paced_as(paced).in_form();
         }
         frame.topic_hash = topic_hash(frame.topic());
@@ -233,9 +233,9 @@ impl Frame {
         if !data.starts_with("data: {\"id\":") || memchr::memchr2(b'\n', b'\r', data.as_bytes()).is_some() {
             return Err(Malformed("the data is not one line"));
         }
-        let fits = match self.class {
-            Class::Every => self.prev.is_start() || self.position.is_some(),
-            _ => self.position.is_none() && self.prev.is_start(),
+        let fits = match self.class.has_history() {
+            true => self.prev.is_start() || self.position.is_some(),
+            false => self.position.is_none() && self.prev.is_start(),
         };
         if fits { Ok(()) } else { Err(Malformed("a position belongs to class every")) }
     }
@@ -291,7 +291,7 @@ impl Frame {
         let rest = from(identity.end).strip_prefix(b",\"at\":");
         let rest = rest.and_then(|rest| rest.strip_prefix(digits.format(self.at).as_bytes()));
         let mut rest = rest.ok_or(Malformed("the time is not where it should be"))?;
-        if self.class == Class::Sum {
+        if self.class.adds_up() {
             rest = rest.strip_prefix(COUNT_LABEL).ok_or(Malformed("the count is not where it should be"))?;
             let at = bytes.len() - rest.len();
             let text = digits.format(self.count).as_bytes();
@@ -332,8 +332,8 @@ mod tests {
             data: data.as_bytes(),
             class,
             ttl_ms: 5000,
-            place: (class == Class::Every).then_some(place),
-            version: if class == Class::Latest {
+            place: class.has_history().then_some(place),
+            version: if class.has_versions() {
                 Version { number: seq, dc: key.unwrap_or_default() }
             } else {
                 Version::NONE
