@@ -95,9 +95,10 @@ fn follow(node: &Node, topics: &[&str], more: &str) -> Arc<Mutex<Ids>> {
     seen
 }
 
-/// Waits until a viewer was shown so many, and gives what it saw.
+/// Waits until a viewer was shown so many, whatever came twice, and gives what it saw.
 fn shown(seen: &Mutex<Ids>, count: usize) -> Ids {
-    let total = || seen.lock().unwrap().values().map(Vec::len).sum::<usize>();
+    let each = |ids: &Vec<String>| ids.iter().collect::<BTreeSet<_>>().len();
+    let total = || seen.lock().unwrap().values().map(each).sum::<usize>();
     eventually("the viewer to see all", || if total() >= count { Ok(()) } else { Err(total()) });
     seen.lock().unwrap().clone()
 }
