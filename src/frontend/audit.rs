@@ -235,7 +235,7 @@ impl Pair {
 impl Audit {
     /// A canary came that is not of class `sum`.
     pub fn comes(&mut self, class: Class, note: &Note, now: Instant, found: &mut Findings) {
-        if class.expires() && !note.settled.is_empty() {
+        if class == Class::Ephemeral && !note.settled.is_empty() {
             self.meet(note, now);
         }
         let at = class as usize;
@@ -260,7 +260,7 @@ impl Audit {
             Came::Late => found.late[at] += 1,
             Came::Before => {}
         }
-        if class.expires() {
+        if class == Class::Ephemeral {
             self.settle(note, now, found);
         }
     }

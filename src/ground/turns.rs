@@ -3,17 +3,26 @@
 use serde_json::{Value, json};
 
 use crate::ground::Ground;
+use crate::ground::asking::Asked;
 use crate::ground::hooks::HookNews;
 use crate::ground::own::Own;
-use crate::kv::Turn;
+use crate::kv::{Request, Turn};
+use crate::runtime::planted::{Mistake, planted};
 use crate::wire::topic::Topic;
 
 impl Ground {
-    /// Tells those who watch members, and hooks, that members came or went.
+    /// Tells those who watch members, and hooks, that members came or went, and the store that this was told.
     pub(crate) fn tell_turns(&mut self, turns: Vec<Turn>) {
+        if turns.is_empty() {
+            return;
+        }
+        let settled = turns.iter().map(|turn| (turn.member.clone(), turn.version)).collect();
         for turn in turns {
             self.tell_turn(&turn);
             self.tell_hooks(HookNews::Member(turn));
+        }
+        if !planted(Mistake::TurnsUnsettled) {
+            self.ask(Request::Settled(settled), Asked::Settled);
         }
     }
 

@@ -69,6 +69,8 @@ pub enum Mistake {
     RightsUnchecked,
     /// Viewers of a Frontend that died count on.
     GhostsCounted,
+    /// The store is not told that a member's turn was told.
+    TurnsUnsettled,
     /// Counts that the store lost are not sent again.
     CountsUnrepaired,
     /// A member who went is not said to be gone.
@@ -106,7 +108,7 @@ pub enum Mistake {
 }
 
 /// All of them.
-pub const ALL: [Mistake; 49] = [
+pub const ALL: [Mistake; 50] = [
     Mistake::PrevUnchecked,
     Mistake::HolesUnread,
     Mistake::EndsUncompared,
@@ -139,6 +141,7 @@ pub const ALL: [Mistake; 49] = [
     Mistake::TokenEndIgnored,
     Mistake::RightsUnchecked,
     Mistake::GhostsCounted,
+    Mistake::TurnsUnsettled,
     Mistake::CountsUnrepaired,
     Mistake::MemberKept,
     Mistake::UnlikeUntold,

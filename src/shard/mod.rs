@@ -95,7 +95,7 @@ impl Shard {
         let shard = &mut self;
         let mut ready = Vec::new();
         let mut patience = Patience::default();
-        while !shard.services.is_drained(&shard.ground) {
+        while !shard.is_drained() {
             ready.clear();
             if shard.ready.is_empty() {
                 shard.ground.net.poll(&mut ready)?;
@@ -112,6 +112,11 @@ impl Shard {
             }
         }
         Ok(())
+    }
+
+    /// Its node was told to end, and has nothing left.
+    pub fn is_drained(&self) -> bool {
+        self.services.is_drained(&self.ground)
     }
 
     /// One turn: a slice of what there is of each thing. True if there is more to do at once.

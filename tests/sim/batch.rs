@@ -8,10 +8,11 @@ use fanfare::runtime::planted::{self, Mistake};
 use fanfare::runtime::random::Random;
 
 use crate::run::{self, Told};
+use crate::store::kinds;
 use crate::world::Plan;
 
 /// What every batch is to see.
-const EXERCISED: [&str; 20] = [
+const EXERCISED: [&str; 21] = [
     "acknowledged",
     "changes of streams",
     "clock jumps",
@@ -20,6 +21,7 @@ const EXERCISED: [&str; 20] = [
     "deeds",
     "doubtful ids",
     "emptied",
+    "ends",
     "gaps",
     "left out",
     "newest",
@@ -33,6 +35,9 @@ const EXERCISED: [&str; 20] = [
     "sums",
     "weathers",
 ];
+
+/// Seeds after which stores were asked everything: members are watched in one of some twenty worlds.
+const SEEDS_OF_KINDS: u64 = 500;
 
 /// What is to run.
 pub struct Batch<'a> {
@@ -61,7 +66,12 @@ pub struct Sum {
 impl Sum {
     /// What never happened though it is to.
     pub fn unseen(&self) -> Vec<&'static str> {
-        EXERCISED.into_iter().filter(|what| self.counts.get(what).is_none_or(|count| *count == 0)).collect()
+        let kinds = kinds::ALL.iter().filter(|_| self.seeds >= SEEDS_OF_KINDS);
+        EXERCISED
+            .into_iter()
+            .chain(kinds.copied())
+            .filter(|what| self.counts.get(what).is_none_or(|count| *count == 0))
+            .collect()
     }
 
     fn add(&mut self, seed: u64, told: Told) {

@@ -10,11 +10,11 @@ use crate::world::{Event, World};
 /// A kind of fault; each can be switched off by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// A Frontend is killed, and starts again.
+    /// A Frontend is killed, or told to end, and starts again.
     Frontend,
-    /// A Dispatcher is killed, and starts again.
+    /// A Dispatcher is, likewise.
     Dispatcher,
-    /// A backend is killed, and starts again.
+    /// A backend is, likewise.
     Backend,
     /// A process is stopped for seconds, and goes on.
     Pause,
@@ -102,6 +102,12 @@ pub fn happen(world: &mut World) {
             };
             let running = |number: &usize| world.machines[*number].node.is_some();
             if let Some(number) = pick(Some(role)).filter(running) {
+                if draw[4] % 3 == 0 {
+                    world.say(|| format!("machine {number} is told to end"));
+                    world.disturb(world.now);
+                    world.at(world.now, Event::End(number, world.machines[number].life));
+                    return;
+                }
                 world.say(|| format!("machine {number} is killed"));
                 world.crash(number);
                 world.disturb(world.now + lasts);

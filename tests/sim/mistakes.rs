@@ -99,7 +99,7 @@ fn fit(mistake: Mistake, seed: u64) -> Plan {
             Plan { prefixes: true, viewers: small.viewers.max(6), kinds, ..small }
         }
         Mistake::UnkeptStays => Plan { kept: true, faults: [Fault::Empty].into(), ..small },
-        Mistake::MemberKept => Plan { backends: 1, members: 3, ..small },
+        Mistake::MemberKept | Mistake::TurnsUnsettled => Plan { backends: 1, members: 3, ..small },
         _ => small,
     }
 }
@@ -167,6 +167,7 @@ mistakes! {
     token_end_ignored: TokenEndIgnored, 2000;
     rights_unchecked: RightsUnchecked, 2000;
     ghosts_counted: GhostsCounted, 2000;
+    turns_unsettled: TurnsUnsettled, 2000;
     counts_unrepaired: CountsUnrepaired, 2010;
     member_kept: MemberKept, 2004;
     unlike_untold: UnlikeUntold, 2127;
@@ -183,5 +184,5 @@ mistakes! {
     prefix_unrouted: PrefixUnrouted, 2025;
     prefix_uncompared: PrefixUncompared, 2255;
     prefix_unreplayed: PrefixUnreplayed, 2012;
-    name_unread: NameUnread, 2087;
+    name_unread: NameUnread, 2280;
 }

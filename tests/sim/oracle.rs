@@ -6,6 +6,7 @@ mod paced;
 mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 
 use fanfare::limits::{HISTORY_EVENTS, RESUME_SKEW_MS};
 use fanfare::wire::event::DELETED_SUFFIX;
@@ -18,6 +19,9 @@ use crate::world::{Client, Plan, SLOW_VIDEO, UNIX, World, dc_name};
 
 /// What places of one topic in one data center are compared by.
 type Place = (u64, u64);
+
+/// So often may a store that nothing befalls give a turn of a member: who was given it may not have said yet that it is told.
+const TURN_GIVEN: u32 = 2;
 
 /// A place in history as the stream's `id:` line has it: its data center, and where there it is.
 fn place(text: &str) -> Option<(&str, Place)> {
@@ -130,6 +134,12 @@ pub fn judge(world: &mut World) -> Vec<String> {
         }
     }
     world.disks.iter().flat_map(|disk| &disk.batches).for_each(|(what, by)| count(what, *by));
+    for store in &world.stores {
+        let store = store.lock();
+        store.kinds.iter().for_each(|(what, by)| count(what, *by));
+        let again = store.turns.iter().filter(|(_, times)| **times > TURN_GIVEN);
+        case.wrong.extend(again.map(|((member, _), times)| format!("a turn of {member} was given {times} times")));
+    }
     let mut wrong = case.wrong;
     wrong.extend(hooks::judge(world));
     for (what, by) in counts {
@@ -193,6 +203,9 @@ impl<'a> Case<'a> {
     fn connections(&mut self) {
         let world = self.world;
         for (number, machine) in world.machines.iter().enumerate() {
+            if machine.node.as_ref().is_some_and(|node| node.draining.load(Ordering::Relaxed)) {
+                self.wrong.push(format!("machine {number}, {:?}, was told to end and does not", machine.role));
+            }
             let (open, clients) = (world.fabric.lock().open_ends(number), world.clients.len());
             // A connection for each client, and a few to every other machine for each shard.
             let most = clients + 16 * world.plan.shards * world.machines.len();

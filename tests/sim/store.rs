@@ -2,6 +2,7 @@
 //! befalls a store.
 
 mod book;
+pub mod kinds;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,8 +45,6 @@ struct Keeps {
     is_committing: bool,
     /// Nothing is kept until then.
     broken_until: u64,
-    /// Nothing befalls it any more.
-    is_healed: bool,
     /// Who waits for what, by the number of its question.
     waiting: BTreeMap<u64, (ShardId, u64, u64)>,
 }
@@ -67,6 +66,13 @@ pub struct Tables {
     pub lives: BTreeMap<ShardId, u64>,
     pub steps: Vec<(u64, Step)>,
     pub questions: u64,
+    /// It does what is asked of it by this kind of question, and its answer is lost on the way.
+    pub unheard: Option<&'static str>,
+    /// How many of each kind.
+    pub kinds: BTreeMap<&'static str, u64>,
+    /// Since nothing befalls it any more, how often each turn of a member was given, by its version.
+    pub turns: BTreeMap<(String, u64), u32>,
+    is_healed: bool,
     keeps: Option<Keeps>,
     /// How far its clock is ahead of the world's, in ms.
     pub ahead_ms: i64,
@@ -90,6 +96,10 @@ impl Shared {
             lives: BTreeMap::new(),
             steps: Vec::new(),
             questions: 0,
+            unheard: None,
+            kinds: BTreeMap::new(),
+            turns: BTreeMap::new(),
+            is_healed: false,
             keeps: None,
             ahead_ms,
         })))
@@ -121,6 +131,8 @@ impl Tables {
     /// A question came. Who asked is answered, and everybody is told what changed.
     pub fn asked(&mut self, who: ShardId, life: u64, ticket: u64, request: Request) {
         self.questions += 1;
+        let kind = kinds::of(&request);
+        *self.kinds.entry(kind).or_default() += 1;
         if self.now.get() < self.down_until {
             let result = Err(Unavailable("simulated: it is away".to_owned()));
             let after = 1_000_000 + self.streams.of(who.number()).number() % 500_000_000;
@@ -132,6 +144,10 @@ impl Tables {
             self.tell_all(&notice);
         }
         match answered {
+            Some(_) if self.unheard == Some(kind) => {
+                let result = Err(Unavailable("simulated: its answer is lost".to_owned()));
+                self.say(who, life, SECOND, Heard::Answer { ticket, result });
+            }
             Some(result) => self.answer(who, life, ticket, result),
             None => {
                 let keeps = self.keeps.as_mut().expect("tables in memory answer at once");
@@ -142,6 +158,11 @@ impl Tables {
     }
 
     fn answer(&mut self, who: ShardId, life: u64, ticket: u64, result: Result<Answer, Unavailable>) {
+        if let (true, Ok(Answer::Turned(turns))) = (self.is_healed, &result) {
+            for turn in turns {
+                *self.turns.entry((turn.member.clone(), turn.version)).or_default() += 1;
+            }
+        }
         let after = self.delay(who);
         self.say(who, life, after, Heard::Answer { ticket, result });
     }
@@ -149,8 +170,8 @@ impl Tables {
     /// From now on its history is kept.
     pub fn keep(&mut self, dc: usize) {
         let book = Arc::new(Book::new(self.times.unix_ms()));
-        let (life, is_committing, broken_until, is_healed, waiting) = Default::default();
-        self.keeps = Some(Keeps { book, dc, life, is_committing, broken_until, is_healed, waiting });
+        let (life, is_committing, broken_until, waiting) = Default::default();
+        self.keeps = Some(Keeps { book, dc, life, is_committing, broken_until, waiting });
         self.begin(false);
     }
 
@@ -177,18 +198,19 @@ impl Tables {
         }
         let now = self.now.get();
         let draw = self.streams.of(KEEPS).number();
+        let is_healed = self.is_healed;
         let Some(keeps) = &mut self.keeps else { return };
         if keeps.is_committing || !keeps.book.lock().is_given() {
             return;
         }
         keeps.is_committing = true;
         // Now and then the disk takes long, or nothing for a while.
-        let takes = if draw.is_multiple_of(50) && !keeps.is_healed {
+        let takes = if draw.is_multiple_of(50) && !is_healed {
             200 * MILLISECOND
         } else {
             MILLISECOND / 2 + draw % (3 * MILLISECOND)
         };
-        if draw % 60 == 1 && !keeps.is_healed {
+        if draw % 60 == 1 && !is_healed {
             keeps.broken_until = now + draw % (3 * SECOND);
         }
         let (dc, life) = (keeps.dc, keeps.life);
@@ -229,9 +251,9 @@ impl Tables {
 
     /// Nothing befalls it any more.
     pub fn heal(&mut self) {
-        self.down_until = 0;
+        (self.down_until, self.is_healed) = (0, true);
         if let Some(keeps) = &mut self.keeps {
-            (keeps.broken_until, keeps.is_healed) = (0, true);
+            keeps.broken_until = 0;
         }
     }
 

@@ -106,6 +106,8 @@ pub enum Event {
     Client(usize),
     Fault,
     Start(usize),
+    /// A machine is told to end, in this life of it.
+    End(usize, u64),
 }
 
 /// A machine, which runs one node.
@@ -352,6 +354,7 @@ impl World {
             Event::Hook(number, life, step) => self.at_hook(number, life, step),
             Event::Client(number) => self.client(number),
             Event::Fault => crate::faults::happen(self),
+            Event::End(number, life) => self.end(number, life),
             // It may run since all was healed.
             Event::Start(number) if self.machines[number].node.is_some() => {}
             Event::Start(number) => self.start(number),
@@ -403,6 +406,7 @@ impl World {
         }
         self.woken(id.machine);
         self.store_soon(id.machine);
+        self.ended(id.machine);
     }
 
     /// Shards of a machine to which something was sent, and that were woken by it, have a turn.

@@ -1,13 +1,14 @@
 //! Machines of a world start and crash.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use fanfare::ground::Parts;
 use fanfare::ground::message::Message;
 use fanfare::limits::TICK;
 use fanfare::roles::{self, Ways};
-use fanfare::runtime::mailbox;
+use fanfare::runtime::mailbox::{self, Sender};
 use fanfare::runtime::net::Net;
 use fanfare::runtime::random::seed_tables;
 use fanfare::runtime::resolver::Found;
@@ -148,6 +149,32 @@ impl World {
             if let Some(planned) = self.turning.remove(&id) {
                 self.agenda.cancel(planned);
             }
+        }
+    }
+
+    /// A machine is told to end, in this life of it: it does when it has nothing left.
+    pub(super) fn end(&mut self, number: usize, life: u64) {
+        let machine = &self.machines[number];
+        let Some(node) = machine.node.as_ref().filter(|_| machine.life == life) else { return };
+        node.draining.store(true, Ordering::Relaxed);
+        // Who was told before takes no notice.
+        let is_full = |mail: &Sender<Message>| mail.try_send(Message::Drain).is_err();
+        if node.mail.iter().filter(|mail| is_full(mail)).count() > 0 {
+            self.at(self.now + MILLISECOND, Event::End(number, life));
+        }
+        self.woken(number);
+    }
+
+    /// The process of a machine that was told to end is gone once no shard of it has anything left, and another one starts.
+    pub(super) fn ended(&mut self, number: usize) {
+        let machine = &self.machines[number];
+        let is_told = machine.node.as_ref().is_some_and(|node| node.draining.load(Ordering::Relaxed));
+        if is_told && machine.shards.iter().all(Shard::is_drained) {
+            self.say(|| format!("machine {number} ends"));
+            self.crash(number);
+            self.disturb(self.now + SECOND);
+            self.count("ends", 1);
+            self.at(self.now + SECOND, Event::Start(number));
         }
     }
 
