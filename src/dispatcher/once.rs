@@ -87,20 +87,21 @@ impl Dispatcher {
         body: &[u8],
         result: Result<Answer, Unavailable>,
     ) -> Result<(Status, String), HttpError> {
-        match result {
-            Ok(Answer::Claimed) => {}
+        let refused = match result {
+            Ok(Answer::Claimed) => {
+                let draft = Draft::parse(body, Some(claim.topic.as_str())).expect("it was read before");
+                let draft = Allowed::own(draft.of_client());
+                match self.publish(ground, &draft, &claim.id, Publisher::Own) {
+                    Ok(_) => return Ok(told(&claim.id)),
+                    Err(error) => error,
+                }
+            }
             Ok(Answer::Repeated { id }) => return id.map(|id| told(&id)).ok_or_else(other_body),
             Ok(other) => unreachable!("a store answers what it was asked: {other:?}"),
-            Err(unavailable) => return Err(kv_error(&unavailable, ground.clock.instant)),
-        }
-        let draft = Draft::parse(body, Some(claim.topic.as_str())).expect("it was read before");
-        let draft = Allowed::own(draft.of_client());
-        match self.publish(ground, &draft, &claim.id, Publisher::Own) {
-            Ok(_) => Ok(told(&claim.id)),
-            Err(error) => {
-                ground.ask(Question::Release(claim), Asked::Released);
-                Err(error)
-            }
-        }
+            // It may have kept the key, and answered too late.
+            Err(unavailable) => kv_error(&unavailable, ground.clock.instant),
+        };
+        ground.ask(Question::Release(claim), Asked::Released);
+        Err(refused)
     }
 }

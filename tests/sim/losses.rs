@@ -61,12 +61,17 @@ fn publish(world: &mut World, topic: &str, id: &str) {
 }
 
 fn publish_of(world: &mut World, topic: &str, kind: &str, id: &str) {
+    post(world, topic, kind, id, "").until(world, "HTTP/1.1 202");
+}
+
+/// Publishes an event, with this header.
+fn post(world: &mut World, topic: &str, kind: &str, id: &str, header: &str) -> Line {
     let body = format!("{{\"type\":\"{kind}\",\"id\":\"{id}\",\"data\":1}}");
     let request = format!(
-        "POST /v1/topics/{topic}/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /v1/topics/{topic}/events HTTP/1.1\r\nHost: localhost\r\n{header}Content-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    Line::send(world, address(DISPATCHER, 8081), &request).until(world, "HTTP/1.1 202");
+    Line::send(world, address(DISPATCHER, 8081), &request)
 }
 
 fn world() -> World {
@@ -153,4 +158,18 @@ fn value_told_without_a_store_hides_later_ones() {
     world.run(back + SECOND);
     publish_of(&mut world, "chat:a", "score", "behind");
     stream.until(&mut world, "behind");
+}
+
+/// A store keeps the key of an event, and that is never heard: who was refused and sends it again has it published.
+#[test]
+fn event_refused_and_taken_for_published() {
+    let mut world = world();
+    world.run(5 * SECOND);
+    let mut stream = Line::stream(&mut world, FRONTENDS[0], "");
+    let once = "Idempotency-Key: 7\r\n";
+    world.stores[0].lock().unheard = Some("asked claim");
+    post(&mut world, "chat:a", "like", "again", once).until(&mut world, "HTTP/1.1 503");
+    world.stores[0].lock().unheard = None;
+    post(&mut world, "chat:a", "like", "again", once).until(&mut world, "HTTP/1.1 202");
+    stream.until(&mut world, "again");
 }
