@@ -26,20 +26,23 @@ use crate::wire::topic::Topic;
 /// while the store is away. `Services::on_answer` gives both to their role.
 #[derive(Debug)]
 pub enum Asked {
-    /// Events wait for a topic's subscribers. Refused: they go where the topic was wanted last, or are dropped and counted.
+    /// Events wait for a topic's subscribers. Refused: they go where the topic was wanted last; where
+    /// that is not known they are dropped and counted.
     Subscribers(Topic),
     /// A batch of registrations of this bucket. Refused: all of it is sent again after a pause, topics stay pending.
     Apply(u8),
-    /// This node lives. Refused: the node is not ready, says why, and tells again sooner than usual.
+    /// This node lives. Refused: told again sooner than usual; a node without a store of its own is not ready once its lease is
+    /// over.
     Heartbeat,
     /// Where the histories of new topics end. Refused: asked again after a pause, topics stay pending.
     Noted(Vec<Topic>),
-    /// The newest values of a topic that is new, or lacks some. Refused: asked again after a pause.
+    /// The newest values of a topic that is new, or lacks some. Refused: those of a new one are asked for again after a pause,
+    /// others once the topic is compared again.
     Newest(Topic),
     /// Whether histories went on without this node, and what viewers had been given of each. Refused: compared
     /// again soon; what was in doubt stays so.
     Ends(u64, Vec<(Topic, Shown)>),
-    /// Which topics of a prefix there are. Refused: asked again by the next tick.
+    /// Which topics of a prefix there are. Refused: asked again for streams by the next tick, for a comparison after a pause.
     Topics {
         /// The prefix.
         prefix: Topic,
@@ -50,10 +53,10 @@ pub enum Asked {
     },
     /// Whether topics have newer values than these versions. Refused: asked again at the next round.
     Newer(Vec<(Topic, u64)>),
-    /// What is to end or to change on all nodes. Refused: read at the next time.
+    /// What is to end or to change on all nodes. Refused: read at the next time; a node that never
+    /// read it refuses tokens by 503.
     Control,
-    /// A part of a topic's history. Refused: asked again by the next tick; what comes behind a hole waits, streams that resume
-    /// wait.
+    /// A part of a topic's history. Refused: asked again, for streams by the next tick, for a hole after a pause; both wait.
     Page(Topic),
     /// The same, for who lists it. Refused: 503.
     Past(Box<Past>),
@@ -63,7 +66,7 @@ pub enum Asked {
     Counts,
     /// Signs of life of these members. Refused: given again with the next ones.
     Beat(Vec<String>),
-    /// Members who went offline. Refused: they are due at the next look.
+    /// Members who went offline. Refused: they are due at the next look, or given again after a while if their answer was lost.
     Due,
     /// What viewers here should have been told of these members. Refused: asked again at the next round.
     Compared(Vec<String>),
@@ -71,14 +74,15 @@ pub enum Asked {
     Settled,
     /// A request wants to know of these members. Refused: 503.
     Presence(Conn, Vec<String>),
-    /// An event is on its way into history. Refused: 503; it may be there all the same.
+    /// An event is on its way into history. Refused: a request gets 503, a line its error, a post is told again; it may be there
+    /// all the same.
     Append(Appending),
-    /// An event of another class is published if its key is new. Refused: 503.
+    /// An event of another class is published if its key is new. Refused: 503, and its key is freed.
     Claimed(Box<Claiming>),
     /// Its key is free again. Refused: it is taken until it is too old.
     Released,
-    /// A value of class `latest` waits for its version: the event as JSON. Refused: it goes to those who watch, with the time that
-    /// the store's clock shows; where that was never heard of it is dropped and counted.
+    /// A value of class `latest` waits for its version: the event as JSON. Refused: it goes to those who watch, with the version
+    /// that it came with or the time that the store's clock shows; where that was never heard of it is dropped and counted.
     Versioned(Versioning),
     /// All peers' viewers. Refused: as [`Asked::Counts`].
     PeerViewers,
@@ -102,9 +106,9 @@ pub enum Asked {
     },
     /// A peer said that it lives, by this request. Refused: 503, and it says so again.
     Hello(Conn),
-    /// What was noted of a peer. Refused: noted with its next hello.
+    /// What was noted of a peer. Refused: noted with its next hello, if it still lacks something.
     PeerNoted,
-    /// What holds of a member in all data centers, since it turned in one. Refused: viewers are told what is known here.
+    /// What holds of a member in all data centers, since it turned in one. Refused: viewers are told the turn itself.
     Anywhere {
         /// The turn's event as JSON.
         event: Arc<str>,

@@ -53,7 +53,8 @@ impl Class {
         }
     }
 
-    /// Events of one topic, type and key merge: the newer takes in the older, or its place. So they can wait without an end.
+    /// Events of one topic and type merge, of `latest` and key: the newer takes in the older, or its place. So many can wait in
+    /// little room.
     pub const fn merges(self) -> bool {
         match self {
             Class::Sum | Class::Latest => true,
@@ -61,7 +62,7 @@ impl Class {
         }
     }
 
-    /// One event may stand for many: it says how many, and what came of each origin. What is lost of it is lost for good.
+    /// One event may stand for many, and says how many. Nothing gives back what is lost of it.
     pub const fn adds_up(self) -> bool {
         match self {
             Class::Sum => true,
@@ -77,7 +78,8 @@ impl Class {
         }
     }
 
-    /// The store has them all, each with its place and the one before it, for who comes later or lost one.
+    /// The store keeps them, within the bounds of their type, each with its place and the one before it, for who comes later or
+    /// lost one.
     pub const fn has_history(self) -> bool {
         match self {
             Class::Every => true,
